@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ADAPTERS_ADAPTER_H
+#define BROKER_ADAPTERS_ADAPTER_H
+
+/*
+ * An adapter turns one source of guest memory into an endpoint: it registers through the
+ * seam (vmsig_emit), bootstraps when the core asks, and reports what happens to the guest.
+ * It lives on the loop thread; what takes time goes to the thread pool.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "broker/config.h"
+#include "vmsig/vmsig_event.h"
+
+struct adapter;
+
+struct adapter_env {
+	uv_loop_t *loop;
+	const vmsig_emit *emit;
+	uint32_t endpoint;                    /* id, already added to the core */
+	const struct config_endpoint *config; /* outlives the adapter */
+};
+
+typedef void (*adapter_stopped_fn)(void *arg);
+
+struct adapter_ops {
+	const char *name;
+	/* Starts; what can come later (a QEMU that is not there yet) is no error. `error` gets a
+	 * sentence. 0, positive enum vmsig_error, -errno. */
+	int (*start)(struct adapter **ret_adapter, const struct adapter_env *env, char *error,
+		size_t error_size);
+	/* Unregisters at once; calls `stopped` from the loop when every handle is closed and no
+	 * work is on the thread pool. */
+	void (*stop)(struct adapter *adapter, adapter_stopped_fn stopped, void *arg);
+};
+
+/* Every adapter embeds this first. */
+struct adapter {
+	const struct adapter_ops *ops;
+};
+
+extern const struct adapter_ops adapter_file;
+extern const struct adapter_ops adapter_qemu;
+
+#endif

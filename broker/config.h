@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_CONFIG_H
+#define BROKER_CONFIG_H
+
+/*
+ * vmsigd's configuration, decoded from YAML. deploy/vmsigd.example.yaml shows every key.
+ * An error names file, line and what to write instead.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "broker/core/core.h"
+#include "broker/core/tenant.h"
+#include "proto/identity.h"
+#include "vmsig/vmsig_memctx.h"
+
+#define CONFIG_NAME_MAX 63 /* endpoint names: [A-Za-z0-9._-], as tenants */
+
+enum config_adapter { CONFIG_ADAPTER_FILE, CONFIG_ADAPTER_QEMU };
+
+struct config_endpoint {
+	char *name;
+	enum config_adapter adapter;
+	enum vmsig_guard min_guard; /* the endpoint is not served below this */
+
+	/* adapter: file */
+	char *path;
+	uint64_t low;        /* bytes; 0 when segments are given */
+	vmsig_memseg *segs;  /* file adapter's layout, or NULL */
+	size_t nseg;
+	bool kcr3_given;     /* else it is found in the image */
+	uint64_t kcr3;
+	unsigned levels;     /* 4 or 5, with kcr3_given */
+	uint64_t poll_ms;    /* how often the file is checked for replacement or shrinking */
+
+	/* adapter: qemu */
+	char *qmp;               /* path of the QMP socket */
+	uint64_t reprove_ms;     /* period of the cheap re-proof */
+	uint64_t retry_ms;       /* first retry of a bootstrap or a connection; doubles */
+	uint64_t retry_max_ms;   /* upper bound of the doubling */
+	uint64_t qmp_timeout_ms; /* an unanswered QMP command ends the QMP connection */
+};
+
+struct config_tenant {
+	struct tenant tenant;
+	enum identity_role role;
+	uid_t *uids;
+	size_t nuids;
+};
+
+struct config_listen {
+	char *path;
+	mode_t mode; /* of the socket file */
+};
+
+struct config {
+	char *file; /* where it was read from */
+	char *state_dir;
+	char *ca, *cert, *key, *crl; /* crl may be NULL */
+	struct config_listen ctx;
+	enum { CONFIG_LOG_ERROR, CONFIG_LOG_WARNING, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG } log_level;
+	bool log_json;
+	struct core_limits core;
+	uint32_t max_connections;
+	uint32_t max_handshakes;      /* in progress at once */
+	uint64_t handshake_timeout_ms;
+	uint64_t tx_max;              /* bytes of a connection's send queue: hard limit */
+	uint64_t tx_soft;             /* held above this for soft_ms: disconnected */
+	uint64_t soft_ms;
+	struct config_endpoint *endpoints;
+	size_t nendpoints;
+	struct config_tenant *tenants;
+	size_t ntenants;
+};
+
+/* Reads and checks all of it. `error` gets "FILE:LINE: what; what to write instead".
+ * 0, VMSIG_ERR_BAD_REQUEST, -errno. */
+__attribute__((warn_unused_result)) int config_load(
+	struct config **ret_config, const char *file, char *error, size_t error_size);
+struct config *config_free(struct config *config);
+
+#endif

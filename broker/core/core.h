@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_CORE_CORE_H
+#define BROKER_CORE_CORE_H
+
+/*
+ * The read plane's state machine: endpoints with their epochs, sessions with their
+ * subscriptions, and what each session still has to be told.
+ *
+ * Sans-I/O. Calls bring events in; the shell then takes actions out with core_next_action()
+ * until there are none, and performs them in order. Deliveries are pulled: the core says
+ * CORE_ACT_NOTIFY once, and the shell takes core_session_pull() for as long as the
+ * connection has room. What is pulled is always the newest state, so a slow reader skips
+ * epochs but never sees them out of order (R4), and costs a fixed amount of memory.
+ *
+ * The only calls out are those of the seam (vmsig_memctx_reg): describe() and share_fd()
+ * inside core_session_pull(). invalidate() is an action, so that it comes last (R6).
+ *
+ * Times are nanoseconds on one monotonic clock of the caller's choice.
+ * Returns: 0, a positive enum vmsig_error, or -ENOMEM.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/core/tenant.h"
+#include "vmsig/vmsig_coherence.h"
+#include "vmsig/vmsig_error.h"
+#include "vmsig/vmsig_memctx.h"
+
+struct core;
+struct session;
+
+struct core_limits {
+	uint32_t endpoints;         /* registered endpoints */
+	uint32_t sessions;          /* open sessions */
+	uint32_t inflight;          /* MEMCTX deliveries not acknowledged, all sessions together;
+				     * each holds two descriptors in the kernel's queues */
+	uint64_t take_timeout_ns;   /* a MEMCTX not acknowledged for this long ends the session */
+};
+
+__attribute__((warn_unused_result)) int core_new(
+	struct core **ret_core, const struct core_limits *limits);
+/* All sessions and endpoints must be gone; asserts that all counters are zero. */
+struct core *core_free(struct core *core);
+
+/* The callbacks for adapters; valid as long as the core. */
+const vmsig_emit *core_emit(struct core *core);
+
+/* ---- endpoints ---- */
+
+struct core_endpoint_config {
+	uint32_t id;           /* stable, not 0 */
+	const char *name;      /* copied */
+	const char *adapter;   /* copied; for lists */
+	uint32_t epoch;        /* stored high-water mark; the first session gets a higher one */
+	vmsig_coherence *page; /* written here with atomics; outlives the endpoint */
+};
+
+/* VMSIG_ERR_BAD_REQUEST: the id or name is taken; VMSIG_ERR_QUOTA. An adapter can register
+ * its MEMCTX only for an endpoint that was added. */
+__attribute__((warn_unused_result)) int core_endpoint_add(
+	struct core *core, const struct core_endpoint_config *config);
+/* Tells subscribers that it is gone, forgets it. Its adapter has unregistered before. */
+void core_endpoint_remove(struct core *core, uint32_t id);
+
+struct core_endpoint_info {
+	uint32_t id;
+	const char *name;    /* borrowed from the core until it is called again */
+	const char *adapter; /* borrowed */
+	const char *detail;  /* borrowed; "" when there is nothing to say */
+	uint32_t epoch;
+	enum vmsig_endpoint_state state;
+	enum vmsig_guard guard;
+	uint64_t ram_bytes;
+	bool writable;
+	uint32_t subscribers; /* sessions of the asking session's tenant */
+};
+
+/* Iterates what the session may see, in name order. `*cursor` starts at 0; false at the
+ * end. With session == NULL every endpoint. */
+bool core_endpoint_next(struct core *core, const struct session *session, size_t *cursor,
+	struct core_endpoint_info *ret_info);
+/* NULL-safe look-up by name; VMSIG_ERR_NO_SUCH_ENDPOINT also for what the session may not
+ * see. With session == NULL no policy is applied. */
+__attribute__((warn_unused_result)) int core_endpoint_find(struct core *core,
+	const struct session *session, const char *name, struct core_endpoint_info *ret_info);
+
+/* ---- sessions ---- */
+
+/* `user` is the shell's own and comes back in actions. `uid` is the kernel's word for the
+ * peer. VMSIG_ERR_QUOTA: limits.sessions. */
+__attribute__((warn_unused_result)) int session_new(struct session **ret_session,
+	struct core *core, const struct tenant *tenant, uint32_t uid, void *user);
+/* Drops its subscriptions and gives back what it was charged. */
+struct session *session_free(struct session *session);
+void *session_user(const struct session *session);
+
+/* A new policy: subscriptions to what it no longer names end as if the endpoint were gone. */
+void session_set_tenant(struct session *session, const struct tenant *tenant);
+
+/* `pattern` is a name or a glob. A plain name that does not exist or may not be seen is
+ * VMSIG_ERR_NO_SUCH_ENDPOINT; the same pattern twice is VMSIG_ERR_BAD_REQUEST;
+ * VMSIG_ERR_QUOTA: the tenant's quota. The current state is delivered at once (R5). */
+__attribute__((warn_unused_result)) int session_subscribe(
+	struct session *session, const char *pattern);
+/* VMSIG_ERR_NO_SUCH_ENDPOINT: there is no such subscription. */
+__attribute__((warn_unused_result)) int session_unsubscribe(
+	struct session *session, const char *pattern);
+
+struct core_delivery {
+	uint32_t kind; /* VMSIG_EV_MEMCTX, _MEMCTX_INVALIDATED or _ENDPOINT_STATE */
+	uint32_t endpoint;
+	const char *name;   /* borrowed until the core is called again; the same for the others */
+	const char *detail; /* STATE only */
+	uint32_t epoch;
+	enum vmsig_endpoint_state state;
+	enum vmsig_guard guard; /* as it holds against this session's uid */
+	vmsig_memctx pod;       /* MEMCTX only, epoch stamped */
+	const vmsig_memseg *segs;
+	uint32_t nseg;
+	int ram_fd; /* MEMCTX only: owned by the caller; -1 otherwise */
+};
+
+/* The next thing to tell the session. 0; VMSIG_ERR_WOULD_BLOCK: nothing for the moment (the
+ * core will notify). A MEMCTX is only given while none is unacknowledged for the session.
+ * share_fd() that fails with EMFILE/ENFILE or -ENOMEM leaves the delivery pending and gives
+ * VMSIG_ERR_BUSY: call again later. */
+__attribute__((warn_unused_result)) int core_session_pull(
+	struct session *session, uint64_t now_ns, struct core_delivery *ret_delivery);
+/* The holder has taken the descriptors of the last MEMCTX (or the shell knows that they were
+ * never sent). Without one outstanding: VMSIG_ERR_PROTOCOL. */
+__attribute__((warn_unused_result)) int core_session_taken(struct session *session);
+
+/* ---- actions ---- */
+
+enum core_action_kind {
+	CORE_ACT_PERSIST_EPOCH = 1, /* endpoint, epoch: durable before what follows */
+	CORE_ACT_WAKE_COHERENCE,    /* endpoint: FUTEX_WAKE on its page */
+	CORE_ACT_REVOKE_LEASES,     /* endpoint, epoch: leases of earlier epochs are void */
+	CORE_ACT_NOTIFY,            /* session: pull */
+	CORE_ACT_DISCONNECT,        /* session: too slow, error says why */
+	CORE_ACT_BOOTSTRAP,         /* endpoint, epoch, reg: call reg->invalidate(ctx, epoch) */
+};
+
+struct core_action {
+	enum core_action_kind kind;
+	uint32_t endpoint;
+	const char *name; /* of the endpoint; borrowed until the core is called again */
+	uint32_t epoch;
+	enum vmsig_error error;
+	struct session *session; /* never one that was freed */
+	vmsig_memctx_reg reg;    /* BOOTSTRAP; never one that was unregistered */
+};
+
+/* Takes the oldest action; false when there is none. */
+bool core_next_action(struct core *core, struct core_action *ret_action);
+
+/* Time passes. The core acts on what is due; core_deadline() is the next moment at which a
+ * call is needed, UINT64_MAX for none. */
+void core_advance(struct core *core, uint64_t now_ns);
+uint64_t core_deadline(const struct core *core);
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VMSIG_MEM_H
+#define VMSIG_MEM_H
+
+/*
+ * Holder library: a read-only context over guest RAM, opened from the descriptor that a
+ * MEMCTX carried.
+ *
+ * Read-only by construction: the descriptor is O_RDONLY, mappings are PROT_READ, and the
+ * write call exists only to say no (R8).
+ *
+ * Calls return 0 or a negated enum vmsig_error. A context is used by one thread at a time;
+ * different contexts are independent. No signal handlers, no threads, no printing.
+ *
+ * Coherence: once a coherence page is attached, every read is checked against it. A read in
+ * an epoch that is over gives -VMSIG_ERR_STALE_EPOCH, one that raced with a write of the
+ * broker is repeated and, when that does not help, gives -VMSIG_ERR_TORN. The buffer's
+ * content is undefined after a failure: never silent old data.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmsig/vmsig_coherence.h"
+#include "vmsig/vmsig_error.h"
+#include "vmsig/vmsig_memctx.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VMSIG_API __attribute__((visibility("default")))
+#define VMSIG_MUST_USE __attribute__((warn_unused_result))
+
+typedef struct vmsig_mem vmsig_mem;
+
+/* Opens a single-low image: guest-physical [0, low) is file [0, low), what follows in the
+ * file starts at 4 GiB. The descriptor is duplicated; the caller keeps its own. NULL with
+ * errno set: EINVAL (not a regular file, empty, low is 0 or beyond the file), EMFILE,
+ * ENOMEM. Four-level paging until vmsig_mem_set_levels(). */
+VMSIG_API VMSIG_MUST_USE vmsig_mem *vmsig_mem_from_ro_fd(int fd, uint64_t low);
+
+/* The same with a segment table, which is copied; EINVAL also for segments that overlap,
+ * wrap or reach beyond the file. */
+VMSIG_API VMSIG_MUST_USE vmsig_mem *vmsig_mem_from_ro_fd_segs(
+	int fd, const vmsig_memseg *segs, uint32_t nseg);
+
+/* Everything at once from a MEMCTX event and its two descriptors, which are duplicated:
+ * layout, levels, epoch, coherence page. coherence_fd may be -1. */
+VMSIG_API VMSIG_MUST_USE int vmsig_mem_from_event(
+	vmsig_mem **ret_mem, const vmsig_event *ev, int ram_fd, int coherence_fd);
+
+/* Unmaps and closes. Accepts NULL, returns NULL. */
+VMSIG_API vmsig_mem *vmsig_mem_close(vmsig_mem *mem);
+
+/* 4 or 5; from VMSIG_MEMCTX_LA57. Empties the translation cache. */
+VMSIG_API VMSIG_MUST_USE int vmsig_mem_set_levels(vmsig_mem *mem, unsigned levels);
+
+/* How bytes are fetched. MAPPED (default) copies from shared mappings, pages that are holes
+ * of the file are never touched; a file that the VM's owner truncates raises SIGBUS in the
+ * caller. PREAD is a system call per page and turns that into -VMSIG_ERR_OUT_OF_RANGE. */
+enum vmsig_mem_mode { VMSIG_MEM_MAPPED = 0, VMSIG_MEM_PREAD = 1 };
+VMSIG_API VMSIG_MUST_USE int vmsig_mem_set_mode(vmsig_mem *mem, enum vmsig_mem_mode mode);
+
+/* Attaches the coherence page (duplicated, mapped read-only) for `epoch`.
+ * -VMSIG_ERR_BAD_REQUEST: not a coherence page, or one that could shrink under the mapping. */
+VMSIG_API VMSIG_MUST_USE int vmsig_mem_attach_coherence(
+	vmsig_mem *mem, int coherence_fd, uint32_t epoch);
+
+/* For several reads that must belong together. begin() notes epoch and sequence, waiting out
+ * a write in progress for a bounded number of spins; end() says whether everything read
+ * since was coherent. 0, -VMSIG_ERR_STALE_EPOCH, -VMSIG_ERR_TORN. Without a coherence page
+ * both are -VMSIG_ERR_UNSUPPORTED. */
+VMSIG_API VMSIG_MUST_USE int vmsig_mem_read_begin(vmsig_mem *mem, uint64_t *ret_sequence);
+VMSIG_API VMSIG_MUST_USE int vmsig_mem_read_end(vmsig_mem *mem, uint64_t sequence);
+
+/* Sleeps until the page's epoch is not `epoch` any more, or its state changes, or timeout_ms
+ * passed (-1: no limit). 0 or -VMSIG_ERR_TIMEOUT. */
+VMSIG_API VMSIG_MUST_USE int vmsig_mem_wait(vmsig_mem *mem, int timeout_ms);
+
+/* Guest-physical read of exactly `len` bytes; may cross segments that touch.
+ * -VMSIG_ERR_OUT_OF_RANGE when a byte is not RAM. */
+VMSIG_API VMSIG_MUST_USE int vmsig_phys_read(vmsig_mem *mem, uint64_t gpa, void *buf, size_t len);
+
+/* Guest-virtual read under the table `cr3` (kcr3 or any root that the holder found).
+ * Translations are cached per (mem, cr3); a change of epoch empties the cache.
+ * -VMSIG_ERR_NOT_MAPPED, -VMSIG_ERR_BAD_PAGE_TABLE, -VMSIG_ERR_OUT_OF_RANGE. */
+VMSIG_API VMSIG_MUST_USE int vmsig_gva_read(
+	vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *buf, size_t len);
+
+/* Always -1 (-VMSIG_ERR_READ_ONLY) with errno EROFS, whatever the arguments (R8). */
+VMSIG_API int vmsig_gva_write(
+	vmsig_mem *mem, uint64_t cr3, uint64_t gva, const void *buf, size_t len);
+VMSIG_API int vmsig_phys_write(vmsig_mem *mem, uint64_t gpa, const void *buf, size_t len);
+
+/* Drops cached translations (the guest changed its tables and the holder wants to know now). */
+VMSIG_API void vmsig_mem_flush(vmsig_mem *mem);
+
+#define VMSIG_PROT_READ 0x1u
+#define VMSIG_PROT_WRITE 0x2u
+#define VMSIG_PROT_EXEC 0x4u
+#define VMSIG_PROT_USER 0x8u
+
+typedef struct {
+	uint64_t gva;       /* start */
+	uint64_t gpa;       /* guest-physical start; of the first page in a pmap range */
+	uint64_t len;       /* bytes */
+	uint64_t page_size; /* 4096, 2 MiB or 1 GiB */
+	uint32_t prot;      /* VMSIG_PROT_* */
+	uint32_t _pad;
+} vmsig_range;
+
+/* The page that maps gva: gva and gpa of the page's start, its size and protection. */
+VMSIG_API VMSIG_MUST_USE int vmsig_gva_translate(
+	vmsig_mem *mem, uint64_t cr3, uint64_t gva, vmsig_range *ret_page);
+
+/* Visits what is mapped in [start, end] (both inclusive) in ascending order; neighbours with
+ * equal protection and page size are one range when they touch in guest-virtual space. A
+ * non-zero return of the visitor stops and is returned as it is. */
+typedef int (*vmsig_range_fn)(void *ctx, const vmsig_range *range);
+VMSIG_API VMSIG_MUST_USE int vmsig_pmap(vmsig_mem *mem, uint64_t cr3, uint64_t start, uint64_t end,
+	vmsig_range_fn visit, void *ctx);
+
+/* Every place where `len` bytes equal `pattern` under `mask` (NULL: all bits), matches across
+ * page and segment borders included. Holes of the RAM file are skipped, not allocated; they
+ * match a pattern of zeros never. 1 <= len <= 4096. A non-zero return of the visitor stops. */
+typedef int (*vmsig_match_fn)(void *ctx, uint64_t addr);
+VMSIG_API VMSIG_MUST_USE int vmsig_scan_phys(vmsig_mem *mem, uint64_t start, uint64_t end,
+	const void *pattern, const void *mask, size_t len, vmsig_match_fn match, void *ctx);
+VMSIG_API VMSIG_MUST_USE int vmsig_scan_virt(vmsig_mem *mem, uint64_t cr3, uint64_t start,
+	uint64_t end, const void *pattern, const void *mask, size_t len, vmsig_match_fn match,
+	void *ctx);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VMSIG_EVENT_H
+#define VMSIG_EVENT_H
+
+/*
+ * The event that crosses the seam between adapters, core and holders: a small header,
+ * an inline area that carries one POD, and an optional owned payload. The same struct is
+ * what the client library hands to a subscriber, so code written against
+ * vmsig_memctx_segs() works in the broker's process and across the socket.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Bytes of the inline area. 48 is the contract's upper bound for an inline POD. */
+#define VMSIG_EVENT_INLN_SIZE 48
+
+/* UP: adapter -> core -> holder. DOWN: holder -> core -> adapter. */
+enum vmsig_event_kind {
+	VMSIG_EV_NONE = 0,
+	/* inln: vmsig_memctx; payload: vmsig_memseg[nseg], absent when nseg == 0. */
+	VMSIG_EV_MEMCTX = 1,
+	/* inln: vmsig_memctx_inv. */
+	VMSIG_EV_MEMCTX_INVALIDATED = 2,
+	/* inln: vmsig_endpoint_status; payload: the reason as text, absent when there is none. */
+	VMSIG_EV_ENDPOINT_STATE = 3,
+
+	VMSIG_CMD_MEMWRITE = 0x8001,
+};
+
+enum vmsig_source {
+	VMSIG_SRC_NONE = 0,
+	VMSIG_SRC_MEMCTX = 1,
+	VMSIG_SRC_MEMWRITE = 2,
+};
+
+/* Life of an endpoint. The numbers are also the coherence page's and the wire's. */
+enum vmsig_endpoint_state {
+	VMSIG_STATE_UNKNOWN = 0,
+	VMSIG_STATE_BOOTING = 1, /* the adapter looks for a live kernel root */
+	VMSIG_STATE_READY = 2,   /* a MEMCTX of the current epoch can be had */
+	VMSIG_STATE_INVALID = 3, /* the epoch has just ended; BOOTING or GONE follows */
+	VMSIG_STATE_GONE = 4,    /* the guest or its RAM file is not there */
+};
+
+/* inln of VMSIG_EV_ENDPOINT_STATE. */
+typedef struct {
+	uint32_t endpoint;
+	uint32_t epoch;
+	uint32_t state; /* enum vmsig_endpoint_state */
+	uint32_t guard; /* enum vmsig_guard; VMSIG_GUARD_NONE until RAM was found. Set by the core */
+} vmsig_endpoint_status;
+
+/* How strongly the read-only descriptor resists being turned into a writable one, weakest
+ * first so that they compare. deploy/THREATS.md says what each one withstands. */
+enum vmsig_guard {
+	VMSIG_GUARD_NONE = 0,
+	VMSIG_GUARD_MODE = 1,     /* file mode and a different uid only */
+	VMSIG_GUARD_RO_MOUNT = 2, /* opened through a dissolved read-only mount clone */
+	VMSIG_GUARD_SEALED = 3,   /* memfd with F_SEAL_FUTURE_WRITE or F_SEAL_WRITE */
+};
+
+/* Bytes that travel with an event. `data` belongs to whoever holds the event; release it
+ * with vmsig_event_clear(). `release` may be NULL for borrowed data. */
+typedef struct {
+	const void *data;
+	size_t len; /* bytes */
+	void (*release)(void *data);
+} vmsig_payload;
+
+typedef struct vmsig_event {
+	uint32_t kind;     /* enum vmsig_event_kind */
+	uint32_t source;   /* enum vmsig_source */
+	uint32_t endpoint; /* stable id of the endpoint */
+	uint32_t _pad;
+	vmsig_payload payload;
+	_Alignas(uint64_t) unsigned char inln[VMSIG_EVENT_INLN_SIZE];
+} vmsig_event;
+
+/* Releases the payload and zeroes the event. Accepts NULL. */
+static inline void vmsig_event_clear(vmsig_event *ev)
+{
+	if (!ev)
+		return;
+	if (ev->payload.release)
+		ev->payload.release((void *)(uintptr_t)ev->payload.data);
+	__builtin_memset(ev, 0, sizeof(*ev));
+}
+
+/* What an adapter found out about the RAM behind its endpoint. */
+typedef struct {
+	uint64_t bytes;  /* size of guest RAM */
+	uint32_t guard;  /* enum vmsig_guard */
+	uint32_t owner;  /* uid that owns the file: VMSIG_GUARD_MODE is void against it */
+} vmsig_ram_facts;
+
+struct vmsig_memctx_reg;
+struct vmsig_memwrite_reg;
+
+/*
+ * What the core gives an adapter. All calls are made on the loop thread. Each returns 0 or
+ * a positive enum vmsig_error; the core copies what it keeps.
+ */
+typedef struct vmsig_emit {
+	void *core; /* first argument of every callback */
+
+	/* Announces the endpoint named by reg->endpoint. reg->ctx and the callbacks must stay
+	 * valid until unregister_memctx() returned. The endpoint enters BOOTING in a new epoch;
+	 * the core asks for the bootstrap through reg->invalidate(). */
+	int (*register_memctx)(void *core, const struct vmsig_memctx_reg *reg);
+	void (*unregister_memctx)(void *core, uint32_t endpoint);
+
+	/* Announces the write path of an endpoint; an endpoint without one refuses leases. */
+	int (*register_memwrite)(void *core, const struct vmsig_memwrite_reg *reg);
+	void (*unregister_memwrite)(void *core, uint32_t endpoint);
+
+	/* The RAM file was found or found again; before MEMCTX is emitted. */
+	int (*ram_found)(void *core, uint32_t endpoint, const vmsig_ram_facts *facts);
+
+	/* UP event. The core borrows it for the call.
+	 *   MEMCTX              bootstrap done; inln.epoch names the epoch it was done for, and
+	 *                       one that is over is dropped (VMSIG_ERR_STALE_EPOCH)
+	 *   MEMCTX_INVALIDATED  the VM session ended; inln.epoch is ignored, the core decides
+	 *   ENDPOINT_STATE      BOOTING or GONE with a reason for people */
+	int (*event)(void *core, const vmsig_event *ev);
+} vmsig_emit;
+
+_Static_assert(offsetof(vmsig_event, inln) % _Alignof(uint64_t) == 0, "inln holds uint64_t PODs");
+_Static_assert(sizeof(vmsig_endpoint_status) == 16, "vmsig_endpoint_status is 16 bytes");
+_Static_assert(sizeof(vmsig_endpoint_status) <= VMSIG_EVENT_INLN_SIZE, "status fits inline");
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
