@@ -37,10 +37,10 @@ __attribute__((warn_unused_result)) int ram_open_writable(const struct ram *ram)
 
 /* The broker's own read-only descriptor; borrowed. */
 int ram_fd(const struct ram *ram);
-uint64_t ram_size(const struct ram *ram);     /* bytes when it was opened */
+uint64_t ram_size(const struct ram *ram); /* bytes when it was opened */
 enum vmsig_guard ram_guard(const struct ram *ram);
-uid_t ram_owner(const struct ram *ram);       /* GUARD_MODE does not hold against this uid */
-bool ram_is_sparse(const struct ram *ram);    /* may have holes (tmpfs, memfd, disk file) */
+uid_t ram_owner(const struct ram *ram);    /* GUARD_MODE does not hold against this uid */
+bool ram_is_sparse(const struct ram *ram); /* may have holes (tmpfs, memfd, disk file) */
 
 /* Whether the file is still what it was: RAM_SAME, RAM_SHRUNK, RAM_REPLACED (the path names
  * another file now), RAM_MISSING. Cheap: two stat calls. */

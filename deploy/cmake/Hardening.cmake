@@ -3,6 +3,10 @@
 include(CheckPIESupported)
 check_pie_supported()
 
+# Assertions guard teardown balances and internal invariants; every build keeps them.
+string(REPLACE "-DNDEBUG" "" CMAKE_C_FLAGS_RELWITHDEBINFO "${CMAKE_C_FLAGS_RELWITHDEBINFO}")
+string(REPLACE "-DNDEBUG" "" CMAKE_C_FLAGS_RELEASE "${CMAKE_C_FLAGS_RELEASE}")
+
 add_compile_definitions(_GNU_SOURCE)
 add_compile_options(
   -Wall -Wextra -Wno-unused-parameter -Wshadow -Wformat=2 -Wvla -Wundef -Wpointer-arith -Wcast-qual

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker/ram/ram.h"
+#include "broker/ram/romount.h"
+#include "vmsig/vmsig_error.h"
+
+#define SIZE (64u * 1024)
+
+struct lab {
+	char dir[64];
+	char path[96];
+	char error[256];
+};
+
+static void file_create(const char *path, off_t size, mode_t mode)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fchmod(fd, mode), 0);
+	assert_int_equal(ftruncate(fd, size), 0);
+	close(fd);
+}
+
+static int setup(void **state)
+{
+	struct lab *lab = calloc(1, sizeof(*lab));
+
+	assert_non_null(lab);
+	strcpy(lab->dir, "/dev/shm/vmsig-test-XXXXXX");
+	assert_non_null(mkdtemp(lab->dir));
+	snprintf(lab->path, sizeof(lab->path), "%s/ram", lab->dir);
+	file_create(lab->path, SIZE, 0666);
+	*state = lab;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct lab *lab = *state;
+
+	unlink(lab->path);
+	rmdir(lab->dir);
+	free(lab);
+	return 0;
+}
+
+static bool mount_clones_work(const char *dir)
+{
+	int fd = romount_open(dir);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static struct ram *ram_of(struct lab *lab)
+{
+	struct ram *ram = NULL;
+
+	if (ram_open_path(&ram, lab->path, lab->error, sizeof(lab->error)))
+		fail_msg("%s", lab->error);
+	return ram;
+}
+
+static int reopen_writable(int fd)
+{
+	char path[64];
+	int w;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	w = open(path, O_RDWR | O_CLOEXEC);
+	if (w < 0)
+		return -errno;
+	close(w);
+	return 0;
+}
+
+static void a_shared_descriptor_cannot_be_made_writable(void **state)
+{
+	struct lab *lab = *state;
+	struct ram *ram = ram_of(lab);
+	int fd = ram_share(ram);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+	assert_ptr_equal(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
+	assert_int_equal(errno, EACCES);
+	assert_int_equal(pwrite(fd, "x", 1, 0), -1);
+	assert_int_equal(errno, EBADF);
+	if (mount_clones_work(lab->dir)) {
+		assert_int_equal(ram_guard(ram), VMSIG_GUARD_RO_MOUNT);
+		assert_int_equal(reopen_writable(fd), -EROFS);
+		assert_int_equal(fchmod(fd, 0666), -1);
+		assert_int_equal(errno, EROFS);
+	} else {
+		assert_int_equal(ram_guard(ram), VMSIG_GUARD_MODE);
+	}
+	close(fd);
+	ram_free(ram);
+}
+
+static void each_share_is_its_own_description(void **state)
+{
+	struct ram *ram = ram_of(*state);
+	int a = ram_share(ram), b = ram_share(ram);
+
+	assert_true(a >= 0 && b >= 0);
+	assert_int_equal(lseek(a, 100, SEEK_SET), 100);
+	assert_int_equal(lseek(b, 0, SEEK_CUR), 0);
+	assert_true(fcntl(a, F_GETFD) & FD_CLOEXEC);
+	close(a);
+	close(b);
+	ram_free(ram);
+}
+
+static void the_mode_is_narrowed(void **state)
+{
+	struct lab *lab = *state;
+	struct ram *ram = ram_of(lab);
+	struct stat st;
+
+	assert_int_equal(stat(lab->path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(ram_owner(ram), geteuid());
+	ram_free(ram);
+}
+
+static void the_write_plane_gets_a_writable_description(void **state)
+{
+	struct ram *ram = ram_of(*state);
+	char byte = 0;
+	int fd = ram_open_writable(ram);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, "x", 1, 10), 1);
+	assert_int_equal(ram_read(ram, 10, &byte, 1), 0);
+	assert_int_equal(byte, 'x');
+	close(fd);
+	ram_free(ram);
+}
+
+static void changes_of_the_file_are_noticed(void **state)
+{
+	struct lab *lab = *state;
+	struct ram *ram = ram_of(lab);
+	char other[128];
+
+	assert_int_equal(ram_check(ram), RAM_SAME);
+	snprintf(other, sizeof(other), "%s.new", lab->path);
+	file_create(other, SIZE, 0600);
+	assert_int_equal(rename(other, lab->path), 0);
+	assert_int_equal(ram_check(ram), RAM_REPLACED);
+	assert_int_equal(unlink(lab->path), 0);
+	assert_int_equal(ram_check(ram), RAM_MISSING);
+	ram_free(ram);
+
+	file_create(lab->path, SIZE, 0600);
+	ram = ram_of(lab);
+	assert_int_equal(truncate(lab->path, SIZE / 2), 0);
+	assert_int_equal(ram_check(ram), RAM_SHRUNK);
+	ram_free(ram);
+}
+
+static void reads_end_at_the_end_of_the_file(void **state)
+{
+	struct lab *lab = *state;
+	struct ram *ram = ram_of(lab);
+	char buf[16];
+
+	assert_int_equal(ram_read(ram, SIZE - 16, buf, 16), 0);
+	assert_int_equal(ram_read(ram, SIZE - 15, buf, 16), VMSIG_ERR_OUT_OF_RANGE);
+	assert_int_equal(ram_read(ram, UINT64_MAX, buf, 16), VMSIG_ERR_OUT_OF_RANGE);
+	assert_int_equal(truncate(lab->path, 4096), 0);
+	assert_int_equal(ram_read(ram, 8192, buf, 16), VMSIG_ERR_OUT_OF_RANGE);
+	ram_free(ram);
+}
+
+static void what_is_no_ram_file_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	struct ram *ram = NULL;
+
+	assert_int_equal(ram_open_path(&ram, lab->dir, lab->error, sizeof(lab->error)),
+		VMSIG_ERR_BAD_REQUEST);
+	assert_non_null(strstr(lab->error, lab->dir));
+	assert_int_equal(
+		ram_open_path(&ram, "/nonexistent/ram", lab->error, sizeof(lab->error)), -ENOENT);
+	assert_int_equal(truncate(lab->path, 0), 0);
+	assert_int_equal(ram_open_path(&ram, lab->path, lab->error, sizeof(lab->error)),
+		VMSIG_ERR_BAD_REQUEST);
+	assert_null(ram);
+}
+
+/* A link could lead out of the read-only view, so the view is made where the file is. */
+static void a_symbolic_link_is_followed_to_the_files_own_directory(void **state)
+{
+	struct lab *lab = *state;
+	struct ram *ram = NULL;
+	char link[128];
+	int fd;
+
+	snprintf(link, sizeof(link), "%s.link", lab->path);
+	assert_int_equal(symlink(lab->path, link), 0);
+	assert_int_equal(ram_open_path(&ram, link, lab->error, sizeof(lab->error)), 0);
+	fd = ram_share(ram);
+	assert_true(fd >= 0);
+	if (ram_guard(ram) == VMSIG_GUARD_RO_MOUNT)
+		assert_int_equal(reopen_writable(fd), -EROFS);
+	close(fd);
+	ram_free(ram);
+	unlink(link);
+}
+
+static int memfd_make(unsigned seals)
+{
+	int fd = memfd_create("vmsig-test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	if (seals)
+		assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
+	return fd;
+}
+
+static void a_sealed_memfd_is_sealed_and_a_plain_one_has_its_mode(void **state)
+{
+	struct lab *lab = *state;
+	int sealed = memfd_make(F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	int plain = memfd_make(0);
+	struct ram *ram = NULL;
+	struct stat st;
+
+	assert_int_equal(
+		ram_open_proc_fd(&ram, getpid(), sealed, lab->error, sizeof(lab->error)), 0);
+	assert_int_equal(ram_guard(ram), VMSIG_GUARD_SEALED);
+	ram = ram_free(ram);
+
+	assert_int_equal(
+		ram_open_proc_fd(&ram, getpid(), plain, lab->error, sizeof(lab->error)), 0);
+	assert_int_equal(ram_guard(ram), VMSIG_GUARD_MODE);
+	assert_int_equal(fstat(plain, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0400);
+	assert_int_equal(ram_check(ram), RAM_SAME);
+	assert_int_equal(ftruncate(plain, SIZE / 2), 0);
+	assert_int_equal(ram_check(ram), RAM_SHRUNK);
+	ram_free(ram);
+	close(sealed);
+	close(plain);
+}
+
+static void the_self_test_says_what_holds(void **state)
+{
+	struct lab *lab = *state;
+	enum vmsig_guard guard = VMSIG_GUARD_NONE;
+
+	assert_int_equal(ram_selftest(lab->dir, &guard, lab->error, sizeof(lab->error)), 0);
+	assert_int_equal(
+		guard, mount_clones_work(lab->dir) ? VMSIG_GUARD_RO_MOUNT : VMSIG_GUARD_MODE);
+	assert_non_null(strstr(lab->error, lab->dir));
+	assert_int_equal(
+		ram_selftest("/nonexistent", &guard, lab->error, sizeof(lab->error)), -ENOENT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			a_shared_descriptor_cannot_be_made_writable, setup, teardown),
+		cmocka_unit_test_setup_teardown(each_share_is_its_own_description, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_mode_is_narrowed, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			the_write_plane_gets_a_writable_description, setup, teardown),
+		cmocka_unit_test_setup_teardown(changes_of_the_file_are_noticed, setup, teardown),
+		cmocka_unit_test_setup_teardown(reads_end_at_the_end_of_the_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_no_ram_file_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_symbolic_link_is_followed_to_the_files_own_directory, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_sealed_memfd_is_sealed_and_a_plain_one_has_its_mode, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_self_test_says_what_holds, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
