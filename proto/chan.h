@@ -27,16 +27,16 @@
 #include "proto/identity.h"
 #include "proto/tls.h"
 
-#define CHAN_FRAME_MAX (1u << 20)   /* bytes of a frame's payload */
-#define CHAN_FRAME_HEADER 4u        /* big-endian length in front of the payload */
-#define CHAN_FDS_PER_FRAME 16u      /* descriptors with one frame; the kernel's own bound is 253 */
+#define CHAN_FRAME_MAX (1u << 20) /* bytes of a frame's payload */
+#define CHAN_FRAME_HEADER 4u      /* big-endian length in front of the payload */
+#define CHAN_FDS_PER_FRAME 16u    /* descriptors with one frame; the kernel's own bound is 253 */
 
 struct chan;
 
 struct chan_limits {
-	size_t frame_max;   /* largest payload accepted from the peer, <= CHAN_FRAME_MAX */
-	size_t tx_max;      /* bytes of ciphertext that may be queued; chan_send() refuses beyond */
-	size_t rx_fds_max;  /* descriptors that may wait in the FIFO; 0: the peer may send none */
+	size_t frame_max;  /* largest payload accepted from the peer, <= CHAN_FRAME_MAX */
+	size_t tx_max;     /* bytes of ciphertext that may be queued; chan_send() refuses beyond */
+	size_t rx_fds_max; /* descriptors that may wait in the FIFO; 0: the peer may send none */
 };
 
 struct chan_fd_claim; /* see below */
@@ -56,7 +56,8 @@ __attribute__((warn_unused_result)) int chan_peer_identity(
 	const struct chan *chan, struct identity *ret_identity);
 
 /* Reads what the socket has, up to a fair share per call. 0: something was read;
- * VMSIG_ERR_WOULD_BLOCK; VMSIG_ERR_DISCONNECTED at end of stream (what was read before is
+ * VMSIG_ERR_WOULD_BLOCK, also while enough undecrypted bytes wait for chan_recv() (poll by
+ * level, not by edge); VMSIG_ERR_DISCONNECTED at end of stream (what was read before is
  * still there for chan_recv()); VMSIG_ERR_PROTOCOL: descriptors that were truncated,
  * unasked for or too many (all are closed). */
 __attribute__((warn_unused_result)) int chan_fill(struct chan *chan);
@@ -71,19 +72,25 @@ size_t chan_output_bytes(const struct chan *chan);
 
 /* Advances the handshake over what chan_fill() brought; drain afterwards, whatever it
  * returned (alerts). 0: established; VMSIG_ERR_WOULD_BLOCK: wants more from the peer;
- * VMSIG_ERR_UNAUTHENTICATED: failed, chan_error() says why. */
+ * VMSIG_ERR_UNAUTHENTICATED: failed, chan_error() says why; VMSIG_ERR_DISCONNECTED: the
+ * stream ended first. */
 __attribute__((warn_unused_result)) int chan_handshake(struct chan *chan);
 bool chan_established(const struct chan *chan);
 
 /* The next whole frame's payload; borrowed until the next call on the channel.
  * VMSIG_ERR_WOULD_BLOCK, VMSIG_ERR_DISCONNECTED (close_notify or end of stream),
- * VMSIG_ERR_PROTOCOL (frame too long, bad record). */
+ * VMSIG_ERR_PROTOCOL (frame too long, bad record), VMSIG_ERR_UNAUTHENTICATED: before the
+ * handshake; and on a client whose certificate the server refused, because in TLS 1.3 the
+ * client's side of the handshake is over before the server has looked at it. May queue
+ * output (an alert). */
 __attribute__((warn_unused_result)) int chan_recv(
 	struct chan *chan, const uint8_t **ret_data, size_t *ret_len);
 
 /* Encrypts and queues one frame. On success the channel owns the descriptors and closes
  * them when they were sent or dropped; on failure the caller keeps them.
- * VMSIG_ERR_QUOTA: tx_max would be exceeded, nothing was queued. */
+ * VMSIG_ERR_QUOTA: tx_max would be exceeded, VMSIG_ERR_BAD_REQUEST: longer than
+ * CHAN_FRAME_MAX or more than CHAN_FDS_PER_FRAME descriptors, VMSIG_ERR_UNAUTHENTICATED:
+ * before the handshake, VMSIG_ERR_DISCONNECTED: after chan_shutdown(); nothing was queued. */
 __attribute__((warn_unused_result)) int chan_send(
 	struct chan *chan, const void *data, size_t len, const int *fds, size_t nfds);
 

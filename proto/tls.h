@@ -18,7 +18,7 @@ struct tls_files {
 	const char *ca;   /* PEM, one or more certificates */
 	const char *cert; /* PEM chain */
 	const char *key;  /* PEM; refused when group or others can read it */
-	const char *crl;  /* PEM, or NULL */
+	const char *crl;  /* PEM, a list for every CA of a chain, or NULL: nothing is revoked */
 };
 
 enum tls_side { TLS_SERVER, TLS_CLIENT };
@@ -27,7 +27,8 @@ struct tls_ctx;
 
 /* `peer_roles` is a mask of enum identity_role that the peer's certificate may have; another
  * role, none or two URI SANs fail the handshake. `error` receives a sentence that names the
- * file and what to do (error_size bytes, always terminated).
+ * file and what to do (error_size bytes, always terminated). A server's own certificate must
+ * have the role broker, or no client would accept it.
  * 0, VMSIG_ERR_BAD_REQUEST (a file's content), VMSIG_ERR_FORBIDDEN (a key's mode), -errno. */
 __attribute__((warn_unused_result)) int tls_ctx_new(struct tls_ctx **ret_ctx, enum tls_side side,
 	const struct tls_files *files, unsigned peer_roles, char *error, size_t error_size);
