@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef LEASE_LIFE_H
+#define LEASE_LIFE_H
+
+/*
+ * The engine's inside: its objects, and the steps of a lease's life that the calls of
+ * lease.h are made of. Nobody outside lease/ includes this.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* An entry that could not be added has hh.tbl == NULL; the default would exit. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+#include <utlist.h>
+
+#include "lease/lease.h"
+#include "lease/rangeset.h"
+#include "lease/timerheap.h"
+
+/* What a tenant has of what the policy bounds. Each lease embeds what it was charged. */
+struct account {
+	char tenant[LEASE_NAME_MAX + 1];
+	uint32_t leases, waits;
+	UT_hash_handle hh;
+};
+
+struct endpoint {
+	uint32_t id;
+	uint32_t epoch;
+	bool ready;
+	uint32_t nwaiters;
+	struct rangeset held;  /* STORING, ACTIVE, DRAINING */
+	struct lease *waiters; /* by priority, then arrival */
+	UT_hash_handle hh;
+};
+
+struct lease {
+	struct lease_view view;
+	char tenant[LEASE_NAME_MAX + 1];
+	struct lease_engine *engine;
+	struct endpoint *endpoint;
+	struct account *account;
+	uint64_t wait_until_ns, orphan_until_ns;
+	uint32_t applying;
+	struct timerheap_node timer;
+	struct lease *prev, *next; /* in endpoint->waiters */
+
+	uint32_t pending; /* 1 << enum lease_action_kind */
+	bool ended;       /* freed when the last pending action was taken */
+	struct lease *action_prev, *action_next;
+
+	UT_hash_handle hh;
+	struct lease_range ranges[];
+};
+
+struct lease_engine {
+	struct lease_limits limits;
+	uint64_t next_id;
+	uint32_t nleases;
+	struct lease *leases; /* by id */
+	struct endpoint *endpoints;
+	struct account *accounts;
+	struct timerheap timers;
+	struct lease *actions;
+};
+
+/* Finds or makes the tenant's account; NULL without memory. account_put() frees one that is
+ * charged nothing. */
+struct account *account_get(struct lease_engine *engine, const char *tenant);
+void account_put(struct lease_engine *engine, struct account *account);
+
+/* Marks an action to be taken; unact() takes it back. Neither allocates. */
+void lease_act(struct lease *lease, enum lease_action_kind kind);
+
+struct lease *lease_get(const struct lease_engine *engine, uint64_t id);
+
+/* STORING, ACTIVE or DRAINING: its ranges are taken. */
+static inline bool lease_is_held(const struct lease *lease)
+{
+	return lease->view.state != LEASE_WAITING;
+}
+
+/* The state's due moment changed. */
+void lease_timer_update(struct lease *lease);
+/* Out of its endpoint and account; freed after its last action was taken. */
+void lease_finish(struct lease *lease);
+void lease_free(struct lease *lease);
+
+bool lease_overlaps_held(const struct lease *lease);
+bool lease_overlaps_earlier_waiter(const struct lease *lease);
+/* Whether somebody who may preempt `holder` still waits for what it holds. */
+bool lease_preemption_stands(const struct lease *holder);
+
+/* Grants what can be granted, in order, and asks holders of lower priority to go. */
+void endpoint_grant(struct endpoint *endpoint, uint64_t now_ns);
+
+/* A waiter's request fails. */
+void lease_refuse(struct lease *lease, enum vmsig_error reason);
+/* A waiting or storing lease goes; an active one drains: no byte is admitted from here on,
+ * and what is being applied ends first. */
+void lease_drop(struct lease *lease, uint64_t now_ns, enum vmsig_error reason);
+/* After the last write of a draining lease. */
+void lease_drained(struct lease *lease, uint64_t now_ns);
+
+static inline uint64_t lease_earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* now + span without wrapping; never UINT64_MAX, which means "no moment". */
+uint64_t lease_after(uint64_t now_ns, uint64_t span_ns);
+
+#endif
