@@ -82,6 +82,21 @@ void chan_pair_make(struct chan_pair *pair, struct tls_ctx *server, struct tls_c
 	assert_int_equal(chan_new(&pair->client, client, fds[1], limits), 0);
 }
 
+void chan_pair_make_apart(struct chan_pair *pair, struct chan_world *world, int ret_raw[2])
+{
+	int server[2];
+	int client[2];
+
+	socket_pair(server);
+	socket_pair(client);
+	assert_int_equal(
+		chan_new(&pair->server, world->broker, server[0], &chan_limits_default), 0);
+	assert_int_equal(
+		chan_new(&pair->client, world->sensor, client[0], &chan_limits_default), 0);
+	ret_raw[0] = server[1];
+	ret_raw[1] = client[1];
+}
+
 /* A peer that has gone is news for the handshake, not for this helper. */
 static int handshake_turn(struct chan *chan)
 {

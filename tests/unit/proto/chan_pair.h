@@ -49,6 +49,9 @@ void chan_pair_handshake(struct chan_pair *pair, int *ret_server, int *ret_clien
 /* Both of the above, with the world's contexts; must succeed. */
 void chan_pair_up(
 	struct chan_pair *pair, struct chan_world *world, const struct chan_limits *limits);
+/* Two channels that are not connected: each has a raw end in `ret_raw` (server's first), and
+ * the test carries the bytes. */
+void chan_pair_make_apart(struct chan_pair *pair, struct chan_world *world, int ret_raw[2]);
 void chan_pair_down(struct chan_pair *pair);
 
 /* Fills and receives until there is a frame or an error other than WOULD_BLOCK from both. */
