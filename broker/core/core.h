@@ -32,15 +32,18 @@ struct core;
 struct session;
 
 struct core_limits {
-	uint32_t endpoints;         /* registered endpoints */
-	uint32_t sessions;          /* open sessions */
-	uint32_t inflight;          /* MEMCTX deliveries not acknowledged, all sessions together;
-				     * each holds two descriptors in the kernel's queues */
-	uint64_t take_timeout_ns;   /* a MEMCTX not acknowledged for this long ends the session */
+	uint32_t endpoints;       /* registered endpoints */
+	uint32_t sessions;        /* open sessions */
+	uint32_t inflight;        /* MEMCTX deliveries not acknowledged, all sessions together;
+				   * each holds two descriptors in the kernel's queues */
+	uint64_t take_timeout_ns; /* a MEMCTX not acknowledged for this long ends the session */
 };
 
 __attribute__((warn_unused_result)) int core_new(
 	struct core **ret_core, const struct core_limits *limits);
+/* The broker shuts down: endpoints that unregister from now on keep their epoch, so that a
+ * restarted broker can go on in it. */
+void core_closing(struct core *core);
 /* All sessions and endpoints must be gone; asserts that all counters are zero. */
 struct core *core_free(struct core *core);
 
@@ -50,11 +53,16 @@ const vmsig_emit *core_emit(struct core *core);
 /* ---- endpoints ---- */
 
 struct core_endpoint_config {
-	uint32_t id;           /* stable, not 0 */
-	const char *name;      /* copied */
-	const char *adapter;   /* copied; for lists */
-	uint32_t epoch;        /* stored high-water mark; the first session gets a higher one */
-	vmsig_coherence *page; /* written here with atomics; outlives the endpoint */
+	uint32_t id;                /* stable, not 0 */
+	const char *name;           /* copied */
+	const char *adapter;        /* copied; for lists */
+	uint32_t epoch;             /* stored high-water mark, 0 for none */
+	const char *session;        /* stored fingerprint of the last session, NULL or "" for none.
+				     * With one the endpoint boots in the stored epoch, and goes on in
+				     * it when the adapter reports the same fingerprint; without one, or
+				     * with another, the epoch is raised */
+	enum vmsig_guard min_guard; /* served to nobody below this */
+	vmsig_coherence *page;      /* written here with atomics; outlives the endpoint */
 };
 
 /* VMSIG_ERR_BAD_REQUEST: the id or name is taken; VMSIG_ERR_QUOTA. An adapter can register
@@ -90,8 +98,8 @@ __attribute__((warn_unused_result)) int core_endpoint_find(struct core *core,
 
 /* `user` is the shell's own and comes back in actions. `uid` is the kernel's word for the
  * peer. VMSIG_ERR_QUOTA: limits.sessions. */
-__attribute__((warn_unused_result)) int session_new(struct session **ret_session,
-	struct core *core, const struct tenant *tenant, uint32_t uid, void *user);
+__attribute__((warn_unused_result)) int session_new(struct session **ret_session, struct core *core,
+	const struct tenant *tenant, uint32_t uid, void *user);
 /* Drops its subscriptions and gives back what it was charged. */
 struct session *session_free(struct session *session);
 void *session_user(const struct session *session);
@@ -135,9 +143,12 @@ __attribute__((warn_unused_result)) int core_session_taken(struct session *sessi
 /* ---- actions ---- */
 
 enum core_action_kind {
-	CORE_ACT_PERSIST_EPOCH = 1, /* endpoint, epoch: durable before what follows */
+	CORE_ACT_PERSIST_EPOCH = 1, /* endpoint, epoch: durable before what follows; the stored
+				     * fingerprint is void */
+	CORE_ACT_PERSIST_SESSION,   /* endpoint, epoch, session fingerprint ("" for none) */
 	CORE_ACT_WAKE_COHERENCE,    /* endpoint: FUTEX_WAKE on its page */
 	CORE_ACT_REVOKE_LEASES,     /* endpoint, epoch: leases of earlier epochs are void */
+	CORE_ACT_READY,             /* endpoint, epoch: a context can be had, leases too */
 	CORE_ACT_NOTIFY,            /* session: pull */
 	CORE_ACT_DISCONNECT,        /* session: too slow, error says why */
 	CORE_ACT_BOOTSTRAP,         /* endpoint, epoch, reg: call reg->invalidate(ctx, epoch) */
@@ -149,6 +160,7 @@ struct core_action {
 	const char *name; /* of the endpoint; borrowed until the core is called again */
 	uint32_t epoch;
 	enum vmsig_error error;
+	const char *fingerprint; /* PERSIST_SESSION; borrowed as name is */
 	struct session *session; /* never one that was freed */
 	vmsig_memctx_reg reg;    /* BOOTSTRAP; never one that was unregistered */
 };

@@ -52,7 +52,8 @@ typedef struct {
 	uint32_t endpoint;
 	uint32_t epoch;
 	uint32_t state; /* enum vmsig_endpoint_state */
-	uint32_t guard; /* enum vmsig_guard; VMSIG_GUARD_NONE until RAM was found. Set by the core */
+	uint32_t
+		guard; /* enum vmsig_guard; VMSIG_GUARD_NONE until RAM was found. Set by the core */
 } vmsig_endpoint_status;
 
 /* How strongly the read-only descriptor resists being turned into a writable one, weakest
@@ -91,11 +92,16 @@ static inline void vmsig_event_clear(vmsig_event *ev)
 	__builtin_memset(ev, 0, sizeof(*ev));
 }
 
+#define VMSIG_SESSION_MAX 96 /* bytes of a session fingerprint with its NUL */
+
 /* What an adapter found out about the RAM behind its endpoint. */
 typedef struct {
-	uint64_t bytes;  /* size of guest RAM */
-	uint32_t guard;  /* enum vmsig_guard */
-	uint32_t owner;  /* uid that owns the file: VMSIG_GUARD_MODE is void against it */
+	uint64_t bytes; /* size of guest RAM */
+	uint32_t guard; /* enum vmsig_guard */
+	uint32_t owner; /* uid that owns the file: VMSIG_GUARD_MODE is void against it */
+	/* Fingerprint of the VM session, "" when unknown: equal fingerprints prove that the
+	 * guest did not reset in between, also across a restart of the broker. */
+	char session[VMSIG_SESSION_MAX];
 } vmsig_ram_facts;
 
 struct vmsig_memctx_reg;
@@ -118,7 +124,8 @@ typedef struct vmsig_emit {
 	int (*register_memwrite)(void *core, const struct vmsig_memwrite_reg *reg);
 	void (*unregister_memwrite)(void *core, uint32_t endpoint);
 
-	/* The RAM file was found or found again; before MEMCTX is emitted. */
+	/* The RAM file was found or found again; with the session's fingerprint, if there is one,
+	 * before MEMCTX is emitted. */
 	int (*ram_found)(void *core, uint32_t endpoint, const vmsig_ram_facts *facts);
 
 	/* UP event. The core borrows it for the call.

@@ -27,8 +27,9 @@ extern "C" {
 /* vmsig_memctx.flags */
 #define VMSIG_MEMCTX_RDONLY 0x1u /* always set by the broker */
 #define VMSIG_MEMCTX_LA57 0x2u   /* kcr3 is the root of a five-level table */
-#define VMSIG_MEMCTX_SPARSE 0x4u /* the RAM file may have holes: touching one through a shared
-				  * mapping allocates it, pread(2) does not */
+#define VMSIG_MEMCTX_SPARSE                                                                        \
+	0x4u /* the RAM file may have holes: touching one through a shared                         \
+	      * mapping allocates it, pread(2) does not */
 
 /* Locator, in vmsig_event.inln of VMSIG_EV_MEMCTX. */
 typedef struct {
@@ -64,8 +65,7 @@ static inline const vmsig_memseg *vmsig_memctx_segs(const vmsig_event *ev, uint3
 	const vmsig_memseg *segs = NULL;
 	uint32_t nseg = 0;
 
-	if (pod->nseg && ev->payload.data &&
-		ev->payload.len / sizeof(vmsig_memseg) >= pod->nseg) {
+	if (pod->nseg && ev->payload.data && ev->payload.len / sizeof(vmsig_memseg) >= pod->nseg) {
 		segs = (const vmsig_memseg *)ev->payload.data;
 		nseg = pod->nseg;
 	}
@@ -86,8 +86,8 @@ typedef struct vmsig_memctx_reg {
 
 	/* Current locator. *out_segs is borrowed from the adapter and valid until the loop
 	 * turns. The core overwrites out_pod->epoch. */
-	void (*describe)(
-		void *ctx, vmsig_memctx *out_pod, const vmsig_memseg **out_segs, uint32_t *out_nseg);
+	void (*describe)(void *ctx, vmsig_memctx *out_pod, const vmsig_memseg **out_segs,
+		uint32_t *out_nseg);
 
 	/* A fresh O_RDONLY open file description of the RAM, which the caller closes, or a
 	 * negative errno. */

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_CORE_STATE_H
+#define BROKER_CORE_STATE_H
+
+/*
+ * The core's inside. Ownership: core owns endpoints, the shell owns sessions, a session owns
+ * its patterns and subscriptions. A subscription is one session looking at one endpoint and
+ * is in both one's lists; it remembers what it was told, and everything it still has to be
+ * told follows from comparing that with the endpoint.
+ *
+ * Actions are flags and links inside the objects, so that nothing of an epoch change can
+ * fail for lack of memory. Three queues, emptied in this order: what concerns the endpoint
+ * itself, what concerns sessions, and the bootstrap (R6).
+ */
+
+/* An entry that could not be added has hh.tbl == NULL; the default would exit. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+#include <utlist.h>
+
+#include "broker/core/core.h"
+
+#define ENDPOINT_NAME_MAX 63
+#define ENDPOINT_DETAIL_MAX 255
+
+enum action_queue { QUEUE_ENDPOINT, QUEUE_SESSION, QUEUE_BOOTSTRAP, QUEUES };
+
+struct action_node {
+	uint32_t pending; /* 1 << enum core_action_kind */
+	struct endpoint *endpoint;
+	struct session *session;
+	struct action_node *prev, *next;
+};
+
+struct endpoint {
+	struct core *core;
+	uint32_t id;
+	char name[ENDPOINT_NAME_MAX + 1];
+	char adapter[16];
+	char detail[ENDPOINT_DETAIL_MAX + 1];
+	uint32_t epoch;
+	enum vmsig_endpoint_state state;
+	uint32_t news;    /* counts changes of state and detail */
+	uint32_t context; /* counts contexts that were emitted */
+	enum vmsig_guard guard, min_guard;
+	uint32_t owner;
+	uint64_t ram_bytes;
+	bool registered, writable;
+	bool resumable; /* the stored epoch may go on, if `stored` is the session's */
+	char stored[VMSIG_SESSION_MAX], current[VMSIG_SESSION_MAX];
+	vmsig_coherence *page;
+	vmsig_memctx_reg reg;
+	struct subscription *subscriptions;
+	struct action_node own, bootstrap;
+	UT_hash_handle hh;      /* by id */
+	UT_hash_handle hh_name; /* by name */
+};
+
+struct subscription {
+	struct session *session;
+	struct endpoint *endpoint; /* NULL: it is gone, which is the last thing to tell */
+	uint32_t id;
+	char name[ENDPOINT_NAME_MAX + 1];
+	uint32_t told_epoch; /* 0: nothing yet */
+	uint32_t told_news, told_context;
+	enum { DUE_NONE, DUE_NEWS, DUE_CONTEXT } due; /* which of the session's lists it is in */
+	struct subscription *ep_prev, *ep_next;
+	struct subscription *prev, *next; /* session->subscriptions */
+	struct subscription *due_prev, *due_next;
+};
+
+struct pattern {
+	struct pattern *prev, *next;
+	char text[];
+};
+
+struct session {
+	struct core *core;
+	const struct tenant *tenant;
+	uint32_t uid;
+	void *user;
+	enum vmsig_error error; /* of a pending DISCONNECT */
+	uint32_t npatterns;
+	struct pattern *patterns;
+	struct subscription *subscriptions;
+	struct subscription *due_news, *due_context;
+	bool outstanding; /* a MEMCTX is not acknowledged */
+	bool waiting;     /* for its turn under limits.inflight */
+	uint64_t take_by_ns;
+	char farewell[ENDPOINT_NAME_MAX +
+		      1]; /* name in the last delivery of an endpoint that went */
+	struct session *out_prev, *out_next;   /* core->outstanding, by take_by_ns */
+	struct session *wait_prev, *wait_next; /* core->waiting */
+	struct session *prev, *next;
+	struct action_node own;
+};
+
+struct core {
+	struct core_limits limits;
+	vmsig_emit emit;
+	bool closing;
+	uint32_t nendpoints, nsessions, inflight;
+	struct endpoint *endpoints; /* by id */
+	struct endpoint *names;     /* by name, sorted */
+	struct session *sessions;
+	struct session *outstanding, *waiting;
+	struct action_node *queues[QUEUES];
+};
+
+/* ---- action.c ---- */
+void action_add(struct core *core, enum action_queue queue, struct action_node *node,
+	enum core_action_kind kind);
+void action_drop(struct core *core, enum action_queue queue, struct action_node *node);
+
+/* ---- endpoint.c ---- */
+struct endpoint *endpoint_by_id(struct core *core, uint32_t id);
+struct endpoint *endpoint_by_name(struct core *core, const char *name);
+/* As it holds against a holder with this uid. */
+enum vmsig_guard endpoint_guard(const struct endpoint *endpoint, uint32_t uid);
+void endpoint_emit_init(struct core *core);
+
+/* ---- subscription.c ---- */
+/* 0 or -ENOMEM; one that exists already is no error. */
+__attribute__((warn_unused_result)) int subscription_add(
+	struct session *session, struct endpoint *endpoint);
+struct subscription *subscription_find(struct session *session, const struct endpoint *endpoint);
+void subscription_free(struct subscription *subscription);
+/* Something about the endpoint changed: sorts the subscription into the session's lists. */
+void subscription_update(struct subscription *subscription);
+/* The endpoint goes, or may not be seen any more. */
+void subscription_part(struct subscription *subscription);
+
+/* ---- session.c ---- */
+bool session_matches(const struct session *session, const char *endpoint_name);
+void session_disconnect(struct session *session, enum vmsig_error error);
+void session_release_inflight(struct session *session);
+/* The next session in line for a MEMCTX in flight, if there is room. */
+void session_wake_waiting(struct core *core);
+
+#endif
