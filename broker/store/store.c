@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include "vmsig/vmsig_error.h"
+
+#define DB_FILE "vmsig.db"
+#define LOCK_FILE "lock"
+#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
+#define BOOT_ID_MAX 64
+#define SCHEMA_VERSION 1
+#define BUSY_TIMEOUT_MS 2000 /* a checkpoint of ours, or somebody's sqlite3 shell */
+
+enum statement {
+	STMT_ENDPOINT_GET,
+	STMT_ENDPOINT_ADD,
+	STMT_EPOCH_SET,
+	STMT_SESSION_SET,
+	STMTS,
+};
+
+static const char *const statements[STMTS] = {
+	[STMT_ENDPOINT_GET] = "SELECT id, epoch, session FROM endpoint WHERE name = ?1",
+	[STMT_ENDPOINT_ADD] = "INSERT INTO endpoint (name) VALUES (?1)",
+	[STMT_EPOCH_SET] = "UPDATE endpoint SET epoch = max(epoch, ?2), session = '' WHERE id = ?1",
+	[STMT_SESSION_SET] = "UPDATE endpoint SET session = ?3 WHERE id = ?1 AND epoch = ?2",
+};
+
+/* AUTOINCREMENT: the id of a name that was removed is not used again. */
+static const char schema[] =
+	"CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+	"CREATE TABLE endpoint ("
+	" id INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 4294967295),"
+	" name TEXT NOT NULL UNIQUE,"
+	" epoch INTEGER NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 4294967295),"
+	" session TEXT NOT NULL DEFAULT '') STRICT;"
+	"INSERT INTO meta VALUES ('boot_id', '');";
+
+struct store {
+	sqlite3 *db;
+	sqlite3_stmt *stmts[STMTS];
+	int lock; /* also holds the note of a lost commit: one byte, written in place */
+};
+
+static int sql_error(int rc)
+{
+	return rc == SQLITE_NOMEM ? -ENOMEM : VMSIG_ERR_IO;
+}
+
+static int exec(sqlite3 *db, const char *sql)
+{
+	int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+
+	return rc == SQLITE_OK ? 0 : sql_error(rc);
+}
+
+/* ---- the lock and the note in it ---- */
+
+static int lock_open(struct store *store, const char *dir, char *error, size_t error_size)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	char path[PATH_MAX];
+	int r;
+
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
+		r = -errno;
+		snprintf(error, error_size, "cannot make the state directory %s: %s", dir,
+			strerror(-r));
+		return r;
+	}
+	snprintf(path, sizeof(path), "%s/%s", dir, LOCK_FILE);
+	store->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (store->lock < 0) {
+		r = -errno;
+		snprintf(error, error_size, "cannot open %s: %s", path, strerror(-r));
+		return r;
+	}
+	if (fcntl(store->lock, F_OFD_SETLK, &lock) < 0) {
+		snprintf(error, error_size,
+			"the state directory %s is in use by another vmsigd; stop that one or "
+			"give this one another state_dir",
+			dir);
+		return VMSIG_ERR_BUSY;
+	}
+	return 0;
+}
+
+static bool note_read(const struct store *store)
+{
+	char note = 0;
+
+	return pread(store->lock, &note, 1, 0) == 1 && note == '1';
+}
+
+/* The byte exists since the store was opened first, so this needs no room on the disk. */
+static int note_write(const struct store *store, bool lost)
+{
+	return pwrite(store->lock, lost ? "1" : "0", 1, 0) == 1 ? 0 : -errno;
+}
+
+/* ---- opening ---- */
+
+static int schema_version(sqlite3 *db, int *ret_version)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &stmt, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(stmt);
+	if (rc == SQLITE_ROW)
+		*ret_version = sqlite3_column_int(stmt, 0);
+	sqlite3_finalize(stmt);
+	return rc == SQLITE_ROW ? 0 : sql_error(rc);
+}
+
+static int schema_apply(struct store *store, char *error, size_t error_size)
+{
+	char set_version[64];
+	int version, r = schema_version(store->db, &version);
+
+	if (r)
+		return r;
+	if (version > SCHEMA_VERSION) {
+		snprintf(error, error_size,
+			"the state was written by a newer vmsigd (schema %d, this one knows %d); "
+			"install that version or choose an empty state_dir",
+			version, SCHEMA_VERSION);
+		return VMSIG_ERR_UNSUPPORTED;
+	}
+	if (version == SCHEMA_VERSION)
+		return 0;
+	snprintf(set_version, sizeof(set_version), "PRAGMA user_version = %d", SCHEMA_VERSION);
+	r = exec(store->db, "BEGIN IMMEDIATE");
+	if (!r)
+		r = exec(store->db, schema);
+	if (!r)
+		r = exec(store->db, set_version);
+	if (!r)
+		r = exec(store->db, "COMMIT");
+	return r;
+}
+
+static int boot_id_read(char boot_id[static BOOT_ID_MAX])
+{
+	int fd = open(BOOT_ID_FILE, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, boot_id, BOOT_ID_MAX - 1);
+	close(fd);
+	if (n <= 0)
+		return -EIO;
+	boot_id[n] = '\0';
+	boot_id[strcspn(boot_id, "\n")] = '\0';
+	return 0;
+}
+
+/* Skips epochs ahead when commits may have been lost, see the header. */
+static int account_for_losses(struct store *store)
+{
+	char boot_id[BOOT_ID_MAX], sql[256];
+	int r = boot_id_read(boot_id);
+
+	if (r)
+		return r;
+	/* A boot id is hexadecimal digits and dashes. */
+	snprintf(sql, sizeof(sql),
+		"UPDATE endpoint SET epoch = min(epoch + %u, 4294967295), session = '' "
+		"WHERE epoch > 0 AND (%d OR (SELECT value FROM meta WHERE key = 'boot_id') <> "
+		"'%s')",
+		STORE_SKIP, note_read(store), boot_id);
+	r = exec(store->db, "BEGIN IMMEDIATE");
+	if (!r)
+		r = exec(store->db, sql);
+	snprintf(sql, sizeof(sql), "UPDATE meta SET value = '%s' WHERE key = 'boot_id'", boot_id);
+	if (!r)
+		r = exec(store->db, sql);
+	if (!r)
+		r = exec(store->db, "COMMIT");
+	return r ? r : note_write(store, false);
+}
+
+static int db_open(sqlite3 **ret_db, const char *dir)
+{
+	char path[PATH_MAX];
+	int rc;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, DB_FILE);
+	rc = sqlite3_open_v2(path, ret_db,
+		SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+	if (rc != SQLITE_OK)
+		return sql_error(rc);
+	sqlite3_busy_timeout(*ret_db, BUSY_TIMEOUT_MS);
+	/* No checkpoint on the loop thread: store_checkpoint() does them elsewhere. */
+	return exec(*ret_db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+			     "PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = ON");
+}
+
+static int prepare_all(struct store *store)
+{
+	for (size_t i = 0; i < STMTS; i++) {
+		int rc = sqlite3_prepare_v3(store->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT,
+			&store->stmts[i], NULL);
+
+		if (rc != SQLITE_OK)
+			return sql_error(rc);
+	}
+	return 0;
+}
+
+int store_open(struct store **ret_store, const char *dir, char *error, size_t error_size)
+{
+	struct store *store = calloc(1, sizeof(*store));
+	int r = -ENOMEM;
+
+	snprintf(error, error_size, "out of memory");
+	if (!store)
+		return r;
+	store->lock = -1;
+	r = lock_open(store, dir, error, error_size);
+	if (r)
+		goto fail;
+	error[0] = '\0';
+	r = db_open(&store->db, dir);
+	if (!r)
+		r = schema_apply(store, error, error_size);
+	if (!r)
+		r = account_for_losses(store);
+	if (!r)
+		r = prepare_all(store);
+	if (r)
+		goto fail;
+	*ret_store = store;
+	return 0;
+fail:
+	if (!error[0])
+		snprintf(error, error_size, "cannot use %s/%s: %s", dir, DB_FILE,
+			store->db ? sqlite3_errmsg(store->db) : "out of memory");
+	store_close(store);
+	return r;
+}
+
+struct store *store_close(struct store *store)
+{
+	if (!store)
+		return NULL;
+	for (size_t i = 0; i < STMTS; i++)
+		sqlite3_finalize(store->stmts[i]);
+	sqlite3_close(store->db);
+	if (store->lock >= 0)
+		close(store->lock);
+	free(store);
+	return NULL;
+}
+
+struct sqlite3 *store_db(struct store *store)
+{
+	return store->db;
+}
+
+const char *store_error(struct store *store)
+{
+	return sqlite3_errmsg(store->db);
+}
+
+/* ---- rows ---- */
+
+static int endpoint_row(sqlite3_stmt *stmt, struct store_endpoint *endpoint)
+{
+	sqlite3_int64 id = sqlite3_column_int64(stmt, 0);
+	sqlite3_int64 epoch = sqlite3_column_int64(stmt, 1);
+	const char *session = (const char *)sqlite3_column_text(stmt, 2);
+
+	if (id < 1 || id > UINT32_MAX || epoch < 0 || epoch >= UINT32_MAX || !session ||
+		strlen(session) >= VMSIG_SESSION_MAX)
+		return VMSIG_ERR_INTERNAL;
+	endpoint->id = (uint32_t)id;
+	endpoint->epoch = (uint32_t)epoch;
+	strcpy(endpoint->session, session);
+	return 0;
+}
+
+static int endpoint_get(struct store *store, const char *name, struct store_endpoint *endpoint)
+{
+	sqlite3_stmt *stmt = store->stmts[STMT_ENDPOINT_GET];
+	int rc, r;
+
+	sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
+	rc = sqlite3_step(stmt);
+	if (rc == SQLITE_ROW)
+		r = endpoint_row(stmt, endpoint);
+	else
+		r = rc == SQLITE_DONE ? VMSIG_ERR_NO_SUCH_ENDPOINT : sql_error(rc);
+	sqlite3_reset(stmt);
+	return r;
+}
+
+static int run(sqlite3_stmt *stmt)
+{
+	int rc = sqlite3_step(stmt);
+
+	sqlite3_reset(stmt);
+	return rc == SQLITE_DONE ? 0 : sql_error(rc);
+}
+
+int store_endpoint(struct store *store, const char *name, struct store_endpoint *ret_endpoint)
+{
+	sqlite3_stmt *add = store->stmts[STMT_ENDPOINT_ADD];
+	int r = endpoint_get(store, name, ret_endpoint);
+
+	if (r != VMSIG_ERR_NO_SUCH_ENDPOINT)
+		return r;
+	sqlite3_bind_text(add, 1, name, -1, SQLITE_STATIC);
+	r = run(add);
+	return r ? r : endpoint_get(store, name, ret_endpoint);
+}
+
+int store_persist_epoch(struct store *store, uint32_t id, uint32_t epoch)
+{
+	sqlite3_stmt *stmt = store->stmts[STMT_EPOCH_SET];
+	int r;
+
+	sqlite3_bind_int64(stmt, 1, id);
+	sqlite3_bind_int64(stmt, 2, epoch);
+	r = run(stmt);
+	if (r && note_write(store, true) < 0)
+		return VMSIG_ERR_INTERNAL;
+	return r;
+}
+
+int store_persist_session(struct store *store, uint32_t id, uint32_t epoch, const char *session)
+{
+	sqlite3_stmt *stmt = store->stmts[STMT_SESSION_SET];
+
+	sqlite3_bind_int64(stmt, 1, id);
+	sqlite3_bind_int64(stmt, 2, epoch);
+	sqlite3_bind_text(stmt, 3, session, -1, SQLITE_TRANSIENT);
+	return run(stmt);
+}
+
+int store_checkpoint(const char *dir)
+{
+	sqlite3 *db = NULL;
+	int r = db_open(&db, dir);
+
+	if (!r)
+		r = exec(db, "PRAGMA wal_checkpoint(PASSIVE)");
+	sqlite3_close(db);
+	return r;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_STORE_STORE_H
+#define BROKER_STORE_STORE_H
+
+/*
+ * The broker's durable state: one SQLite database in the state directory, which one broker
+ * owns at a time (an OFD lock held for life). WAL with synchronous=NORMAL: a commit survives
+ * a crash of the broker. Two things can lose a commit: the host's power, which may take the
+ * WAL's tail and changes the boot id; and a full or failing disk, which is noted in place in
+ * the lock file. After either one all epochs skip ahead by STORE_SKIP and fingerprints are
+ * void, so that an epoch never comes back (R3).
+ *
+ * Rows are foreign input: what does not make sense is refused, never trusted.
+ * Returns: 0, a positive enum vmsig_error, or -errno.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmsig/vmsig_event.h"
+
+/* More resets than an endpoint can have had since its last durable commit: the checkpoint,
+ * which syncs, runs at least every STORE_CHECKPOINT_MS. */
+#define STORE_SKIP 4096u
+#define STORE_CHECKPOINT_MS 60000u
+
+struct sqlite3;
+struct store;
+
+/* Makes the directory (0700) when it is missing. `error` gets a sentence. VMSIG_ERR_BUSY:
+ * another broker has it; VMSIG_ERR_UNSUPPORTED: written by a newer version; VMSIG_ERR_IO. */
+__attribute__((warn_unused_result)) int store_open(
+	struct store **ret_store, const char *dir, char *error, size_t error_size);
+/* Accepts NULL, returns NULL. */
+struct store *store_close(struct store *store);
+/* For the tables of other modules; borrowed. */
+struct sqlite3 *store_db(struct store *store);
+/* The last failure as SQLite words it; borrowed until the next call. */
+const char *store_error(struct store *store);
+
+struct store_endpoint {
+	uint32_t id;    /* never used for another name */
+	uint32_t epoch; /* high-water mark; 0 for a new endpoint */
+	char session[VMSIG_SESSION_MAX];
+};
+
+/* Finds or makes the row of `name`. VMSIG_ERR_IO; VMSIG_ERR_INTERNAL: the row is damaged. */
+__attribute__((warn_unused_result)) int store_endpoint(
+	struct store *store, const char *name, struct store_endpoint *ret_endpoint);
+
+/* Raises the mark and voids the fingerprint. VMSIG_ERR_IO: it was not stored, which is noted
+ * for the next start; the broker may go on. */
+__attribute__((warn_unused_result)) int store_persist_epoch(
+	struct store *store, uint32_t id, uint32_t epoch);
+/* The fingerprint of the session of `epoch`; ignored when the mark is another. */
+__attribute__((warn_unused_result)) int store_persist_session(
+	struct store *store, uint32_t id, uint32_t epoch, const char *session);
+
+/* Moves the WAL into the database and syncs. Has a connection of its own, for a pool
+ * thread. VMSIG_ERR_IO. */
+__attribute__((warn_unused_result)) int store_checkpoint(const char *dir);
+
+#endif

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker/store/store.h"
+#include "vmsig/vmsig_error.h"
+
+struct lab {
+	char dir[64];
+	char error[256];
+	struct store *store;
+};
+
+static void lab_open(struct lab *lab)
+{
+	if (store_open(&lab->store, lab->dir, lab->error, sizeof(lab->error)))
+		fail_msg("%s", lab->error);
+}
+
+static void lab_reopen(struct lab *lab)
+{
+	lab->store = store_close(lab->store);
+	lab_open(lab);
+}
+
+static void lab_exec(struct lab *lab, const char *sql)
+{
+	assert_int_equal(sqlite3_exec(store_db(lab->store), sql, NULL, NULL, NULL), SQLITE_OK);
+}
+
+static int setup(void **state)
+{
+	struct lab *lab = calloc(1, sizeof(*lab));
+
+	assert_non_null(lab);
+	strcpy(lab->dir, "/tmp/vmsig-store-XXXXXX");
+	assert_non_null(mkdtemp(lab->dir));
+	lab_open(lab);
+	*state = lab;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	static const char *const files[] = {"vmsig.db", "vmsig.db-wal", "vmsig.db-shm", "lock"};
+	struct lab *lab = *state;
+	char path[PATH_MAX];
+
+	store_close(lab->store);
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", lab->dir, files[i]);
+		unlink(path);
+	}
+	assert_int_equal(rmdir(lab->dir), 0);
+	free(lab);
+	return 0;
+}
+
+static struct store_endpoint row(struct lab *lab, const char *name)
+{
+	struct store_endpoint endpoint = {0};
+
+	assert_int_equal(store_endpoint(lab->store, name, &endpoint), 0);
+	return endpoint;
+}
+
+static void ids_are_stable_and_epochs_survive(void **state)
+{
+	struct lab *lab = *state;
+	uint32_t a = row(lab, "a").id, b = row(lab, "b").id;
+
+	assert_true(a != 0 && a != b);
+	assert_int_equal(row(lab, "a").epoch, 0);
+	assert_int_equal(store_persist_epoch(lab->store, a, 7), 0);
+	assert_int_equal(store_persist_session(lab->store, a, 7, "key"), 0);
+	lab_reopen(lab);
+	assert_int_equal(row(lab, "a").id, a);
+	assert_int_equal(row(lab, "b").id, b);
+	assert_int_equal(row(lab, "a").epoch, 7);
+	assert_string_equal(row(lab, "a").session, "key");
+}
+
+static void epochs_never_fall_and_a_new_one_voids_the_fingerprint(void **state)
+{
+	struct lab *lab = *state;
+	uint32_t id = row(lab, "a").id;
+
+	assert_int_equal(store_persist_epoch(lab->store, id, 9), 0);
+	assert_int_equal(store_persist_session(lab->store, id, 9, "key"), 0);
+	assert_int_equal(store_persist_epoch(lab->store, id, 3), 0);
+	assert_int_equal(row(lab, "a").epoch, 9);
+	assert_string_equal(row(lab, "a").session, "");
+	/* A fingerprint of an epoch that is over is not kept. */
+	assert_int_equal(store_persist_session(lab->store, id, 8, "old"), 0);
+	assert_string_equal(row(lab, "a").session, "");
+}
+
+static void a_removed_endpoints_id_is_not_used_again(void **state)
+{
+	struct lab *lab = *state;
+	uint32_t id = row(lab, "a").id;
+
+	lab_exec(lab, "DELETE FROM endpoint");
+	assert_true(row(lab, "b").id > id);
+}
+
+static void another_boot_skips_epochs_ahead(void **state)
+{
+	struct lab *lab = *state;
+	uint32_t id = row(lab, "a").id;
+
+	assert_int_equal(store_persist_epoch(lab->store, id, 5), 0);
+	assert_int_equal(store_persist_session(lab->store, id, 5, "key"), 0);
+	lab_exec(lab, "UPDATE meta SET value = 'another' WHERE key = 'boot_id'");
+	lab_reopen(lab);
+	assert_int_equal(row(lab, "a").epoch, 5 + STORE_SKIP);
+	assert_string_equal(row(lab, "a").session, "");
+	assert_int_equal(row(lab, "new").epoch, 0);
+	lab_reopen(lab);
+	assert_int_equal(row(lab, "a").epoch, 5 + STORE_SKIP);
+}
+
+/* A disk that refuses the commit: the number must not come back after a restart. */
+static void a_lost_commit_skips_epochs_ahead(void **state)
+{
+	struct lab *lab = *state;
+	uint32_t id = row(lab, "a").id;
+
+	assert_int_equal(store_persist_epoch(lab->store, id, 5), 0);
+	lab_exec(lab, "PRAGMA query_only = ON");
+	assert_int_equal(store_persist_epoch(lab->store, id, 6), VMSIG_ERR_IO);
+	assert_true(strlen(store_error(lab->store)) > 0);
+	lab_reopen(lab);
+	assert_true(row(lab, "a").epoch > 6);
+}
+
+static void a_directory_has_one_owner(void **state)
+{
+	struct lab *lab = *state;
+	struct store *second = NULL;
+
+	assert_int_equal(
+		store_open(&second, lab->dir, lab->error, sizeof(lab->error)), VMSIG_ERR_BUSY);
+	assert_non_null(strstr(lab->error, lab->dir));
+	assert_null(second);
+}
+
+static void a_newer_schema_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	struct store *second = NULL;
+
+	lab_exec(lab, "PRAGMA user_version = 99");
+	lab->store = store_close(lab->store);
+	assert_int_equal(store_open(&second, lab->dir, lab->error, sizeof(lab->error)),
+		VMSIG_ERR_UNSUPPORTED);
+	assert_non_null(strstr(lab->error, "99"));
+}
+
+static void a_damaged_row_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	struct store_endpoint endpoint = {0};
+	char sql[256];
+
+	row(lab, "a");
+	snprintf(sql, sizeof(sql), "UPDATE endpoint SET session = '%0200d'", 0);
+	lab_exec(lab, sql);
+	assert_int_equal(store_endpoint(lab->store, "a", &endpoint), VMSIG_ERR_INTERNAL);
+}
+
+static void a_damaged_file_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	struct store *second = NULL;
+	char path[PATH_MAX];
+	int fd;
+
+	lab->store = store_close(lab->store);
+	snprintf(path, sizeof(path), "%s/vmsig.db", lab->dir);
+	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	assert_int_equal(write(fd, "this is no database, far from it", 32), 32);
+	close(fd);
+	assert_int_equal(
+		store_open(&second, lab->dir, lab->error, sizeof(lab->error)), VMSIG_ERR_IO);
+	assert_non_null(strstr(lab->error, "vmsig.db"));
+}
+
+static void a_checkpoint_runs_beside_the_owner(void **state)
+{
+	struct lab *lab = *state;
+	uint32_t id = row(lab, "a").id;
+
+	assert_int_equal(store_persist_epoch(lab->store, id, 2), 0);
+	assert_int_equal(store_checkpoint(lab->dir), 0);
+	assert_int_equal(store_persist_epoch(lab->store, id, 3), 0);
+	assert_int_equal(row(lab, "a").epoch, 3);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(ids_are_stable_and_epochs_survive),
+		T(epochs_never_fall_and_a_new_one_voids_the_fingerprint),
+		T(a_removed_endpoints_id_is_not_used_again),
+		T(another_boot_skips_epochs_ahead),
+		T(a_lost_commit_skips_epochs_ahead),
+		T(a_directory_has_one_owner),
+		T(a_newer_schema_is_refused),
+		T(a_damaged_row_is_refused),
+		T(a_damaged_file_is_refused),
+		T(a_checkpoint_runs_beside_the_owner),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
