@@ -17,24 +17,22 @@
 #include "proto/identity.h"
 #include "vmsig/vmsig_memctx.h"
 
-#define CONFIG_NAME_MAX 63 /* endpoint names: [A-Za-z0-9._-], as tenants */
-
 enum config_adapter { CONFIG_ADAPTER_FILE, CONFIG_ADAPTER_QEMU };
 
 struct config_endpoint {
 	char *name;
-	enum config_adapter adapter;
-	enum vmsig_guard min_guard; /* the endpoint is not served below this */
+	int adapter;   /* enum config_adapter */
+	int min_guard; /* enum vmsig_guard; the endpoint is not served below this */
 
 	/* adapter: file */
 	char *path;
-	uint64_t low;        /* bytes; 0 when segments are given */
-	vmsig_memseg *segs;  /* file adapter's layout, or NULL */
+	uint64_t low;       /* bytes; 0 when segments are given */
+	vmsig_memseg *segs; /* file adapter's layout, or NULL */
 	size_t nseg;
-	bool kcr3_given;     /* else it is found in the image */
+	bool kcr3_given; /* else it is found in the image */
 	uint64_t kcr3;
-	unsigned levels;     /* 4 or 5, with kcr3_given */
-	uint64_t poll_ms;    /* how often the file is checked for replacement or shrinking */
+	uint32_t levels;  /* 4 or 5, with kcr3_given */
+	uint64_t poll_ms; /* how often the file is checked for replacement or shrinking */
 
 	/* adapter: qemu */
 	char *qmp;               /* path of the QMP socket */
@@ -45,9 +43,9 @@ struct config_endpoint {
 };
 
 struct config_tenant {
-	struct tenant tenant;
-	enum identity_role role;
-	uid_t *uids;
+	struct tenant tenant; /* what the core sees */
+	int role;             /* enum identity_role */
+	uint32_t *uids;       /* the kernel's uids that may speak for the tenant */
 	size_t nuids;
 };
 
@@ -61,14 +59,15 @@ struct config {
 	char *state_dir;
 	char *ca, *cert, *key, *crl; /* crl may be NULL */
 	struct config_listen ctx;
-	enum { CONFIG_LOG_ERROR, CONFIG_LOG_WARNING, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG } log_level;
-	bool log_json;
+	int log_level; /* enum log_level */
+	int log_json;  /* 0: logfmt */
 	struct core_limits core;
 	uint32_t max_connections;
-	uint32_t max_handshakes;      /* in progress at once */
+	uint32_t max_frame;      /* bytes of one frame from a client */
+	uint32_t max_handshakes; /* in progress at once */
 	uint64_t handshake_timeout_ms;
-	uint64_t tx_max;              /* bytes of a connection's send queue: hard limit */
-	uint64_t tx_soft;             /* held above this for soft_ms: disconnected */
+	uint64_t tx_max;  /* bytes of a connection's send queue: hard limit */
+	uint64_t tx_soft; /* held above this for soft_ms: disconnected */
 	uint64_t soft_ms;
 	struct config_endpoint *endpoints;
 	size_t nendpoints;
@@ -81,5 +80,10 @@ struct config {
 __attribute__((warn_unused_result)) int config_load(
 	struct config **ret_config, const char *file, char *error, size_t error_size);
 struct config *config_free(struct config *config);
+
+/* The policy's entry for a certificate's identity, or NULL: the default denies. */
+const struct config_tenant *config_tenant_find(
+	const struct config *config, const struct identity *identity);
+bool config_tenant_has_uid(const struct config_tenant *tenant, uid_t uid);
 
 #endif

@@ -9,7 +9,7 @@
 static enum vmsig_guard demanded_guard(const struct subscription *subscription)
 {
 	enum vmsig_guard endpoint = subscription->endpoint->min_guard;
-	enum vmsig_guard tenant = subscription->session->tenant->min_guard;
+	enum vmsig_guard tenant = (enum vmsig_guard)subscription->session->tenant->min_guard;
 
 	return endpoint > tenant ? endpoint : tenant;
 }

@@ -23,7 +23,7 @@ struct tenant {
 	char *name;
 	char **endpoints; /* globs, fnmatch(3) */
 	size_t nendpoints;
-	enum vmsig_guard min_guard; /* weaker endpoints are not served to this tenant */
+	int min_guard; /* enum vmsig_guard; weaker endpoints are not served to this tenant */
 	struct tenant_quota quota;
 };
 

@@ -9,7 +9,7 @@ string(REPLACE "-DNDEBUG" "" CMAKE_C_FLAGS_RELEASE "${CMAKE_C_FLAGS_RELEASE}")
 
 add_compile_definitions(_GNU_SOURCE)
 add_compile_options(
-  -Wall -Wextra -Wno-unused-parameter -Wshadow -Wformat=2 -Wvla -Wundef -Wpointer-arith -Wcast-qual
+  -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wshadow -Wformat=2 -Wvla -Wundef -Wpointer-arith -Wcast-qual
   -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
   -Wunused-result -Wimplicit-fallthrough -Wwrite-strings
   -fno-strict-aliasing -fno-common -fvisibility=hidden)

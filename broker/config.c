@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/config.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "broker/decode.h"
+#include "broker/log.h"
+#include "proto/chan.h"
+#include "proto/pgwalk.h"
+#include "proto/physmap.h"
+#include "vmsig/vmsig_error.h"
+
+#define FOUR_GIB (1ull << 32)
+#define SECOND_NS (1000ull * 1000 * 1000)
+#define HOUR_MS (3600ull * 1000)
+
+static const struct decode_choice adapters[] = {
+	{"file", CONFIG_ADAPTER_FILE}, {"qemu", CONFIG_ADAPTER_QEMU}, {NULL, 0}};
+static const struct decode_choice guards[] = {{"none", VMSIG_GUARD_NONE},
+	{"mode", VMSIG_GUARD_MODE}, {"ro-mount", VMSIG_GUARD_RO_MOUNT},
+	{"sealed", VMSIG_GUARD_SEALED}, {NULL, 0}};
+static const struct decode_choice roles[] = {{"sensor", IDENTITY_SENSOR},
+	{"operator", IDENTITY_OPERATOR}, {"admin", IDENTITY_ADMIN}, {"provider", IDENTITY_PROVIDER},
+	{NULL, 0}};
+static const struct decode_choice log_levels[] = {{"error", LOG_LEVEL_ERROR},
+	{"warning", LOG_LEVEL_WARNING}, {"info", LOG_LEVEL_INFO}, {"debug", LOG_LEVEL_DEBUG},
+	{NULL, 0}};
+static const struct decode_choice log_formats[] = {{"logfmt", 0}, {"json", 1}, {NULL, 0}};
+
+#define SEG(member) offsetof(vmsig_memseg, member)
+static const struct decode_field segment_fields[] = {
+	{"gpa", DECODE_SIZE, SEG(gpa), .max = UINT64_MAX, .required = true},
+	{"len", DECODE_SIZE, SEG(len), .min = 1, .max = UINT64_MAX, .required = true},
+	{"offset", DECODE_SIZE, SEG(file_off), .max = UINT64_MAX, .required = true},
+	{.key = NULL},
+};
+
+#define EP(member) offsetof(struct config_endpoint, member)
+static const struct decode_field endpoint_fields[] = {
+	{"name", DECODE_NAME, EP(name), .required = true},
+	{"adapter", DECODE_ENUM, EP(adapter), .choices = adapters, .required = true},
+	{"min_guard", DECODE_ENUM, EP(min_guard), .choices = guards, .standard = VMSIG_GUARD_NONE},
+	{"path", DECODE_PATH, EP(path)},
+	{"low", DECODE_SIZE, EP(low), .min = 4096, .max = FOUR_GIB},
+	{"segments", DECODE_LIST, EP(segs), .count_offset = EP(nseg), .min = 1,
+		.max = PHYSMAP_MAX_SEGS, .fields = segment_fields, .size = sizeof(vmsig_memseg)},
+	{"kcr3", DECODE_UINT64, EP(kcr3), .given_offset = EP(kcr3_given), .min = 4096,
+		.max = PGWALK_ADDR_MASK},
+	{"levels", DECODE_UINT32, EP(levels), .min = 4, .max = 5, .standard = 4},
+	{"poll", DECODE_MILLIS, EP(poll_ms), .min = 10, .max = HOUR_MS, .standard = 1000},
+	{"qmp", DECODE_PATH, EP(qmp)},
+	{"reprove", DECODE_MILLIS, EP(reprove_ms), .min = 100, .max = HOUR_MS, .standard = 2000},
+	{"retry", DECODE_MILLIS, EP(retry_ms), .min = 10, .max = HOUR_MS, .standard = 250},
+	{"retry_max", DECODE_MILLIS, EP(retry_max_ms), .min = 10, .max = HOUR_MS, .standard = 5000},
+	{"qmp_timeout", DECODE_MILLIS, EP(qmp_timeout_ms), .min = 100, .max = HOUR_MS,
+		.standard = 5000},
+	{.key = NULL},
+};
+
+#define TE(member) offsetof(struct config_tenant, member)
+static const struct decode_field quota_fields[] = {
+	{"connections", DECODE_UINT32, TE(tenant.quota.connections), .min = 1, .max = 100000,
+		.standard = 64},
+	{"subscriptions", DECODE_UINT32, TE(tenant.quota.subscriptions), .min = 1, .max = 100000,
+		.standard = 256},
+	{"pending", DECODE_UINT32, TE(tenant.quota.pending), .min = 1, .max = 4096, .standard = 64},
+	{.key = NULL},
+};
+
+static const struct decode_field tenant_fields[] = {
+	{"name", DECODE_NAME, TE(tenant.name), .required = true},
+	{"role", DECODE_ENUM, TE(role), .choices = roles, .required = true},
+	{"uids", DECODE_UINT32_LIST, TE(uids), .count_offset = TE(nuids), .min = 1, .max = 1024,
+		.required = true},
+	{"endpoints", DECODE_STRING_LIST, TE(tenant.endpoints),
+		.count_offset = TE(tenant.nendpoints), .max = 4096},
+	{"min_guard", DECODE_ENUM, TE(tenant.min_guard), .choices = guards,
+		.standard = VMSIG_GUARD_NONE},
+	{"quota", DECODE_MAP, .fields = quota_fields},
+	{.key = NULL},
+};
+
+#define CF(member) offsetof(struct config, member)
+static const struct decode_field tls_fields[] = {
+	{"ca", DECODE_PATH, CF(ca), .required = true},
+	{"cert", DECODE_PATH, CF(cert), .required = true},
+	{"key", DECODE_PATH, CF(key), .required = true},
+	{"crl", DECODE_PATH, CF(crl)},
+	{.key = NULL},
+};
+
+static const struct decode_field ctx_fields[] = {
+	{"path", DECODE_PATH, CF(ctx.path), .standard_string = "/run/vmsig/ctx.sock"},
+	{"mode", DECODE_MODE, CF(ctx.mode), .max = 0777, .standard = 0666},
+	{.key = NULL},
+};
+
+static const struct decode_field listen_fields[] = {
+	{"ctx", DECODE_MAP, .fields = ctx_fields},
+	{.key = NULL},
+};
+
+static const struct decode_field log_fields[] = {
+	{"level", DECODE_ENUM, CF(log_level), .choices = log_levels, .standard = LOG_LEVEL_INFO},
+	{"format", DECODE_ENUM, CF(log_json), .choices = log_formats, .standard = 0},
+	{.key = NULL},
+};
+
+static const struct decode_field limit_fields[] = {
+	{"endpoints", DECODE_UINT32, CF(core.endpoints), .min = 1, .max = 100000, .standard = 4096},
+	{"connections", DECODE_UINT32, CF(max_connections), .min = 1, .max = 1000000,
+		.standard = 16384},
+	{"inflight_contexts", DECODE_UINT32, CF(core.inflight), .min = 1, .max = 100000,
+		.standard = 4096},
+	{"take_timeout", DECODE_NANOS, CF(core.take_timeout_ns), .min = SECOND_NS / 10,
+		.max = 3600 * SECOND_NS, .standard = 30 * SECOND_NS},
+	{"handshakes", DECODE_UINT32, CF(max_handshakes), .min = 1, .max = 100000, .standard = 256},
+	{"handshake_timeout", DECODE_MILLIS, CF(handshake_timeout_ms), .min = 100, .max = HOUR_MS,
+		.standard = 10000},
+	{"frame", DECODE_UINT32, CF(max_frame), .min = 4096, .max = CHAN_FRAME_MAX,
+		.standard = CHAN_FRAME_MAX},
+	{"send_queue", DECODE_SIZE, CF(tx_max), .min = 64 << 10, .max = 1 << 30,
+		.standard = 4 << 20},
+	{"send_queue_soft", DECODE_SIZE, CF(tx_soft), .min = 4 << 10, .max = 1 << 30,
+		.standard = 256 << 10},
+	{"send_queue_soft_time", DECODE_MILLIS, CF(soft_ms), .min = 100, .max = HOUR_MS,
+		.standard = 30000},
+	{.key = NULL},
+};
+
+static const struct decode_field fields[] = {
+	{"state_dir", DECODE_PATH, CF(state_dir), .standard_string = "/var/lib/vmsig"},
+	{"tls", DECODE_MAP, .fields = tls_fields, .required = true},
+	{"listen", DECODE_MAP, .fields = listen_fields},
+	{"log", DECODE_MAP, .fields = log_fields},
+	{"limits", DECODE_MAP, .fields = limit_fields},
+	{"endpoints", DECODE_LIST, CF(endpoints), .count_offset = CF(nendpoints), .max = 100000,
+		.fields = endpoint_fields, .size = sizeof(struct config_endpoint)},
+	{"tenants", DECODE_LIST, CF(tenants), .count_offset = CF(ntenants), .max = 10000,
+		.fields = tenant_fields, .size = sizeof(struct config_tenant)},
+	{.key = NULL},
+};
+
+/* ---- what the tables cannot say ---- */
+
+struct check {
+	const struct config *config;
+	const struct decode_lines *lines;
+	char *error;
+	size_t error_size;
+};
+
+__attribute__((format(printf, 4, 5))) static int complain(
+	const struct check *check, const char *list, size_t index, const char *format, ...)
+{
+	int n = snprintf(check->error, check->error_size, "%s:%u: ", check->config->file,
+		decode_line(check->lines, list, index));
+	va_list args;
+
+	va_start(args, format);
+	if (n >= 0 && (size_t)n < check->error_size)
+		vsnprintf(check->error + n, check->error_size - (size_t)n, format, args);
+	va_end(args);
+	return VMSIG_ERR_BAD_REQUEST;
+}
+
+static int check_file_endpoint(
+	const struct check *check, const struct config_endpoint *endpoint, size_t i)
+{
+	struct physmap map = PHYSMAP_INIT;
+	int r;
+
+	if (!endpoint->path)
+		return complain(check, "endpoints", i,
+			"endpoint '%s' has the adapter 'file' but no path; add 'path: FILE'",
+			endpoint->name);
+	if (!endpoint->low == !endpoint->nseg)
+		return complain(check, "endpoints", i,
+			"endpoint '%s' needs either 'low: SIZE' (RAM below 4 GiB, from the start "
+			"of "
+			"the file) or 'segments', and not both",
+			endpoint->name);
+	if (endpoint->kcr3_given && (endpoint->kcr3 & ~PGWALK_ADDR_MASK))
+		return complain(check, "endpoints", i,
+			"endpoint '%s': kcr3 is not page-aligned; write CR3 without its low 12 "
+			"bits",
+			endpoint->name);
+	if (!endpoint->nseg)
+		return 0;
+	r = physmap_init(&map, endpoint->segs, endpoint->nseg, UINT64_MAX);
+	physmap_deinit(&map);
+	return r > 0 ? complain(check, "endpoints", i,
+			       "endpoint '%s': its segments overlap or wrap around; write disjoint "
+			       "ranges",
+			       endpoint->name)
+		     : r;
+}
+
+static int check_qemu_endpoint(
+	const struct check *check, const struct config_endpoint *endpoint, size_t i)
+{
+	if (!endpoint->qmp)
+		return complain(check, "endpoints", i,
+			"endpoint '%s' has the adapter 'qemu' but no QMP socket; add 'qmp: SOCKET' "
+			"and start QEMU with -qmp unix:SOCKET,server=on,wait=off",
+			endpoint->name);
+	if (endpoint->path || endpoint->low || endpoint->nseg || endpoint->kcr3_given)
+		return complain(check, "endpoints", i,
+			"endpoint '%s': path, low, segments and kcr3 belong to the adapter 'file'; "
+			"the adapter 'qemu' finds them out",
+			endpoint->name);
+	if (endpoint->retry_max_ms < endpoint->retry_ms)
+		return complain(check, "endpoints", i,
+			"endpoint '%s': retry_max is below retry; write a larger retry_max",
+			endpoint->name);
+	return 0;
+}
+
+static int check_endpoints(const struct check *check)
+{
+	const struct config *config = check->config;
+
+	if (config->nendpoints > config->core.endpoints)
+		return complain(check, "endpoints", config->core.endpoints,
+			"more endpoints than limits.endpoints (%u); raise the limit",
+			config->core.endpoints);
+	for (size_t i = 0; i < config->nendpoints; i++) {
+		const struct config_endpoint *endpoint = &config->endpoints[i];
+		int r = endpoint->adapter == CONFIG_ADAPTER_FILE
+				? check_file_endpoint(check, endpoint, i)
+				: check_qemu_endpoint(check, endpoint, i);
+
+		if (r)
+			return r;
+		for (size_t j = 0; j < i; j++) {
+			if (strcmp(config->endpoints[j].name, endpoint->name) == 0)
+				return complain(check, "endpoints", i,
+					"the name '%s' is taken by the endpoint in line %u; choose "
+					"another",
+					endpoint->name, decode_line(check->lines, "endpoints", j));
+		}
+	}
+	return 0;
+}
+
+static int check_tenants(const struct check *check)
+{
+	const struct config *config = check->config;
+
+	for (size_t i = 0; i < config->ntenants; i++) {
+		for (size_t j = 0; j < i; j++) {
+			if (config->tenants[i].role == config->tenants[j].role &&
+				strcmp(config->tenants[i].tenant.name,
+					config->tenants[j].tenant.name) == 0)
+				return complain(check, "tenants", i,
+					"the %s '%s' stands in line %u already; merge the two",
+					identity_role_name(
+						(enum identity_role)config->tenants[i].role),
+					config->tenants[i].tenant.name,
+					decode_line(check->lines, "tenants", j));
+		}
+	}
+	return 0;
+}
+
+static int check_limits(const struct check *check)
+{
+	if (check->config->tx_soft <= check->config->tx_max)
+		return 0;
+	snprintf(check->error, check->error_size,
+		"%s: limits.send_queue_soft is above limits.send_queue; write a smaller one",
+		check->config->file);
+	return VMSIG_ERR_BAD_REQUEST;
+}
+
+int config_load(struct config **ret_config, const char *file, char *error, size_t error_size)
+{
+	struct config *config = calloc(1, sizeof(*config));
+	struct decode_lines *lines = NULL;
+	struct check check = {.config = config, .error = error, .error_size = error_size};
+	int r = -ENOMEM;
+
+	snprintf(error, error_size, "%s: out of memory", file);
+	if (!config || !(config->file = strdup(file)))
+		goto fail;
+	r = decode_file(file, fields, config, &lines, error, error_size);
+	if (r)
+		goto fail;
+	check.lines = lines;
+	config->core.sessions = config->max_connections;
+	r = check_limits(&check);
+	if (!r)
+		r = check_endpoints(&check);
+	if (!r)
+		r = check_tenants(&check);
+	if (r)
+		goto fail;
+	decode_lines_free(lines);
+	*ret_config = config;
+	return 0;
+fail:
+	decode_lines_free(lines);
+	config_free(config);
+	return r;
+}
+
+struct config *config_free(struct config *config)
+{
+	if (!config)
+		return NULL;
+	decode_free(fields, config);
+	free(config->file);
+	free(config);
+	return NULL;
+}
+
+const struct config_tenant *config_tenant_find(
+	const struct config *config, const struct identity *identity)
+{
+	for (size_t i = 0; i < config->ntenants; i++) {
+		if (config->tenants[i].role == (int)identity->role &&
+			strcmp(config->tenants[i].tenant.name, identity->name) == 0)
+			return &config->tenants[i];
+	}
+	return NULL;
+}
+
+bool config_tenant_has_uid(const struct config_tenant *tenant, uid_t uid)
+{
+	for (size_t i = 0; i < tenant->nuids; i++) {
+		if (tenant->uids[i] == uid)
+			return true;
+	}
+	return false;
+}
