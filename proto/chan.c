@@ -213,6 +213,9 @@ static int chan_decrypt(struct chan *chan)
 	size_t n = 0;
 	int r;
 
+	/* Without new bytes OpenSSL would only spend time and memory on finding that out. */
+	if (chan->wire.buffers.rx.len == 0 && !SSL_has_pending(chan->ssl))
+		return chan->wire.eof ? chan_ended(chan) : VMSIG_ERR_WOULD_BLOCK;
 	r = buffer_reserve(&chan->plain, RECORD_MAX);
 	if (r)
 		return chan_fail(chan, r, "out of memory for a received frame");
