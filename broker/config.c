@@ -287,7 +287,11 @@ int config_load(struct config **ret_config, const char *file, char *error, size_
 	int r = -ENOMEM;
 
 	snprintf(error, error_size, "%s: out of memory", file);
-	if (!config || !(config->file = strdup(file)))
+	if (!config)
+		goto fail;
+	config->refs = 1;
+	config->file = strdup(file);
+	if (!config->file)
 		goto fail;
 	r = decode_file(file, fields, config, &lines, error, error_size);
 	if (r)
@@ -306,13 +310,20 @@ int config_load(struct config **ret_config, const char *file, char *error, size_
 	return 0;
 fail:
 	decode_lines_free(lines);
-	config_free(config);
+	config_unref(config);
 	return r;
 }
 
-struct config *config_free(struct config *config)
+struct config *config_ref(struct config *config)
 {
-	if (!config)
+	if (config)
+		config->refs++;
+	return config;
+}
+
+struct config *config_unref(struct config *config)
+{
+	if (!config || --config->refs)
 		return NULL;
 	decode_free(fields, config);
 	free(config->file);
@@ -338,4 +349,43 @@ bool config_tenant_has_uid(const struct config_tenant *tenant, uid_t uid)
 			return true;
 	}
 	return false;
+}
+
+static bool text_equal(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* By the table, so that a new key is never forgotten here. */
+bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b)
+{
+	if (a->nseg != b->nseg ||
+		(a->nseg && memcmp(a->segs, b->segs, a->nseg * sizeof(*a->segs)) != 0))
+		return false;
+	for (const struct decode_field *field = endpoint_fields; field->key; field++) {
+		const char *x = (const char *)a + field->offset;
+		const char *y = (const char *)b + field->offset;
+		bool equal = true;
+
+		switch (field->type) {
+		case DECODE_NAME:
+		case DECODE_PATH:
+			equal = text_equal(
+				*(char *const *)(const void *)x, *(char *const *)(const void *)y);
+			break;
+		case DECODE_UINT32:
+			equal = memcmp(x, y, sizeof(uint32_t)) == 0;
+			break;
+		case DECODE_ENUM:
+			equal = memcmp(x, y, sizeof(int)) == 0;
+			break;
+		case DECODE_LIST: /* the segments, above */
+			break;
+		default:
+			equal = memcmp(x, y, sizeof(uint64_t)) == 0;
+		}
+		if (!equal)
+			return false;
+	}
+	return true;
 }

@@ -56,6 +56,7 @@ struct config_listen {
 
 struct config {
 	char *file; /* where it was read from */
+	unsigned refs;
 	char *state_dir;
 	char *ca, *cert, *key, *crl; /* crl may be NULL */
 	struct config_listen ctx;
@@ -79,7 +80,12 @@ struct config {
  * 0, VMSIG_ERR_BAD_REQUEST, -errno. */
 __attribute__((warn_unused_result)) int config_load(
 	struct config **ret_config, const char *file, char *error, size_t error_size);
-struct config *config_free(struct config *config);
+/* Endpoints that run keep the configuration they were started from: it is counted. The
+ * last reference frees it. Both accept NULL. */
+struct config *config_ref(struct config *config);
+struct config *config_unref(struct config *config);
+
+bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b);
 
 /* The policy's entry for a certificate's identity, or NULL: the default denies. */
 const struct config_tenant *config_tenant_find(

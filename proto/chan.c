@@ -102,6 +102,13 @@ int chan_peer_identity(const struct chan *chan, struct identity *ret_identity)
 	return 0;
 }
 
+int chan_reverify(struct chan *chan, struct tls_ctx *tls)
+{
+	if (!chan->established)
+		return VMSIG_ERR_UNAUTHENTICATED;
+	return tls_peer_reverify(chan->ssl, tls, chan->error, sizeof(chan->error));
+}
+
 const char *chan_error(const struct chan *chan)
 {
 	if (chan->error[0])

@@ -55,6 +55,11 @@ __attribute__((warn_unused_result)) int chan_peer_cred(
 __attribute__((warn_unused_result)) int chan_peer_identity(
 	const struct chan *chan, struct identity *ret_identity);
 
+/* Verifies the peer's certificate once more, against the authorities and revocations of a
+ * newer context. VMSIG_ERR_UNAUTHENTICATED, chan_error() says why; -ENOMEM. The channel goes
+ * on with the context it has. */
+__attribute__((warn_unused_result)) int chan_reverify(struct chan *chan, struct tls_ctx *tls);
+
 /* Reads what the socket has, up to a fair share per call. 0: something was read;
  * VMSIG_ERR_WOULD_BLOCK, also while enough undecrypted bytes wait for chan_recv() (poll by
  * level, not by edge); VMSIG_ERR_DISCONNECTED at end of stream (what was read before is

@@ -360,6 +360,30 @@ struct tls_ctx *tls_ctx_unref(struct tls_ctx *ctx)
 	return NULL;
 }
 
+int tls_peer_reverify(SSL *ssl, struct tls_ctx *ctx, char *error, size_t error_size)
+{
+	X509_STORE_CTX *verify = X509_STORE_CTX_new();
+	X509 *cert = SSL_get0_peer_certificate(ssl);
+	int r = -ENOMEM;
+
+	if (!verify ||
+		!X509_STORE_CTX_init(verify, SSL_CTX_get_cert_store(ctx->ssl_ctx), cert,
+			SSL_get_peer_cert_chain(ssl)) ||
+		!X509_STORE_CTX_set_default(
+			verify, ctx->side == TLS_SERVER ? "ssl_client" : "ssl_server"))
+		goto out;
+	r = 0;
+	if (X509_verify_cert(verify) != 1) {
+		snprintf(error, error_size, "certificate verify failed: %s",
+			X509_verify_cert_error_string(X509_STORE_CTX_get_error(verify)));
+		r = VMSIG_ERR_UNAUTHENTICATED;
+	}
+out:
+	X509_STORE_CTX_free(verify);
+	ERR_clear_error();
+	return r;
+}
+
 SSL *tls_peer_session(struct tls_ctx *ctx, struct tls_peer *peer)
 {
 	SSL *ssl = SSL_new(ctx->ssl_ctx);

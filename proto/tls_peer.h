@@ -29,6 +29,11 @@ SSL *tls_peer_session(struct tls_ctx *ctx, struct tls_peer *peer);
 __attribute__((warn_unused_result)) int tls_peer_certificate(
 	X509 *cert, struct identity *ret_identity, char *error, size_t error_size);
 
+/* Verifies the certificates that an established session's peer has shown against the store
+ * of `ctx`. 0; VMSIG_ERR_UNAUTHENTICATED with a sentence in `error`; -ENOMEM. */
+__attribute__((warn_unused_result)) int tls_peer_reverify(
+	SSL *ssl, struct tls_ctx *ctx, char *error, size_t error_size);
+
 /* Arms verification on a context that is being built. */
 void tls_peer_configure(SSL_CTX *ssl_ctx, enum tls_side side);
 

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/broker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker/coherence.h"
+#include "broker/endpoint_shell.h"
+#include "broker/log.h"
+#include "broker/net/ctx_plane.h"
+#include "broker/net/net.h"
+#include "proto/tls.h"
+#include "vmsig/vmsig_error.h"
+
+#define NS_PER_MS 1000000u
+
+static const char *error_text(int error)
+{
+	return error < 0 ? strerror(-error) : vmsig_error_text(error);
+}
+
+int broker_share_coherence(struct broker *broker, uint32_t endpoint)
+{
+	struct endpoint_shell *shell = endpoint_shell_find(broker, endpoint);
+
+	return shell ? coherence_share(shell->coherence) : -ENOENT;
+}
+
+/* ---- performing the core's actions ---- */
+
+static void do_persist_epoch(struct broker *broker, const struct core_action *action)
+{
+	int r = store_persist_epoch(broker->store, action->endpoint, action->epoch);
+
+	log_info("epoch", LOG_STR("endpoint", action->name), LOG_INT("epoch", action->epoch));
+	if (r)
+		log_error("the epoch could not be stored; after a restart epochs skip ahead",
+			LOG_STR("endpoint", action->name), LOG_STR("error", error_text(r)),
+			LOG_STR("store", store_error(broker->store)));
+}
+
+static void do_persist_session(struct broker *broker, const struct core_action *action)
+{
+	int r = store_persist_session(
+		broker->store, action->endpoint, action->epoch, action->fingerprint);
+
+	if (r)
+		log_error("the session could not be stored; a restart will end its epoch",
+			LOG_STR("endpoint", action->name),
+			LOG_STR("store", store_error(broker->store)));
+}
+
+static void do_wake_coherence(struct broker *broker, const struct core_action *action)
+{
+	struct endpoint_shell *shell = endpoint_shell_find(broker, action->endpoint);
+
+	if (shell)
+		coherence_wake(shell->coherence);
+}
+
+static void do_revoke_leases(struct broker *broker, const struct core_action *action)
+{
+	log_debug("epoch is over", LOG_STR("endpoint", action->name),
+		LOG_INT("epoch", action->epoch));
+}
+
+static void do_ready(struct broker *broker, const struct core_action *action)
+{
+	log_info("endpoint ready", LOG_STR("endpoint", action->name),
+		LOG_INT("epoch", action->epoch));
+}
+
+static void do_notify(struct broker *broker, const struct core_action *action)
+{
+	ctx_plane_notify(session_user(action->session));
+}
+
+static void do_disconnect(struct broker *broker, const struct core_action *action)
+{
+	ctx_plane_disconnect(session_user(action->session), action->error);
+}
+
+static void do_bootstrap(struct broker *broker, const struct core_action *action)
+{
+	action->reg.invalidate(action->reg.ctx, action->epoch);
+}
+
+static void (*const performers[])(struct broker *, const struct core_action *) = {
+	[CORE_ACT_PERSIST_EPOCH] = do_persist_epoch,
+	[CORE_ACT_PERSIST_SESSION] = do_persist_session,
+	[CORE_ACT_WAKE_COHERENCE] = do_wake_coherence,
+	[CORE_ACT_REVOKE_LEASES] = do_revoke_leases,
+	[CORE_ACT_READY] = do_ready,
+	[CORE_ACT_NOTIFY] = do_notify,
+	[CORE_ACT_DISCONNECT] = do_disconnect,
+	[CORE_ACT_BOOTSTRAP] = do_bootstrap,
+};
+
+static void perform_all(struct broker *broker)
+{
+	struct core_action action;
+
+	while (core_next_action(broker->core, &action))
+		performers[action.kind](broker, &action);
+}
+
+static void on_wake(uv_timer_t *timer)
+{
+	/* The turn before the loop sleeps again does what is due. */
+}
+
+static void arm_wake(struct broker *broker)
+{
+	uint64_t deadline = core_deadline(broker->core), now = uv_hrtime();
+
+	if (deadline == UINT64_MAX)
+		uv_timer_stop(&broker->wake);
+	else
+		uv_timer_start(&broker->wake, on_wake,
+			deadline > now ? (deadline - now) / NS_PER_MS + 1 : 0, 0);
+}
+
+/* Runs before every sleep of the loop: all that its callbacks have brought about is carried
+ * out here, in order, and leaves in as few system calls as possible. */
+static void on_turn(uv_prepare_t *prepare)
+{
+	struct broker *broker = prepare->data;
+
+	core_advance(broker->core, uv_hrtime());
+	perform_all(broker);
+	if (broker->net)
+		net_turn(broker->net);
+	/* Acknowledgements and pulls may have brought about more. */
+	perform_all(broker);
+	if (broker->net)
+		net_turn(broker->net);
+	arm_wake(broker);
+}
+
+/* ---- checkpoints ---- */
+
+static void on_checkpoint_work(uv_work_t *work)
+{
+	struct broker *broker = work->data;
+
+	/* A failure shows in the commits that follow, which are logged. */
+	(void)!store_checkpoint(broker->config->state_dir);
+}
+
+static void on_checkpoint_done(uv_work_t *work, int status)
+{
+	struct broker *broker = work->data;
+
+	broker->checkpointing = false;
+	if (broker->closing)
+		broker_closed(broker);
+}
+
+static void on_checkpoint(uv_timer_t *timer)
+{
+	struct broker *broker = timer->data;
+
+	if (broker->checkpointing || broker->closing)
+		return;
+	broker->checkpoint_work.data = broker;
+	broker->checkpointing = uv_queue_work(&broker->loop, &broker->checkpoint_work,
+					on_checkpoint_work, on_checkpoint_done) == 0;
+}
+
+/* ---- closing ---- */
+
+/* Called by each part that has ended; the last one lets the loop run out. */
+void broker_closed(struct broker *broker)
+{
+	if (broker->endpoints || broker->net || broker->checkpointing ||
+		uv_is_closing((uv_handle_t *)&broker->turn))
+		return;
+	uv_close((uv_handle_t *)&broker->turn, NULL);
+	uv_close((uv_handle_t *)&broker->wake, NULL);
+	uv_close((uv_handle_t *)&broker->checkpoint, NULL);
+	for (size_t i = 0; i < sizeof(broker->signals) / sizeof(broker->signals[0]); i++)
+		uv_close((uv_handle_t *)&broker->signals[i], NULL);
+}
+
+static void on_net_closed(void *arg)
+{
+	struct broker *broker = arg;
+
+	broker->net = net_free(broker->net);
+	/* Sessions are gone; now what they looked at. */
+	endpoint_shells_reconcile(broker);
+	broker_closed(broker);
+}
+
+static void broker_close(struct broker *broker)
+{
+	if (broker->closing)
+		return;
+	broker->closing = true;
+	core_closing(broker->core);
+	net_close(broker->net, on_net_closed, broker);
+}
+
+/* ---- reload ---- */
+
+static void broker_reload(struct broker *broker)
+{
+	struct config *config, *old = broker->config;
+	char error[512];
+	int r = config_load(&config, old->file, error, sizeof(error));
+
+	if (r) {
+		log_error("reload failed; the old configuration stays", LOG_STR("error", error));
+		return;
+	}
+	r = net_reload(broker->net, config, error, sizeof(error));
+	if (r) {
+		log_error("reload failed; the old configuration stays", LOG_STR("error", error));
+		config_unref(config);
+		return;
+	}
+	broker->config = config;
+	config_unref(old);
+	endpoint_shells_reconcile(broker);
+	log_setup((enum log_level)config->log_level, config->log_json);
+	log_info("configuration reloaded", LOG_STR("file", config->file));
+}
+
+static void on_signal(uv_signal_t *handle, int signum)
+{
+	struct broker *broker = handle->data;
+
+	if (signum == SIGHUP && !broker->closing) {
+		broker_reload(broker);
+		return;
+	}
+	log_info("shutting down", LOG_STR("signal", strsignal(signum)));
+	broker_close(broker);
+}
+
+/* ---- start ---- */
+
+static int start_handles(struct broker *broker)
+{
+	static const int signums[] = {SIGTERM, SIGINT, SIGHUP};
+	int r = uv_prepare_init(&broker->loop, &broker->turn);
+
+	broker->turn.data = broker->checkpoint.data = broker;
+	if (!r)
+		r = uv_timer_init(&broker->loop, &broker->wake);
+	if (!r)
+		r = uv_timer_init(&broker->loop, &broker->checkpoint);
+	for (size_t i = 0; !r && i < sizeof(signums) / sizeof(signums[0]); i++) {
+		r = uv_signal_init(&broker->loop, &broker->signals[i]);
+		broker->signals[i].data = broker;
+		if (!r)
+			r = uv_signal_start(&broker->signals[i], on_signal, signums[i]);
+	}
+	if (!r)
+		r = uv_prepare_start(&broker->turn, on_turn);
+	if (!r)
+		r = uv_timer_start(&broker->checkpoint, on_checkpoint, STORE_CHECKPOINT_MS,
+			STORE_CHECKPOINT_MS);
+	return r;
+}
+
+static int start_state(struct broker *broker)
+{
+	char error[512] = "";
+	int r = store_open(&broker->store, broker->config->state_dir, error, sizeof(error));
+
+	if (r)
+		log_error("cannot open the state", LOG_STR("error", error));
+	else
+		r = core_new(&broker->core, &broker->config->core);
+	return r;
+}
+
+static int start_net(struct broker *broker)
+{
+	char error[512] = "";
+	int r = net_new(&broker->net, &broker->loop, broker->config, broker);
+
+	if (!r)
+		r = net_listen(broker->net, &broker->config->ctx, &ctx_plane, error, sizeof(error));
+	if (r)
+		log_error("cannot listen", LOG_STR("error", error[0] ? error : error_text(r)));
+	return r;
+}
+
+int broker_init(struct broker *broker, struct config *config)
+{
+	int r;
+
+	memset(broker, 0, sizeof(*broker));
+	broker->config = config;
+	r = uv_loop_init(&broker->loop);
+	if (r) {
+		config_unref(config);
+		return r;
+	}
+	r = start_state(broker);
+	if (!r)
+		r = start_handles(broker);
+	if (!r)
+		r = start_net(broker);
+	if (r) {
+		broker->exit_code = 1;
+		return r;
+	}
+	endpoint_shells_reconcile(broker);
+	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),
+		LOG_STR("ctx", config->ctx.path), LOG_INT("endpoints", config->nendpoints),
+		LOG_INT("tenants", config->ntenants));
+	return 0;
+}
+
+int broker_run(struct broker *broker)
+{
+	uv_run(&broker->loop, UV_RUN_DEFAULT);
+	return broker->exit_code;
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+	if (!uv_is_closing(handle))
+		uv_close(handle, NULL);
+}
+
+void broker_deinit(struct broker *broker)
+{
+	/* After a start that failed half way there are handles left. */
+	if (broker->net)
+		net_close(broker->net, NULL, NULL);
+	uv_walk(&broker->loop, close_handle, NULL);
+	uv_run(&broker->loop, UV_RUN_DEFAULT);
+	net_free(broker->net);
+	core_free(broker->core);
+	store_close(broker->store);
+	uv_loop_close(&broker->loop);
+	config_unref(broker->config);
+}
+
+int broker_check(const struct config *config, char *error, size_t error_size)
+{
+	const struct tls_files files = {
+		.ca = config->ca, .cert = config->cert, .key = config->key, .crl = config->crl};
+	struct tls_ctx *tls = NULL;
+	struct stat st;
+	int r = tls_ctx_new(&tls, TLS_SERVER, &files, ctx_plane.roles, error, error_size);
+
+	tls_ctx_unref(tls);
+	if (r)
+		return r;
+	if (stat(config->state_dir, &st) == 0 && !S_ISDIR(st.st_mode)) {
+		snprintf(error, error_size, "state_dir %s is not a folder; choose another",
+			config->state_dir);
+		return VMSIG_ERR_BAD_REQUEST;
+	}
+	return 0;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_BROKER_H
+#define BROKER_BROKER_H
+
+/*
+ * The shell around the pure core: turns the world into the core's events and performs its
+ * actions, on one libuv loop.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "broker/config.h"
+#include "broker/core/core.h"
+#include "broker/store/store.h"
+
+struct endpoint_shell; /* one configured endpoint: its page and its adapter */
+struct net;
+
+struct broker {
+	uv_loop_t loop;
+	struct config *config;
+	struct core *core;
+	struct store *store;
+	struct net *net;
+	struct endpoint_shell *endpoints; /* by id */
+	uv_prepare_t turn;
+	uv_timer_t wake;       /* core_deadline() */
+	uv_timer_t checkpoint; /* of the store, on the pool */
+	uv_work_t checkpoint_work;
+	uv_signal_t signals[3];
+	bool checkpointing, closing;
+	int exit_code;
+};
+
+/* Takes over the configuration. Logs what fails. 0, positive enum vmsig_error, -errno. */
+__attribute__((warn_unused_result)) int broker_init(struct broker *broker, struct config *config);
+/* Runs until SIGTERM or SIGINT, then closes everything. The process's exit status. */
+int broker_run(struct broker *broker);
+void broker_deinit(struct broker *broker);
+
+/* A fresh read-only descriptor of the endpoint's coherence page; -errno. */
+__attribute__((warn_unused_result)) int broker_share_coherence(
+	struct broker *broker, uint32_t endpoint);
+
+/* One of the parts that shutdown waits for has ended. */
+void broker_closed(struct broker *broker);
+
+/* What `vmsigd --check` does beyond reading the file: keys, certificates, folders. `error`
+ * gets a sentence. */
+__attribute__((warn_unused_result)) int broker_check(
+	const struct config *config, char *error, size_t error_size);
+
+#endif

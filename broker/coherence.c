@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/coherence.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SEALS (F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+struct coherence {
+	int fd;
+	vmsig_coherence *page;
+};
+
+/* Sealing comes after mapping: F_SEAL_FUTURE_WRITE spares the mapping that exists. */
+static int page_make(struct coherence *coherence)
+{
+	coherence->fd = memfd_create("vmsig-coherence", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (coherence->fd < 0 || ftruncate(coherence->fd, VMSIG_COHERENCE_SIZE) < 0)
+		return -errno;
+	coherence->page = mmap(
+		NULL, VMSIG_COHERENCE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, coherence->fd, 0);
+	if (coherence->page == MAP_FAILED) {
+		coherence->page = NULL;
+		return -errno;
+	}
+	if (fcntl(coherence->fd, F_ADD_SEALS, SEALS) < 0 || fchmod(coherence->fd, 0400) < 0)
+		return -errno;
+	return 0;
+}
+
+int coherence_new(struct coherence **ret_coherence, uint32_t endpoint)
+{
+	struct coherence *coherence = calloc(1, sizeof(*coherence));
+	int r;
+
+	if (!coherence)
+		return -ENOMEM;
+	coherence->fd = -1;
+	r = page_make(coherence);
+	if (r < 0) {
+		coherence_free(coherence);
+		return r;
+	}
+	coherence->page->magic = VMSIG_COHERENCE_MAGIC;
+	coherence->page->version = VMSIG_COHERENCE_VERSION;
+	coherence->page->endpoint = endpoint;
+	*ret_coherence = coherence;
+	return 0;
+}
+
+struct coherence *coherence_free(struct coherence *coherence)
+{
+	if (!coherence)
+		return NULL;
+	if (coherence->page)
+		munmap(coherence->page, VMSIG_COHERENCE_SIZE);
+	if (coherence->fd >= 0)
+		close(coherence->fd);
+	free(coherence);
+	return NULL;
+}
+
+vmsig_coherence *coherence_page(struct coherence *coherence)
+{
+	return coherence->page;
+}
+
+int coherence_share(const struct coherence *coherence)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", coherence->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+void coherence_wake(struct coherence *coherence)
+{
+	/* Shared, not private: the sleepers are other processes. It fails for no reason that a
+	 * caller could do anything about. */
+	syscall(SYS_futex, &coherence->page->change, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/endpoint_shell.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/log.h"
+#include "broker/ram/ram.h"
+#include "vmsig/vmsig_error.h"
+
+static const struct adapter_ops *const adapters[] = {
+	[CONFIG_ADAPTER_FILE] = &adapter_file,
+	[CONFIG_ADAPTER_QEMU] = &adapter_qemu,
+};
+
+static const char *error_text(int error)
+{
+	return error < 0 ? strerror(-error) : vmsig_error_text(error);
+}
+
+struct endpoint_shell *endpoint_shell_find(struct broker *broker, uint32_t id)
+{
+	struct endpoint_shell *shell = NULL;
+
+	HASH_FIND(hh, broker->endpoints, &id, sizeof(id), shell);
+	return shell;
+}
+
+static void shell_free(struct endpoint_shell *shell)
+{
+	core_endpoint_remove(shell->broker->core, shell->id);
+	HASH_DEL(shell->broker->endpoints, shell);
+	coherence_free(shell->coherence);
+	config_unref(shell->origin);
+	free(shell);
+}
+
+/* Says in the log, once per folder and start, what descriptors from there are worth. */
+static void selftest(const struct config_endpoint *config)
+{
+	char copy[PATH_MAX], report[256];
+	enum vmsig_guard guard;
+	int r;
+
+	if (config->adapter != CONFIG_ADAPTER_FILE)
+		return;
+	snprintf(copy, sizeof(copy), "%s", config->path);
+	r = ram_selftest(dirname(copy), &guard, report, sizeof(report));
+	log_at(r || guard < VMSIG_GUARD_RO_MOUNT ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+		"read-only guarantee self-test", LOG_STR("endpoint", config->name),
+		LOG_STR("result", report));
+}
+
+static int add_to_core(struct endpoint_shell *shell, const struct store_endpoint *row)
+{
+	const struct config_endpoint *config = shell->config;
+	const struct core_endpoint_config core = {
+		.id = shell->id,
+		.name = config->name,
+		.adapter = adapters[config->adapter]->name,
+		.epoch = row->epoch,
+		.session = row->session,
+		.min_guard = (enum vmsig_guard)config->min_guard,
+		.page = coherence_page(shell->coherence),
+	};
+
+	return core_endpoint_add(shell->broker->core, &core);
+}
+
+static int start_adapter(struct endpoint_shell *shell)
+{
+	const struct adapter_env env = {
+		.loop = &shell->broker->loop,
+		.emit = core_emit(shell->broker->core),
+		.endpoint = shell->id,
+		.config = shell->config,
+	};
+	char error[256] = "";
+	int r = adapters[shell->config->adapter]->start(
+		&shell->adapter, &env, error, sizeof(error));
+
+	if (r)
+		log_error("adapter did not start", LOG_STR("endpoint", shell->config->name),
+			LOG_STR("error", error_text(r)), LOG_STR("why", error));
+	return r;
+}
+
+static int shell_add(struct endpoint_shell *shell, const struct store_endpoint *row)
+{
+	int r = coherence_new(&shell->coherence, row->id);
+
+	if (!r)
+		r = add_to_core(shell, row);
+	if (r)
+		return r;
+	HASH_ADD(hh, shell->broker->endpoints, id, sizeof(shell->id), shell);
+	if (shell->hh.tbl)
+		return 0;
+	core_endpoint_remove(shell->broker->core, shell->id);
+	return -ENOMEM;
+}
+
+static void shell_start(struct broker *broker, const struct config_endpoint *config)
+{
+	struct endpoint_shell *shell = calloc(1, sizeof(*shell));
+	struct store_endpoint row;
+	int r = shell ? store_endpoint(broker->store, config->name, &row) : -ENOMEM;
+
+	if (!r) {
+		shell->broker = broker;
+		shell->config = config;
+		shell->id = row.id;
+		r = shell_add(shell, &row);
+	}
+	if (r) {
+		log_error("cannot set the endpoint up", LOG_STR("endpoint", config->name),
+			LOG_STR("error", error_text(r)),
+			LOG_STR("store", store_error(broker->store)));
+		if (shell)
+			coherence_free(shell->coherence);
+		free(shell);
+		return;
+	}
+	shell->origin = config_ref(broker->config);
+	selftest(config);
+	if (start_adapter(shell))
+		shell_free(shell);
+}
+
+static void on_stopped(void *arg)
+{
+	struct endpoint_shell *shell = arg;
+	struct broker *broker = shell->broker;
+
+	shell_free(shell);
+	if (broker->closing)
+		broker_closed(broker);
+	else
+		endpoint_shells_reconcile(broker);
+}
+
+static const struct config_endpoint *configured(const struct broker *broker, const char *name)
+{
+	const struct config *config = broker->config;
+
+	for (size_t i = 0; i < config->nendpoints; i++) {
+		if (strcmp(config->endpoints[i].name, name) == 0)
+			return &config->endpoints[i];
+	}
+	return NULL;
+}
+
+static bool is_current(const struct endpoint_shell *shell)
+{
+	const struct config_endpoint *wanted = configured(shell->broker, shell->config->name);
+
+	return !shell->broker->closing && wanted && config_endpoint_equal(wanted, shell->config);
+}
+
+static bool is_running(const struct broker *broker, const char *name)
+{
+	struct endpoint_shell *shell, *next;
+
+	HASH_ITER (hh, broker->endpoints, shell, next) {
+		if (strcmp(shell->config->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+void endpoint_shells_reconcile(struct broker *broker)
+{
+	struct endpoint_shell *shell, *next;
+
+	HASH_ITER (hh, broker->endpoints, shell, next) {
+		if (shell->stopping || is_current(shell))
+			continue;
+		shell->stopping = true;
+		shell->adapter->ops->stop(shell->adapter, on_stopped, shell);
+	}
+	for (size_t i = 0; !broker->closing && i < broker->config->nendpoints; i++) {
+		if (!is_running(broker, broker->config->endpoints[i].name))
+			shell_start(broker, &broker->config->endpoints[i]);
+	}
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "broker/broker.h"
+#include "broker/log.h"
+
+#define DEFAULT_CONFIG "/etc/vmsig/vmsigd.yaml"
+
+enum { EXIT_USAGE = 2 };
+
+static void usage(FILE *stream)
+{
+	fprintf(stream,
+		"usage: vmsigd [-c FILE] [--check]\n"
+		"\n"
+		"The host's broker for guest memory.\n"
+		"\n"
+		"  -c, --config FILE  configuration (default " DEFAULT_CONFIG ")\n"
+		"      --check        check the configuration, say what is wrong, and exit\n"
+		"      --version      print the version and exit\n"
+		"  -h, --help         print this and exit\n"
+		"\n"
+		"SIGHUP reads the configuration, policy and certificates again; SIGTERM ends.\n");
+}
+
+/* Each client costs a descriptor, and each context in flight two. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warning("cannot raise RLIMIT_NOFILE", LOG_STR("error", strerror(errno)));
+}
+
+static int check(const struct config *config)
+{
+	char error[512];
+
+	if (broker_check(config, error, sizeof(error))) {
+		fprintf(stderr, "%s\n", error);
+		return 1;
+	}
+	printf("%s: ok, %zu endpoints, %zu tenants\n", config->file, config->nendpoints,
+		config->ntenants);
+	return 0;
+}
+
+static int serve(struct config *config)
+{
+	struct broker broker;
+	int code = 1;
+
+	log_setup((enum log_level)config->log_level, config->log_json);
+	raise_descriptor_limit();
+	umask(077);
+	signal(SIGPIPE, SIG_IGN);
+	/* Not even a process of our own uid may look into us, or take our descriptors. */
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		log_warning("cannot become non-dumpable", LOG_STR("error", strerror(errno)));
+	if (broker_init(&broker, config) == 0)
+		code = broker_run(&broker);
+	broker_deinit(&broker);
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	enum { OPT_CHECK = 256, OPT_VERSION };
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"check", no_argument, NULL, OPT_CHECK},
+		{"version", no_argument, NULL, OPT_VERSION},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	const char *file = DEFAULT_CONFIG;
+	struct config *config;
+	bool only_check = false;
+	char error[512];
+	int option;
+
+	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) >= 0) {
+		switch (option) {
+		case 'c':
+			file = optarg;
+			break;
+		case OPT_CHECK:
+			only_check = true;
+			break;
+		case OPT_VERSION:
+			puts("vmsigd " VMSIG_VERSION);
+			return 0;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			usage(stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (optind < argc) {
+		usage(stderr);
+		return EXIT_USAGE;
+	}
+	if (config_load(&config, file, error, sizeof(error))) {
+		fprintf(stderr, "%s\n", error);
+		return 1;
+	}
+	if (only_check) {
+		int code = check(config);
+
+		config_unref(config);
+		return code;
+	}
+	return serve(config);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_NET_CONN_H
+#define BROKER_NET_CONN_H
+
+/*
+ * One client's connection, whatever its plane: TLS handshake on the thread pool, identity,
+ * frames in, frames out, limits. What the frames mean is the plane's business.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "broker/config.h"
+#include "proto/chan.h"
+
+struct conn;
+struct net;
+
+struct plane_ops {
+	const char *name;
+	unsigned roles; /* mask of enum identity_role, checked inside the handshake */
+	size_t rx_fds;  /* descriptors that a client may have in flight towards us */
+	/* The peer is known. *ret_state is the plane's own. Non-zero closes. */
+	int (*open)(struct conn *conn, void **ret_state);
+	/* One whole frame, borrowed. Non-zero closes with that error. */
+	int (*frame)(struct conn *conn, void *state, const uint8_t *data, size_t len);
+	/* There is room in the send queue. Non-zero closes. */
+	int (*writable)(struct conn *conn, void *state);
+	/* The policy was replaced; conn_tenant() is the new one. */
+	void (*policy)(struct conn *conn, void *state);
+	void (*close)(struct conn *conn, void *state);
+};
+
+/* Takes over an accepted, non-blocking socket, in any case. */
+void conn_accept(struct net *net, const struct plane_ops *plane, struct tls_ctx *tls, int fd);
+
+/* ---- for planes ---- */
+
+struct net *conn_net(struct conn *conn);
+const struct config_tenant *conn_tenant(const struct conn *conn);
+const struct identity *conn_identity(const struct conn *conn);
+uid_t conn_uid(const struct conn *conn);
+pid_t conn_pid(const struct conn *conn);
+struct chan *conn_chan(struct conn *conn);
+
+/* Whether more may be queued before the client has read some. */
+bool conn_has_room(const struct conn *conn);
+/* Packs and queues one protobuf-c message; it leaves with the loop's turn. Descriptors are
+ * the connection's on success. VMSIG_ERR_QUOTA: the queue is full, close the connection. */
+__attribute__((warn_unused_result)) int conn_send(
+	struct conn *conn, const void *message, const int *fds, size_t nfds);
+/* Calls the plane's writable() in this turn of the loop, or after `delay_ms`. */
+void conn_wake(struct conn *conn, uint64_t delay_ms);
+/* Closes with a log record that says why. Safe from anywhere, also twice. */
+void conn_close(struct conn *conn, int error, const char *why);
+
+#endif

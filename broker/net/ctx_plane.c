@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/net/ctx_plane.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "broker/broker.h"
+#include "broker/log.h"
+#include "broker/net/net.h"
+#include "proto/vmsig.pb-c.h"
+#include "vmsig/vmsig_error.h"
+
+#define PROTOCOL_VERSION 1
+#define PULL_RETRY_MS 50 /* after EMFILE: somebody has to close something first */
+#define LIST_MAX 1024    /* endpoints in one answer, well inside a frame */
+
+struct client {
+	struct conn *conn;
+	struct broker *broker;
+	struct session *session;
+	bool greeted;
+	uint64_t delivery; /* of the MEMCTX that is not acknowledged; 0: none */
+};
+
+/* ---- answers ---- */
+
+static int send_message(struct client *client, Vmsig__CtxMessage *message)
+{
+	return conn_send(client->conn, message, NULL, 0);
+}
+
+static int answer_error(struct client *client, uint64_t id, int error, const char *detail)
+{
+	Vmsig__Error body = VMSIG__ERROR__INIT;
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+
+	body.code = (uint32_t)(error > 0 ? error : VMSIG_ERR_NO_MEMORY);
+	body.detail = (char *)(uintptr_t)(detail ? detail : vmsig_error_text((int)body.code));
+	message.request_id = id;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_ERROR;
+	message.error = &body;
+	return send_message(client, &message);
+}
+
+static int answer_done(struct client *client, uint64_t id)
+{
+	Vmsig__Done body = VMSIG__DONE__INIT;
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+
+	message.request_id = id;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_DONE;
+	message.done = &body;
+	return send_message(client, &message);
+}
+
+/* ---- requests ---- */
+
+static int on_hello(struct client *client, const Vmsig__CtxRequest *request)
+{
+	Vmsig__Hello body = VMSIG__HELLO__INIT;
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+
+	client->greeted = true;
+	body.version = PROTOCOL_VERSION;
+	body.software = (char *)(uintptr_t) "vmsigd/" VMSIG_VERSION;
+	message.request_id = request->request_id;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_HELLO;
+	message.hello = &body;
+	return send_message(client, &message);
+}
+
+static void info_pack(const struct core_endpoint_info *info, Vmsig__EndpointInfo *packed)
+{
+	vmsig__endpoint_info__init(packed);
+	packed->id = info->id;
+	packed->name = (char *)(uintptr_t)info->name;
+	packed->epoch = info->epoch;
+	packed->state = (uint32_t)info->state;
+	packed->guard = (uint32_t)info->guard;
+	packed->adapter = (char *)(uintptr_t)info->adapter;
+	packed->detail = (char *)(uintptr_t)info->detail;
+	packed->ram_bytes = info->ram_bytes;
+	packed->writable = info->writable;
+	packed->subscribers = info->subscribers;
+}
+
+/* In pages of LIST_MAX, so that any number of endpoints fits: `more` says that the client
+ * should ask again after the last name. */
+static int on_list(struct client *client, const Vmsig__CtxRequest *request)
+{
+	Vmsig__EndpointList body = VMSIG__ENDPOINT_LIST__INIT;
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+	Vmsig__EndpointInfo *infos = calloc(LIST_MAX, sizeof(*infos));
+	Vmsig__EndpointInfo **pointers = calloc(LIST_MAX, sizeof(*pointers));
+	struct core_endpoint_info info;
+	size_t cursor = request->list->after;
+	int r = -ENOMEM;
+
+	if (!infos || !pointers)
+		goto out;
+	while (body.n_endpoints < LIST_MAX &&
+		core_endpoint_next(client->broker->core, client->session, &cursor, &info)) {
+		info_pack(&info, &infos[body.n_endpoints]);
+		pointers[body.n_endpoints] = &infos[body.n_endpoints];
+		body.n_endpoints++;
+	}
+	body.endpoints = pointers;
+	body.more = body.n_endpoints == LIST_MAX;
+	message.request_id = request->request_id;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST;
+	message.endpoint_list = &body;
+	r = send_message(client, &message);
+out:
+	free(infos);
+	free(pointers);
+	return r;
+}
+
+static int on_subscribe(struct client *client, const Vmsig__CtxRequest *request)
+{
+	int r = session_subscribe(client->session, request->subscribe->endpoint);
+
+	if (r == VMSIG_ERR_BAD_REQUEST)
+		return answer_error(client, request->request_id, r,
+			"the name is empty or too long, or this connection subscribed to it "
+			"already");
+	if (r)
+		return answer_error(client, request->request_id, r, NULL);
+	return answer_done(client, request->request_id);
+}
+
+static int on_unsubscribe(struct client *client, const Vmsig__CtxRequest *request)
+{
+	int r = session_unsubscribe(client->session, request->unsubscribe->endpoint);
+
+	if (r)
+		return answer_error(
+			client, request->request_id, r, "this connection has no such subscription");
+	return answer_done(client, request->request_id);
+}
+
+static int on_memctx_taken(struct client *client, const Vmsig__CtxRequest *request)
+{
+	uint64_t delivery = client->delivery;
+
+	/* Only somebody who has read the message knows the number. */
+	if (!delivery || request->memctx_taken->delivery != delivery)
+		return VMSIG_ERR_PROTOCOL;
+	client->delivery = 0;
+	return core_session_taken(client->session);
+}
+
+/* Which requests there are, and in which state of the connection. */
+static const struct request_rule {
+	int (*handle)(struct client *client, const Vmsig__CtxRequest *request);
+	bool greeted; /* what client->greeted must be */
+} rules[] = {
+	[VMSIG__CTX_REQUEST__BODY_HELLO] = {on_hello, false},
+	[VMSIG__CTX_REQUEST__BODY_LIST] = {on_list, true},
+	[VMSIG__CTX_REQUEST__BODY_SUBSCRIBE] = {on_subscribe, true},
+	[VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE] = {on_unsubscribe, true},
+	[VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN] = {on_memctx_taken, true},
+};
+
+static int dispatch(struct client *client, const Vmsig__CtxRequest *request)
+{
+	size_t kind = (size_t)request->body_case;
+	const struct request_rule *rule =
+		kind < sizeof(rules) / sizeof(rules[0]) && rules[kind].handle ? &rules[kind] : NULL;
+
+	if (!client->greeted && (!rule || rule->greeted))
+		return VMSIG_ERR_PROTOCOL;
+	if (!rule)
+		return answer_error(client, request->request_id, VMSIG_ERR_UNSUPPORTED,
+			"this broker does not know the request; a newer one may");
+	if (rule->greeted != client->greeted)
+		return VMSIG_ERR_PROTOCOL;
+	return rule->handle(client, request);
+}
+
+/* ---- deliveries ---- */
+
+static int send_invalidated(struct client *client, const struct core_delivery *delivery)
+{
+	Vmsig__MemctxInvalidated body = VMSIG__MEMCTX_INVALIDATED__INIT;
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+
+	body.endpoint = delivery->endpoint;
+	body.name = (char *)(uintptr_t)delivery->name;
+	body.epoch = delivery->epoch;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_MEMCTX_INVALIDATED;
+	message.memctx_invalidated = &body;
+	return send_message(client, &message);
+}
+
+static int send_state(struct client *client, const struct core_delivery *delivery)
+{
+	Vmsig__EndpointState body = VMSIG__ENDPOINT_STATE__INIT;
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+
+	body.endpoint = delivery->endpoint;
+	body.name = (char *)(uintptr_t)delivery->name;
+	body.epoch = delivery->epoch;
+	body.state = (uint32_t)delivery->state;
+	body.guard = (uint32_t)delivery->guard;
+	body.detail = (char *)(uintptr_t)delivery->detail;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_ENDPOINT_STATE;
+	message.endpoint_state = &body;
+	return send_message(client, &message);
+}
+
+static int descriptor_pack(Vmsig__Descriptor *packed, int fd, Vmsig__Descriptor__Purpose purpose)
+{
+	struct chan_fd_claim claim;
+	int r = chan_fd_describe(fd, &claim);
+
+	if (r)
+		return r;
+	vmsig__descriptor__init(packed);
+	packed->purpose = purpose;
+	packed->dev = claim.dev;
+	packed->ino = claim.ino;
+	packed->size = claim.size;
+	packed->access = claim.access;
+	return 0;
+}
+
+static void memctx_pack(const struct core_delivery *delivery, Vmsig__Memctx *packed)
+{
+	vmsig__memctx__init(packed);
+	packed->endpoint = delivery->endpoint;
+	packed->name = (char *)(uintptr_t)delivery->name;
+	packed->kcr3 = delivery->pod.kcr3;
+	packed->low = delivery->pod.low;
+	packed->epoch = delivery->pod.epoch;
+	packed->flags = delivery->pod.flags;
+	packed->guard = (uint32_t)delivery->guard;
+}
+
+static int segments_pack(
+	const struct core_delivery *delivery, Vmsig__Memctx *packed, Vmsig__Segment **ret_segments)
+{
+	Vmsig__Segment *segments;
+
+	if (!delivery->nseg)
+		return 0;
+	/* One allocation: the pointers, then what they point to. */
+	packed->segments = calloc(delivery->nseg, sizeof(*packed->segments) + sizeof(*segments));
+	if (!packed->segments)
+		return -ENOMEM;
+	segments = (Vmsig__Segment *)(void *)(packed->segments + delivery->nseg);
+	for (uint32_t i = 0; i < delivery->nseg; i++) {
+		vmsig__segment__init(&segments[i]);
+		segments[i].gpa = delivery->segs[i].gpa;
+		segments[i].len = delivery->segs[i].len;
+		segments[i].file_off = delivery->segs[i].file_off;
+		packed->segments[i] = &segments[i];
+	}
+	packed->n_segments = delivery->nseg;
+	*ret_segments = segments;
+	return 0;
+}
+
+static int delivery_number(uint64_t *ret_number)
+{
+	do {
+		if (getrandom(ret_number, sizeof(*ret_number), 0) != sizeof(*ret_number))
+			return -errno;
+	} while (!*ret_number);
+	return 0;
+}
+
+/* The descriptors are ours until conn_send() has taken them. */
+static int send_memctx(struct client *client, const struct core_delivery *delivery)
+{
+	Vmsig__Descriptor descriptors[2], *pointers[2] = {&descriptors[0], &descriptors[1]};
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+	Vmsig__Memctx body = VMSIG__MEMCTX__INIT;
+	Vmsig__Segment *segments = NULL;
+	int fds[2] = {delivery->ram_fd, broker_share_coherence(client->broker, delivery->endpoint)};
+	int r = fds[1] < 0 ? fds[1] : 0;
+
+	memctx_pack(delivery, &body);
+	if (!r)
+		r = descriptor_pack(&descriptors[0], fds[0], VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM);
+	if (!r)
+		r = descriptor_pack(
+			&descriptors[1], fds[1], VMSIG__DESCRIPTOR__PURPOSE__COHERENCE_PAGE);
+	if (!r)
+		r = segments_pack(delivery, &body, &segments);
+	if (!r)
+		r = delivery_number(&client->delivery);
+	body.delivery = client->delivery;
+	body.descriptors = pointers;
+	body.n_descriptors = 2;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_MEMCTX;
+	message.memctx = &body;
+	if (!r)
+		r = conn_send(client->conn, &message, fds, 2);
+	free(body.segments);
+	if (r) {
+		close(fds[0]);
+		if (fds[1] >= 0)
+			close(fds[1]);
+	}
+	return r;
+}
+
+static int deliver(struct client *client, const struct core_delivery *delivery)
+{
+	switch (delivery->kind) {
+	case VMSIG_EV_MEMCTX:
+		return send_memctx(client, delivery);
+	case VMSIG_EV_MEMCTX_INVALIDATED:
+		return send_invalidated(client, delivery);
+	default:
+		return send_state(client, delivery);
+	}
+}
+
+static int client_writable(struct conn *conn, void *state)
+{
+	struct client *client = state;
+
+	while (conn_has_room(conn)) {
+		struct core_delivery delivery;
+		int r = core_session_pull(client->session, uv_hrtime(), &delivery);
+
+		if (r == VMSIG_ERR_WOULD_BLOCK)
+			return 0;
+		if (r == VMSIG_ERR_BUSY) {
+			conn_wake(conn, PULL_RETRY_MS);
+			return 0;
+		}
+		if (!r)
+			r = deliver(client, &delivery);
+		if (r)
+			return r;
+	}
+	/* More is due than fits: goes on when the client has read. */
+	conn_wake(conn, PULL_RETRY_MS);
+	return 0;
+}
+
+/* ---- plane ---- */
+
+static int client_open(struct conn *conn, void **ret_state)
+{
+	struct client *client = calloc(1, sizeof(*client));
+	int r;
+
+	if (!client)
+		return -ENOMEM;
+	client->conn = conn;
+	client->broker = net_user(conn_net(conn));
+	r = session_new(&client->session, client->broker->core, &conn_tenant(conn)->tenant,
+		conn_uid(conn), client);
+	if (r) {
+		free(client);
+		return r;
+	}
+	*ret_state = client;
+	return 0;
+}
+
+static int client_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
+{
+	Vmsig__CtxRequest *request = vmsig__ctx_request__unpack(NULL, len, data);
+	int r;
+
+	if (!request)
+		return VMSIG_ERR_PROTOCOL;
+	r = dispatch(state, request);
+	vmsig__ctx_request__free_unpacked(request, NULL);
+	return r;
+}
+
+static void client_policy(struct conn *conn, void *state)
+{
+	struct client *client = state;
+
+	session_set_tenant(client->session, &conn_tenant(conn)->tenant);
+}
+
+static void client_close(struct conn *conn, void *state)
+{
+	struct client *client = state;
+
+	session_free(client->session);
+	free(client);
+}
+
+const struct plane_ops ctx_plane = {
+	.name = "ctx",
+	.roles = IDENTITY_SENSOR | IDENTITY_OPERATOR,
+	.rx_fds = 0,
+	.open = client_open,
+	.frame = client_frame,
+	.writable = client_writable,
+	.policy = client_policy,
+	.close = client_close,
+};
+
+void ctx_plane_notify(void *user)
+{
+	struct client *client = user;
+
+	conn_wake(client->conn, 0);
+}
+
+void ctx_plane_disconnect(void *user, enum vmsig_error error)
+{
+	struct client *client = user;
+
+	conn_close(client->conn, error,
+		error == VMSIG_ERR_TIMEOUT ? "the client did not take a MEMCTX in time" : NULL);
+}

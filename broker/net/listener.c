@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/net/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "broker/log.h"
+#include "vmsig/vmsig_error.h"
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16, asm-generic/socket.h */
+#endif
+
+#define BACKLOG 1024    /* the kernel caps it at net.core.somaxconn */
+#define ACCEPT_BATCH 64 /* per wake-up, so that a storm leaves turns to others */
+
+static int spare_open(void)
+{
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Out of descriptors: frees one to accept the client and drop it, so that it learns of it
+ * and the listening socket does not stay readable for ever. */
+static void shed(struct listener *listener)
+{
+	int fd;
+
+	if (listener->spare >= 0)
+		close(listener->spare);
+	fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+	listener->spare = spare_open();
+}
+
+static void listener_pause(struct listener *listener)
+{
+	if (!listener->paused)
+		uv_poll_stop(&listener->poll);
+	listener->paused = true;
+}
+
+static bool is_exhaustion(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+	struct listener *listener = poll->data;
+	struct net *net = listener->net;
+
+	for (int i = 0; i < ACCEPT_BATCH; i++) {
+		int fd;
+
+		if (net->nhandshakes >= net->config->max_handshakes) {
+			listener_pause(listener);
+			return;
+		}
+		fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd >= 0) {
+			conn_accept(net, listener->plane, listener->tls, fd);
+			continue;
+		}
+		if (is_exhaustion(errno)) {
+			log_warning("cannot accept a client and dropped it; raise RLIMIT_NOFILE",
+				LOG_STR("plane", listener->plane->name),
+				LOG_STR("error", strerror(errno)));
+			shed(listener);
+			listener_pause(listener);
+		}
+		return;
+	}
+}
+
+void listener_resume(struct listener *listener)
+{
+	if (!listener->paused || listener->net->closing)
+		return;
+	if (uv_poll_start(&listener->poll, UV_READABLE, on_readable) == 0)
+		listener->paused = false;
+}
+
+/* ---- opening ---- */
+
+static bool is_alive(const struct sockaddr_un *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool alive;
+
+	if (fd < 0)
+		return true;
+	alive = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN;
+	close(fd);
+	return alive;
+}
+
+/* A socket file that a killed broker has left is removed; anything else stays. */
+static int clear_stale(const struct sockaddr_un *addr)
+{
+	struct stat st;
+
+	if (lstat(addr->sun_path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode) || is_alive(addr))
+		return -EADDRINUSE;
+	return unlink(addr->sun_path) < 0 ? -errno : 0;
+}
+
+static int make_folder(const char *path)
+{
+	char copy[PATH_MAX];
+	struct stat st;
+	const char *dir;
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	dir = dirname(copy);
+	if (stat(dir, &st) == 0)
+		return 0;
+	/* Clients of other uids have to get through to the socket, whatever the umask. */
+	if (mkdir(dir, 0755) < 0 || chmod(dir, 0755) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Bound under a umask that lets nobody in until the configured mode is set. */
+static int bind_path(int fd, const char *path, mode_t mode)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	mode_t mask;
+	int r;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(addr.sun_path, path);
+	r = make_folder(path);
+	if (!r)
+		r = clear_stale(&addr);
+	if (r)
+		return r;
+	mask = umask(0777);
+	r = bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+	umask(mask);
+	if (!r && (chmod(path, mode) < 0 || listen(fd, BACKLOG) < 0))
+		r = -errno;
+	return r;
+}
+
+static int socket_open(struct listener *listener)
+{
+	int zero = 0;
+
+	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (listener->fd < 0)
+		return -errno;
+	/* Refuses clients' descriptors before they cost anything; older kernels do not know
+	 * the option, and the channel closes what arrives anyway. */
+	if (!listener->plane->rx_fds)
+		(void)setsockopt(listener->fd, SOL_SOCKET, SO_PASSRIGHTS, &zero, sizeof(zero));
+	return bind_path(listener->fd, listener->path, listener->mode);
+}
+
+static void listener_free(struct listener *listener)
+{
+	if (listener->fd >= 0)
+		close(listener->fd);
+	if (listener->spare >= 0)
+		close(listener->spare);
+	tls_ctx_unref(listener->tls);
+	free(listener->path);
+	free(listener);
+}
+
+int listener_open(struct listener **ret_listener, struct net *net,
+	const struct config_listen *where, const struct plane_ops *plane, struct tls_ctx *tls,
+	char *error, size_t error_size)
+{
+	struct listener *listener = calloc(1, sizeof(*listener));
+	int r;
+
+	if (!listener)
+		return -ENOMEM;
+	listener->net = net;
+	listener->plane = plane;
+	listener->path = strdup(where->path);
+	listener->mode = where->mode;
+	listener->tls = tls_ctx_ref(tls);
+	listener->fd = -1;
+	listener->spare = spare_open();
+	r = listener->path ? socket_open(listener) : -ENOMEM;
+	if (!r)
+		r = uv_poll_init(net->loop, &listener->poll, listener->fd);
+	if (r) {
+		snprintf(error, error_size, "cannot listen on %s: %s%s", where->path, strerror(-r),
+			r == -EADDRINUSE ? "; another broker answers there, or it is no socket"
+					 : "");
+		listener_free(listener);
+		return r;
+	}
+	net->nhandles++;
+	listener->poll.data = listener;
+	listener->paused = true;
+	listener_resume(listener);
+	*ret_listener = listener;
+	return 0;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct listener *listener = handle->data;
+	struct net *net = listener->net;
+
+	listener_free(listener);
+	net_handle_closed(net);
+}
+
+void listener_close(struct listener *listener)
+{
+	unlink(listener->path);
+	uv_close((uv_handle_t *)&listener->poll, on_closed);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_NET_NET_H
+#define BROKER_NET_NET_H
+
+/*
+ * All listeners and connections of the broker, with what they share: the policy, limits,
+ * and the turn of the loop in which everything that was queued is sent.
+ */
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "broker/config.h"
+#include "broker/net/conn.h"
+
+struct net;
+
+/* `config` is borrowed until net_reload(); `user` is for planes. */
+__attribute__((warn_unused_result)) int net_new(
+	struct net **ret_net, uv_loop_t *loop, const struct config *config, void *user);
+void *net_user(struct net *net);
+const struct config *net_config(const struct net *net);
+
+/* Opens a socket. `error` names the path and what to do. 0, VMSIG_ERR_*, -errno. */
+__attribute__((warn_unused_result)) int net_listen(struct net *net,
+	const struct config_listen *where, const struct plane_ops *plane, char *error,
+	size_t error_size);
+
+/* New policy and certificates. Connections that they do not allow any more are closed, the
+ * others go on. On failure nothing has changed. */
+__attribute__((warn_unused_result)) int net_reload(
+	struct net *net, const struct config *config, char *error, size_t error_size);
+
+/* Once per turn of the loop, before it sleeps: gives planes their turn and sends what is
+ * queued. */
+void net_turn(struct net *net);
+
+/* Stops listening, removes the socket files, closes every connection; `closed` is called
+ * from the loop when nothing is left, and net_free() may follow. */
+void net_close(struct net *net, void (*closed)(void *arg), void *arg);
+struct net *net_free(struct net *net);
+
+#endif
