@@ -61,6 +61,16 @@ static void set_state(struct endpoint *endpoint, enum vmsig_endpoint_state state
 	page_write(endpoint);
 }
 
+static bool detail_equal(const struct endpoint *endpoint, const vmsig_event *ev)
+{
+	size_t len = ev->payload.data ? ev->payload.len : 0;
+
+	if (len > ENDPOINT_DETAIL_MAX)
+		len = ENDPOINT_DETAIL_MAX;
+	return strlen(endpoint->detail) == len &&
+	       (!len || memcmp(endpoint->detail, ev->payload.data, len) == 0);
+}
+
 static void set_detail(struct endpoint *endpoint, const vmsig_event *ev)
 {
 	size_t len = ev->payload.data ? ev->payload.len : 0;
@@ -187,6 +197,10 @@ static int on_state(struct endpoint *endpoint, const vmsig_event *ev)
 
 	if (status->state != VMSIG_STATE_BOOTING && status->state != VMSIG_STATE_GONE)
 		return VMSIG_ERR_BAD_REQUEST;
+	/* An adapter that tries again and again reports again and again: that is no news. */
+	if (endpoint->state == (enum vmsig_endpoint_state)status->state &&
+		detail_equal(endpoint, ev))
+		return 0;
 	if (endpoint->state == VMSIG_STATE_READY)
 		end_session(endpoint);
 	set_detail(endpoint, ev);

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "broker/kcr3/root.h"
+#include "broker/kcr3/strategy.h"
+#include "broker/kcr3/vmcoreinfo.h"
+#include "vmsig/vmsig_error.h"
+
+/*
+ * Linux: the VMCOREINFO note says where the kernel's root and names are. A note survives a
+ * warm reset together with the tables it speaks of, so every note is examined, and the root
+ * it names must be the one that a vCPU runs on.
+ */
+
+#define KERNEL_MAP_START 0xffffffff80000000ull /* __START_KERNEL_map */
+#define UTS_RELEASE_OFFSET 130u /* struct new_utsname: sysname[65], nodename[65], release */
+#define NOTE_HEADER 24u         /* ELF note header and name in front of the text */
+#define CANDIDATES_MAX 64       /* notes examined; a guest that has more plays games */
+#define MIN_KERNEL_ENTRIES 2u   /* five levels need only a few */
+
+struct hunt {
+	const struct kcr3_search *search;
+	uint64_t notes[CANDIDATES_MAX]; /* guest-physical place of each text */
+	size_t nnotes;
+};
+
+static int note_page(void *ctx, uint64_t gpa, const unsigned char *page)
+{
+	static const char key[] = "OSRELEASE=";
+	static const unsigned offsets[] = {0, NOTE_HEADER};
+	struct hunt *hunt = ctx;
+
+	for (size_t i = 0; i < 2; i++) {
+		if (memcmp(page + offsets[i], key, sizeof(key) - 1) == 0 &&
+			hunt->nnotes < CANDIDATES_MAX)
+			hunt->notes[hunt->nnotes++] = gpa + offsets[i];
+	}
+	return 0;
+}
+
+/* The text may end in the next page, and that may be no RAM. */
+static int note_read(const struct kcr3_memory *memory, uint64_t gpa, struct vmcoreinfo *ret_info,
+	uint64_t *ret_digest)
+{
+	char text[VMCOREINFO_MAX];
+	size_t size = PGWALK_PAGE - (gpa & (PGWALK_PAGE - 1));
+	int r = memory->read(memory->ctx, gpa, text, size);
+
+	if (r)
+		return r;
+	if (memory->read(memory->ctx, gpa + size, text + size, PGWALK_PAGE) == 0)
+		size += PGWALK_PAGE;
+	r = vmcoreinfo_parse(text, size, ret_info);
+	if (!r)
+		*ret_digest = root_digest(text, ret_info->len);
+	return r;
+}
+
+static int read_virtual(const struct kcr3_memory *memory, const struct pgwalk *walk, uint64_t gva,
+	void *buf, size_t len)
+{
+	char *to = buf;
+
+	while (len) {
+		struct pgwalk_leaf leaf;
+		uint64_t into, n;
+		int r = pgwalk_translate(walk, gva, &leaf);
+
+		if (r)
+			return r;
+		into = gva - leaf.gva;
+		n = leaf.size - into < len ? leaf.size - into : len;
+		r = memory->read(memory->ctx, leaf.gpa + into, to, (size_t)n);
+		if (r)
+			return r;
+		to += n;
+		gva += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* The kernel's own idea of its release, found through the root, equals the note's. */
+static int prove_release(const struct kcr3_memory *memory, const struct kcr3_proof *proof)
+{
+	const struct pgwalk walk = {.read = memory->read,
+		.ctx = memory->ctx,
+		.root = proof->kcr3,
+		.levels = proof->levels};
+	char release[KCR3_RELEASE_MAX];
+	int r = read_virtual(memory, &walk, proof->banner_gva, release, sizeof(release));
+
+	if (r)
+		return r;
+	if (!memchr(release, '\0', sizeof(release)) || strcmp(release, proof->release) != 0)
+		return VMSIG_ERR_NOT_READY;
+	return 0;
+}
+
+static int prove_root(const struct kcr3_search *search, const struct kcr3_proof *proof)
+{
+	uint64_t entries[PGWALK_ENTRIES];
+	int r = root_read(search->memory, proof->kcr3, entries);
+
+	if (r)
+		return r;
+	if (root_kernel_entries(entries) < MIN_KERNEL_ENTRIES ||
+		!root_is_live(search->memory, entries, search->vcpu_cr3, search->nvcpu))
+		return VMSIG_ERR_NOT_READY;
+	return 0;
+}
+
+static void proof_fill(
+	const struct vmcoreinfo *info, uint64_t note, uint64_t digest, struct kcr3_proof *proof)
+{
+	*proof = (struct kcr3_proof){.os = KCR3_OS_LINUX};
+	proof->kcr3 = (info->swapper_pg_dir - KERNEL_MAP_START + (uint64_t)info->phys_base) &
+		      ~info->sme_mask;
+	proof->levels = info->five_levels ? 5 : 4;
+	proof->note_gpa = note;
+	proof->banner_gva = info->init_uts_ns + info->uts_name + UTS_RELEASE_OFFSET;
+	proof->digest = digest;
+	memcpy(proof->release, info->release, sizeof(proof->release));
+}
+
+static int examine(const struct kcr3_search *search, uint64_t note, struct kcr3_proof *ret_proof)
+{
+	struct kcr3_proof proof;
+	struct vmcoreinfo info;
+	uint64_t digest;
+
+	if (note_read(search->memory, note, &info, &digest))
+		return VMSIG_ERR_NOT_READY;
+	proof_fill(&info, note, digest, &proof);
+	if (proof.kcr3 & ~PGWALK_ADDR_MASK)
+		return VMSIG_ERR_NOT_READY;
+	if (prove_release(search->memory, &proof)) {
+		snprintf(search->why, search->why_size,
+			"a note of Linux %s is there, but its page tables are not up",
+			info.release);
+		return VMSIG_ERR_NOT_READY;
+	}
+	if (prove_root(search, &proof)) {
+		snprintf(search->why, search->why_size,
+			"Linux %s is in RAM, but no vCPU runs on it: a kernel of an earlier boot",
+			info.release);
+		return VMSIG_ERR_NOT_READY;
+	}
+	*ret_proof = proof;
+	return 0;
+}
+
+static int linux_find(const struct kcr3_search *search, struct kcr3_proof *ret_proof)
+{
+	struct hunt hunt = {.search = search};
+	struct kcr3_proof proof;
+	size_t found = 0;
+	int r = root_scan(search->memory, search->cancel, note_page, &hunt);
+
+	if (r)
+		return r;
+	for (size_t i = 0; i < hunt.nnotes; i++) {
+		if (examine(search, hunt.notes[i], &proof))
+			continue;
+		/* The kernel keeps copies of its note: the same root is no second kernel. */
+		if (found && proof.kcr3 == ret_proof->kcr3)
+			continue;
+		*ret_proof = proof;
+		found++;
+	}
+	if (found == 1)
+		return 0;
+	if (found > 1)
+		snprintf(search->why, search->why_size,
+			"%zu kernels are in RAM and nothing says which one runs; give kcr3 in the "
+			"configuration",
+			found);
+	return VMSIG_ERR_NOT_READY;
+}
+
+static int linux_reprove(const struct kcr3_search *search, const struct kcr3_proof *proof)
+{
+	struct vmcoreinfo info;
+	uint64_t digest;
+	int r = note_read(search->memory, proof->note_gpa, &info, &digest);
+
+	if (!r && digest != proof->digest)
+		r = VMSIG_ERR_NOT_READY;
+	if (!r)
+		r = prove_release(search->memory, proof);
+	if (!r)
+		r = prove_root(search, proof);
+	return r;
+}
+
+const struct kcr3_strategy kcr3_linux = {.find = linux_find, .reprove = linux_reprove};

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/kcr3/root.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmsig/vmsig_error.h"
+
+#define CHUNK (1u << 20) /* bytes read at once; the cancel flag is looked at in between */
+
+int root_read(
+	const struct kcr3_memory *memory, uint64_t root, uint64_t entries[static PGWALK_ENTRIES])
+{
+	return memory->read(
+		memory->ctx, root & PGWALK_ADDR_MASK, entries, PGWALK_ENTRIES * sizeof(entries[0]));
+}
+
+unsigned root_kernel_entries(const uint64_t entries[static PGWALK_ENTRIES])
+{
+	unsigned n = 0;
+
+	for (unsigned i = ROOT_KERNEL_FIRST; i < PGWALK_ENTRIES; i++)
+		n += entries[i] & ROOT_PRESENT;
+	return n;
+}
+
+/* Accessed and dirty bits come and go while a CPU walks; the rest of the half is shared. */
+static bool same_kernel_half(const uint64_t *a, const uint64_t *b)
+{
+	const uint64_t volatile_bits = 0x60;
+
+	for (unsigned i = ROOT_KERNEL_FIRST; i < PGWALK_ENTRIES; i++) {
+		if ((a[i] | volatile_bits) != (b[i] | volatile_bits))
+			return false;
+	}
+	return true;
+}
+
+bool root_is_live(const struct kcr3_memory *memory, const uint64_t entries[static PGWALK_ENTRIES],
+	const uint64_t *vcpu_cr3, size_t nvcpu)
+{
+	uint64_t other[PGWALK_ENTRIES];
+
+	if (!nvcpu)
+		return true;
+	for (size_t i = 0; i < nvcpu; i++) {
+		const uint64_t tries[] = {vcpu_cr3[i] & PGWALK_ADDR_MASK,
+			vcpu_cr3[i] & PGWALK_ADDR_MASK & ~0x1fffull};
+
+		for (size_t t = 0; t < 2; t++) {
+			if (root_read(memory, tries[t], other) == 0 &&
+				same_kernel_half(entries, other))
+				return true;
+		}
+	}
+	return false;
+}
+
+struct scan {
+	const struct kcr3_memory *memory;
+	const atomic_bool *cancel;
+	root_page_fn page;
+	void *ctx;
+	unsigned char *chunk;
+};
+
+static int scan_extent(struct scan *scan, uint64_t gpa, uint64_t len)
+{
+	while (len) {
+		size_t n = len < CHUNK ? (size_t)len : CHUNK;
+		int r;
+
+		if (scan->cancel && atomic_load(scan->cancel))
+			return VMSIG_ERR_TIMEOUT;
+		r = scan->memory->read(scan->memory->ctx, gpa, scan->chunk, n);
+		for (size_t at = 0; !r && at + PGWALK_PAGE <= n; at += PGWALK_PAGE)
+			r = scan->page(scan->ctx, gpa + at, scan->chunk + at);
+		if (r)
+			return r;
+		gpa += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* The next run of data at or after *off, below `end`; false when only a hole is left. A file
+ * system that knows no holes has data everywhere. */
+static bool next_data(int fd, uint64_t *off, uint64_t end, uint64_t *ret_end)
+{
+	off_t data, hole;
+
+	*ret_end = end;
+	if (fd < 0)
+		return *off < end;
+	data = lseek(fd, (off_t)*off, SEEK_DATA);
+	if (data < 0)
+		return errno != ENXIO && *off < end;
+	hole = lseek(fd, data, SEEK_HOLE);
+	*off = (uint64_t)data & ~(uint64_t)(PGWALK_PAGE - 1);
+	if (hole >= 0 && (uint64_t)hole < end)
+		*ret_end = ((uint64_t)hole + PGWALK_PAGE - 1) & ~(uint64_t)(PGWALK_PAGE - 1);
+	if (*ret_end > end)
+		*ret_end = end;
+	return *off < end;
+}
+
+static int scan_segment(struct scan *scan, const vmsig_memseg *seg)
+{
+	uint64_t off = seg->file_off, end = seg->file_off + seg->len, stop;
+
+	while (next_data(scan->memory->fd, &off, end, &stop)) {
+		int r;
+
+		if (off < seg->file_off)
+			off = seg->file_off;
+		r = scan_extent(scan, seg->gpa + (off - seg->file_off), stop - off);
+		if (r)
+			return r;
+		off = stop;
+	}
+	return 0;
+}
+
+int root_scan(
+	const struct kcr3_memory *memory, const atomic_bool *cancel, root_page_fn page, void *ctx)
+{
+	struct scan scan = {.memory = memory, .cancel = cancel, .page = page, .ctx = ctx};
+	int r = 0;
+
+	scan.chunk = malloc(CHUNK);
+	if (!scan.chunk)
+		return -ENOMEM;
+	for (size_t i = 0; !r && i < memory->map->nseg; i++)
+		r = scan_segment(&scan, &memory->map->segs[i]);
+	free(scan.chunk);
+	return r;
+}
+
+uint64_t root_digest(const void *data, size_t len)
+{
+	const unsigned char *bytes = data;
+	uint64_t hash = 0xcbf29ce484222325ull;
+
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ bytes[i]) * 0x100000001b3ull;
+	return hash;
+}

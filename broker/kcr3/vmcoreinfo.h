@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_KCR3_VMCOREINFO_H
+#define BROKER_KCR3_VMCOREINFO_H
+
+/*
+ * The text of a Linux kernel's VMCOREINFO note, as the guest's RAM holds it: lines KEY=VALUE,
+ * NUL-terminated or filling its page. The guest wrote it; nothing in it is trusted. Pure.
+ * Keys: Documentation/admin-guide/kdump/vmcoreinfo.rst of the kernel.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/kcr3/kcr3.h"
+
+#define VMCOREINFO_MAX 8192 /* bytes of text that are looked at */
+
+struct vmcoreinfo {
+	char release[KCR3_RELEASE_MAX]; /* OSRELEASE */
+	uint64_t swapper_pg_dir;        /* SYMBOL(swapper_pg_dir) */
+	uint64_t init_uts_ns;           /* SYMBOL(init_uts_ns) */
+	uint64_t uts_name;              /* OFFSET(uts_namespace.name) */
+	int64_t phys_base;              /* NUMBER(phys_base) */
+	uint64_t sme_mask;              /* NUMBER(sme_mask); 0 when absent */
+	bool five_levels;               /* NUMBER(pgtable_l5_enabled) */
+	size_t len;                     /* bytes of the text */
+};
+
+/* 0, or VMSIG_ERR_BAD_REQUEST: does not begin with OSRELEASE=, lacks a key, has one twice, or
+ * has a value that is no number. */
+__attribute__((warn_unused_result)) int vmcoreinfo_parse(
+	const char *text, size_t size, struct vmcoreinfo *ret_info);
+
+#endif
