@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the demonstration guest needs beyond busybox, as one static program:
+ *
+ *   guest-tool symbols NAME...        "symbol NAME ADDRESS" for each, from /proc/kallsyms
+ *   guest-tool page FILE [MIN_GPA]    fills a page of FILE (on tmpfs, created) with random bytes
+ *                                     and prints "page GPA"; the file grows until its page lies at
+ *                                     or above MIN_GPA
+ *   guest-tool kexec KERNEL INITRD    starts another kernel without passing through firmware
+ */
+#include <fcntl.h>
+#include <linux/reboot.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PAGE 4096ul
+#define PAGES_MAX 65536ul
+#define PAGEMAP_PFN ((1ull << 55) - 1) /* Documentation/admin-guide/mm/pagemap.rst */
+
+static int fail(const char *what)
+{
+	perror(what);
+	return 1;
+}
+
+static int symbols(int count, char **names)
+{
+	FILE *file = fopen("/proc/kallsyms", "r");
+	char line[512], name[256];
+	unsigned long long address;
+	int left = count;
+
+	if (!file)
+		return fail("/proc/kallsyms");
+	while (left > 0 && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%llx %*c %255s", &address, name) != 2)
+			continue;
+		for (int i = 0; i < count; i++) {
+			if (strcmp(names[i], name) != 0)
+				continue;
+			printf("symbol %s %llx\n", name, address);
+			left--;
+		}
+	}
+	fclose(file);
+	return 0;
+}
+
+/* Guest-physical address of the page that backs `at`, 0 when it is not known. */
+static uint64_t physical(int pagemap, const void *at)
+{
+	uint64_t entry;
+
+	if (pread(pagemap, &entry, sizeof(entry), (off_t)((uintptr_t)at / PAGE * 8)) != 8)
+		return 0;
+	return (entry & PAGEMAP_PFN) * PAGE;
+}
+
+static int page(const char *path, uint64_t min)
+{
+	int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	if (file < 0 || pagemap < 0)
+		return fail(path);
+	for (unsigned long n = 0; n < PAGES_MAX; n++) {
+		off_t start = (off_t)(n * PAGE);
+		char *at;
+		uint64_t gpa;
+
+		if (ftruncate(file, start + (off_t)PAGE) < 0)
+			return fail("ftruncate");
+		at = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, start);
+		if (at == MAP_FAILED || getrandom(at, PAGE, 0) != (ssize_t)PAGE)
+			return fail("page");
+		gpa = physical(pagemap, at);
+		if (gpa >= min && gpa) {
+			printf("page %llx\noffset %llu\n", (unsigned long long)gpa,
+				(unsigned long long)start);
+			return 0;
+		}
+		munmap(at, PAGE);
+	}
+	fprintf(stderr, "no page at or above %llx\n", (unsigned long long)min);
+	return 1;
+}
+
+static int start_kernel(const char *kernel, const char *initrd)
+{
+	char line[2048] = "";
+	int command_line = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	int kernel_fd = open(kernel, O_RDONLY | O_CLOEXEC);
+	int initrd_fd = open(initrd, O_RDONLY | O_CLOEXEC);
+
+	if (command_line < 0 || kernel_fd < 0 || initrd_fd < 0)
+		return fail("kexec");
+	if (read(command_line, line, sizeof(line) - 1) < 0)
+		return fail("/proc/cmdline");
+	line[strcspn(line, "\n")] = '\0';
+	if (syscall(SYS_kexec_file_load, kernel_fd, initrd_fd, strlen(line) + 1, line, 0) < 0)
+		return fail("kexec_file_load");
+	syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_KEXEC, NULL);
+	return fail("reboot");
+}
+
+int main(int argc, char **argv)
+{
+	if (argc >= 3 && strcmp(argv[1], "symbols") == 0)
+		return symbols(argc - 2, argv + 2);
+	if (argc >= 3 && strcmp(argv[1], "page") == 0)
+		return page(argv[2], argc > 3 ? strtoull(argv[3], NULL, 0) : 0);
+	if (argc == 4 && strcmp(argv[1], "kexec") == 0)
+		return start_kernel(argv[2], argv[3]);
+	fprintf(stderr, "usage: guest-tool symbols NAME... | page FILE [MIN_GPA] | "
+			"kexec KERNEL INITRD\n");
+	return 2;
+}
