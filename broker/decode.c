@@ -151,6 +151,13 @@ static int decode_scalar(struct decoder *decoder, const struct decode_field *fie
 	return r;
 }
 
+/* "key:" with nothing behind it, or only comments. */
+static bool is_null(const yaml_node_t *node)
+{
+	return node->type == YAML_SCALAR_NODE && node->data.scalar.length == 0 &&
+	       node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+}
+
 /* ---- lists ---- */
 
 static size_t element_size(const struct decode_field *field)
@@ -184,10 +191,12 @@ static int decode_list(struct decoder *decoder, const struct decode_field *field
 	size_t n, size = element_size(field);
 	char *elements;
 
-	if (node->type != YAML_SEQUENCE_NODE)
+	if (node->type != YAML_SEQUENCE_NODE && !is_null(node))
 		return complain(
 			decoder, node, "%s takes a list: [a, b] or lines with '- '", field->key);
-	n = (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
+	n = is_null(node)
+		    ? 0
+		    : (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
 	if (n < field->min || n > field->max)
 		return complain(decoder, node, "%s has %zu entries; write %llu to %llu", field->key,
 			n, (unsigned long long)field->min, (unsigned long long)field->max);
@@ -326,9 +335,9 @@ static int decode_map(struct decoder *decoder, const struct decode_field *fields
 {
 	int r;
 
-	if (node->type != YAML_MAPPING_NODE)
+	if (node->type != YAML_MAPPING_NODE && !is_null(node))
 		return complain(decoder, node, "expected 'key: value' lines here");
-	r = check_keys(decoder, fields, node);
+	r = is_null(node) ? 0 : check_keys(decoder, fields, node);
 	for (const struct decode_field *field = fields; !r && field->key; field++) {
 		yaml_node_t *value = value_of(decoder, node, field->key);
 

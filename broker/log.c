@@ -16,82 +16,147 @@ static atomic_bool log_json;
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
+#define CLOSING_MAX 3 /* a quote, a brace, a newline: room for them is always left */
+
 struct record {
 	char text[RECORD_MAX];
-	size_t len; /* room for the closing characters is always left */
+	size_t len;
+	bool full; /* something did not fit: nothing follows it */
 };
 
-static void put(struct record *record, char c)
+static void put_bytes(struct record *record, const char *bytes, size_t n)
 {
-	if (record->len < sizeof(record->text) - 4)
-		record->text[record->len++] = c;
+	if (record->len + n > sizeof(record->text) - CLOSING_MAX)
+		record->full = true;
+	if (record->full)
+		return;
+	memcpy(record->text + record->len, bytes, n);
+	record->len += n;
 }
 
 static void put_text(struct record *record, const char *text)
 {
-	for (; *text; text++)
-		put(record, *text);
+	put_bytes(record, text, strlen(text));
 }
 
-/* JSON's escapes; logfmt readers take the same inside quotes. Bytes that are not ASCII go
- * as they are when they may be UTF-8, and are harmless to terminals either way. */
-static void put_quoted(struct record *record, const char *text)
+static void put_closing(struct record *record, char c)
 {
-	char hex[8];
+	record->text[record->len++] = c;
+}
 
-	put(record, '"');
-	for (; text && *text; text++) {
-		unsigned char c = (unsigned char)*text;
+/* Bytes of the well-formed UTF-8 sequence at `text`, 0 when there is none (RFC 3629). */
+static size_t utf8_length(const unsigned char *text)
+{
+	static const struct {
+		unsigned char first, last, second_first, second_last;
+		size_t len;
+	} forms[] = {
+		{0x00, 0x7f, 0, 0, 1},
+		{0xc2, 0xdf, 0x80, 0xbf, 2},
+		{0xe0, 0xe0, 0xa0, 0xbf, 3},
+		{0xe1, 0xec, 0x80, 0xbf, 3},
+		{0xed, 0xed, 0x80, 0x9f, 3},
+		{0xee, 0xef, 0x80, 0xbf, 3},
+		{0xf0, 0xf0, 0x90, 0xbf, 4},
+		{0xf1, 0xf3, 0x80, 0xbf, 4},
+		{0xf4, 0xf4, 0x80, 0x8f, 4},
+	};
 
-		if (c == '"' || c == '\\') {
-			put(record, '\\');
-			put(record, (char)c);
-		} else if (c < 0x20 || c == 0x7f) {
-			snprintf(hex, sizeof(hex), "\\u%04x", c);
-			put_text(record, hex);
-		} else {
-			put(record, (char)c);
-		}
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		size_t n = 1;
+
+		if (text[0] < forms[i].first || text[0] > forms[i].last)
+			continue;
+		if (forms[i].len > 1 &&
+			(text[1] < forms[i].second_first || text[1] > forms[i].second_last))
+			return 0;
+		/* The terminating NUL is no continuation byte, so this stays inside. */
+		while (n < forms[i].len && (n == 1 || (text[n] & 0xc0) == 0x80))
+			n++;
+		return n == forms[i].len ? n : 0;
 	}
-	put(record, '"');
+	return 0;
+}
+
+/* C0, DEL and C1: some of them drive terminals. */
+static bool is_control(const unsigned char *text, size_t len)
+{
+	return (len == 1 && (text[0] < 0x20 || text[0] == 0x7f)) ||
+	       (len == 2 && text[0] == 0xc2 && text[1] < 0xa0);
+}
+
+/* One character, whole or not at all. Returns how many bytes of `text` it took. */
+static size_t put_character(struct record *record, const unsigned char *text)
+{
+	size_t len = utf8_length(text);
+	char escape[8];
+
+	if (!len) {
+		put_text(record, "\\ufffd");
+		return 1;
+	}
+	if (*text == '"' || *text == '\\') {
+		snprintf(escape, sizeof(escape), "\\%c", *text);
+		put_text(record, escape);
+	} else if (is_control(text, len)) {
+		snprintf(escape, sizeof(escape), "\\u%04x", text[len - 1]);
+		put_text(record, escape);
+	} else {
+		put_bytes(record, (const char *)text, len);
+	}
+	return len;
+}
+
+/* JSON's escapes; logfmt readers take the same inside quotes. A text that does not fit is
+ * cut. Whether there is one now. */
+static bool put_quoted(struct record *record, const char *text)
+{
+	put_bytes(record, "\"", 1);
+	if (record->full)
+		return false;
+	while (text && *text && !record->full)
+		text += put_character(record, (const unsigned char *)text);
+	put_closing(record, '"');
+	return true;
 }
 
 static void put_key(struct record *record, const char *key, bool json)
 {
 	if (json) {
-		if (record->len > 1)
-			put(record, ',');
-		put_quoted(record, key);
-		put(record, ':');
-	} else {
-		if (record->len)
-			put(record, ' ');
+		put_text(record, record->len > 1 ? ",\"" : "\"");
 		put_text(record, key);
-		put(record, '=');
+		put_text(record, "\":");
+	} else {
+		put_text(record, record->len ? " " : "");
+		put_text(record, key);
+		put_text(record, "=");
 	}
+}
+
+static bool put_value(struct record *record, const struct log_field *field, bool json)
+{
+	char number[32];
+
+	if (field->type == LOG_FIELD_STR)
+		return put_quoted(record, field->str);
+	if (field->type == LOG_FIELD_INT)
+		snprintf(number, sizeof(number), "%" PRId64, field->num);
+	else
+		snprintf(number, sizeof(number), json ? "\"0x%" PRIx64 "\"" : "0x%" PRIx64,
+			field->hex);
+	put_text(record, number);
+	return !record->full;
 }
 
 static void put_field(struct record *record, const struct log_field *field, bool json)
 {
-	char number[32];
+	size_t start = record->len;
 
+	if (record->full)
+		return;
 	put_key(record, field->key, json);
-	switch (field->type) {
-	case LOG_FIELD_STR:
-		put_quoted(record, field->str);
-		break;
-	case LOG_FIELD_INT:
-		snprintf(number, sizeof(number), "%" PRId64, field->num);
-		put_text(record, number);
-		break;
-	case LOG_FIELD_HEX:
-		snprintf(number, sizeof(number), json ? "\"0x%" PRIx64 "\"" : "0x%" PRIx64,
-			field->hex);
-		put_text(record, number);
-		break;
-	case LOG_FIELD_END:
-		break;
-	}
+	if (!put_value(record, field, json))
+		record->len = start;
 }
 
 static void put_time(struct record *record, bool json)
@@ -104,8 +169,7 @@ static void put_time(struct record *record, bool json)
 	gmtime_r(&now.tv_sec, &tm);
 	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(text, sizeof(text), "%s.%03ldZ", date, now.tv_nsec / 1000000);
-	put_key(record, "time", json);
-	put_quoted(record, text);
+	put_field(record, &LOG_STR("time", text), json);
 }
 
 void log_setup(enum log_level level, bool json)
@@ -124,15 +188,15 @@ void log_record(enum log_level level, const char *message, const struct log_fiel
 	if ((int)level > atomic_load(&log_level))
 		return;
 	if (json)
-		put(&record, '{');
+		put_text(&record, "{");
 	put_time(&record, json);
 	put_field(&record, &LOG_STR("level", level_names[level]), json);
 	put_field(&record, &LOG_STR("msg", message), json);
 	for (; fields->type != LOG_FIELD_END; fields++)
 		put_field(&record, fields, json);
 	if (json)
-		record.text[record.len++] = '}';
-	record.text[record.len++] = '\n';
+		put_closing(&record, '}');
+	put_closing(&record, '\n');
 	do
 		n = write(STDERR_FILENO, record.text, record.len);
 	while (n < 0 && errno == EINTR);

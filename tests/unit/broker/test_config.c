@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "broker/config.h"
+#include "vmsig/vmsig_error.h"
+
+#define TLS "tls: {ca: a, cert: b, key: c}\n"
+
+static char dir[] = "/tmp/vmsig-config-XXXXXX";
+static char path[PATH_MAX];
+static char error[512];
+
+static int setup(void **state)
+{
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/vmsigd.yaml", dir);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	unlink(path);
+	return rmdir(dir);
+}
+
+static int load(struct config **ret_config, const char *text)
+{
+	FILE *file = fopen(path, "we");
+
+	assert_non_null(file);
+	assert_true(fputs(text, file) >= 0);
+	assert_int_equal(fclose(file), 0);
+	error[0] = '\0';
+	return config_load(ret_config, path, error, sizeof(error));
+}
+
+static struct config *load_good(const char *text)
+{
+	struct config *config = NULL;
+
+	if (load(&config, text))
+		fail_msg("%s", error);
+	return config;
+}
+
+static void the_least_there_is_gets_defaults(void **state)
+{
+	struct config *config = load_good(TLS);
+	char expected[PATH_MAX + 8];
+
+	snprintf(expected, sizeof(expected), "%s/a", dir);
+	assert_string_equal(config->ca, expected);
+	assert_null(config->crl);
+	assert_string_equal(config->state_dir, "/var/lib/vmsig");
+	assert_string_equal(config->ctx.path, "/run/vmsig/ctx.sock");
+	assert_int_equal(config->ctx.mode, 0666);
+	assert_int_equal(config->max_connections, 16384);
+	assert_int_equal(config->core.sessions, config->max_connections);
+	assert_int_equal(config->core.take_timeout_ns, 30000000000);
+	assert_int_equal(config->handshake_timeout_ms, 10000);
+	assert_true(config->tx_soft < config->tx_max);
+	assert_int_equal(config->nendpoints, 0);
+	assert_int_equal(config->ntenants, 0);
+	config_free(config);
+}
+
+static void endpoints_are_decoded(void **state)
+{
+	struct config *config = load_good(TLS
+		"endpoints:\n"
+		"  - {name: a, adapter: file, path: /ram/a, low: 512MiB, kcr3: 0x1000, levels: 5,\n"
+		"     min_guard: mode, poll: 20ms}\n"
+		"  - {name: b, adapter: file, path: b, segments: [{gpa: 0, len: 1GiB, offset: 0},\n"
+		"     {gpa: 4GiB, len: 0x1000, offset: 1GiB}]}\n"
+		"  - {name: c, adapter: qemu, qmp: /run/c, retry: 1s}\n");
+	const struct config_endpoint *e = config->endpoints;
+
+	assert_int_equal(config->nendpoints, 3);
+	assert_string_equal(e[0].path, "/ram/a");
+	assert_int_equal(e[0].low, 512u << 20);
+	assert_true(e[0].kcr3_given);
+	assert_int_equal(e[0].kcr3, 0x1000);
+	assert_int_equal(e[0].levels, 5);
+	assert_int_equal(e[0].min_guard, VMSIG_GUARD_MODE);
+	assert_int_equal(e[0].poll_ms, 20);
+	assert_false(e[1].kcr3_given);
+	assert_int_equal(e[1].nseg, 2);
+	assert_int_equal(e[1].segs[1].gpa, 1ull << 32);
+	assert_int_equal(e[1].segs[1].len, 4096);
+	assert_int_equal(e[1].segs[1].file_off, 1u << 30);
+	assert_int_equal(e[2].adapter, CONFIG_ADAPTER_QEMU);
+	assert_int_equal(e[2].retry_ms, 1000);
+	assert_int_equal(e[2].retry_max_ms, 5000);
+	config_free(config);
+}
+
+static void the_policy_denies_what_it_does_not_name(void **state)
+{
+	struct config *config = load_good(
+		TLS "tenants:\n"
+		    "  - {name: acme, role: sensor, uids: [1000, 7], endpoints: [\"web*\"],\n"
+		    "     quota: {connections: 3}}\n"
+		    "  - {name: acme, role: operator, uids: [1]}\n");
+	struct identity id = {.role = IDENTITY_SENSOR, .name = "acme"};
+	const struct config_tenant *tenant = config_tenant_find(config, &id);
+
+	assert_non_null(tenant);
+	assert_true(config_tenant_has_uid(tenant, 7));
+	assert_false(config_tenant_has_uid(tenant, 1));
+	assert_true(tenant_sees(&tenant->tenant, "web7"));
+	assert_false(tenant_sees(&tenant->tenant, "db"));
+	assert_int_equal(tenant->tenant.quota.connections, 3);
+	assert_int_equal(tenant->tenant.quota.subscriptions, 256);
+	id.role = IDENTITY_OPERATOR;
+	tenant = config_tenant_find(config, &id);
+	assert_non_null(tenant);
+	assert_false(tenant_sees(&tenant->tenant, "web7"));
+	id.role = IDENTITY_ADMIN;
+	assert_null(config_tenant_find(config, &id));
+	id = (struct identity){.role = IDENTITY_SENSOR, .name = "acm"};
+	assert_null(config_tenant_find(config, &id));
+	config_free(config);
+}
+
+static void what_is_wrong_is_said_with_line_and_remedy(void **state)
+{
+	static const struct {
+		const char *text;
+		const char *words[3]; /* the first comes right after the file's name */
+	} cases[] = {
+		{"", {":1: ", "empty"}},
+		{"tls: {ca: a, cert: b}\n", {":1: ", "'key' is missing"}},
+		{"log: {}\n", {":1: ", "'tls' is missing"}},
+		{TLS "tls: {ca: a, cert: b, key: c}\n", {":2: ", "twice"}},
+		{TLS "lisen: {}\n", {":2: ", "did you mean 'listen'?"}},
+		{TLS "zzzzzzzz: {}\n", {":2: ", "known here: state_dir"}},
+		{TLS "log: {level: loud}\n", {":2: ", "'loud'", "error, warning, info, debug"}},
+		{TLS "log: [a]\n", {":2: ", "key: value"}},
+		{TLS "endpoints: {}\n", {":2: ", "takes a list"}},
+		{TLS "state_dir: [a]\n", {":2: ", "single value"}},
+		{TLS "limits:\n  frame: 17\n", {":3: ", "17", "from 4096 to 1048576"}},
+		{TLS "limits:\n  take_timeout: 5\n", {":3: ", "'5'", "for example 500ms, 2s"}},
+		{TLS "limits: {send_queue: 64KiB, send_queue_soft: 1MiB}\n",
+			{": ", "send_queue_soft is above"}},
+		{TLS "a: b: c\n", {":2: ", "not valid YAML"}},
+		{TLS "\tx: 1\n", {":2: ", "not valid YAML"}},
+		{TLS "endpoints:\n - {name: a b, adapter: qemu, qmp: x}\n", {":3: ", "is no name"}},
+		{TLS "endpoints:\n - {name: a, adapter: qemu}\n",
+			{":3: ", "no QMP socket", "add 'qmp: SOCKET'"}},
+		{TLS "endpoints:\n - {name: a, adapter: qemu, qmp: q, low: 1MiB}\n",
+			{":3: ", "belong to the adapter 'file'"}},
+		{TLS "endpoints:\n - {name: a, adapter: file, low: 1MiB}\n", {":3: ", "no path"}},
+		{TLS "endpoints:\n - {name: a, adapter: file, path: p}\n", {":3: ", "either 'low"}},
+		{TLS "endpoints:\n - {name: a, adapter: file, path: p, low: 1MiB, kcr3: 0x1001}\n",
+			{":3: ", "not page-aligned"}},
+		{TLS "endpoints:\n"
+		     " - {name: a, adapter: file, path: p,\n"
+		     "    segments: [{gpa: 0, len: 2MiB, offset: 0},\n"
+		     "               {gpa: 1MiB, len: 2MiB, offset: 2MiB}]}\n",
+			{":3: ", "overlap"}},
+		{TLS "endpoints:\n"
+		     " - {name: a, adapter: qemu, qmp: q}\n"
+		     " - {name: a, adapter: qemu, qmp: r}\n",
+			{":4: ", "taken", "line 3"}},
+		{TLS "tenants:\n - {name: a, role: sensor, uids: [-1]}\n", {":3: ", "'-1'"}},
+		{TLS "tenants:\n - {name: a, role: sensor, uids: []}\n", {":3: ", "0 entries"}},
+		{TLS "tenants:\n"
+		     " - {name: a, role: sensor, uids: [1]}\n"
+		     " - {name: a, role: sensor, uids: [2]}\n",
+			{":4: ", "line 3", "merge"}},
+		{"{tls: {ca: a, cert: b, key: c}, ? {x: y} : 1}\n", {":1: ", "plain word"}},
+		{"tls: &t {ca: *t, cert: b, key: c}\n", {":1: "}},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct config *config = NULL;
+		int r = load(&config, cases[i].text);
+
+		if (r != VMSIG_ERR_BAD_REQUEST || config)
+			fail_msg("%d for:\n%s", r, cases[i].text);
+		assert_memory_equal(error, path, strlen(path));
+		if (strncmp(error + strlen(path), cases[i].words[0], strlen(cases[i].words[0])))
+			fail_msg("'%s' does not name the line of:\n%s", error, cases[i].text);
+		for (size_t j = 1; j < 3 && cases[i].words[j]; j++) {
+			if (!strstr(error, cases[i].words[j]))
+				fail_msg("'%s' does not say '%s'", error, cases[i].words[j]);
+		}
+	}
+}
+
+static void a_file_that_is_not_there_is_named(void **state)
+{
+	struct config *config = NULL;
+
+	assert_int_equal(
+		config_load(&config, "/nonexistent/x.yaml", error, sizeof(error)), -ENOENT);
+	assert_non_null(strstr(error, "/nonexistent/x.yaml"));
+	assert_int_equal(config_load(&config, dir, error, sizeof(error)), VMSIG_ERR_BAD_REQUEST);
+	assert_non_null(strstr(error, "not a file"));
+}
+
+/* Ten levels of nine references each would be billions of values if they were copied. */
+static void aliases_do_not_multiply(void **state)
+{
+	struct config *config = NULL;
+
+	assert_int_equal(load(&config, TLS "log: &a [x]\n"
+					   "limits: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n"
+					   "endpoints: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"),
+		VMSIG_ERR_BAD_REQUEST);
+}
+
+static void the_example_is_valid(void **state)
+{
+	struct config *config = NULL;
+
+	if (config_load(&config, EXAMPLE_CONFIG, error, sizeof(error)))
+		fail_msg("%s", error);
+	assert_int_equal(config->nendpoints, 3);
+	assert_int_equal(config->ntenants, 2);
+	config_free(config);
+}
+
+/* Each "#key: value" of the example, put in force, is known and equals the default. */
+static void what_the_example_comments_out_is_the_default(void **state)
+{
+	struct config *with = NULL, *without = NULL;
+	char line[512], text[32768] = "";
+	FILE *file = fopen(EXAMPLE_CONFIG, "re");
+	int uncommented = 0;
+
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file)) {
+		char *hash = line + strspn(line, " ");
+
+		if (*hash == '#' && hash[1] != ' ' && hash[1] != '\n' && !strstr(line, "crl:")) {
+			memmove(hash, hash + 1, strlen(hash));
+			uncommented++;
+		} else if (strncmp(hash, "#  connections:", 15) == 0 ||
+			   strncmp(hash, "#  subscriptions:", 17) == 0 ||
+			   strncmp(hash, "#  pending:", 11) == 0) {
+			memmove(hash, hash + 1, strlen(hash));
+			uncommented++;
+		}
+		assert_true(strlen(text) + strlen(line) < sizeof(text));
+		strcat(text, line);
+	}
+	fclose(file);
+	assert_true(uncommented >= 20);
+	assert_int_equal(config_load(&without, EXAMPLE_CONFIG, error, sizeof(error)), 0);
+	with = load_good(text);
+	assert_string_equal(with->state_dir, without->state_dir);
+	assert_memory_equal(&with->core, &without->core, sizeof(with->core));
+	assert_int_equal(with->max_connections, without->max_connections);
+	assert_int_equal(with->max_handshakes, without->max_handshakes);
+	assert_int_equal(with->max_frame, without->max_frame);
+	assert_int_equal(with->handshake_timeout_ms, without->handshake_timeout_ms);
+	assert_int_equal(with->tx_max, without->tx_max);
+	assert_int_equal(with->tx_soft, without->tx_soft);
+	assert_int_equal(with->soft_ms, without->soft_ms);
+	for (size_t i = 0; i < with->nendpoints; i++) {
+		const struct config_endpoint *a = &with->endpoints[i];
+		const struct config_endpoint *b = &without->endpoints[i];
+
+		assert_int_equal(a->min_guard, b->min_guard);
+		assert_int_equal(a->poll_ms, b->poll_ms);
+		assert_int_equal(a->reprove_ms, b->reprove_ms);
+		assert_int_equal(a->retry_ms, b->retry_ms);
+		assert_int_equal(a->retry_max_ms, b->retry_max_ms);
+		assert_int_equal(a->qmp_timeout_ms, b->qmp_timeout_ms);
+	}
+	assert_memory_equal(&with->tenants[0].tenant.quota, &without->tenants[0].tenant.quota,
+		sizeof(with->tenants[0].tenant.quota));
+	assert_int_equal(with->tenants[0].tenant.min_guard, without->tenants[0].tenant.min_guard);
+	config_free(with);
+	config_free(without);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_least_there_is_gets_defaults),
+		cmocka_unit_test(endpoints_are_decoded),
+		cmocka_unit_test(the_policy_denies_what_it_does_not_name),
+		cmocka_unit_test(what_is_wrong_is_said_with_line_and_remedy),
+		cmocka_unit_test(a_file_that_is_not_there_is_named),
+		cmocka_unit_test(aliases_do_not_multiply),
+		cmocka_unit_test(the_example_is_valid),
+		cmocka_unit_test(what_the_example_comments_out_is_the_default),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
