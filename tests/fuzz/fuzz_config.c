@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(config);
 	else if (r != VMSIG_ERR_BAD_REQUEST || strncmp(error, path, strlen(path)) != 0)
 		abort();
-	config_free(config);
+	config_unref(config);
 	close(fd);
 	return 0;
 }

@@ -72,7 +72,7 @@ static void the_least_there_is_gets_defaults(void **state)
 	assert_true(config->tx_soft < config->tx_max);
 	assert_int_equal(config->nendpoints, 0);
 	assert_int_equal(config->ntenants, 0);
-	config_free(config);
+	config_unref(config);
 }
 
 static void endpoints_are_decoded(void **state)
@@ -102,7 +102,7 @@ static void endpoints_are_decoded(void **state)
 	assert_int_equal(e[2].adapter, CONFIG_ADAPTER_QEMU);
 	assert_int_equal(e[2].retry_ms, 1000);
 	assert_int_equal(e[2].retry_max_ms, 5000);
-	config_free(config);
+	config_unref(config);
 }
 
 static void the_policy_denies_what_it_does_not_name(void **state)
@@ -130,7 +130,7 @@ static void the_policy_denies_what_it_does_not_name(void **state)
 	assert_null(config_tenant_find(config, &id));
 	id = (struct identity){.role = IDENTITY_SENSOR, .name = "acm"};
 	assert_null(config_tenant_find(config, &id));
-	config_free(config);
+	config_unref(config);
 }
 
 static void what_is_wrong_is_said_with_line_and_remedy(void **state)
@@ -229,7 +229,7 @@ static void the_example_is_valid(void **state)
 		fail_msg("%s", error);
 	assert_int_equal(config->nendpoints, 3);
 	assert_int_equal(config->ntenants, 2);
-	config_free(config);
+	config_unref(config);
 }
 
 /* Each "#key: value" of the example, put in force, is known and equals the default. */
@@ -283,8 +283,8 @@ static void what_the_example_comments_out_is_the_default(void **state)
 	assert_memory_equal(&with->tenants[0].tenant.quota, &without->tenants[0].tenant.quota,
 		sizeof(with->tenants[0].tenant.quota));
 	assert_int_equal(with->tenants[0].tenant.min_guard, without->tenants[0].tenant.min_guard);
-	config_free(with);
-	config_free(without);
+	config_unref(with);
+	config_unref(without);
 }
 
 int main(void)
