@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ADAPTERS_QEMU_GUEST_H
+#define BROKER_ADAPTERS_QEMU_GUEST_H
+
+/*
+ * A guest's RAM as the adapter serves it: the open file and the layout, plus the work on it
+ * that takes time and runs on the thread pool. Counted references, because a job may outlive
+ * the adapter's interest; references are taken and dropped on the loop thread only.
+ */
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "broker/adapters/qemu/memmap.h"
+#include "broker/adapters/qemu/vcpu.h"
+#include "broker/kcr3/kcr3.h"
+#include "broker/ram/ram.h"
+#include "proto/physmap.h"
+
+#define GUEST_ERROR_MAX 400
+
+struct guest {
+	unsigned refs;
+	pid_t pid; /* QEMU's */
+	struct memmap map;
+	struct physmap physmap; /* empty until RAM was opened */
+	struct ram *ram;        /* NULL until then */
+};
+
+/* Takes the contents of `map`. -ENOMEM leaves it with the caller. */
+__attribute__((warn_unused_result)) int guest_new(
+	struct guest **ret_guest, struct memmap *map, pid_t pid);
+struct guest *guest_ref(struct guest *guest);
+/* Accepts NULL, returns NULL. */
+struct guest *guest_unref(struct guest *guest);
+
+enum guest_job_kind {
+	GUEST_FIND,  /* opens RAM if it is not open, then looks for a live kernel root */
+	GUEST_CHECK, /* proves `proof` again */
+};
+
+struct guest_job {
+	uv_work_t work;
+	enum guest_job_kind kind;
+	struct guest *guest;
+	struct vcpu_roots roots;
+	struct kcr3_proof proof;
+	atomic_bool cancel;
+	void (*done)(struct guest_job *job); /* on the loop thread; owns the job */
+	void *arg;
+
+	enum ram_change change; /* CHECK */
+	int memory;             /* CHECK: result of the proof from memory alone */
+	int result;             /* 0, positive enum vmsig_error, -errno */
+	char error[GUEST_ERROR_MAX];
+};
+
+/* Starts; takes the contents of `roots`, also when it fails. `proof` for CHECK. */
+__attribute__((warn_unused_result)) int guest_job_start(struct guest_job **ret_job, uv_loop_t *loop,
+	enum guest_job_kind kind, struct guest *guest, struct vcpu_roots *roots,
+	const struct kcr3_proof *proof, void (*done)(struct guest_job *job), void *arg);
+/* What it finds is not wanted any more; done() is called all the same. */
+void guest_job_cancel(struct guest_job *job);
+struct guest_job *guest_job_free(struct guest_job *job);
+
+#endif

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/adapters/qemu/inquiry.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmsig/vmsig_error.h"
+
+#define SAY(inquiry, ...) snprintf((inquiry)->error, sizeof((inquiry)->error), __VA_ARGS__)
+
+struct step {
+	unsigned what; /* asked when one of these is wanted; 0: always */
+	const char *command;
+	json_t *(*arguments)(struct inquiry *inquiry);
+	int (*take)(struct inquiry *inquiry, json_t *value);
+	bool per_file; /* repeated for each backend that is a file */
+	bool optional; /* an error reply counts as no answer: value is NULL */
+};
+
+static int nonsense(struct inquiry *inquiry, const char *command)
+{
+	SAY(inquiry, "%s answered with nonsense", command);
+	return VMSIG_ERR_BAD_REQUEST;
+}
+
+static json_t *hmp(const char *line)
+{
+	return json_pack("{s:s}", "command-line", line);
+}
+
+static int take_status(struct inquiry *inquiry, json_t *value)
+{
+	const char *status = json_string_value(json_object_get(value, "status"));
+
+	if (!status)
+		return nonsense(inquiry, "query-status");
+	snprintf(inquiry->status, sizeof(inquiry->status), "%s", status);
+	return 0;
+}
+
+static int take_memdev(struct inquiry *inquiry, json_t *value)
+{
+	inquiry->memdev = json_incref(value);
+	return 0;
+}
+
+static json_t *ask_objects(struct inquiry *inquiry)
+{
+	return json_pack("{s:s}", "path", "/objects");
+}
+
+static int take_objects(struct inquiry *inquiry, json_t *value)
+{
+	return memmap_init(
+		&inquiry->map, inquiry->memdev, value, inquiry->error, sizeof(inquiry->error));
+}
+
+static json_t *ask_mtree(struct inquiry *inquiry)
+{
+	return hmp("info mtree -f");
+}
+
+static int take_mtree(struct inquiry *inquiry, json_t *value)
+{
+	struct mtree mtree;
+	int r;
+
+	if (!json_is_string(value))
+		return nonsense(inquiry, "info mtree");
+	r = mtree_parse(&mtree, json_string_value(value), json_string_length(value), inquiry->error,
+		sizeof(inquiry->error));
+	if (r)
+		return r;
+	r = memmap_place(&inquiry->map, &mtree, inquiry->error, sizeof(inquiry->error));
+	mtree_deinit(&mtree);
+	return r;
+}
+
+static json_t *ask_property(const char *object, const char *property)
+{
+	char path[MTREE_NAME_MAX + sizeof("/objects/")];
+
+	snprintf(path, sizeof(path), "/objects/%s", object);
+	return json_pack("{s:s, s:s}", "path", path, "property", property);
+}
+
+/* Offset before path: a backend with a path is done. */
+static json_t *ask_offset(struct inquiry *inquiry)
+{
+	return ask_property(memmap_next_file(&inquiry->map)->id, "offset");
+}
+
+static int take_offset(struct inquiry *inquiry, json_t *value)
+{
+	/* The property came with QEMU 8.1; before, files are used from their start. */
+	if (value && (!json_is_integer(value) || json_integer_value(value) < 0))
+		return nonsense(inquiry, "qom-get offset");
+	memmap_next_file(&inquiry->map)->offset = (uint64_t)json_integer_value(value);
+	return 0;
+}
+
+static json_t *ask_path(struct inquiry *inquiry)
+{
+	return ask_property(memmap_next_file(&inquiry->map)->id, "mem-path");
+}
+
+static int take_path(struct inquiry *inquiry, json_t *value)
+{
+	struct memmap_backend *backend = memmap_next_file(&inquiry->map);
+
+	if (!json_is_string(value) || strlen(json_string_value(value)) == 0 ||
+		strlen(json_string_value(value)) != json_string_length(value))
+		return nonsense(inquiry, "qom-get mem-path");
+	return memmap_set_file(backend, json_string_value(value), backend->offset);
+}
+
+static json_t *ask_machine(struct inquiry *inquiry)
+{
+	return json_pack("{s:s, s:s}", "path", "/machine", "property", "type");
+}
+
+static int take_machine(struct inquiry *inquiry, json_t *value)
+{
+	const char *machine = json_string_value(value);
+
+	inquiry->split = machine ? memmap_split(machine, inquiry->map.bytes) : 0;
+	return memmap_finish(&inquiry->map, inquiry->error, sizeof(inquiry->error));
+}
+
+static json_t *ask_registers(struct inquiry *inquiry)
+{
+	return hmp("info registers -a");
+}
+
+static int take_registers(struct inquiry *inquiry, json_t *value)
+{
+	int r = VMSIG_ERR_BAD_REQUEST;
+
+	if (json_is_string(value))
+		r = vcpu_parse(
+			&inquiry->roots, json_string_value(value), json_string_length(value));
+	return r > 0 ? nonsense(inquiry, "info registers") : r;
+}
+
+static const struct step steps[] = {
+	{0, "query-status", NULL, take_status},
+	{INQUIRY_MAP, "query-memdev", NULL, take_memdev},
+	{INQUIRY_MAP, "qom-list", ask_objects, take_objects},
+	{INQUIRY_MAP, "human-monitor-command", ask_mtree, take_mtree},
+	{INQUIRY_MAP, "qom-get", ask_offset, take_offset, .per_file = true, .optional = true},
+	{INQUIRY_MAP, "qom-get", ask_path, take_path, .per_file = true},
+	{INQUIRY_MAP, "qom-get", ask_machine, take_machine, .optional = true},
+	{0, "human-monitor-command", ask_registers, take_registers},
+};
+
+#define NSTEPS (sizeof(steps) / sizeof(steps[0]))
+
+static bool step_wanted(struct inquiry *inquiry, const struct step *step)
+{
+	if (step->what && !(step->what & inquiry->what))
+		return false;
+	return !step->per_file || memmap_next_file(&inquiry->map);
+}
+
+static int finish(struct inquiry *inquiry, int r)
+{
+	inquiry->active = false;
+	if (r && !inquiry->error[0])
+		SAY(inquiry, "%s", r < 0 ? strerror(-r) : "the QMP connection cannot be used");
+	return r;
+}
+
+static int ask(struct inquiry *inquiry, struct link *link)
+{
+	const struct step *step;
+	json_t *arguments;
+	int r;
+
+	while (inquiry->step < NSTEPS && !step_wanted(inquiry, &steps[inquiry->step]))
+		inquiry->step++;
+	if (inquiry->step == NSTEPS)
+		return finish(inquiry, 0);
+	step = &steps[inquiry->step];
+	arguments = step->arguments ? step->arguments(inquiry) : NULL;
+	if (step->arguments && !arguments)
+		return finish(inquiry, -ENOMEM);
+	r = link_command(link, step->command, arguments, &inquiry->id);
+	return r ? finish(inquiry, r) : VMSIG_ERR_WOULD_BLOCK;
+}
+
+/* After the last question about a file comes the first one about the next file. */
+static void advance(struct inquiry *inquiry)
+{
+	inquiry->step++;
+	if (steps[inquiry->step - 1].per_file && !steps[inquiry->step].per_file &&
+		memmap_next_file(&inquiry->map))
+		while (steps[inquiry->step - 1].per_file)
+			inquiry->step--;
+}
+
+int inquiry_start(struct inquiry *inquiry, struct link *link, unsigned what)
+{
+	inquiry_reset(inquiry);
+	inquiry->active = true;
+	inquiry->what = what;
+	return ask(inquiry, link);
+}
+
+int inquiry_reply(struct inquiry *inquiry, struct link *link, const struct qmp_message *message)
+{
+	const struct step *step = &steps[inquiry->step];
+	int r;
+
+	if (!inquiry->active || message->id != inquiry->id)
+		return VMSIG_ERR_WOULD_BLOCK;
+	if (message->name && !step->optional) {
+		SAY(inquiry, "QEMU refused %s: %s", step->command, message->detail);
+		return finish(inquiry, VMSIG_ERR_UNSUPPORTED);
+	}
+	r = step->take(inquiry, message->value);
+	if (r)
+		return finish(inquiry, r);
+	advance(inquiry);
+	return ask(inquiry, link);
+}
+
+void inquiry_reset(struct inquiry *inquiry)
+{
+	json_decref(inquiry->memdev);
+	memmap_deinit(&inquiry->map);
+	vcpu_deinit(&inquiry->roots);
+	*inquiry = (struct inquiry){0};
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ADAPTERS_QEMU_INQUIRY_H
+#define BROKER_ADAPTERS_QEMU_INQUIRY_H
+
+/*
+ * Asks QEMU a sequence of questions over QMP and keeps the answers. One at a time; replies
+ * to an inquiry that was dropped are recognised by their id and ignored.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "broker/adapters/qemu/link.h"
+#include "broker/adapters/qemu/memmap.h"
+#include "broker/adapters/qemu/vcpu.h"
+
+#define INQUIRY_ERROR_MAX 400
+#define INQUIRY_STATUS_MAX 32
+
+#define INQUIRY_MAP 0x1u /* also the memory map; run state and vCPUs always are */
+
+struct inquiry {
+	bool active;
+	unsigned what;
+	unsigned step;
+	uint64_t id;    /* of the command that is under way */
+	json_t *memdev; /* between two steps */
+
+	char status[INQUIRY_STATUS_MAX]; /* query-status: "running", "paused", ... */
+	struct memmap map;
+	uint64_t split; /* where the RAM below 4 GiB should end, 0: unknown */
+	struct vcpu_roots roots;
+	char error[INQUIRY_ERROR_MAX];
+};
+
+/* Each returns 0: all answers are there; VMSIG_ERR_WOULD_BLOCK: a reply is awaited; another
+ * positive error with a sentence in inquiry->error; -ENOMEM. */
+__attribute__((warn_unused_result)) int inquiry_start(
+	struct inquiry *inquiry, struct link *link, unsigned what);
+__attribute__((warn_unused_result)) int inquiry_reply(
+	struct inquiry *inquiry, struct link *link, const struct qmp_message *message);
+/* Drops what is under way and the answers. */
+void inquiry_reset(struct inquiry *inquiry);
+
+#endif

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/adapters/qemu/link.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmsig/vmsig_error.h"
+
+#define CHUNK (64u << 10)
+#define REASON_MAX 300
+
+struct link_conn {
+	struct link *link; /* NULL once it is over */
+	uv_pipe_t pipe;
+	uv_timer_t timer;
+	uv_connect_t connect;
+	uv_write_t write;
+	char *writing; /* bytes that the kernel has not taken yet */
+	unsigned handles;
+	bool ready;
+	pid_t pid;
+	struct qmp *qmp;
+	struct link *owner; /* for `closing` */
+	char chunk[CHUNK];
+};
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+	struct link_conn *conn = handle->data;
+	struct link *owner = conn->owner;
+
+	if (--conn->handles)
+		return;
+	qmp_free(conn->qmp);
+	free(conn->writing);
+	free(conn);
+	if (--owner->closing == 0 && owner->on_closed)
+		owner->on_closed(owner->arg);
+}
+
+static void conn_end(struct link_conn *conn)
+{
+	conn->link->conn = NULL;
+	conn->link->closing++;
+	conn->link = NULL;
+	uv_close((uv_handle_t *)&conn->pipe, on_handle_closed);
+	uv_close((uv_handle_t *)&conn->timer, on_handle_closed);
+}
+
+static void conn_down(struct link_conn *conn, const char *reason)
+{
+	struct link *link = conn->link;
+	char copy[REASON_MAX];
+
+	snprintf(copy, sizeof(copy), "%s", reason);
+	conn_end(conn);
+	link->on_down(link->arg, copy);
+}
+
+static void conn_down_error(struct link_conn *conn, int r)
+{
+	const char *reason = qmp_reason(conn->qmp);
+
+	conn_down(conn, *reason ? reason : strerror(r < 0 ? -r : ENOMEM));
+}
+
+static void arm_timer(struct link_conn *conn);
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct link_conn *conn = timer->data;
+	int r = qmp_advance(conn->qmp, uv_now(timer->loop));
+
+	if (r)
+		conn_down_error(conn, r);
+	else
+		arm_timer(conn);
+}
+
+static void arm_timer(struct link_conn *conn)
+{
+	uint64_t deadline = qmp_deadline(conn->qmp);
+	uint64_t now = uv_now(conn->timer.loop);
+
+	if (deadline == UINT64_MAX)
+		uv_timer_stop(&conn->timer);
+	else
+		uv_timer_start(&conn->timer, on_timer, deadline > now ? deadline - now : 0, 0);
+}
+
+static void flush(struct link_conn *conn);
+
+static void on_written(uv_write_t *write, int status)
+{
+	struct link_conn *conn = write->data;
+
+	free(conn->writing);
+	conn->writing = NULL;
+	/* An error shows up at the reading side with more to say. */
+	if (conn->link && !status)
+		flush(conn);
+}
+
+static void flush(struct link_conn *conn)
+{
+	uv_buf_t buf;
+	const void *out;
+	size_t len;
+
+	arm_timer(conn);
+	out = qmp_output(conn->qmp, &len);
+	if (!len || conn->writing)
+		return;
+	conn->writing = malloc(len);
+	if (!conn->writing)
+		return; /* the command times out */
+	memcpy(conn->writing, out, len);
+	buf = uv_buf_init(conn->writing, (unsigned)len);
+	conn->write.data = conn;
+	if (uv_write(&conn->write, (uv_stream_t *)&conn->pipe, &buf, 1, on_written)) {
+		free(conn->writing);
+		conn->writing = NULL;
+		return;
+	}
+	qmp_output_consumed(conn->qmp, len);
+}
+
+static void deliver(struct link_conn *conn, struct qmp_message *message)
+{
+	struct link *link = conn->link;
+
+	if (message->kind == QMP_READY) {
+		conn->ready = true;
+		link->on_ready(link->arg, conn->pid);
+	} else if (message->kind != QMP_GREETING) {
+		link->on_message(link->arg, message);
+	}
+}
+
+/* The callbacks may end the connection. */
+static void drain(struct link_conn *conn)
+{
+	struct qmp_message message;
+	int r = 0;
+
+	while (conn->link) {
+		r = qmp_next(conn->qmp, uv_now(conn->pipe.loop), &message);
+		if (r)
+			break;
+		deliver(conn, &message);
+		qmp_message_clear(&message);
+	}
+	if (!conn->link)
+		return;
+	if (r == VMSIG_ERR_WOULD_BLOCK)
+		flush(conn);
+	else
+		conn_down_error(conn, r);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+	struct link_conn *conn = handle->data;
+
+	*buf = uv_buf_init(conn->chunk, sizeof(conn->chunk));
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct link_conn *conn = stream->data;
+	int r;
+
+	if (n == 0)
+		return;
+	if (n < 0) {
+		conn_down(conn, n == UV_EOF ? "QEMU closed its QMP socket" : uv_strerror((int)n));
+		return;
+	}
+	r = qmp_feed(conn->qmp, buf->base, (size_t)n);
+	if (r)
+		conn_down_error(conn, r);
+	else
+		drain(conn);
+}
+
+static pid_t peer_pid(uv_pipe_t *pipe)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	uv_os_fd_t fd;
+
+	if (uv_fileno((uv_handle_t *)pipe, &fd) ||
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return 0;
+	return cred.pid;
+}
+
+static void on_connected(uv_connect_t *connect, int status)
+{
+	struct link_conn *conn = connect->data;
+	char reason[REASON_MAX];
+	int r = status;
+
+	if (!conn->link)
+		return;
+	if (!r)
+		r = uv_read_start((uv_stream_t *)&conn->pipe, on_alloc, on_read);
+	if (r) {
+		snprintf(reason, sizeof(reason), "cannot connect to QMP socket %s: %s",
+			conn->link->path, uv_strerror(r));
+		conn_down(conn, reason);
+		return;
+	}
+	conn->pid = peer_pid(&conn->pipe);
+	arm_timer(conn);
+}
+
+int link_open(struct link *link)
+{
+	const struct qmp_limits limits = {.timeout_ms = link->timeout_ms};
+	struct link_conn *conn = calloc(1, sizeof(*conn));
+	int r;
+
+	if (!conn)
+		return -ENOMEM;
+	r = qmp_new(&conn->qmp, &limits, uv_now(link->loop));
+	if (r) {
+		free(conn);
+		return r;
+	}
+	r = uv_pipe_init(link->loop, &conn->pipe, 0);
+	if (r) {
+		qmp_free(conn->qmp);
+		free(conn);
+		return r;
+	}
+	(void)uv_timer_init(link->loop, &conn->timer); /* cannot fail */
+	conn->handles = 2;
+	conn->link = conn->owner = link;
+	conn->pipe.data = conn->timer.data = conn->connect.data = conn;
+	link->conn = conn;
+	uv_pipe_connect(&conn->connect, &conn->pipe, link->path, on_connected);
+	return 0;
+}
+
+void link_close(struct link *link)
+{
+	if (link->conn)
+		conn_end(link->conn);
+}
+
+bool link_ready(const struct link *link)
+{
+	return link->conn && link->conn->ready;
+}
+
+int link_command(struct link *link, const char *name, json_t *arguments, uint64_t *ret_id)
+{
+	int r;
+
+	if (!link_ready(link)) {
+		json_decref(arguments);
+		return VMSIG_ERR_NOT_READY;
+	}
+	r = qmp_command(link->conn->qmp, name, arguments, uv_now(link->loop), ret_id);
+	if (!r)
+		flush(link->conn);
+	return r;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ADAPTERS_QEMU_LINK_H
+#define BROKER_ADAPTERS_QEMU_LINK_H
+
+/*
+ * One QMP connection on the loop: socket, time-outs, and QEMU's pid. It ends exactly once,
+ * with on_down() and a reason; link_open() starts the next one.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "broker/adapters/qemu/qmp.h"
+
+struct link_conn;
+
+struct link {
+	uv_loop_t *loop;
+	const char *path;
+	uint64_t timeout_ms;
+	struct link_conn *conn; /* NULL: none */
+	unsigned closing;       /* connections whose handles are not closed yet */
+	void *arg;
+	void (*on_ready)(void *arg, pid_t pid);
+	void (*on_message)(void *arg, struct qmp_message *message);
+	void (*on_down)(void *arg, const char *reason);
+	void (*on_closed)(void *arg); /* closing has become 0 */
+};
+
+/* Starts to connect. What goes wrong comes through on_down(), never inside of this call.
+ * -ENOMEM. */
+__attribute__((warn_unused_result)) int link_open(struct link *link);
+/* Ends the connection without on_down(). */
+void link_close(struct link *link);
+bool link_ready(const struct link *link);
+/* 0 or as qmp_command(); the reference of arguments is taken. */
+__attribute__((warn_unused_result)) int link_command(
+	struct link *link, const char *name, json_t *arguments, uint64_t *ret_id);
+
+#endif

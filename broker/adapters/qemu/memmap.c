@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/adapters/qemu/memmap.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmsig/vmsig_error.h"
+
+#define MIB (1ull << 20)
+#define GIB4 (1ull << 32)
+#define NAMES_MAX 200
+
+static const struct {
+	const char *name;
+	enum memmap_type type;
+} types[] = {
+	{"child<memory-backend-file>", MEMMAP_FILE},
+	{"child<memory-backend-memfd>", MEMMAP_MEMFD},
+};
+
+static const char *object_type(const json_t *objects, const char *id)
+{
+	size_t i;
+	json_t *object;
+
+	json_array_foreach(objects, i, object)
+	{
+		const char *name = json_string_value(json_object_get(object, "name"));
+		const char *type = json_string_value(json_object_get(object, "type"));
+
+		if (name && type && strcmp(name, id) == 0)
+			return type;
+	}
+	return NULL;
+}
+
+static bool size_value(const json_t *value, uint64_t *ret_size)
+{
+	double number = json_number_value(value);
+
+	if (!json_is_number(value) || number < 0 || number > (double)INT64_MAX)
+		return false;
+	*ret_size = json_is_integer(value) ? (uint64_t)json_integer_value(value) : (uint64_t)number;
+	return true;
+}
+
+static bool backend_init(
+	struct memmap_backend *backend, const json_t *memdev, const json_t *objects)
+{
+	const char *id = json_string_value(json_object_get(memdev, "id"));
+	const char *type = id ? object_type(objects, id) : NULL;
+
+	if (!size_value(json_object_get(memdev, "size"), &backend->size))
+		return false;
+	/* Without an id it is no user's object, and without a type no child of /objects. */
+	snprintf(backend->id, sizeof(backend->id), "%s", id ? id : "");
+	snprintf(
+		backend->type_name, sizeof(backend->type_name), "%s", type ? type : "unknown type");
+	backend->share = json_is_true(json_object_get(memdev, "share"));
+	for (size_t i = 0; type && i < sizeof(types) / sizeof(types[0]); i++) {
+		if (strcmp(types[i].name, type) == 0)
+			backend->type = types[i].type;
+	}
+	return true;
+}
+
+int memmap_init(struct memmap *ret_map, const json_t *memdev, const json_t *objects, char *error,
+	size_t error_size)
+{
+	struct memmap map = {.nbackends = json_array_size(memdev)};
+
+	if (!json_is_array(memdev) || !json_is_array(objects) ||
+		map.nbackends > MEMMAP_MAX_BACKENDS) {
+		snprintf(error, error_size, "query-memdev or qom-list answered with nonsense");
+		return VMSIG_ERR_BAD_REQUEST;
+	}
+	map.backends = calloc(map.nbackends + 1, sizeof(map.backends[0]));
+	if (!map.backends)
+		return -ENOMEM;
+	for (size_t i = 0; i < map.nbackends; i++) {
+		if (!backend_init(&map.backends[i], json_array_get(memdev, i), objects)) {
+			snprintf(error, error_size, "query-memdev answered with nonsense");
+			memmap_deinit(&map);
+			return VMSIG_ERR_BAD_REQUEST;
+		}
+	}
+	*ret_map = map;
+	return 0;
+}
+
+void memmap_deinit(struct memmap *map)
+{
+	for (size_t i = 0; i < map->nbackends; i++)
+		free(map->backends[i].path);
+	free(map->backends);
+	free(map->segs);
+	free(map->owners);
+	*map = (struct memmap){0};
+}
+
+/* QEMU names a backend's region by its id, or by its path when the canonical name is on. */
+static bool backend_named(const struct memmap_backend *backend, const char *name)
+{
+	static const char prefix[] = "/objects/";
+
+	if (strncmp(name, prefix, sizeof(prefix) - 1) == 0)
+		name += sizeof(prefix) - 1;
+	return backend->id[0] && strcmp(backend->id, name) == 0;
+}
+
+static struct memmap_backend *backend_find(const struct memmap *map, const char *name)
+{
+	for (size_t i = 0; i < map->nbackends; i++) {
+		if (backend_named(&map->backends[i], name))
+			return &map->backends[i];
+	}
+	return NULL;
+}
+
+static int place_range(struct memmap *map, struct memmap_backend *backend,
+	const struct mtree_range *range, char *error, size_t error_size)
+{
+	size_t owner = (size_t)(backend - map->backends);
+	vmsig_memseg *last = map->nseg ? &map->segs[map->nseg - 1] : NULL;
+
+	if (range->off > backend->size || range->len > backend->size - range->off) {
+		snprintf(error, error_size, "`info mtree -f` shows more of %s than its size",
+			backend->id);
+		return VMSIG_ERR_BAD_REQUEST;
+	}
+	backend->used = true;
+	if (last && map->owners[map->nseg - 1] == owner && last->gpa + last->len == range->gpa &&
+		last->file_off + last->len == range->off) {
+		last->len += range->len;
+		return 0;
+	}
+	map->owners[map->nseg] = owner;
+	map->segs[map->nseg++] = (vmsig_memseg){range->gpa, range->len, range->off};
+	return 0;
+}
+
+static int check_backend(const struct memmap_backend *backend, char *error, size_t error_size)
+{
+	if (backend->type == MEMMAP_OTHER) {
+		snprintf(error, error_size,
+			"guest RAM is in '%s' (%s), which has no file that can be shared; start "
+			"QEMU with -object memory-backend-file,id=ram0,size=%lluM,"
+			"mem-path=/run/vmsig/ram/VM,share=on -machine memory-backend=ram0",
+			backend->id, backend->type_name, (unsigned long long)(backend->size / MIB));
+		return VMSIG_ERR_UNSUPPORTED;
+	}
+	if (!backend->share) {
+		snprintf(error, error_size,
+			"guest RAM in '%s' is a private copy of its file, readers would see stale "
+			"bytes; write share=on in its -object on QEMU's command line",
+			backend->id);
+		return VMSIG_ERR_UNSUPPORTED;
+	}
+	return 0;
+}
+
+static int check_used(struct memmap *map, char *error, size_t error_size)
+{
+	for (size_t i = 0; i < map->nbackends; i++) {
+		int r = 0;
+
+		if (map->backends[i].used) {
+			map->bytes += map->backends[i].size;
+			r = check_backend(&map->backends[i], error, error_size);
+		}
+		if (r)
+			return r;
+	}
+	if (map->nseg)
+		return 0;
+	snprintf(error, error_size,
+		"guest RAM is in no memory backend; start QEMU with -object memory-backend-file,"
+		"id=ram0,size=SIZE,mem-path=/run/vmsig/ram/VM,share=on -machine "
+		"memory-backend=ram0");
+	return VMSIG_ERR_UNSUPPORTED;
+}
+
+int memmap_place(struct memmap *map, const struct mtree *mtree, char *error, size_t error_size)
+{
+	map->segs = calloc(mtree->nranges + 1, sizeof(map->segs[0]));
+	map->owners = calloc(mtree->nranges + 1, sizeof(map->owners[0]));
+	if (!map->segs || !map->owners)
+		return -ENOMEM;
+	for (size_t i = 0; i < mtree->nranges; i++) {
+		const struct mtree_range *range = &mtree->ranges[i];
+		struct memmap_backend *backend = backend_find(map, range->name);
+		int r = backend ? place_range(map, backend, range, error, error_size) : 0;
+
+		if (r)
+			return r;
+	}
+	return check_used(map, error, error_size);
+}
+
+struct memmap_backend *memmap_next_file(struct memmap *map)
+{
+	for (size_t i = 0; i < map->nbackends; i++) {
+		struct memmap_backend *backend = &map->backends[i];
+
+		if (backend->used && backend->type == MEMMAP_FILE && !backend->path)
+			return backend;
+	}
+	return NULL;
+}
+
+int memmap_set_file(struct memmap_backend *backend, const char *path, uint64_t offset)
+{
+	char *copy = strdup(path);
+
+	if (!copy)
+		return -ENOMEM;
+	free(backend->path);
+	backend->path = copy;
+	backend->offset = offset;
+	return 0;
+}
+
+static bool same_file(const struct memmap_backend *a, const struct memmap_backend *b)
+{
+	return a == b || (a->path && b->path && strcmp(a->path, b->path) == 0);
+}
+
+static int refuse_several(const struct memmap *map, char *error, size_t error_size)
+{
+	char names[NAMES_MAX] = "";
+	size_t at = 0;
+
+	for (size_t i = 0; i < map->nbackends && at < sizeof(names); i++) {
+		if (map->backends[i].used)
+			at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s",
+				at ? ", " : "", map->backends[i].id);
+	}
+	snprintf(error, error_size,
+		"guest RAM is in several files (backends %s) and an endpoint serves one; use a "
+		"single memory-backend-file, or give all the same mem-path and an offset= each",
+		names);
+	return VMSIG_ERR_UNSUPPORTED;
+}
+
+int memmap_finish(struct memmap *map, char *error, size_t error_size)
+{
+	map->main = &map->backends[map->owners[0]];
+	for (size_t i = 0; i < map->nseg; i++) {
+		const struct memmap_backend *owner = &map->backends[map->owners[i]];
+		vmsig_memseg *seg = &map->segs[i];
+
+		if (!same_file(owner, map->main))
+			return refuse_several(map, error, error_size);
+		if (seg->file_off > UINT64_MAX - owner->offset) {
+			snprintf(error, error_size, "the offset of backend %s makes no sense",
+				owner->id);
+			return VMSIG_ERR_BAD_REQUEST;
+		}
+		seg->file_off += owner->offset;
+		if (seg->gpa < GIB4)
+			map->low = seg->gpa + seg->len;
+	}
+	return 0;
+}
+
+static size_t first_above(const struct memmap *map, uint64_t gpa)
+{
+	size_t i = 0;
+
+	while (i < map->nseg && map->segs[i].gpa + map->segs[i].len <= gpa)
+		i++;
+	return i;
+}
+
+static bool segs_equal(const vmsig_memseg *a, const vmsig_memseg *b)
+{
+	/* A segment that starts below 1 MiB counts from there on. */
+	uint64_t cut_a = a->gpa < MIB ? MIB - a->gpa : 0;
+	uint64_t cut_b = b->gpa < MIB ? MIB - b->gpa : 0;
+
+	return a->gpa + cut_a == b->gpa + cut_b && a->len - cut_a == b->len - cut_b &&
+	       a->file_off + cut_a == b->file_off + cut_b;
+}
+
+static bool backends_equal(const struct memmap_backend *a, const struct memmap_backend *b)
+{
+	return strcmp(a->id, b->id) == 0 && a->type == b->type && a->size == b->size &&
+	       (a->type == MEMMAP_MEMFD || same_file(a, b));
+}
+
+bool memmap_equal(const struct memmap *a, const struct memmap *b)
+{
+	size_t i = first_above(a, MIB);
+	size_t j = first_above(b, MIB);
+
+	if (a->nseg - i != b->nseg - j || a->low != b->low || !backends_equal(a->main, b->main))
+		return false;
+	for (; i < a->nseg; i++, j++) {
+		if (!segs_equal(&a->segs[i], &b->segs[j]))
+			return false;
+	}
+	return true;
+}
+
+uint64_t memmap_split(const char *machine, uint64_t bytes)
+{
+	if (strstr(machine, "q35"))
+		return bytes >= 0xb0000000 ? 0x80000000 : bytes;
+	if (strstr(machine, "i440fx"))
+		return bytes >= 0xe0000000 ? 0xc0000000 : bytes;
+	return 0;
+}

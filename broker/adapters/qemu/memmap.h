@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ADAPTERS_QEMU_MEMMAP_H
+#define BROKER_ADAPTERS_QEMU_MEMMAP_H
+
+/*
+ * Where guest RAM lies, put together from what QEMU says: its memory backends
+ * (query-memdev, qom-list /objects), its flat view (mtree.h) and each backend's file
+ * (qom-get mem-path, offset). Pure. What cannot be served is refused with a sentence that
+ * says what to write on QEMU's command line.
+ *
+ * Order of use: memmap_init(), memmap_place(), memmap_set_file() for each backend that
+ * memmap_next_file() names, memmap_finish().
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "broker/adapters/qemu/mtree.h"
+#include "vmsig/vmsig_memctx.h"
+
+#define MEMMAP_MAX_BACKENDS 256
+
+enum memmap_type {
+	MEMMAP_OTHER = 0, /* no file to be had */
+	MEMMAP_FILE,      /* memory-backend-file */
+	MEMMAP_MEMFD,     /* memory-backend-memfd */
+};
+
+struct memmap_backend {
+	char id[MTREE_NAME_MAX];
+	char type_name[64];
+	enum memmap_type type;
+	bool share;
+	bool used;       /* part of the flat view */
+	uint64_t size;   /* bytes */
+	char *path;      /* FILE: mem-path, a file or a directory; owned */
+	uint64_t offset; /* FILE: where the backend starts in the file, bytes */
+};
+
+struct memmap {
+	struct memmap_backend *backends;
+	size_t nbackends;
+	const struct memmap_backend *main; /* whose file is served, after memmap_finish() */
+	vmsig_memseg *segs;                /* ascending; file_off is in the file after finish */
+	size_t *owners;                    /* backend of each segment */
+	size_t nseg;
+	uint64_t low;   /* end of the RAM below 4 GiB */
+	uint64_t bytes; /* all backends in use */
+};
+
+/* Takes what query-memdev and qom-list /objects returned. 0, VMSIG_ERR_BAD_REQUEST, -ENOMEM. */
+__attribute__((warn_unused_result)) int memmap_init(struct memmap *ret_map, const json_t *memdev,
+	const json_t *objects, char *error, size_t error_size);
+void memmap_deinit(struct memmap *map);
+
+/* Finds the backends' windows. 0; VMSIG_ERR_UNSUPPORTED: refused; VMSIG_ERR_BAD_REQUEST: the
+ * answers contradict each other; -ENOMEM. */
+__attribute__((warn_unused_result)) int memmap_place(
+	struct memmap *map, const struct mtree *mtree, char *error, size_t error_size);
+
+/* The next backend in use whose file has to be asked for, NULL when there is none. */
+struct memmap_backend *memmap_next_file(struct memmap *map);
+/* 0, -ENOMEM. */
+__attribute__((warn_unused_result)) int memmap_set_file(
+	struct memmap_backend *backend, const char *path, uint64_t offset);
+
+/* 0; VMSIG_ERR_UNSUPPORTED: several files. */
+__attribute__((warn_unused_result)) int memmap_finish(
+	struct memmap *map, char *error, size_t error_size);
+
+/* Whether both describe the same RAM. What lies below 1 MiB is left out: firmware programs
+ * it without an event. */
+bool memmap_equal(const struct memmap *a, const struct memmap *b);
+
+/* Where QEMU splits `bytes` of RAM on `machine` (qom type of /machine) unless told otherwise
+ * (hw/i386/pc_q35.c, pc_piix.c); 0 for machines that are not known. */
+uint64_t memmap_split(const char *machine, uint64_t bytes);
+
+#endif

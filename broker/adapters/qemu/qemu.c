@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The adapter for QEMU: an endpoint whose RAM, layout and life are told by a QMP socket.
+ *
+ * Three flows, one at a time. BOOTSTRAP asks for everything and scans RAM for a live kernel
+ * root; CONFIRM proves that root once more with vCPU state asked for after the scan: QEMU
+ * sends events and replies in order, so a reset before that reply has been heard of. Then
+ * MEMCTX is emitted. WATCH repeats the proof every reprove_ms and finds what raises no event
+ * (kexec, a replaced RAM file). Whatever ends the VM session voids the flow under way.
+ */
+#include "broker/adapters/adapter.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "broker/adapters/qemu/guest.h"
+#include "broker/adapters/qemu/inquiry.h"
+#include "broker/adapters/qemu/link.h"
+#include "broker/log.h"
+#include "vmsig/vmsig_error.h"
+#include "vmsig/vmsig_memctx.h"
+
+#define REASON_MAX 400
+/* The vCPU part of the proof can fail on a live kernel while vCPUs are in firmware. */
+#define STRIKES_MEMORY 2
+#define STRIKES_VCPU 3
+/* A hot-plug event can come before the flat view has changed: read it twice. */
+#define MAP_READS 2
+
+enum flow { FLOW_NONE = 0, FLOW_BOOTSTRAP, FLOW_CONFIRM, FLOW_WATCH };
+
+struct qemu {
+	struct adapter base;
+	struct adapter_env env;
+	struct link link;
+	uv_timer_t timer; /* the next connection or flow */
+	uint64_t backoff_ms;
+	pid_t pid;
+
+	uint32_t epoch;
+	bool owed;    /* the core waits for the MEMCTX of `epoch` */
+	bool ready;   /* the core has it */
+	bool removed; /* unregistered: nothing may be emitted */
+
+	enum flow flow;
+	enum flow queued; /* starts when the voided job has ended */
+	struct inquiry inquiry;
+	struct guest_job *job;
+	bool job_void;
+
+	struct guest *guest;
+	struct kcr3_proof proof;
+	unsigned strikes_memory, strikes_vcpu;
+	unsigned map_reads; /* WATCH flows that still have to ask for the map */
+	bool urgent;        /* RAM may have been replaced as a whole: the next failure counts */
+
+	uint32_t told_state;
+	char told[REASON_MAX];
+	char down_reason[REASON_MAX];
+
+	adapter_stopped_fn stopped;
+	void *stopped_arg;
+	bool timer_open;
+};
+
+static void flow_start(struct qemu *q, enum flow flow);
+static void on_timer(uv_timer_t *timer);
+
+/* ---- what the core hears ---- */
+
+static void tell_state(struct qemu *q, uint32_t state, const char *reason)
+{
+	vmsig_event ev = {.kind = VMSIG_EV_ENDPOINT_STATE,
+		.source = VMSIG_SRC_MEMCTX,
+		.endpoint = q->env.endpoint,
+		.payload = {.data = reason, .len = strlen(reason)}};
+	const vmsig_endpoint_status status = {
+		.endpoint = q->env.endpoint, .epoch = q->epoch, .state = state};
+
+	if (q->removed || (q->told_state == state && strcmp(q->told, reason) == 0))
+		return;
+	q->told_state = state;
+	snprintf(q->told, sizeof(q->told), "%s", reason);
+	log_info(
+		state == VMSIG_STATE_GONE ? "guest is not there" : "waiting for the guest's kernel",
+		LOG_STR("endpoint", q->env.config->name), LOG_STR("reason", reason));
+	memcpy(ev.inln, &status, sizeof(status));
+	if (q->env.emit->event(q->env.emit->core, &ev))
+		log_warning("the core refused a state", LOG_STR("endpoint", q->env.config->name));
+}
+
+static void tell_invalidated(struct qemu *q)
+{
+	vmsig_event ev = {.kind = VMSIG_EV_MEMCTX_INVALIDATED,
+		.source = VMSIG_SRC_MEMCTX,
+		.endpoint = q->env.endpoint};
+	const vmsig_memctx_inv inv = {.endpoint = q->env.endpoint};
+
+	memcpy(ev.inln, &inv, sizeof(inv));
+	if (q->env.emit->event(q->env.emit->core, &ev))
+		log_warning("the core refused an invalidation",
+			LOG_STR("endpoint", q->env.config->name));
+}
+
+static void tell_ram(struct qemu *q)
+{
+	const struct ram *ram = q->guest->ram;
+	const vmsig_ram_facts facts = {.bytes = physmap_bytes(&q->guest->physmap),
+		.guard = ram_guard(ram),
+		.owner = ram_owner(ram)};
+
+	if (q->env.emit->ram_found(q->env.emit->core, q->env.endpoint, &facts))
+		log_warning("the core refused RAM", LOG_STR("endpoint", q->env.config->name));
+}
+
+/* ---- seam ---- */
+
+static void seam_describe(
+	void *ctx, vmsig_memctx *out_pod, const vmsig_memseg **out_segs, uint32_t *out_nseg)
+{
+	const struct qemu *q = ctx;
+
+	*out_pod = (vmsig_memctx){.epoch = q->epoch, .flags = VMSIG_MEMCTX_RDONLY};
+	*out_segs = NULL;
+	*out_nseg = 0;
+	if (!q->guest || !q->guest->ram)
+		return;
+	*out_segs = q->guest->physmap.segs;
+	*out_nseg = (uint32_t)q->guest->physmap.nseg;
+	out_pod->kcr3 = q->proof.kcr3;
+	out_pod->low = q->guest->map.low;
+	out_pod->nseg = *out_nseg;
+	if (q->proof.levels == 5)
+		out_pod->flags |= VMSIG_MEMCTX_LA57;
+	if (ram_is_sparse(q->guest->ram))
+		out_pod->flags |= VMSIG_MEMCTX_SPARSE;
+}
+
+static int seam_share_fd(void *ctx)
+{
+	const struct qemu *q = ctx;
+
+	return q->ready && q->guest ? ram_share(q->guest->ram) : -ENODEV;
+}
+
+static void schedule(struct qemu *q, uint64_t ms)
+{
+	if (q->timer_open)
+		(void)uv_timer_start(&q->timer, on_timer, ms, 0); /* only fails while closing */
+}
+
+static void schedule_retry(struct qemu *q)
+{
+	uint64_t max = q->env.config->retry_max_ms;
+
+	schedule(q, q->backoff_ms);
+	q->backoff_ms = q->backoff_ms < max / 2 ? q->backoff_ms * 2 : max;
+}
+
+static void flow_cancel(struct qemu *q)
+{
+	inquiry_reset(&q->inquiry);
+	q->flow = q->queued = FLOW_NONE;
+	if (q->job && !q->job_void) {
+		q->job_void = true;
+		guest_job_cancel(q->job);
+	}
+}
+
+/* Back to the start, in whatever epoch it will be. */
+static void session_forget(struct qemu *q)
+{
+	flow_cancel(q);
+	q->ready = false;
+	q->proof = (struct kcr3_proof){0};
+	q->strikes_memory = q->strikes_vcpu = 0;
+	q->urgent = false;
+	q->backoff_ms = q->env.config->retry_ms;
+}
+
+static void seam_invalidate(void *ctx, uint32_t epoch)
+{
+	struct qemu *q = ctx;
+
+	session_forget(q);
+	q->epoch = epoch;
+	q->owed = true;
+	q->told_state = VMSIG_STATE_UNKNOWN;
+	if (!link_ready(&q->link) && q->down_reason[0])
+		tell_state(q, VMSIG_STATE_GONE, q->down_reason);
+	else if (link_ready(&q->link))
+		schedule(q, 0);
+}
+
+/* What the core knows of this VM session is void. While no MEMCTX is out the epoch goes on:
+ * there is nothing to take back, only the search starts over. */
+static void session_end(struct qemu *q, const char *reason)
+{
+	bool was_ready = q->ready;
+
+	session_forget(q);
+	log_info("VM session ended", LOG_STR("endpoint", q->env.config->name),
+		LOG_STR("reason", reason), LOG_INT("epoch", q->epoch));
+	if (was_ready) {
+		q->owed = false;
+		tell_invalidated(q);
+	} else if (q->owed) {
+		schedule(q, q->env.config->retry_ms);
+	}
+}
+
+static void publish(struct qemu *q)
+{
+	vmsig_event ev = {
+		.kind = VMSIG_EV_MEMCTX, .source = VMSIG_SRC_MEMCTX, .endpoint = q->env.endpoint};
+	const vmsig_memseg *segs;
+	vmsig_memctx pod;
+	uint32_t nseg;
+	int r;
+
+	q->ready = true; /* the core may ask for a descriptor inside of the call */
+	q->told_state = VMSIG_STATE_READY;
+	seam_describe(q, &pod, &segs, &nseg);
+	memcpy(ev.inln, &pod, sizeof(pod));
+	ev.payload = (vmsig_payload){.data = segs, .len = nseg * sizeof(*segs)};
+	r = q->env.emit->event(q->env.emit->core, &ev);
+	if (r) {
+		/* STALE_EPOCH: the core has asked for a newer one and will say so. */
+		q->ready = false;
+		log_info("context dropped", LOG_STR("endpoint", q->env.config->name),
+			LOG_INT("epoch", q->epoch), LOG_STR("error", vmsig_error_name(r)));
+		schedule_retry(q);
+		return;
+	}
+	log_info("kernel proven", LOG_STR("endpoint", q->env.config->name),
+		LOG_INT("epoch", q->epoch), LOG_HEX("kcr3", q->proof.kcr3),
+		LOG_INT("levels", q->proof.levels), LOG_STR("release", q->proof.release));
+	schedule(q, q->env.config->reprove_ms);
+}
+
+/* ---- flows ---- */
+
+static void flow_failed(struct qemu *q, const char *why)
+{
+	enum flow flow = q->flow;
+	char reason[REASON_MAX];
+
+	snprintf(reason, sizeof(reason), "%s", why); /* `why` may be the inquiry's own */
+	flow_cancel(q);
+	if (flow == FLOW_WATCH) {
+		log_warning("cannot check the guest", LOG_STR("endpoint", q->env.config->name),
+			LOG_STR("reason", reason));
+		schedule(q, q->env.config->reprove_ms);
+		return;
+	}
+	tell_state(q, VMSIG_STATE_BOOTING, reason);
+	schedule_retry(q);
+}
+
+static void check_failed(struct qemu *q, const struct guest_job *job)
+{
+	unsigned *strikes = job->memory ? &q->strikes_memory : &q->strikes_vcpu;
+	unsigned limit = job->memory ? STRIKES_MEMORY : STRIKES_VCPU;
+
+	if (++*strikes >= limit || (q->urgent && job->memory))
+		session_end(q, job->memory ? "the kernel's proof is gone from memory"
+					   : "no vCPU runs on the kernel's root any more");
+	else
+		schedule(q, q->urgent ? q->env.config->retry_ms : q->env.config->reprove_ms);
+}
+
+static void watch_done(struct qemu *q, const struct guest_job *job)
+{
+	static const char *const changes[] = {[RAM_SHRUNK] = "the RAM file shrank",
+		[RAM_REPLACED] = "the RAM file was replaced",
+		[RAM_MISSING] = "the RAM file's name is gone"};
+
+	q->flow = FLOW_NONE;
+	if (job->change != RAM_SAME) {
+		q->guest = guest_unref(q->guest);
+		session_end(q, changes[job->change]);
+	} else if (job->result) {
+		check_failed(q, job);
+	} else {
+		q->strikes_memory = q->strikes_vcpu = 0;
+		q->urgent = false;
+		schedule(q, q->map_reads ? q->env.config->retry_ms : q->env.config->reprove_ms);
+	}
+}
+
+static void find_done(struct qemu *q, struct guest_job *job)
+{
+	if (q->guest->ram)
+		tell_ram(q);
+	if (job->result) {
+		flow_failed(q, job->error[0] ? job->error : strerror(abs(job->result)));
+		return;
+	}
+	q->proof = job->proof;
+	flow_start(q, FLOW_CONFIRM);
+}
+
+static void confirm_done(struct qemu *q, const struct guest_job *job)
+{
+	if (job->result || job->change != RAM_SAME) {
+		flow_failed(q, "a kernel was found, but no vCPU runs on it");
+		return;
+	}
+	q->flow = FLOW_NONE;
+	publish(q);
+}
+
+static void maybe_stopped(struct qemu *q);
+
+static void on_job_done(struct guest_job *job)
+{
+	struct qemu *q = job->arg;
+	enum flow queued = q->queued;
+
+	q->job = NULL;
+	if (q->job_void) {
+		q->job_void = false;
+		q->queued = FLOW_NONE;
+		if (queued)
+			flow_start(q, queued);
+	} else if (q->flow == FLOW_BOOTSTRAP) {
+		find_done(q, job);
+	} else if (q->flow == FLOW_CONFIRM) {
+		confirm_done(q, job);
+	} else {
+		watch_done(q, job);
+	}
+	guest_job_free(job);
+	maybe_stopped(q);
+}
+
+static void job_start(struct qemu *q, enum guest_job_kind kind)
+{
+	int r = guest_job_start(
+		&q->job, q->env.loop, kind, q->guest, &q->inquiry.roots, &q->proof, on_job_done, q);
+
+	if (r)
+		flow_failed(q, strerror(-r));
+}
+
+/* Whether the RAM that is open is what this map describes. */
+static bool guest_is(const struct guest *guest, const struct qemu *q)
+{
+	return guest && guest->ram && guest->pid == q->pid && ram_check(guest->ram) == RAM_SAME &&
+	       memmap_equal(&guest->map, &q->inquiry.map);
+}
+
+static void check_split(const struct qemu *q)
+{
+	const struct memmap *map = &q->guest->map;
+
+	if (q->inquiry.split && q->inquiry.split != map->low)
+		log_warning("RAM below 4 GiB ends elsewhere than QEMU's default says; the memory "
+			    "map is used",
+			LOG_STR("endpoint", q->env.config->name), LOG_HEX("low", map->low),
+			LOG_HEX("default", q->inquiry.split));
+}
+
+static void bootstrap_answered(struct qemu *q)
+{
+	if (!guest_is(q->guest, q)) {
+		struct guest *guest;
+		int r = guest_new(&guest, &q->inquiry.map, q->pid);
+
+		if (r) {
+			flow_failed(q, strerror(-r));
+			return;
+		}
+		guest_unref(q->guest);
+		q->guest = guest;
+		check_split(q);
+	}
+	job_start(q, GUEST_FIND);
+}
+
+static void watch_answered(struct qemu *q)
+{
+	if ((q->inquiry.what & INQUIRY_MAP) && !memmap_equal(&q->guest->map, &q->inquiry.map)) {
+		session_end(q, "the memory map changed");
+		return;
+	}
+	job_start(q, GUEST_CHECK);
+}
+
+/* Run states (qapi/run-state.json) in which no guest kernel of this QEMU is to be served. */
+static const char *status_refusal(const char *status)
+{
+	static const char *const refused[][2] = {
+		{"inmigrate", "waiting for an incoming migration"},
+		{"prelaunch", "QEMU was started with -S and waits for `cont`"},
+		{"postmigrate", "the guest was migrated away"},
+		{"shutdown", "the guest has shut down"},
+	};
+
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		if (strcmp(status, refused[i][0]) == 0)
+			return refused[i][1];
+	}
+	return NULL;
+}
+
+static void flow_answered(struct qemu *q)
+{
+	const char *refusal = status_refusal(q->inquiry.status);
+
+	if (refusal && q->flow == FLOW_WATCH)
+		session_end(q, refusal);
+	else if (refusal)
+		flow_failed(q, refusal);
+	else if (q->flow == FLOW_BOOTSTRAP)
+		bootstrap_answered(q);
+	else if (q->flow == FLOW_WATCH)
+		watch_answered(q);
+	else
+		job_start(q, GUEST_CHECK);
+}
+
+static void flow_step(struct qemu *q, int r)
+{
+	if (r == 0)
+		flow_answered(q);
+	else if (r != VMSIG_ERR_WOULD_BLOCK)
+		flow_failed(q, q->inquiry.error);
+}
+
+static void flow_start(struct qemu *q, enum flow flow)
+{
+	unsigned what = flow == FLOW_BOOTSTRAP ? INQUIRY_MAP : 0;
+
+	if (q->job_void) {
+		q->queued = flow;
+		return;
+	}
+	if (flow == FLOW_WATCH && q->map_reads) {
+		q->map_reads--;
+		what = INQUIRY_MAP;
+	}
+	q->flow = flow;
+	flow_step(q, inquiry_start(&q->inquiry, &q->link, what));
+}
+
+/* ---- QMP ---- */
+
+static void connect_later(struct qemu *q, const char *reason)
+{
+	bool was_ready = q->ready;
+	uint64_t backoff_ms = q->backoff_ms;
+
+	session_forget(q);
+	if (!was_ready)
+		q->backoff_ms = backoff_ms;
+	q->guest = guest_unref(q->guest);
+	snprintf(q->down_reason, sizeof(q->down_reason), "%s", reason);
+	if (was_ready) {
+		q->owed = false;
+		tell_invalidated(q);
+	}
+	tell_state(q, VMSIG_STATE_GONE, q->down_reason);
+	schedule_retry(q);
+}
+
+static void on_link_down(void *arg, const char *reason)
+{
+	connect_later(arg, reason);
+}
+
+static void on_link_ready(void *arg, pid_t pid)
+{
+	struct qemu *q = arg;
+
+	q->pid = pid;
+	q->down_reason[0] = 0;
+	q->backoff_ms = q->env.config->retry_ms;
+	log_info(
+		"connected to QEMU", LOG_STR("endpoint", q->env.config->name), LOG_INT("pid", pid));
+	tell_state(q, VMSIG_STATE_BOOTING, "connected to QEMU");
+	if (q->owed)
+		flow_start(q, FLOW_BOOTSTRAP);
+}
+
+static void event_end(struct qemu *q, const char *name)
+{
+	session_end(q, name);
+}
+
+static void event_check(struct qemu *q, const char *name)
+{
+	q->urgent = true;
+	if (!q->ready)
+		q->backoff_ms = q->env.config->retry_ms;
+	/* What a flow under way has asked before may be of the RAM that was replaced. */
+	flow_cancel(q);
+	schedule(q, 0);
+}
+
+static void event_map(struct qemu *q, const char *name)
+{
+	q->map_reads = MAP_READS;
+	if (q->ready && q->flow == FLOW_NONE)
+		schedule(q, q->env.config->retry_ms);
+}
+
+/* qapi/run-state.json, machine.json, qdev.json, acpi.json, migration.json */
+static const struct {
+	const char *name;
+	void (*handle)(struct qemu *q, const char *name);
+} events[] = {
+	{"RESET", event_end},
+	{"SHUTDOWN", event_end},
+	{"GUEST_PANICKED", event_end},
+	{"GUEST_CRASHLOADED", event_end},
+	{"STOP", event_check},
+	{"RESUME", event_check},
+	{"WAKEUP", event_check},
+	{"MIGRATION", event_check},
+	{"MEMORY_DEVICE_SIZE_CHANGE", event_map},
+	{"DEVICE_DELETED", event_map},
+	{"ACPI_DEVICE_OST", event_map},
+};
+
+static void on_link_message(void *arg, struct qmp_message *message)
+{
+	struct qemu *q = arg;
+
+	if (message->kind == QMP_REPLY) {
+		if (q->inquiry.active && message->id == q->inquiry.id)
+			flow_step(q, inquiry_reply(&q->inquiry, &q->link, message));
+		return;
+	}
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+		if (strcmp(events[i].name, message->name) == 0)
+			events[i].handle(q, message->name);
+	}
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct qemu *q = timer->data;
+	int r;
+
+	if (!q->link.conn) {
+		r = link_open(&q->link);
+		if (r)
+			connect_later(q, strerror(-r));
+	} else if (link_ready(&q->link) && q->flow == FLOW_NONE && !q->queued) {
+		if (q->ready)
+			flow_start(q, FLOW_WATCH);
+		else if (q->owed)
+			flow_start(q, FLOW_BOOTSTRAP);
+	}
+}
+
+/* ---- life ---- */
+
+static void maybe_stopped(struct qemu *q)
+{
+	adapter_stopped_fn stopped = q->stopped;
+	void *arg = q->stopped_arg;
+
+	if (!stopped || q->timer_open || q->link.closing || q->job)
+		return;
+	inquiry_reset(&q->inquiry);
+	guest_unref(q->guest);
+	free(q);
+	stopped(arg);
+}
+
+static void on_link_closed(void *arg)
+{
+	maybe_stopped(arg);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	struct qemu *q = handle->data;
+
+	q->timer_open = false;
+	maybe_stopped(q);
+}
+
+static void qemu_stop(struct adapter *adapter, adapter_stopped_fn stopped, void *arg)
+{
+	struct qemu *q = (struct qemu *)adapter;
+
+	q->removed = true;
+	q->env.emit->unregister_memctx(q->env.emit->core, q->env.endpoint);
+	flow_cancel(q);
+	q->ready = q->owed = false;
+	q->stopped = stopped;
+	q->stopped_arg = arg;
+	link_close(&q->link);
+	uv_close((uv_handle_t *)&q->timer, on_timer_closed);
+}
+
+static int qemu_register(struct qemu *q, char *error, size_t error_size)
+{
+	const vmsig_memctx_reg reg = {.endpoint = q->env.endpoint,
+		.source = VMSIG_SRC_MEMCTX,
+		.ctx = q,
+		.describe = seam_describe,
+		.share_fd = seam_share_fd,
+		.invalidate = seam_invalidate};
+	int r = q->env.emit->register_memctx(q->env.emit->core, &reg);
+
+	if (r)
+		snprintf(error, error_size, "endpoint '%s' cannot be registered: %s",
+			q->env.config->name, vmsig_error_name(r));
+	return r;
+}
+
+static int qemu_start(
+	struct adapter **ret_adapter, const struct adapter_env *env, char *error, size_t error_size)
+{
+	const struct config_endpoint *config = env->config;
+	struct qemu *q;
+	int r;
+
+	if (strlen(config->qmp) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
+		snprintf(error, error_size,
+			"endpoint '%s': the path of a socket has at most 107 "
+			"bytes, %s is longer",
+			config->name, config->qmp);
+		return VMSIG_ERR_BAD_REQUEST;
+	}
+	q = calloc(1, sizeof(*q));
+	if (!q) {
+		snprintf(error, error_size, "out of memory");
+		return -ENOMEM;
+	}
+	q->base.ops = &adapter_qemu;
+	q->env = *env;
+	q->backoff_ms = config->retry_ms;
+	q->link = (struct link){.loop = env->loop,
+		.path = config->qmp,
+		.timeout_ms = config->qmp_timeout_ms,
+		.arg = q,
+		.on_ready = on_link_ready,
+		.on_message = on_link_message,
+		.on_down = on_link_down,
+		.on_closed = on_link_closed};
+	r = qemu_register(q, error, error_size);
+	if (r) {
+		free(q);
+		return r;
+	}
+	(void)uv_timer_init(env->loop, &q->timer); /* cannot fail */
+	q->timer.data = q;
+	q->timer_open = true;
+	schedule(q, 0);
+	*ret_adapter = &q->base;
+	return 0;
+}
+
+const struct adapter_ops adapter_qemu = {.name = "qemu", .start = qemu_start, .stop = qemu_stop};

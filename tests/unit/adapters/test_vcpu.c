@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "broker/adapters/qemu/vcpu.h"
+#include "vmsig/vmsig_error.h"
+
+static void test_long_mode_only(void **state)
+{
+	static const char text[] =
+		"\nCPU#0\nRAX=0\nCR0=80050033 CR2=00 CR3=000000000262e002 CR4=00770ef0\n"
+		"EFER=0000000000000d01\n\nCPU#1\r\n"
+		"CR0=00000010 CR2=00000000 CR3=00000000 CR4=00000000\r\nEFER=0000000000000000\r\n";
+	struct vcpu_roots roots;
+
+	assert_int_equal(vcpu_parse(&roots, text, strlen(text)), 0);
+	assert_int_equal(roots.ncpus, 2);
+	assert_int_equal(roots.ncr3, 1);
+	assert_int_equal(roots.cr3[0], 0x262e002);
+	vcpu_deinit(&roots);
+}
+
+static void test_capture(void **state)
+{
+	FILE *file = fopen(TEST_DATA "/mtree/q35-512m.regs", "r");
+	static char text[64 << 10];
+	struct vcpu_roots roots;
+	size_t len;
+
+	assert_non_null(file);
+	len = fread(text, 1, sizeof(text), file);
+	fclose(file);
+	assert_int_equal(vcpu_parse(&roots, text, len), 0);
+	assert_int_equal(roots.ncpus, 2);
+	assert_int_equal(roots.ncr3, 0); /* taken in the firmware */
+	vcpu_deinit(&roots);
+}
+
+static void test_nonsense(void **state)
+{
+	static const char *const bad[] = {"", "CPU", "CPU#0\n", "CPU#0\nCR0=80050033 CR3=1\n",
+		"CPU#0\nCR0=zz CR3=1 EFER=500\n", " x0=0 pc=0\n"};
+	struct vcpu_roots roots;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(vcpu_parse(&roots, bad[i], strlen(bad[i])), VMSIG_ERR_BAD_REQUEST);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_long_mode_only),
+		cmocka_unit_test(test_capture),
+		cmocka_unit_test(test_nonsense),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
