@@ -156,6 +156,8 @@ static int on_ram_found(void *ctx, uint32_t id, const vmsig_ram_facts *facts)
 	endpoint->ram_bytes = facts->bytes;
 	snprintf(endpoint->current, sizeof(endpoint->current), "%.*s", VMSIG_SESSION_MAX - 1,
 		facts->session);
+	/* Who may be served depends on the guard. */
+	tell_all(endpoint);
 	return 0;
 }
 

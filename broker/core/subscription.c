@@ -263,6 +263,11 @@ int core_session_pull(struct session *session, uint64_t now_ns, struct core_deli
 {
 	struct subscription *subscription = session->due_news;
 
+	/* Nothing is told before what it says was stored (R6). */
+	if (session->core->queues[QUEUE_ENDPOINT]) {
+		action_add(session->core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
+		return VMSIG_ERR_WOULD_BLOCK;
+	}
 	if (subscription && !subscription->endpoint) {
 		deliver_farewell(subscription, ret_delivery);
 		return 0;
