@@ -132,8 +132,8 @@ struct core_delivery {
 
 /* The next thing to tell the session. 0; VMSIG_ERR_WOULD_BLOCK: nothing for the moment (the
  * core will notify). A MEMCTX is only given while none is unacknowledged for the session.
- * share_fd() that fails with EMFILE/ENFILE or -ENOMEM leaves the delivery pending and gives
- * VMSIG_ERR_BUSY: call again later. */
+ * share_fd() that fails leaves the delivery pending and gives VMSIG_ERR_BUSY: call again
+ * later. */
 __attribute__((warn_unused_result)) int core_session_pull(
 	struct session *session, uint64_t now_ns, struct core_delivery *ret_delivery);
 /* The holder has taken the descriptors of the last MEMCTX (or the shell knows that they were

@@ -201,11 +201,6 @@ static void deliver_farewell(struct subscription *subscription, struct core_deli
 	subscription_free(subscription);
 }
 
-static bool is_exhaustion(int r)
-{
-	return r == -EMFILE || r == -ENFILE || r == -ENOMEM;
-}
-
 static void charge_inflight(struct session *session, uint64_t now_ns)
 {
 	struct core *core = session->core;
@@ -223,18 +218,12 @@ static int deliver_context(
 	struct endpoint *endpoint = subscription->endpoint;
 	int fd = endpoint->reg.share_fd(endpoint->reg.ctx);
 
-	if (is_exhaustion(fd))
+	/* Out of descriptors, or the file is going: the adapter finds out and ends the session. */
+	if (fd < 0)
 		return VMSIG_ERR_BUSY;
 	subscription->told_news = endpoint->news;
 	subscription->told_context = endpoint->context;
 	subscription->told_epoch = endpoint->epoch;
-	if (fd < 0) {
-		delivery_init(delivery, subscription, VMSIG_EV_ENDPOINT_STATE);
-		delivery->state = VMSIG_STATE_BOOTING;
-		delivery->detail =
-			"guest RAM cannot be opened right now; the broker's log says why";
-		return 0;
-	}
 	delivery_init(delivery, subscription, VMSIG_EV_MEMCTX);
 	endpoint->reg.describe(endpoint->reg.ctx, &delivery->pod, &delivery->segs, &delivery->nseg);
 	delivery->pod.epoch = endpoint->epoch;
