@@ -79,8 +79,8 @@ void lease_timer_update(struct lease *lease)
 	else if (view->state == LEASE_WAITING || view->state == LEASE_STORING)
 		due = lease->wait_until_ns;
 	else if (view->state == LEASE_ACTIVE)
-		due = lease_earlier(
-			view->deadline_ns, lease_earlier(view->revoke_at_ns, lease->orphan_until_ns));
+		due = lease_earlier(view->deadline_ns,
+			lease_earlier(view->revoke_at_ns, lease->orphan_until_ns));
 	timerheap_set(&lease->engine->timers, &lease->timer, due);
 }
 
