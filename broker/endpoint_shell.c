@@ -38,14 +38,31 @@ static void shell_free(struct endpoint_shell *shell)
 	free(shell);
 }
 
-/* Says in the log, once per folder and start, what descriptors from there are worth. */
-static void selftest(const struct config_endpoint *config)
+static bool same_folder(const char *a, const char *b)
+{
+	size_t na = (size_t)(strrchr(a, '/') - a), nb = (size_t)(strrchr(b, '/') - b);
+
+	return na == nb && memcmp(a, b, na) == 0;
+}
+
+/* An endpoint before this one in the configuration has its file in the same folder. */
+static bool folder_was_tested(const struct config *all, const struct config_endpoint *config)
+{
+	for (const struct config_endpoint *other = all->endpoints; other != config; other++) {
+		if (other->adapter == CONFIG_ADAPTER_FILE && same_folder(other->path, config->path))
+			return true;
+	}
+	return false;
+}
+
+/* Says in the log, once per folder, what descriptors from there are worth. */
+static void selftest(const struct config *all, const struct config_endpoint *config)
 {
 	char copy[PATH_MAX], report[256];
 	enum vmsig_guard guard;
 	int r;
 
-	if (config->adapter != CONFIG_ADAPTER_FILE)
+	if (config->adapter != CONFIG_ADAPTER_FILE || folder_was_tested(all, config))
 		return;
 	snprintf(copy, sizeof(copy), "%s", config->path);
 	r = ram_selftest(dirname(copy), &guard, report, sizeof(report));
@@ -127,7 +144,7 @@ static void shell_start(struct broker *broker, const struct config_endpoint *con
 		return;
 	}
 	shell->origin = config_ref(broker->config);
-	selftest(config);
+	selftest(broker->config, config);
 	if (start_adapter(shell))
 		shell_free(shell);
 }

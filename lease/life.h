@@ -66,6 +66,10 @@ struct lease_engine {
 	struct lease *actions;
 };
 
+struct endpoint *endpoint_find(const struct lease_engine *engine, uint32_t id);
+/* Finds or makes it; NULL without memory. */
+struct endpoint *endpoint_get(struct lease_engine *engine, uint32_t id);
+
 /* Finds or makes the tenant's account; NULL without memory. account_put() frees one that is
  * charged nothing. */
 struct account *account_get(struct lease_engine *engine, const char *tenant);
