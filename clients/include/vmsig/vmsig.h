@@ -106,7 +106,7 @@ enum vmsig_client_event {
 					* the one before it */
 	VMSIG_EV_SUBSCRIBED = 0x103,   /* `endpoint` is the pattern, `error` the answer. After a
 					* reconnection only when the answer is an error */
-	VMSIG_EV_LISTED = 0x104,       /* answer to vmsig_request_list(): vmsig_delivery_list() */
+	VMSIG_EV_LISTED = 0x104, /* answer to vmsig_request_list(): vmsig_delivery_take_list() */
 };
 
 /* One delivery. It owns two descriptors and the event's payload: vmsig_delivery_clear()
@@ -172,10 +172,9 @@ typedef struct {
 /* Asks for the endpoints that the tenant may see; the answer is VMSIG_EV_LISTED.
  * -DISCONNECTED: not connected at the moment; -BUSY: too many requests are pending. */
 VMSIG_API VMSIG_MUST_USE int vmsig_request_list(vmsig *v);
-/* The list that came with VMSIG_EV_LISTED; the caller frees it. -BAD_REQUEST: the delivery
- * has none. */
-VMSIG_API VMSIG_MUST_USE int vmsig_delivery_list(
-	const vmsig_delivery *delivery, vmsig_endpoint_list **ret_list);
+/* Takes out the list that came with VMSIG_EV_LISTED; the caller frees it. NULL when the
+ * delivery has none (any more): delivery->error says why. */
+VMSIG_API VMSIG_MUST_USE vmsig_endpoint_list *vmsig_delivery_take_list(vmsig_delivery *delivery);
 /* Accepts NULL, returns NULL. */
 VMSIG_API vmsig_endpoint_list *vmsig_endpoint_list_free(vmsig_endpoint_list *list);
 

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/lib/client.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+
+static int64_t until_of(int timeout_ms)
+{
+	return timeout_ms < 0 ? CLIENT_NEVER : client_after(client_now(), (uint32_t)timeout_ms);
+}
+
+/* One round of the loop that every blocking call is. */
+static int client_step(vmsig *v, int64_t until)
+{
+	struct pollfd pfd = {.fd = vmsig_fd(v), .events = vmsig_poll_events(v)};
+	int64_t now = client_now();
+	int64_t deadline = link_deadline(v);
+	struct timespec wait;
+
+	if (until <= now)
+		return client_fail(v, VMSIG_ERR_TIMEOUT, "nothing came in time%s%s",
+			v->error[0] && !vmsig_is_connected(v) ? "; not connected: " : "",
+			vmsig_is_connected(v) ? "" : v->error);
+	if (until < deadline)
+		deadline = until;
+	if (deadline > now) {
+		wait.tv_sec = (deadline - now) / 1000000000;
+		wait.tv_nsec = (deadline - now) % 1000000000;
+		/* EINTR is a wake-up like any other: the caller's loop goes on. */
+		if (ppoll(&pfd, 1, deadline == CLIENT_NEVER ? NULL : &wait, NULL) < 0 &&
+			errno != EINTR)
+			return client_fail(v, VMSIG_ERR_IO, "poll: %s", strerror(errno));
+	}
+	return -vmsig_process(v);
+}
+
+static int queue_check(vmsig *v)
+{
+	if (!queue_is_full(&v->queue))
+		return 0;
+	return client_fail(v, VMSIG_ERR_BUSY, "%u deliveries wait; take some with vmsig_next()",
+		v->queue.count);
+}
+
+int vmsig_wait_connected(vmsig *v, int timeout_ms)
+{
+	int64_t until = until_of(timeout_ms);
+	int r = vmsig_process(v);
+
+	while (r == 0 && !vmsig_is_connected(v)) {
+		r = -queue_check(v);
+		if (r == 0)
+			r = -client_step(v, until);
+	}
+	return r;
+}
+
+int vmsig_wait(vmsig *v, vmsig_delivery *ret_delivery, int timeout_ms)
+{
+	int64_t until = until_of(timeout_ms);
+	int r = vmsig_next(v, ret_delivery);
+
+	if (r == -VMSIG_ERR_WOULD_BLOCK) {
+		r = vmsig_process(v);
+		/* What was said before the connection failed comes first. */
+		while (!v->queue.count && r == 0)
+			r = -client_step(v, until);
+		if (v->queue.count)
+			r = vmsig_next(v, ret_delivery);
+	}
+	return r;
+}
+
+static int await_answer(vmsig *v, const struct subscription *subscription, int timeout_ms)
+{
+	int64_t until = until_of(timeout_ms);
+	int r = vmsig_process(v);
+
+	while (r == 0 && !subscription->granted && subscription->answer <= 0) {
+		r = -queue_check(v);
+		if (r == 0)
+			r = -client_step(v, until);
+	}
+	return r ? r : -subscription->answer;
+}
+
+int vmsig_subscribe_wait(vmsig *v, const char *pattern, int timeout_ms)
+{
+	struct subscription *subscription;
+	int r = vmsig_subscribe(v, pattern);
+
+	if (r)
+		return r;
+	subscription = subscription_find(v, pattern);
+	if (subscription->granted)
+		return 0;
+	/* Asked for now, whatever pause it was in. */
+	subscription->blocking = true;
+	subscription->retry_at = 0;
+	subscription->answer = -1;
+	r = await_answer(v, subscription, timeout_ms);
+	subscription->blocking = false;
+	if (r == 0)
+		return 0;
+	/* An answer that is still to come finds nobody, but the broker may grant it. */
+	if (subscription->request_id) {
+		char error[sizeof(v->error)];
+
+		memcpy(error, v->error, sizeof(error));
+		if (vmsig_unsubscribe(v, pattern))
+			subscription_free(v, subscription);
+		memcpy(v->error, error, sizeof(error));
+	} else {
+		subscription_free(v, subscription);
+	}
+	return r;
+}
+
+/* Starts again when the connection was lost before the whole list was there. */
+static int list_step(vmsig *v, int64_t until)
+{
+	int r;
+
+	if (!v->listing.request_id && vmsig_is_connected(v)) {
+		r = listing_start(v, true);
+		if (r)
+			return r;
+	}
+	r = queue_check(v);
+	return r ? r : client_step(v, until);
+}
+
+static bool list_is_over(const vmsig *v)
+{
+	return v->listing.result || (v->listing.error > 0 && !v->listing.request_id &&
+					    v->listing.error != VMSIG_ERR_DISCONNECTED);
+}
+
+int vmsig_list(vmsig *v, vmsig_endpoint_list **ret_list, int timeout_ms)
+{
+	int64_t until = until_of(timeout_ms);
+	int r;
+
+	if (v->listing.request_id)
+		return client_fail(v, -VMSIG_ERR_BUSY, "a list is being fetched already");
+	v->listing.error = -1;
+	r = -vmsig_process(v);
+	while (r == 0 && !list_is_over(v))
+		r = list_step(v, until);
+	/* An answer that still comes finds nobody. */
+	v->listing.blocking = false;
+	if (v->listing.request_id) {
+		v->listing.request_id = 0;
+		v->listing.list = vmsig_endpoint_list_free(v->listing.list);
+	}
+	if (r)
+		return client_result(r);
+	if (!v->listing.result)
+		return -v->listing.error;
+	*ret_list = v->listing.result;
+	v->listing.result = NULL;
+	return 0;
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLIENTS_LIB_CLIENT_H
+#define CLIENTS_LIB_CLIENT_H
+
+/*
+ * The inside of a libvmsig handle, shared by the files of clients/lib/ and by nobody else.
+ *
+ *   vmsig.c         the handle: options, opening, accessors
+ *   link.c          the connection: phases, time-outs, pauses, interest in the socket
+ *   receive.c       messages of the broker
+ *   memctx.c        a MEMCTX message: everything in it is verified here
+ *   subscription.c  what the holder wants to be told of
+ *   epochs.c        what it was told last: order across reconnections
+ *   listing.c       a list that arrives in pages
+ *   delivery.c      what waits for the holder
+ *   blocking.c      calls that wait
+ *
+ * Internal functions return 0, a positive enum vmsig_error or a negative errno; what ends
+ * the connection goes through link_down().
+ */
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/chan.h"
+#include "proto/tls.h"
+#include "proto/vmsig.pb-c.h"
+#include "vmsig/vmsig.h"
+
+#define CLIENT_PROTOCOL_VERSION 1u
+#define CLIENT_SUBSCRIPTIONS_MAX 1024u
+#define CLIENT_ENDPOINTS_MAX 65536u /* in a list, and in the book of epochs */
+#define CLIENT_TEXT_MAX 1023u       /* bytes of a text of the broker that are kept */
+#define CLIENT_NEVER INT64_MAX      /* a moment that does not come */
+
+/* Deliveries that one step can add after the queue was found to have room: a step says at
+ * most that an epoch is over, what is new, and that the connection has ended. */
+#define CLIENT_QUEUE_SPARE 4u
+
+enum client_phase {
+	PHASE_PAUSE,     /* no socket; link.retry_at is the next attempt */
+	PHASE_HANDSHAKE, /* connected, TLS goes on */
+	PHASE_HELLO,     /* our hello is sent, the broker's awaited */
+	PHASE_READY,
+	PHASE_FAILED, /* VMSIG_OPT_NO_RECONNECT: over for good */
+};
+
+struct client_link {
+	enum client_phase phase;
+	struct tls_ctx *tls;
+	struct chan *chan;
+	int epoll;
+	uint32_t armed;   /* interest in the socket that epoll knows of */
+	bool more;        /* frames may be left in the channel although the socket is quiet */
+	int64_t deadline; /* of connecting; CLOCK_MONOTONIC ns, as all times here */
+	int64_t retry_at;
+	int64_t ready_at;
+	uint32_t pause_ms; /* before the next attempt, without jitter */
+	int failed;        /* positive, in PHASE_FAILED */
+	int told;          /* the error of the last DISCONNECTED, 0 once connected */
+	uint64_t number;   /* counts connections that said hello */
+	uint64_t last_id;  /* request id */
+	uint64_t hello_id;
+	char software[64];
+	struct identity broker;
+};
+
+struct subscription {
+	struct subscription *next;
+	uint64_t request_id; /* of the question that is out, or 0 */
+	int64_t asked_until; /* when the answer is due */
+	int64_t retry_at;    /* when to ask (again); CLIENT_NEVER: not needed */
+	uint32_t pause_ms;
+	int answer;    /* last answer: 0, positive enum vmsig_error; -1: none yet */
+	bool granted;  /* in this connection */
+	bool proven;   /* was granted in some connection */
+	bool blocking; /* somebody waits in vmsig_subscribe_wait(): no delivery */
+	char pattern[VMSIG_NAME_MAX + 1];
+};
+
+struct listing {
+	uint64_t request_id; /* 0: none is under way */
+	int64_t until;
+	bool blocking;
+	vmsig_endpoint_list *list;   /* pages so far */
+	vmsig_endpoint_list *result; /* of a blocking call */
+	int error;                   /* of a blocking call: positive, 0, -1 while it goes on */
+};
+
+struct delivery_queue {
+	vmsig_delivery *ring; /* size entries */
+	uint32_t size;
+	uint32_t limit; /* reading stops here */
+	uint32_t head;
+	uint32_t count;
+};
+
+struct told; /* epochs.c */
+
+struct vmsig {
+	char *socket_path;
+	char *identity_dir;
+	uint32_t flags;
+	uid_t broker_uid;
+	uint32_t connect_timeout_ms;
+	uint32_t request_timeout_ms;
+	uint32_t backoff_min_ms;
+	uint32_t backoff_max_ms;
+	struct client_link link;
+	struct subscription *subscriptions;
+	uint32_t nsubscriptions;
+	struct listing listing;
+	struct delivery_queue queue;
+	struct told *told;
+	char error[CLIENT_TEXT_MAX + 1];
+};
+
+int64_t client_now(void);
+/* now + ms, CLIENT_NEVER when that is not representable. */
+int64_t client_after(int64_t now, uint32_t ms);
+/* Remembers the sentence and returns `code` as it is. */
+__attribute__((format(printf, 3, 4))) int client_fail(vmsig *v, int code, const char *format, ...);
+/* The public form of an internal result: a negated enum vmsig_error. */
+int client_result(int r);
+
+/* ---- link.c ---- */
+
+/* Builds the TLS context from the identity's files, with the sentence in v->error. */
+__attribute__((warn_unused_result)) int link_identity(vmsig *v, struct tls_ctx **ret_tls);
+/* Everything that is due or possible. Only what vmsig_process() may return. */
+__attribute__((warn_unused_result)) int link_process(vmsig *v);
+int64_t link_deadline(const vmsig *v);
+/* Packs and queues a message; ret_id receives its id. */
+__attribute__((warn_unused_result)) int link_request(
+	vmsig *v, Vmsig__CtxRequest *request, uint64_t *ret_id);
+void link_deinit(vmsig *v);
+
+/* ---- receive.c ---- */
+
+/* One frame. Anything but 0 ends the connection. */
+__attribute__((warn_unused_result)) int receive_frame(vmsig *v, const uint8_t *data, size_t len);
+__attribute__((warn_unused_result)) int receive_hello_send(vmsig *v);
+
+/* 1 to VMSIG_NAME_MAX visible ASCII characters. */
+bool receive_name_ok(const char *name);
+
+/* ---- memctx.c ---- */
+
+__attribute__((warn_unused_result)) int memctx_receive(vmsig *v, const Vmsig__Memctx *message);
+
+/* ---- subscription.c ---- */
+
+struct subscription *subscription_find(const vmsig *v, const char *pattern);
+void subscription_free(vmsig *v, struct subscription *subscription);
+/* A connection is there or gone: all have to be asked for anew. */
+void subscription_all_reset(vmsig *v);
+/* Asks for what is due. */
+__attribute__((warn_unused_result)) int subscription_all_ask(vmsig *v, int64_t now);
+/* The earliest moment at which one is to be asked for or an answer is overdue. */
+int64_t subscription_all_deadline(const vmsig *v);
+bool subscription_all_overdue(const vmsig *v, int64_t now);
+/* Whether the answer with this id is one of a subscription. */
+bool subscription_answer(vmsig *v, uint64_t request_id, int error, const char *text);
+
+/* ---- epochs.c ---- */
+
+/* The broker has said something of `epoch` about the endpoint. *ret_invalidated: a context
+ * of another epoch was told, and the holder must hear first that it is over.
+ * VMSIG_ERR_PROTOCOL: older than what it said in this connection. */
+__attribute__((warn_unused_result)) int epochs_note(
+	vmsig *v, const char *name, uint32_t epoch, bool *ret_invalidated);
+/* A context of the noted epoch is being told, or is over. */
+void epochs_set_context(vmsig *v, const char *name, bool told);
+/* The endpoint is gone: its line is not kept for ever, unless a context has to be taken back. */
+void epochs_forget(vmsig *v, const char *name);
+void epochs_deinit(vmsig *v);
+
+/* ---- listing.c ---- */
+
+__attribute__((warn_unused_result)) int listing_start(vmsig *v, bool blocking);
+__attribute__((warn_unused_result)) int listing_page(vmsig *v, const Vmsig__EndpointList *page);
+/* Ends it with a positive error; nothing when none is under way. */
+void listing_fail(vmsig *v, int error, const char *text);
+void listing_deinit(vmsig *v);
+
+/* ---- delivery.c ---- */
+
+__attribute__((warn_unused_result)) int queue_init(struct delivery_queue *queue, uint32_t limit);
+void queue_deinit(struct delivery_queue *queue);
+bool queue_is_full(const struct delivery_queue *queue);
+/* A cleared delivery at the end of the queue, to be filled in. Never fails: see
+ * CLIENT_QUEUE_SPARE. */
+vmsig_delivery *queue_add(struct delivery_queue *queue, uint32_t kind, const char *name);
+/* Copies text into the payload, control characters replaced, cut at CLIENT_TEXT_MAX. Without
+ * memory the delivery goes without its text. */
+void delivery_set_text(vmsig_delivery *delivery, const char *text);
+void delivery_clean_text(char *to, size_t size, const char *text);
+
+#endif

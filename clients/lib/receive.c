@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/lib/client.h"
+
+#include <errno.h>
+#include <string.h>
+
+bool receive_name_ok(const char *name)
+{
+	size_t len = strnlen(name, VMSIG_NAME_MAX + 1);
+
+	if (!len || len > VMSIG_NAME_MAX)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		if (name[i] <= 0x20 || name[i] >= 0x7f)
+			return false;
+	}
+	return true;
+}
+
+static int name_check(vmsig *v, const char *name)
+{
+	if (receive_name_ok(name))
+		return 0;
+	return client_fail(
+		v, VMSIG_ERR_PROTOCOL, "the broker speaks of an endpoint without a proper name");
+}
+
+int receive_hello_send(vmsig *v)
+{
+	Vmsig__Hello body = VMSIG__HELLO__INIT;
+	Vmsig__CtxRequest request = VMSIG__CTX_REQUEST__INIT;
+	char software[] = "libvmsig/" VMSIG_VERSION;
+
+	body.version = CLIENT_PROTOCOL_VERSION;
+	body.software = software;
+	request.body_case = VMSIG__CTX_REQUEST__BODY_HELLO;
+	request.hello = &body;
+	return link_request(v, &request, &v->link.hello_id);
+}
+
+static int on_hello(vmsig *v, const Vmsig__CtxMessage *message)
+{
+	struct client_link *link = &v->link;
+
+	if (message->hello->version != CLIENT_PROTOCOL_VERSION)
+		return client_fail(v, VMSIG_ERR_UNSUPPORTED,
+			"the broker speaks version %u of the protocol, this library version %u",
+			message->hello->version, CLIENT_PROTOCOL_VERSION);
+	delivery_clean_text(link->software, sizeof(link->software), message->hello->software);
+	link->phase = PHASE_READY;
+	link->ready_at = client_now();
+	link->told = 0;
+	link->number++;
+	subscription_all_reset(v);
+	queue_add(&v->queue, VMSIG_EV_CONNECTED, "");
+	return 0;
+}
+
+/* An answer, also a late one to a question that nobody cares about any more. */
+static int on_answer(vmsig *v, uint64_t id, int error, const char *text)
+{
+	if (!id && error)
+		return client_fail(v, error, "the broker says: %s", text);
+	if (!id || id > v->link.last_id)
+		return client_fail(
+			v, VMSIG_ERR_PROTOCOL, "the broker answers what it was not asked");
+	if (id == v->listing.request_id)
+		listing_fail(v, error ? error : VMSIG_ERR_PROTOCOL, text);
+	else
+		subscription_answer(v, id, error, text);
+	return 0;
+}
+
+static int on_error(vmsig *v, const Vmsig__CtxMessage *message)
+{
+	char text[CLIENT_TEXT_MAX + 1];
+	uint32_t code = message->error->code;
+
+	if (!code || code > INT16_MAX)
+		code = VMSIG_ERR_INTERNAL;
+	delivery_clean_text(text, sizeof(text),
+		message->error->detail[0] ? message->error->detail : vmsig_error_text((int)code));
+	return on_answer(v, message->request_id, (int)code, text);
+}
+
+static int on_done(vmsig *v, const Vmsig__CtxMessage *message)
+{
+	return on_answer(v, message->request_id, 0, "");
+}
+
+static int on_list(vmsig *v, const Vmsig__CtxMessage *message)
+{
+	uint64_t id = message->request_id;
+
+	if (!id || id > v->link.last_id)
+		return client_fail(
+			v, VMSIG_ERR_PROTOCOL, "the broker sent a list it was not asked for");
+	/* One that nobody waits for any more comes late. */
+	return id == v->listing.request_id ? listing_page(v, message->endpoint_list) : 0;
+}
+
+static void tell_invalidated(vmsig *v, uint32_t endpoint, const char *name, uint32_t epoch)
+{
+	const vmsig_memctx_inv inv = {.endpoint = endpoint, .epoch = epoch};
+	vmsig_delivery *delivery = queue_add(&v->queue, VMSIG_EV_MEMCTX_INVALIDATED, name);
+
+	delivery->event.endpoint = endpoint;
+	memcpy(delivery->event.inln, &inv, sizeof(inv));
+}
+
+/* Order: what was said of an older epoch is taken back first. */
+static int note_epoch(
+	vmsig *v, uint32_t endpoint, const char *name, uint32_t epoch, bool *ret_invalidated)
+{
+	int r;
+
+	*ret_invalidated = false;
+	r = epochs_note(v, name, epoch, ret_invalidated);
+	if (r)
+		return r;
+	if (*ret_invalidated)
+		tell_invalidated(v, endpoint, name, epoch);
+	return 0;
+}
+
+static int on_memctx(vmsig *v, const Vmsig__CtxMessage *message)
+{
+	const Vmsig__Memctx *memctx = message->memctx;
+	bool invalidated;
+	int r;
+
+	r = name_check(v, memctx->name);
+	if (r)
+		return r;
+	r = note_epoch(v, memctx->endpoint, memctx->name, memctx->epoch, &invalidated);
+	if (r)
+		return r;
+	r = memctx_receive(v, memctx);
+	if (r == 0)
+		epochs_set_context(v, memctx->name, true);
+	return r;
+}
+
+static int on_invalidated(vmsig *v, const Vmsig__CtxMessage *message)
+{
+	const Vmsig__MemctxInvalidated *body = message->memctx_invalidated;
+	bool told;
+	int r;
+
+	r = name_check(v, body->name);
+	if (r)
+		return r;
+	r = note_epoch(v, body->endpoint, body->name, body->epoch, &told);
+	if (r)
+		return r;
+	if (!told)
+		tell_invalidated(v, body->endpoint, body->name, body->epoch);
+	epochs_set_context(v, body->name, false);
+	return 0;
+}
+
+static int on_state(vmsig *v, const Vmsig__CtxMessage *message)
+{
+	const Vmsig__EndpointState *body = message->endpoint_state;
+	const vmsig_endpoint_status status = {
+		.endpoint = body->endpoint,
+		.epoch = body->epoch,
+		.state = body->state,
+		.guard = body->guard,
+	};
+	vmsig_delivery *delivery;
+	bool invalidated;
+	int r;
+
+	r = name_check(v, body->name);
+	/* Of an endpoint that never was in an epoch there is nothing to compare. */
+	if (r == 0 && body->epoch)
+		r = note_epoch(v, body->endpoint, body->name, body->epoch, &invalidated);
+	if (r)
+		return r;
+	delivery = queue_add(&v->queue, VMSIG_EV_ENDPOINT_STATE, body->name);
+	delivery->event.endpoint = body->endpoint;
+	delivery->guard = body->guard;
+	memcpy(delivery->event.inln, &status, sizeof(status));
+	delivery_set_text(delivery, body->detail);
+	if (body->state == VMSIG_STATE_GONE)
+		epochs_forget(v, body->name);
+	return 0;
+}
+
+/* What the broker may say, and in which phase. */
+static const struct message_rule {
+	int (*handle)(vmsig *v, const Vmsig__CtxMessage *message);
+	bool greeted;
+} rules[] = {
+	[VMSIG__CTX_MESSAGE__BODY_HELLO] = {on_hello, false},
+	[VMSIG__CTX_MESSAGE__BODY_ERROR] = {on_error, true},
+	[VMSIG__CTX_MESSAGE__BODY_DONE] = {on_done, true},
+	[VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST] = {on_list, true},
+	[VMSIG__CTX_MESSAGE__BODY_MEMCTX] = {on_memctx, true},
+	[VMSIG__CTX_MESSAGE__BODY_MEMCTX_INVALIDATED] = {on_invalidated, true},
+	[VMSIG__CTX_MESSAGE__BODY_ENDPOINT_STATE] = {on_state, true},
+};
+
+/* An error in answer to our hello, or instead of one, is the broker's refusal. */
+static int refused(vmsig *v, const Vmsig__CtxMessage *message)
+{
+	uint32_t code = message->error->code;
+	char text[CLIENT_TEXT_MAX + 1];
+
+	delivery_clean_text(text, sizeof(text), message->error->detail);
+	return client_fail(v, code && code <= INT16_MAX ? (int)code : VMSIG_ERR_PROTOCOL,
+		"the broker refused the connection: %s", text);
+}
+
+static int dispatch(vmsig *v, const Vmsig__CtxMessage *message)
+{
+	size_t kind = (size_t)message->body_case;
+	bool greeted = v->link.phase == PHASE_READY;
+
+	if (!greeted && kind == VMSIG__CTX_MESSAGE__BODY_ERROR)
+		return refused(v, message);
+	/* A newer broker may have more to say. */
+	if (kind >= sizeof(rules) / sizeof(rules[0]) || !rules[kind].handle)
+		return 0;
+	if (rules[kind].greeted != greeted)
+		return client_fail(v, VMSIG_ERR_PROTOCOL, "%s",
+			greeted ? "the broker says hello twice"
+				: "the broker says something before hello");
+	return rules[kind].handle(v, message);
+}
+
+int receive_frame(vmsig *v, const uint8_t *data, size_t len)
+{
+	Vmsig__CtxMessage *message = vmsig__ctx_message__unpack(NULL, len, data);
+	int r;
+
+	if (!message)
+		return client_fail(v, VMSIG_ERR_PROTOCOL,
+			"the broker sent %zu bytes that are not a message", len);
+	r = dispatch(v, message);
+	vmsig__ctx_message__free_unpacked(message, NULL);
+	return r;
+}
