@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/memwrite/fault.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "vmsig/vmsig_error.h"
+
+static __thread sigjmp_buf escape;
+static __thread volatile sig_atomic_t guarded;
+
+static void on_sigbus(int signum)
+{
+	if (guarded)
+		siglongjmp(escape, 1);
+	/* Not ours: the default action, when the access is repeated. */
+	signal(SIGBUS, SIG_DFL);
+}
+
+int fault_setup(void)
+{
+	/* NODEFER: the handler is left by a jump that does not restore the mask. */
+	struct sigaction action = {.sa_handler = on_sigbus, .sa_flags = SA_NODEFER};
+
+	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
+}
+
+static int copied(ssize_t n, size_t len, size_t *ret_done)
+{
+	*ret_done = n > 0 ? (size_t)n : 0;
+	return *ret_done == len ? 0 : VMSIG_ERR_OUT_OF_RANGE;
+}
+
+int fault_read(void *to, const void *guest, size_t len, size_t *ret_done)
+{
+	struct iovec local = {.iov_base = to, .iov_len = len};
+	struct iovec remote = {.iov_base = (void *)(uintptr_t)guest, .iov_len = len};
+
+	return copied(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), len, ret_done);
+}
+
+int fault_write(void *guest, const void *from, size_t len, size_t *ret_done)
+{
+	struct iovec local = {.iov_base = (void *)(uintptr_t)from, .iov_len = len};
+	struct iovec remote = {.iov_base = guest, .iov_len = len};
+
+	return copied(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), len, ret_done);
+}
+
+/* The guest's CPUs are concurrent writers: each width is one locked instruction. */
+#define DEFINE_STORE(bits)                                                                         \
+	static int store_##bits(                                                                   \
+		uint##bits##_t *guest, const struct fault_store *store, uint64_t *ret_old)         \
+	{                                                                                          \
+		uint##bits##_t old = __atomic_load_n(guest, __ATOMIC_SEQ_CST), next;               \
+                                                                                                   \
+		do {                                                                               \
+			*ret_old = old;                                                            \
+			if (store->has_expect && ((old ^ store->expect) & store->expect_mask &     \
+							 (uint##bits##_t)UINT64_MAX))              \
+				return VMSIG_ERR_COMPARE_FAILED;                                   \
+			next = (uint##bits##_t)(                                                   \
+				(old & ~store->mask) | (store->value & store->mask));              \
+		} while (!__atomic_compare_exchange_n(                                             \
+			guest, &old, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));            \
+		return 0;                                                                          \
+	}
+DEFINE_STORE(8)
+DEFINE_STORE(16)
+DEFINE_STORE(32)
+DEFINE_STORE(64)
+
+static int store_sized(void *guest, const struct fault_store *store, uint64_t *ret_old)
+{
+	switch (store->size) {
+	case 1:
+		return store_8(guest, store, ret_old);
+	case 2:
+		return store_16(guest, store, ret_old);
+	case 4:
+		return store_32(guest, store, ret_old);
+	default:
+		return store_64(guest, store, ret_old);
+	}
+}
+
+int fault_store(void *guest, const struct fault_store *store, uint64_t *ret_old)
+{
+	int r;
+
+	if (sigsetjmp(escape, 0)) {
+		guarded = 0;
+		return VMSIG_ERR_OUT_OF_RANGE;
+	}
+	guarded = 1;
+	r = store_sized(guest, store, ret_old);
+	guarded = 0;
+	return r;
+}
