@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/ctl/ctl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const struct {
+	enum vmsig_error error;
+	enum ctl_exit code;
+	const char *next; /* what the user can do */
+} outcomes[] = {
+	{VMSIG_ERR_NO_SUCH_ENDPOINT, CTL_NOT_FOUND, "see `vmsigctl ls` for what there is"},
+	{VMSIG_ERR_FORBIDDEN, CTL_NOT_FOUND, "ask who writes the broker's policy"},
+	{VMSIG_ERR_WEAK_GUARD, CTL_NOT_FOUND, "see deploy/THREATS.md for the guards"},
+	{VMSIG_ERR_NOT_READY, CTL_NOT_READY, "wait longer with --wait SECONDS"},
+	{VMSIG_ERR_TIMEOUT, CTL_NOT_READY, "try again, or wait longer with --wait SECONDS"},
+	{VMSIG_ERR_GONE, CTL_NOT_READY, "start the guest"},
+	{VMSIG_ERR_UNAUTHENTICATED, CTL_CONNECT,
+		"check --identity, and that the policy names this tenant with your uid"},
+	{VMSIG_ERR_DISCONNECTED, CTL_CONNECT, "check that vmsigd runs, and --socket"},
+	{VMSIG_ERR_SHUTTING_DOWN, CTL_CONNECT, "start vmsigd again"},
+	{VMSIG_ERR_STALE_EPOCH, CTL_STALE, "the guest was reset; try again"},
+	{VMSIG_ERR_TORN, CTL_STALE, "the guest is being written to; try again"},
+	{VMSIG_ERR_NOT_MAPPED, CTL_ADDRESS, "see `vmsigctl pmap` for what is mapped"},
+	{VMSIG_ERR_OUT_OF_RANGE, CTL_ADDRESS, "see `vmsigctl info` for the RAM's ranges"},
+	{VMSIG_ERR_BAD_PAGE_TABLE, CTL_ADDRESS, NULL},
+};
+
+int ctl_fail(int error, const char *format, ...)
+{
+	int number = error < 0 ? -error : error;
+	va_list args;
+
+	fputs("vmsigctl: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++) {
+		if ((int)outcomes[i].error != number)
+			continue;
+		if (outcomes[i].next)
+			fprintf(stderr, "; %s", outcomes[i].next);
+		fputc('\n', stderr);
+		return outcomes[i].code;
+	}
+	fputc('\n', stderr);
+	return CTL_ERROR;
+}
+
+int ctl_usage(const struct ctl_command *command, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "vmsigctl %s: ", command->name);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "; see `vmsigctl %s -h`\n", command->name);
+	return CTL_USAGE;
+}
+
+int ctl_print_json(json_t *json)
+{
+	int r = json ? json_dumpf(json, stdout, JSON_COMPACT) : -1;
+
+	json_decref(json);
+	if (r < 0 || putchar('\n') == EOF || fflush(stdout) == EOF)
+		return ctl_fail(VMSIG_ERR_IO, "cannot write the output");
+	return CTL_OK;
+}
+
+json_t *ctl_json_hex(uint64_t value)
+{
+	return json_sprintf("0x%" PRIx64, value);
+}
+
+bool ctl_number(const char *text, uint64_t *ret_number)
+{
+	unsigned long long number;
+	char *end;
+
+	/* strtoull(3) would take signs and spaces, and a leading 0 for octal. */
+	if (text[0] < '0' || text[0] > '9')
+		return false;
+	errno = 0;
+	number = strtoull(text, &end, strncasecmp(text, "0x", 2) == 0 ? 16 : 10);
+	if (errno || *end)
+		return false;
+	*ret_number = number;
+	return true;
+}
+
+int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
+{
+	const vmsig_options options = {.socket_path = ctl->socket,
+		.identity_dir = ctl->identity,
+		.flags = VMSIG_OPT_NO_RECONNECT};
+	char error[VMSIG_DETAIL_MAX + 1] = "";
+	vmsig *v;
+	int r;
+
+	if (!ctl->identity) {
+		fputs("vmsigctl: no identity; name its folder with --identity DIR or "
+		      "VMSIG_IDENTITY, or make one with `vmsigctl pki issue`\n",
+			stderr);
+		return CTL_USAGE;
+	}
+	r = vmsig_open(&v, &options, error, sizeof(error));
+	if (r)
+		return ctl_fail(VMSIG_ERR_UNAUTHENTICATED, "%s", error);
+	r = vmsig_wait_connected(v, -1);
+	if (r) {
+		int code = ctl_fail(VMSIG_ERR_DISCONNECTED == -r ? r : VMSIG_ERR_UNAUTHENTICATED,
+			"cannot connect to %s: %s", ctl->socket ? ctl->socket : VMSIG_CTX_SOCKET,
+			vmsig_last_error(v));
+
+		vmsig_close(v);
+		return code == CTL_NOT_READY ? CTL_CONNECT : code;
+	}
+	*ret_vmsig = v;
+	return CTL_OK;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Reads deliveries until the context is there. What the endpoint said last is the reason
+ * when it does not come. */
+static int context_wait(const struct ctl *ctl, const char *endpoint, struct ctl_context *context)
+{
+	int64_t until = now_ms() + (int64_t)ctl->wait_s * 1000;
+	char reason[VMSIG_DETAIL_MAX + 1] = "it is still booting";
+
+	for (;;) {
+		vmsig_delivery *delivery = &context->delivery;
+		int64_t left = until - now_ms();
+		int r = vmsig_wait(context->connection, delivery, left > 0 ? (int)left : 0);
+
+		if (r == -VMSIG_ERR_TIMEOUT)
+			return ctl_fail(
+				VMSIG_ERR_NOT_READY, "%s is not ready: %s", endpoint, reason);
+		if (r)
+			return ctl_fail(r, "%s", vmsig_last_error(context->connection));
+		if (delivery->event.kind == VMSIG_EV_MEMCTX)
+			return CTL_OK;
+		if (delivery->event.kind == VMSIG_EV_ENDPOINT_STATE &&
+			vmsig_delivery_text(delivery)[0])
+			snprintf(reason, sizeof(reason), "%s", vmsig_delivery_text(delivery));
+		vmsig_delivery_clear(delivery);
+	}
+}
+
+static int context_map(const char *endpoint, struct ctl_context *context)
+{
+	vmsig_delivery *delivery = &context->delivery;
+	int r;
+
+	memcpy(&context->pod, delivery->event.inln, sizeof(context->pod));
+	context->segs = vmsig_memctx_segs(&delivery->event, &context->nseg);
+	r = vmsig_mem_from_event(
+		&context->mem, &delivery->event, delivery->ram_fd, delivery->coherence_fd);
+	/* A guest that ends while we look must not end us by SIGBUS. */
+	if (!r)
+		r = vmsig_mem_set_mode(context->mem, VMSIG_MEM_PREAD);
+	if (r)
+		return ctl_fail(
+			r, "cannot open the context of %s: %s", endpoint, vmsig_error_text(r));
+	return CTL_OK;
+}
+
+int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct ctl_context *ret_context)
+{
+	int code, r;
+
+	memset(ret_context, 0, sizeof(*ret_context));
+	ret_context->delivery = VMSIG_DELIVERY_INIT;
+	code = ctl_connect(ctl, &ret_context->connection);
+	if (code)
+		return code;
+	r = vmsig_subscribe_wait(ret_context->connection, endpoint, -1);
+	if (r)
+		code = ctl_fail(r, "%s: %s", endpoint, vmsig_last_error(ret_context->connection));
+	if (!code)
+		code = context_wait(ctl, endpoint, ret_context);
+	if (!code)
+		code = context_map(endpoint, ret_context);
+	if (code)
+		ctl_context_close(ret_context);
+	return code;
+}
+
+void ctl_context_close(struct ctl_context *context)
+{
+	context->mem = vmsig_mem_close(context->mem);
+	vmsig_delivery_clear(&context->delivery);
+	context->connection = vmsig_close(context->connection);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLIENTS_CTL_CTL_H
+#define CLIENTS_CTL_CTL_H
+
+/*
+ * What the subcommands of vmsigctl share: global options, exit codes, opening a connection,
+ * waiting for a context.
+ */
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "vmsig/vmsig.h"
+#include "vmsig/vmsig_mem.h"
+
+enum ctl_exit {
+	CTL_OK = 0,
+	CTL_ERROR = 1,     /* anything else */
+	CTL_USAGE = 2,     /* the command line */
+	CTL_NOT_FOUND = 3, /* no such endpoint that this identity may see, or forbidden */
+	CTL_NOT_READY = 4, /* the endpoint has no context in time */
+	CTL_CONNECT = 5,   /* no broker, or it refused the identity */
+	CTL_STALE = 6,     /* the guest was reset during the command */
+	CTL_ADDRESS = 7,   /* an address is not mapped or no RAM */
+};
+
+struct ctl {
+	const char *identity;
+	const char *socket;
+	bool json;
+	uint64_t wait_s; /* for an endpoint that is not ready */
+};
+
+struct ctl_command {
+	const char *name;
+	const char *arguments;
+	const char *summary;
+	const char *help; /* options and examples */
+	int (*run)(struct ctl *ctl, int argc, char **argv);
+};
+
+/* Codes of long options that commands add; below are characters. */
+enum { CTL_OPT_FIRST = 256 };
+
+/* Parses a command's own options beside the global ones. `handle` gets the codes of `own`
+ * and returns false for a bad value. CTL_OK: optind is at the first argument; else what to
+ * exit with, a message was printed. */
+typedef bool (*ctl_option_fn)(void *ctx, int code, const char *value);
+int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
+	const struct option *own, ctl_option_fn handle, void *ctx);
+
+extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
+	ctl_scan, ctl_exec, ctl_pki;
+
+/* Prints "vmsigctl: ..." with what to do next, and gives the exit code that fits. */
+__attribute__((format(printf, 2, 3))) int ctl_fail(int error, const char *format, ...);
+/* The same for a usage error, with a pointer to -h. */
+__attribute__((format(printf, 2, 3))) int ctl_usage(
+	const struct ctl_command *command, const char *format, ...);
+/* Prints a JSON value as one line and releases it. */
+int ctl_print_json(json_t *json);
+/* "0x..." */
+json_t *ctl_json_hex(uint64_t value);
+
+/* Opens and connects. CTL_OK, or the exit code after a message. */
+int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig);
+
+struct ctl_context {
+	vmsig *connection;
+	vmsig_delivery delivery; /* the MEMCTX */
+	vmsig_memctx pod;
+	const vmsig_memseg *segs;
+	uint32_t nseg;
+	vmsig_mem *mem; /* PREAD mode, coherent */
+};
+
+/* Subscribes to the endpoint and waits for its MEMCTX. */
+int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct ctl_context *ret_context);
+void ctl_context_close(struct ctl_context *context);
+
+/* The whole of `text` as an unsigned number, 0x... or decimal. */
+bool ctl_number(const char *text, uint64_t *ret_number);
+
+#endif

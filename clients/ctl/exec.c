@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clients/ctl/ctl.h"
+
+#define RAM_FD 3
+#define COHERENCE_FD 4
+#define SHELL_NOT_FOUND 127 /* as shells and env(1) answer */
+#define SHELL_NOT_EXECUTABLE 126
+
+/* "gpa:len:off,..." in hexadecimal; "" for a single-low layout. NULL without memory. */
+static char *segments_text(const struct ctl_context *context)
+{
+	size_t size = (size_t)context->nseg * 60 + 1, at = 0;
+	char *text = calloc(1, size);
+
+	for (uint32_t i = 0; text && i < context->nseg; i++)
+		at += (size_t)snprintf(text + at, size - at,
+			"%s0x%" PRIx64 ":0x%" PRIx64 ":0x%" PRIx64, i ? "," : "",
+			context->segs[i].gpa, context->segs[i].len, context->segs[i].file_off);
+	return text;
+}
+
+static bool set_number(const char *name, const char *format, uint64_t value)
+{
+	char text[32];
+
+	/* Formats are this file's own. */
+	snprintf(text, sizeof(text), strcmp(format, "hex") ? "%" PRIu64 : "0x%" PRIx64, value);
+	return setenv(name, text, 1) == 0;
+}
+
+static bool set_environment(const char *endpoint, const struct ctl_context *context)
+{
+	const vmsig_memctx *pod = &context->pod;
+	char *segments = segments_text(context);
+	bool ok = segments && setenv("VMSIG_ENDPOINT", endpoint, 1) == 0 &&
+		  set_number("VMSIG_KCR3", "hex", pod->kcr3) &&
+		  set_number("VMSIG_LOW", "hex", pod->low) &&
+		  set_number("VMSIG_EPOCH", "decimal", pod->epoch) &&
+		  set_number("VMSIG_FLAGS", "hex", pod->flags) &&
+		  setenv("VMSIG_SEGS", segments, 1) == 0;
+
+	free(segments);
+	return ok;
+}
+
+/* The two descriptors at their places, and nothing else beside the standard streams. */
+static bool set_descriptors(const struct ctl_context *context)
+{
+	int ram = fcntl(context->delivery.ram_fd, F_DUPFD_CLOEXEC, 10);
+	int coherence = fcntl(context->delivery.coherence_fd, F_DUPFD_CLOEXEC, 10);
+
+	return ram >= 0 && coherence >= 0 && dup2(ram, RAM_FD) == RAM_FD &&
+	       dup2(coherence, COHERENCE_FD) == COHERENCE_FD &&
+	       syscall(SYS_close_range, COHERENCE_FD + 1, ~0u, 0) == 0;
+}
+
+static int run_exec(struct ctl *ctl, int argc, char **argv)
+{
+	struct ctl_context context;
+	char **command;
+	int code = ctl_options(ctl, &ctl_exec, argc, argv, NULL, NULL, NULL);
+
+	if (code)
+		return code;
+	command = argv + optind + 1;
+	if (optind + 1 < argc && strcmp(command[0], "--") == 0)
+		command++;
+	if (command >= argv + argc)
+		return ctl_usage(&ctl_exec, "it takes ENDPOINT -- CMD");
+	code = ctl_context_open(ctl, argv[optind], &context);
+	if (code)
+		return code;
+	if (!set_environment(argv[optind], &context) || !set_descriptors(&context)) {
+		code = ctl_fail(VMSIG_ERR_IO, "cannot set up the command: %s", strerror(errno));
+		ctl_context_close(&context);
+		return code;
+	}
+	/* We become the command: its signals and its exit status are its own. The connection is
+	 * closed by that; the coherence page goes on telling when the context is void. */
+	execvp(command[0], command);
+	code = errno == ENOENT ? SHELL_NOT_FOUND : SHELL_NOT_EXECUTABLE;
+	fprintf(stderr, "vmsigctl: cannot run %s: %s\n", command[0], strerror(errno));
+	_exit(code);
+}
+
+const struct ctl_command ctl_exec = {
+	.name = "exec",
+	.arguments = "ENDPOINT -- CMD [ARG]...",
+	.summary = "Run a program as a holder of the endpoint's context",
+	.help = "CMD has guest RAM on descriptor 3 and the coherence page on 4, both read-only, "
+		"and\n"
+		"in its environment VMSIG_ENDPOINT, VMSIG_KCR3, VMSIG_LOW, VMSIG_EPOCH, "
+		"VMSIG_FLAGS\n"
+		"and VMSIG_SEGS (gpa:len:off,..., empty for a single-low layout). The exit status "
+		"is\n"
+		"CMD's; 126 and 127 as from a shell when it cannot be run.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl exec web1 -- sh -c 'echo $VMSIG_KCR3; ls -l /proc/self/fd/3'\n",
+	.run = run_exec,
+};

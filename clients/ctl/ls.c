@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clients/ctl/ctl.h"
+
+static json_t *endpoint_json(const vmsig_endpoint *endpoint)
+{
+	return json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:b, s:i, s:s}", "name",
+		endpoint->name, "id", (int)endpoint->id, "epoch", (int)endpoint->epoch, "state",
+		vmsig_state_name(endpoint->state), "guard", vmsig_guard_name(endpoint->guard),
+		"adapter", endpoint->adapter, "ram_bytes", (json_int_t)endpoint->ram_bytes,
+		"writable", endpoint->writable, "subscribers", (int)endpoint->subscribers, "detail",
+		endpoint->detail);
+}
+
+static int list(const struct ctl *ctl, vmsig_endpoint_list **ret_list)
+{
+	vmsig *v;
+	int code = ctl_connect(ctl, &v), r;
+
+	if (code)
+		return code;
+	r = vmsig_list(v, ret_list, -1);
+	if (r)
+		code = ctl_fail(r, "cannot list: %s", vmsig_last_error(v));
+	vmsig_close(v);
+	return code;
+}
+
+static const char *size_text(uint64_t bytes, char buf[static 24])
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+	size_t unit = 0;
+
+	if (!bytes)
+		return "-";
+	while (bytes % 1024 == 0 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+		bytes /= 1024;
+		unit++;
+	}
+	snprintf(buf, 24, "%" PRIu64 " %s", bytes, units[unit]);
+	return buf;
+}
+
+static int name_width(const vmsig_endpoint_list *endpoints)
+{
+	size_t width = strlen("NAME");
+
+	for (size_t i = 0; i < endpoints->count; i++) {
+		if (strlen(endpoints->endpoints[i].name) > width)
+			width = strlen(endpoints->endpoints[i].name);
+	}
+	return (int)width;
+}
+
+static const char *state_colour(uint32_t state)
+{
+	if (!isatty(STDOUT_FILENO))
+		return "";
+	return state == VMSIG_STATE_READY ? "\033[32m" : "\033[33m";
+}
+
+static void print_table(const vmsig_endpoint_list *endpoints)
+{
+	int width = name_width(endpoints);
+	char size[24];
+
+	printf("%-*s  %-8s  %7s  %-8s  %9s  %-7s  %s\n", width, "NAME", "STATE", "EPOCH", "GUARD",
+		"RAM", "ADAPTER", "DETAIL");
+	for (size_t i = 0; i < endpoints->count; i++) {
+		const vmsig_endpoint *endpoint = &endpoints->endpoints[i];
+		const char *colour = state_colour(endpoint->state);
+
+		printf("%-*s  %s%-8s%s  %7u  %-8s  %9s  %-7s  %s\n", width, endpoint->name, colour,
+			vmsig_state_name(endpoint->state), colour[0] ? "\033[0m" : "",
+			endpoint->epoch, vmsig_guard_name(endpoint->guard),
+			size_text(endpoint->ram_bytes, size), endpoint->adapter, endpoint->detail);
+	}
+}
+
+static int run_ls(struct ctl *ctl, int argc, char **argv)
+{
+	vmsig_endpoint_list *endpoints;
+	int code = ctl_options(ctl, &ctl_ls, argc, argv, NULL, NULL, NULL);
+
+	if (code)
+		return code;
+	if (optind != argc)
+		return ctl_usage(&ctl_ls, "it takes no arguments");
+	code = list(ctl, &endpoints);
+	if (code)
+		return code;
+	if (ctl->json) {
+		json_t *array = json_array();
+
+		for (size_t i = 0; i < endpoints->count; i++)
+			json_array_append_new(array, endpoint_json(&endpoints->endpoints[i]));
+		code = ctl_print_json(array);
+	} else {
+		print_table(endpoints);
+	}
+	vmsig_endpoint_list_free(endpoints);
+	return code;
+}
+
+const struct ctl_command ctl_ls = {
+	.name = "ls",
+	.arguments = "",
+	.summary = "List the endpoints that this identity may see",
+	.help = "Examples:\n"
+		"  vmsigctl ls\n"
+		"  vmsigctl ls --json | jq '.[] | select(.state == \"ready\") | .name'\n",
+	.run = run_ls,
+};
+
+/* ---- info ---- */
+
+static json_t *segments_json(const struct ctl_context *context)
+{
+	json_t *array = json_array();
+
+	for (uint32_t i = 0; i < context->nseg; i++)
+		json_array_append_new(array,
+			json_pack("{s:o, s:o, s:o}", "gpa", ctl_json_hex(context->segs[i].gpa),
+				"len", ctl_json_hex(context->segs[i].len), "offset",
+				ctl_json_hex(context->segs[i].file_off)));
+	return array;
+}
+
+static int print_context_json(const char *name, const struct ctl_context *context)
+{
+	const vmsig_memctx *pod = &context->pod;
+
+	return ctl_print_json(json_pack("{s:s, s:i, s:s, s:s, s:o, s:o, s:i, s:b, s:b, s:b, s:o}",
+		"name", name, "epoch", (int)pod->epoch, "state", "ready", "guard",
+		vmsig_guard_name(context->delivery.guard), "kcr3", ctl_json_hex(pod->kcr3), "low",
+		ctl_json_hex(pod->low), "levels", pod->flags & VMSIG_MEMCTX_LA57 ? 5 : 4,
+		"read_only", (pod->flags & VMSIG_MEMCTX_RDONLY) != 0, "la57",
+		(pod->flags & VMSIG_MEMCTX_LA57) != 0, "sparse",
+		(pod->flags & VMSIG_MEMCTX_SPARSE) != 0, "segments", segments_json(context)));
+}
+
+static void print_context(const char *name, const struct ctl_context *context)
+{
+	const vmsig_memctx *pod = &context->pod;
+
+	printf("name      %s\nstate     ready\nepoch     %u\nguard     %s\n", name, pod->epoch,
+		vmsig_guard_name(context->delivery.guard));
+	printf("kcr3      0x%" PRIx64 "  (%u levels)\nlow       0x%" PRIx64 "\nsparse    %s\n",
+		pod->kcr3, pod->flags & VMSIG_MEMCTX_LA57 ? 5u : 4u, pod->low,
+		pod->flags & VMSIG_MEMCTX_SPARSE ? "yes" : "no");
+	if (!context->nseg)
+		puts("segments  none: RAM is [0, low) and what follows in the file is at 4 GiB");
+	for (uint32_t i = 0; i < context->nseg; i++)
+		printf("%s  0x%011" PRIx64 "-0x%011" PRIx64 "  at 0x%" PRIx64 "\n",
+			i ? "        " : "segments", context->segs[i].gpa,
+			context->segs[i].gpa + context->segs[i].len - 1, context->segs[i].file_off);
+}
+
+static int run_info(struct ctl *ctl, int argc, char **argv)
+{
+	struct ctl_context context;
+	int code = ctl_options(ctl, &ctl_info, argc, argv, NULL, NULL, NULL);
+
+	if (code)
+		return code;
+	if (optind + 1 != argc)
+		return ctl_usage(&ctl_info, "it takes one ENDPOINT");
+	code = ctl_context_open(ctl, argv[optind], &context);
+	if (code)
+		return code;
+	if (ctl->json)
+		code = print_context_json(argv[optind], &context);
+	else
+		print_context(argv[optind], &context);
+	ctl_context_close(&context);
+	return code;
+}
+
+const struct ctl_command ctl_info = {
+	.name = "info",
+	.arguments = "ENDPOINT",
+	.summary = "Show an endpoint's current context: kernel root, RAM layout, guard",
+	.help = "Examples:\n"
+		"  vmsigctl info web1\n"
+		"  vmsigctl info web1 --json | jq -r .kcr3\n",
+	.run = run_info,
+};

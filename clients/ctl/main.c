@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/ctl/ctl.h"
+
+#define DEFAULT_WAIT_S 10
+#define OPTIONS_MAX 24
+
+enum { OPT_IDENTITY = 0x1000, OPT_SOCKET, OPT_JSON, OPT_WAIT };
+
+static const struct ctl_command *const commands[] = {&ctl_ls, &ctl_info, &ctl_watch, &ctl_read,
+	&ctl_translate, &ctl_pmap, &ctl_scan, &ctl_exec, &ctl_pki};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const struct option global_options[] = {
+	{"identity", required_argument, NULL, OPT_IDENTITY},
+	{"socket", required_argument, NULL, OPT_SOCKET},
+	{"json", no_argument, NULL, OPT_JSON},
+	{"wait", required_argument, NULL, OPT_WAIT},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
+};
+
+static const char global_help[] =
+	"Global options:\n"
+	"  --identity DIR  folder with key.pem, cert.pem, ca.pem (or VMSIG_IDENTITY)\n"
+	"  --socket PATH   the broker's socket (or VMSIG_SOCKET; default " VMSIG_CTX_SOCKET ")\n"
+	"  --json          output for programs, one JSON value a line\n"
+	"  --wait SECONDS  how long to wait for an endpoint that is not ready (default 10)\n"
+	"  -h, --help      help; `vmsigctl COMMAND -h` has examples\n";
+
+static void usage(FILE *stream)
+{
+	fputs("usage: vmsigctl [OPTION]... COMMAND [ARGUMENT]...\n"
+	      "\n"
+	      "Looks into guest memory through the host's broker, vmsigd.\n"
+	      "\n"
+	      "Commands:\n",
+		stream);
+	for (size_t i = 0; i < COMMANDS; i++)
+		fprintf(stream, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+	fprintf(stream,
+		"  %-10s %s\n\n%s\n"
+		"Exit status: 0 done; 1 error; 2 wrong usage; 3 no such endpoint, or forbidden;\n"
+		"4 not ready in time; 5 cannot connect; 6 the guest was reset meanwhile;\n"
+		"7 an address is not mapped. `exec` exits as its command does.\n",
+		"version", "print the version", global_help);
+}
+
+static void command_help(const struct ctl_command *command)
+{
+	printf("usage: vmsigctl %s %s\n\n%s.\n\n%s\n%s", command->name, command->arguments,
+		command->summary, command->help, global_help);
+}
+
+static bool handle_global(struct ctl *ctl, int code, const char *value)
+{
+	switch (code) {
+	case OPT_IDENTITY:
+		ctl->identity = value;
+		return true;
+	case OPT_SOCKET:
+		ctl->socket = value;
+		return true;
+	case OPT_JSON:
+		ctl->json = true;
+		return true;
+	case OPT_WAIT:
+		return ctl_number(value, &ctl->wait_s) && ctl->wait_s <= 86400;
+	default:
+		return false;
+	}
+}
+
+int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
+	const struct option *own, ctl_option_fn handle, void *ctx)
+{
+	struct option all[OPTIONS_MAX];
+	size_t n = 0;
+	int code;
+
+	for (; own && own->name; own++)
+		all[n++] = *own;
+	memcpy(&all[n], global_options, sizeof(global_options));
+	optind = 1;
+	/* '+': what follows the arguments may be somebody else's command line. */
+	while ((code = getopt_long(
+			argc, argv, strcmp(command->name, "exec") ? "h" : "+h", all, NULL)) >= 0) {
+		if (code == 'h') {
+			command_help(command);
+			exit(CTL_OK);
+		}
+		if (code == '?')
+			return ctl_usage(command, "wrong option");
+		if (!(code >= OPT_IDENTITY ? handle_global(ctl, code, optarg)
+					   : handle(ctx, code, optarg)))
+			return ctl_usage(command, "'%s' is no value for this option", optarg);
+	}
+	return CTL_OK;
+}
+
+static const struct ctl_command *command_find(const char *name)
+{
+	for (size_t i = 0; i < COMMANDS; i++) {
+		if (strcmp(commands[i]->name, name) == 0)
+			return commands[i];
+	}
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	struct ctl ctl = {.identity = getenv("VMSIG_IDENTITY"),
+		.socket = getenv("VMSIG_SOCKET"),
+		.wait_s = DEFAULT_WAIT_S};
+	const struct ctl_command *command;
+	int code;
+
+	while ((code = getopt_long(argc, argv, "+h", global_options, NULL)) >= 0) {
+		if (code == 'h') {
+			usage(stdout);
+			return CTL_OK;
+		}
+		if (code == '?' || !handle_global(&ctl, code, optarg)) {
+			usage(stderr);
+			return CTL_USAGE;
+		}
+	}
+	if (optind == argc) {
+		usage(stderr);
+		return CTL_USAGE;
+	}
+	if (strcmp(argv[optind], "version") == 0) {
+		printf("vmsigctl %s\n", vmsig_version());
+		return CTL_OK;
+	}
+	command = command_find(argv[optind]);
+	if (!command) {
+		fprintf(stderr, "vmsigctl: there is no command '%s'; see `vmsigctl -h`\n",
+			argv[optind]);
+		return CTL_USAGE;
+	}
+	return command->run(&ctl, argc - optind, argv + optind);
+}

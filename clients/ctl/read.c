@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/ctl/ctl.h"
+
+#define READ_MAX (1ull << 30) /* bytes of one read; more belongs into a sensor */
+#define HEX_ROW 16u
+
+enum format { FORMAT_HEX, FORMAT_RAW, FORMAT_U64, FORMAT_STR };
+
+static const struct {
+	const char *name;
+	enum format format;
+} formats[] = {{"hex", FORMAT_HEX}, {"raw", FORMAT_RAW}, {"u64", FORMAT_U64}, {"str", FORMAT_STR}};
+
+struct read_options {
+	bool physical;
+	enum format format;
+};
+
+enum { OPT_PHYS = CTL_OPT_FIRST, OPT_FORMAT };
+
+static bool handle(void *ctx, int code, const char *value)
+{
+	struct read_options *options = ctx;
+
+	if (code == OPT_PHYS) {
+		options->physical = true;
+		return true;
+	}
+	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+		if (strcmp(formats[i].name, value) == 0) {
+			options->format = formats[i].format;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- output ---- */
+
+static void print_hex(uint64_t addr, const unsigned char *bytes, size_t len)
+{
+	for (size_t at = 0; at < len; at += HEX_ROW) {
+		size_t n = len - at < HEX_ROW ? len - at : HEX_ROW;
+
+		printf("%016" PRIx64 " ", addr + at);
+		for (size_t i = 0; i < HEX_ROW; i++) {
+			if (i < n)
+				printf(" %02x", bytes[at + i]);
+			else
+				fputs("   ", stdout);
+		}
+		fputs("  |", stdout);
+		for (size_t i = 0; i < n; i++)
+			putchar(isprint(bytes[at + i]) ? bytes[at + i] : '.');
+		puts("|");
+	}
+}
+
+static void print_u64(uint64_t addr, const unsigned char *bytes, size_t len)
+{
+	for (size_t at = 0; at + 8 <= len; at += 8) {
+		uint64_t value;
+
+		memcpy(&value, bytes + at, sizeof(value));
+		printf("%016" PRIx64 "  0x%016" PRIx64 "\n", addr + at, value);
+	}
+}
+
+/* A guest's bytes must not steer the terminal. */
+static void print_str(const unsigned char *bytes, size_t len)
+{
+	size_t end = strnlen((const char *)bytes, len);
+
+	for (size_t i = 0; i < end; i++) {
+		if (isprint(bytes[i]) || bytes[i] == '\n' || bytes[i] == '\t')
+			putchar(bytes[i]);
+		else
+			printf("\\x%02x", bytes[i]);
+	}
+	if (!end || bytes[end - 1] != '\n')
+		putchar('\n');
+}
+
+static char *hex_text(const unsigned char *bytes, size_t len)
+{
+	static const char digits[] = "0123456789abcdef";
+	char *text = malloc(2 * len + 1);
+
+	if (!text)
+		return NULL;
+	for (size_t i = 0; i < len; i++) {
+		text[2 * i] = digits[bytes[i] >> 4];
+		text[2 * i + 1] = digits[bytes[i] & 15];
+	}
+	text[2 * len] = '\0';
+	return text;
+}
+
+static json_t *value_json(
+	const struct read_options *options, const unsigned char *bytes, size_t len)
+{
+	json_t *value;
+	char *text;
+
+	if (options->format == FORMAT_U64) {
+		value = json_array();
+		for (size_t at = 0; at + 8 <= len; at += 8) {
+			uint64_t word;
+
+			memcpy(&word, bytes + at, sizeof(word));
+			json_array_append_new(value, ctl_json_hex(word));
+		}
+		return value;
+	}
+	if (options->format == FORMAT_STR) {
+		value = json_stringn((const char *)bytes, strnlen((const char *)bytes, len));
+		/* What is no UTF-8 is no JSON string either. */
+		if (value)
+			return value;
+	}
+	text = hex_text(bytes, len);
+	value = text ? json_string(text) : NULL;
+	free(text);
+	return value;
+}
+
+static int print_json(const struct read_options *options, const struct ctl_context *context,
+	uint64_t addr, const unsigned char *bytes, size_t len)
+{
+	static const char *const keys[] = {"hex", "hex", "u64", "str"};
+
+	return ctl_print_json(json_pack("{s:o, s:I, s:s, s:i, s:o}", "addr", ctl_json_hex(addr),
+		"len", (json_int_t)len, "space", options->physical ? "physical" : "virtual",
+		"epoch", (int)context->pod.epoch, keys[options->format],
+		value_json(options, bytes, len)));
+}
+
+static int print_bytes(
+	const struct read_options *options, uint64_t addr, const unsigned char *bytes, size_t len)
+{
+	switch (options->format) {
+	case FORMAT_HEX:
+		print_hex(addr, bytes, len);
+		break;
+	case FORMAT_RAW:
+		fwrite(bytes, 1, len, stdout);
+		break;
+	case FORMAT_U64:
+		print_u64(addr, bytes, len);
+		break;
+	case FORMAT_STR:
+		print_str(bytes, len);
+		break;
+	}
+	if (fflush(stdout) == EOF || ferror(stdout))
+		return ctl_fail(VMSIG_ERR_IO, "cannot write the output");
+	return CTL_OK;
+}
+
+/* ---- reading ---- */
+
+static int read_into(const struct read_options *options, struct ctl_context *context, uint64_t addr,
+	void *buf, size_t len)
+{
+	int r = options->physical ? vmsig_phys_read(context->mem, addr, buf, len)
+				  : vmsig_gva_read(context->mem, context->pod.kcr3, addr, buf, len);
+
+	if (r)
+		return ctl_fail(r, "cannot read %zu bytes at 0x%" PRIx64 ": %s", len, addr,
+			vmsig_error_text(r));
+	return CTL_OK;
+}
+
+static int read_and_print(const struct ctl *ctl, const struct read_options *options,
+	struct ctl_context *context, uint64_t addr, size_t len)
+{
+	unsigned char *buf = malloc(len);
+	int code;
+
+	if (!buf)
+		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory for %zu bytes", len);
+	code = read_into(options, context, addr, buf, len);
+	if (!code && ctl->json)
+		code = print_json(options, context, addr, buf, len);
+	else if (!code)
+		code = print_bytes(options, addr, buf, len);
+	free(buf);
+	return code;
+}
+
+static int run_read(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {{"phys", no_argument, NULL, OPT_PHYS},
+		{"format", required_argument, NULL, OPT_FORMAT}, {NULL, 0, NULL, 0}};
+	struct read_options options = {0};
+	struct ctl_context context;
+	uint64_t addr, len;
+	int code = ctl_options(ctl, &ctl_read, argc, argv, own, handle, &options);
+
+	if (code)
+		return code;
+	if (optind + 3 != argc)
+		return ctl_usage(&ctl_read, "it takes ENDPOINT ADDR LEN");
+	if (!ctl_number(argv[optind + 1], &addr) || !ctl_number(argv[optind + 2], &len) || !len)
+		return ctl_usage(&ctl_read, "ADDR and LEN are numbers like 0x1000 or 4096");
+	if (len > READ_MAX)
+		return ctl_usage(&ctl_read, "LEN is at most 1 GiB");
+	code = ctl_context_open(ctl, argv[optind], &context);
+	if (code)
+		return code;
+	code = read_and_print(ctl, &options, &context, addr, (size_t)len);
+	ctl_context_close(&context);
+	return code;
+}
+
+const struct ctl_command ctl_read = {
+	.name = "read",
+	.arguments = "ENDPOINT ADDR LEN [--phys] [--format hex|raw|u64|str]",
+	.summary = "Read guest memory, coherently with the broker's writes",
+	.help = "  --phys         ADDR is guest-physical; else guest-virtual under the kernel's "
+		"root\n"
+		"  --format FMT   hex (default), raw bytes, u64 words, or str up to a NUL\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl read web1 0xffffffff81e00180 128 --format str\n"
+		"  vmsigctl read web1 0x1000 4096 --phys --format raw > page.bin\n",
+	.run = run_read,
+};
+
+/* ---- translate ---- */
+
+static void prot_text(uint32_t prot, char text[static 5])
+{
+	text[0] = prot & VMSIG_PROT_READ ? 'r' : '-';
+	text[1] = prot & VMSIG_PROT_WRITE ? 'w' : '-';
+	text[2] = prot & VMSIG_PROT_EXEC ? 'x' : '-';
+	text[3] = prot & VMSIG_PROT_USER ? 'u' : 'k';
+	text[4] = '\0';
+}
+
+static int print_translation(const struct ctl *ctl, uint64_t gva, const vmsig_range *page)
+{
+	uint64_t gpa = page->gpa + (gva - page->gva);
+	char prot[5];
+
+	prot_text(page->prot, prot);
+	if (ctl->json)
+		return ctl_print_json(
+			json_pack("{s:o, s:o, s:o, s:I, s:s}", "gva", ctl_json_hex(gva), "gpa",
+				ctl_json_hex(gpa), "page", ctl_json_hex(page->gva), "page_size",
+				(json_int_t)page->page_size, "prot", prot));
+	printf("0x%" PRIx64 " -> 0x%" PRIx64 "  %s  %" PRIu64 " KiB page\n", gva, gpa, prot,
+		page->page_size / 1024);
+	return CTL_OK;
+}
+
+static int run_translate(struct ctl *ctl, int argc, char **argv)
+{
+	struct ctl_context context;
+	vmsig_range page;
+	uint64_t gva;
+	int code = ctl_options(ctl, &ctl_translate, argc, argv, NULL, NULL, NULL), r;
+
+	if (code)
+		return code;
+	if (optind + 2 != argc || !ctl_number(argv[optind + 1], &gva))
+		return ctl_usage(
+			&ctl_translate, "it takes ENDPOINT and an ADDR like 0xffffffff81000000");
+	code = ctl_context_open(ctl, argv[optind], &context);
+	if (code)
+		return code;
+	r = vmsig_gva_translate(context.mem, context.pod.kcr3, gva, &page);
+	code = r ? ctl_fail(r, "0x%" PRIx64 ": %s", gva, vmsig_error_text(r))
+		 : print_translation(ctl, gva, &page);
+	ctl_context_close(&context);
+	return code;
+}
+
+const struct ctl_command ctl_translate = {
+	.name = "translate",
+	.arguments = "ENDPOINT ADDR",
+	.summary = "Translate a guest-virtual address of the kernel",
+	.help = "Examples:\n"
+		"  vmsigctl translate web1 0xffffffff81000000\n",
+	.run = run_translate,
+};
+
+/* ---- pmap ---- */
+
+struct pmap_options {
+	uint64_t start, end;
+};
+
+enum { OPT_START = CTL_OPT_FIRST, OPT_END };
+
+static bool handle_pmap(void *ctx, int code, const char *value)
+{
+	struct pmap_options *options = ctx;
+
+	return ctl_number(value, code == OPT_START ? &options->start : &options->end);
+}
+
+static int print_range(void *ctx, const vmsig_range *range)
+{
+	const struct ctl *ctl = ctx;
+	char prot[5];
+
+	prot_text(range->prot, prot);
+	if (ctl->json)
+		return ctl_print_json(
+			json_pack("{s:o, s:o, s:o, s:I, s:s}", "gva", ctl_json_hex(range->gva),
+				"len", ctl_json_hex(range->len), "gpa", ctl_json_hex(range->gpa),
+				"page_size", (json_int_t)range->page_size, "prot", prot));
+	printf("%016" PRIx64 "-%016" PRIx64 "  %s  %7" PRIu64 " KiB  %12" PRIu64 " KiB\n",
+		range->gva, range->gva + (range->len - 1), prot, range->page_size / 1024,
+		range->len / 1024);
+	return CTL_OK;
+}
+
+static int run_pmap(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {{"start", required_argument, NULL, OPT_START},
+		{"end", required_argument, NULL, OPT_END}, {NULL, 0, NULL, 0}};
+	struct pmap_options options = {.end = UINT64_MAX};
+	struct ctl_context context;
+	int code = ctl_options(ctl, &ctl_pmap, argc, argv, own, handle_pmap, &options), r;
+
+	if (code)
+		return code;
+	if (optind + 1 != argc || options.start > options.end)
+		return ctl_usage(
+			&ctl_pmap, "it takes one ENDPOINT, and --start is not above --end");
+	code = ctl_context_open(ctl, argv[optind], &context);
+	if (code)
+		return code;
+	r = vmsig_pmap(context.mem, context.pod.kcr3, options.start, options.end, print_range, ctl);
+	if (r < 0)
+		code = ctl_fail(r, "cannot walk the page tables: %s", vmsig_error_text(r));
+	else
+		code = r;
+	ctl_context_close(&context);
+	return code;
+}
+
+const struct ctl_command ctl_pmap = {
+	.name = "pmap",
+	.arguments = "ENDPOINT [--start ADDR] [--end ADDR]",
+	.summary = "Print what the kernel's page tables map: range, rights, page size, length",
+	.help = "  --start ADDR  first guest-virtual address (default 0)\n"
+		"  --end ADDR    last one (default the highest)\n"
+		"\n"
+		"Rights: r w x, and u for user or k for kernel only.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl pmap web1 --start 0xffffffff80000000\n"
+		"  vmsigctl pmap web1 | grep wx\n",
+	.run = run_pmap,
+};

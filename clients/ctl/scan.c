@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/ctl/ctl.h"
+
+#define PATTERN_MAX 4096u
+#define LIMIT_REACHED 0x7fff /* what the visitor returns to stop */
+
+struct scan {
+	const struct ctl *ctl;
+	bool is_virtual;
+	uint64_t start, end, limit, found;
+	unsigned char pattern[PATTERN_MAX];
+	size_t len;
+};
+
+enum { OPT_VIRT = CTL_OPT_FIRST, OPT_START, OPT_END, OPT_LIMIT };
+
+static bool handle(void *ctx, int code, const char *value)
+{
+	struct scan *scan = ctx;
+
+	switch (code) {
+	case OPT_VIRT:
+		scan->is_virtual = true;
+		return true;
+	case OPT_START:
+		return ctl_number(value, &scan->start);
+	case OPT_END:
+		return ctl_number(value, &scan->end);
+	default:
+		return ctl_number(value, &scan->limit);
+	}
+}
+
+static int hex_digit(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c ? strchr(digits, c | 0x20) : NULL;
+
+	return at ? (int)(at - digits) : -1;
+}
+
+static bool parse_hex(const char *text, struct scan *scan)
+{
+	for (; text[0]; text += 2) {
+		int high = hex_digit(text[0]), low = text[1] ? hex_digit(text[1]) : -1;
+
+		if (high < 0 || low < 0 || scan->len == PATTERN_MAX)
+			return false;
+		scan->pattern[scan->len++] = (unsigned char)(high << 4 | low);
+	}
+	return scan->len > 0;
+}
+
+static bool parse_pattern(const char *text, struct scan *scan)
+{
+	if (strncmp(text, "hex:", 4) == 0)
+		return parse_hex(text + 4, scan);
+	if (strncmp(text, "str:", 4) == 0)
+		text += 4;
+	scan->len = strlen(text);
+	if (!scan->len || scan->len > PATTERN_MAX)
+		return false;
+	memcpy(scan->pattern, text, scan->len);
+	return true;
+}
+
+static int print_match(void *ctx, uint64_t addr)
+{
+	struct scan *scan = ctx;
+	int code = CTL_OK;
+
+	if (scan->ctl->json)
+		code = ctl_print_json(json_pack("{s:o, s:s}", "addr", ctl_json_hex(addr), "space",
+			scan->is_virtual ? "virtual" : "physical"));
+	else
+		printf("0x%" PRIx64 "\n", addr);
+	scan->found++;
+	if (!code && scan->limit && scan->found >= scan->limit)
+		return LIMIT_REACHED;
+	return code;
+}
+
+static int run_scan(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {{"virt", no_argument, NULL, OPT_VIRT},
+		{"start", required_argument, NULL, OPT_START},
+		{"end", required_argument, NULL, OPT_END},
+		{"limit", required_argument, NULL, OPT_LIMIT}, {NULL, 0, NULL, 0}};
+	struct scan scan = {.ctl = ctl, .end = UINT64_MAX};
+	struct ctl_context context;
+	int code = ctl_options(ctl, &ctl_scan, argc, argv, own, handle, &scan), r;
+
+	if (code)
+		return code;
+	if (optind + 2 != argc || scan.start > scan.end)
+		return ctl_usage(
+			&ctl_scan, "it takes ENDPOINT PATTERN, and --start is not above --end");
+	if (!parse_pattern(argv[optind + 1], &scan))
+		return ctl_usage(
+			&ctl_scan, "PATTERN is text, str:TEXT or hex:DIGITS of 1 to 4096 bytes");
+	code = ctl_context_open(ctl, argv[optind], &context);
+	if (code)
+		return code;
+	r = scan.is_virtual ? vmsig_scan_virt(context.mem, context.pod.kcr3, scan.start, scan.end,
+				      scan.pattern, NULL, scan.len, print_match, &scan)
+			    : vmsig_scan_phys(context.mem, scan.start, scan.end, scan.pattern, NULL,
+				      scan.len, print_match, &scan);
+	if (r < 0)
+		code = ctl_fail(r, "the scan ended early: %s", vmsig_error_text(r));
+	else
+		code = r == LIMIT_REACHED ? CTL_OK : r;
+	ctl_context_close(&context);
+	return code;
+}
+
+const struct ctl_command ctl_scan = {
+	.name = "scan",
+	.arguments = "ENDPOINT PATTERN [--virt] [--start ADDR] [--end ADDR] [--limit N]",
+	.summary = "Print every address where the pattern is",
+	.help = "  PATTERN       text, str:TEXT, or hex:DIGITS\n"
+		"  --virt        scan what the kernel maps; else guest-physical memory\n"
+		"  --start ADDR  first address\n"
+		"  --end ADDR    last one\n"
+		"  --limit N     stop after N matches\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl scan web1 'Linux version' --limit 1\n"
+		"  vmsigctl scan web1 hex:7f454c46 --virt --start 0xffffffff80000000\n",
+	.run = run_scan,
+};
