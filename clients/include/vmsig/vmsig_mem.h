@@ -15,7 +15,9 @@
  * Coherence: once a coherence page is attached, every read is checked against it. A read in
  * an epoch that is over gives -VMSIG_ERR_STALE_EPOCH, one that raced with a write of the
  * broker is repeated and, when that does not help, gives -VMSIG_ERR_TORN. The buffer's
- * content is undefined after a failure: never silent old data.
+ * content is undefined after a failure: never silent old data. What counts is the epoch: a
+ * context of the current one can be read while the endpoint is READY or BOOTING; INVALID is
+ * -VMSIG_ERR_STALE_EPOCH, and a guest that is not running any more is -VMSIG_ERR_GONE.
  */
 
 #include <stddef.h>
@@ -35,9 +37,10 @@ extern "C" {
 typedef struct vmsig_mem vmsig_mem;
 
 /* Opens a single-low image: guest-physical [0, low) is file [0, low), what follows in the
- * file starts at 4 GiB. The descriptor is duplicated; the caller keeps its own. NULL with
- * errno set: EINVAL (not a regular file, empty, low is 0 or beyond the file), EMFILE,
- * ENOMEM. Four-level paging until vmsig_mem_set_levels(). */
+ * file starts at 4 GiB. The file is opened anew, or the descriptor duplicated where its mode
+ * forbids that; the caller keeps its own. NULL with errno set: EINVAL (not a regular file,
+ * empty, low is 0 or beyond the file, a writable descriptor that cannot be opened read-only),
+ * EMFILE, ENOMEM. Four-level paging until vmsig_mem_set_levels(). */
 VMSIG_API VMSIG_MUST_USE vmsig_mem *vmsig_mem_from_ro_fd(int fd, uint64_t low);
 
 /* The same with a segment table, which is copied; EINVAL also for segments that overlap,
@@ -46,7 +49,9 @@ VMSIG_API VMSIG_MUST_USE vmsig_mem *vmsig_mem_from_ro_fd_segs(
 	int fd, const vmsig_memseg *segs, uint32_t nseg);
 
 /* Everything at once from a MEMCTX event and its two descriptors, which are duplicated:
- * layout, levels, epoch, coherence page. coherence_fd may be -1. */
+ * layout, levels, epoch, coherence page. coherence_fd may be -1. -VMSIG_ERR_BAD_REQUEST: not
+ * a MEMCTX, a payload that lacks segments, a layout that does not fit the file, or a page
+ * that is not the endpoint's; -VMSIG_ERR_NO_MEMORY, -VMSIG_ERR_IO (EMFILE). */
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_from_event(
 	vmsig_mem **ret_mem, const vmsig_event *ev, int ram_fd, int coherence_fd);
 
@@ -69,13 +74,14 @@ VMSIG_API VMSIG_MUST_USE int vmsig_mem_attach_coherence(
 
 /* For several reads that must belong together. begin() notes epoch and sequence, waiting out
  * a write in progress for a bounded number of spins; end() says whether everything read
- * since was coherent. 0, -VMSIG_ERR_STALE_EPOCH, -VMSIG_ERR_TORN. Without a coherence page
- * both are -VMSIG_ERR_UNSUPPORTED. */
+ * since was coherent. 0, -VMSIG_ERR_STALE_EPOCH, -VMSIG_ERR_GONE, -VMSIG_ERR_TORN. Without a
+ * coherence page both are -VMSIG_ERR_UNSUPPORTED. */
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_read_begin(vmsig_mem *mem, uint64_t *ret_sequence);
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_read_end(vmsig_mem *mem, uint64_t sequence);
 
-/* Sleeps until the page's epoch is not `epoch` any more, or its state changes, or timeout_ms
- * passed (-1: no limit). 0 or -VMSIG_ERR_TIMEOUT. */
+/* Sleeps until the page's epoch is not `epoch` any more, or its state is not the one that the
+ * last call (or attaching) saw, or timeout_ms passed (-1: no limit). 0, -VMSIG_ERR_TIMEOUT,
+ * -VMSIG_ERR_WOULD_BLOCK (a signal handler ran), -VMSIG_ERR_UNSUPPORTED (no page). */
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_wait(vmsig_mem *mem, int timeout_ms);
 
 /* Guest-physical read of exactly `len` bytes; may cross segments that touch.
@@ -116,14 +122,21 @@ VMSIG_API VMSIG_MUST_USE int vmsig_gva_translate(
 
 /* Visits what is mapped in [start, end] (both inclusive) in ascending order; neighbours with
  * equal protection and page size are one range when they touch in guest-virtual space. A
- * non-zero return of the visitor stops and is returned as it is. */
+ * non-zero return of the visitor stops and is returned as it is. Each table is read
+ * coherently, the map as a whole is not a snapshot. -VMSIG_ERR_BAD_PAGE_TABLE after 2^24
+ * tables (a cycle). */
 typedef int (*vmsig_range_fn)(void *ctx, const vmsig_range *range);
 VMSIG_API VMSIG_MUST_USE int vmsig_pmap(vmsig_mem *mem, uint64_t cr3, uint64_t start, uint64_t end,
 	vmsig_range_fn visit, void *ctx);
 
-/* Every place where `len` bytes equal `pattern` under `mask` (NULL: all bits), matches across
- * page and segment borders included. Holes of the RAM file are skipped, not allocated; they
- * match a pattern of zeros never. 1 <= len <= 4096. A non-zero return of the visitor stops. */
+/* Every place in [start, end] (both inclusive) where `len` bytes equal `pattern` under `mask`
+ * (NULL: all bits), in ascending order, matches across page and segment borders included.
+ * Holes of the RAM file are skipped, not allocated; a match that has bytes of data may reach
+ * into one, where it finds zeros, but nothing matches inside a hole. (hugetlbfs, and a file
+ * whose mode forbids to open it anew, do not tell holes: all is data there.)
+ * 1 <= len <= 4096. A non-zero return of the visitor stops and is returned as it is.
+ * scan_virt looks at 16 times the size of RAM and 1 GiB at most (-VMSIG_ERR_BAD_PAGE_TABLE):
+ * a guest may map one page without end. */
 typedef int (*vmsig_match_fn)(void *ctx, uint64_t addr);
 VMSIG_API VMSIG_MUST_USE int vmsig_scan_phys(vmsig_mem *mem, uint64_t start, uint64_t end,
 	const void *pattern, const void *mask, size_t len, vmsig_match_fn match, void *ctx);

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLIENTS_MEM_COHERENCE_H
+#define CLIENTS_MEM_COHERENCE_H
+
+/*
+ * A reader's side of the coherence page: a sequence lock whose writer is the broker, plus
+ * the epoch.
+ *
+ * Ordering: begin() loads sequence and epoch with acquire, so no byte is read before them;
+ * end() issues an acquire fence, so no byte is read after it loads them again. A write that
+ * overlapped has either been seen as odd by begin() or has changed what end() sees.
+ *
+ * The epoch decides, not the state: BOOTING and READY of the same epoch are alike. INVALID
+ * says that the epoch has just ended, which is the same as seeing another one. GONE is an
+ * error of its own, because waiting for a new context of a running guest is of no use.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmsig/vmsig_coherence.h"
+#include "vmsig/vmsig_error.h"
+#include "vmsig/vmsig_event.h"
+
+struct coherence {
+	const vmsig_coherence *page; /* NULL: none attached, everything is coherent */
+	uint32_t epoch;              /* the epoch that reads must be of */
+	uint32_t state;              /* as of attaching or of the last change told by wait */
+};
+
+#define COHERENCE_INIT ((struct coherence){0})
+
+/* Maps the page. VMSIG_ERR_BAD_REQUEST: not a coherence page of `endpoint` (0: of any), or
+ * one that could shrink under the mapping; VMSIG_ERR_IO; -ENOMEM. */
+__attribute__((warn_unused_result)) int coherence_init(
+	struct coherence *coherence, int fd, uint32_t epoch, uint32_t endpoint);
+void coherence_deinit(struct coherence *coherence);
+
+/* Waits for an even sequence, for a bounded time. 0 or VMSIG_ERR_TORN. */
+__attribute__((warn_unused_result)) int coherence_wait_even(
+	const struct coherence *coherence, uint64_t *ret_sequence);
+/* As vmsig_mem_wait(). */
+__attribute__((warn_unused_result)) int coherence_wait(struct coherence *coherence, int timeout_ms);
+
+/* 0, VMSIG_ERR_STALE_EPOCH or VMSIG_ERR_GONE. */
+__attribute__((warn_unused_result)) static inline int coherence_check(
+	const struct coherence *coherence)
+{
+	uint32_t epoch = __atomic_load_n(&coherence->page->epoch, __ATOMIC_ACQUIRE);
+	uint32_t state = __atomic_load_n(&coherence->page->state, __ATOMIC_ACQUIRE);
+
+	if (epoch != coherence->epoch || state == VMSIG_STATE_INVALID)
+		return VMSIG_ERR_STALE_EPOCH;
+	return state == VMSIG_STATE_GONE ? VMSIG_ERR_GONE : 0;
+}
+
+/* Adds VMSIG_ERR_TORN: a write went on for too long. */
+__attribute__((warn_unused_result)) static inline int coherence_begin(
+	const struct coherence *coherence, uint64_t *ret_sequence)
+{
+	uint64_t sequence;
+
+	if (!coherence->page)
+		return 0;
+	sequence = __atomic_load_n(&coherence->page->sequence, __ATOMIC_ACQUIRE);
+	if (sequence & 1) {
+		int r = coherence_wait_even(coherence, &sequence);
+
+		if (r)
+			return r;
+	}
+	*ret_sequence = sequence;
+	return coherence_check(coherence);
+}
+
+static inline void coherence_fence(void)
+{
+/* GCC says that its thread sanitizer does not model fences. The processor still needs it. */
+#if defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wtsan"
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+#pragma GCC diagnostic pop
+#else
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+#endif
+}
+
+/* Adds VMSIG_ERR_TORN: a write overlapped. */
+__attribute__((warn_unused_result)) static inline int coherence_end(
+	const struct coherence *coherence, uint64_t sequence)
+{
+	int r;
+
+	if (!coherence->page)
+		return 0;
+	coherence_fence();
+	r = coherence_check(coherence);
+	if (r)
+		return r;
+	if ((sequence & 1) ||
+		__atomic_load_n(&coherence->page->sequence, __ATOMIC_RELAXED) != sequence)
+		return VMSIG_ERR_TORN;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLIENTS_MEM_RAM_H
+#define CLIENTS_MEM_RAM_H
+
+/*
+ * The RAM file as a holder sees it: its own read-only descriptor and a read-only mapping.
+ *
+ * Reading a hole of a tmpfs file through a shared mapping allocates the page. So no page is
+ * touched through the mapping before it is known to hold data; which ones are known is kept
+ * in a bitmap. A page is known forever: one that the guest gives back later (balloon) is
+ * allocated again by the next read of it. Unknown pages are looked at with SEEK_DATA, or,
+ * where that has no meaning, fetched with pread(2), which never allocates: a byte that is
+ * not zero proves that the page holds data.
+ *
+ * Bytes are shared with a running guest, so every copy is a data race by the letter of C.
+ * It is a benign one: the copy goes through memcpy(3) on memory that the compiler knows
+ * nothing about, and the caller's sequence check says whether it may be used.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define RAM_PAGE_SHIFT 12u
+#define RAM_PAGE (1u << RAM_PAGE_SHIFT)
+
+struct ram {
+	int fd;
+	/* The descriptor's offset is ours alone and the file system tells holes from data. */
+	bool seekable;
+	uint64_t size;       /* bytes, when it was opened */
+	const uint8_t *base; /* [0, size), PROT_READ */
+	uint64_t *known;     /* a bit for each page */
+	size_t known_size;   /* bytes */
+};
+
+#define RAM_INIT ((struct ram){.fd = -1})
+
+/* Opens `fd` anew, or duplicates it where the file's mode forbids that. -EINVAL: not a
+ * regular file, empty, or neither read-only nor possible to open so; else -errno. */
+__attribute__((warn_unused_result)) int ram_init(struct ram *ram, int fd);
+void ram_deinit(struct ram *ram);
+
+/* Reads through pread(2). 0, VMSIG_ERR_OUT_OF_RANGE (the file is shorter now), VMSIG_ERR_IO. */
+__attribute__((warn_unused_result)) int ram_pread(
+	const struct ram *ram, uint64_t off, void *buf, size_t len);
+
+/* ram_read() for a range in which not all pages are known. */
+__attribute__((warn_unused_result)) int ram_read_unknown(
+	struct ram *ram, uint64_t off, void *buf, size_t len);
+
+/* The first data in [off, end): *ret_start is its offset, `end` when there is only a hole;
+ * *ret_end where it ends, at most `end`. Everything is data where holes cannot be told. */
+__attribute__((warn_unused_result)) int ram_data(
+	struct ram *ram, uint64_t off, uint64_t end, uint64_t *ret_start, uint64_t *ret_end);
+
+static inline bool ram_known(const struct ram *ram, uint64_t page)
+{
+	return ram->known[page / 64] >> (page % 64) & 1;
+}
+
+/* Reads [off, off + len), inside [0, size), through the mapping. Holes read as zeros.
+ * Errors as ram_pread(). */
+__attribute__((warn_unused_result)) static inline int ram_read(
+	struct ram *ram, uint64_t off, void *buf, size_t len)
+{
+	uint64_t page = off >> RAM_PAGE_SHIFT;
+
+	if (page == (off + len - 1) >> RAM_PAGE_SHIFT && ram_known(ram, page)) {
+		memcpy(buf, ram->base + off, len);
+		return 0;
+	}
+	return ram_read_unknown(ram, off, buf, len);
+}
+
+#endif
