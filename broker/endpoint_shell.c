@@ -12,8 +12,9 @@
 #include "broker/ram/ram.h"
 #include "vmsig/vmsig_error.h"
 
-static const struct adapter_ops *const adapters[CONFIG_ADAPTER_QEMU + 1] = {
+static const struct adapter_ops *const adapters[] = {
 	[CONFIG_ADAPTER_FILE] = &adapter_file,
+	[CONFIG_ADAPTER_QEMU] = &adapter_qemu,
 };
 
 static const char *error_text(int error)
@@ -126,8 +127,6 @@ static void shell_start(struct broker *broker, const struct config_endpoint *con
 	struct store_endpoint row;
 	int r = shell ? store_endpoint(broker->store, config->name, &row) : -ENOMEM;
 
-	if (!r && !adapters[config->adapter])
-		r = VMSIG_ERR_UNSUPPORTED;
 	if (!r) {
 		shell->broker = broker;
 		shell->config = config;
