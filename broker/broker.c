@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "broker/coherence.h"
@@ -14,10 +13,10 @@
 #include "broker/log.h"
 #include "broker/net/ctx_plane.h"
 #include "broker/net/net.h"
-#include "proto/tls.h"
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
+#define SHUTDOWN_MS 15000u /* for clients, adapters and the pool's work to end */
 
 static const char *error_text(int error)
 {
@@ -149,7 +148,7 @@ static void on_checkpoint_work(uv_work_t *work)
 	struct broker *broker = work->data;
 
 	/* A failure shows in the commits that follow, which are logged. */
-	(void)!store_checkpoint(broker->config->state_dir);
+	(void)!store_checkpoint(broker->checkpoint_config->state_dir);
 }
 
 static void on_checkpoint_done(uv_work_t *work, int status)
@@ -157,6 +156,7 @@ static void on_checkpoint_done(uv_work_t *work, int status)
 	struct broker *broker = work->data;
 
 	broker->checkpointing = false;
+	broker->checkpoint_config = config_unref(broker->checkpoint_config);
 	if (broker->closing)
 		broker_closed(broker);
 }
@@ -168,8 +168,11 @@ static void on_checkpoint(uv_timer_t *timer)
 	if (broker->checkpointing || broker->closing)
 		return;
 	broker->checkpoint_work.data = broker;
+	broker->checkpoint_config = config_ref(broker->config);
 	broker->checkpointing = uv_queue_work(&broker->loop, &broker->checkpoint_work,
 					on_checkpoint_work, on_checkpoint_done) == 0;
+	if (!broker->checkpointing)
+		broker->checkpoint_config = config_unref(broker->checkpoint_config);
 }
 
 /* ---- closing ---- */
@@ -183,6 +186,7 @@ void broker_closed(struct broker *broker)
 	uv_close((uv_handle_t *)&broker->turn, NULL);
 	uv_close((uv_handle_t *)&broker->wake, NULL);
 	uv_close((uv_handle_t *)&broker->checkpoint, NULL);
+	uv_close((uv_handle_t *)&broker->patience, NULL);
 	for (size_t i = 0; i < sizeof(broker->signals) / sizeof(broker->signals[0]); i++)
 		uv_close((uv_handle_t *)&broker->signals[i], NULL);
 }
@@ -197,11 +201,26 @@ static void on_net_closed(void *arg)
 	broker_closed(broker);
 }
 
+/* A file system that hangs, say. What must last is in the store already. */
+static void on_patience(uv_timer_t *timer)
+{
+	struct broker *broker = timer->data;
+	struct endpoint_shell *shell, *next;
+
+	HASH_ITER (hh, broker->endpoints, shell, next) {
+		log_error("the endpoint's adapter does not end; giving up on it",
+			LOG_STR("endpoint", shell->config->name));
+	}
+	log_error("shutdown did not end in time", LOG_INT("limit_ms", SHUTDOWN_MS));
+	_exit(1);
+}
+
 static void broker_close(struct broker *broker)
 {
 	if (broker->closing)
 		return;
 	broker->closing = true;
+	uv_timer_start(&broker->patience, on_patience, SHUTDOWN_MS, 0);
 	core_closing(broker->core);
 	net_close(broker->net, on_net_closed, broker);
 }
@@ -250,11 +269,13 @@ static int start_handles(struct broker *broker)
 	static const int signums[] = {SIGTERM, SIGINT, SIGHUP};
 	int r = uv_prepare_init(&broker->loop, &broker->turn);
 
-	broker->turn.data = broker->checkpoint.data = broker;
+	broker->turn.data = broker->checkpoint.data = broker->patience.data = broker;
 	if (!r)
 		r = uv_timer_init(&broker->loop, &broker->wake);
 	if (!r)
 		r = uv_timer_init(&broker->loop, &broker->checkpoint);
+	if (!r)
+		r = uv_timer_init(&broker->loop, &broker->patience);
 	for (size_t i = 0; !r && i < sizeof(signums) / sizeof(signums[0]); i++) {
 		r = uv_signal_init(&broker->loop, &broker->signals[i]);
 		broker->signals[i].data = broker;
@@ -344,23 +365,4 @@ void broker_deinit(struct broker *broker)
 	store_close(broker->store);
 	uv_loop_close(&broker->loop);
 	config_unref(broker->config);
-}
-
-int broker_check(const struct config *config, char *error, size_t error_size)
-{
-	const struct tls_files files = {
-		.ca = config->ca, .cert = config->cert, .key = config->key, .crl = config->crl};
-	struct tls_ctx *tls = NULL;
-	struct stat st;
-	int r = tls_ctx_new(&tls, TLS_SERVER, &files, ctx_plane.roles, error, error_size);
-
-	tls_ctx_unref(tls);
-	if (r)
-		return r;
-	if (stat(config->state_dir, &st) == 0 && !S_ISDIR(st.st_mode)) {
-		snprintf(error, error_size, "state_dir %s is not a folder; choose another",
-			config->state_dir);
-		return VMSIG_ERR_BAD_REQUEST;
-	}
-	return 0;
 }

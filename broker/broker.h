@@ -31,6 +31,8 @@ struct broker {
 	uv_timer_t checkpoint; /* of the store, on the pool */
 	uv_work_t checkpoint_work;
 	uv_signal_t signals[3];
+	struct config *checkpoint_config; /* a reload may replace the other meanwhile */
+	uv_timer_t patience;              /* with what has to end */
 	bool checkpointing, closing;
 	int exit_code;
 };
@@ -47,10 +49,5 @@ __attribute__((warn_unused_result)) int broker_share_coherence(
 
 /* One of the parts that shutdown waits for has ended. */
 void broker_closed(struct broker *broker);
-
-/* What `vmsigd --check` does beyond reading the file: keys, certificates, folders. `error`
- * gets a sentence. */
-__attribute__((warn_unused_result)) int broker_check(
-	const struct config *config, char *error, size_t error_size);
 
 #endif

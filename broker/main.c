@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "broker/broker.h"
+#include "broker/check.h"
 #include "broker/log.h"
 
 #define DEFAULT_CONFIG "/etc/vmsig/vmsigd.yaml"
@@ -46,12 +47,8 @@ static void raise_descriptor_limit(void)
 
 static int check(const struct config *config)
 {
-	char error[512];
-
-	if (broker_check(config, error, sizeof(error))) {
-		fprintf(stderr, "%s\n", error);
+	if (check_config(config, stderr))
 		return 1;
-	}
 	printf("%s: ok, %zu endpoints, %zu tenants\n", config->file, config->nendpoints,
 		config->ntenants);
 	return 0;
@@ -64,6 +61,9 @@ static int serve(struct config *config)
 
 	log_setup((enum log_level)config->log_level, config->log_json);
 	raise_descriptor_limit();
+	/* Searches for kernel roots take seconds each and must not keep handshakes waiting; libuv
+	 * reads this when the pool is first used. */
+	setenv("UV_THREADPOOL_SIZE", "8", 0);
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
 	/* Not even a process of our own uid may look into us, or take our descriptors. */

@@ -140,6 +140,10 @@ __attribute__((warn_unused_result)) int core_session_pull(
  * never sent). Without one outstanding: VMSIG_ERR_PROTOCOL. */
 __attribute__((warn_unused_result)) int core_session_taken(struct session *session);
 
+/* The MEMCTX that was pulled last could not be sent, nor can it be now: it is still to be
+ * told, and nothing is outstanding. Pull again later; the core does not notify. */
+void core_session_put_back(struct session *session, uint32_t endpoint);
+
 /* ---- actions ---- */
 
 enum core_action_kind {

@@ -281,3 +281,15 @@ int core_session_pull(struct session *session, uint64_t now_ns, struct core_deli
 	due_set(subscription, next_due(subscription));
 	return 0;
 }
+
+void core_session_put_back(struct session *session, uint32_t id)
+{
+	struct endpoint *endpoint = endpoint_by_id(session->core, id);
+	struct subscription *subscription = endpoint ? subscription_find(session, endpoint) : NULL;
+
+	session_release_inflight(session);
+	if (!subscription)
+		return;
+	subscription->told_context = endpoint->context - 1;
+	due_set(subscription, next_due(subscription));
+}

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,9 +14,10 @@
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
 
-#define FILLS_PER_WAKE 4 /* reads per wake-up: 64 KiB each, then others have their turn */
-#define BUSY_RETRY_MS 20 /* after ETOOMANYREFS */
-#define SEND_STACK 4096  /* messages up to this are packed on the stack */
+#define FILLS_PER_WAKE 4   /* reads per wake-up: 64 KiB each, then others have their turn */
+#define FRAMES_PER_WAKE 32 /* the same for requests */
+#define BUSY_RETRY_MS 20   /* after ETOOMANYREFS */
+#define SEND_STACK 4096    /* messages up to this are packed on the stack */
 
 enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_CLOSING };
 
@@ -31,6 +33,8 @@ struct conn {
 	struct identity identity;
 	const struct config_tenant *tenant;
 	struct charge *charge; /* NULL: not charged */
+	struct uid_account *uid_account;
+	bool stale; /* the handshake began before a reload */
 
 	uv_poll_t poll;
 	int mask; /* what the poll handle watches */
@@ -38,11 +42,13 @@ struct conn {
 	bool working; /* the pool has the channel: nobody else may touch it */
 	int work_result;
 
-	bool is_dirty, wants_turn;
+	bool is_dirty, wants_turn, has_backlog;
+	uint32_t unread;                      /* messages queued since the queue was empty last */
 	uint64_t handshake_by_ms, wake_at_ms; /* 0: none */
 	uint64_t soft_since_ms;               /* over the soft limit since; 0: not */
 	struct conn *prev, *next;
 	struct conn *dirty_prev, *dirty_next;
+	struct conn *backlog_prev, *backlog_next;
 };
 
 /* ---- looking ---- */
@@ -114,6 +120,21 @@ static void dirty_add(struct conn *conn)
 	conn->is_dirty = true;
 }
 
+static void backlog_remove(struct conn *conn)
+{
+	if (conn->has_backlog)
+		DL_DELETE2(conn->net->backlog, conn, backlog_prev, backlog_next);
+	conn->has_backlog = false;
+}
+
+static void backlog_add(struct conn *conn)
+{
+	if (!conn->has_backlog)
+		DL_APPEND2(conn->net->backlog, conn, backlog_prev, backlog_next);
+	conn->has_backlog = true;
+	net_hurry(conn->net);
+}
+
 static void handshake_done(struct conn *conn)
 {
 	conn->handshake_by_ms = 0;
@@ -139,12 +160,15 @@ static void conn_leave(struct conn *conn)
 		handshake_done(conn);
 	conn->state = CONN_CLOSING;
 	dirty_remove(conn);
+	backlog_remove(conn);
 	if (conn->plane_open)
 		conn->plane->close(conn, conn->plane_state);
 	conn->plane_open = false;
 	if (conn->charge)
 		conn->charge->connections--;
 	conn->charge = NULL;
+	net_refund_uid(conn->net, conn->uid_account);
+	conn->uid_account = NULL;
 }
 
 static void conn_finish(struct conn *conn)
@@ -164,9 +188,12 @@ void conn_close(struct conn *conn, int error, const char *why)
 
 	if (conn->state == CONN_CLOSING)
 		return;
-	log_at(level, "connection closed", CONN_WHO(conn),
-		LOG_STR("error", error < 0 ? strerror(-error) : vmsig_error_name(error)),
-		LOG_STR("why", why ? why : vmsig_error_text(error)));
+	if (level == LOG_LEVEL_DEBUG || net_may_log(conn->net))
+		log_at(level, "connection closed", CONN_WHO(conn),
+			LOG_STR("error", error < 0 ? strerror(-error) : vmsig_error_name(error)),
+			LOG_STR("why", why ? why : vmsig_error_text(error)));
+	if (conn->state == CONN_OPEN && error != VMSIG_ERR_DISCONNECTED)
+		conn->plane->farewell(conn, error, why);
 	conn_leave(conn);
 	if (!conn->working)
 		conn_finish(conn);
@@ -206,6 +233,7 @@ int conn_send(struct conn *conn, const void *message, const int *fds, size_t nfd
 	}
 	protobuf_c_message_pack(message, buf);
 	r = chan_send(conn->chan, buf, len, fds, nfds);
+	conn->unread += !r;
 	if (buf != stack)
 		free(buf);
 	dirty_add(conn);
@@ -246,8 +274,19 @@ static int flush(struct conn *conn)
 	}
 	if (r && r != VMSIG_ERR_WOULD_BLOCK)
 		return r;
+	if (!r)
+		conn->unread = 0;
 	note_queue(conn);
 	return watch(conn, UV_READABLE | (r == VMSIG_ERR_WOULD_BLOCK ? UV_WRITABLE : 0));
+}
+
+bool conn_may_answer(struct conn *conn, uint32_t pending)
+{
+	if (conn->unread >= pending) {
+		/* A pipeline is no sin while the client reads. What fails fails again later. */
+		(void)!flush(conn);
+	}
+	return conn->unread < pending;
 }
 
 void conn_turn(struct conn *conn)
@@ -267,14 +306,20 @@ void conn_turn(struct conn *conn)
 
 /* ---- receiving ---- */
 
-/* Every whole frame that is here. A plane may close the connection in the middle. */
+/* The whole frames that are here, up to a fair share: then others have their turn. A plane
+ * may close the connection in the middle. */
 static int take_frames(struct conn *conn)
 {
-	while (conn->state == CONN_OPEN) {
+	for (int i = 0; conn->state == CONN_OPEN; i++) {
 		const uint8_t *data;
 		size_t len;
-		int r = chan_recv(conn->chan, &data, &len);
+		int r;
 
+		if (i == FRAMES_PER_WAKE) {
+			backlog_add(conn);
+			return VMSIG_ERR_BUSY;
+		}
+		r = chan_recv(conn->chan, &data, &len);
 		if (r)
 			return r == VMSIG_ERR_WOULD_BLOCK ? 0 : r;
 		r = conn->plane->frame(conn, conn->plane_state, data, len);
@@ -295,26 +340,37 @@ static int receive(struct conn *conn)
 		/* What came before the end of the stream counts. */
 		r = take_frames(conn);
 		if (r)
-			return r;
+			return r == VMSIG_ERR_BUSY ? 0 : r;
 		if (filled)
 			return filled == VMSIG_ERR_WOULD_BLOCK ? 0 : filled;
 	}
 	return 0;
 }
 
+void conn_continue(struct conn *conn)
+{
+	int r;
+
+	backlog_remove(conn);
+	r = receive(conn);
+	if (r)
+		conn_fail(conn, r);
+}
+
 /* ---- the handshake ---- */
 
 /* Both, always: a stolen key used from another uid is refused, and so is the right uid
  * without a key. */
-static int admit(struct conn *conn)
+static int admit(struct conn *conn, const char **ret_why)
 {
 	const struct config *config = conn->net->config;
 	const struct config_tenant *tenant = config_tenant_find(config, &conn->identity);
 
 	if (!tenant || !config_tenant_has_uid(tenant, conn->cred.uid)) {
-		log_warning(tenant ? "uid is not the tenant's" : "tenant is not in the policy",
-			CONN_WHO(conn), LOG_STR("role", identity_role_name(conn->identity.role)),
-			LOG_STR("serial", conn->identity.serial));
+		*ret_why = tenant ? "the policy does not list this uid for the tenant; add it to "
+				    "'uids' or connect as one of them"
+				  : "the policy has no such tenant in this role; add it to "
+				    "'tenants'";
 		return VMSIG_ERR_UNAUTHENTICATED;
 	}
 	conn->tenant = tenant;
@@ -328,30 +384,48 @@ static bool over_quota(const struct conn *conn)
 	return conn->charge->connections > conn->tenant->tenant.quota.connections;
 }
 
-static int conn_established(struct conn *conn)
+/* Everything that must hold before the plane hears of the connection. */
+static int conn_enter(struct conn *conn, char *why, size_t why_size)
 {
+	const char *reason = "";
 	int r = chan_peer_identity(conn->chan, &conn->identity);
 
-	handshake_done(conn);
-	conn->state = CONN_OPEN;
+	if (!r && conn->stale) {
+		r = chan_reverify(conn->chan, net_tls(conn->net, conn->plane));
+		reason = chan_error(conn->chan);
+	}
 	if (!r)
-		r = admit(conn);
+		r = admit(conn, &reason);
+	snprintf(why, why_size, "%s", reason);
 	if (r)
 		return r;
 	if (over_quota(conn)) {
-		log_warning("connection refused: quota", CONN_WHO(conn),
-			LOG_STR("slot", "connections"),
-			LOG_INT("limit", conn->tenant->tenant.quota.connections));
+		snprintf(why, why_size,
+			"the tenant has its %u connections open; close one or raise "
+			"quota.connections",
+			conn->tenant->tenant.quota.connections);
 		return VMSIG_ERR_QUOTA;
 	}
-	r = conn->plane->open(conn, &conn->plane_state);
-	if (r)
-		return r;
+	return conn->plane->open(conn, &conn->plane_state);
+}
+
+static int conn_established(struct conn *conn)
+{
+	char why[192];
+	int r;
+
+	handshake_done(conn);
+	conn->state = CONN_OPEN;
+	r = conn_enter(conn, why, sizeof(why));
+	if (r) {
+		conn_close(conn, r, why[0] ? why : NULL);
+		return 0;
+	}
 	conn->plane_open = true;
 	log_debug("connection opened", CONN_WHO(conn), LOG_STR("serial", conn->identity.serial));
 	r = take_frames(conn);
 	dirty_add(conn);
-	return r;
+	return r == VMSIG_ERR_BUSY ? 0 : r;
 }
 
 static void on_work(uv_work_t *work)
@@ -406,6 +480,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 	struct conn *conn = poll->data;
 	int r = 0;
 
+	/* libuv has stopped the handle. */
+	if (status < 0)
+		conn->mask = 0;
 	/* An error status does not mean that there is nothing to read: libuv reports EBADF for
 	 * a peer that closed with our bytes unread. Reading tells. */
 	if (conn->state == CONN_HANDSHAKE)
@@ -420,37 +497,63 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 		conn_fail(conn, r);
 }
 
-void conn_accept(struct net *net, const struct plane_ops *plane, struct tls_ctx *tls, int fd)
+/* NULL when there is no memory or the socket has no peer any more; the socket stays open. */
+static struct conn *conn_new(
+	struct net *net, const struct plane_ops *plane, struct tls_ctx *tls, int fd)
 {
 	const struct chan_limits limits = {
 		.frame_max = net->config->max_frame,
 		.tx_max = net->config->tx_max,
 		.rx_fds_max = plane->rx_fds,
 	};
-	struct conn *conn;
+	struct conn *conn = calloc(1, sizeof(*conn));
 
-	if (net->nconns >= net->config->max_connections) {
-		log_warning("connection refused: limits.connections is reached",
-			LOG_STR("plane", plane->name),
-			LOG_INT("limit", net->config->max_connections));
-		close(fd);
-		return;
-	}
-	conn = calloc(1, sizeof(*conn));
-	if (!conn || chan_new(&conn->chan, tls, fd, &limits)) {
-		log_warning("connection refused: out of memory", LOG_STR("plane", plane->name));
-		close(fd);
-		free(conn);
-		return;
-	}
+	if (!conn)
+		return NULL;
 	conn->net = net;
 	conn->plane = plane;
-	if (chan_peer_cred(conn->chan, &conn->cred) || uv_poll_init(net->loop, &conn->poll, fd)) {
+	conn->poll.data = conn;
+	if (chan_new(&conn->chan, tls, fd, &limits)) {
+		free(conn);
+		return NULL;
+	}
+	return conn;
+}
+
+/* Before any work is done for it. */
+static int check_limits(struct conn *conn)
+{
+	struct net *net = conn->net;
+	const char *slot = "connections of the uid";
+	uint32_t limit = net->config->max_connections;
+	int r = chan_peer_cred(conn->chan, &conn->cred);
+
+	if (!r && net->nconns >= limit) {
+		slot = "limits.connections";
+		r = VMSIG_ERR_QUOTA;
+	}
+	if (!r)
+		r = net_charge_uid(net, conn->cred.uid, &conn->uid_account, &limit);
+	if (r == VMSIG_ERR_QUOTA && net_may_log(net))
+		log_warning("connection refused: quota", CONN_WHO(conn), LOG_STR("slot", slot),
+			LOG_INT("limit", limit));
+	return r;
+}
+
+void conn_accept(struct net *net, const struct plane_ops *plane, struct tls_ctx *tls, int fd)
+{
+	struct conn *conn = conn_new(net, plane, tls, fd);
+
+	if (!conn) {
+		close(fd);
+		return;
+	}
+	if (check_limits(conn) || uv_poll_init(net->loop, &conn->poll, fd)) {
+		net_refund_uid(net, conn->uid_account);
 		chan_free(conn->chan);
 		free(conn);
 		return;
 	}
-	conn->poll.data = conn;
 	conn->handshake_by_ms = uv_now(net->loop) + net->config->handshake_timeout_ms;
 	net->nhandles++;
 	net->nconns++;
@@ -481,10 +584,12 @@ void conn_tick(struct conn *conn, uint64_t now_ms)
 
 void conn_reload(struct conn *conn, struct tls_ctx *tls)
 {
+	const char *why = NULL;
 	int r;
 
 	/* The charges are new, whatever happens next. */
 	conn->charge = NULL;
+	conn->stale = true;
 	if (conn->state != CONN_OPEN)
 		return;
 	r = chan_reverify(conn->chan, tls);
@@ -492,9 +597,9 @@ void conn_reload(struct conn *conn, struct tls_ctx *tls)
 		conn_fail(conn, r);
 		return;
 	}
-	r = admit(conn);
+	r = admit(conn, &why);
 	if (r) {
-		conn_close(conn, r, "the new policy does not name this tenant with this uid");
+		conn_close(conn, r, why);
 		return;
 	}
 	conn->plane->policy(conn, conn->plane_state);

@@ -31,6 +31,9 @@ struct plane_ops {
 	/* The policy was replaced; conn_tenant() is the new one. */
 	void (*policy)(struct conn *conn, void *state);
 	void (*close)(struct conn *conn, void *state);
+	/* The last words before the connection is closed: an error message of this plane. The
+	 * peer has proven its certificate, but may not be admitted; there is no state. */
+	void (*farewell)(struct conn *conn, int error, const char *detail);
 };
 
 /* Takes over an accepted, non-blocking socket, in any case. */
@@ -51,9 +54,12 @@ bool conn_has_room(const struct conn *conn);
  * the connection's on success. VMSIG_ERR_QUOTA: the queue is full, close the connection. */
 __attribute__((warn_unused_result)) int conn_send(
 	struct conn *conn, const void *message, const int *fds, size_t nfds);
+/* Whether a client that may have `pending` unread answers can have another one. */
+bool conn_may_answer(struct conn *conn, uint32_t pending);
 /* Calls the plane's writable() in this turn of the loop, or after `delay_ms`. */
 void conn_wake(struct conn *conn, uint64_t delay_ms);
-/* Closes with a log record that says why. Safe from anywhere, also twice. */
+/* Closes, with a log record and a last message to the peer that say why; NULL: the error's
+ * own sentence. Safe from anywhere, also twice. Frees the plane's state. */
 void conn_close(struct conn *conn, int error, const char *why);
 
 #endif

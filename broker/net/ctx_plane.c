@@ -48,6 +48,13 @@ static int answer_error(struct client *client, uint64_t id, int error, const cha
 	return send_message(client, &message);
 }
 
+/* Says why, and closes: the client is gone after this. */
+static int cut_off(struct client *client, const char *why)
+{
+	conn_close(client->conn, VMSIG_ERR_PROTOCOL, why);
+	return 0;
+}
+
 static int answer_done(struct client *client, uint64_t id)
 {
 	Vmsig__Done body = VMSIG__DONE__INIT;
@@ -66,6 +73,9 @@ static int on_hello(struct client *client, const Vmsig__CtxRequest *request)
 	Vmsig__Hello body = VMSIG__HELLO__INIT;
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
 
+	if (request->hello->version != PROTOCOL_VERSION)
+		return answer_error(client, request->request_id, VMSIG_ERR_UNSUPPORTED,
+			"this broker speaks version 1; say hello with it");
 	client->greeted = true;
 	body.version = PROTOCOL_VERSION;
 	body.software = (char *)(uintptr_t) "vmsigd/" VMSIG_VERSION;
@@ -151,7 +161,8 @@ static int on_memctx_taken(struct client *client, const Vmsig__CtxRequest *reque
 
 	/* Only somebody who has read the message knows the number. */
 	if (!delivery || request->memctx_taken->delivery != delivery)
-		return VMSIG_ERR_PROTOCOL;
+		return cut_off(client, "MemctxTaken names no delivery that is under way; name the "
+				       "`delivery` of each Memctx once");
 	client->delivery = 0;
 	return core_session_taken(client->session);
 }
@@ -159,13 +170,14 @@ static int on_memctx_taken(struct client *client, const Vmsig__CtxRequest *reque
 /* Which requests there are, and in which state of the connection. */
 static const struct request_rule {
 	int (*handle)(struct client *client, const Vmsig__CtxRequest *request);
-	bool greeted; /* what client->greeted must be */
+	bool greeted;  /* what client->greeted must be */
+	bool answered; /* has an answer: needs a number and room for it */
 } rules[] = {
-	[VMSIG__CTX_REQUEST__BODY_HELLO] = {on_hello, false},
-	[VMSIG__CTX_REQUEST__BODY_LIST] = {on_list, true},
-	[VMSIG__CTX_REQUEST__BODY_SUBSCRIBE] = {on_subscribe, true},
-	[VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE] = {on_unsubscribe, true},
-	[VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN] = {on_memctx_taken, true},
+	[VMSIG__CTX_REQUEST__BODY_HELLO] = {on_hello, false, true},
+	[VMSIG__CTX_REQUEST__BODY_LIST] = {on_list, true, true},
+	[VMSIG__CTX_REQUEST__BODY_SUBSCRIBE] = {on_subscribe, true, true},
+	[VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE] = {on_unsubscribe, true, true},
+	[VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN] = {on_memctx_taken, true, false},
 };
 
 static int dispatch(struct client *client, const Vmsig__CtxRequest *request)
@@ -175,12 +187,19 @@ static int dispatch(struct client *client, const Vmsig__CtxRequest *request)
 		kind < sizeof(rules) / sizeof(rules[0]) && rules[kind].handle ? &rules[kind] : NULL;
 
 	if (!client->greeted && (!rule || rule->greeted))
-		return VMSIG_ERR_PROTOCOL;
+		return cut_off(client, "the first request must be Hello");
+	if (rule && rule->greeted != client->greeted)
+		return cut_off(client, "Hello was said before; it opens a connection once");
+	if ((!rule || rule->answered) &&
+		!conn_may_answer(client->conn, conn_tenant(client->conn)->tenant.quota.pending))
+		return answer_error(client, request->request_id, VMSIG_ERR_QUOTA,
+			"too many answers are unread; read them before asking again");
 	if (!rule)
 		return answer_error(client, request->request_id, VMSIG_ERR_UNSUPPORTED,
 			"this broker does not know the request; a newer one may");
-	if (rule->greeted != client->greeted)
-		return VMSIG_ERR_PROTOCOL;
+	if (rule->answered && !request->request_id)
+		return answer_error(client, 0, VMSIG_ERR_BAD_REQUEST,
+			"request_id is 0, which is for events; choose another");
 	return rule->handle(client, request);
 }
 
@@ -305,11 +324,17 @@ static int send_memctx(struct client *client, const struct core_delivery *delive
 		r = conn_send(client->conn, &message, fds, 2);
 	free(body.segments);
 	if (r) {
+		client->delivery = 0;
 		close(fds[0]);
 		if (fds[1] >= 0)
 			close(fds[1]);
 	}
 	return r;
+}
+
+static bool is_exhaustion(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM;
 }
 
 static int deliver(struct client *client, const struct core_delivery *delivery)
@@ -329,7 +354,7 @@ static int client_writable(struct conn *conn, void *state)
 	struct client *client = state;
 
 	while (conn_has_room(conn)) {
-		struct core_delivery delivery;
+		struct core_delivery delivery = {.kind = VMSIG_EV_NONE};
 		int r = core_session_pull(client->session, uv_hrtime(), &delivery);
 
 		if (r == VMSIG_ERR_WOULD_BLOCK)
@@ -340,6 +365,11 @@ static int client_writable(struct conn *conn, void *state)
 		}
 		if (!r)
 			r = deliver(client, &delivery);
+		if (is_exhaustion(r) && delivery.kind == VMSIG_EV_MEMCTX) {
+			core_session_put_back(client->session, delivery.endpoint);
+			conn_wake(conn, PULL_RETRY_MS);
+			return 0;
+		}
 		if (r)
 			return r;
 	}
@@ -375,7 +405,7 @@ static int client_frame(struct conn *conn, void *state, const uint8_t *data, siz
 	int r;
 
 	if (!request)
-		return VMSIG_ERR_PROTOCOL;
+		return cut_off(state, "the frame is no message of this plane");
 	r = dispatch(state, request);
 	vmsig__ctx_request__free_unpacked(request, NULL);
 	return r;
@@ -396,6 +426,13 @@ static void client_close(struct conn *conn, void *state)
 	free(client);
 }
 
+static void client_farewell(struct conn *conn, int error, const char *detail)
+{
+	struct client client = {.conn = conn};
+
+	(void)!answer_error(&client, 0, error, detail);
+}
+
 const struct plane_ops ctx_plane = {
 	.name = "ctx",
 	.roles = IDENTITY_SENSOR | IDENTITY_OPERATOR,
@@ -405,6 +442,7 @@ const struct plane_ops ctx_plane = {
 	.writable = client_writable,
 	.policy = client_policy,
 	.close = client_close,
+	.farewell = client_farewell,
 };
 
 void ctx_plane_notify(void *user)

@@ -72,9 +72,11 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 			continue;
 		}
 		if (is_exhaustion(errno)) {
-			log_warning("cannot accept a client and dropped it; raise RLIMIT_NOFILE",
-				LOG_STR("plane", listener->plane->name),
-				LOG_STR("error", strerror(errno)));
+			if (net_may_log(net))
+				log_warning("cannot accept a client and dropped it; raise "
+					    "RLIMIT_NOFILE",
+					LOG_STR("plane", listener->plane->name),
+					LOG_STR("error", strerror(errno)));
 			shed(listener);
 			listener_pause(listener);
 		}

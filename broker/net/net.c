@@ -5,11 +5,37 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "broker/log.h"
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
 
 #define TICK_MS 50 /* resolution of time-outs and of retries after EMFILE */
 #define PLANES_MAX 8
+#define LOG_PER_SECOND 50u       /* records that anybody who may connect can provoke */
+#define STRANGERS_CONNECTIONS 4u /* of a uid that the policy does not name, and so has no quota */
+#define CONTINUES_PER_TURN 64    /* connections with a backlog, before the loop polls again */
+
+bool net_may_log(struct net *net)
+{
+	if (net->log_credit) {
+		net->log_credit--;
+		return true;
+	}
+	net->log_suppressed++;
+	return false;
+}
+
+static void refill_log_credit(struct net *net, uint64_t now_ms)
+{
+	/* The timer may run late; a second more or less does not matter. */
+	if (now_ms / 1000 == (now_ms - TICK_MS) / 1000)
+		return;
+	if (net->log_suppressed)
+		log_warning("records about connections were left out",
+			LOG_INT("count", net->log_suppressed));
+	net->log_suppressed = 0;
+	net->log_credit = LOG_PER_SECOND;
+}
 
 static void on_tick(uv_timer_t *timer)
 {
@@ -18,6 +44,7 @@ static void on_tick(uv_timer_t *timer)
 	struct listener *listener;
 	struct conn *conn, *next;
 
+	refill_log_credit(net, now_ms);
 	for (conn = net->conns; conn; conn = next) {
 		next = conn_next(conn);
 		conn_tick(conn, now_ms);
@@ -25,6 +52,74 @@ static void on_tick(uv_timer_t *timer)
 	LL_FOREACH (net->listeners, listener)
 		listener_resume(listener);
 }
+
+static void on_hurry(uv_idle_t *idle)
+{
+	struct net *net = idle->data;
+
+	/* Who still has a backlog goes to the end of the list. */
+	for (int i = 0; i < CONTINUES_PER_TURN && net->backlog; i++)
+		conn_continue(net->backlog);
+	if (!net->backlog)
+		uv_idle_stop(&net->hurry);
+}
+
+void net_hurry(struct net *net)
+{
+	if (!net->closing)
+		uv_idle_start(&net->hurry, on_hurry);
+}
+
+/* ---- what a uid may have open ---- */
+
+/* As much as all tenants together that it may speak for. */
+static uint32_t uid_limit(const struct config *config, uid_t uid)
+{
+	uint32_t limit = 0;
+
+	for (size_t i = 0; i < config->ntenants; i++) {
+		if (config_tenant_has_uid(&config->tenants[i], uid))
+			limit += config->tenants[i].tenant.quota.connections;
+	}
+	return limit ? limit : STRANGERS_CONNECTIONS;
+}
+
+int net_charge_uid(
+	struct net *net, uid_t uid, struct uid_account **ret_account, uint32_t *ret_limit)
+{
+	uint32_t limit = uid_limit(net->config, uid);
+	struct uid_account *account = NULL;
+
+	HASH_FIND(hh, net->uids, &uid, sizeof(uid), account);
+	if (account && account->connections >= limit) {
+		*ret_limit = limit;
+		return VMSIG_ERR_QUOTA;
+	}
+	if (!account) {
+		account = calloc(1, sizeof(*account));
+		if (!account)
+			return -ENOMEM;
+		account->uid = uid;
+		HASH_ADD(hh, net->uids, uid, sizeof(account->uid), account);
+		if (!account->hh.tbl) {
+			free(account);
+			return -ENOMEM;
+		}
+	}
+	account->connections++;
+	*ret_account = account;
+	return 0;
+}
+
+void net_refund_uid(struct net *net, struct uid_account *account)
+{
+	if (!account || --account->connections)
+		return;
+	HASH_DEL(net->uids, account);
+	free(account);
+}
+
+/* ---- */
 
 static struct charge *charges_new(const struct config *config)
 {
@@ -44,8 +139,10 @@ int net_new(struct net **ret_net, uv_loop_t *loop, const struct config *config, 
 	net->loop = loop;
 	net->config = config;
 	net->user = user;
-	net->nhandles = 1;
-	net->tick.data = net;
+	net->log_credit = LOG_PER_SECOND;
+	net->nhandles = 2;
+	net->tick.data = net->hurry.data = net;
+	uv_idle_init(loop, &net->hurry);
 	uv_timer_start(&net->tick, on_tick, TICK_MS, TICK_MS);
 	*ret_net = net;
 	return 0;
@@ -110,7 +207,7 @@ static int reload_tls(struct net *net, const struct config *config,
 	return 0;
 }
 
-static struct tls_ctx *tls_of(struct net *net, const struct plane_ops *plane)
+struct tls_ctx *net_tls(struct net *net, const struct plane_ops *plane)
 {
 	struct listener *listener;
 
@@ -143,7 +240,7 @@ int net_reload(struct net *net, const struct config *config, char *error, size_t
 	net->config = config;
 	for (conn = net->conns; conn; conn = next) {
 		next = conn_next(conn);
-		conn_reload(conn, tls_of(net, conn_plane(conn)));
+		conn_reload(conn, net_tls(net, conn_plane(conn)));
 	}
 	return 0;
 }
@@ -162,7 +259,7 @@ void net_handle_closed(struct net *net)
 		net->closed(net->closed_arg);
 }
 
-static void on_tick_closed(uv_handle_t *handle)
+static void on_own_closed(uv_handle_t *handle)
 {
 	net_handle_closed(handle->data);
 }
@@ -182,7 +279,8 @@ void net_close(struct net *net, void (*closed)(void *arg), void *arg)
 		next = conn_next(conn);
 		conn_close(conn, VMSIG_ERR_SHUTTING_DOWN, NULL);
 	}
-	uv_close((uv_handle_t *)&net->tick, on_tick_closed);
+	uv_close((uv_handle_t *)&net->tick, on_own_closed);
+	uv_close((uv_handle_t *)&net->hurry, on_own_closed);
 }
 
 struct net *net_free(struct net *net)
@@ -190,6 +288,7 @@ struct net *net_free(struct net *net)
 	if (!net)
 		return NULL;
 	assert(!net->nhandles && !net->nconns && !net->nhandshakes && !net->conns);
+	assert(!net->uids && !net->dirty && !net->backlog);
 	for (size_t i = 0; i < net->config->ntenants; i++)
 		assert(net->charges[i].connections == 0);
 	free(net->charges);

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_CHECK_H
+#define BROKER_CHECK_H
+
+/*
+ * What `vmsigd --check` does beyond reading the configuration: looks at the files that it
+ * names. Changes nothing.
+ */
+
+#include <stddef.h>
+#include <stdio.h>
+
+#include "broker/config.h"
+
+/* Writes a line for everything that would keep the broker from starting or an endpoint from
+ * being served: "FILE: what; what to do". Returns how many. A QEMU that does not run yet is
+ * no problem. */
+size_t check_config(const struct config *config, FILE *out);
+
+#endif
