@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Clients that use too much: each limit holds against its own tenant, and the others are
+ * served.
+ */
+#include "tests/integration/vmsigd/scene.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static void expect_service(struct scene *scene)
+{
+	struct ctx_client client;
+	int fds[2];
+
+	ctx_client_open(&client, scene->daemon, &scene->globex);
+	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "g1"));
+	ctx_client_free_message(ctx_client_expect_memctx(&client, fds));
+	close(fds[0]);
+	close(fds[1]);
+	ctx_client_close(&client);
+}
+
+static void connections_over_the_tenants_quota_are_refused(void **state)
+{
+	struct scene *scene = *state;
+	struct ctx_client clients[3];
+
+	scene_configure(scene, "{}", "{connections: 2}");
+	scene_restart(scene);
+	ctx_client_open(&clients[0], scene->daemon, &scene->acme);
+	ctx_client_open(&clients[1], scene->daemon, &scene->acme);
+	assert_true(ctx_client_connect(&clients[2], scene->daemon, &scene->acme));
+	ctx_client_expect_error(&clients[2], 0, VMSIG_ERR_QUOTA);
+	ctx_client_expect_end(&clients[2]);
+	ctx_client_close(&clients[2]);
+	expect_service(scene);
+	/* What is given back can be used again. */
+	ctx_client_close(&clients[0]);
+	daemon_await_fds(scene->daemon, scene->fds + 1);
+	ctx_client_open(&clients[0], scene->daemon, &scene->acme);
+	ctx_client_close(&clients[0]);
+	ctx_client_close(&clients[1]);
+}
+
+static void subscriptions_over_the_quota_are_refused(void **state)
+{
+	struct scene *scene = *state;
+	struct ctx_client client;
+
+	scene_configure(scene, "{}", "{subscriptions: 2}");
+	scene_restart(scene);
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "x*"));
+	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "y*"));
+	ctx_client_expect_error(&client, ctx_client_subscribe(&client, "z*"), VMSIG_ERR_QUOTA);
+	ctx_client_close(&client);
+}
+
+static void the_broker_wide_limit_holds(void **state)
+{
+	struct scene *scene = *state;
+	struct pollfd poller;
+	struct ctx_client client;
+	char byte;
+
+	scene_configure(scene, "{connections: 1}", "{}");
+	scene_restart(scene);
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	poller = (struct pollfd){.fd = ctx_client_socket(scene->daemon), .events = POLLIN};
+	assert_int_equal(poll(&poller, 1, DAEMON_WAIT_MS), 1);
+	assert_true(read(poller.fd, &byte, 1) <= 0);
+	close(poller.fd);
+	ctx_client_close(&client);
+}
+
+static void a_stalled_handshake_times_out(void **state)
+{
+	struct scene *scene = *state;
+	struct pollfd pollers[2];
+	char byte;
+
+	scene_configure(scene, "{handshake_timeout: 300ms}", "{}");
+	scene_restart(scene);
+	/* One that says nothing, one that begins a record and stops. */
+	for (size_t i = 0; i < 2; i++)
+		pollers[i] =
+			(struct pollfd){.fd = ctx_client_socket(scene->daemon), .events = POLLIN};
+	assert_int_equal(write(pollers[1].fd, "\x16\x03\x01\x02\x00\x01", 6), 6);
+	expect_service(scene);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(poll(&pollers[i], 1, DAEMON_WAIT_MS), 1);
+		assert_true(read(pollers[i].fd, &byte, 1) <= 0);
+		close(pollers[i].fd);
+	}
+	daemon_await_log(scene->daemon, "the handshake took too long", 2);
+}
+
+/* Slots for handshakes: who stalls in all of them gets in nobody's way for long. */
+static void stalled_handshakes_do_not_lock_others_out(void **state)
+{
+	struct scene *scene = *state;
+	int fds[8];
+
+	scene_configure(scene, "{handshakes: 4, handshake_timeout: 300ms}", "{}");
+	scene_restart(scene);
+	for (size_t i = 0; i < 8; i++)
+		fds[i] = ctx_client_socket(scene->daemon);
+	expect_service(scene);
+	for (size_t i = 0; i < 8; i++)
+		close(fds[i]);
+}
+
+static void a_context_that_is_not_taken_ends_its_connection(void **state)
+{
+	struct scene *scene = *state;
+	struct ctx_client client;
+
+	scene_configure(scene, "{take_timeout: 300ms, inflight_contexts: 1}", "{}");
+	scene_restart(scene);
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "a1"));
+	/* The only one that may be in flight is: others wait for it, but not for ever. */
+	expect_service(scene);
+	ctx_client_expect_end(&client);
+	ctx_client_close(&client);
+	daemon_await_log(scene->daemon, "did not take a MEMCTX in time", 1);
+}
+
+/* Requests without end, and nothing is read: others must not feel it, and it is cut off. */
+static void a_client_that_never_reads_is_cut_off(void **state)
+{
+	struct scene *scene = *state;
+	struct ctx_client client;
+	bool sending = true;
+	int rounds = 0;
+
+	scene_configure(scene,
+		"{send_queue: 128KiB, send_queue_soft: 64KiB, send_queue_soft_time: 500ms}", "{}");
+	scene_restart(scene);
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	while (sending) {
+		struct pollfd poller = {.fd = chan_socket(client.chan), .events = POLLOUT};
+		Vmsig__CtxRequest request = VMSIG__CTX_REQUEST__INIT;
+		Vmsig__List list = VMSIG__LIST__INIT;
+		uint8_t buf[64];
+		size_t len;
+		int r;
+
+		request.request_id = (uint64_t)++rounds;
+		request.body_case = VMSIG__CTX_REQUEST__BODY_LIST;
+		request.list = &list;
+		len = vmsig__ctx_request__pack(&request, buf);
+		(void)!chan_send(client.chan, buf, len, NULL, 0);
+		r = chan_drain(client.chan);
+		if (r == VMSIG_ERR_WOULD_BLOCK && poll(&poller, 1, 200) == 0)
+			expect_service(scene);
+		sending = r == 0 || r == VMSIG_ERR_WOULD_BLOCK;
+		assert_true(rounds < 10000000);
+	}
+	expect_service(scene);
+	ctx_client_close(&client);
+}
+
+/* A pipeline is no sin as long as the answers are read. */
+static void a_long_pipeline_is_answered(void **state)
+{
+	struct scene *scene = *state;
+	struct ctx_client client;
+	uint64_t first;
+
+	scene_configure(scene, "{}", "{pending: 4}");
+	scene_restart(scene);
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	first = client.next_id;
+	for (int i = 0; i < 200; i++)
+		ctx_client_list(&client);
+	for (uint64_t id = first; id < first + 200; id++) {
+		Vmsig__CtxMessage *message =
+			ctx_client_expect(&client, VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST);
+
+		assert_int_equal(message->request_id, id);
+		ctx_client_free_message(message);
+	}
+	ctx_client_close(&client);
+}
+
+static void two_hundred_connections_leak_nothing(void **state)
+{
+	struct scene *scene = *state;
+
+	for (int i = 0; i < 200; i++) {
+		struct ctx_client client;
+		int fds[2];
+
+		ctx_client_open(&client, scene->daemon, &scene->acme);
+		if (i % 4 == 0) {
+			ctx_client_expect_done(&client, ctx_client_subscribe(&client, "*"));
+			ctx_client_free_message(ctx_client_expect_memctx(&client, fds));
+			close(fds[0]);
+			close(fds[1]);
+		}
+		ctx_client_close(&client);
+	}
+	daemon_await_fds(scene->daemon, scene->fds);
+}
+
+static void set_descriptor_limit(struct scene *scene, rlim_t limit, struct rlimit *ret_old)
+{
+	struct rlimit new;
+
+	assert_int_equal(prlimit(daemon_pid(scene->daemon), RLIMIT_NOFILE, NULL, ret_old), 0);
+	new = (struct rlimit){.rlim_cur = limit, .rlim_max = ret_old->rlim_max};
+	assert_int_equal(prlimit(daemon_pid(scene->daemon), RLIMIT_NOFILE, &new, NULL), 0);
+}
+
+/* Highest descriptor number in use; the limit is on numbers. */
+static rlim_t next_descriptor(struct scene *scene)
+{
+	return (rlim_t)daemon_fds(scene->daemon);
+}
+
+static void out_of_descriptors_in_accept_passes(void **state)
+{
+	struct scene *scene = *state;
+	struct rlimit old, ignored;
+	struct ctx_client client;
+	struct pollfd poller;
+	char byte;
+
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	set_descriptor_limit(scene, next_descriptor(scene), &old);
+	poller = (struct pollfd){.fd = ctx_client_socket(scene->daemon), .events = POLLIN};
+	daemon_await_log(scene->daemon, "RLIMIT_NOFILE", 1);
+	/* Who cannot be served is told at once, and who is connected is served. */
+	assert_int_equal(poll(&poller, 1, DAEMON_WAIT_MS), 1);
+	assert_true(read(poller.fd, &byte, 1) <= 0);
+	close(poller.fd);
+	ctx_client_list(&client);
+	ctx_client_free_message(ctx_client_expect(&client, VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST));
+	set_descriptor_limit(scene, old.rlim_cur, &ignored);
+	ctx_client_close(&client);
+	expect_service(scene);
+}
+
+static void out_of_descriptors_in_delivery_passes(void **state)
+{
+	struct scene *scene = *state;
+	struct rlimit old, ignored;
+	int fds[2];
+
+	/* Room for neither of the two descriptors, and then for one of them. */
+	for (rlim_t room = 0; room < 2; room++) {
+		struct ctx_client client;
+
+		ctx_client_open(&client, scene->daemon, &scene->acme);
+		set_descriptor_limit(scene, next_descriptor(scene) + room, &old);
+		ctx_client_expect_done(&client, ctx_client_subscribe(&client, "a1"));
+		assert_true(ctx_client_silent(&client, 300));
+		set_descriptor_limit(scene, old.rlim_cur, &ignored);
+		ctx_client_free_message(ctx_client_expect_memctx(&client, fds));
+		close(fds[0]);
+		close(fds[1]);
+		ctx_client_close(&client);
+		daemon_await_fds(scene->daemon, scene->fds);
+	}
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, scene_setup, scene_teardown)
+	const struct CMUnitTest tests[] = {
+		T(connections_over_the_tenants_quota_are_refused),
+		T(subscriptions_over_the_quota_are_refused),
+		T(the_broker_wide_limit_holds),
+		T(a_stalled_handshake_times_out),
+		T(stalled_handshakes_do_not_lock_others_out),
+		T(a_context_that_is_not_taken_ends_its_connection),
+		T(a_client_that_never_reads_is_cut_off),
+		T(a_long_pipeline_is_answered),
+		T(two_hundred_connections_leak_nothing),
+		T(out_of_descriptors_in_accept_passes),
+		T(out_of_descriptors_in_delivery_passes),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
