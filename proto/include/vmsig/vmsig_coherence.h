@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vmsig_abi.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -38,14 +40,14 @@ typedef struct {
 	uint32_t _pad;
 } vmsig_coherence;
 
-_Static_assert(sizeof(vmsig_coherence) == 40, "the page's layout crosses processes");
-_Static_assert(offsetof(vmsig_coherence, magic) == 0, "layout crosses processes");
-_Static_assert(offsetof(vmsig_coherence, version) == 8, "layout crosses processes");
-_Static_assert(offsetof(vmsig_coherence, endpoint) == 12, "layout crosses processes");
-_Static_assert(offsetof(vmsig_coherence, epoch) == 16, "layout crosses processes");
-_Static_assert(offsetof(vmsig_coherence, state) == 20, "layout crosses processes");
-_Static_assert(offsetof(vmsig_coherence, sequence) == 24, "layout crosses processes");
-_Static_assert(offsetof(vmsig_coherence, change) == 32, "layout crosses processes");
+VMSIG_STATIC_ASSERT(sizeof(vmsig_coherence) == 40, "the page's layout crosses processes");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_coherence, magic) == 0, "layout crosses processes");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_coherence, version) == 8, "layout crosses processes");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_coherence, endpoint) == 12, "layout crosses processes");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_coherence, epoch) == 16, "layout crosses processes");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_coherence, state) == 20, "layout crosses processes");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_coherence, sequence) == 24, "layout crosses processes");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_coherence, change) == 32, "layout crosses processes");
 
 #ifdef __cplusplus
 }

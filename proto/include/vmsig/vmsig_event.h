@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vmsig_abi.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -79,7 +81,7 @@ typedef struct vmsig_event {
 	uint32_t endpoint; /* stable id of the endpoint */
 	uint32_t _pad;
 	vmsig_payload payload;
-	_Alignas(uint64_t) unsigned char inln[VMSIG_EVENT_INLN_SIZE];
+	VMSIG_ALIGNAS(uint64_t) unsigned char inln[VMSIG_EVENT_INLN_SIZE];
 } vmsig_event;
 
 /* Releases the payload and zeroes the event. Accepts NULL. */
@@ -136,9 +138,10 @@ typedef struct vmsig_emit {
 	int (*event)(void *core, const vmsig_event *ev);
 } vmsig_emit;
 
-_Static_assert(offsetof(vmsig_event, inln) % _Alignof(uint64_t) == 0, "inln holds uint64_t PODs");
-_Static_assert(sizeof(vmsig_endpoint_status) == 16, "vmsig_endpoint_status is 16 bytes");
-_Static_assert(sizeof(vmsig_endpoint_status) <= VMSIG_EVENT_INLN_SIZE, "status fits inline");
+VMSIG_STATIC_ASSERT(
+	offsetof(vmsig_event, inln) % __alignof__(uint64_t) == 0, "inln holds uint64_t PODs");
+VMSIG_STATIC_ASSERT(sizeof(vmsig_endpoint_status) == 16, "vmsig_endpoint_status is 16 bytes");
+VMSIG_STATIC_ASSERT(sizeof(vmsig_endpoint_status) <= VMSIG_EVENT_INLN_SIZE, "status fits inline");
 
 #ifdef __cplusplus
 }

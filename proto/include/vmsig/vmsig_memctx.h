@@ -97,27 +97,28 @@ typedef struct vmsig_memctx_reg {
 	void (*invalidate)(void *ctx, uint32_t epoch);
 } vmsig_memctx_reg;
 
-_Static_assert(sizeof(vmsig_memctx) == 32, "vmsig_memctx is frozen");
-_Static_assert(offsetof(vmsig_memctx, kcr3) == 0, "vmsig_memctx is frozen");
-_Static_assert(offsetof(vmsig_memctx, low) == 8, "vmsig_memctx is frozen");
-_Static_assert(offsetof(vmsig_memctx, epoch) == 16, "vmsig_memctx is frozen");
-_Static_assert(offsetof(vmsig_memctx, nseg) == 20, "vmsig_memctx is frozen");
-_Static_assert(offsetof(vmsig_memctx, flags) == 24, "vmsig_memctx is frozen");
-_Static_assert(offsetof(vmsig_memctx, _pad) == 28, "vmsig_memctx is frozen");
-_Static_assert(sizeof(vmsig_memseg) == 24, "vmsig_memseg is frozen");
-_Static_assert(offsetof(vmsig_memseg, gpa) == 0, "vmsig_memseg is frozen");
-_Static_assert(offsetof(vmsig_memseg, len) == 8, "vmsig_memseg is frozen");
-_Static_assert(offsetof(vmsig_memseg, file_off) == 16, "vmsig_memseg is frozen");
-_Static_assert(sizeof(vmsig_memctx_inv) == 8, "vmsig_memctx_inv is frozen");
-_Static_assert(offsetof(vmsig_memctx_inv, endpoint) == 0, "vmsig_memctx_inv is frozen");
-_Static_assert(offsetof(vmsig_memctx_inv, epoch) == 4, "vmsig_memctx_inv is frozen");
-_Static_assert(sizeof(vmsig_memctx) <= VMSIG_EVENT_INLN_SIZE, "a locator fits inline");
-_Static_assert(offsetof(vmsig_memctx_reg, endpoint) == 0, "vmsig_memctx_reg is frozen");
-_Static_assert(offsetof(vmsig_memctx_reg, source) == 4, "vmsig_memctx_reg is frozen");
-_Static_assert(offsetof(vmsig_memctx_reg, ctx) == 8, "vmsig_memctx_reg is frozen");
-_Static_assert(offsetof(vmsig_memctx_reg, describe) == 8 + sizeof(void *), "frozen order");
-_Static_assert(offsetof(vmsig_memctx_reg, share_fd) == 8 + 2 * sizeof(void *), "frozen order");
-_Static_assert(offsetof(vmsig_memctx_reg, invalidate) == 8 + 3 * sizeof(void *), "frozen order");
+VMSIG_STATIC_ASSERT(sizeof(vmsig_memctx) == 32, "vmsig_memctx is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx, kcr3) == 0, "vmsig_memctx is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx, low) == 8, "vmsig_memctx is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx, epoch) == 16, "vmsig_memctx is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx, nseg) == 20, "vmsig_memctx is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx, flags) == 24, "vmsig_memctx is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx, _pad) == 28, "vmsig_memctx is frozen");
+VMSIG_STATIC_ASSERT(sizeof(vmsig_memseg) == 24, "vmsig_memseg is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memseg, gpa) == 0, "vmsig_memseg is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memseg, len) == 8, "vmsig_memseg is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memseg, file_off) == 16, "vmsig_memseg is frozen");
+VMSIG_STATIC_ASSERT(sizeof(vmsig_memctx_inv) == 8, "vmsig_memctx_inv is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx_inv, endpoint) == 0, "vmsig_memctx_inv is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx_inv, epoch) == 4, "vmsig_memctx_inv is frozen");
+VMSIG_STATIC_ASSERT(sizeof(vmsig_memctx) <= VMSIG_EVENT_INLN_SIZE, "a locator fits inline");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx_reg, endpoint) == 0, "vmsig_memctx_reg is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx_reg, source) == 4, "vmsig_memctx_reg is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx_reg, ctx) == 8, "vmsig_memctx_reg is frozen");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx_reg, describe) == 8 + sizeof(void *), "frozen order");
+VMSIG_STATIC_ASSERT(offsetof(vmsig_memctx_reg, share_fd) == 8 + 2 * sizeof(void *), "frozen order");
+VMSIG_STATIC_ASSERT(
+	offsetof(vmsig_memctx_reg, invalidate) == 8 + 3 * sizeof(void *), "frozen order");
 
 #ifdef __cplusplus
 }
