@@ -84,7 +84,8 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	for (; own && own->name; own++)
 		all[n++] = *own;
 	memcpy(&all[n], global_options, sizeof(global_options));
-	optind = 1;
+	/* Another vector and another order of scanning: 0 makes GNU's getopt begin anew. */
+	optind = 0;
 	/* '+': what follows the arguments may be somebody else's command line. */
 	while ((code = getopt_long(
 			argc, argv, strcmp(command->name, "exec") ? "h" : "+h", all, NULL)) >= 0) {

@@ -428,6 +428,9 @@ int64_t link_deadline(const vmsig *v)
 	/* Room was made since reading stopped, or a turn was long enough. */
 	if (link->more || !link->armed)
 		return 0;
+	/* A request was queued since the last turn, and nobody has tried to write it. */
+	if (chan_has_output(link->chan) && !(link->armed & EPOLLOUT))
+		return 0;
 	if (link->phase != PHASE_READY)
 		return link->deadline;
 	deadline = subscription_all_deadline(v);
