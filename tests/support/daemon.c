@@ -158,19 +158,10 @@ static pid_t spawn(struct daemon *daemon, const char *const *arguments)
 	return pid;
 }
 
-static unsigned occurrences(const char *text, const char *words)
-{
-	unsigned n = 0;
-
-	for (; (text = strstr(text, words)); text += strlen(words))
-		n++;
-	return n;
-}
-
 void daemon_start(struct daemon *daemon)
 {
 	const char *const arguments[] = {"-c", daemon->config, NULL};
-	unsigned before = occurrences(daemon_log(daemon), "vmsigd is ready");
+	unsigned before = daemon_log_count(daemon, "vmsigd is ready");
 
 	assert_int_equal(daemon->pid, 0);
 	daemon->pid = spawn(daemon, arguments);
@@ -234,9 +225,19 @@ const char *daemon_log(struct daemon *daemon)
 	return daemon->log;
 }
 
+unsigned daemon_log_count(struct daemon *daemon, const char *words)
+{
+	const char *text = daemon_log(daemon);
+	unsigned n = 0;
+
+	for (; (text = strstr(text, words)); text += strlen(words))
+		n++;
+	return n;
+}
+
 void daemon_await_log(struct daemon *daemon, const char *words, unsigned count)
 {
-	for (long waited = 0; occurrences(daemon_log(daemon), words) < count; waited += POLL_MS) {
+	for (long waited = 0; daemon_log_count(daemon, words) < count; waited += POLL_MS) {
 		if (waited > DAEMON_WAIT_MS || (daemon->pid && !daemon_alive(daemon)))
 			fail_msg("the log does not say '%s' %u times:\n%s", words, count,
 				daemon->log);

@@ -60,6 +60,8 @@ bool daemon_alive(struct daemon *daemon);
 
 /* All that it has written to standard error and output since the start of the test. */
 const char *daemon_log(struct daemon *daemon);
+/* How often the log has the words. */
+unsigned daemon_log_count(struct daemon *daemon, const char *words);
 /* Waits until the log has the words `count` times. */
 void daemon_await_log(struct daemon *daemon, const char *words, unsigned count);
 /* Open descriptors of the broker. */

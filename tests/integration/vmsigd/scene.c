@@ -31,8 +31,10 @@ void scene_configure(struct scene *scene, const char *limits, const char *acme_q
 
 static void start(struct scene *scene)
 {
+	unsigned before = daemon_log_count(scene->daemon, "endpoint ready");
+
 	daemon_start(scene->daemon);
-	daemon_await_log(scene->daemon, "endpoint ready", 3);
+	daemon_await_log(scene->daemon, "endpoint ready", before + 3);
 	scene->fds = daemon_fds(scene->daemon);
 }
 
@@ -86,11 +88,8 @@ void scene_restart(struct scene *scene)
 
 void scene_reload(struct scene *scene)
 {
-	const char *log = daemon_log(scene->daemon);
-	unsigned n = 1;
+	unsigned before = daemon_log_count(scene->daemon, "configuration reloaded");
 
-	for (; (log = strstr(log, "configuration reloaded")); log++)
-		n++;
 	kill(daemon_pid(scene->daemon), SIGHUP);
-	daemon_await_log(scene->daemon, "configuration reloaded", n);
+	daemon_await_log(scene->daemon, "configuration reloaded", before + 1);
 }

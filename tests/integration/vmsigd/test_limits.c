@@ -7,6 +7,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -218,10 +219,18 @@ static void set_descriptor_limit(struct scene *scene, rlim_t limit, struct rlimi
 	assert_int_equal(prlimit(daemon_pid(scene->daemon), RLIMIT_NOFILE, &new, NULL), 0);
 }
 
-/* Highest descriptor number in use; the limit is on numbers. */
-static rlim_t next_descriptor(struct scene *scene)
+/* The limit is on numbers: the one below which `room` are free. */
+static rlim_t limit_with_room(struct scene *scene, unsigned room)
 {
-	return (rlim_t)daemon_fds(scene->daemon);
+	char path[64], target[16];
+	rlim_t number = 0;
+
+	for (;; number++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%u", daemon_pid(scene->daemon),
+			(unsigned)number);
+		if (readlink(path, target, sizeof(target)) < 0 && room-- == 0)
+			return number;
+	}
 }
 
 static void out_of_descriptors_in_accept_passes(void **state)
@@ -233,7 +242,7 @@ static void out_of_descriptors_in_accept_passes(void **state)
 	char byte;
 
 	ctx_client_open(&client, scene->daemon, &scene->acme);
-	set_descriptor_limit(scene, next_descriptor(scene), &old);
+	set_descriptor_limit(scene, limit_with_room(scene, 0), &old);
 	poller = (struct pollfd){.fd = ctx_client_socket(scene->daemon), .events = POLLIN};
 	daemon_await_log(scene->daemon, "RLIMIT_NOFILE", 1);
 	/* Who cannot be served is told at once, and who is connected is served. */
@@ -254,11 +263,11 @@ static void out_of_descriptors_in_delivery_passes(void **state)
 	int fds[2];
 
 	/* Room for neither of the two descriptors, and then for one of them. */
-	for (rlim_t room = 0; room < 2; room++) {
+	for (unsigned room = 0; room < 2; room++) {
 		struct ctx_client client;
 
 		ctx_client_open(&client, scene->daemon, &scene->acme);
-		set_descriptor_limit(scene, next_descriptor(scene) + room, &old);
+		set_descriptor_limit(scene, limit_with_room(scene, room), &old);
 		ctx_client_expect_done(&client, ctx_client_subscribe(&client, "a1"));
 		assert_true(ctx_client_silent(&client, 300));
 		set_descriptor_limit(scene, old.rlim_cur, &ignored);
