@@ -31,12 +31,15 @@ struct log_field {
 void log_setup(enum log_level level, bool json);
 void log_record(enum log_level level, const char *message, const struct log_field *fields);
 
+/* The first element is there so that a record without fields has no stray comma. */
 #define log_at(level, message, ...)                                                                \
 	log_record((level), (message),                                                             \
-		(const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.type = LOG_FIELD_END}})
-#define log_error(message, ...) log_at(LOG_LEVEL_ERROR, message __VA_OPT__(, ) __VA_ARGS__)
-#define log_warning(message, ...) log_at(LOG_LEVEL_WARNING, message __VA_OPT__(, ) __VA_ARGS__)
-#define log_info(message, ...) log_at(LOG_LEVEL_INFO, message __VA_OPT__(, ) __VA_ARGS__)
-#define log_debug(message, ...) log_at(LOG_LEVEL_DEBUG, message __VA_OPT__(, ) __VA_ARGS__)
+		(const struct log_field[]){                                                        \
+			{.type = LOG_FIELD_END}, ##__VA_ARGS__, {.type = LOG_FIELD_END}} +         \
+			1)
+#define log_error(message, ...) log_at(LOG_LEVEL_ERROR, message, ##__VA_ARGS__)
+#define log_warning(message, ...) log_at(LOG_LEVEL_WARNING, message, ##__VA_ARGS__)
+#define log_info(message, ...) log_at(LOG_LEVEL_INFO, message, ##__VA_ARGS__)
+#define log_debug(message, ...) log_at(LOG_LEVEL_DEBUG, message, ##__VA_ARGS__)
 
 #endif

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define IDENTITY_NAME_MAX 63 /* bytes of a tenant or host name */
+#define IDENTITY_NAME_MAX 63   /* bytes of a tenant or host name */
 #define IDENTITY_SERIAL_MAX 40 /* hex digits of a serial: RFC 5280 allows 20 octets */
 
 enum identity_role {
