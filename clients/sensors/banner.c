@@ -9,6 +9,7 @@
  * and goes on across resets of guests and restarts of the broker.
  */
 
+#include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,17 +29,21 @@ struct search {
 	char banner[BANNER_MAX];
 };
 
-/* The words occur in other strings too: the banner goes on with a digit and ends in '\n'. */
+/* The words occur in other strings too: the banner goes on with a digit, has the number of the
+ * build (newer kernels keep a copy without it, which nobody prints), and ends in '\n'. */
 static int look(void *ctx, uint64_t gva)
 {
 	struct search *search = ctx;
 	char text[BANNER_MAX] = "";
+	const char *build;
 	char *end;
 
 	if (vmsig_gva_read(search->mem, search->kcr3, gva, text, sizeof(text) - 1))
 		return 0;
 	end = strchr(text, '\n');
-	if (!end || text[14] < '0' || text[14] > '9')
+	build = strstr(text, ") #");
+	if (!end || !isdigit((unsigned char)text[14]) || !build ||
+		!isdigit((unsigned char)build[3]))
 		return 0;
 	*end = '\0';
 	/* What a guest says is not fit for a terminal as it is. */
