@@ -227,6 +227,33 @@ static void broker_close(struct broker *broker)
 
 /* ---- reload ---- */
 
+static bool is_same_core(const struct core_limits *a, const struct core_limits *b)
+{
+	return a->endpoints == b->endpoints && a->sessions == b->sessions &&
+	       a->inflight == b->inflight && a->take_timeout_ns == b->take_timeout_ns;
+}
+
+/* What is only read at start. */
+static void warn_unchanged(const struct config *old, const struct config *config)
+{
+	const struct {
+		const char *key;
+		bool changed;
+	} settings[] = {
+		{"state_dir", strcmp(old->state_dir, config->state_dir) != 0},
+		{"listen", strcmp(old->ctx.path, config->ctx.path) != 0 ||
+				   old->ctx.mode != config->ctx.mode},
+		{"limits: endpoints, connections, inflight_contexts, take_timeout",
+			!is_same_core(&old->core, &config->core)},
+	};
+
+	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+		if (settings[i].changed)
+			log_warning("the setting changes with the next start, not with a reload",
+				LOG_STR("key", settings[i].key));
+	}
+}
+
 static void broker_reload(struct broker *broker)
 {
 	struct config *config, *old = broker->config;
@@ -243,6 +270,7 @@ static void broker_reload(struct broker *broker)
 		config_unref(config);
 		return;
 	}
+	warn_unchanged(old, config);
 	broker->config = config;
 	config_unref(old);
 	endpoint_shells_reconcile(broker);

@@ -20,7 +20,7 @@ struct coherence {
 };
 
 /* Sealing comes after mapping: F_SEAL_FUTURE_WRITE spares the mapping that exists. */
-static int page_make(struct coherence *coherence)
+static int page_make(struct coherence *coherence, uint32_t endpoint)
 {
 	coherence->fd = memfd_create("vmsig-coherence", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (coherence->fd < 0 || ftruncate(coherence->fd, VMSIG_COHERENCE_SIZE) < 0)
@@ -31,6 +31,9 @@ static int page_make(struct coherence *coherence)
 		coherence->page = NULL;
 		return -errno;
 	}
+	coherence->page->magic = VMSIG_COHERENCE_MAGIC;
+	coherence->page->version = VMSIG_COHERENCE_VERSION;
+	coherence->page->endpoint = endpoint;
 	if (fcntl(coherence->fd, F_ADD_SEALS, SEALS) < 0 || fchmod(coherence->fd, 0400) < 0)
 		return -errno;
 	return 0;
@@ -44,14 +47,11 @@ int coherence_new(struct coherence **ret_coherence, uint32_t endpoint)
 	if (!coherence)
 		return -ENOMEM;
 	coherence->fd = -1;
-	r = page_make(coherence);
-	if (r < 0) {
+	r = page_make(coherence, endpoint);
+	if (r) {
 		coherence_free(coherence);
 		return r;
 	}
-	coherence->page->magic = VMSIG_COHERENCE_MAGIC;
-	coherence->page->version = VMSIG_COHERENCE_VERSION;
-	coherence->page->endpoint = endpoint;
 	*ret_coherence = coherence;
 	return 0;
 }

@@ -34,7 +34,7 @@ struct conn {
 	const struct config_tenant *tenant;
 	struct charge *charge; /* NULL: not charged */
 	struct uid_account *uid_account;
-	bool stale; /* the handshake began before a reload */
+	bool stale; /* the certificate was verified before a reload, not after */
 
 	uv_poll_t poll;
 	int mask; /* what the poll handle watches */
@@ -42,7 +42,7 @@ struct conn {
 	bool working; /* the pool has the channel: nobody else may touch it */
 	int work_result;
 
-	bool is_dirty, wants_turn, has_backlog;
+	bool is_dirty, wants_turn, has_backlog, yields;
 	uint32_t unread;                      /* messages queued since the queue was empty last */
 	uint64_t handshake_by_ms, wake_at_ms; /* 0: none */
 	uint64_t soft_since_ms;               /* over the soft limit since; 0: not */
@@ -234,6 +234,11 @@ int conn_send(struct conn *conn, const void *message, const int *fds, size_t nfd
 	protobuf_c_message_pack(message, buf);
 	r = chan_send(conn->chan, buf, len, fds, nfds);
 	conn->unread += !r;
+	if (r == VMSIG_ERR_QUOTA && net_may_log(conn->net))
+		log_warning("client does not read", CONN_WHO(conn),
+			LOG_STR("slot", "limits.send_queue"),
+			LOG_INT("queued_bytes", chan_output_bytes(conn->chan)),
+			LOG_INT("message_bytes", len), LOG_INT("limit", conn->net->config->tx_max));
 	if (buf != stack)
 		free(buf);
 	dirty_add(conn);
@@ -280,6 +285,11 @@ static int flush(struct conn *conn)
 	return watch(conn, UV_READABLE | (r == VMSIG_ERR_WOULD_BLOCK ? UV_WRITABLE : 0));
 }
 
+void conn_yield(struct conn *conn)
+{
+	conn->yields = true;
+}
+
 bool conn_may_answer(struct conn *conn, uint32_t pending)
 {
 	if (conn->unread >= pending) {
@@ -289,12 +299,23 @@ bool conn_may_answer(struct conn *conn, uint32_t pending)
 	return conn->unread < pending;
 }
 
+/* A revoked certificate serves nobody, but thousands of them are not verified in one turn of
+ * the loop: each when its connection's turn has come. */
+static int reverify(struct conn *conn)
+{
+	if (!conn->stale)
+		return 0;
+	conn->stale = false;
+	return chan_reverify(conn->chan, net_tls(conn->net, conn->plane));
+}
+
 void conn_turn(struct conn *conn)
 {
-	int r = 0;
+	int r;
 
 	dirty_remove(conn);
-	if (conn->wants_turn && conn->state == CONN_OPEN && conn_has_room(conn)) {
+	r = reverify(conn);
+	if (!r && conn->wants_turn && conn->state == CONN_OPEN && conn_has_room(conn)) {
 		conn->wants_turn = false;
 		r = conn->plane->writable(conn, conn->plane_state);
 	}
@@ -315,7 +336,8 @@ static int take_frames(struct conn *conn)
 		size_t len;
 		int r;
 
-		if (i == FRAMES_PER_WAKE) {
+		if (i == FRAMES_PER_WAKE || conn->yields) {
+			conn->yields = false;
 			backlog_add(conn);
 			return VMSIG_ERR_BUSY;
 		}
@@ -331,9 +353,12 @@ static int take_frames(struct conn *conn)
 
 static int receive(struct conn *conn)
 {
+	int r = reverify(conn);
+
+	if (r)
+		return r;
 	for (int i = 0; i < FILLS_PER_WAKE && conn->state == CONN_OPEN; i++) {
 		int filled = chan_fill(conn->chan);
-		int r;
 
 		if (filled && filled != VMSIG_ERR_WOULD_BLOCK && filled != VMSIG_ERR_DISCONNECTED)
 			return filled;
@@ -390,8 +415,8 @@ static int conn_enter(struct conn *conn, char *why, size_t why_size)
 	const char *reason = "";
 	int r = chan_peer_identity(conn->chan, &conn->identity);
 
-	if (!r && conn->stale) {
-		r = chan_reverify(conn->chan, net_tls(conn->net, conn->plane));
+	if (!r) {
+		r = reverify(conn);
 		reason = chan_error(conn->chan);
 	}
 	if (!r)
@@ -582,7 +607,7 @@ void conn_tick(struct conn *conn, uint64_t now_ms)
 	}
 }
 
-void conn_reload(struct conn *conn, struct tls_ctx *tls)
+void conn_reload(struct conn *conn)
 {
 	const char *why = NULL;
 	int r;
@@ -592,15 +617,11 @@ void conn_reload(struct conn *conn, struct tls_ctx *tls)
 	conn->stale = true;
 	if (conn->state != CONN_OPEN)
 		return;
-	r = chan_reverify(conn->chan, tls);
-	if (r) {
-		conn_fail(conn, r);
-		return;
-	}
 	r = admit(conn, &why);
 	if (r) {
 		conn_close(conn, r, why);
 		return;
 	}
+	backlog_add(conn);
 	conn->plane->policy(conn, conn->plane_state);
 }

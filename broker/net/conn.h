@@ -56,6 +56,8 @@ __attribute__((warn_unused_result)) int conn_send(
 	struct conn *conn, const void *message, const int *fds, size_t nfds);
 /* Whether a client that may have `pending` unread answers can have another one. */
 bool conn_may_answer(struct conn *conn, uint32_t pending);
+/* The frame at hand was costly: others have their turn before the next one. */
+void conn_yield(struct conn *conn);
 /* Calls the plane's writable() in this turn of the loop, or after `delay_ms`. */
 void conn_wake(struct conn *conn, uint64_t delay_ms);
 /* Closes, with a log record and a last message to the peer that say why; NULL: the error's

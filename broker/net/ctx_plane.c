@@ -112,6 +112,7 @@ static int on_list(struct client *client, const Vmsig__CtxRequest *request)
 	size_t cursor = request->list->after;
 	int r = -ENOMEM;
 
+	conn_yield(client->conn);
 	if (!infos || !pointers)
 		goto out;
 	while (body.n_endpoints < LIST_MAX &&

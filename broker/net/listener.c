@@ -143,7 +143,7 @@ static int bind_path(int fd, const char *path, mode_t mode)
 
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(addr.sun_path, path);
+	memcpy(addr.sun_path, path, strlen(path));
 	r = make_folder(path);
 	if (!r)
 		r = clear_stale(&addr);

@@ -240,7 +240,7 @@ int net_reload(struct net *net, const struct config *config, char *error, size_t
 	net->config = config;
 	for (conn = net->conns; conn; conn = next) {
 		next = conn_next(conn);
-		conn_reload(conn, net_tls(net, conn_plane(conn)));
+		conn_reload(conn);
 	}
 	return 0;
 }

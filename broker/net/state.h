@@ -85,7 +85,8 @@ void conn_tick(struct conn *conn, uint64_t now_ms);
 void conn_continue(struct conn *conn);
 /* Takes the connection from the dirty list and does what it is there for. */
 void conn_turn(struct conn *conn);
-/* Checks identity against net->config and `tls` again; closes when it fails. */
-void conn_reload(struct conn *conn, struct tls_ctx *tls);
+/* Checks against the policy of net->config at once, and has the certificate checked before
+ * anything else passes over the connection; closes when either fails. */
+void conn_reload(struct conn *conn);
 
 #endif
