@@ -3,7 +3,7 @@
 #define BROKER_NET_STATE_H
 
 /*
- * The inside of net/: shared by net.c, listener.c and conn.c, and by nobody else.
+ * The inside of net/: shared by its files, and by nobody else.
  */
 
 /* An entry that could not be added has hh.tbl == NULL; the default would exit. */
@@ -58,6 +58,43 @@ struct net {
 	void *closed_arg;
 };
 
+enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_CLOSING };
+
+struct conn {
+	struct net *net;
+	const struct plane_ops *plane;
+	struct chan *chan;
+	enum conn_state state;
+	void *plane_state;
+	bool plane_open;
+
+	struct ucred cred;
+	struct identity identity;
+	const struct config_tenant *tenant;
+	struct charge *charge; /* NULL: not charged */
+	struct uid_account *uid_account;
+	bool stale; /* the certificate was verified before a reload, not after */
+
+	uv_poll_t poll;
+	int mask; /* what the poll handle watches */
+	uv_work_t work;
+	bool working; /* the pool has the channel: nobody else may touch it */
+	int work_result;
+
+	bool is_dirty, wants_turn, has_backlog, yields;
+	uint32_t unread;                      /* messages queued since the queue was empty last */
+	uint64_t handshake_by_ms, wake_at_ms; /* 0: none */
+	uint64_t soft_since_ms;               /* over the soft limit since; 0: not */
+	struct conn *prev, *next;
+	struct conn *dirty_prev, *dirty_next;
+	struct conn *backlog_prev, *backlog_next;
+};
+
+/* Who, for log records. The name is empty before the handshake. */
+#define CONN_WHO(conn)                                                                             \
+	LOG_STR("plane", (conn)->plane->name), LOG_STR("tenant", (conn)->identity.name),           \
+		LOG_INT("uid", (conn)->cred.uid), LOG_INT("pid", (conn)->cred.pid)
+
 void net_handle_closed(struct net *net);
 /* Whether a record that any local user can provoke may be written now. */
 bool net_may_log(struct net *net);
@@ -77,6 +114,7 @@ void listener_close(struct listener *listener);
 /* Accepts again after a pause. */
 void listener_resume(struct listener *listener);
 
+/* ---- conn.c ---- */
 const struct plane_ops *conn_plane(const struct conn *conn);
 struct conn *conn_next(const struct conn *conn);
 /* What is due at `now_ms`: handshakes that stall, queues that nobody reads, delayed wakes. */
@@ -88,5 +126,25 @@ void conn_turn(struct conn *conn);
 /* Checks against the policy of net->config at once, and has the certificate checked before
  * anything else passes over the connection; closes when either fails. */
 void conn_reload(struct conn *conn);
+
+/* Closes because of what happened on the channel. */
+void conn_fail(struct conn *conn, int error);
+/* The last step of closing, when the pool has not got the channel. */
+void conn_finish(struct conn *conn);
+/* Has conn_turn() called before the loop sleeps; conn_continue() in its next turn. */
+void conn_dirty(struct conn *conn);
+void conn_defer(struct conn *conn);
+/* Watches the socket for these libuv events; each change costs two system calls. */
+__attribute__((warn_unused_result)) int conn_watch(struct conn *conn, int mask);
+__attribute__((warn_unused_result)) int conn_flush(struct conn *conn);
+/* VMSIG_ERR_BUSY: the fair share is used up, the rest is deferred. */
+__attribute__((warn_unused_result)) int conn_take_frames(struct conn *conn);
+__attribute__((warn_unused_result)) int conn_reverify(struct conn *conn);
+
+/* ---- admission.c ---- */
+/* Something came from a peer whose handshake is under way. */
+__attribute__((warn_unused_result)) int admission_step(struct conn *conn);
+/* The handshake is over, well or badly. */
+void admission_over(struct conn *conn);
 
 #endif

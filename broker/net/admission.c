@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "broker/log.h"
+#include "broker/net/state.h"
+#include "vmsig/vmsig_error.h"
+
+/*
+ * Who gets in: limits before any work is done, the handshake on the pool, then identity and
+ * policy; and who may stay when the policy changes.
+ */
+
+void admission_over(struct conn *conn)
+{
+	conn->handshake_by_ms = 0;
+	conn->net->nhandshakes--;
+}
+
+/* ---- identity and policy ---- */
+
+/* Both, always: a stolen key used from another uid is refused, and so is the right uid
+ * without a key. */
+static int admit(struct conn *conn, const char **ret_why)
+{
+	const struct config *config = conn->net->config;
+	const struct config_tenant *tenant = config_tenant_find(config, &conn->identity);
+
+	if (!tenant || !config_tenant_has_uid(tenant, conn->cred.uid)) {
+		*ret_why = tenant ? "the policy does not list this uid for the tenant; add it to "
+				    "'uids' or connect as one of them"
+				  : "the policy has no such tenant in this role; add it to "
+				    "'tenants'";
+		return VMSIG_ERR_UNAUTHENTICATED;
+	}
+	conn->tenant = tenant;
+	conn->charge = &conn->net->charges[tenant - config->tenants];
+	conn->charge->connections++;
+	return 0;
+}
+
+static bool over_quota(const struct conn *conn)
+{
+	return conn->charge->connections > conn->tenant->tenant.quota.connections;
+}
+
+/* Everything that must hold before the plane hears of the connection. */
+static int conn_enter(struct conn *conn, char *why, size_t why_size)
+{
+	const char *reason = "";
+	int r = chan_peer_identity(conn->chan, &conn->identity);
+
+	if (!r) {
+		r = conn_reverify(conn);
+		reason = chan_error(conn->chan);
+	}
+	if (!r)
+		r = admit(conn, &reason);
+	snprintf(why, why_size, "%s", reason);
+	if (r)
+		return r;
+	if (over_quota(conn)) {
+		snprintf(why, why_size,
+			"the tenant has its %u connections open; close one or raise "
+			"quota.connections",
+			conn->tenant->tenant.quota.connections);
+		return VMSIG_ERR_QUOTA;
+	}
+	return conn->plane->open(conn, &conn->plane_state);
+}
+
+static int conn_established(struct conn *conn)
+{
+	char why[192];
+	int r;
+
+	admission_over(conn);
+	conn->state = CONN_OPEN;
+	r = conn_enter(conn, why, sizeof(why));
+	if (r) {
+		conn_close(conn, r, why[0] ? why : NULL);
+		return 0;
+	}
+	conn->plane_open = true;
+	log_debug("connection opened", CONN_WHO(conn), LOG_STR("serial", conn->identity.serial));
+	r = conn_take_frames(conn);
+	conn_dirty(conn);
+	return r == VMSIG_ERR_BUSY ? 0 : r;
+}
+
+/* ---- the handshake ---- */
+
+static void on_work(uv_work_t *work)
+{
+	struct conn *conn = work->data;
+
+	conn->work_result = chan_handshake(conn->chan);
+}
+
+static void on_worked(uv_work_t *work, int status)
+{
+	struct conn *conn = work->data;
+	int r = conn->work_result;
+
+	conn->working = false;
+	if (conn->state == CONN_CLOSING) {
+		conn_finish(conn);
+		return;
+	}
+	if (r && r != VMSIG_ERR_WOULD_BLOCK) {
+		conn_fail(conn, r);
+		return;
+	}
+	r = r ? 0 : conn_established(conn);
+	if (!r && conn->state != CONN_CLOSING)
+		r = conn_flush(conn);
+	if (r)
+		conn_fail(conn, r);
+}
+
+/* The signature and the verification cost about 0.7 ms: not on the loop. Nothing watches the
+ * socket meanwhile, so only the pool touches the channel. */
+int admission_step(struct conn *conn)
+{
+	int r = chan_fill(conn->chan);
+
+	if (r == VMSIG_ERR_WOULD_BLOCK)
+		return conn_flush(conn);
+	if (r)
+		return r;
+	r = conn_watch(conn, 0);
+	if (r)
+		return r;
+	conn->work.data = conn;
+	r = uv_queue_work(conn->net->loop, &conn->work, on_work, on_worked);
+	conn->working = !r;
+	return r;
+}
+
+/* ---- coming in ---- */
+
+/* NULL when there is no memory or the socket has no peer any more; the socket stays open. */
+static struct conn *conn_new(
+	struct net *net, const struct plane_ops *plane, struct tls_ctx *tls, int fd)
+{
+	const struct chan_limits limits = {
+		.frame_max = net->config->max_frame,
+		.tx_max = net->config->tx_max,
+		.rx_fds_max = plane->rx_fds,
+	};
+	struct conn *conn = calloc(1, sizeof(*conn));
+
+	if (!conn)
+		return NULL;
+	conn->net = net;
+	conn->plane = plane;
+	conn->poll.data = conn;
+	if (chan_new(&conn->chan, tls, fd, &limits)) {
+		free(conn);
+		return NULL;
+	}
+	return conn;
+}
+
+/* Before any work is done for it. */
+static int check_limits(struct conn *conn)
+{
+	struct net *net = conn->net;
+	const char *slot = "connections of the uid";
+	uint32_t limit = net->config->max_connections;
+	int r = chan_peer_cred(conn->chan, &conn->cred);
+
+	if (!r && net->nconns >= limit) {
+		slot = "limits.connections";
+		r = VMSIG_ERR_QUOTA;
+	}
+	if (!r)
+		r = net_charge_uid(net, conn->cred.uid, &conn->uid_account, &limit);
+	if (r == VMSIG_ERR_QUOTA && net_may_log(net))
+		log_warning("connection refused: quota", CONN_WHO(conn), LOG_STR("slot", slot),
+			LOG_INT("limit", limit));
+	return r;
+}
+
+void conn_accept(struct net *net, const struct plane_ops *plane, struct tls_ctx *tls, int fd)
+{
+	struct conn *conn = conn_new(net, plane, tls, fd);
+
+	if (!conn) {
+		close(fd);
+		return;
+	}
+	if (check_limits(conn) || uv_poll_init(net->loop, &conn->poll, fd)) {
+		net_refund_uid(net, conn->uid_account);
+		chan_free(conn->chan);
+		free(conn);
+		return;
+	}
+	conn->handshake_by_ms = uv_now(net->loop) + net->config->handshake_timeout_ms;
+	net->nhandles++;
+	net->nconns++;
+	net->nhandshakes++;
+	DL_APPEND(net->conns, conn);
+	if (conn_watch(conn, UV_READABLE))
+		conn_close(conn, VMSIG_ERR_INTERNAL, "cannot watch the socket");
+}
+
+/* ---- a new policy ---- */
+
+void conn_reload(struct conn *conn)
+{
+	const char *why = NULL;
+	int r;
+
+	/* The charges are new, whatever happens next. */
+	conn->charge = NULL;
+	conn->stale = true;
+	if (conn->state != CONN_OPEN)
+		return;
+	r = admit(conn, &why);
+	if (r) {
+		conn_close(conn, r, why);
+		return;
+	}
+	conn_defer(conn);
+	conn->plane->policy(conn, conn->plane_state);
+}
