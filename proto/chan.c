@@ -375,7 +375,7 @@ int chan_fd_describe(int fd, struct chan_fd_claim *ret_claim)
 
 static const char *claim_mismatch(int fd, const struct chan_fd_claim *claim)
 {
-	struct chan_fd_claim is;
+	struct chan_fd_claim is = {0};
 
 	if (chan_fd_describe(fd, &is))
 		return "a received descriptor cannot be examined";
