@@ -203,6 +203,7 @@ void conn_accept(struct net *net, const struct plane_ops *plane, struct tls_ctx 
 	net->nconns++;
 	net->nhandshakes++;
 	DL_APPEND(net->conns, conn);
+	net_expect(net);
 	if (conn_watch(conn, UV_READABLE))
 		conn_close(conn, VMSIG_ERR_INTERNAL, "cannot watch the socket");
 }

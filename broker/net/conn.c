@@ -166,6 +166,7 @@ void conn_wake(struct conn *conn, uint64_t delay_ms)
 {
 	if (delay_ms) {
 		conn->wake_at_ms = uv_now(conn->net->loop) + delay_ms;
+		net_expect(conn->net);
 		return;
 	}
 	conn->wants_turn = true;
@@ -216,10 +217,12 @@ int conn_watch(struct conn *conn, int mask)
 
 static void note_queue(struct conn *conn)
 {
-	if (conn_has_room(conn))
+	if (conn_has_room(conn)) {
 		conn->soft_since_ms = 0;
-	else if (!conn->soft_since_ms)
+	} else if (!conn->soft_since_ms) {
 		conn->soft_since_ms = uv_now(conn->net->loop);
+		net_expect(conn->net);
+	}
 }
 
 int conn_flush(struct conn *conn)
@@ -360,7 +363,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 
 /* ---- time ---- */
 
-void conn_tick(struct conn *conn, uint64_t now_ms)
+bool conn_tick(struct conn *conn, uint64_t now_ms)
 {
 	const struct config *config = conn->net->config;
 
@@ -375,4 +378,6 @@ void conn_tick(struct conn *conn, uint64_t now_ms)
 		conn->wake_at_ms = 0;
 		conn_wake(conn, 0);
 	}
+	return conn->state != CONN_CLOSING &&
+	       (conn->handshake_by_ms || conn->soft_since_ms || conn->wake_at_ms);
 }

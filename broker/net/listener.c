@@ -47,6 +47,7 @@ static void listener_pause(struct listener *listener)
 	if (!listener->paused)
 		uv_poll_stop(&listener->poll);
 	listener->paused = true;
+	net_expect(listener->net);
 }
 
 static bool is_exhaustion(int error)
@@ -84,12 +85,12 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	}
 }
 
-void listener_resume(struct listener *listener)
+bool listener_resume(struct listener *listener)
 {
-	if (!listener->paused || listener->net->closing)
-		return;
-	if (uv_poll_start(&listener->poll, UV_READABLE, on_readable) == 0)
+	if (listener->paused && !listener->net->closing &&
+		uv_poll_start(&listener->poll, UV_READABLE, on_readable) == 0)
 		listener->paused = false;
+	return listener->paused;
 }
 
 /* ---- opening ---- */
@@ -211,7 +212,8 @@ int listener_open(struct listener **ret_listener, struct net *net,
 	net->nhandles++;
 	listener->poll.data = listener;
 	listener->paused = true;
-	listener_resume(listener);
+	if (listener_resume(listener))
+		net_expect(net);
 	*ret_listener = listener;
 	return 0;
 }

@@ -15,42 +15,56 @@
 #define STRANGERS_CONNECTIONS 4u /* of a uid that the policy does not name, and so has no quota */
 #define CONTINUES_PER_TURN 64    /* connections with a backlog, before the loop polls again */
 
-bool net_may_log(struct net *net)
+static void refill_log_credit(struct net *net)
 {
-	if (net->log_credit) {
-		net->log_credit--;
-		return true;
-	}
-	net->log_suppressed++;
-	return false;
-}
+	uint64_t now_ms = uv_now(net->loop);
 
-static void refill_log_credit(struct net *net, uint64_t now_ms)
-{
-	/* The timer may run late; a second more or less does not matter. */
-	if (now_ms / 1000 == (now_ms - TICK_MS) / 1000)
+	if (now_ms - net->log_window_ms < 1000)
 		return;
 	if (net->log_suppressed)
 		log_warning("records about connections were left out",
 			LOG_INT("count", net->log_suppressed));
 	net->log_suppressed = 0;
 	net->log_credit = LOG_PER_SECOND;
+	net->log_window_ms = now_ms;
 }
 
+bool net_may_log(struct net *net)
+{
+	refill_log_credit(net);
+	if (net->log_credit) {
+		net->log_credit--;
+		return true;
+	}
+	net->log_suppressed++;
+	net_expect(net);
+	return false;
+}
+
+/* Runs only while something has a deadline: an idle broker sleeps. */
 static void on_tick(uv_timer_t *timer)
 {
 	struct net *net = timer->data;
 	uint64_t now_ms = uv_now(net->loop);
 	struct listener *listener;
 	struct conn *conn, *next;
+	bool expecting = false;
 
-	refill_log_credit(net, now_ms);
 	for (conn = net->conns; conn; conn = next) {
 		next = conn_next(conn);
-		conn_tick(conn, now_ms);
+		expecting |= conn_tick(conn, now_ms);
 	}
 	LL_FOREACH (net->listeners, listener)
-		listener_resume(listener);
+		expecting |= listener_resume(listener);
+	refill_log_credit(net);
+	if (!expecting && !net->log_suppressed)
+		uv_timer_stop(&net->tick);
+}
+
+void net_expect(struct net *net)
+{
+	if (!net->closing && !uv_is_active((uv_handle_t *)&net->tick))
+		uv_timer_start(&net->tick, on_tick, TICK_MS, TICK_MS);
 }
 
 static void on_hurry(uv_idle_t *idle)
@@ -143,7 +157,6 @@ int net_new(struct net **ret_net, uv_loop_t *loop, const struct config *config, 
 	net->nhandles = 2;
 	net->tick.data = net->hurry.data = net;
 	uv_idle_init(loop, &net->hurry);
-	uv_timer_start(&net->tick, on_tick, TICK_MS, TICK_MS);
 	*ret_net = net;
 	return 0;
 fail:

@@ -53,6 +53,7 @@ struct net {
 	uv_timer_t tick; /* connections' deadlines; resumes paused listeners */
 	uv_idle_t hurry; /* keeps the loop from sleeping while there is a backlog */
 	uint32_t log_credit, log_suppressed;
+	uint64_t log_window_ms; /* when the credit was given */
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;
@@ -98,6 +99,8 @@ struct conn {
 void net_handle_closed(struct net *net);
 /* Whether a record that any local user can provoke may be written now. */
 bool net_may_log(struct net *net);
+/* Something has got a deadline: ticks until nothing has. */
+void net_expect(struct net *net);
 /* Has the loop call conn_continue() in its next turn for what is in the backlog. */
 void net_hurry(struct net *net);
 /* The context that new connections of the plane get; borrowed. */
@@ -111,14 +114,15 @@ __attribute__((warn_unused_result)) int listener_open(struct listener **ret_list
 	struct net *net, const struct config_listen *where, const struct plane_ops *plane,
 	struct tls_ctx *tls, char *error, size_t error_size);
 void listener_close(struct listener *listener);
-/* Accepts again after a pause. */
-void listener_resume(struct listener *listener);
+/* Accepts again after a pause. Whether it is still paused. */
+bool listener_resume(struct listener *listener);
 
 /* ---- conn.c ---- */
 const struct plane_ops *conn_plane(const struct conn *conn);
 struct conn *conn_next(const struct conn *conn);
-/* What is due at `now_ms`: handshakes that stall, queues that nobody reads, delayed wakes. */
-void conn_tick(struct conn *conn, uint64_t now_ms);
+/* What is due at `now_ms`: handshakes that stall, queues that nobody reads, delayed wakes.
+ * Whether there is more to wait for. */
+bool conn_tick(struct conn *conn, uint64_t now_ms);
 /* Takes the connection from the backlog and takes more of its frames. */
 void conn_continue(struct conn *conn);
 /* Takes the connection from the dirty list and does what it is there for. */
