@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/unit/kcr3/image.h"
+#include "vmsig/vmsig_error.h"
+
+static const struct image_linux live = {
+	.release = "6.1.0-live", .root = 0x200000, .text = 0x210000, .note = 0x220000, .levels = 4};
+static const struct image_linux dead = {
+	.release = "6.1.0-dead", .root = 0x300000, .text = 0x310000, .note = 0x020000, .levels = 4};
+#define PROCESS_ROOT 0x230000ull /* of a process of the live kernel */
+
+struct lab {
+	struct image image;
+	struct kcr3_proof proof;
+	char why[256];
+};
+
+static int setup(void **state)
+{
+	struct lab *lab = calloc(1, sizeof(*lab));
+
+	assert_non_null(lab);
+	image_init(&lab->image);
+	*state = lab;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct lab *lab = *state;
+
+	image_deinit(&lab->image);
+	free(lab);
+	return 0;
+}
+
+static int find(struct lab *lab, const uint64_t *cr3, size_t n)
+{
+	return kcr3_find(&lab->image.memory, cr3, n, NULL, &lab->proof, lab->why, sizeof(lab->why));
+}
+
+static int reprove(struct lab *lab, const uint64_t *cr3, size_t n)
+{
+	return kcr3_reprove(&lab->image.memory, &lab->proof, cr3, n);
+}
+
+static void check_live(const struct lab *lab)
+{
+	assert_int_equal(lab->proof.os, KCR3_OS_LINUX);
+	assert_int_equal(lab->proof.kcr3, live.root);
+	assert_string_equal(lab->proof.release, live.release);
+}
+
+static void a_kernel_is_found_and_proven(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {live.root | 0x7};
+
+	image_put_linux(&lab->image, &live);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	check_live(lab);
+	assert_int_equal(lab->proof.levels, 4);
+	assert_int_equal(reprove(lab, cr3, 1), 0);
+	assert_int_equal(find(lab, NULL, 0), 0);
+}
+
+static void five_levels_are_found(void **state)
+{
+	struct lab *lab = *state;
+	struct image_linux five = live;
+	const uint64_t cr3[] = {live.root};
+
+	five.levels = 5;
+	image_put_linux(&lab->image, &five);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.levels, 5);
+	assert_int_equal(reprove(lab, cr3, 1), 0);
+}
+
+static void the_note_may_have_its_elf_header(void **state)
+{
+	struct lab *lab = *state;
+	struct image_linux with_header = live;
+
+	with_header.note_offset = 24;
+	image_put_linux(&lab->image, &with_header);
+	assert_int_equal(find(lab, NULL, 0), 0);
+	assert_int_equal(lab->proof.note_gpa, live.note + 24);
+}
+
+static void phys_base_may_be_negative(void **state)
+{
+	struct lab *lab = *state;
+	struct image_linux moved = live;
+
+	moved.phys_base = -0x100000;
+	image_put_linux(&lab->image, &moved);
+	assert_int_equal(find(lab, NULL, 0), 0);
+	assert_int_equal(lab->proof.kcr3, live.root);
+}
+
+/* A warm reset leaves the last kernel in RAM, intact down to its release string. */
+static void a_dead_kernel_is_told_from_the_live_one(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {PROCESS_ROOT};
+
+	image_put_linux(&lab->image, &dead);
+	image_put_linux(&lab->image, &live);
+	image_clone_root(&lab->image, live.root, PROCESS_ROOT);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	check_live(lab);
+}
+
+static void a_dead_kernel_alone_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t firmware[] = {0x100000};
+	const uint64_t none[] = {0};
+
+	image_put_linux(&lab->image, &dead);
+	lab->image.ram[0x100000] = 0x3;
+	assert_int_equal(find(lab, firmware, 1), VMSIG_ERR_NOT_READY);
+	assert_non_null(strstr(lab->why, dead.release));
+	assert_int_equal(find(lab, none, 1), VMSIG_ERR_NOT_READY);
+}
+
+static void two_kernels_without_a_vcpu_are_no_guess(void **state)
+{
+	struct lab *lab = *state;
+
+	image_put_linux(&lab->image, &dead);
+	image_put_linux(&lab->image, &live);
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+	assert_non_null(strstr(lab->why, "kcr3"));
+}
+
+static void copies_of_a_note_are_one_kernel(void **state)
+{
+	struct lab *lab = *state;
+
+	image_put_linux(&lab->image, &live);
+	memcpy(lab->image.ram + 0x500000 + 0x300000, lab->image.ram + live.note, 4096);
+	assert_int_equal(find(lab, NULL, 0), 0);
+	check_live(lab);
+}
+
+/* With page-table isolation a vCPU in user mode runs on the page behind the kernel's. */
+static void the_users_half_of_a_root_pair_counts(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t user[] = {PROCESS_ROOT | 0x1000 | 0x80};
+
+	image_put_linux(&lab->image, &live);
+	image_clone_root(&lab->image, live.root, PROCESS_ROOT);
+	assert_int_equal(find(lab, user, 1), 0);
+	check_live(lab);
+}
+
+/* Without it, a process's root may be any page. */
+static void a_root_on_an_odd_page_counts(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t odd[] = {PROCESS_ROOT + 0x1000};
+
+	image_put_linux(&lab->image, &live);
+	image_clone_root(&lab->image, live.root, PROCESS_ROOT + 0x1000);
+	assert_int_equal(find(lab, odd, 1), 0);
+}
+
+static void one_of_several_vcpus_is_enough(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {0, 0x999000, live.root, UINT64_MAX};
+
+	image_put_linux(&lab->image, &live);
+	assert_int_equal(find(lab, cr3, 4), 0);
+}
+
+static void notes_that_lie_are_refused(void **state)
+{
+	struct lab *lab = *state;
+	struct image_linux lie = live;
+
+	image_put_linux(&lab->image, &live);
+	lie.release = "6.1.0-lie";
+	image_put_note(&lab->image, &lie, "");
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+	lie = live;
+	lie.root = 0xffffff000ull;
+	image_put_note(&lab->image, &lie, "");
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+	lie.root = live.root + 8;
+	image_put_note(&lab->image, &lie, "");
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+	/* A key that stands there twice makes the whole note worthless. */
+	image_put_note(&lab->image, &live, "OSRELEASE=6.1.0-live\n");
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+}
+
+static void cyclic_tables_end(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t *root = (uint64_t *)(void *)(lab->image.ram + live.root);
+
+	image_put_linux(&lab->image, &live);
+	for (unsigned i = 0; i < 512; i++)
+		root[i] = live.root | IMAGE_PRESENT;
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+}
+
+static void ram_without_a_kernel_says_so(void **state)
+{
+	struct lab *lab = *state;
+
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+	assert_true(strlen(lab->why) > 0);
+}
+
+static void a_scan_can_be_cancelled(void **state)
+{
+	struct lab *lab = *state;
+	atomic_bool cancel = true;
+
+	image_put_linux(&lab->image, &live);
+	assert_int_equal(kcr3_find(&lab->image.memory, NULL, 0, &cancel, &lab->proof, lab->why,
+				 sizeof(lab->why)),
+		VMSIG_ERR_TIMEOUT);
+}
+
+static void a_scan_allocates_no_holes(void **state)
+{
+	struct lab *lab = *state;
+	struct stat before, after;
+
+	image_put_linux(&lab->image, &live);
+	assert_int_equal(fstat(lab->image.fd, &before), 0);
+	assert_int_equal(find(lab, NULL, 0), 0);
+	assert_int_equal(fstat(lab->image.fd, &after), 0);
+	assert_int_equal(before.st_blocks, after.st_blocks);
+	/* Also where nobody can tell holes from data. */
+	lab->image.memory.fd = -1;
+	assert_int_equal(find(lab, NULL, 0), 0);
+	assert_int_equal(fstat(lab->image.fd, &after), 0);
+	assert_int_equal(before.st_blocks, after.st_blocks);
+}
+
+static void a_file_that_shrinks_ends_the_search(void **state)
+{
+	struct lab *lab = *state;
+
+	image_put_linux(&lab->image, &live);
+	lab->image.memory.fd = -1;
+	assert_int_equal(ftruncate(lab->image.fd, 0x100000), 0);
+	assert_true(find(lab, NULL, 0) > 0);
+}
+
+static void a_proof_ends_with_what_it_rests_on(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {live.root}, other[] = {dead.root};
+
+	image_put_linux(&lab->image, &dead);
+	image_put_linux(&lab->image, &live);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(reprove(lab, cr3, 1), 0);
+	assert_int_equal(reprove(lab, other, 1), VMSIG_ERR_NOT_READY);
+	/* The release string goes: another kernel's data lies there now. */
+	lab->image.ram[live.text + 130] ^= 1;
+	assert_int_equal(reprove(lab, cr3, 1), VMSIG_ERR_NOT_READY);
+	lab->image.ram[live.text + 130] ^= 1;
+	assert_int_equal(reprove(lab, cr3, 1), 0);
+	/* The note changes. */
+	lab->image.ram[live.note + 12] ^= 1;
+	assert_int_equal(reprove(lab, cr3, 1), VMSIG_ERR_NOT_READY);
+	lab->image.ram[live.note + 12] ^= 1;
+	/* The root goes. */
+	memset(lab->image.ram + live.root, 0, 4096);
+	assert_int_equal(reprove(lab, cr3, 1), VMSIG_ERR_NOT_READY);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(a_kernel_is_found_and_proven),
+		T(five_levels_are_found),
+		T(the_note_may_have_its_elf_header),
+		T(phys_base_may_be_negative),
+		T(a_dead_kernel_is_told_from_the_live_one),
+		T(a_dead_kernel_alone_is_refused),
+		T(two_kernels_without_a_vcpu_are_no_guess),
+		T(copies_of_a_note_are_one_kernel),
+		T(the_users_half_of_a_root_pair_counts),
+		T(a_root_on_an_odd_page_counts),
+		T(one_of_several_vcpus_is_enough),
+		T(notes_that_lie_are_refused),
+		T(cyclic_tables_end),
+		T(ram_without_a_kernel_says_so),
+		T(a_scan_can_be_cancelled),
+		T(a_scan_allocates_no_holes),
+		T(a_file_that_shrinks_ends_the_search),
+		T(a_proof_ends_with_what_it_rests_on),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

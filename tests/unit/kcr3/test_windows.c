@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/unit/kcr3/image.h"
+#include "vmsig/vmsig_error.h"
+
+#define SYSTEM_ROOT 0x1aa000ull
+#define PROCESS_ROOT 0x2bb000ull
+#define DUMMY_ROOT 0x0cc000ull
+#define ENTRY_GVA 0xfffff80312345000ull
+#define ENTRY_GPA 0x600000ull
+#define SELF_INDEX 493 /* Windows rolls it at boot; any entry of the upper half */
+#define STUB 0x13000ull
+
+struct lab {
+	struct image image;
+	struct kcr3_proof proof;
+	char why[256];
+};
+
+static int setup(void **state)
+{
+	struct lab *lab = calloc(1, sizeof(*lab));
+
+	assert_non_null(lab);
+	image_init(&lab->image);
+	*state = lab;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct lab *lab = *state;
+
+	image_deinit(&lab->image);
+	free(lab);
+	return 0;
+}
+
+static uint64_t *root_at(struct lab *lab, uint64_t root)
+{
+	return (uint64_t *)(void *)(lab->image.ram + root);
+}
+
+static void put_root(struct lab *lab, uint64_t root)
+{
+	for (unsigned i = 0; i < 8; i++)
+		image_map(&lab->image, root, 4, 0xffff800000000000ull + ((uint64_t)i << 39),
+			0x700000, IMAGE_PRESENT | IMAGE_NX);
+	image_map(&lab->image, root, 4, ENTRY_GVA, ENTRY_GPA, IMAGE_PRESENT);
+	root_at(lab, root)[SELF_INDEX] = root | IMAGE_PRESENT | IMAGE_NX;
+}
+
+/* A process: the same kernel half but for its own self-map, and user entries. Shares the
+ * System process's self-map here, as a vCPU's root and the System root must look alike. */
+static void put_process(struct lab *lab, uint64_t root)
+{
+	image_clone_root(&lab->image, SYSTEM_ROOT, root);
+	root_at(lab, root)[0] = 0x700000 | IMAGE_PRESENT;
+	root_at(lab, root)[3] = 0x700000 | IMAGE_PRESENT;
+}
+
+static void put_stub(struct lab *lab, uint64_t at, uint64_t root)
+{
+	uint8_t *stub = lab->image.ram + at;
+	const uint64_t jump = 0x00000001000600e9ull | 0x4d00, entry = ENTRY_GVA;
+
+	memcpy(stub, &jump, 8);
+	memcpy(stub + 0x70, &entry, 8);
+	memcpy(stub + 0xa0, &root, 8);
+}
+
+static int find(struct lab *lab, const uint64_t *cr3, size_t n)
+{
+	return kcr3_find(&lab->image.memory, cr3, n, NULL, &lab->proof, lab->why, sizeof(lab->why));
+}
+
+static void the_start_block_leads_to_the_root(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {SYSTEM_ROOT | 2};
+
+	put_root(lab, SYSTEM_ROOT);
+	put_stub(lab, STUB, SYSTEM_ROOT);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.os, KCR3_OS_WINDOWS);
+	assert_int_equal(lab->proof.kcr3, SYSTEM_ROOT);
+	assert_int_equal(lab->proof.levels, 4);
+	assert_int_equal(kcr3_reprove(&lab->image.memory, &lab->proof, cr3, 1), 0);
+	root_at(lab, SYSTEM_ROOT)[SELF_INDEX] = 0;
+	assert_int_equal(
+		kcr3_reprove(&lab->image.memory, &lab->proof, cr3, 1), VMSIG_ERR_NOT_READY);
+}
+
+static void dummy_tables_are_passed_over(void **state)
+{
+	struct lab *lab = *state;
+
+	put_root(lab, SYSTEM_ROOT);
+	/* The first block that looks right names a table without a kernel behind it. */
+	root_at(lab, DUMMY_ROOT)[SELF_INDEX] = DUMMY_ROOT | IMAGE_PRESENT;
+	put_stub(lab, 0x2000, DUMMY_ROOT);
+	put_stub(lab, STUB, SYSTEM_ROOT);
+	assert_int_equal(find(lab, NULL, 0), 0);
+	assert_int_equal(lab->proof.kcr3, SYSTEM_ROOT);
+}
+
+static void an_entry_that_cannot_execute_is_refused(void **state)
+{
+	struct lab *lab = *state;
+
+	put_root(lab, SYSTEM_ROOT);
+	image_map(&lab->image, SYSTEM_ROOT, 4, ENTRY_GVA, ENTRY_GPA, IMAGE_PRESENT | IMAGE_NX);
+	put_stub(lab, STUB, SYSTEM_ROOT);
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+}
+
+static void a_block_of_an_earlier_boot_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t elsewhere[] = {0x900000};
+
+	put_root(lab, SYSTEM_ROOT);
+	put_stub(lab, STUB, SYSTEM_ROOT);
+	lab->image.ram[0x900000] = 3;
+	assert_int_equal(find(lab, elsewhere, 1), VMSIG_ERR_NOT_READY);
+	assert_non_null(strstr(lab->why, "Windows"));
+}
+
+static void without_a_block_the_self_map_decides(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {SYSTEM_ROOT};
+
+	put_root(lab, SYSTEM_ROOT);
+	put_process(lab, PROCESS_ROOT);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.kcr3, SYSTEM_ROOT);
+	assert_int_equal(lab->proof.note_gpa, 0);
+	/* Nobody runs on it: nothing to go by. */
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(the_start_block_leads_to_the_root),
+		T(dummy_tables_are_passed_over),
+		T(an_entry_that_cannot_execute_is_refused),
+		T(a_block_of_an_earlier_boot_is_refused),
+		T(without_a_block_the_self_map_decides),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
