@@ -164,7 +164,63 @@ static void a_client_that_never_reads_is_cut_off(void **state)
 		assert_true(rounds < 10000000);
 	}
 	expect_service(scene);
+	daemon_await_log(scene->daemon, "client does not read", 1);
 	ctx_client_close(&client);
+}
+
+/* Each request has its answer, in order; from some point on the answer is that there are too
+ * many. */
+static void unread_answers_over_the_quota_are_refused(void **state)
+{
+	enum { REQUESTS = 6000 };
+	struct scene *scene = *state;
+	struct ctx_client client;
+	uint64_t first;
+	int refused = 0;
+
+	scene_configure(scene, "{}", "{pending: 4}");
+	scene_restart(scene);
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	first = client.next_id;
+	for (int i = 0; i < REQUESTS; i++)
+		ctx_client_list(&client);
+	for (uint64_t id = first; id < first + REQUESTS; id++) {
+		Vmsig__CtxMessage *message = ctx_client_receive(&client);
+
+		assert_non_null(message);
+		assert_int_equal(message->request_id, id);
+		if (message->body_case == VMSIG__CTX_MESSAGE__BODY_ERROR) {
+			assert_int_equal(message->error->code, VMSIG_ERR_QUOTA);
+			refused++;
+		}
+		ctx_client_free_message(message);
+	}
+	assert_true(refused > 0);
+	/* All is read, all is well. */
+	ctx_client_list(&client);
+	ctx_client_free_message(ctx_client_expect(&client, VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST));
+	ctx_client_close(&client);
+}
+
+/* Anybody may connect to the socket, but nobody without a policy can fill it up. */
+static void a_uid_without_policy_has_few_connections(void **state)
+{
+	struct scene *scene = *state;
+	struct pollfd pollers[5];
+	char byte;
+
+	daemon_configure(
+		scene->daemon, "tenants: [{name: acme, role: sensor, uids: [%u]}]\n", getuid() + 1);
+	scene_reload(scene);
+	for (size_t i = 0; i < 5; i++)
+		pollers[i] =
+			(struct pollfd){.fd = ctx_client_socket(scene->daemon), .events = POLLIN};
+	assert_int_equal(poll(&pollers[4], 1, DAEMON_WAIT_MS), 1);
+	assert_true(read(pollers[4].fd, &byte, 1) <= 0);
+	assert_int_equal(poll(pollers, 4, 100), 0);
+	for (size_t i = 0; i < 5; i++)
+		close(pollers[i].fd);
+	daemon_await_log(scene->daemon, "connections of the uid", 1);
 }
 
 /* A pipeline is no sin as long as the answers are read. */
@@ -290,6 +346,8 @@ int main(void)
 		T(stalled_handshakes_do_not_lock_others_out),
 		T(a_context_that_is_not_taken_ends_its_connection),
 		T(a_client_that_never_reads_is_cut_off),
+		T(unread_answers_over_the_quota_are_refused),
+		T(a_uid_without_policy_has_few_connections),
 		T(a_long_pipeline_is_answered),
 		T(two_hundred_connections_leak_nothing),
 		T(out_of_descriptors_in_accept_passes),
