@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Linux guest under QEMU."""
+
+import os
+import socket
+
+from .console import Console
+from .process import Child
+from .qmp import Qmp
+
+BACKENDS = ("file", "memfd", "hugetlb", "plain", "private")
+
+
+class Guest:
+    """One QEMU. `qmp_path` is where the broker connects to; `qmp` is the test's own monitor.
+
+    backend: file (tmpfs, shared), memfd, hugetlb (memory-backend-memfd on huge pages),
+    plain (-m only), private (a file without share=on).
+    """
+
+    def __init__(self, lab, name="vm1", machine="q35", cpu="max", memory="512M", backend="file",
+                 qmp=True, uid=None, extra=(), memory_option=None, append="", kexec=False):
+        self.lab = lab
+        self.name = name
+        self.qmp_path = lab.path("qmp", f"{name}.sock")
+        self.ram_path = lab.path("ram", name)
+        self.uid = uid
+        self._boots = 0
+        self._argv = ["qemu-system-x86_64", "-name", name, "-accel", "tcg", "-cpu", cpu,
+                      "-smp", "1", "-m", memory_option or memory, "-nodefaults", "-no-user-config",
+                      "-display", "none", "-kernel", lab.guest_file("vmlinuz"),
+                      "-initrd", lab.initrd(kexec),
+                      "-append", f"{lab.guest_cmdline()} {append}".strip()]
+        self._argv += self._memory_arguments(machine, memory, backend)
+        if qmp:
+            self._argv += ["-qmp", f"unix:{self.qmp_path},server=on,wait=off"]
+        self._argv += list(extra)
+        self.child = None
+        self.console = None
+        self.qmp = None
+        self.start()
+
+    def _memory_arguments(self, machine, memory, backend):
+        if backend == "plain":
+            return ["-machine", machine]
+        objects = {
+            "file": f"memory-backend-file,id=ram,size={memory},mem-path={self.ram_path},share=on",
+            "private": f"memory-backend-file,id=ram,size={memory},mem-path={self.ram_path},"
+                       "share=off",
+            "memfd": f"memory-backend-memfd,id=ram,size={memory},share=on",
+            "hugetlb": f"memory-backend-memfd,id=ram,size={memory},share=on,hugetlb=on,"
+                       "hugetlbsize=2M",
+        }
+        return ["-machine", f"{machine},memory-backend=ram", "-object", objects[backend]]
+
+    def start(self):
+        """Starts QEMU; again after kill()."""
+        console, console_peer = socket.socketpair()
+        monitor, monitor_peer = socket.socketpair()
+        argv = self._argv + [
+            "-chardev", f"socket,id=console,fd={console_peer.fileno()}", "-serial",
+            "chardev:console",
+            "-chardev", f"socket,id=monitor,fd={monitor_peer.fileno()}", "-mon",
+            "chardev=monitor,mode=control"]
+        self.child = Child(argv, self.lab.log(f"{self.name}-qemu"), uid=self.uid,
+                           pass_fds=(console_peer.fileno(), monitor_peer.fileno()))
+        self.lab.own(self.child)
+        console_peer.close()
+        monitor_peer.close()
+        monitor.settimeout(60)
+        try:
+            self.qmp = Qmp(monitor)
+        except (OSError, ValueError) as error:
+            raise RuntimeError(f"QEMU did not start: {self.child.text()}") from error
+        self.console = Console(console, self.lab.log(f"{self.name}-console"))
+        self._boots = 0
+
+    @property
+    def pid(self):
+        return self.child.pid
+
+    def boot(self, timeout=90.0):
+        """Waits for the next boot that was not asked for yet; what the guest says about it."""
+        self._boots += 1
+        return self.console.truth(self._boots, timeout)
+
+    def reset(self):
+        self.qmp.execute("system_reset")
+
+    def panic(self):
+        self.console.send("echo c >/proc/sysrq-trigger")
+
+    def random_page(self, minimum=0):
+        """A page with random bytes inside the guest: (guest-physical address, bytes)."""
+        name = f"/run/page{self.console.mark()}"
+        words = self.console.run(f"guest-tool page {name} {minimum:#x}").split()
+        address, offset = int(words[1], 16), int(words[3])
+        text = self.console.run(f"tail -c +{offset + 1} {name} | head -c 4096 | hexdump -v -e "
+                                "'1/1 \"%02x\"'")
+        return address, bytes.fromhex(text.strip())
+
+    def kill(self):
+        """SIGKILL, as a crash of QEMU."""
+        self.child.kill()
+        self.console.close()
+        self.qmp.close()
+
+    def remove_ram(self):
+        if os.path.exists(self.ram_path):
+            os.unlink(self.ram_path)
