@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenarios on real guests: a lab, guests, a broker, holders, and what must be so.
+
+Standard library only. A scenario is a function that takes a Lab; `main` runs it.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import traceback
+
+from . import history
+from .broker import Broker
+from .guest import Guest
+from .holder import CtlError, Holder, Sensor, number
+from .lab import Lab, build_guest
+from .process import Child, wait_until
+
+SKIPPED = 77  # what ctest is told with SKIP_RETURN_CODE
+
+__all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Sensor", "Skip", "check",
+           "equal", "history", "main", "number", "qemu_endpoint", "tenant", "wait_until"]
+
+
+class Skip(Exception):
+    """The scenario cannot be run here, and why."""
+
+
+def check(condition, message):
+    if not condition:
+        raise AssertionError(message)
+
+
+def equal(got, wanted, what):
+    if got != wanted:
+        show = hex if isinstance(got, int) and isinstance(wanted, int) else repr
+        raise AssertionError(f"{what}: got {show(got)}, wanted {show(wanted)}")
+
+
+def qemu_endpoint(lab, name="vm1", **more):
+    return {"name": name, "adapter": "qemu", "qmp": lab.path("qmp", f"{name}.sock"),
+            "reprove": "500ms", "retry": "100ms", "retry_max": "500ms", **more}
+
+
+def tenant(name="acme", uids=(0,), endpoints=("*",), role="sensor"):
+    return {"name": name, "role": role, "uids": list(uids), "endpoints": list(endpoints)}
+
+
+def _become_root():
+    if os.getuid() == 0:
+        return
+    sudo = ["sudo", "-n", "-E", sys.executable, "-B"]
+    if subprocess.run(["sudo", "-n", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        print("SKIP: needs root: mount namespaces, several uids; sudo asks for a password")
+        sys.exit(SKIPPED)
+    os.execvp("sudo", sudo + sys.argv)
+
+
+def main(scenarios):
+    """Runs the scenario that the command line names."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True, help="build folder")
+    parser.add_argument("scenario", choices=sorted(scenarios))
+    options = parser.parse_args()
+    build_guest(options.build)
+    _become_root()
+    lab = Lab(options.build)
+    try:
+        scenarios[options.scenario](lab)
+    except Skip as reason:
+        print(f"SKIP: {reason}")
+        sys.exit(SKIPPED)
+    except BaseException:
+        traceback.print_exc()
+        for name, text in lab.logs():
+            print(f"---- {name}\n{text[-6000:]}", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        lab.close()
+    print(f"{options.scenario}: ok")
