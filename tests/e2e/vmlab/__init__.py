@@ -5,6 +5,7 @@ Standard library only. A scenario is a function that takes a Lab; `main` runs it
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from .holder import CtlError, Holder, Sensor, number
 from .lab import Lab, build_guest
 from .process import Child, wait_until
 
+decode = json.loads
 SKIPPED = 77  # what ctest is told with SKIP_RETURN_CODE
 
-__all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Sensor", "Skip", "check",
+__all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Sensor", "Skip", "check", "decode",
            "equal", "history", "main", "number", "qemu_endpoint", "tenant", "wait_until"]
 
 
@@ -72,9 +74,9 @@ def main(scenarios):
         print(f"SKIP: {reason}")
         sys.exit(SKIPPED)
     except BaseException:
-        traceback.print_exc()
         for name, text in lab.logs():
             print(f"---- {name}\n{text[-6000:]}", file=sys.stderr)
+        traceback.print_exc()
         sys.exit(1)
     finally:
         lab.close()

@@ -56,7 +56,8 @@ class Broker:
         folder = self.identity(name, uid)
         if os.path.exists(folder):
             return folder
-        self._pki("issue", self.lab.path("pki", "ca"), name, folder)
+        role, _, who = name.partition("/")
+        self._pki("issue", "--ca", self.lab.path("pki", "ca"), role, who, folder)
         os.chown(folder, uid, uid)
         for entry in os.scandir(folder):
             os.chown(entry.path, uid, uid)
@@ -69,7 +70,7 @@ class Broker:
             "tls": {"ca": f"{identity}/ca.pem", "cert": f"{identity}/cert.pem",
                     "key": f"{identity}/key.pem"},
             "listen": {"ctx": {"path": self.socket, "mode": "0666"}},
-            "log": {"level": "debug", "format": "json"},
+            "log": {"level": "info", "format": "json"},
             "endpoints": self.endpoints,
             "tenants": self.tenants,
         }

@@ -8,8 +8,6 @@ from .console import Console
 from .process import Child
 from .qmp import Qmp
 
-BACKENDS = ("file", "memfd", "hugetlb", "plain", "private")
-
 
 class Guest:
     """One QEMU. `qmp_path` is where the broker connects to; `qmp` is the test's own monitor.
@@ -25,6 +23,7 @@ class Guest:
         self.qmp_path = lab.path("qmp", f"{name}.sock")
         self.ram_path = lab.path("ram", name)
         self.uid = uid
+        self.backend = backend
         self._boots = 0
         self._argv = ["qemu-system-x86_64", "-name", name, "-accel", "tcg", "-cpu", cpu,
                       "-smp", "1", "-m", memory_option or memory, "-nodefaults", "-no-user-config",
@@ -96,7 +95,7 @@ class Guest:
         words = self.console.run(f"guest-tool page {name} {minimum:#x}").split()
         address, offset = int(words[1], 16), int(words[3])
         text = self.console.run(f"tail -c +{offset + 1} {name} | head -c 4096 | hexdump -v -e "
-                                "'1/1 \"%02x\"'")
+                                "'1/1 \"%02x\"'; echo")
         return address, bytes.fromhex(text.strip())
 
     def kill(self):

@@ -50,7 +50,7 @@ class Holder:
 
     def endpoints(self):
         """{name: what `ls` says}."""
-        return {entry["name"]: entry for entry in self.json("ls")["endpoints"]}
+        return {entry["name"]: entry for entry in self.json("ls")}
 
     def endpoint(self, name="vm1"):
         return self.endpoints()[name]
