@@ -69,11 +69,11 @@ static bool won_and_close(int fd)
 	return won;
 }
 
-static bool reopen_at(const char *format, int fd, int flags)
+static bool reopen_at(const char *folder, int fd, int flags)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), format, fd);
+	snprintf(path, sizeof(path), "%s/%d", folder, fd);
 	return won_and_close(open(path, flags | O_CLOEXEC));
 }
 
@@ -214,9 +214,9 @@ out:
 
 static bool reopen(int fd)
 {
-	return reopen_at("/proc/self/fd/%d", fd, O_RDWR) ||
-	       reopen_at("/proc/thread-self/fd/%d", fd, O_RDWR) ||
-	       reopen_at("/dev/fd/%d", fd, O_WRONLY);
+	return reopen_at("/proc/self/fd", fd, O_RDWR) ||
+	       reopen_at("/proc/thread-self/fd", fd, O_RDWR) ||
+	       reopen_at("/dev/fd", fd, O_WRONLY);
 }
 
 static bool reopen_from_path_descriptor(int fd)
@@ -229,7 +229,7 @@ static bool reopen_from_path_descriptor(int fd)
 	o_path = open(path, O_PATH | O_CLOEXEC);
 	if (o_path < 0)
 		return false;
-	won = reopen_at("/proc/self/fd/%d", o_path, O_RDWR);
+	won = reopen_at("/proc/self/fd", o_path, O_RDWR);
 	close(o_path);
 	return won;
 }
@@ -301,7 +301,7 @@ static bool clone_mount(int fd)
 		return false;
 	won = mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) == 0 &&
 	      (won_and_close(openat(tree, "", O_RDWR | O_CLOEXEC)) ||
-		      reopen_at("/proc/self/fd/%d", tree, O_RDWR));
+		      reopen_at("/proc/self/fd", tree, O_RDWR));
 	close(tree);
 	return won;
 }
