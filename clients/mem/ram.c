@@ -159,6 +159,7 @@ static int data_end(struct ram *ram, uint64_t start, uint64_t end, uint64_t *ret
 	off_t hole;
 
 	if (end - start <= BY_PAGE_MAX) {
+		/* An error ends the piece; whoever asks for the next one gets it. */
 		uint64_t at = start, next = start;
 
 		while (at < end && next == at) {
