@@ -162,7 +162,7 @@ static int socket_connect(vmsig *v, int *ret_fd)
 			"%s: longer than the %zu bytes of a "
 			"socket's path",
 			v->socket_path, sizeof(address.sun_path) - 1);
-	strcpy(address.sun_path, v->socket_path);
+	memcpy(address.sun_path, v->socket_path, strlen(v->socket_path) + 1);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return client_fail(v, VMSIG_ERR_IO, "socket: %s", strerror(errno));

@@ -96,9 +96,8 @@ static int run(vmsig *v, bool once)
 {
 	vmsig_delivery delivery = VMSIG_DELIVERY_INIT;
 	bool done = false;
-	int r;
 
-	while (!done && (r = vmsig_wait(v, &delivery, -1)) == 0) {
+	while (!done && vmsig_wait(v, &delivery, -1) == 0) {
 		if (delivery.event.kind == VMSIG_EV_MEMCTX)
 			done = on_memctx(&delivery) && once;
 		else if (delivery.error)

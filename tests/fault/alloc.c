@@ -16,6 +16,7 @@ char *__wrap_strdup(const char *text);
 void __wrap_free(void *ptr);
 
 static size_t countdown;
+static size_t count;
 static bool failed;
 static long balance;
 
@@ -30,6 +31,11 @@ bool alloc_failed(void)
 	return failed;
 }
 
+size_t alloc_count(void)
+{
+	return count;
+}
+
 long alloc_balance(void)
 {
 	return balance;
@@ -37,6 +43,7 @@ long alloc_balance(void)
 
 static bool fails(void)
 {
+	count++;
 	if (!countdown || --countdown)
 		return false;
 	failed = true;

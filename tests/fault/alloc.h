@@ -14,6 +14,8 @@
 void alloc_fail_at(size_t n);
 /* Whether the armed failure has happened. */
 bool alloc_failed(void);
+/* Allocations asked for since the program began. */
+size_t alloc_count(void);
 /* Allocations that were not freed since the program began. */
 long alloc_balance(void);
 

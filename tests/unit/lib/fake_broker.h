@@ -46,6 +46,10 @@ void fake_connect(struct fake *fake);
 /* Answers the handshake and the hello of a handle that is connecting. */
 void fake_greet(struct fake *fake);
 
+/* One turn of the broker's channel alone. */
+void fake_broker_step(struct fake *fake);
+/* Waits a little for something to happen. */
+void fake_nap(struct fake *fake);
 /* One turn of both. Returns what vmsig_process() said. */
 int fake_step(struct fake *fake);
 /* The handle's next delivery, which must be of this kind. */
