@@ -215,8 +215,7 @@ out:
 static bool reopen(int fd)
 {
 	return reopen_at("/proc/self/fd", fd, O_RDWR) ||
-	       reopen_at("/proc/thread-self/fd", fd, O_RDWR) ||
-	       reopen_at("/dev/fd", fd, O_WRONLY);
+	       reopen_at("/proc/thread-self/fd", fd, O_RDWR) || reopen_at("/dev/fd", fd, O_WRONLY);
 }
 
 static bool reopen_from_path_descriptor(int fd)
