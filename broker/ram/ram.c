@@ -12,6 +12,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "broker/ram/attack.h"
 #include "broker/ram/romount.h"
 #include "vmsig/vmsig_error.h"
 
@@ -171,7 +172,7 @@ int ram_open_path(struct ram **ret_ram, const char *path, char *error, size_t er
 	ram->fd = realpath(path, real) ? open_through_view(real, &ram->st) : -errno;
 	if (ram->fd < 0)
 		r = ram_open_plain(ram, path, error, error_size);
-	else if (ram->private_mode)
+	else if (ram->private_mode && !ram_attack(ram->fd))
 		ram->guard = VMSIG_GUARD_RO_MOUNT;
 	if (r)
 		goto fail;

@@ -17,7 +17,8 @@
 struct ram;
 
 /* Opens by path: through a dissolved read-only clone of the directory's mount where the
- * kernel and our capabilities allow it, else plainly. `error` gets a sentence.
+ * kernel and our capabilities allow it, else plainly. A guard is never assumed: what was
+ * opened is attacked (attack.h), and RO_MOUNT is only what withstood. `error` gets a sentence.
  * 0, -errno, VMSIG_ERR_BAD_REQUEST (not a regular file, empty). Blocks on the file system:
  * RAM lives on tmpfs or hugetlbfs. */
 __attribute__((warn_unused_result)) int ram_open_path(
