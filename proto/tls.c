@@ -222,9 +222,7 @@ static int pem_use(SSL_CTX *ssl_ctx, const char *path, bool secret, object_use_f
 	}
 	while (use(ssl_ctx, bio, first))
 		first = false;
-	if (first)
-		r = fail_ssl(error, path, what);
-	else if (!secret && !pem_at_end())
+	if (first || (!secret && !pem_at_end()))
 		r = fail_ssl(error, path, what);
 out:
 	BIO_free(bio);

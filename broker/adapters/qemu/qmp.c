@@ -233,7 +233,7 @@ static int queue_command(
 		return VMSIG_ERR_BUSY;
 	}
 	/* "o*" takes the reference of arguments, also when packing fails. */
-	root = json_pack("{s:s, s:I, s:o*}", "execute", name, "id", (json_int_t)(qmp->next_id + 1),
+	root = json_pack("{s:s, s:I, s:o*}", "execute", name, "id", (json_int_t)qmp->next_id + 1,
 		"arguments", arguments);
 	text = root ? json_dumps(root, JSON_COMPACT) : NULL;
 	json_decref(root);
