@@ -58,20 +58,20 @@ struct lease_engine *lease_engine_free(struct lease_engine *engine)
 
 	if (!engine)
 		return NULL;
-	/* HASH_ITER takes the next one before, which the analyser does not see through. */
+	/* HASH_ITER takes the next ones before, which the analyser does not see through. */
 	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
 	HASH_ITER (hh, engine->leases, lease, next_lease) {
 		if (!lease->ended)
 			lease_finish(lease);
 		lease_free(lease);
 	}
-	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 	HASH_ITER (hh, engine->endpoints, endpoint, next_endpoint) {
 		assert(endpoint->held.n == 0 && endpoint->nwaiters == 0);
 		HASH_DEL(engine->endpoints, endpoint);
 		rangeset_deinit(&endpoint->held);
 		free(endpoint);
 	}
+	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 	assert(!engine->accounts && engine->nleases == 0);
 	timerheap_deinit(&engine->timers);
 	free(engine);
