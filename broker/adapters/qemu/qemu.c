@@ -16,105 +16,19 @@
 #include <string.h>
 #include <sys/un.h>
 
-#include "broker/adapters/qemu/guest.h"
-#include "broker/adapters/qemu/inquiry.h"
-#include "broker/adapters/qemu/link.h"
+#include "broker/adapters/qemu/qemu.h"
 #include "broker/log.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
 
-#define REASON_MAX 400
 /* The vCPU part of the proof can fail on a live kernel while vCPUs are in firmware. */
 #define STRIKES_MEMORY 2
 #define STRIKES_VCPU 3
 /* A hot-plug event can come before the flat view has changed: read it twice. */
 #define MAP_READS 2
 
-enum flow { FLOW_NONE = 0, FLOW_BOOTSTRAP, FLOW_CONFIRM, FLOW_WATCH };
-
-struct qemu {
-	struct adapter base;
-	struct adapter_env env;
-	struct link link;
-	uv_timer_t timer; /* the next connection or flow */
-	uint64_t backoff_ms;
-	pid_t pid;
-
-	uint32_t epoch;
-	bool owed;    /* the core waits for the MEMCTX of `epoch` */
-	bool ready;   /* the core has it */
-	bool removed; /* unregistered: nothing may be emitted */
-
-	enum flow flow;
-	enum flow queued; /* starts when the voided job has ended */
-	struct inquiry inquiry;
-	struct guest_job *job;
-	bool job_void;
-
-	struct guest *guest;
-	struct kcr3_proof proof;
-	unsigned strikes_memory, strikes_vcpu;
-	unsigned map_reads; /* WATCH flows that still have to ask for the map */
-	bool urgent;        /* RAM may have been replaced as a whole: the next failure counts */
-
-	uint32_t told_state;
-	char told[REASON_MAX];
-	char down_reason[REASON_MAX];
-
-	adapter_stopped_fn stopped;
-	void *stopped_arg;
-	bool timer_open;
-};
-
 static void flow_start(struct qemu *q, enum flow flow);
 static void on_timer(uv_timer_t *timer);
-
-/* ---- what the core hears ---- */
-
-static void tell_state(struct qemu *q, uint32_t state, const char *reason)
-{
-	vmsig_event ev = {.kind = VMSIG_EV_ENDPOINT_STATE,
-		.source = VMSIG_SRC_MEMCTX,
-		.endpoint = q->env.endpoint,
-		.payload = {.data = reason, .len = strlen(reason)}};
-	const vmsig_endpoint_status status = {
-		.endpoint = q->env.endpoint, .epoch = q->epoch, .state = state};
-
-	if (q->removed || (q->told_state == state && strcmp(q->told, reason) == 0))
-		return;
-	q->told_state = state;
-	snprintf(q->told, sizeof(q->told), "%s", reason);
-	log_info(
-		state == VMSIG_STATE_GONE ? "guest is not there" : "waiting for the guest's kernel",
-		LOG_STR("endpoint", q->env.config->name), LOG_STR("reason", reason));
-	memcpy(ev.inln, &status, sizeof(status));
-	if (q->env.emit->event(q->env.emit->core, &ev))
-		log_warning("the core refused a state", LOG_STR("endpoint", q->env.config->name));
-}
-
-static void tell_invalidated(struct qemu *q)
-{
-	vmsig_event ev = {.kind = VMSIG_EV_MEMCTX_INVALIDATED,
-		.source = VMSIG_SRC_MEMCTX,
-		.endpoint = q->env.endpoint};
-	const vmsig_memctx_inv inv = {.endpoint = q->env.endpoint};
-
-	memcpy(ev.inln, &inv, sizeof(inv));
-	if (q->env.emit->event(q->env.emit->core, &ev))
-		log_warning("the core refused an invalidation",
-			LOG_STR("endpoint", q->env.config->name));
-}
-
-static void tell_ram(struct qemu *q)
-{
-	const struct ram *ram = q->guest->ram;
-	const vmsig_ram_facts facts = {.bytes = physmap_bytes(&q->guest->physmap),
-		.guard = ram_guard(ram),
-		.owner = ram_owner(ram)};
-
-	if (q->env.emit->ram_found(q->env.emit->core, q->env.endpoint, &facts))
-		log_warning("the core refused RAM", LOG_STR("endpoint", q->env.config->name));
-}
 
 /* ---- seam ---- */
 
@@ -190,7 +104,7 @@ static void seam_invalidate(void *ctx, uint32_t epoch)
 	q->owed = true;
 	q->told_state = VMSIG_STATE_UNKNOWN;
 	if (!link_ready(&q->link) && q->down_reason[0])
-		tell_state(q, VMSIG_STATE_GONE, q->down_reason);
+		qemu_tell_state(q, VMSIG_STATE_GONE, q->down_reason);
 	else if (link_ready(&q->link))
 		schedule(q, 0);
 }
@@ -206,7 +120,7 @@ static void session_end(struct qemu *q, const char *reason)
 		LOG_STR("reason", reason), LOG_INT("epoch", q->epoch));
 	if (was_ready) {
 		q->owed = false;
-		tell_invalidated(q);
+		qemu_tell_invalidated(q);
 	} else if (q->owed) {
 		schedule(q, q->env.config->retry_ms);
 	}
@@ -256,7 +170,7 @@ static void flow_failed(struct qemu *q, const char *why)
 		schedule(q, q->env.config->reprove_ms);
 		return;
 	}
-	tell_state(q, VMSIG_STATE_BOOTING, reason);
+	qemu_tell_state(q, VMSIG_STATE_BOOTING, reason);
 	schedule_retry(q);
 }
 
@@ -294,7 +208,7 @@ static void watch_done(struct qemu *q, const struct guest_job *job)
 static void find_done(struct qemu *q, struct guest_job *job)
 {
 	if (q->guest->ram)
-		tell_ram(q);
+		qemu_tell_ram(q);
 	if (job->result) {
 		flow_failed(q, job->error[0] ? job->error : strerror(abs(job->result)));
 		return;
@@ -461,9 +375,9 @@ static void connect_later(struct qemu *q, const char *reason)
 	snprintf(q->down_reason, sizeof(q->down_reason), "%s", reason);
 	if (was_ready) {
 		q->owed = false;
-		tell_invalidated(q);
+		qemu_tell_invalidated(q);
 	}
-	tell_state(q, VMSIG_STATE_GONE, q->down_reason);
+	qemu_tell_state(q, VMSIG_STATE_GONE, q->down_reason);
 	schedule_retry(q);
 }
 
@@ -481,7 +395,7 @@ static void on_link_ready(void *arg, pid_t pid)
 	q->backoff_ms = q->env.config->retry_ms;
 	log_info(
 		"connected to QEMU", LOG_STR("endpoint", q->env.config->name), LOG_INT("pid", pid));
-	tell_state(q, VMSIG_STATE_BOOTING, "connected to QEMU");
+	qemu_tell_state(q, VMSIG_STATE_BOOTING, "connected to QEMU");
 	if (q->owed)
 		flow_start(q, FLOW_BOOTSTRAP);
 }

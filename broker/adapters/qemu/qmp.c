@@ -292,12 +292,21 @@ static bool pending_remove(struct qmp *qmp, uint64_t id)
 	return false;
 }
 
+/* 0, which no command has, when it is none of ours. Numbers are reals in a message that holds
+ * one beyond 64 bits. */
+static uint64_t reply_id(const json_t *id)
+{
+	double number = json_number_value(id);
+
+	return number >= 1 && number <= (double)UINT32_MAX ? (uint64_t)number : 0;
+}
+
 static int take_reply(struct qmp *qmp, json_t *root, struct qmp_message *m)
 {
 	json_t *error = json_object_get(root, "error");
 
 	m->kind = QMP_REPLY;
-	m->id = (uint64_t)json_number_value(json_object_get(root, "id"));
+	m->id = reply_id(json_object_get(root, "id"));
 	m->value = json_object_get(root, "return");
 	if (error) {
 		m->name = json_string_value(json_object_get(error, "class"));
