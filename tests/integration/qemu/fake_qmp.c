@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/integration/qemu/fake_qmp.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#define must(condition)                                                                            \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition);     \
+			abort();                                                                   \
+		}                                                                                  \
+	} while (0)
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct fake_qmp *fake = handle->data;
+
+	fake->connected = false;
+}
+
+static void on_written(uv_write_t *write, int status)
+{
+	free(write->data);
+	free(write);
+}
+
+void fake_qmp_say(struct fake_qmp *fake, const char *line)
+{
+	uv_write_t *write = calloc(1, sizeof(*write));
+	char *copy;
+	uv_buf_t buf;
+
+	must(write && asprintf(&copy, "%s\r\n", line) > 0);
+	write->data = copy;
+	buf = uv_buf_init(copy, (unsigned)strlen(copy));
+	must(uv_write(write, (uv_stream_t *)&fake->client, &buf, 1, on_written) == 0);
+}
+
+static json_t *registers(const struct fake_qmp *fake)
+{
+	return json_string(fake->long_mode ? "CPU#0\nCR0=80050033 CR3=000000000262e002\nEFER=0d01\n"
+					   : "CPU#0\nCR0=00000010 CR3=00000000\nEFER=0000\n");
+}
+
+static json_t *property(const struct fake_qmp *fake, const char *name)
+{
+	if (strcmp(name, "mem-path") == 0)
+		return json_string(fake->ram);
+	if (strcmp(name, "type") == 0)
+		return json_string("pc-q35-7.2-machine");
+	return NULL;
+}
+
+static json_t *answer(struct fake_qmp *fake, const char *command, const json_t *arguments)
+{
+	const char *line = json_string_value(json_object_get(arguments, "command-line"));
+
+	if (strcmp(command, "qmp_capabilities") == 0)
+		return json_object();
+	if (strcmp(command, "query-status") == 0)
+		return json_pack("{s:s}", "status", fake->status);
+	if (strcmp(command, "query-memdev") == 0)
+		return json_pack("[{s:s, s:b, s:I}]", "id", "ram0", "share", 1, "size",
+			(json_int_t)512 << 20);
+	if (strcmp(command, "qom-list") == 0)
+		return json_pack(
+			"[{s:s, s:s}]", "name", "ram0", "type", "child<memory-backend-file>");
+	if (strcmp(command, "qom-get") == 0)
+		return property(fake, json_string_value(json_object_get(arguments, "property")));
+	if (line && strncmp(line, "info mtree", 10) == 0) {
+		fake->maps++;
+		return json_string(fake->mtree);
+	}
+	return line ? registers(fake) : NULL;
+}
+
+static void on_command(struct fake_qmp *fake, const char *text)
+{
+	json_t *command = json_loads(text, 0, NULL);
+	json_t *value, *reply;
+	char *line;
+
+	must(command);
+	fake->asked++;
+	value = answer(fake, json_string_value(json_object_get(command, "execute")),
+		json_object_get(command, "arguments"));
+	if (value)
+		reply = json_pack(
+			"{s:o, s:O}", "return", value, "id", json_object_get(command, "id"));
+	else
+		reply = json_pack("{s:{s:s, s:s}, s:O}", "error", "class", "GenericError", "desc",
+			"no such thing", "id", json_object_get(command, "id"));
+	line = json_dumps(reply, JSON_COMPACT);
+	must(line);
+	if (!fake->mute)
+		fake_qmp_say(fake, line);
+	free(line);
+	json_decref(reply);
+	json_decref(command);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+	struct fake_qmp *fake = handle->data;
+
+	must(fake->len < sizeof(fake->line));
+	*buf = uv_buf_init(fake->line + fake->len, (unsigned)(sizeof(fake->line) - fake->len - 1));
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct fake_qmp *fake = stream->data;
+	char *newline;
+
+	if (n < 0) {
+		fake_qmp_hang_up(fake);
+		return;
+	}
+	fake->len += (size_t)n;
+	fake->line[fake->len] = 0;
+	while ((newline = memchr(fake->line, '\n', fake->len))) {
+		*newline = 0;
+		on_command(fake, fake->line);
+		fake->len -= (size_t)(newline + 1 - fake->line);
+		memmove(fake->line, newline + 1, fake->len);
+	}
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+	struct fake_qmp *fake = listener->data;
+
+	must(status == 0 && !fake->connected);
+	must(uv_pipe_init(listener->loop, &fake->client, 0) == 0);
+	fake->client.data = fake;
+	must(uv_accept(listener, (uv_stream_t *)&fake->client) == 0);
+	fake->connected = true;
+	fake->accepted++;
+	fake->len = 0;
+	must(uv_read_start((uv_stream_t *)&fake->client, on_alloc, on_read) == 0);
+	fake_qmp_say(fake, "{\"QMP\": {\"version\": {}, \"capabilities\": [\"oob\"]}}");
+}
+
+void fake_qmp_start(struct fake_qmp *fake, uv_loop_t *loop, const char *path, const char *ram)
+{
+	FILE *file = fopen(TEST_DATA "/mtree/q35-512m.mtree", "r");
+
+	*fake = (struct fake_qmp){.ram = ram, .status = "running", .long_mode = true};
+	must(file && fread(fake->mtree, 1, sizeof(fake->mtree) - 1, file) > 0);
+	fclose(file);
+	must(uv_pipe_init(loop, &fake->listener, 0) == 0);
+	fake->listener.data = fake;
+	must(uv_pipe_bind(&fake->listener, path) == 0);
+	must(uv_listen((uv_stream_t *)&fake->listener, 4, on_connection) == 0);
+}
+
+void fake_qmp_hang_up(struct fake_qmp *fake)
+{
+	if (fake->connected && !uv_is_closing((uv_handle_t *)&fake->client))
+		uv_close((uv_handle_t *)&fake->client, on_closed);
+}
+
+void fake_qmp_stop(struct fake_qmp *fake)
+{
+	fake_qmp_hang_up(fake);
+	uv_close((uv_handle_t *)&fake->listener, NULL);
+}

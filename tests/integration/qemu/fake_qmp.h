@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_INTEGRATION_QEMU_FAKE_QMP_H
+#define TESTS_INTEGRATION_QEMU_FAKE_QMP_H
+
+/*
+ * A QEMU as far as its QMP socket shows it, on a uv loop: it serves one client, answers the
+ * adapter's questions with a capture of a real one and sends the events it is told to. Any
+ * failure aborts the test.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct fake_qmp {
+	uv_pipe_t listener;
+	uv_pipe_t client;
+	bool connected;
+	const char *ram;    /* mem-path */
+	const char *status; /* of query-status */
+	bool long_mode;     /* what `info registers` shows */
+	bool mute;          /* answers nothing any more */
+	unsigned accepted;  /* clients so far */
+	unsigned asked;     /* commands so far */
+	unsigned maps;      /* of these, `info mtree` */
+	char mtree[64 << 10];
+	char line[4096];
+	size_t len;
+};
+
+void fake_qmp_start(struct fake_qmp *fake, uv_loop_t *loop, const char *path, const char *ram);
+void fake_qmp_say(struct fake_qmp *fake, const char *line);
+/* The client sees the end of the stream; the next one is welcome. */
+void fake_qmp_hang_up(struct fake_qmp *fake);
+void fake_qmp_stop(struct fake_qmp *fake);
+
+#endif
