@@ -100,7 +100,7 @@ static void (*const performers[])(struct broker *, const struct core_action *) =
 	[CORE_ACT_BOOTSTRAP] = do_bootstrap,
 };
 
-static void perform_all(struct broker *broker)
+void broker_perform(struct broker *broker)
 {
 	struct core_action action;
 
@@ -131,11 +131,11 @@ static void on_turn(uv_prepare_t *prepare)
 	struct broker *broker = prepare->data;
 
 	core_advance(broker->core, uv_hrtime());
-	perform_all(broker);
+	broker_perform(broker);
 	if (broker->net)
 		net_turn(broker->net);
 	/* Acknowledgements and pulls may have brought about more. */
-	perform_all(broker);
+	broker_perform(broker);
 	if (broker->net)
 		net_turn(broker->net);
 	arm_wake(broker);

@@ -47,6 +47,9 @@ void broker_deinit(struct broker *broker);
 __attribute__((warn_unused_result)) int broker_share_coherence(
 	struct broker *broker, uint32_t endpoint);
 
+/* Performs what the core has to do now, not before the loop sleeps. Not from an action. */
+void broker_perform(struct broker *broker);
+
 /* One of the parts that shutdown waits for has ended. */
 void broker_closed(struct broker *broker);
 

@@ -32,6 +32,8 @@ struct endpoint_shell *endpoint_shell_find(struct broker *broker, uint32_t id)
 
 static void shell_free(struct endpoint_shell *shell)
 {
+	/* Its last epoch is stored, its leases revoked, sleepers on its page woken. */
+	broker_perform(shell->broker);
 	core_endpoint_remove(shell->broker->core, shell->id);
 	HASH_DEL(shell->broker->endpoints, shell);
 	coherence_free(shell->coherence);

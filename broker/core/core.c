@@ -27,7 +27,7 @@ struct core *core_free(struct core *core)
 	if (!core)
 		return NULL;
 	assert(!core->nsessions && !core->nendpoints && !core->inflight);
-	assert(!core->outstanding && !core->waiting);
+	assert(!core->outstanding && !core->waiting && !core->turns && !core->nturns);
 	free(core);
 	return NULL;
 }
@@ -39,21 +39,23 @@ const vmsig_emit *core_emit(struct core *core)
 
 void core_advance(struct core *core, uint64_t now_ns)
 {
-	struct session *session, *next;
+	struct session *session;
 
-	DL_FOREACH_SAFE2(core->outstanding, session, next, out_next)
-	{
-		if (session->take_by_ns > now_ns)
-			return;
-		/* Once: it stays outstanding until the shell has freed it. */
-		session->take_by_ns = UINT64_MAX;
+	core->now_ns = now_ns;
+	while ((session = core->outstanding) && session->take_by_ns <= now_ns) {
+		/* Said once; it stays in flight until the shell has freed the session. */
 		DL_DELETE2(core->outstanding, session, out_prev, out_next);
-		DL_APPEND2(core->outstanding, session, out_prev, out_next);
+		session->overdue = true;
 		session_disconnect(session, VMSIG_ERR_TIMEOUT);
 	}
+	session_end_turns(core, now_ns);
 }
 
 uint64_t core_deadline(const struct core *core)
 {
-	return core->outstanding ? core->outstanding->take_by_ns : UINT64_MAX;
+	uint64_t take = core->outstanding ? core->outstanding->take_by_ns : UINT64_MAX;
+	/* A turn that nobody is behind needs no end. */
+	uint64_t turn = core->turns && core->waiting ? core->turns->turn_by_ns : UINT64_MAX;
+
+	return take < turn ? take : turn;
 }

@@ -69,7 +69,8 @@ struct core_endpoint_config {
  * its MEMCTX only for an endpoint that was added. */
 __attribute__((warn_unused_result)) int core_endpoint_add(
 	struct core *core, const struct core_endpoint_config *config);
-/* Tells subscribers that it is gone, forgets it. Its adapter has unregistered before. */
+/* Tells subscribers that it is gone, forgets it. Its adapter has unregistered before, and the
+ * actions that this brought about have been taken: a lost one could repeat an epoch. */
 void core_endpoint_remove(struct core *core, uint32_t id);
 
 struct core_endpoint_info {

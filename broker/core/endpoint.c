@@ -151,6 +151,13 @@ static int on_ram_found(void *ctx, uint32_t id, const vmsig_ram_facts *facts)
 
 	if (!endpoint || !endpoint->registered)
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
+	if (facts->guard > VMSIG_GUARD_SEALED)
+		return VMSIG_ERR_BAD_REQUEST;
+	/* Who holds a context hears that it is worth less now; while it boots nobody has one. */
+	if (endpoint->state == VMSIG_STATE_READY &&
+		(endpoint->guard != (enum vmsig_guard)facts->guard ||
+			endpoint->owner != facts->owner))
+		endpoint->news++;
 	endpoint->guard = (enum vmsig_guard)facts->guard;
 	endpoint->owner = facts->owner;
 	endpoint->ram_bytes = facts->bytes;
@@ -336,7 +343,8 @@ void core_endpoint_remove(struct core *core, uint32_t id)
 
 	if (!endpoint)
 		return;
-	assert(!endpoint->registered);
+	/* A dropped PERSIST_EPOCH would let its epoch come back. */
+	assert(!endpoint->registered && !(endpoint->own.pending & 1u << CORE_ACT_PERSIST_EPOCH));
 	DL_FOREACH_SAFE2(endpoint->subscriptions, subscription, next, ep_next)
 	subscription_part(subscription);
 	action_drop(core, QUEUE_ENDPOINT, &endpoint->own);
@@ -349,12 +357,12 @@ void core_endpoint_remove(struct core *core, uint32_t id)
 
 static uint32_t count_subscribers(const struct endpoint *endpoint, const struct session *session)
 {
-	struct subscription *subscription;
-	uint32_t n = 0;
+	const struct audience *audience;
 
-	DL_FOREACH2(endpoint->subscriptions, subscription, ep_next)
-	n += !session || subscription->session->tenant == session->tenant;
-	return n;
+	if (!session)
+		return endpoint->nsubscriptions;
+	DL_SEARCH_SCALAR(endpoint->audiences, audience, tenant, session->tenant);
+	return audience ? audience->count : 0;
 }
 
 static void info_fill(const struct endpoint *endpoint, const struct session *session,

@@ -16,17 +16,20 @@ static bool pattern_matches(const struct pattern *pattern, const char *name)
 	return fnmatch(pattern->text, name, 0) == 0;
 }
 
-bool session_matches(const struct session *session, const char *endpoint_name)
+static bool is_asked_for(const struct session *session, const char *endpoint_name)
 {
 	struct pattern *pattern;
 
-	if (!tenant_sees(session->tenant, endpoint_name))
-		return false;
 	DL_FOREACH (session->patterns, pattern) {
 		if (pattern_matches(pattern, endpoint_name))
 			return true;
 	}
 	return false;
+}
+
+bool session_matches(const struct session *session, const char *endpoint_name)
+{
+	return tenant_sees(session->tenant, endpoint_name) && is_asked_for(session, endpoint_name);
 }
 
 int session_new(struct session **ret_session, struct core *core, const struct tenant *tenant,
@@ -57,15 +60,66 @@ static void pattern_free(struct session *session, struct pattern *pattern)
 	free(pattern);
 }
 
-void session_wake_waiting(struct core *core)
-{
-	struct session *session = core->waiting;
+/* ---- the line for contexts in flight ---- */
 
-	if (!session || core->inflight >= core->limits.inflight)
-		return;
-	DL_DELETE2(core->waiting, session, wait_prev, wait_next);
-	session->waiting = false;
-	action_add(core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
+static bool has_room(const struct core *core)
+{
+	return core->inflight + core->nturns < core->limits.inflight;
+}
+
+void session_give_turns(struct core *core)
+{
+	struct session *session;
+
+	while ((session = core->waiting) && has_room(core)) {
+		DL_DELETE2(core->waiting, session, line_prev, line_next);
+		DL_APPEND2(core->turns, session, line_prev, line_next);
+		core->nturns++;
+		session->line = LINE_TURN;
+		session->turn_by_ns = core->now_ns + TURN_NS;
+		action_add(core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
+	}
+}
+
+void session_leave_line(struct session *session)
+{
+	struct core *core = session->core;
+
+	if (session->line == LINE_WAITING) {
+		DL_DELETE2(core->waiting, session, line_prev, line_next);
+	} else if (session->line == LINE_TURN) {
+		DL_DELETE2(core->turns, session, line_prev, line_next);
+		core->nturns--;
+	}
+	session->line = LINE_OUT;
+}
+
+void session_end_turns(struct core *core, uint64_t now_ns)
+{
+	struct session *session;
+
+	/* Without anybody behind it a turn may last. */
+	while (core->waiting && (session = core->turns) && session->turn_by_ns <= now_ns) {
+		session_leave_line(session);
+		session_give_turns(core);
+	}
+}
+
+bool session_may_carry(struct session *session)
+{
+	struct core *core = session->core;
+
+	if (session->outstanding || session->line == LINE_WAITING)
+		return false;
+	if (session->line == LINE_TURN) {
+		session_leave_line(session);
+		return true;
+	}
+	if (has_room(core))
+		return true;
+	session->line = LINE_WAITING;
+	DL_APPEND2(core->waiting, session, line_prev, line_next);
+	return false;
 }
 
 void session_release_inflight(struct session *session)
@@ -76,8 +130,10 @@ void session_release_inflight(struct session *session)
 		return;
 	session->outstanding = false;
 	core->inflight--;
-	DL_DELETE2(core->outstanding, session, out_prev, out_next);
-	session_wake_waiting(core);
+	if (!session->overdue)
+		DL_DELETE2(core->outstanding, session, out_prev, out_next);
+	session->overdue = false;
+	session_give_turns(core);
 }
 
 struct session *session_free(struct session *session)
@@ -91,13 +147,9 @@ struct session *session_free(struct session *session)
 		subscription_free(session->subscriptions);
 	while (session->patterns)
 		pattern_free(session, session->patterns);
-	if (session->waiting) {
-		DL_DELETE2(core->waiting, session, wait_prev, wait_next);
-		session->waiting = false;
-	}
+	session_leave_line(session);
 	session_release_inflight(session);
-	/* A turn that was given to this session and not used goes to the next one. */
-	session_wake_waiting(core);
+	session_give_turns(core);
 	action_drop(core, QUEUE_SESSION, &session->own);
 	DL_DELETE(core->sessions, session);
 	core->nsessions--;
@@ -116,25 +168,32 @@ void session_disconnect(struct session *session, enum vmsig_error error)
 	action_add(session->core, QUEUE_SESSION, &session->own, CORE_ACT_DISCONNECT);
 }
 
+/* Drops what no pattern asks for any more; what the policy took away is still to be told. */
+static void subscriptions_prune(struct session *session)
+{
+	struct subscription *subscription, *next;
+
+	DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
+		if (!is_asked_for(session, subscription->name))
+			subscription_free(subscription);
+	}
+}
+
 /* Subscribes to whatever matches now. On failure what was added is taken back. */
 static int subscribe_matching(struct session *session, const struct pattern *pattern)
 {
 	struct endpoint *endpoint, *next;
-	struct subscription *added, *last = NULL;
 	int r;
 
-	if (session->subscriptions)
-		last = session->subscriptions->prev;
 	HASH_ITER (hh_name, session->core->names, endpoint, next) {
 		if (!tenant_sees(session->tenant, endpoint->name) ||
 			!pattern_matches(pattern, endpoint->name))
 			continue;
 		r = subscription_add(session, endpoint);
-		if (r == 0)
-			continue;
-		while ((added = last ? last->next : session->subscriptions))
-			subscription_free(added);
-		return r;
+		if (r) {
+			subscriptions_prune(session);
+			return r;
+		}
 	}
 	return 0;
 }
@@ -186,16 +245,12 @@ int session_subscribe(struct session *session, const char *text)
 int session_unsubscribe(struct session *session, const char *text)
 {
 	struct pattern *pattern = pattern_find(session, text);
-	struct subscription *subscription, *next;
 
 	if (!pattern)
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
 	pattern_free(session, pattern);
 	/* Another pattern may still cover what this one did. */
-	DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
-		if (!session_matches(session, subscription->name))
-			subscription_free(subscription);
-	}
+	subscriptions_prune(session);
 	return 0;
 }
 
@@ -206,10 +261,15 @@ void session_set_tenant(struct session *session, const struct tenant *tenant)
 
 	session->tenant = tenant;
 	DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
-		if (subscription->endpoint && !tenant_sees(tenant, subscription->name))
+		if (!subscription->endpoint)
+			continue;
+		if (!tenant_sees(tenant, subscription->name)) {
 			subscription_part(subscription);
-		else
-			subscription_update(subscription);
+			continue;
+		}
+		if (subscription_count_anew(subscription) < 0)
+			session_disconnect(session, VMSIG_ERR_NO_MEMORY);
+		subscription_update(subscription);
 	}
 	HASH_ITER (hh_name, session->core->names, endpoint, next_endpoint) {
 		if (session_matches(session, endpoint->name) &&
@@ -223,7 +283,7 @@ int core_session_taken(struct session *session)
 	if (!session->outstanding)
 		return VMSIG_ERR_PROTOCOL;
 	session_release_inflight(session);
-	if (session->due_context && !session->waiting)
+	if (session->due_context && session->line != LINE_WAITING)
 		action_add(session->core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
 	return 0;
 }

@@ -6,7 +6,14 @@
  * The core's inside. Ownership: core owns endpoints, the shell owns sessions, a session owns
  * its patterns and subscriptions. A subscription is one session looking at one endpoint and
  * is in both one's lists; it remembers what it was told, and everything it still has to be
- * told follows from comparing that with the endpoint.
+ * told follows from comparing that with the endpoint. A session has one for each endpoint
+ * id, also while it is owed the news that the endpoint went, so that what a reader costs who
+ * does not read is bounded whatever comes and goes.
+ *
+ * limits.inflight is kept by turns: a session that may not carry a context gets in line, and
+ * when there is room the first in line gets a turn, which keeps that room free for it until
+ * it pulls. One that does not, because its connection is full, loses the turn after
+ * TURN_NS, so that it holds nobody up.
  *
  * Actions are flags and links inside the objects, so that nothing of an epoch change can
  * fail for lack of memory. Three queues, emptied in this order: what concerns the endpoint
@@ -22,6 +29,7 @@
 
 #define ENDPOINT_NAME_MAX 63
 #define ENDPOINT_DETAIL_MAX 255
+#define TURN_NS 20000000u /* a shell whose connection has room pulls at once */
 
 enum action_queue { QUEUE_ENDPOINT, QUEUE_SESSION, QUEUE_BOOTSTRAP, QUEUES };
 
@@ -30,6 +38,13 @@ struct action_node {
 	struct endpoint *endpoint;
 	struct session *session;
 	struct action_node *prev, *next;
+};
+
+/* The subscriptions of one tenant's sessions to one endpoint, counted for lists. */
+struct audience {
+	const struct tenant *tenant;
+	uint32_t count;
+	struct audience *prev, *next;
 };
 
 struct endpoint {
@@ -51,6 +66,8 @@ struct endpoint {
 	vmsig_coherence *page;
 	vmsig_memctx_reg reg;
 	struct subscription *subscriptions;
+	struct audience *audiences;
+	uint32_t nsubscriptions;
 	struct action_node own, bootstrap;
 	UT_hash_handle hh;      /* by id */
 	UT_hash_handle hh_name; /* by name */
@@ -61,12 +78,15 @@ struct subscription {
 	struct endpoint *endpoint; /* NULL: it is gone, which is the last thing to tell */
 	uint32_t id;
 	char name[ENDPOINT_NAME_MAX + 1];
-	uint32_t told_epoch; /* 0: nothing yet */
+	struct audience *audience; /* NULL: not counted */
+	uint32_t told_epoch;       /* 0: nothing yet */
 	uint32_t told_news, told_context;
+	uint32_t last_epoch;                          /* of an endpoint that is gone */
 	enum { DUE_NONE, DUE_NEWS, DUE_CONTEXT } due; /* which of the session's lists it is in */
 	struct subscription *ep_prev, *ep_next;
 	struct subscription *prev, *next; /* session->subscriptions */
 	struct subscription *due_prev, *due_next;
+	UT_hash_handle hh; /* session->index, by id */
 };
 
 struct pattern {
@@ -83,14 +103,16 @@ struct session {
 	uint32_t npatterns;
 	struct pattern *patterns;
 	struct subscription *subscriptions;
+	struct subscription *index; /* the same by id */
 	struct subscription *due_news, *due_context;
 	bool outstanding; /* a MEMCTX is not acknowledged */
-	bool waiting;     /* for its turn under limits.inflight */
-	uint64_t take_by_ns;
+	bool overdue;     /* and the shell was told to disconnect */
+	enum { LINE_OUT, LINE_WAITING, LINE_TURN } line;
+	uint64_t take_by_ns, turn_by_ns;
 	char farewell[ENDPOINT_NAME_MAX +
 		      1]; /* name in the last delivery of an endpoint that went */
-	struct session *out_prev, *out_next;   /* core->outstanding, by take_by_ns */
-	struct session *wait_prev, *wait_next; /* core->waiting */
+	struct session *out_prev, *out_next; /* core->outstanding, by take_by_ns, unless overdue */
+	struct session *line_prev, *line_next; /* core->waiting or core->turns */
 	struct session *prev, *next;
 	struct action_node own;
 };
@@ -99,11 +121,13 @@ struct core {
 	struct core_limits limits;
 	vmsig_emit emit;
 	bool closing;
-	uint32_t nendpoints, nsessions, inflight;
+	uint64_t now_ns; /* the latest that was said */
+	uint32_t nendpoints, nsessions, inflight, nturns;
 	struct endpoint *endpoints; /* by id */
 	struct endpoint *names;     /* by name, sorted */
 	struct session *sessions;
 	struct session *outstanding, *waiting;
+	struct session *turns; /* by turn_by_ns */
 	struct action_node *queues[QUEUES];
 };
 
@@ -120,21 +144,29 @@ enum vmsig_guard endpoint_guard(const struct endpoint *endpoint, uint32_t uid);
 void endpoint_emit_init(struct core *core);
 
 /* ---- subscription.c ---- */
-/* 0 or -ENOMEM; one that exists already is no error. */
+/* 0 or -ENOMEM; one that exists already is no error, and one that parted comes back. */
 __attribute__((warn_unused_result)) int subscription_add(
 	struct session *session, struct endpoint *endpoint);
-struct subscription *subscription_find(struct session *session, const struct endpoint *endpoint);
+struct subscription *subscription_find(struct session *session, uint32_t id);
 void subscription_free(struct subscription *subscription);
 /* Something about the endpoint changed: sorts the subscription into the session's lists. */
 void subscription_update(struct subscription *subscription);
 /* The endpoint goes, or may not be seen any more. */
 void subscription_part(struct subscription *subscription);
+/* The session has another tenant now. 0 or -ENOMEM. */
+__attribute__((warn_unused_result)) int subscription_count_anew(struct subscription *subscription);
 
 /* ---- session.c ---- */
 bool session_matches(const struct session *session, const char *endpoint_name);
 void session_disconnect(struct session *session, enum vmsig_error error);
 void session_release_inflight(struct session *session);
-/* The next session in line for a MEMCTX in flight, if there is room. */
-void session_wake_waiting(struct core *core);
+/* Gives turns to those in line for as long as there is room. */
+void session_give_turns(struct core *core);
+/* Out of the line, and without a turn. */
+void session_leave_line(struct session *session);
+/* Takes the turns back that were not used in time. */
+void session_end_turns(struct core *core, uint64_t now_ns);
+/* Whether the session may have a MEMCTX in flight now; else it gets in line. */
+bool session_may_carry(struct session *session);
 
 #endif

@@ -75,58 +75,128 @@ void subscription_update(struct subscription *subscription)
 
 	due_set(subscription, next_due(subscription));
 	if (subscription->due == DUE_NEWS ||
-		(subscription->due == DUE_CONTEXT && !session->outstanding && !session->waiting))
+		(subscription->due == DUE_CONTEXT && !session->outstanding &&
+			session->line != LINE_WAITING))
 		action_add(session->core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
 }
 
-struct subscription *subscription_find(struct session *session, const struct endpoint *endpoint)
+struct subscription *subscription_find(struct session *session, uint32_t id)
 {
-	struct subscription *subscription;
+	struct subscription *subscription = NULL;
 
-	DL_FOREACH (session->subscriptions, subscription) {
-		if (subscription->endpoint == endpoint)
-			return subscription;
-	}
-	return NULL;
+	HASH_FIND(hh, session->index, &id, sizeof(id), subscription);
+	return subscription;
 }
 
-int subscription_add(struct session *session, struct endpoint *endpoint)
-{
-	struct subscription *subscription;
+/* ---- counting ---- */
 
-	if (subscription_find(session, endpoint))
-		return 0;
-	subscription = calloc(1, sizeof(*subscription));
-	if (!subscription)
-		return -ENOMEM;
-	subscription->session = session;
+static int audience_join(struct subscription *subscription)
+{
+	const struct tenant *tenant = subscription->session->tenant;
+	struct endpoint *endpoint = subscription->endpoint;
+	struct audience *audience;
+
+	DL_SEARCH_SCALAR(endpoint->audiences, audience, tenant, tenant);
+	if (!audience) {
+		audience = calloc(1, sizeof(*audience));
+		if (!audience)
+			return -ENOMEM;
+		audience->tenant = tenant;
+		DL_APPEND(endpoint->audiences, audience);
+	}
+	audience->count++;
+	subscription->audience = audience;
+	return 0;
+}
+
+static void audience_leave(struct subscription *subscription)
+{
+	struct audience *audience = subscription->audience;
+
+	subscription->audience = NULL;
+	if (!audience || --audience->count)
+		return;
+	DL_DELETE(subscription->endpoint->audiences, audience);
+	free(audience);
+}
+
+int subscription_count_anew(struct subscription *subscription)
+{
+	audience_leave(subscription);
+	return audience_join(subscription);
+}
+
+/* ---- coming and going ---- */
+
+static int attach(struct subscription *subscription, struct endpoint *endpoint)
+{
 	subscription->endpoint = endpoint;
-	subscription->id = endpoint->id;
+	if (audience_join(subscription) < 0) {
+		subscription->endpoint = NULL;
+		return -ENOMEM;
+	}
 	memcpy(subscription->name, endpoint->name, sizeof(subscription->name));
 	/* Neither count was told, whatever value they have reached. */
 	subscription->told_news = endpoint->news - 1;
 	subscription->told_context = endpoint->context - 1;
-	DL_APPEND(session->subscriptions, subscription);
 	DL_APPEND2(endpoint->subscriptions, subscription, ep_prev, ep_next);
+	endpoint->nsubscriptions++;
 	subscription_update(subscription);
+	return 0;
+}
+
+static void detach(struct subscription *subscription)
+{
+	struct endpoint *endpoint = subscription->endpoint;
+
+	if (!endpoint)
+		return;
+	audience_leave(subscription);
+	DL_DELETE2(endpoint->subscriptions, subscription, ep_prev, ep_next);
+	endpoint->nsubscriptions--;
+	subscription->endpoint = NULL;
+}
+
+int subscription_add(struct session *session, struct endpoint *endpoint)
+{
+	struct subscription *subscription = subscription_find(session, endpoint->id);
+
+	/* One that parted and was not told so: there is nothing to tell but what is new. */
+	if (subscription)
+		return subscription->endpoint ? 0 : attach(subscription, endpoint);
+	subscription = calloc(1, sizeof(*subscription));
+	if (!subscription)
+		return -ENOMEM;
+	subscription->session = session;
+	subscription->id = endpoint->id;
+	HASH_ADD(hh, session->index, id, sizeof(subscription->id), subscription);
+	if (!subscription->hh.tbl) {
+		free(subscription);
+		return -ENOMEM;
+	}
+	DL_APPEND(session->subscriptions, subscription);
+	if (attach(subscription, endpoint) < 0) {
+		subscription_free(subscription);
+		return -ENOMEM;
+	}
 	return 0;
 }
 
 void subscription_free(struct subscription *subscription)
 {
+	struct session *session = subscription->session;
+
 	due_set(subscription, DUE_NONE);
-	DL_DELETE(subscription->session->subscriptions, subscription);
-	if (subscription->endpoint)
-		DL_DELETE2(subscription->endpoint->subscriptions, subscription, ep_prev, ep_next);
+	detach(subscription);
+	DL_DELETE(session->subscriptions, subscription);
+	HASH_DELETE(hh, session->index, subscription);
 	free(subscription);
 }
 
 void subscription_part(struct subscription *subscription)
 {
-	DL_DELETE2(subscription->endpoint->subscriptions, subscription, ep_prev, ep_next);
-	if (subscription->told_epoch < subscription->endpoint->epoch)
-		subscription->told_epoch = subscription->endpoint->epoch;
-	subscription->endpoint = NULL;
+	subscription->last_epoch = subscription->endpoint->epoch;
+	detach(subscription);
 	subscription_update(subscription);
 }
 
@@ -142,7 +212,7 @@ static void delivery_init(struct core_delivery *delivery, const struct subscript
 		.endpoint = subscription->id,
 		.name = subscription->name,
 		.detail = "",
-		.epoch = subscription->told_epoch,
+		.epoch = subscription->last_epoch,
 		.state = VMSIG_STATE_GONE,
 		.ram_fd = -1,
 	};
@@ -159,13 +229,15 @@ static const char *guard_detail(const struct subscription *subscription)
 {
 	static const char *const details[] = {
 		[VMSIG_GUARD_NONE] = "",
-		[VMSIG_GUARD_MODE] = "guard weaker than the policy's min_guard 'mode': give the "
-				     "holder a uid that is neither root nor the RAM file's owner",
+		[VMSIG_GUARD_MODE] =
+			"WEAK_GUARD: weaker than the min_guard 'mode' of the policy: give "
+			"the holder a uid that is neither root nor the RAM file's "
+			"owner",
 		[VMSIG_GUARD_RO_MOUNT] =
-			"guard weaker than the policy's min_guard 'ro-mount': back "
+			"WEAK_GUARD: weaker than the min_guard 'ro-mount' of the policy: back "
 			"guest RAM by a file on a tmpfs (memory-backend-file)",
 		[VMSIG_GUARD_SEALED] =
-			"guard weaker than the policy's min_guard 'sealed': only RAM "
+			"WEAK_GUARD: weaker than the min_guard 'sealed' of the policy: only RAM "
 			"in a sealed memfd satisfies it",
 	};
 
@@ -234,20 +306,6 @@ static int deliver_context(
 	return 0;
 }
 
-/* Whether the session may have a MEMCTX in flight now; else it gets in line. */
-static bool may_carry(struct session *session)
-{
-	struct core *core = session->core;
-
-	if (session->outstanding || session->waiting)
-		return false;
-	if (core->inflight < core->limits.inflight)
-		return true;
-	session->waiting = true;
-	DL_APPEND2(core->waiting, session, wait_prev, wait_next);
-	return false;
-}
-
 int core_session_pull(struct session *session, uint64_t now_ns, struct core_delivery *ret_delivery)
 {
 	struct subscription *subscription = session->due_news;
@@ -268,15 +326,17 @@ int core_session_pull(struct session *session, uint64_t now_ns, struct core_deli
 
 		subscription = session->due_context;
 		if (!subscription) {
-			/* It may have been this session's turn to carry one. */
-			session_wake_waiting(session->core);
+			session_leave_line(session);
+			session_give_turns(session->core);
 			return VMSIG_ERR_WOULD_BLOCK;
 		}
-		if (!may_carry(session))
+		if (!session_may_carry(session))
 			return VMSIG_ERR_WOULD_BLOCK;
 		r = deliver_context(subscription, now_ns, ret_delivery);
-		if (r)
+		if (r) {
+			session_give_turns(session->core);
 			return r;
+		}
 	}
 	due_set(subscription, next_due(subscription));
 	return 0;
@@ -284,12 +344,11 @@ int core_session_pull(struct session *session, uint64_t now_ns, struct core_deli
 
 void core_session_put_back(struct session *session, uint32_t id)
 {
-	struct endpoint *endpoint = endpoint_by_id(session->core, id);
-	struct subscription *subscription = endpoint ? subscription_find(session, endpoint) : NULL;
+	struct subscription *subscription = subscription_find(session, id);
 
 	session_release_inflight(session);
-	if (!subscription)
+	if (!subscription || !subscription->endpoint)
 		return;
-	subscription->told_context = endpoint->context - 1;
+	subscription->told_context = subscription->endpoint->context - 1;
 	due_set(subscription, next_due(subscription));
 }

@@ -95,6 +95,7 @@ static void core_scenario(void)
 	session_free(session);
 	if (added) {
 		seam->unregister_memctx(seam->core, 1);
+		drain_core(core);
 		core_endpoint_remove(core, 1);
 	}
 	drain_core(core);

@@ -2,77 +2,33 @@
 /*
  * Deterministic simulation of the read plane: adapters that boot, reset, lie about epochs,
  * run out of descriptors and go away; subscribers that come late, read slowly, never
- * acknowledge and leave; a policy that changes. After every step the histories of all
- * subscribers satisfy the rules (I13) and nobody has heard of what the policy does not name
- * to him (I14); when the faults stop, everybody has the newest state.
+ * acknowledge and leave; a policy that changes; brokers that restart and crash. After every
+ * step the histories of all subscribers satisfy the rules (I13) and nobody has heard of what
+ * the policy does not name to him (I14); when the faults stop, everybody has the newest state.
  *
- *   sim_read [--seeds N] [--seed S] [--steps N]
+ *   sim_read [--seeds N] [--seed S] [--steps N] [--break WHAT]
+ *
+ * --break spoils what goes between the core and the checks in one way, which has to be found:
+ * a simulator that passes it sees nothing.
  */
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/core.h"
-#include "tests/sim/history.h"
+#include "tests/sim/read_world.h"
 
-#define ENDPOINTS 4
-#define SESSIONS 6
-#define TENANTS 3
-#define FIRST_FD 1000
+static const char *const flaws[FLAWS] = {"none", "late-persist", "lost-invalidation",
+	"late-invalidation", "stamp", "leak", "lost-notify", "shared-fd", "repeated-epoch"};
 
-struct adapter {
-	uint32_t id;
-	bool added, registered;
-	bool bootstrapping;
-	uint32_t epoch;      /* asked for by the core */
-	uint64_t generation; /* of the guest; kcr3 is made of it */
-	uint32_t persisted, revoked;
-	vmsig_coherence page;
-};
+struct world world;
+enum flaw flaw;
+unsigned long long heard[VMSIG_EV_ENDPOINT_STATE + 1];
+const enum vmsig_guard min_guards[ENDPOINTS] = {
+	VMSIG_GUARD_NONE, VMSIG_GUARD_MODE, VMSIG_GUARD_SEALED, VMSIG_GUARD_NONE};
+const char *const names[ENDPOINTS] = {"a0", "a1", "b0", "b1"};
 
-struct subscriber {
-	struct session *session;
-	const struct tenant *tenant;
-	bool notified;
-	struct history histories[ENDPOINTS];
-};
-
-struct world {
-	uint64_t seed, random, now;
-	struct core *core;
-	struct adapter adapters[ENDPOINTS];
-	struct subscriber subscribers[SESSIONS];
-	int next_fd;
-	bool faults;
-	unsigned step;
-};
-
-static struct world world;
-
-static char star[] = "*", a_star[] = "a*", b_star[] = "b*", a_zero[] = "a0";
-static char name_all[] = "all", name_a[] = "a", name_b[] = "b";
-static char *globs_all[] = {star};
-static char *globs_a[] = {a_star};
-static char *globs_b[] = {b_star, a_zero};
-static const struct tenant tenants[TENANTS] = {
-	{.name = name_all, .endpoints = globs_all, .nendpoints = 1, .quota = {.subscriptions = 8}},
-	{.name = name_a,
-		.endpoints = globs_a,
-		.nendpoints = 1,
-		.min_guard = VMSIG_GUARD_RO_MOUNT,
-		.quota = {.subscriptions = 8}},
-	{.name = name_b,
-		.endpoints = globs_b,
-		.nendpoints = 2,
-		.min_guard = VMSIG_GUARD_MODE,
-		.quota = {.subscriptions = 2}},
-};
-static const char *const names[ENDPOINTS] = {"a0", "a1", "b0", "b1"};
-static const char *const patterns[] = {"*", "a*", "b*", "a0", "a1", "b0", "b1", "none", "?0"};
-
-__attribute__((format(printf, 1, 2), noreturn)) static void broken(const char *format, ...)
+__attribute__((format(printf, 1, 2), noreturn)) void broken(const char *format, ...)
 {
 	va_list args;
 
@@ -85,252 +41,12 @@ __attribute__((format(printf, 1, 2), noreturn)) static void broken(const char *f
 }
 
 /* xorshift64*, so that a seed means the same everywhere. */
-static uint32_t dice(uint32_t sides)
+uint32_t dice(uint32_t sides)
 {
 	world.random ^= world.random >> 12;
 	world.random ^= world.random << 25;
 	world.random ^= world.random >> 27;
 	return (uint32_t)((world.random * 0x2545f4914f6cdd1dull) >> 33) % sides;
-}
-
-/* ---- the adapters' side ---- */
-
-static uint64_t kcr3_of(const struct adapter *adapter)
-{
-	return (uint64_t)adapter->id << 44 | adapter->generation << 12;
-}
-
-static void describe(
-	void *ctx, vmsig_memctx *out_pod, const vmsig_memseg **out_segs, uint32_t *out_nseg)
-{
-	struct adapter *adapter = ctx;
-
-	/* R3: whatever is left in epoch must be overwritten. */
-	*out_pod = (vmsig_memctx){.kcr3 = kcr3_of(adapter), .epoch = dice(100)};
-	*out_segs = NULL;
-	*out_nseg = 0;
-}
-
-static int share_fd(void *ctx)
-{
-	static const int failures[] = {-EMFILE, -ENFILE, -ENOMEM, -EIO};
-
-	if (world.faults && dice(10) == 0)
-		return failures[dice(4)];
-	return world.next_fd++;
-}
-
-static void invalidate(void *ctx, uint32_t epoch)
-{
-	struct adapter *adapter = ctx;
-
-	adapter->bootstrapping = true;
-	adapter->epoch = epoch;
-}
-
-static void emit(struct adapter *adapter, uint32_t kind, const void *inln, size_t size)
-{
-	const vmsig_emit *seam = core_emit(world.core);
-	vmsig_event ev = {.kind = kind, .endpoint = adapter->id};
-
-	memcpy(ev.inln, inln, size);
-	if (dice(3) == 0) {
-		ev.payload.data = "for a reason";
-		ev.payload.len = dice(13);
-	}
-	(void)seam->event(seam->core, &ev);
-}
-
-static void emit_state(struct adapter *adapter, enum vmsig_endpoint_state state)
-{
-	vmsig_endpoint_status status = {.state = state};
-
-	emit(adapter, VMSIG_EV_ENDPOINT_STATE, &status, sizeof(status));
-}
-
-static void emit_ready(struct adapter *adapter, uint32_t epoch)
-{
-	const vmsig_emit *seam = core_emit(world.core);
-	vmsig_ram_facts facts = {.bytes = 4096, .owner = 7};
-	vmsig_memctx pod = {.epoch = epoch};
-
-	facts.guard = dice(4);
-	snprintf(facts.session, sizeof(facts.session), "%llu",
-		(unsigned long long)adapter->generation);
-	(void)seam->ram_found(seam->core, adapter->id, &facts);
-	emit(adapter, VMSIG_EV_MEMCTX, &pod, sizeof(pod));
-}
-
-static void adapter_add(struct adapter *adapter, size_t i)
-{
-	struct core_endpoint_config config = {.id = adapter->id,
-		.name = names[i],
-		.adapter = "sim",
-		.epoch = adapter->persisted,
-		.page = &adapter->page};
-
-	if (core_endpoint_add(world.core, &config))
-		broken("endpoint %s was refused", names[i]);
-	adapter->added = true;
-}
-
-static void adapter_register(struct adapter *adapter)
-{
-	const vmsig_emit *seam = core_emit(world.core);
-	vmsig_memctx_reg reg = {.endpoint = adapter->id,
-		.ctx = adapter,
-		.describe = describe,
-		.share_fd = share_fd,
-		.invalidate = invalidate};
-
-	if (seam->register_memctx(seam->core, &reg))
-		broken("registration was refused");
-	adapter->registered = true;
-}
-
-static void adapter_unregister(struct adapter *adapter)
-{
-	const vmsig_emit *seam = core_emit(world.core);
-
-	if (!adapter->registered)
-		return;
-	seam->unregister_memctx(seam->core, adapter->id);
-	adapter->registered = adapter->bootstrapping = false;
-}
-
-static void adapter_step(struct adapter *adapter, size_t i)
-{
-	vmsig_memctx_inv inv = {0};
-
-	if (!adapter->added) {
-		if (dice(4) == 0)
-			adapter_add(adapter, i);
-		return;
-	}
-	if (!adapter->registered) {
-		if (dice(3) == 0) {
-			adapter_register(adapter);
-		} else if (world.faults && dice(8) == 0) {
-			core_endpoint_remove(world.core, adapter->id);
-			adapter->added = false;
-		}
-		return;
-	}
-	switch (dice(world.faults ? 12 : 4)) {
-	case 0:
-	case 1:
-	case 2:
-		if (adapter->bootstrapping)
-			emit_ready(adapter, adapter->epoch);
-		adapter->bootstrapping = false;
-		break;
-	case 4:
-		adapter->generation++;
-		emit(adapter, VMSIG_EV_MEMCTX_INVALIDATED, &inv, sizeof(inv));
-		break;
-	case 5: /* a stale bootstrap, or one of the future */
-		emit_ready(adapter, adapter->epoch + dice(5) - 2u + (dice(5) ? 0 : 1));
-		break;
-	case 6:
-		emit_state(adapter, dice(2) ? VMSIG_STATE_GONE : VMSIG_STATE_BOOTING);
-		break;
-	case 7:
-		adapter_unregister(adapter);
-		break;
-	default:
-		break;
-	}
-}
-
-/* ---- the subscribers' side ---- */
-
-static size_t index_of(const char *name)
-{
-	for (size_t i = 0; i < ENDPOINTS; i++) {
-		if (strcmp(names[i], name) == 0)
-			return i;
-	}
-	broken("a delivery names '%s', which never was", name);
-}
-
-static void check_delivery(struct subscriber *subscriber, const struct core_delivery *delivery)
-{
-	size_t i = index_of(delivery->name);
-	struct adapter *adapter = &world.adapters[i];
-	const char *wrong = history_add(&subscriber->histories[i], delivery);
-
-	if (wrong)
-		broken("%s was told: %s", subscriber->tenant->name, wrong);
-	if (delivery->endpoint != adapter->id)
-		broken("the name and the id are of two endpoints");
-	if (delivery->state == VMSIG_STATE_GONE && !tenant_sees(subscriber->tenant, delivery->name))
-		return; /* the farewell of what the policy took away */
-	if (!tenant_sees(subscriber->tenant, delivery->name))
-		broken("I14: %s heard of %s", subscriber->tenant->name, delivery->name);
-	if (delivery->epoch > adapter->persisted)
-		broken("R3: epoch %u was told before it was durable", delivery->epoch);
-	if (delivery->kind != VMSIG_EV_MEMCTX)
-		return;
-	if (delivery->pod.kcr3 != kcr3_of(adapter))
-		broken("a context of another session of the guest");
-	if ((int)delivery->guard < subscriber->tenant->min_guard)
-		broken("a context with a weaker guard than demanded");
-}
-
-static void pull_all(struct subscriber *subscriber, unsigned most)
-{
-	struct core_delivery delivery;
-
-	while (most-- && core_session_pull(subscriber->session, world.now, &delivery) == 0)
-		check_delivery(subscriber, &delivery);
-}
-
-static void subscriber_leave(struct subscriber *subscriber)
-{
-	session_free(subscriber->session);
-	memset(subscriber, 0, sizeof(*subscriber));
-}
-
-static void subscriber_enter(struct subscriber *subscriber)
-{
-	subscriber->tenant = &tenants[dice(TENANTS)];
-	if (session_new(
-		    &subscriber->session, world.core, subscriber->tenant, dice(3) * 7, subscriber))
-		subscriber->session = NULL;
-}
-
-static void subscriber_step(struct subscriber *subscriber)
-{
-	const char *pattern = patterns[dice(sizeof(patterns) / sizeof(patterns[0]))];
-
-	if (!subscriber->session) {
-		if (dice(2))
-			subscriber_enter(subscriber);
-		return;
-	}
-	switch (dice(world.faults ? 14 : 8)) {
-	case 0:
-	case 1:
-		(void)!session_subscribe(subscriber->session, pattern);
-		break;
-	case 2:
-		if (session_unsubscribe(subscriber->session, pattern) == 0)
-			memset(subscriber->histories, 0, sizeof(subscriber->histories));
-		break;
-	case 8:
-		subscriber_leave(subscriber);
-		break;
-	case 9:
-		subscriber->tenant = &tenants[dice(TENANTS)];
-		session_set_tenant(subscriber->session, subscriber->tenant);
-		break;
-	case 3:
-	case 10:
-		(void)!core_session_taken(subscriber->session);
-		break;
-	default:
-		pull_all(subscriber, dice(4));
-	}
 }
 
 /* ---- the shell ---- */
@@ -344,6 +60,41 @@ static struct adapter *adapter_of(uint32_t id)
 	broken("an action names endpoint %u, which never was", id);
 }
 
+static void perform_persist(const struct core_action *action)
+{
+	struct adapter *adapter = adapter_of(action->endpoint);
+
+	if (action->epoch <= adapter->persisted)
+		broken("R3: epoch %u after %u", action->epoch, adapter->persisted);
+	if (action->epoch >= EPOCHS)
+		broken("more epochs than the simulator can check");
+	adapter->persisted = action->epoch;
+	adapter->session[0] = '\0';
+}
+
+static void perform_bootstrap(const struct core_action *action)
+{
+	struct adapter *adapter = adapter_of(action->endpoint);
+
+	if (!adapter->registered)
+		broken("a bootstrap of an endpoint that has unregistered");
+	if (adapter->persisted != action->epoch)
+		broken("R6: the bootstrap came before the epoch was stored");
+	/* An epoch that goes on after a restart was not raised, so there was nothing to revoke. */
+	if (!adapter->session[0] && adapter->revoked != action->epoch)
+		broken("R6: the bootstrap came before leases were revoked");
+	for (size_t i = 0; i < SESSIONS; i++) {
+		const struct subscriber *subscriber = &world.subscribers[i];
+		const struct history *history = &subscriber->histories[action->endpoint - 1];
+
+		if (subscriber->session && history->context_epoch && !history->invalidated &&
+			history->context_epoch != action->epoch && !subscriber->owed)
+			broken("R6: the bootstrap came before %s was notified",
+				subscriber->tenant->name);
+	}
+	action->reg.invalidate(action->reg.ctx, action->epoch);
+}
+
 static void perform(const struct core_action *action)
 {
 	struct subscriber *subscriber;
@@ -351,45 +102,53 @@ static void perform(const struct core_action *action)
 
 	switch (action->kind) {
 	case CORE_ACT_PERSIST_EPOCH:
+		perform_persist(action);
+		break;
+	case CORE_ACT_PERSIST_SESSION:
 		adapter = adapter_of(action->endpoint);
-		if (action->epoch <= adapter->persisted)
-			broken("R3: epoch %u after %u", action->epoch, adapter->persisted);
-		adapter->persisted = action->epoch;
+		if (action->epoch != adapter->persisted)
+			broken("the session of epoch %u is to be stored in %u", action->epoch,
+				adapter->persisted);
+		snprintf(adapter->session, sizeof(adapter->session), "%s", action->fingerprint);
 		break;
 	case CORE_ACT_REVOKE_LEASES:
 		adapter_of(action->endpoint)->revoked = action->epoch;
 		break;
 	case CORE_ACT_NOTIFY:
-		((struct subscriber *)session_user(action->session))->notified = true;
+		if (flaw == FLAW_LOST_NOTIFY && dice(4) == 0)
+			break;
+		((struct subscriber *)session_user(action->session))->owed = true;
 		break;
 	case CORE_ACT_DISCONNECT:
 		subscriber = session_user(action->session);
 		subscriber_leave(subscriber);
 		break;
 	case CORE_ACT_BOOTSTRAP:
-		adapter = adapter_of(action->endpoint);
-		if (adapter->persisted != action->epoch || adapter->revoked != action->epoch)
-			broken("R6: the bootstrap came before the epoch was stored and leases "
-			       "revoked");
-		action->reg.invalidate(action->reg.ctx, action->epoch);
+		perform_bootstrap(action);
 		break;
-	case CORE_ACT_PERSIST_SESSION:
 	case CORE_ACT_WAKE_COHERENCE:
 	case CORE_ACT_READY:
 		break;
 	}
 }
 
-static void perform_all(void)
+void perform_all(void)
 {
-	struct core_action action;
+	struct core_action action, late = {.endpoint = 0};
 	unsigned n = 0;
 
 	while (core_next_action(world.core, &action)) {
-		perform(&action);
 		if (++n > 10000)
 			broken("the actions do not end");
+		if (world.crashing)
+			continue;
+		if (flaw == FLAW_LATE_PERSIST && action.kind == CORE_ACT_PERSIST_EPOCH)
+			late = action;
+		else
+			perform(&action);
 	}
+	if (late.kind)
+		perform(&late);
 }
 
 static void check_pages(void)
@@ -404,6 +163,8 @@ static void check_pages(void)
 		if (adapter->page.epoch != info.epoch ||
 			adapter->page.state != (uint32_t)info.state)
 			broken("the coherence page of %s lags behind", names[i]);
+		if (info.state == VMSIG_STATE_READY && !adapter->registered)
+			broken("%s is ready without an adapter", names[i]);
 	}
 }
 
@@ -419,12 +180,10 @@ static void settle(void)
 			if (!world.subscribers[i].session)
 				continue;
 			/* Only who was notified pulls: a lost wake-up would show. */
-			(void)!core_session_taken(world.subscribers[i].session);
+			subscriber_take(&world.subscribers[i]);
 			perform_all();
-			if (world.subscribers[i].notified) {
-				world.subscribers[i].notified = false;
-				pull_all(&world.subscribers[i], 100);
-			}
+			if (world.subscribers[i].owed)
+				subscriber_pull(&world.subscribers[i], 100);
 		}
 		perform_all();
 	}
@@ -436,7 +195,8 @@ static void check_settled(const struct subscriber *subscriber)
 	size_t cursor = 0;
 
 	while (core_endpoint_next(world.core, subscriber->session, &cursor, &info)) {
-		const struct history *history = &subscriber->histories[index_of(info.name)];
+		size_t i = index_of(info.name);
+		const struct history *history = &subscriber->histories[i];
 
 		if (!history->last_epoch)
 			continue; /* not subscribed */
@@ -446,24 +206,61 @@ static void check_settled(const struct subscriber *subscriber)
 				info.epoch);
 		if (info.state == VMSIG_STATE_READY &&
 			(int)info.guard >= subscriber->tenant->min_guard &&
+			info.guard >= min_guards[i] &&
 			(history->context_epoch != info.epoch || history->invalidated))
 			broken("%s has no context of %s, which is ready", subscriber->tenant->name,
 				info.name);
 	}
 }
 
+static void broker_start(void)
+{
+	const struct core_limits limits = {.endpoints = ENDPOINTS,
+		.sessions = SESSIONS,
+		.inflight = INFLIGHT,
+		.take_timeout_ns = TAKE_NS};
+
+	if (core_new(&world.core, &limits))
+		broken("out of memory");
+}
+
+static void broker_stop(void)
+{
+	for (size_t i = 0; i < SESSIONS; i++)
+		subscriber_leave(&world.subscribers[i]);
+	for (size_t i = 0; i < ENDPOINTS; i++) {
+		adapter_unregister(&world.adapters[i]);
+		if (world.adapters[i].added)
+			adapter_remove(&world.adapters[i]);
+	}
+	perform_all();
+	core_free(world.core);
+}
+
+/* After a crash nothing is known but what was stored. */
+static void broker_restart(bool crash)
+{
+	world.crashing = crash;
+	core_closing(world.core);
+	broker_stop();
+	world.crashing = false;
+	if (flaw == FLAW_REPEATED_EPOCH) {
+		for (size_t i = 0; i < ENDPOINTS; i++) {
+			world.adapters[i].persisted -= world.adapters[i].persisted > 0;
+			world.adapters[i].session[0] = '\0';
+		}
+	}
+	broker_start();
+}
+
 static void run(uint64_t seed, unsigned steps)
 {
-	const struct core_limits limits = {
-		.endpoints = ENDPOINTS, .sessions = SESSIONS, .inflight = 2, .take_timeout_ns = 40};
-
 	memset(&world, 0, sizeof(world));
 	world.seed = seed;
 	world.random = seed * 0x9e3779b97f4a7c15ull + 1;
 	world.faults = true;
 	world.next_fd = FIRST_FD;
-	if (core_new(&world.core, &limits))
-		broken("out of memory");
+	broker_start();
 	for (size_t i = 0; i < ENDPOINTS; i++)
 		world.adapters[i].id = (uint32_t)i + 1;
 	for (world.step = 0; world.step < steps; world.step++) {
@@ -475,25 +272,28 @@ static void run(uint64_t seed, unsigned steps)
 			perform_all();
 		subscriber_step(&world.subscribers[dice(SESSIONS)]);
 		core_advance(world.core, world.now);
-		perform_all();
+		if (dice(4))
+			perform_all();
 		check_pages();
+		if (dice(200) == 0)
+			broker_restart(dice(2));
 	}
-	/* Subscribers that were notified before are owed a pull. */
-	for (size_t i = 0; i < SESSIONS; i++)
-		world.subscribers[i].notified = world.subscribers[i].session != NULL;
 	settle();
 	for (size_t i = 0; i < SESSIONS; i++) {
 		if (world.subscribers[i].session)
 			check_settled(&world.subscribers[i]);
 	}
-	for (size_t i = 0; i < SESSIONS; i++)
-		subscriber_leave(&world.subscribers[i]);
-	for (size_t i = 0; i < ENDPOINTS; i++) {
-		adapter_unregister(&world.adapters[i]);
-		if (world.adapters[i].added)
-			core_endpoint_remove(world.core, world.adapters[i].id);
+	broker_stop();
+}
+
+static enum flaw flaw_named(const char *name)
+{
+	for (size_t i = 0; i < FLAWS; i++) {
+		if (strcmp(flaws[i], name) == 0)
+			return (enum flaw)i;
 	}
-	core_free(world.core);
+	fprintf(stderr, "sim_read: there is no flaw '%s'\n", name);
+	exit(2);
 }
 
 int main(int argc, char **argv)
@@ -511,14 +311,20 @@ int main(int argc, char **argv)
 			seeds = 1;
 		} else if (strcmp(argv[i], "--steps") == 0) {
 			steps = (unsigned)value;
+		} else if (strcmp(argv[i], "--break") == 0) {
+			flaw = flaw_named(argv[i + 1]);
 		} else {
-			fprintf(stderr, "usage: sim_read [--seeds N] [--seed S] [--steps N]\n");
+			fprintf(stderr, "usage: sim_read [--seeds N] [--seed S] [--steps N] "
+					"[--break WHAT]\n");
 			return 2;
 		}
 	}
 	for (uint64_t seed = first; seed < first + seeds; seed++)
 		run(seed, steps);
-	printf("%llu seeds of %u steps: every history satisfies R1-R6 and I14\n",
-		(unsigned long long)seeds, steps);
-	return 0;
+	printf("%llu seeds of %u steps, %llu contexts, %llu invalidations, %llu states: every "
+	       "history satisfies R1-R6 and I14\n",
+		(unsigned long long)seeds, steps, heard[VMSIG_EV_MEMCTX],
+		heard[VMSIG_EV_MEMCTX_INVALIDATED], heard[VMSIG_EV_ENDPOINT_STATE]);
+	/* What has heard of nothing has checked nothing. */
+	return heard[VMSIG_EV_MEMCTX] && heard[VMSIG_EV_MEMCTX_INVALIDATED] ? 0 : 1;
 }
