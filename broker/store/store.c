@@ -20,7 +20,8 @@
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 #define BOOT_ID_MAX 64
 #define SCHEMA_VERSION 1
-#define BUSY_TIMEOUT_MS 2000 /* a checkpoint of ours, or somebody's sqlite3 shell */
+#define BUSY_TIMEOUT_MS 100 /* somebody's sqlite3 shell; the loop stands still meanwhile */
+#define NOTE_SIZE 11        /* decimal digits of 32 bits, newline */
 
 enum statement {
 	STMT_ENDPOINT_GET,
@@ -50,7 +51,9 @@ static const char schema[] =
 struct store {
 	sqlite3 *db;
 	sqlite3_stmt *stmts[STMTS];
-	int lock; /* also holds the note of a lost commit: one byte, written in place */
+	int lock;          /* also holds the note */
+	uint32_t lost;     /* what the note says: the highest epoch not stored; 0: none */
+	uint32_t unsynced; /* commits since the last that was synced */
 };
 
 static int sql_error(int rc)
@@ -71,6 +74,7 @@ static int lock_open(struct store *store, const char *dir, char *error, size_t e
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	char path[PATH_MAX];
+	struct stat st;
 	int r;
 
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
@@ -78,6 +82,13 @@ static int lock_open(struct store *store, const char *dir, char *error, size_t e
 		snprintf(error, error_size, "cannot make the state directory %s: %s", dir,
 			strerror(-r));
 		return r;
+	}
+	if (stat(dir, &st) == 0 && st.st_mode & (S_IWGRP | S_IWOTH)) {
+		snprintf(error, error_size,
+			"the state directory %s can be written by others (mode %04o), who could "
+			"turn epochs back; chmod it to 0700",
+			dir, st.st_mode & 07777u);
+		return -EPERM;
 	}
 	snprintf(path, sizeof(path), "%s/%s", dir, LOCK_FILE);
 	store->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -96,17 +107,31 @@ static int lock_open(struct store *store, const char *dir, char *error, size_t e
 	return 0;
 }
 
-static bool note_read(const struct store *store)
+/* A damaged one says as little as that something was lost. */
+static void note_read(struct store *store)
 {
-	char note = 0;
+	char note[NOTE_SIZE + 1] = "";
+	ssize_t n = pread(store->lock, note, NOTE_SIZE, 0);
+	unsigned long lost = strtoul(note, NULL, 10);
 
-	return pread(store->lock, &note, 1, 0) == 1 && note == '1';
+	if (n == 0)
+		store->lost = 0; /* a new file */
+	else if (strspn(note, "0123456789") == NOTE_SIZE - 1 && lost < UINT32_MAX)
+		store->lost = (uint32_t)lost;
+	else
+		store->lost = 1;
 }
 
-/* The byte exists since the store was opened first, so this needs no room on the disk. */
-static int note_write(const struct store *store, bool lost)
+/* The bytes exist since the store was opened first, so this needs no room on the disk. */
+static int note_write(struct store *store, uint32_t lost)
 {
-	return pwrite(store->lock, lost ? "1" : "0", 1, 0) == 1 ? 0 : -errno;
+	char note[NOTE_SIZE + 1];
+
+	snprintf(note, sizeof(note), "%010u\n", lost);
+	if (pwrite(store->lock, note, NOTE_SIZE, 0) != NOTE_SIZE)
+		return -EIO;
+	store->lost = lost;
+	return 0;
 }
 
 /* ---- opening ---- */
@@ -175,12 +200,12 @@ static int account_for_losses(struct store *store)
 
 	if (r)
 		return r;
+	note_read(store);
 	/* A boot id is hexadecimal digits and dashes. */
 	snprintf(sql, sizeof(sql),
-		"UPDATE endpoint SET epoch = min(epoch + %u, 4294967295), session = '' "
-		"WHERE epoch > 0 AND (%d OR (SELECT value FROM meta WHERE key = 'boot_id') <> "
-		"'%s')",
-		STORE_SKIP, note_read(store), boot_id);
+		"UPDATE endpoint SET epoch = min(max(epoch + %u, %u), 4294967295), session = '' "
+		"WHERE %d OR (SELECT value FROM meta WHERE key = 'boot_id') <> '%s'",
+		STORE_SKIP, store->lost, store->lost > 0, boot_id);
 	r = exec(store->db, "BEGIN IMMEDIATE");
 	if (!r)
 		r = exec(store->db, sql);
@@ -189,7 +214,22 @@ static int account_for_losses(struct store *store)
 		r = exec(store->db, sql);
 	if (!r)
 		r = exec(store->db, "COMMIT");
-	return r ? r : note_write(store, false);
+	return r ? r : note_write(store, 0);
+}
+
+/* For nobody else to read; SQLite gives the WAL the same mode. Only before the first
+ * connection: closing a descriptor drops the process's POSIX locks on the file. */
+static int db_make(const char *dir)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, DB_FILE);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
 }
 
 static int db_open(sqlite3 **ret_db, const char *dir)
@@ -204,7 +244,7 @@ static int db_open(sqlite3 **ret_db, const char *dir)
 		return sql_error(rc);
 	sqlite3_busy_timeout(*ret_db, BUSY_TIMEOUT_MS);
 	/* No checkpoint on the loop thread: store_checkpoint() does them elsewhere. */
-	return exec(*ret_db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+	return exec(*ret_db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
 			     "PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = ON");
 }
 
@@ -233,11 +273,15 @@ int store_open(struct store **ret_store, const char *dir, char *error, size_t er
 	if (r)
 		goto fail;
 	error[0] = '\0';
-	r = db_open(&store->db, dir);
+	r = db_make(dir);
+	if (!r)
+		r = db_open(&store->db, dir);
 	if (!r)
 		r = schema_apply(store, error, error_size);
 	if (!r)
 		r = account_for_losses(store);
+	if (!r)
+		r = exec(store->db, "PRAGMA synchronous = NORMAL");
 	if (!r)
 		r = prepare_all(store);
 	if (r)
@@ -247,7 +291,7 @@ int store_open(struct store **ret_store, const char *dir, char *error, size_t er
 fail:
 	if (!error[0])
 		snprintf(error, error_size, "cannot use %s/%s: %s", dir, DB_FILE,
-			store->db ? sqlite3_errmsg(store->db) : "out of memory");
+			store->db ? sqlite3_errmsg(store->db) : strerror(r < 0 ? -r : ENOMEM));
 	store_close(store);
 	return r;
 }
@@ -315,6 +359,20 @@ static int run(sqlite3_stmt *stmt)
 	return rc == SQLITE_DONE ? 0 : sql_error(rc);
 }
 
+/* With all commits before it. */
+static int run_synced(struct store *store, sqlite3_stmt *stmt)
+{
+	int r = exec(store->db, "PRAGMA synchronous = FULL");
+
+	if (!r)
+		r = run(stmt);
+	if (!r)
+		store->unsynced = 0;
+	/* A failure leaves it at FULL, which is slower and nothing else. */
+	(void)!exec(store->db, "PRAGMA synchronous = NORMAL");
+	return r;
+}
+
 int store_endpoint(struct store *store, const char *name, struct store_endpoint *ret_endpoint)
 {
 	sqlite3_stmt *add = store->stmts[STMT_ENDPOINT_ADD];
@@ -323,7 +381,7 @@ int store_endpoint(struct store *store, const char *name, struct store_endpoint 
 	if (r != VMSIG_ERR_NO_SUCH_ENDPOINT)
 		return r;
 	sqlite3_bind_text(add, 1, name, -1, SQLITE_STATIC);
-	r = run(add);
+	r = run_synced(store, add);
 	return r ? r : endpoint_get(store, name, ret_endpoint);
 }
 
@@ -334,8 +392,8 @@ int store_persist_epoch(struct store *store, uint32_t id, uint32_t epoch)
 
 	sqlite3_bind_int64(stmt, 1, id);
 	sqlite3_bind_int64(stmt, 2, epoch);
-	r = run(stmt);
-	if (r && note_write(store, true) < 0)
+	r = ++store->unsynced < STORE_SYNC_EVERY ? run(stmt) : run_synced(store, stmt);
+	if (r && epoch > store->lost && note_write(store, epoch) < 0)
 		return VMSIG_ERR_INTERNAL;
 	return r;
 }

@@ -5,10 +5,17 @@
 /*
  * The broker's durable state: one SQLite database in the state directory, which one broker
  * owns at a time (an OFD lock held for life). WAL with synchronous=NORMAL: a commit survives
- * a crash of the broker. Two things can lose a commit: the host's power, which may take the
- * WAL's tail and changes the boot id; and a full or failing disk, which is noted in place in
- * the lock file. After either one all epochs skip ahead by STORE_SKIP and fingerprints are
- * void, so that an epoch never comes back (R3).
+ * a crash of the broker. Two things can lose one:
+ *
+ * - the host's power, which may take the tail of the WAL and changes the boot id. What is
+ *   written while opening and the row of a new endpoint are synced, and of the others every
+ *   STORE_SYNC_EVERY-th, with all before it; so no more than that many epochs are lost.
+ * - a full or failing disk. The highest epoch that could not be stored is noted in place in
+ *   the lock file, which needs no room on the disk. (Losing the power as well, before a sync
+ *   worked again, is beyond this: nothing could be stored anywhere.)
+ *
+ * After either one, all epochs skip ahead by STORE_SKIP, and past the note, and fingerprints
+ * are void, so that an epoch never comes back (R3).
  *
  * Rows are foreign input: what does not make sense is refused, never trusted.
  * Returns: 0, a positive enum vmsig_error, or -errno.
@@ -19,16 +26,16 @@
 
 #include "vmsig/vmsig_event.h"
 
-/* More resets than an endpoint can have had since its last durable commit: the checkpoint,
- * which syncs, runs at least every STORE_CHECKPOINT_MS. */
 #define STORE_SKIP 4096u
+#define STORE_SYNC_EVERY (STORE_SKIP / 2)
 #define STORE_CHECKPOINT_MS 60000u
 
 struct sqlite3;
 struct store;
 
 /* Makes the directory (0700) when it is missing. `error` gets a sentence. VMSIG_ERR_BUSY:
- * another broker has it; VMSIG_ERR_UNSUPPORTED: written by a newer version; VMSIG_ERR_IO. */
+ * another broker has it; -EPERM: others can write to it; VMSIG_ERR_UNSUPPORTED:
+ * written by a newer version; VMSIG_ERR_IO. */
 __attribute__((warn_unused_result)) int store_open(
 	struct store **ret_store, const char *dir, char *error, size_t error_size);
 /* Accepts NULL, returns NULL. */

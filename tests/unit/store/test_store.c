@@ -5,12 +5,15 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -146,6 +149,95 @@ static void a_lost_commit_skips_epochs_ahead(void **state)
 	assert_true(row(lab, "a").epoch > 6);
 }
 
+/* However many were lost, and also the first one of all. */
+static void the_number_that_was_lost_is_kept(void **state)
+{
+	struct lab *lab = *state;
+	uint32_t a = row(lab, "a").id, b = row(lab, "b").id;
+
+	assert_int_equal(store_persist_epoch(lab->store, a, 5), 0);
+	lab_exec(lab, "PRAGMA query_only = ON");
+	assert_int_equal(store_persist_epoch(lab->store, b, 1), VMSIG_ERR_IO);
+	assert_int_equal(store_persist_epoch(lab->store, a, 9 * STORE_SKIP), VMSIG_ERR_IO);
+	assert_int_equal(store_persist_epoch(lab->store, b, 2), VMSIG_ERR_IO);
+	lab_reopen(lab);
+	assert_true(row(lab, "a").epoch >= 9 * STORE_SKIP);
+	assert_true(row(lab, "b").epoch >= 2);
+	/* Once. */
+	a = row(lab, "a").epoch;
+	lab_reopen(lab);
+	assert_int_equal(row(lab, "a").epoch, a);
+}
+
+static void lab_note(struct lab *lab, const char *note)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	lab->store = store_close(lab->store);
+	snprintf(path, sizeof(path), "%s/lock", lab->dir);
+	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	assert_int_equal(write(fd, note, strlen(note)), strlen(note));
+	close(fd);
+	lab_open(lab);
+}
+
+static void a_damaged_note_skips_epochs_ahead(void **state)
+{
+	static const char *const notes[] = {
+		"1", "9999999999\n", "4294967295\n", "-000000001\n", "rubbish, and more of it"};
+	struct lab *lab = *state;
+	uint32_t id = row(lab, "a").id, epoch = 5;
+
+	assert_int_equal(store_persist_epoch(lab->store, id, epoch), 0);
+	for (size_t i = 0; i < sizeof(notes) / sizeof(notes[0]); i++) {
+		lab_note(lab, notes[i]);
+		epoch += STORE_SKIP;
+		assert_int_equal(row(lab, "a").epoch, epoch);
+	}
+}
+
+/* A disk that is full: what is there can be read, and it goes on when there is room. */
+static void a_full_disk_is_survived(void **state)
+{
+	struct lab *lab = *state;
+	struct rlimit before, full = {.rlim_cur = 4096};
+	uint32_t id = row(lab, "a").id;
+	struct store_endpoint other;
+
+	assert_int_equal(store_persist_epoch(lab->store, id, 5), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	full.rlim_max = before.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+	assert_int_equal(store_persist_epoch(lab->store, id, 6), VMSIG_ERR_IO);
+	assert_int_equal(row(lab, "a").epoch, 5);
+	assert_int_equal(store_endpoint(lab->store, "new", &other), VMSIG_ERR_IO);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(store_persist_epoch(lab->store, id, 7), 0);
+	assert_int_equal(row(lab, "a").epoch, 7);
+	row(lab, "new");
+	lab_reopen(lab);
+	assert_true(row(lab, "a").epoch > 7);
+}
+
+static void a_directory_of_others_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	struct store *second = NULL;
+	struct stat st;
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/vmsig.db", lab->dir);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	lab->store = store_close(lab->store);
+	assert_int_equal(chmod(lab->dir, 0770), 0);
+	assert_int_equal(store_open(&second, lab->dir, lab->error, sizeof(lab->error)), -EPERM);
+	assert_non_null(strstr(lab->error, "0770"));
+	assert_null(second);
+}
+
 static void a_directory_has_one_owner(void **state)
 {
 	struct lab *lab = *state;
@@ -218,6 +310,10 @@ int main(void)
 		T(a_removed_endpoints_id_is_not_used_again),
 		T(another_boot_skips_epochs_ahead),
 		T(a_lost_commit_skips_epochs_ahead),
+		T(the_number_that_was_lost_is_kept),
+		T(a_damaged_note_skips_epochs_ahead),
+		T(a_full_disk_is_survived),
+		T(a_directory_of_others_is_refused),
 		T(a_directory_has_one_owner),
 		T(a_newer_schema_is_refused),
 		T(a_damaged_row_is_refused),
