@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "broker/core/core.h"
@@ -17,7 +18,7 @@
 #include "proto/physmap.h"
 #include "tests/fault/alloc.h"
 
-#define MOST 200 /* allocations of one scenario, generously */
+#define MOST 900 /* allocations of one scenario, generously */
 
 static void describe(
 	void *ctx, vmsig_memctx *out_pod, const vmsig_memseg **out_segs, uint32_t *out_nseg)
@@ -42,64 +43,162 @@ static bool is_clean(int r)
 	return r == 0 || r == -ENOMEM;
 }
 
+static unsigned disconnects; /* of the present scenario */
+
 static void drain_core(struct core *core)
 {
 	struct core_action action;
 
 	while (core_next_action(core, &action)) {
+		disconnects += action.kind == CORE_ACT_DISCONNECT;
 		if (action.kind == CORE_ACT_BOOTSTRAP)
 			action.reg.invalidate(action.reg.ctx, action.epoch);
 	}
+}
+
+/* Enough endpoints that the tables of names, ids and subscriptions have to grow. */
+#define ENDPOINTS 40
+
+struct core_lab {
+	struct core *core;
+	const vmsig_emit *seam;
+	bool added[ENDPOINTS + 1]; /* by id */
+	uint32_t epochs[ENDPOINTS + 1];
+	vmsig_coherence pages[ENDPOINTS + 1];
+};
+
+static void lab_add(struct core_lab *lab, uint32_t id)
+{
+	char name[16];
+	const struct core_endpoint_config config = {
+		.id = id, .name = name, .adapter = "test", .page = &lab->pages[id]};
+	const vmsig_memctx_reg reg = {.endpoint = id,
+		.ctx = &lab->epochs[id],
+		.describe = describe,
+		.share_fd = share_fd,
+		.invalidate = invalidate};
+	struct core_endpoint_info info;
+	int r;
+
+	snprintf(name, sizeof(name), "vm%u", id);
+	r = core_endpoint_add(lab->core, &config);
+	assert_true(is_clean(r));
+	lab->added[id] = r == 0;
+	/* There altogether, or not at all. */
+	assert_int_equal(core_endpoint_find(lab->core, NULL, name, &info),
+		r ? VMSIG_ERR_NO_SUCH_ENDPOINT : 0);
+	if (!r)
+		assert_int_equal(lab->seam->register_memctx(lab->seam->core, &reg), 0);
+}
+
+static void lab_ready(struct core_lab *lab, uint32_t id)
+{
+	vmsig_event ready = {.kind = VMSIG_EV_MEMCTX, .endpoint = id};
+	const vmsig_memctx pod = {.epoch = lab->epochs[id]};
+
+	memcpy(ready.inln, &pod, sizeof(pod));
+	if (lab->added[id])
+		assert_int_equal(lab->seam->event(lab->seam->core, &ready), 0);
+}
+
+static void lab_remove(struct core_lab *lab, uint32_t id)
+{
+	if (!lab->added[id])
+		return;
+	lab->seam->unregister_memctx(lab->seam->core, id);
+	drain_core(lab->core);
+	core_endpoint_remove(lab->core, id);
+	lab->added[id] = false;
+}
+
+/* Pulls all there is; each endpoint's context has to come, in its epoch. */
+static void lab_pull(struct core_lab *lab, struct session *session, bool complete)
+{
+	struct core_delivery delivery;
+	unsigned contexts = 0, expected = 0;
+
+	while (core_session_pull(session, 0, &delivery) == 0) {
+		assert_true(delivery.endpoint >= 1 && delivery.endpoint <= ENDPOINTS);
+		if (delivery.kind != VMSIG_EV_MEMCTX)
+			continue;
+		assert_int_equal(delivery.epoch, lab->epochs[delivery.endpoint]);
+		assert_int_equal(core_session_taken(session), 0);
+		contexts++;
+	}
+	for (uint32_t id = 1; id <= ENDPOINTS; id++)
+		expected += lab->added[id];
+	if (complete)
+		assert_int_equal(contexts, expected);
+}
+
+static struct session *lab_session(struct core_lab *lab, const struct tenant *tenant)
+{
+	struct session *session = NULL;
+
+	assert_true(is_clean(session_new(&session, lab->core, tenant, 1, NULL)));
+	return session;
+}
+
+static bool subscribe(struct session *session, const char *pattern)
+{
+	int r = session ? session_subscribe(session, pattern) : -ENOMEM;
+
+	assert_true(is_clean(r));
+	/* What failed left nothing behind, and can be tried again. */
+	if (session && r)
+		assert_int_equal(session_unsubscribe(session, pattern), VMSIG_ERR_NO_SUCH_ENDPOINT);
+	if (session && r)
+		assert_int_equal(session_subscribe(session, pattern), 0);
+	return session != NULL;
 }
 
 static void core_scenario(void)
 {
 	static char glob[] = "*", name[] = "tenant";
 	static char *globs[] = {glob};
-	const struct core_limits limits = {.endpoints = 9, .sessions = 9, .inflight = 9};
+	const struct core_limits limits = {.endpoints = ENDPOINTS, .sessions = 9, .inflight = 9};
 	const struct tenant tenant = {
 		.name = name, .endpoints = globs, .nendpoints = 1, .quota = {.subscriptions = 9}};
-	vmsig_coherence page = {0};
-	uint32_t epoch = 0;
-	const struct core_endpoint_config config = {
-		.id = 1, .name = "vm", .adapter = "test", .page = &page};
-	const vmsig_memctx_reg reg = {.endpoint = 1,
-		.ctx = &epoch,
-		.describe = describe,
-		.share_fd = share_fd,
-		.invalidate = invalidate};
-	vmsig_event ready = {.kind = VMSIG_EV_MEMCTX, .endpoint = 1};
-	struct core_delivery delivery;
-	struct session *session = NULL;
-	struct core *core = NULL;
-	const vmsig_emit *seam;
-	bool added;
+	const struct tenant nobody = {.name = name, .quota = {.subscriptions = 9}};
+	struct core_lab lab = {.core = NULL};
+	struct session *early, *late;
+	bool complete;
 
-	assert_true(is_clean(core_new(&core, &limits)));
-	if (!core)
+	assert_true(is_clean(core_new(&lab.core, &limits)));
+	if (!lab.core)
 		return;
-	seam = core_emit(core);
-	assert_true(is_clean(session_new(&session, core, &tenant, 1, NULL)));
-	if (session)
-		assert_true(is_clean(session_subscribe(session, "v?")));
-	added = core_endpoint_add(core, &config) == 0;
-	if (added)
-		assert_int_equal(seam->register_memctx(seam->core, &reg), 0);
-	drain_core(core);
-	((vmsig_memctx *)(void *)ready.inln)->epoch = epoch;
-	if (added)
-		assert_int_equal(seam->event(seam->core, &ready), 0);
-	drain_core(core);
-	while (session && core_session_pull(session, 0, &delivery) == 0)
-		assert_int_equal(delivery.epoch, epoch);
-	session_free(session);
-	if (added) {
-		seam->unregister_memctx(seam->core, 1);
-		drain_core(core);
-		core_endpoint_remove(core, 1);
+	disconnects = 0;
+	lab.seam = core_emit(lab.core);
+	early = lab_session(&lab, &tenant);
+	subscribe(early, "v*");
+	for (uint32_t id = 1; id <= ENDPOINTS; id++)
+		lab_add(&lab, id);
+	late = lab_session(&lab, &tenant);
+	complete = subscribe(late, "vm*");
+	drain_core(lab.core);
+	for (uint32_t id = 1; id <= ENDPOINTS; id++)
+		lab_ready(&lab, id);
+	drain_core(lab.core);
+	/* Whom a new endpoint could not be told to is disconnected instead. */
+	if (early)
+		lab_pull(&lab, early, !disconnects);
+	if (late)
+		lab_pull(&lab, late, complete);
+	if (late) {
+		session_set_tenant(late, &nobody);
+		session_set_tenant(late, &tenant);
+		drain_core(lab.core);
+		lab_pull(&lab, late, complete && !disconnects);
 	}
-	drain_core(core);
-	core_free(core);
+	lab_remove(&lab, 1);
+	lab_add(&lab, 1);
+	drain_core(lab.core);
+	session_free(early);
+	for (uint32_t id = 1; id <= ENDPOINTS; id++)
+		lab_remove(&lab, id);
+	session_free(late);
+	drain_core(lab.core);
+	core_free(lab.core);
 }
 
 static void lease_scenario(void)

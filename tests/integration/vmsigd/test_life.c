@@ -3,12 +3,14 @@
  * The broker's own life: starting, reloading, ending well and badly.
  */
 #include "tests/integration/vmsigd/scene.h"
+#include "vmsig/vmsig_coherence.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -265,6 +267,51 @@ static void subscriptions_follow_the_policy(void **state)
 	daemon_await_fds(scene->daemon, scene->fds - 1);
 }
 
+/* An endpoint that is configured otherwise ends its epoch, for good and for all who watch. */
+static void a_changed_endpoint_ends_its_epoch(void **state)
+{
+	struct scene *scene = *state;
+	struct ctx_client client;
+	Vmsig__CtxMessage *message;
+	uint32_t before, invalidated = 0;
+	vmsig_coherence *page;
+	int fds[2];
+
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "a1"));
+	message = ctx_client_expect_memctx(&client, fds);
+	before = message->memctx->epoch;
+	ctx_client_free_message(message);
+	page = mmap(NULL, VMSIG_COHERENCE_SIZE, PROT_READ, MAP_SHARED, fds[1], 0);
+	assert_true(page != MAP_FAILED);
+	close(fds[0]);
+	close(fds[1]);
+	daemon_configure(scene->daemon,
+		"endpoints:\n"
+		"  - {name: a1, path: a1.ram, adapter: file, low: 1MiB, kcr3: 0x3000, poll: 20ms}\n"
+		"  - {name: a2, path: a2.ram, adapter: file, low: 1MiB, kcr3: 0x2000, poll: 20ms}\n"
+		"  - {name: g1, path: g1.ram, adapter: file, low: 1MiB, kcr3: 0x2000, poll: 20ms}\n"
+		"tenants:\n"
+		"  - {name: acme, role: sensor, uids: [%u], endpoints: ['a*']}\n",
+		getuid());
+	scene_reload(scene);
+	message = ctx_client_expect(&client, VMSIG__CTX_MESSAGE__BODY_MEMCTX_INVALIDATED);
+	invalidated = message->memctx_invalidated->epoch;
+	ctx_client_free_message(message);
+	message = ctx_client_expect_memctx(&client, fds);
+	assert_int_equal(message->memctx->kcr3, 0x3000);
+	/* One that ended with the adapter that went, one of the adapter that came. */
+	assert_int_equal(message->memctx->epoch, before + 2);
+	assert_true(invalidated <= before + 2);
+	ctx_client_free_message(message);
+	close(fds[0]);
+	close(fds[1]);
+	assert_int_equal(__atomic_load_n(&page->state, __ATOMIC_SEQ_CST), VMSIG_STATE_GONE);
+	assert_int_equal(__atomic_load_n(&page->epoch, __ATOMIC_SEQ_CST), before + 1);
+	munmap(page, VMSIG_COHERENCE_SIZE);
+	ctx_client_close(&client);
+}
+
 /* ---- the command line ---- */
 
 static void check_finds_what_the_files_lack(void **state)
@@ -313,6 +360,7 @@ int main(void)
 		T(a_uid_that_was_taken_out_is_cut_off),
 		T(a_broken_configuration_changes_nothing),
 		T(subscriptions_follow_the_policy),
+		T(a_changed_endpoint_ends_its_epoch),
 		T(check_finds_what_the_files_lack),
 		T(the_command_line_explains_itself),
 	};
