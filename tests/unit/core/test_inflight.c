@@ -159,6 +159,16 @@ static void who_does_not_take_is_disconnected_once(void **state)
 	assert_ptr_equal(rig->actions[0].session, s[1]);
 	/* Late, but no error. */
 	assert_int_equal(core_session_taken(s[0]), 0);
+	/* And what it gets after that has a time limit of its own. */
+	assert_int_equal(rig_reset(rig, 1), 0);
+	rig_drain(rig);
+	assert_int_equal(rig_ready(rig, 1, 2), 0);
+	rig_drain(rig);
+	rig_expect(rig, s[0], VMSIG_EV_MEMCTX_INVALIDATED, 2);
+	rig_expect(rig, s[0], M, 2);
+	assert_true(core_deadline(rig->core) == 3 * SECOND);
+	assert_int_equal(core_session_taken(s[0]), 0);
+	assert_true(core_deadline(rig->core) == UINT64_MAX);
 	finish(s, 2);
 }
 
