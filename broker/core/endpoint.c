@@ -372,7 +372,7 @@ static void info_fill(const struct endpoint *endpoint, const struct session *ses
 		.id = endpoint->id,
 		.name = endpoint->name,
 		.adapter = endpoint->adapter,
-		.detail = endpoint->detail,
+		.detail = subscription_detail(endpoint, session),
 		.epoch = endpoint->epoch,
 		.state = endpoint->state,
 		.guard = session ? endpoint_guard(endpoint, session->uid) : endpoint->guard,

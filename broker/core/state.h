@@ -156,6 +156,10 @@ void subscription_part(struct subscription *subscription);
 /* The session has another tenant now. 0 or -ENOMEM. */
 __attribute__((warn_unused_result)) int subscription_count_anew(struct subscription *subscription);
 
+/* What a list says of the endpoint to this session; NULL is told the plain detail. A ready
+ * endpoint that is not served for its guard says why. */
+const char *subscription_detail(const struct endpoint *endpoint, const struct session *session);
+
 /* ---- session.c ---- */
 bool session_matches(const struct session *session, const char *endpoint_name);
 void session_disconnect(struct session *session, enum vmsig_error error);

@@ -6,18 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum vmsig_guard demanded_guard(const struct subscription *subscription)
+static enum vmsig_guard demanded_guard(
+	const struct endpoint *endpoint, const struct session *session)
 {
-	enum vmsig_guard endpoint = subscription->endpoint->min_guard;
-	enum vmsig_guard tenant = (enum vmsig_guard)subscription->session->tenant->min_guard;
+	enum vmsig_guard tenant = (enum vmsig_guard)session->tenant->min_guard;
 
-	return endpoint > tenant ? endpoint : tenant;
+	return endpoint->min_guard > tenant ? endpoint->min_guard : tenant;
+}
+
+static bool is_guarded(const struct endpoint *endpoint, const struct session *session)
+{
+	return endpoint_guard(endpoint, session->uid) >= demanded_guard(endpoint, session);
 }
 
 static bool is_servable(const struct subscription *subscription)
 {
-	return endpoint_guard(subscription->endpoint, subscription->session->uid) >=
-	       demanded_guard(subscription);
+	return is_guarded(subscription->endpoint, subscription->session);
 }
 
 /* Told of an epoch that is over, or of nothing about the present one. */
@@ -225,7 +229,7 @@ static void delivery_init(struct core_delivery *delivery, const struct subscript
 	delivery->guard = endpoint_guard(endpoint, subscription->session->uid);
 }
 
-static const char *guard_detail(const struct subscription *subscription)
+static const char *guard_detail(const struct endpoint *endpoint, const struct session *session)
 {
 	static const char *const details[] = {
 		[VMSIG_GUARD_NONE] = "",
@@ -241,7 +245,14 @@ static const char *guard_detail(const struct subscription *subscription)
 			"in a sealed memfd satisfies it",
 	};
 
-	return details[demanded_guard(subscription)];
+	return details[demanded_guard(endpoint, session)];
+}
+
+const char *subscription_detail(const struct endpoint *endpoint, const struct session *session)
+{
+	if (!session || endpoint->state != VMSIG_STATE_READY || is_guarded(endpoint, session))
+		return endpoint->detail;
+	return guard_detail(endpoint, session);
 }
 
 static void deliver_news(struct subscription *subscription, struct core_delivery *delivery)
@@ -257,7 +268,7 @@ static void deliver_news(struct subscription *subscription, struct core_delivery
 	} else {
 		delivery_init(delivery, subscription, VMSIG_EV_ENDPOINT_STATE);
 		if (endpoint->state == VMSIG_STATE_READY)
-			delivery->detail = guard_detail(subscription);
+			delivery->detail = guard_detail(endpoint, subscription->session);
 		subscription->told_news = endpoint->news;
 	}
 	subscription->told_epoch = endpoint->epoch;

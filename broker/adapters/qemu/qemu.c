@@ -159,11 +159,17 @@ static void publish(struct qemu *q)
 
 static void flow_failed(struct qemu *q, const char *why)
 {
+	/* A map that cannot be served any more is not the one that holders have. */
+	bool map_refused = q->inquiry.what & INQUIRY_MAP && !q->job;
 	enum flow flow = q->flow;
 	char reason[REASON_MAX];
 
 	snprintf(reason, sizeof(reason), "%s", why); /* `why` may be the inquiry's own */
 	flow_cancel(q);
+	if (flow == FLOW_WATCH && map_refused) {
+		session_end(q, reason);
+		return;
+	}
 	if (flow == FLOW_WATCH) {
 		log_warning("cannot check the guest", LOG_STR("endpoint", q->env.config->name),
 			LOG_STR("reason", reason));
