@@ -57,5 +57,9 @@ uint64_t core_deadline(const struct core *core)
 	/* A turn that nobody is behind needs no end. */
 	uint64_t turn = core->turns && core->waiting ? core->turns->turn_by_ns : UINT64_MAX;
 
+	for (size_t q = 0; q < QUEUES; q++) {
+		if (core->queues[q])
+			return 0;
+	}
 	return take < turn ? take : turn;
 }

@@ -174,7 +174,7 @@ struct core_action {
 bool core_next_action(struct core *core, struct core_action *ret_action);
 
 /* Time passes. The core acts on what is due; core_deadline() is the next moment at which a
- * call is needed, UINT64_MAX for none. */
+ * call is needed, UINT64_MAX for none; 0 while there are actions to carry out. */
 void core_advance(struct core *core, uint64_t now_ns);
 uint64_t core_deadline(const struct core *core);
 

@@ -230,9 +230,10 @@ int conn_flush(struct conn *conn)
 	int r = chan_drain(conn->chan);
 
 	if (r == VMSIG_ERR_BUSY) {
-		/* Too many descriptors in flight on the host; nobody's fault who is here. */
+		/* Too many descriptors in flight on the host; nobody's fault who is here. The
+		 * socket may well be writable: that would wake us for nothing, at once. */
 		conn_wake(conn, BUSY_RETRY_MS);
-		return 0;
+		return conn_watch(conn, UV_READABLE);
 	}
 	if (r && r != VMSIG_ERR_WOULD_BLOCK)
 		return r;
@@ -266,18 +267,27 @@ int conn_reverify(struct conn *conn)
 	return chan_reverify(conn->chan, net_tls(conn->net, conn->plane));
 }
 
+static bool turn_is_due(const struct conn *conn)
+{
+	return conn->wants_turn && conn->state == CONN_OPEN && conn_has_room(conn);
+}
+
 void conn_turn(struct conn *conn)
 {
 	int r;
 
 	dirty_remove(conn);
 	r = conn_reverify(conn);
-	if (!r && conn->wants_turn && conn->state == CONN_OPEN && conn_has_room(conn)) {
-		conn->wants_turn = false;
-		r = conn->plane->writable(conn, conn->plane_state);
-	}
-	if (!r && conn->state == CONN_OPEN)
-		r = conn_flush(conn);
+	/* Flushing may make the room that the plane waits for, and when everything has left
+	 * no readiness of the socket will say so. */
+	do {
+		if (!r && turn_is_due(conn)) {
+			conn->wants_turn = false;
+			r = conn->plane->writable(conn, conn->plane_state);
+		}
+		if (!r && conn->state == CONN_OPEN)
+			r = conn_flush(conn);
+	} while (!r && turn_is_due(conn));
 	if (r)
 		conn_fail(conn, r);
 }
@@ -357,6 +367,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 		conn->wants_turn = true;
 		conn_dirty(conn);
 	}
+	/* More is there than its share; its turn watches the socket again. */
+	if (!r && conn->state == CONN_OPEN && !conn->mask)
+		conn_dirty(conn);
 	if (r)
 		conn_fail(conn, r);
 }

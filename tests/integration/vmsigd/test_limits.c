@@ -202,6 +202,41 @@ static void unread_answers_over_the_quota_are_refused(void **state)
 	ctx_client_close(&client);
 }
 
+/* What became due while the queue was over the soft limit follows when it has been read, even
+ * when all of it leaves at once. */
+static void an_invalidation_behind_a_full_queue_arrives(void **state)
+{
+	enum { REQUESTS = 20000 };
+	struct scene *scene = *state;
+	struct ctx_client client;
+	char ram[PATH_MAX];
+	bool told = false;
+	int fds[2];
+
+	scene_configure(scene, "{send_queue_soft: 4KiB}", "{pending: 4096}");
+	scene_restart(scene);
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "a1"));
+	ctx_client_free_message(ctx_client_expect_memctx(&client, fds));
+	close(fds[0]);
+	close(fds[1]);
+	for (int i = 0; i < REQUESTS; i++)
+		ctx_client_list(&client);
+	snprintf(ram, sizeof(ram), "%s/a1.ram", daemon_dir(scene->daemon));
+	assert_int_equal(truncate(ram, 0), 0);
+	daemon_await_log(scene->daemon, "guest session ended", 1);
+	/* Longer than the broker tries by itself. */
+	usleep(300000);
+	while (!told) {
+		Vmsig__CtxMessage *message = ctx_client_receive(&client);
+
+		assert_non_null(message);
+		told = message->body_case == VMSIG__CTX_MESSAGE__BODY_MEMCTX_INVALIDATED;
+		ctx_client_free_message(message);
+	}
+	ctx_client_close(&client);
+}
+
 /* Anybody may connect to the socket, but nobody without a policy can fill it up. */
 static void a_uid_without_policy_has_few_connections(void **state)
 {
@@ -347,6 +382,7 @@ int main(void)
 		T(a_context_that_is_not_taken_ends_its_connection),
 		T(a_client_that_never_reads_is_cut_off),
 		T(unread_answers_over_the_quota_are_refused),
+		T(an_invalidation_behind_a_full_queue_arrives),
 		T(a_uid_without_policy_has_few_connections),
 		T(a_long_pipeline_is_answered),
 		T(two_hundred_connections_leak_nothing),
