@@ -348,20 +348,21 @@ int broker_init(struct broker *broker, struct config *config)
 
 	memset(broker, 0, sizeof(*broker));
 	broker->config = config;
+	broker->exit_code = 1;
 	r = uv_loop_init(&broker->loop);
 	if (r) {
-		config_unref(config);
+		log_error("cannot make an event loop", LOG_STR("error", error_text(r)));
 		return r;
 	}
+	broker->loop_open = true;
 	r = start_state(broker);
 	if (!r)
 		r = start_handles(broker);
 	if (!r)
 		r = start_net(broker);
-	if (r) {
-		broker->exit_code = 1;
+	if (r)
 		return r;
-	}
+	broker->exit_code = 0;
 	endpoint_shells_reconcile(broker);
 	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),
 		LOG_STR("ctx", config->ctx.path), LOG_INT("endpoints", config->nendpoints),
@@ -381,7 +382,7 @@ static void close_handle(uv_handle_t *handle, void *arg)
 		uv_close(handle, NULL);
 }
 
-void broker_deinit(struct broker *broker)
+static void end_loop(struct broker *broker)
 {
 	/* After a start that failed half way there are handles left. */
 	if (broker->net)
@@ -392,5 +393,11 @@ void broker_deinit(struct broker *broker)
 	core_free(broker->core);
 	store_close(broker->store);
 	uv_loop_close(&broker->loop);
+}
+
+void broker_deinit(struct broker *broker)
+{
+	if (broker->loop_open)
+		end_loop(broker);
 	config_unref(broker->config);
 }

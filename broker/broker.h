@@ -21,6 +21,7 @@ struct net;
 
 struct broker {
 	uv_loop_t loop;
+	bool loop_open;
 	struct config *config;
 	struct core *core;
 	struct store *store;

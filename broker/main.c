@@ -16,6 +16,8 @@
 
 #define DEFAULT_CONFIG "/etc/vmsig/vmsigd.yaml"
 
+#define DESCRIPTORS_LEAST 64
+
 enum { EXIT_USAGE = 2 };
 
 static void usage(FILE *stream)
@@ -33,16 +35,22 @@ static void usage(FILE *stream)
 		"SIGHUP reads the configuration, policy and certificates again; SIGTERM ends.\n");
 }
 
-/* Each client costs a descriptor, and each context in flight two. */
-static void raise_descriptor_limit(void)
+/* Each client costs a descriptor, and each context in flight two. With fewer than the least
+ * libuv cannot start, and aborts. */
+static int raise_descriptor_limit(void)
 {
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
+		return 0;
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
 		log_warning("cannot raise RLIMIT_NOFILE", LOG_STR("error", strerror(errno)));
+	if (limit.rlim_max >= DESCRIPTORS_LEAST)
+		return 0;
+	log_error("RLIMIT_NOFILE is too low to serve anybody; raise its hard limit",
+		LOG_INT("limit", limit.rlim_max), LOG_INT("least", DESCRIPTORS_LEAST));
+	return -EMFILE;
 }
 
 static int check(const struct config *config)
@@ -60,7 +68,10 @@ static int serve(struct config *config)
 	int code = 1;
 
 	log_setup((enum log_level)config->log_level, config->log_json);
-	raise_descriptor_limit();
+	if (raise_descriptor_limit()) {
+		config_unref(config);
+		return code;
+	}
 	/* Searches for kernel roots take seconds each and must not keep handshakes waiting; libuv
 	 * reads this when the pool is first used. */
 	setenv("UV_THREADPOOL_SIZE", "8", 0);
