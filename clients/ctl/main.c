@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +112,18 @@ static const struct ctl_command *command_find(const char *name)
 	return NULL;
 }
 
+/* Output that did not get where it should, a full disk say, is no success. A command that
+ * failed has said so already. */
+static int output_end(int code)
+{
+	bool failed = ferror(stdout);
+
+	if ((fflush(stdout) == 0 && !failed) || code != CTL_OK)
+		return code;
+	fprintf(stderr, "vmsigctl: cannot write the output: %s\n", strerror(errno));
+	return CTL_ERROR;
+}
+
 int main(int argc, char **argv)
 {
 	struct ctl ctl = {.identity = getenv("VMSIG_IDENTITY"),
@@ -143,5 +156,5 @@ int main(int argc, char **argv)
 			argv[optind]);
 		return CTL_USAGE;
 	}
-	return command->run(&ctl, argc - optind, argv + optind);
+	return output_end(command->run(&ctl, argc - optind, argv + optind));
 }
