@@ -18,7 +18,8 @@ enum state { STATE_GREETING, STATE_NEGOTIATING, STATE_READY, STATE_FAILED };
 
 struct bytes {
 	char *data;
-	size_t len;
+	size_t head; /* bytes before it are consumed; moved away when room is needed */
+	size_t len;  /* from `head` */
 	size_t capacity;
 };
 
@@ -51,19 +52,37 @@ struct qmp {
 	char reason[REASON_MAX];
 };
 
+static const char *bytes_at(const struct bytes *bytes)
+{
+	return bytes->head ? bytes->data + bytes->head : bytes->data;
+}
+
+static int bytes_grow(struct bytes *bytes, size_t len)
+{
+	size_t capacity = bytes->capacity ? bytes->capacity : 4096;
+	char *grown;
+
+	while (capacity - bytes->len < len)
+		capacity *= 2;
+	grown = realloc(bytes->data, capacity);
+	if (!grown)
+		return -ENOMEM;
+	bytes->data = grown;
+	bytes->capacity = capacity;
+	return 0;
+}
+
 static int bytes_append(struct bytes *bytes, const void *data, size_t len)
 {
+	/* Once for each piece that comes, not for each message in it. */
+	if (bytes->head)
+		memmove(bytes->data, bytes_at(bytes), bytes->len);
+	bytes->head = 0;
 	if (bytes->capacity - bytes->len < len) {
-		size_t capacity = bytes->capacity ? bytes->capacity : 4096;
-		char *grown;
+		int r = bytes_grow(bytes, len);
 
-		while (capacity - bytes->len < len)
-			capacity *= 2;
-		grown = realloc(bytes->data, capacity);
-		if (!grown)
-			return -ENOMEM;
-		bytes->data = grown;
-		bytes->capacity = capacity;
+		if (r)
+			return r;
 	}
 	memcpy(bytes->data + bytes->len, data, len);
 	bytes->len += len;
@@ -72,10 +91,12 @@ static int bytes_append(struct bytes *bytes, const void *data, size_t len)
 
 static void bytes_drop(struct bytes *bytes, size_t len)
 {
+	bytes->head += len;
 	bytes->len -= len;
-	if (bytes->len) {
-		memmove(bytes->data, bytes->data + len, bytes->len);
-	} else if (bytes->capacity > KEEP_CAPACITY) {
+	if (bytes->len)
+		return;
+	bytes->head = 0;
+	if (bytes->capacity > KEEP_CAPACITY) {
 		free(bytes->data);
 		*bytes = (struct bytes){0};
 	}
@@ -173,7 +194,9 @@ static void skip_space(struct qmp *qmp)
 {
 	size_t n = 0;
 
-	while (n < qmp->in.len && strchr(" \t\r\n", qmp->in.data[n]) && qmp->in.data[n])
+	const char *in = bytes_at(&qmp->in);
+
+	while (n < qmp->in.len && in[n] && strchr(" \t\r\n", in[n]))
 		n++;
 	bytes_drop(&qmp->in, n);
 }
@@ -186,7 +209,7 @@ static int scan_message(struct qmp *qmp, size_t *ret_len)
 	if (qmp->scan.pos == 0)
 		skip_space(qmp);
 	while (qmp->scan.pos < qmp->in.len) {
-		r = scan_byte(qmp, qmp->in.data[qmp->scan.pos++]);
+		r = scan_byte(qmp, bytes_at(&qmp->in)[qmp->scan.pos++]);
 		if (r > 1)
 			return r;
 		if (qmp->scan.pos > qmp->max_message)
@@ -203,11 +226,11 @@ static int scan_message(struct qmp *qmp, size_t *ret_len)
 static int message_parse(struct qmp *qmp, size_t len, json_t **ret_root)
 {
 	json_error_t error;
-	json_t *root = json_loadb(qmp->in.data, len, JSON_REJECT_DUPLICATES, &error);
+	json_t *root = json_loadb(bytes_at(&qmp->in), len, JSON_REJECT_DUPLICATES, &error);
 
 	/* QEMU prints unsigned 64-bit numbers, jansson holds signed ones. */
 	if (!root && json_error_code(&error) == json_error_numeric_overflow)
-		root = json_loadb(qmp->in.data, len,
+		root = json_loadb(bytes_at(&qmp->in), len,
 			JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
 	if (!root && json_error_code(&error) == json_error_out_of_memory)
 		return -ENOMEM;
@@ -375,7 +398,7 @@ int qmp_command(
 const void *qmp_output(const struct qmp *qmp, size_t *ret_len)
 {
 	*ret_len = qmp->out.len;
-	return qmp->out.len ? qmp->out.data : NULL;
+	return qmp->out.len ? bytes_at(&qmp->out) : NULL;
 }
 
 void qmp_output_consumed(struct qmp *qmp, size_t len)

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -64,6 +65,32 @@ static void test_negotiates(void **state)
 		qmp_command(qmp, "qom-list", json_pack("{s:s}", "path", "/"), 1000, &id), 0);
 	out = qmp_output(qmp, &len);
 	assert_non_null(memmem(out, len, "\"arguments\":{\"path\":\"/\"}", 24));
+	qmp_free(qmp);
+}
+
+/* A peer that floods pays more than we do: work grows with the bytes, not with their square. */
+static void test_small_messages_cost_little(void **state)
+{
+	enum { MESSAGES = 100000 };
+	static const char event[] = "{\"event\":\"E\"}\n";
+	struct qmp *qmp = ready_client(0);
+	size_t len = strlen(event);
+	char *flood = malloc(MESSAGES * len);
+	clock_t start = clock();
+	struct qmp_message m;
+
+	assert_non_null(flood);
+	for (size_t i = 0; i < MESSAGES; i++)
+		memcpy(flood + i * len, event, len);
+	assert_int_equal(qmp_feed(qmp, flood, MESSAGES * len), 0);
+	for (size_t i = 0; i < MESSAGES; i++) {
+		assert_int_equal(qmp_next(qmp, 1000, &m), 0);
+		assert_string_equal(m.name, "E");
+		qmp_message_clear(&m);
+	}
+	assert_int_equal(qmp_next(qmp, 1000, &m), VMSIG_ERR_WOULD_BLOCK);
+	assert_true(clock() - start < 5 * CLOCKS_PER_SEC);
+	free(flood);
 	qmp_free(qmp);
 }
 
@@ -237,6 +264,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_negotiates),
+		cmocka_unit_test(test_small_messages_cost_little),
 		cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_error_reply),
 		cmocka_unit_test(test_garbage),
