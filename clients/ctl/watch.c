@@ -117,7 +117,21 @@ static int print_delivery(const struct ctl *ctl, const vmsig_delivery *delivery)
 	return ctl->json ? print_json(delivery, kind, when) : print_line(delivery, kind, when);
 }
 
-static int watch(const struct ctl *ctl, vmsig *v, uint64_t most)
+/* What was never granted and will not be is not asked for again; when that is all, nothing
+ * more would ever be printed. */
+static int check_refused(const vmsig_delivery *delivery, int *pending)
+{
+	if (delivery->event.kind != VMSIG_EV_SUBSCRIBED || *pending == 0)
+		return CTL_OK;
+	if (!delivery->error)
+		*pending = 0;
+	else if (!vmsig_error_retryable(delivery->error) && --*pending == 0)
+		return ctl_fail(delivery->error, "nothing to watch");
+	return CTL_OK;
+}
+
+/* `pending` patterns wait for their first answer. */
+static int watch(const struct ctl *ctl, vmsig *v, uint64_t most, int pending)
 {
 	int code = CTL_OK;
 
@@ -128,6 +142,8 @@ static int watch(const struct ctl *ctl, vmsig *v, uint64_t most)
 		if (r)
 			return ctl_fail(r, "%s", vmsig_last_error(v));
 		code = print_delivery(ctl, &delivery);
+		if (!code)
+			code = check_refused(&delivery, &pending);
 		vmsig_delivery_clear(&delivery);
 	}
 	return code;
@@ -169,7 +185,7 @@ static int run_watch(struct ctl *ctl, int argc, char **argv)
 			code = ctl_fail(r, "%s: %s", patterns[i], vmsig_last_error(v));
 	}
 	if (!code)
-		code = watch(ctl, v, most);
+		code = watch(ctl, v, most, n);
 	vmsig_close(v);
 	return code;
 }

@@ -71,7 +71,7 @@ static void test_negotiates(void **state)
 /* A peer that floods pays more than we do: work grows with the bytes, not with their square. */
 static void test_small_messages_cost_little(void **state)
 {
-	enum { MESSAGES = 100000 };
+	enum { MESSAGES = 200000 };
 	static const char event[] = "{\"event\":\"E\"}\n";
 	struct qmp *qmp = ready_client(0);
 	size_t len = strlen(event);
