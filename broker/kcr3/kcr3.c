@@ -2,6 +2,7 @@
 #include "broker/kcr3/kcr3.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "broker/kcr3/strategy.h"
 #include "vmsig/vmsig_error.h"
@@ -28,6 +29,9 @@ int kcr3_find(const struct kcr3_memory *memory, const uint64_t *vcpu_cr3, size_t
 
 		if (r == 0)
 			*ret_proof = proof;
+		else if (r != VMSIG_ERR_NOT_READY)
+			snprintf(why, why_size, "the search for a kernel ended early: %s",
+				r < 0 ? strerror(-r) : vmsig_error_text(r));
 		if (r != VMSIG_ERR_NOT_READY)
 			return r;
 	}

@@ -47,7 +47,8 @@ struct kcr3_proof {
 /* Scans and proves. `vcpu_cr3` are current roots (CR3 as read, flags included); with none the
  * vCPU check is skipped, which is only acceptable for an image that nobody runs.
  * `*cancel` ends the scan early with VMSIG_ERR_TIMEOUT; it may be NULL.
- * 0; VMSIG_ERR_NOT_READY: no kernel found, `why` says what was seen; VMSIG_ERR_IO. */
+ * 0; VMSIG_ERR_NOT_READY: no kernel found; VMSIG_ERR_IO; VMSIG_ERR_OUT_OF_RANGE: the RAM file
+ * shrank; -ENOMEM. Unless it is 0, `why` gets a sentence. */
 __attribute__((warn_unused_result)) int kcr3_find(const struct kcr3_memory *memory,
 	const uint64_t *vcpu_cr3, size_t nvcpu, const atomic_bool *cancel,
 	struct kcr3_proof *ret_proof, char *why, size_t why_size);

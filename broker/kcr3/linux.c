@@ -16,28 +16,9 @@
 #define KERNEL_MAP_START 0xffffffff80000000ull /* __START_KERNEL_map */
 #define UTS_RELEASE_OFFSET 130u /* struct new_utsname: sysname[65], nodename[65], release */
 #define NOTE_HEADER 24u         /* ELF note header and name in front of the text */
-#define CANDIDATES_MAX 64       /* notes examined; a guest that has more plays games */
-#define MIN_KERNEL_ENTRIES 2u   /* five levels need only a few */
-
-struct hunt {
-	const struct kcr3_search *search;
-	uint64_t notes[CANDIDATES_MAX]; /* guest-physical place of each text */
-	size_t nnotes;
-};
-
-static int note_page(void *ctx, uint64_t gpa, const unsigned char *page)
-{
-	static const char key[] = "OSRELEASE=";
-	static const unsigned offsets[] = {0, NOTE_HEADER};
-	struct hunt *hunt = ctx;
-
-	for (size_t i = 0; i < 2; i++) {
-		if (memcmp(page + offsets[i], key, sizeof(key) - 1) == 0 &&
-			hunt->nnotes < CANDIDATES_MAX)
-			hunt->notes[hunt->nnotes++] = gpa + offsets[i];
-	}
-	return 0;
-}
+#define ROOTS_MAX 64            /* told apart; whoever can make more can as well remove the note */
+#define LDT_ENTRY (PGWALK_ENTRIES - 240u) /* LDT_PGD_ENTRY of pgtable_64_types.h */
+#define MIN_KERNEL_ENTRIES 2u             /* five levels need only a few */
 
 /* The text may end in the next page, and that may be no RAM. */
 static int note_read(const struct kcr3_memory *memory, uint64_t gpa, struct vmcoreinfo *ret_info,
@@ -81,16 +62,24 @@ static int read_virtual(const struct kcr3_memory *memory, const struct pgwalk *w
 	return 0;
 }
 
-/* The kernel's own idea of its release, found through the root, equals the note's. */
-static int prove_release(const struct kcr3_memory *memory, const struct kcr3_proof *proof)
+/* Through the root, the kernel's own idea of its release equals the note's, and the symbol
+ * leads to the root itself: a process may write a note that names its own root or a page of
+ * its own, but not put it into the kernel's image. */
+static int prove_note(
+	const struct kcr3_memory *memory, const struct kcr3_proof *proof, uint64_t swapper_pg_dir)
 {
 	const struct pgwalk walk = {.read = memory->read,
 		.ctx = memory->ctx,
 		.root = proof->kcr3,
 		.levels = proof->levels};
 	char release[KCR3_RELEASE_MAX];
-	int r = read_virtual(memory, &walk, proof->banner_gva, release, sizeof(release));
+	struct pgwalk_leaf leaf;
+	int r = pgwalk_translate(&walk, swapper_pg_dir, &leaf);
 
+	if (!r && leaf.gpa + (swapper_pg_dir - leaf.gva) != proof->kcr3)
+		r = VMSIG_ERR_NOT_READY;
+	if (!r)
+		r = read_virtual(memory, &walk, proof->banner_gva, release, sizeof(release));
 	if (r)
 		return r;
 	if (!memchr(release, '\0', sizeof(release)) || strcmp(release, proof->release) != 0)
@@ -98,15 +87,26 @@ static int prove_release(const struct kcr3_memory *memory, const struct kcr3_pro
 	return 0;
 }
 
+/* Linux shares the kernel's half but for one entry: with page-table isolation a process that
+ * called modify_ldt(2) has a table of its own there. */
+static bool same_kernel(const struct root_table *candidate, const struct root_table *vcpu)
+{
+	for (unsigned i = ROOT_KERNEL_FIRST; i < PGWALK_ENTRIES; i++) {
+		if (i != LDT_ENTRY && !root_entry_same(candidate->entries[i], vcpu->entries[i]))
+			return false;
+	}
+	return true;
+}
+
 static int prove_root(const struct kcr3_search *search, const struct kcr3_proof *proof)
 {
-	uint64_t entries[PGWALK_ENTRIES];
-	int r = root_read(search->memory, proof->kcr3, entries);
+	struct root_table table;
+	int r = root_read(search->memory, proof->kcr3, &table);
 
 	if (r)
 		return r;
-	if (root_kernel_entries(entries) < MIN_KERNEL_ENTRIES ||
-		!root_is_live(search->memory, entries, search->vcpu_cr3, search->nvcpu))
+	if (root_kernel_entries(&table) < MIN_KERNEL_ENTRIES ||
+		!root_is_live(search->memory, &table, same_kernel, search->vcpu_cr3, search->nvcpu))
 		return VMSIG_ERR_NOT_READY;
 	return 0;
 }
@@ -124,58 +124,88 @@ static void proof_fill(
 	memcpy(proof->release, info->release, sizeof(proof->release));
 }
 
-static int examine(const struct kcr3_search *search, uint64_t note, struct kcr3_proof *ret_proof)
+struct hunt {
+	const struct kcr3_search *search;
+	uint64_t roots[ROOTS_MAX]; /* that lead to their note's release: judged already */
+	size_t nroots;
+	struct kcr3_proof proof; /* of the last kernel found */
+	size_t found;
+};
+
+/* The kernel keeps copies of its note: the same root is no second kernel, and comparing one
+ * with every vCPU's costs too much to do it as often as the guest likes. */
+static bool judged(struct hunt *hunt, uint64_t root)
 {
+	for (size_t i = 0; i < hunt->nroots; i++) {
+		if (hunt->roots[i] == root)
+			return true;
+	}
+	if (hunt->nroots == ROOTS_MAX)
+		return true;
+	hunt->roots[hunt->nroots++] = root;
+	return false;
+}
+
+static void examine(struct hunt *hunt, uint64_t note)
+{
+	const struct kcr3_search *search = hunt->search;
 	struct kcr3_proof proof;
 	struct vmcoreinfo info;
 	uint64_t digest;
 
 	if (note_read(search->memory, note, &info, &digest))
-		return VMSIG_ERR_NOT_READY;
+		return;
 	proof_fill(&info, note, digest, &proof);
-	if (proof.kcr3 & ~PGWALK_ADDR_MASK)
-		return VMSIG_ERR_NOT_READY;
-	if (prove_release(search->memory, &proof)) {
+	if (info.swapper_pg_dir < KERNEL_MAP_START || (proof.kcr3 & ~PGWALK_ADDR_MASK))
+		return;
+	if (prove_note(search->memory, &proof, info.swapper_pg_dir)) {
 		snprintf(search->why, search->why_size,
 			"a note of Linux %s is there, but its page tables are not up",
 			info.release);
-		return VMSIG_ERR_NOT_READY;
+		return;
 	}
+	if (judged(hunt, proof.kcr3))
+		return;
 	if (prove_root(search, &proof)) {
 		snprintf(search->why, search->why_size,
 			"Linux %s is in RAM, but no vCPU runs on it: a kernel of an earlier boot",
 			info.release);
-		return VMSIG_ERR_NOT_READY;
+		return;
 	}
-	*ret_proof = proof;
+	hunt->proof = proof;
+	hunt->found++;
+}
+
+/* Any process of the guest can fill pages with what looks like notes, so there is no bound on
+ * how many are looked at: behind it the true one would hide. */
+static int note_page(void *ctx, uint64_t gpa, const unsigned char *page)
+{
+	static const char key[] = "OSRELEASE=";
+	static const unsigned offsets[] = {0, NOTE_HEADER};
+
+	for (size_t i = 0; i < 2; i++) {
+		if (memcmp(page + offsets[i], key, sizeof(key) - 1) == 0)
+			examine(ctx, gpa + offsets[i]);
+	}
 	return 0;
 }
 
 static int linux_find(const struct kcr3_search *search, struct kcr3_proof *ret_proof)
 {
 	struct hunt hunt = {.search = search};
-	struct kcr3_proof proof;
-	size_t found = 0;
 	int r = root_scan(search->memory, search->cancel, note_page, &hunt);
 
 	if (r)
 		return r;
-	for (size_t i = 0; i < hunt.nnotes; i++) {
-		if (examine(search, hunt.notes[i], &proof))
-			continue;
-		/* The kernel keeps copies of its note: the same root is no second kernel. */
-		if (found && proof.kcr3 == ret_proof->kcr3)
-			continue;
-		*ret_proof = proof;
-		found++;
-	}
-	if (found == 1)
+	if (hunt.found == 1) {
+		*ret_proof = hunt.proof;
 		return 0;
-	if (found > 1)
+	}
+	if (hunt.found > 1)
 		snprintf(search->why, search->why_size,
 			"%zu kernels are in RAM and nothing says which one runs; give kcr3 in the "
 			"configuration",
-			found);
+			hunt.found);
 	return VMSIG_ERR_NOT_READY;
 }
 
@@ -188,7 +218,7 @@ static int linux_reprove(const struct kcr3_search *search, const struct kcr3_pro
 	if (!r && digest != proof->digest)
 		r = VMSIG_ERR_NOT_READY;
 	if (!r)
-		r = prove_release(search->memory, proof);
+		r = prove_note(search->memory, proof, info.swapper_pg_dir);
 	if (!r)
 		r = prove_root(search, proof);
 	return r;

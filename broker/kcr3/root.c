@@ -10,50 +10,42 @@
 
 #define CHUNK (1u << 20) /* bytes read at once; the cancel flag is looked at in between */
 
-int root_read(
-	const struct kcr3_memory *memory, uint64_t root, uint64_t entries[static PGWALK_ENTRIES])
+int root_read(const struct kcr3_memory *memory, uint64_t root, struct root_table *ret_table)
 {
+	ret_table->root = root & PGWALK_ADDR_MASK;
 	return memory->read(
-		memory->ctx, root & PGWALK_ADDR_MASK, entries, PGWALK_ENTRIES * sizeof(entries[0]));
+		memory->ctx, ret_table->root, ret_table->entries, sizeof(ret_table->entries));
 }
 
-unsigned root_kernel_entries(const uint64_t entries[static PGWALK_ENTRIES])
+unsigned root_kernel_entries(const struct root_table *table)
 {
 	unsigned n = 0;
 
 	for (unsigned i = ROOT_KERNEL_FIRST; i < PGWALK_ENTRIES; i++)
-		n += entries[i] & ROOT_PRESENT;
+		n += table->entries[i] & ROOT_PRESENT;
 	return n;
 }
 
-/* Accessed and dirty bits come and go while a CPU walks; the rest of the half is shared. */
-static bool same_kernel_half(const uint64_t *a, const uint64_t *b)
+bool root_entry_same(uint64_t a, uint64_t b)
 {
-	const uint64_t volatile_bits = 0x60;
+	const uint64_t accessed_dirty = 0x60;
 
-	for (unsigned i = ROOT_KERNEL_FIRST; i < PGWALK_ENTRIES; i++) {
-		if ((a[i] | volatile_bits) != (b[i] | volatile_bits))
-			return false;
-	}
-	return true;
+	return (a | accessed_dirty) == (b | accessed_dirty);
 }
 
-bool root_is_live(const struct kcr3_memory *memory, const uint64_t entries[static PGWALK_ENTRIES],
-	const uint64_t *vcpu_cr3, size_t nvcpu)
+bool root_is_live(const struct kcr3_memory *memory, const struct root_table *candidate,
+	root_same_fn same, const uint64_t *vcpu_cr3, size_t nvcpu)
 {
-	uint64_t other[PGWALK_ENTRIES];
+	struct root_table table;
 
 	if (!nvcpu)
 		return true;
 	for (size_t i = 0; i < nvcpu; i++) {
-		const uint64_t tries[] = {vcpu_cr3[i] & PGWALK_ADDR_MASK,
-			vcpu_cr3[i] & PGWALK_ADDR_MASK & ~0x1fffull};
-
-		for (size_t t = 0; t < 2; t++) {
-			if (root_read(memory, tries[t], other) == 0 &&
-				same_kernel_half(entries, other))
-				return true;
-		}
+		if (root_read(memory, vcpu_cr3[i], &table) == 0 && same(candidate, &table))
+			return true;
+		if (root_read(memory, vcpu_cr3[i] & ~0x1fffull, &table) == 0 &&
+			same(candidate, &table))
+			return true;
 	}
 	return false;
 }
@@ -66,8 +58,13 @@ struct scan {
 	unsigned char *chunk;
 };
 
+/* Whole pages of the guest's: a segment may begin and end within one. */
 static int scan_extent(struct scan *scan, uint64_t gpa, uint64_t len)
 {
+	uint64_t skip = -gpa & (PGWALK_PAGE - 1);
+
+	len = len > skip ? (len - skip) & ~(uint64_t)(PGWALK_PAGE - 1) : 0;
+	gpa += skip;
 	while (len) {
 		size_t n = len < CHUNK ? (size_t)len : CHUNK;
 		int r;
@@ -75,7 +72,7 @@ static int scan_extent(struct scan *scan, uint64_t gpa, uint64_t len)
 		if (scan->cancel && atomic_load(scan->cancel))
 			return VMSIG_ERR_TIMEOUT;
 		r = scan->memory->read(scan->memory->ctx, gpa, scan->chunk, n);
-		for (size_t at = 0; !r && at + PGWALK_PAGE <= n; at += PGWALK_PAGE)
+		for (size_t at = 0; !r && at < n; at += PGWALK_PAGE)
 			r = scan->page(scan->ctx, gpa + at, scan->chunk + at);
 		if (r)
 			return r;

@@ -40,24 +40,41 @@ static int parse_release(const char *value, size_t len, char *release)
 	return 0;
 }
 
+/* Only digits, with a sign where the kernel prints one: strtoull() alone takes "-1" and "+1",
+ * spaces and "0x". */
+static bool is_number(enum value_type type, const char *value, size_t len)
+{
+	size_t sign = type == VALUE_SIGNED && len && value[0] == '-';
+
+	if (len <= sign || len > NUMBER_MAX)
+		return false;
+	for (size_t i = sign; i < len; i++) {
+		unsigned char c = (unsigned char)value[i];
+
+		if (!(type == VALUE_HEX ? isxdigit(c) : isdigit(c)))
+			return false;
+	}
+	return true;
+}
+
 static int parse_value(const struct key *key, const char *value, size_t len, void *field)
 {
-	char number[NUMBER_MAX + 1], *end;
+	char number[NUMBER_MAX + 1];
 
 	if (key->type == VALUE_RELEASE)
 		return parse_release(value, len, field);
-	if (!len || len > NUMBER_MAX || isspace((unsigned char)value[0]))
+	if (!is_number(key->type, value, len))
 		return VMSIG_ERR_BAD_REQUEST;
 	memcpy(number, value, len);
 	number[len] = '\0';
 	errno = 0;
 	if (key->type == VALUE_SIGNED)
-		*(int64_t *)field = strtoll(number, &end, 10);
+		*(int64_t *)field = strtoll(number, NULL, 10);
 	else if (key->type == VALUE_FLAG)
-		*(bool *)field = strtoull(number, &end, 10) != 0;
+		*(bool *)field = strtoull(number, NULL, 10) != 0;
 	else
-		*(uint64_t *)field = strtoull(number, &end, key->type == VALUE_HEX ? 16 : 10);
-	return errno || *end ? VMSIG_ERR_BAD_REQUEST : 0;
+		*(uint64_t *)field = strtoull(number, NULL, key->type == VALUE_HEX ? 16 : 10);
+	return errno ? VMSIG_ERR_BAD_REQUEST : 0;
 }
 
 static const struct key *key_find(const char *name, size_t len)
@@ -94,10 +111,25 @@ static bool has_required(uint32_t seen)
 	return true;
 }
 
+/* The whole lines in front of the first byte that is no text. A text that fills its page has
+ * no NUL, and its last line may be cut: a number in it would be read wrong. */
+static size_t text_len(const char *text, size_t size)
+{
+	size_t len = 0;
+
+	for (size_t i = 0; i < size; i++) {
+		if (text[i] == '\n')
+			len = i + 1;
+		else if (!isprint((unsigned char)text[i]))
+			break;
+	}
+	return len;
+}
+
 int vmcoreinfo_parse(const char *text, size_t size, struct vmcoreinfo *ret_info)
 {
 	struct vmcoreinfo info = {
-		.len = strnlen(text, size < VMCOREINFO_MAX ? size : VMCOREINFO_MAX)};
+		.len = text_len(text, size < VMCOREINFO_MAX ? size : VMCOREINFO_MAX)};
 	uint32_t seen = 0;
 	size_t at = 0;
 
@@ -105,7 +137,7 @@ int vmcoreinfo_parse(const char *text, size_t size, struct vmcoreinfo *ret_info)
 		return VMSIG_ERR_BAD_REQUEST;
 	while (at < info.len) {
 		const char *newline = memchr(text + at, '\n', info.len - at);
-		size_t len = newline ? (size_t)(newline - text) - at : info.len - at;
+		size_t len = (size_t)(newline - text) - at;
 		int r = parse_line(text + at, len, &info, &seen);
 
 		if (r)

@@ -28,7 +28,7 @@ struct vmcoreinfo {
 };
 
 /* 0, or VMSIG_ERR_BAD_REQUEST: does not begin with OSRELEASE=, lacks a key, has one twice, or
- * has a value that is no number. */
+ * has a value that is no number. Lines that are cut off are not part of the text. */
 __attribute__((warn_unused_result)) int vmcoreinfo_parse(
 	const char *text, size_t size, struct vmcoreinfo *ret_info);
 

@@ -23,7 +23,8 @@
 #define STUB_ENTRY_BITS 0xfffff80000000000ull
 #define STUB_CR3 0xa0u
 #define STUB_CR3_MASK 0xffffff0000000fffull
-#define MIN_KERNEL_ENTRIES 6u
+#define MIN_KERNEL_ENTRIES 6u /* the self-map among them */
+#define OWN_ENTRIES_MAX 3u    /* of a process, in the kernel's half, next to the self-map */
 #define PRESENT_WRITABLE 0x3ull
 #define CANDIDATES_MAX 4096
 
@@ -44,15 +45,40 @@ static bool is_stub(const unsigned char *page)
 	       (cr3 & STUB_CR3_MASK) == 0 && cr3;
 }
 
-/* Exactly one entry of the kernel's half that maps the table itself. */
-static bool has_self_map(const uint64_t entries[static PGWALK_ENTRIES], uint64_t root)
+/* The one entry of the kernel's half that maps the table itself; 0 when there is none or
+ * more than one. */
+static unsigned self_map(const struct root_table *table)
 {
-	unsigned n = 0;
+	unsigned found = 0, n = 0;
 
-	for (unsigned i = ROOT_KERNEL_FIRST; i < PGWALK_ENTRIES; i++)
-		n += (entries[i] & PRESENT_WRITABLE) == PRESENT_WRITABLE &&
-		     (entries[i] & PGWALK_ADDR_MASK) == root;
-	return n == 1;
+	for (unsigned i = ROOT_KERNEL_FIRST; i < PGWALK_ENTRIES; i++) {
+		if ((table->entries[i] & PRESENT_WRITABLE) == PRESENT_WRITABLE &&
+			(table->entries[i] & PGWALK_ADDR_MASK) == table->root) {
+			found = i;
+			n++;
+		}
+	}
+	return n == 1 ? found : 0;
+}
+
+/* Every process has its own self-map, in the same place, its own hyperspace and, by session,
+ * session space; the rest of the kernel's half is shared. The tables of an earlier boot lie
+ * elsewhere, all of them. */
+static bool same_kernel(const struct root_table *candidate, const struct root_table *vcpu)
+{
+	unsigned self = self_map(candidate), shared = 0, own = 0;
+
+	if (!self || self_map(vcpu) != self)
+		return false;
+	for (unsigned i = ROOT_KERNEL_FIRST; i < PGWALK_ENTRIES; i++) {
+		if (i == self)
+			continue;
+		if (!root_entry_same(candidate->entries[i], vcpu->entries[i]))
+			own++;
+		else
+			shared += candidate->entries[i] & ROOT_PRESENT;
+	}
+	return own <= OWN_ENTRIES_MAX && shared >= MIN_KERNEL_ENTRIES - 1;
 }
 
 static bool entry_executable(const struct kcr3_memory *memory, uint64_t root, uint64_t gva)
@@ -68,12 +94,12 @@ static bool entry_executable(const struct kcr3_memory *memory, uint64_t root, ui
 /* The table proof; `entry_gva` of 0 is not looked at. */
 static bool table_valid(const struct kcr3_search *search, uint64_t root, uint64_t entry_gva)
 {
-	uint64_t entries[PGWALK_ENTRIES];
+	struct root_table table;
 
-	return root_read(search->memory, root, entries) == 0 &&
-	       root_kernel_entries(entries) >= MIN_KERNEL_ENTRIES && has_self_map(entries, root) &&
+	return root_read(search->memory, root, &table) == 0 &&
+	       root_kernel_entries(&table) >= MIN_KERNEL_ENTRIES && self_map(&table) &&
 	       (!entry_gva || entry_executable(search->memory, root, entry_gva)) &&
-	       root_is_live(search->memory, entries, search->vcpu_cr3, search->nvcpu);
+	       root_is_live(search->memory, &table, same_kernel, search->vcpu_cr3, search->nvcpu);
 }
 
 static void proof_fill(struct kcr3_proof *proof, uint64_t root, uint64_t stub, uint64_t entry)
@@ -117,28 +143,28 @@ struct hunt {
 	unsigned examined;
 };
 
-static unsigned user_entries(const uint64_t entries[static PGWALK_ENTRIES])
+static unsigned user_entries(const struct root_table *table)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < ROOT_KERNEL_FIRST; i++)
-		n += entries[i] & ROOT_PRESENT;
+		n += table->entries[i] & ROOT_PRESENT;
 	return n;
 }
 
 static int table_page(void *ctx, uint64_t gpa, const unsigned char *page)
 {
 	struct hunt *hunt = ctx;
-	uint64_t entries[PGWALK_ENTRIES];
+	struct root_table table = {.root = gpa};
 	unsigned user;
 
-	memcpy(entries, page, sizeof(entries));
-	if (!has_self_map(entries, gpa) || root_kernel_entries(entries) < MIN_KERNEL_ENTRIES ||
+	memcpy(table.entries, page, sizeof(table.entries));
+	if (!self_map(&table) || root_kernel_entries(&table) < MIN_KERNEL_ENTRIES ||
 		hunt->examined++ >= CANDIDATES_MAX ||
-		!root_is_live(
-			hunt->search->memory, entries, hunt->search->vcpu_cr3, hunt->search->nvcpu))
+		!root_is_live(hunt->search->memory, &table, same_kernel, hunt->search->vcpu_cr3,
+			hunt->search->nvcpu))
 		return 0;
-	user = user_entries(entries);
+	user = user_entries(&table);
 	if (!hunt->best || user < hunt->best_user) {
 		hunt->best = gpa;
 		hunt->best_user = user;
@@ -152,12 +178,10 @@ static int table_page(void *ctx, uint64_t gpa, const unsigned char *page)
 /* Spares every guest that is not Windows a second scan. */
 static bool vcpu_has_self_map(const struct kcr3_search *search)
 {
-	uint64_t entries[PGWALK_ENTRIES];
+	struct root_table table;
 
 	for (size_t i = 0; i < search->nvcpu; i++) {
-		uint64_t root = search->vcpu_cr3[i] & PGWALK_ADDR_MASK;
-
-		if (root_read(search->memory, root, entries) == 0 && has_self_map(entries, root))
+		if (root_read(search->memory, search->vcpu_cr3[i], &table) == 0 && self_map(&table))
 			return true;
 	}
 	return false;

@@ -102,6 +102,8 @@ void image_put_linux(struct image *image, const struct image_linux *linux_)
 {
 	image_map(image, linux_->root, linux_->levels, kernel_gva(linux_, linux_->text),
 		linux_->text, IMAGE_PRESENT);
+	image_map(image, linux_->root, linux_->levels, kernel_gva(linux_, linux_->root),
+		linux_->root, IMAGE_PRESENT);
 	/* The direct map, where Linux has it: a live kernel has more than its image. */
 	image_map(image, linux_->root, linux_->levels,
 		linux_->levels == 5 ? 0xff11000000000000ull : 0xffff888000000000ull, 0,

@@ -260,9 +260,11 @@ static void a_file_that_shrinks_ends_the_search(void **state)
 	struct lab *lab = *state;
 
 	image_put_linux(&lab->image, &live);
-	lab->image.memory.fd = -1;
 	assert_int_equal(ftruncate(lab->image.fd, 0x100000), 0);
-	assert_true(find(lab, NULL, 0) > 0);
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+	lab->image.memory.fd = -1;
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_OUT_OF_RANGE);
+	assert_non_null(strstr(lab->why, "ended early"));
 }
 
 static void a_proof_ends_with_what_it_rests_on(void **state)
@@ -289,6 +291,124 @@ static void a_proof_ends_with_what_it_rests_on(void **state)
 	assert_int_equal(reprove(lab, cr3, 1), VMSIG_ERR_NOT_READY);
 }
 
+/* Any process of the guest can write as many as it likes, below the true one. */
+static void a_flood_of_notes_hides_nothing(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {live.root};
+	struct image_linux fake = live;
+
+	image_put_linux(&lab->image, &live);
+	fake.release = "6.1.0-fake";
+	for (uint64_t gpa = 0; gpa < 0x100000; gpa += 4096) {
+		fake.note = gpa;
+		image_put_note(&lab->image, &fake, "");
+	}
+	assert_int_equal(find(lab, cr3, 1), 0);
+	check_live(lab);
+}
+
+/* One that knows where its root lies shares the kernel's half and even its release. */
+static void a_note_that_names_a_processs_root_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {PROCESS_ROOT};
+	struct image_linux fake = live;
+
+	image_put_linux(&lab->image, &live);
+	image_clone_root(&lab->image, live.root, PROCESS_ROOT);
+	fake.root = PROCESS_ROOT;
+	fake.note = 0x30000;
+	image_put_note(&lab->image, &fake, "");
+	assert_int_equal(find(lab, cr3, 1), 0);
+	check_live(lab);
+	assert_int_equal(lab->proof.note_gpa, live.note);
+}
+
+/* More roots that hold together than are told apart: the guest's kernel did that. */
+static void many_kernels_end(void **state)
+{
+	struct lab *lab = *state;
+	struct image_linux one = live;
+
+	for (unsigned i = 0; i < 80; i++) {
+		one.root = 0x800000 + i * 0x3000;
+		one.text = one.root + 0x1000;
+		one.note = one.root + 0x2000;
+		image_put_linux(&lab->image, &one);
+	}
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+	assert_non_null(strstr(lab->why, "kernels are in RAM"));
+}
+
+/* With page-table isolation modify_ldt(2) gives a process an entry of its own. */
+static void a_process_with_its_own_ldt_counts(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {PROCESS_ROOT};
+	uint64_t *process = (uint64_t *)(void *)(lab->image.ram + PROCESS_ROOT);
+
+	image_put_linux(&lab->image, &live);
+	image_clone_root(&lab->image, live.root, PROCESS_ROOT);
+	process[272] = 0x700000 | IMAGE_PRESENT;
+	assert_int_equal(find(lab, cr3, 1), 0);
+	process[271] = 0x700000 | IMAGE_PRESENT;
+	assert_int_equal(find(lab, cr3, 1), VMSIG_ERR_NOT_READY);
+}
+
+static void accessed_bits_do_not_matter(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {PROCESS_ROOT};
+	uint64_t *process = (uint64_t *)(void *)(lab->image.ram + PROCESS_ROOT);
+
+	image_put_linux(&lab->image, &live);
+	image_clone_root(&lab->image, live.root, PROCESS_ROOT);
+	process[511] ^= 0x60;
+	assert_int_equal(find(lab, cr3, 1), 0);
+	process[511] ^= 0x2;
+	assert_int_equal(find(lab, cr3, 1), VMSIG_ERR_NOT_READY);
+}
+
+/* RAM that is no whole pages: windows begin and end where the configuration says. */
+static void segments_may_begin_within_a_page(void **state)
+{
+	static const vmsig_memseg segs[] = {
+		{.gpa = 0x10, .len = 0x1007, .file_off = 0x10},
+		{.gpa = 0x1800, .len = IMAGE_SIZE - 0x1800 - 5, .file_off = 0x1800},
+	};
+	struct lab *lab = *state;
+
+	image_put_linux(&lab->image, &live);
+	physmap_deinit(&lab->image.map);
+	assert_int_equal(physmap_init(&lab->image.map, segs, 2, IMAGE_SIZE), 0);
+	assert_int_equal(find(lab, NULL, 0), 0);
+	lab->image.memory.fd = -1;
+	assert_int_equal(find(lab, NULL, 0), 0);
+	check_live(lab);
+}
+
+/* Nothing behind it: the last page of RAM. */
+static void a_note_at_the_end_of_ram_is_read(void **state)
+{
+	struct lab *lab = *state;
+	struct image_linux last = live;
+
+	last.note = IMAGE_SIZE - 4096;
+	last.note_offset = 24;
+	image_put_linux(&lab->image, &last);
+	assert_int_equal(find(lab, NULL, 0), 0);
+	assert_int_equal(reprove(lab, NULL, 0), 0);
+}
+
+static void a_proof_of_nothing_fails(void **state)
+{
+	struct lab *lab = *state;
+
+	image_put_linux(&lab->image, &live);
+	assert_int_equal(reprove(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -311,6 +431,14 @@ int main(void)
 		T(a_scan_allocates_no_holes),
 		T(a_file_that_shrinks_ends_the_search),
 		T(a_proof_ends_with_what_it_rests_on),
+		T(a_flood_of_notes_hides_nothing),
+		T(a_note_that_names_a_processs_root_is_refused),
+		T(many_kernels_end),
+		T(a_process_with_its_own_ldt_counts),
+		T(accessed_bits_do_not_matter),
+		T(segments_may_begin_within_a_page),
+		T(a_note_at_the_end_of_ram_is_read),
+		T(a_proof_of_nothing_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

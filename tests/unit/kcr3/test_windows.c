@@ -17,6 +17,8 @@
 #define ENTRY_GVA 0xfffff80312345000ull
 #define ENTRY_GPA 0x600000ull
 #define SELF_INDEX 493 /* Windows rolls it at boot; any entry of the upper half */
+#define HYPERSPACE_INDEX 500
+#define SESSION_INDEX 501
 #define STUB 0x13000ull
 
 struct lab {
@@ -58,11 +60,14 @@ static void put_root(struct lab *lab, uint64_t root)
 	root_at(lab, root)[SELF_INDEX] = root | IMAGE_PRESENT | IMAGE_NX;
 }
 
-/* A process: the same kernel half but for its own self-map, and user entries. Shares the
- * System process's self-map here, as a vCPU's root and the System root must look alike. */
+/* A process: the kernel half of the System process but for the self-map, hyperspace and
+ * session space, and some of a user's half. */
 static void put_process(struct lab *lab, uint64_t root)
 {
 	image_clone_root(&lab->image, SYSTEM_ROOT, root);
+	root_at(lab, root)[SELF_INDEX] = root | IMAGE_PRESENT | IMAGE_NX;
+	root_at(lab, root)[HYPERSPACE_INDEX] = 0x710000 | IMAGE_PRESENT;
+	root_at(lab, root)[SESSION_INDEX] = 0x720000 | IMAGE_PRESENT;
 	root_at(lab, root)[0] = 0x700000 | IMAGE_PRESENT;
 	root_at(lab, root)[3] = 0x700000 | IMAGE_PRESENT;
 }
@@ -82,6 +87,11 @@ static int find(struct lab *lab, const uint64_t *cr3, size_t n)
 	return kcr3_find(&lab->image.memory, cr3, n, NULL, &lab->proof, lab->why, sizeof(lab->why));
 }
 
+static int reprove(struct lab *lab, const uint64_t *cr3, size_t n)
+{
+	return kcr3_reprove(&lab->image.memory, &lab->proof, cr3, n);
+}
+
 static void the_start_block_leads_to_the_root(void **state)
 {
 	struct lab *lab = *state;
@@ -93,10 +103,9 @@ static void the_start_block_leads_to_the_root(void **state)
 	assert_int_equal(lab->proof.os, KCR3_OS_WINDOWS);
 	assert_int_equal(lab->proof.kcr3, SYSTEM_ROOT);
 	assert_int_equal(lab->proof.levels, 4);
-	assert_int_equal(kcr3_reprove(&lab->image.memory, &lab->proof, cr3, 1), 0);
+	assert_int_equal(reprove(lab, cr3, 1), 0);
 	root_at(lab, SYSTEM_ROOT)[SELF_INDEX] = 0;
-	assert_int_equal(
-		kcr3_reprove(&lab->image.memory, &lab->proof, cr3, 1), VMSIG_ERR_NOT_READY);
+	assert_int_equal(reprove(lab, cr3, 1), VMSIG_ERR_NOT_READY);
 }
 
 static void dummy_tables_are_passed_over(void **state)
@@ -144,8 +153,85 @@ static void without_a_block_the_self_map_decides(void **state)
 	assert_int_equal(find(lab, cr3, 1), 0);
 	assert_int_equal(lab->proof.kcr3, SYSTEM_ROOT);
 	assert_int_equal(lab->proof.note_gpa, 0);
+	assert_int_equal(reprove(lab, cr3, 1), 0);
 	/* Nobody runs on it: nothing to go by. */
 	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+}
+
+static void a_vcpu_in_a_process_proves_the_system_root(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {PROCESS_ROOT | 0x5};
+
+	put_root(lab, SYSTEM_ROOT);
+	put_process(lab, PROCESS_ROOT);
+	put_stub(lab, STUB, SYSTEM_ROOT);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.kcr3, SYSTEM_ROOT);
+	assert_int_equal(reprove(lab, cr3, 1), 0);
+	/* Also when nothing but the self-maps is left to go by. */
+	memset(lab->image.ram + STUB, 0, 4096);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.kcr3, SYSTEM_ROOT);
+}
+
+/* The same layout at other places, as the boot before left it. */
+static void a_root_of_an_earlier_boot_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {PROCESS_ROOT};
+
+	put_root(lab, SYSTEM_ROOT);
+	put_root(lab, PROCESS_ROOT);
+	put_stub(lab, STUB, SYSTEM_ROOT);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.kcr3, PROCESS_ROOT);
+	/* One that has its self-map elsewhere shares nothing, whatever else is equal. */
+	image_clone_root(&lab->image, SYSTEM_ROOT, PROCESS_ROOT);
+	root_at(lab, PROCESS_ROOT)[SELF_INDEX] = 0;
+	root_at(lab, PROCESS_ROOT)[SELF_INDEX + 1] = PROCESS_ROOT | IMAGE_PRESENT;
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.kcr3, PROCESS_ROOT);
+}
+
+static void roots_that_look_alike_are_no_guess(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {SYSTEM_ROOT};
+
+	put_root(lab, SYSTEM_ROOT);
+	put_process(lab, PROCESS_ROOT);
+	memset(root_at(lab, PROCESS_ROOT), 0, 2048);
+	assert_int_equal(find(lab, cr3, 1), VMSIG_ERR_NOT_READY);
+	assert_non_null(strstr(lab->why, "System"));
+}
+
+static void two_self_maps_are_none(void **state)
+{
+	struct lab *lab = *state;
+
+	put_root(lab, SYSTEM_ROOT);
+	put_stub(lab, STUB, SYSTEM_ROOT);
+	root_at(lab, SYSTEM_ROOT)[SELF_INDEX + 1] = SYSTEM_ROOT | IMAGE_PRESENT;
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+}
+
+static void blocks_outside_their_place_or_with_bad_roots_are_refused(void **state)
+{
+	static const uint64_t roots[] = {0, SYSTEM_ROOT + 8, 0xffffff000ull, 1ull << 40};
+	struct lab *lab = *state;
+
+	put_root(lab, SYSTEM_ROOT);
+	for (size_t i = 0; i < sizeof(roots) / sizeof(roots[0]); i++) {
+		put_stub(lab, STUB, roots[i]);
+		assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+	}
+	memset(lab->image.ram + STUB, 0, 4096);
+	put_stub(lab, 0, SYSTEM_ROOT);
+	put_stub(lab, 0xa0000, SYSTEM_ROOT);
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+	put_stub(lab, 0x9f000, SYSTEM_ROOT);
+	assert_int_equal(find(lab, NULL, 0), 0);
 }
 
 int main(void)
@@ -157,6 +243,11 @@ int main(void)
 		T(an_entry_that_cannot_execute_is_refused),
 		T(a_block_of_an_earlier_boot_is_refused),
 		T(without_a_block_the_self_map_decides),
+		T(a_vcpu_in_a_process_proves_the_system_root),
+		T(a_root_of_an_earlier_boot_is_refused),
+		T(roots_that_look_alike_are_no_guess),
+		T(two_self_maps_are_none),
+		T(blocks_outside_their_place_or_with_bad_roots_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
