@@ -23,6 +23,7 @@
 
 #define FOUR_GIB (1ull << 32)
 #define DETAIL_MAX 256
+#define REST 4 /* times as long as a scan took; it occupies one of the pool's few threads */
 
 struct file_adapter {
 	struct adapter base; /* first: adapter.h */
@@ -33,6 +34,7 @@ struct file_adapter {
 	vmsig_memctx pod;
 	struct kcr3_proof proof;
 	bool ready;
+	bool awaiting; /* the core will ask for a bootstrap; until then there is nothing to do */
 
 	uv_timer_t timer;
 	uv_work_t work;
@@ -41,23 +43,25 @@ struct file_adapter {
 	int scan_fd; /* its own description: the scan moves the offset */
 	uint32_t scan_epoch;
 	int scan_result;
+	uint64_t scan_began, rest_until; /* ms of the loop's clock */
 	char why[DETAIL_MAX];
 
 	adapter_stopped_fn stopped;
 	void *stopped_arg;
 };
 
-static void emit(struct file_adapter *file, vmsig_event *ev)
+static int emit(struct file_adapter *file, vmsig_event *ev)
 {
 	int r;
 
 	ev->source = VMSIG_SRC_MEMCTX;
 	ev->endpoint = file->env.endpoint;
 	r = file->env.emit->event(file->env.emit->core, ev);
-	/* STALE_EPOCH: the core was faster; it has asked for another bootstrap. */
+	/* STALE_EPOCH: the core was faster; it asks for another bootstrap. */
 	if (r && r != VMSIG_ERR_STALE_EPOCH)
 		log_error("the core refused an event", LOG_STR("endpoint", file->env.config->name),
 			LOG_STR("error", vmsig_error_name(r)));
+	return r;
 }
 
 static void emit_state(
@@ -69,7 +73,7 @@ static void emit_state(
 	ev.payload.data = detail;
 	ev.payload.len = strlen(detail);
 	memcpy(ev.inln, &status, sizeof(status));
-	emit(file, &ev);
+	(void)emit(file, &ev); /* logged; the next attempt says it again */
 }
 
 static void emit_invalidated(struct file_adapter *file, const char *why)
@@ -78,7 +82,7 @@ static void emit_invalidated(struct file_adapter *file, const char *why)
 
 	log_info("guest session ended", LOG_STR("endpoint", file->env.config->name),
 		LOG_STR("why", why));
-	emit(file, &ev);
+	file->awaiting = emit(file, &ev) == 0;
 }
 
 static void drop(struct file_adapter *file)
@@ -149,7 +153,7 @@ static void become_ready(struct file_adapter *file, uint64_t kcr3, unsigned leve
 	pod = file->pod;
 	pod.epoch = file->epoch;
 	memcpy(ev.inln, &pod, sizeof(pod));
-	emit(file, &ev);
+	file->awaiting = emit(file, &ev) == VMSIG_ERR_STALE_EPOCH;
 }
 
 static int read_gpa(void *ctx, uint64_t gpa, void *buf, size_t len)
@@ -199,6 +203,10 @@ static void on_scanned(uv_work_t *work, int status)
 	struct file_adapter *file = work->data;
 
 	file->working = false;
+	file->rest_until =
+		uv_now(file->env.loop) + REST * (uv_now(file->env.loop) - file->scan_began);
+	if (status < 0)
+		file->scan_result = status;
 	close(file->scan_fd);
 	file->scan_fd = -1;
 	if (file->stopped) {
@@ -219,6 +227,7 @@ static void scan(struct file_adapter *file)
 {
 	file->scan_fd = ram_share(file->ram);
 	file->scan_epoch = file->epoch;
+	file->scan_began = uv_now(file->env.loop);
 	file->why[0] = '\0';
 	atomic_store(&file->cancel, false);
 	file->work.data = file;
@@ -284,8 +293,11 @@ static void on_timer(uv_timer_t *timer)
 	struct file_adapter *file = timer->data;
 	const char *why;
 
+	if (file->awaiting)
+		return;
 	if (!file->ready) {
-		bootstrap(file);
+		if (uv_now(file->env.loop) >= file->rest_until)
+			bootstrap(file);
 		return;
 	}
 	why = what_changed(file);
@@ -317,6 +329,7 @@ static void invalidate(void *ctx, uint32_t epoch)
 	struct file_adapter *file = ctx;
 
 	file->epoch = epoch;
+	file->awaiting = false;
 	drop(file);
 	bootstrap(file);
 }
@@ -353,6 +366,7 @@ static int file_start(
 	file->base.ops = &adapter_file;
 	file->env = *env;
 	file->scan_fd = -1;
+	file->awaiting = true;
 	r = uv_timer_init(env->loop, &file->timer);
 	if (r) {
 		free(file);
