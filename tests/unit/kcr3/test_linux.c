@@ -308,6 +308,16 @@ static void a_flood_of_notes_hides_nothing(void **state)
 	check_live(lab);
 }
 
+/* In the text at `gpa`: the first `from` becomes `to`. */
+static void replace_text(struct lab *lab, uint64_t gpa, const char *from, const char *to)
+{
+	char *text = (char *)lab->image.ram + gpa, *at = strstr(text, from);
+
+	assert_non_null(at);
+	memmove(at + strlen(to), at + strlen(from), strlen(at + strlen(from)) + 1);
+	memcpy(at, to, strlen(to));
+}
+
 /* One that knows where its root lies shares the kernel's half and even its release. */
 static void a_note_that_names_a_processs_root_is_refused(void **state)
 {
@@ -323,6 +333,26 @@ static void a_note_that_names_a_processs_root_is_refused(void **state)
 	assert_int_equal(find(lab, cr3, 1), 0);
 	check_live(lab);
 	assert_int_equal(lab->proof.note_gpa, live.note);
+	/* The symbol's true address, and a phys_base that leads from there to its own root. */
+	fake = live;
+	fake.note = 0x30000;
+	image_put_note(&lab->image, &fake, "");
+	replace_text(lab, fake.note, "phys_base)=0", "phys_base)=196608");
+	assert_int_equal(live.root + 196608, PROCESS_ROOT);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	check_live(lab);
+	assert_int_equal(lab->proof.note_gpa, live.note);
+}
+
+/* Firmware and boot loaders have tables like that: a release string can be had anywhere. */
+static void a_root_with_too_little_in_it_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t *root = (uint64_t *)(void *)(lab->image.ram + live.root);
+
+	image_put_linux(&lab->image, &live);
+	memset(root + 256, 0, 255 * sizeof(*root));
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
 }
 
 /* More roots that hold together than are told apart: the guest's kernel did that. */
@@ -433,6 +463,7 @@ int main(void)
 		T(a_proof_ends_with_what_it_rests_on),
 		T(a_flood_of_notes_hides_nothing),
 		T(a_note_that_names_a_processs_root_is_refused),
+		T(a_root_with_too_little_in_it_is_refused),
 		T(many_kernels_end),
 		T(a_process_with_its_own_ldt_counts),
 		T(accessed_bits_do_not_matter),

@@ -194,6 +194,52 @@ static void a_root_of_an_earlier_boot_is_refused(void **state)
 	assert_int_equal(lab->proof.kcr3, PROCESS_ROOT);
 }
 
+static void a_table_that_shares_too_little_is_no_process(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {PROCESS_ROOT};
+	uint64_t *process = root_at(lab, PROCESS_ROOT);
+
+	put_root(lab, SYSTEM_ROOT);
+	put_process(lab, PROCESS_ROOT);
+	put_stub(lab, STUB, SYSTEM_ROOT);
+	process[502] = 0x730000 | IMAGE_PRESENT;
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.note_gpa, STUB);
+	process[503] = 0x740000 | IMAGE_PRESENT;
+	/* Not the block's root, only the process's own is left. */
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.kcr3, PROCESS_ROOT);
+	/* The least that a root may have, and half of that a process's own. */
+	memset(process + 500, 0, 12 * sizeof(*process));
+	memset(root_at(lab, SYSTEM_ROOT) + 260, 0, 4 * sizeof(*process));
+	memset(process + 260, 0, 4 * sizeof(*process));
+	process[496] = root_at(lab, SYSTEM_ROOT)[496];
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.kcr3, SYSTEM_ROOT);
+	process[256] = process[257] = process[258] = 0x750000 | IMAGE_PRESENT;
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.kcr3, PROCESS_ROOT);
+}
+
+/* The kernel's entry is no place where user mode gets. */
+static void an_entry_of_the_users_is_refused(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t table = SYSTEM_ROOT;
+
+	put_root(lab, SYSTEM_ROOT);
+	put_stub(lab, STUB, SYSTEM_ROOT);
+	for (unsigned shift = 39; shift >= 12; shift -= 9) {
+		uint64_t *entry = &root_at(lab, table)[ENTRY_GVA >> shift & 511];
+
+		assert_int_equal(find(lab, NULL, 0), 0);
+		*entry |= 0x4;
+		table = *entry & PGWALK_ADDR_MASK;
+	}
+	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
+}
+
 static void roots_that_look_alike_are_no_guess(void **state)
 {
 	struct lab *lab = *state;
@@ -245,6 +291,8 @@ int main(void)
 		T(without_a_block_the_self_map_decides),
 		T(a_vcpu_in_a_process_proves_the_system_root),
 		T(a_root_of_an_earlier_boot_is_refused),
+		T(a_table_that_shares_too_little_is_no_process),
+		T(an_entry_of_the_users_is_refused),
 		T(roots_that_look_alike_are_no_guess),
 		T(two_self_maps_are_none),
 		T(blocks_outside_their_place_or_with_bad_roots_are_refused),
