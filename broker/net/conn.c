@@ -28,29 +28,9 @@ const struct config_tenant *conn_tenant(const struct conn *conn)
 	return conn->tenant;
 }
 
-const struct identity *conn_identity(const struct conn *conn)
-{
-	return &conn->identity;
-}
-
 uid_t conn_uid(const struct conn *conn)
 {
 	return conn->cred.uid;
-}
-
-pid_t conn_pid(const struct conn *conn)
-{
-	return conn->cred.pid;
-}
-
-struct chan *conn_chan(struct conn *conn)
-{
-	return conn->chan;
-}
-
-const struct plane_ops *conn_plane(const struct conn *conn)
-{
-	return conn->plane;
 }
 
 struct conn *conn_next(const struct conn *conn)

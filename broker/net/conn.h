@@ -43,10 +43,7 @@ void conn_accept(struct net *net, const struct plane_ops *plane, struct tls_ctx 
 
 struct net *conn_net(struct conn *conn);
 const struct config_tenant *conn_tenant(const struct conn *conn);
-const struct identity *conn_identity(const struct conn *conn);
 uid_t conn_uid(const struct conn *conn);
-pid_t conn_pid(const struct conn *conn);
-struct chan *conn_chan(struct conn *conn);
 
 /* Whether more may be queued before the client has read some. */
 bool conn_has_room(const struct conn *conn);

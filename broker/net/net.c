@@ -170,11 +170,6 @@ void *net_user(struct net *net)
 	return net->user;
 }
 
-const struct config *net_config(const struct net *net)
-{
-	return net->config;
-}
-
 static int plane_tls(struct tls_ctx **ret_tls, const struct config *config,
 	const struct plane_ops *plane, char *error, size_t error_size)
 {

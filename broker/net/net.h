@@ -19,7 +19,6 @@ struct net;
 __attribute__((warn_unused_result)) int net_new(
 	struct net **ret_net, uv_loop_t *loop, const struct config *config, void *user);
 void *net_user(struct net *net);
-const struct config *net_config(const struct net *net);
 
 /* Opens a socket. `error` names the path and what to do. 0, VMSIG_ERR_*, -errno. */
 __attribute__((warn_unused_result)) int net_listen(struct net *net,

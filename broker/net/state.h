@@ -118,7 +118,6 @@ void listener_close(struct listener *listener);
 bool listener_resume(struct listener *listener);
 
 /* ---- conn.c ---- */
-const struct plane_ops *conn_plane(const struct conn *conn);
 struct conn *conn_next(const struct conn *conn);
 /* What is due at `now_ms`: handshakes that stall, queues that nobody reads, delayed wakes.
  * Whether there is more to wait for. */

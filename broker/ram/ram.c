@@ -14,6 +14,7 @@
 
 #include "broker/ram/attack.h"
 #include "broker/ram/romount.h"
+#include "proto/physmap.h"
 #include "vmsig/vmsig_error.h"
 
 #define HUGETLBFS_FS_MAGIC 0x958458f6 /* linux/magic.h */
@@ -289,6 +290,29 @@ int ram_read(const struct ram *ram, uint64_t off, void *buf, size_t len)
 		to += n;
 		off += (uint64_t)n;
 		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int ram_read_gpa(
+	const struct ram *ram, const struct physmap *map, uint64_t gpa, void *buf, size_t len)
+{
+	char *to = buf;
+
+	while (len) {
+		uint64_t off, room;
+		size_t n;
+		int r;
+
+		if (!physmap_find(map, gpa, &off, &room))
+			return VMSIG_ERR_OUT_OF_RANGE;
+		n = room < len ? (size_t)room : len;
+		r = ram_read(ram, off, to, n);
+		if (r)
+			return r;
+		to += n;
+		gpa += n;
+		len -= n;
 	}
 	return 0;
 }

@@ -53,6 +53,11 @@ enum ram_change ram_check(const struct ram *ram);
 __attribute__((warn_unused_result)) int ram_read(
 	const struct ram *ram, uint64_t off, void *buf, size_t len);
 
+/* The same by guest-physical address, across segments that touch. */
+struct physmap;
+__attribute__((warn_unused_result)) int ram_read_gpa(
+	const struct ram *ram, const struct physmap *map, uint64_t gpa, void *buf, size_t len);
+
 /* Tries the read-only mount technique on the running kernel with a file of our own in `dir`,
  * attacks it, and says which guard files of that directory will get. Done once per
  * directory at start; `report` gets a sentence for the log. 0 or -errno. */

@@ -30,12 +30,19 @@ static char *segments_text(const struct ctl_context *context)
 	return text;
 }
 
-static bool set_number(const char *name, const char *format, uint64_t value)
+static bool set_hex(const char *name, uint64_t value)
 {
 	char text[32];
 
-	/* Formats are this file's own. */
-	snprintf(text, sizeof(text), strcmp(format, "hex") ? "%" PRIu64 : "0x%" PRIx64, value);
+	snprintf(text, sizeof(text), "0x%" PRIx64, value);
+	return setenv(name, text, 1) == 0;
+}
+
+static bool set_decimal(const char *name, uint64_t value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%" PRIu64, value);
 	return setenv(name, text, 1) == 0;
 }
 
@@ -44,10 +51,8 @@ static bool set_environment(const char *endpoint, const struct ctl_context *cont
 	const vmsig_memctx *pod = &context->pod;
 	char *segments = segments_text(context);
 	bool ok = segments && setenv("VMSIG_ENDPOINT", endpoint, 1) == 0 &&
-		  set_number("VMSIG_KCR3", "hex", pod->kcr3) &&
-		  set_number("VMSIG_LOW", "hex", pod->low) &&
-		  set_number("VMSIG_EPOCH", "decimal", pod->epoch) &&
-		  set_number("VMSIG_FLAGS", "hex", pod->flags) &&
+		  set_hex("VMSIG_KCR3", pod->kcr3) && set_hex("VMSIG_LOW", pod->low) &&
+		  set_decimal("VMSIG_EPOCH", pod->epoch) && set_hex("VMSIG_FLAGS", pod->flags) &&
 		  setenv("VMSIG_SEGS", segments, 1) == 0;
 
 	free(segments);

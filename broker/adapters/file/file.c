@@ -158,25 +158,9 @@ static void become_ready(struct file_adapter *file, uint64_t kcr3, unsigned leve
 
 static int read_gpa(void *ctx, uint64_t gpa, void *buf, size_t len)
 {
-	struct file_adapter *file = ctx;
-	char *to = buf;
+	const struct file_adapter *file = ctx;
 
-	while (len) {
-		uint64_t off, room;
-		size_t n;
-		int r;
-
-		if (!physmap_find(&file->map, gpa, &off, &room))
-			return VMSIG_ERR_OUT_OF_RANGE;
-		n = room < len ? (size_t)room : len;
-		r = ram_read(file->ram, off, to, n);
-		if (r)
-			return r;
-		to += n;
-		gpa += n;
-		len -= n;
-	}
-	return 0;
+	return ram_read_gpa(file->ram, &file->map, gpa, buf, len);
 }
 
 static struct kcr3_memory memory_of(struct file_adapter *file)

@@ -45,24 +45,8 @@ struct guest *guest_unref(struct guest *guest)
 static int guest_read(void *ctx, uint64_t gpa, void *buf, size_t len)
 {
 	const struct guest *guest = ctx;
-	char *to = buf;
 
-	while (len) {
-		uint64_t off, run;
-		int r;
-
-		if (!physmap_find(&guest->physmap, gpa, &off, &run))
-			return VMSIG_ERR_OUT_OF_RANGE;
-		if (run > len)
-			run = len;
-		r = ram_read(guest->ram, off, to, run);
-		if (r)
-			return r;
-		to += run;
-		gpa += run;
-		len -= run;
-	}
-	return 0;
+	return ram_read_gpa(guest->ram, &guest->physmap, gpa, buf, len);
 }
 
 /* Only one job of a guest runs at a time, so it may fill in what the loop thread reads
