@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VMSIG_ADMIN_H
+#define VMSIG_ADMIN_H
+
+/*
+ * libvmsig: an administrator's connection to vmsigd's admin plane. Blocking only. Calls
+ * return 0 or a negated enum vmsig_error; vmsig_admin_last_error() has the sentence.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmsig/vmsig.h"
+#include "vmsig/vmsig_write.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VMSIG_ADMIN_SOCKET "/run/vmsig/admin.sock" /* where the admin plane listens by default */
+
+typedef struct vmsig_admin vmsig_admin;
+
+/* Connects. As vmsig_open(); socket_path defaults to VMSIG_ADMIN_SOCKET. */
+VMSIG_API VMSIG_MUST_USE int vmsig_admin_open(
+	vmsig_admin **ret_admin, const vmsig_options *options, char *error, size_t error_size);
+VMSIG_API vmsig_admin *vmsig_admin_close(vmsig_admin *admin);
+VMSIG_API const char *vmsig_admin_last_error(const vmsig_admin *admin);
+
+/* All leases and waiters of the broker. */
+VMSIG_API VMSIG_MUST_USE int vmsig_admin_leases(
+	vmsig_admin *admin, vmsig_lease_entries **ret_entries, int timeout_ms);
+/* -NO_LEASE. */
+VMSIG_API VMSIG_MUST_USE int vmsig_admin_revoke(vmsig_admin *admin, uint64_t lease, int timeout_ms);
+
+/* One record of the audit log as it is stored: `body` is an AuditRecord of vmsig.proto, and
+ * hash = SHA-256(hash of the record before | body). */
+typedef struct {
+	uint64_t id;
+	const unsigned char *body;
+	size_t body_len;
+	unsigned char hash[32];
+} vmsig_audit_row;
+
+typedef struct {
+	size_t count;
+	vmsig_audit_row *rows;
+	uint64_t head, first;        /* newest record of the log, oldest that is left */
+	unsigned char head_hash[32]; /* of the newest */
+	unsigned char anchor[32];    /* of the record before the oldest that is left */
+} vmsig_audit_page;
+
+/* A page of records above `after`, oldest first; with `newest` the newest `limit` ones.
+ * limit 0: as many as fit into a message. count 0: there are no more. */
+VMSIG_API VMSIG_MUST_USE int vmsig_admin_audit(vmsig_admin *admin, uint64_t after, uint32_t limit,
+	bool newest, vmsig_audit_page **ret_page, int timeout_ms);
+VMSIG_API vmsig_audit_page *vmsig_audit_page_free(vmsig_audit_page *page);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
