@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every envelope that a peer can send, from hostile bytes. The first byte picks which one.
- * What unpacks must pack to the size it announces. It need not unpack again: protobuf-c
- * accepts an unknown field 0 in an overlong encoding and packs it as an invalid one. Nothing
- * here repacks what it received.
+ * Every envelope that a peer can send, and the audit record, from hostile bytes. The first byte
+ * picks which one. What unpacks must pack to the size it announces. It need not unpack again:
+ * protobuf-c accepts an unknown field 0 in an overlong encoding and packs it as an invalid one.
+ * Nothing here repacks what it received.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,6 +16,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const ProtobufCMessageDescriptor *const envelopes[] = {
 	&vmsig__ctx_request__descriptor,
 	&vmsig__ctx_message__descriptor,
+	&vmsig__write_request__descriptor,
+	&vmsig__write_message__descriptor,
+	&vmsig__admin_request__descriptor,
+	&vmsig__admin_message__descriptor,
+	&vmsig__audit_record__descriptor,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
