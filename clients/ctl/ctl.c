@@ -9,6 +9,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "vmsig/vmsig_admin.h"
+#include "vmsig/vmsig_write.h"
+
 static const struct {
 	enum vmsig_error error;
 	enum ctl_exit code;
@@ -95,9 +98,23 @@ bool ctl_number(const char *text, uint64_t *ret_number)
 	return true;
 }
 
+const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane)
+{
+	static const struct {
+		const char *variable, *standard;
+	} sockets[] = {
+		[CTL_PLANE_CTX] = {"VMSIG_SOCKET", VMSIG_CTX_SOCKET},
+		[CTL_PLANE_WRITE] = {"VMSIG_WRITE_SOCKET", VMSIG_WRITE_SOCKET},
+		[CTL_PLANE_ADMIN] = {"VMSIG_ADMIN_SOCKET", VMSIG_ADMIN_SOCKET},
+	};
+	const char *value = ctl->socket ? ctl->socket : getenv(sockets[plane].variable);
+
+	return value ? value : sockets[plane].standard;
+}
+
 int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
 {
-	const vmsig_options options = {.socket_path = ctl->socket,
+	const vmsig_options options = {.socket_path = ctl_socket(ctl, CTL_PLANE_CTX),
 		.identity_dir = ctl->identity,
 		.flags = VMSIG_OPT_NO_RECONNECT};
 	char error[VMSIG_DETAIL_MAX + 1] = "";
@@ -116,8 +133,7 @@ int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
 	r = vmsig_wait_connected(v, -1);
 	if (r) {
 		int code = ctl_fail(VMSIG_ERR_DISCONNECTED == -r ? r : VMSIG_ERR_UNAUTHENTICATED,
-			"cannot connect to %s: %s", ctl->socket ? ctl->socket : VMSIG_CTX_SOCKET,
-			vmsig_last_error(v));
+			"cannot connect to %s: %s", options.socket_path, vmsig_last_error(v));
 
 		vmsig_close(v);
 		return code == CTL_NOT_READY ? CTL_CONNECT : code;

@@ -30,10 +30,12 @@ enum ctl_exit {
 
 struct ctl {
 	const char *identity;
-	const char *socket;
+	const char *socket; /* of --socket, or NULL: see ctl_socket() */
 	bool json;
 	uint64_t wait_s; /* for an endpoint that is not ready */
 };
+
+enum ctl_plane { CTL_PLANE_CTX, CTL_PLANE_WRITE, CTL_PLANE_ADMIN };
 
 struct ctl_command {
 	const char *name;
@@ -66,6 +68,8 @@ int ctl_print_json(json_t *json);
 /* "0x..." */
 json_t *ctl_json_hex(uint64_t value);
 
+/* Where the plane listens: --socket, or the plane's environment variable, or its default. */
+const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane);
 /* Opens and connects. CTL_OK, or the exit code after a message. */
 int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig);
 

@@ -27,7 +27,9 @@ static const struct option global_options[] = {
 static const char global_help[] =
 	"Global options:\n"
 	"  --identity DIR  folder with key.pem, cert.pem, ca.pem (or VMSIG_IDENTITY)\n"
-	"  --socket PATH   the broker's socket (or VMSIG_SOCKET; default " VMSIG_CTX_SOCKET ")\n"
+	"  --socket PATH   the broker's socket (or VMSIG_SOCKET; default " VMSIG_CTX_SOCKET "),\n"
+	"                  of leases and writes (or VMSIG_WRITE_SOCKET), of the\n"
+	"                  administrator's commands (or VMSIG_ADMIN_SOCKET)\n"
 	"  --json          output for programs, one JSON value a line\n"
 	"  --wait SECONDS  how long to wait for an endpoint that is not ready (default 10)\n"
 	"  -h, --help      help; `vmsigctl COMMAND -h` has examples\n";
@@ -126,9 +128,7 @@ static int output_end(int code)
 
 int main(int argc, char **argv)
 {
-	struct ctl ctl = {.identity = getenv("VMSIG_IDENTITY"),
-		.socket = getenv("VMSIG_SOCKET"),
-		.wait_s = DEFAULT_WAIT_S};
+	struct ctl ctl = {.identity = getenv("VMSIG_IDENTITY"), .wait_s = DEFAULT_WAIT_S};
 	const struct ctl_command *command;
 	int code;
 

@@ -175,7 +175,7 @@ static int run_watch(struct ctl *ctl, int argc, char **argv)
 	if (!ctl->identity)
 		return ctl_usage(&ctl_watch, "no identity: --identity DIR or VMSIG_IDENTITY");
 	options.identity_dir = ctl->identity;
-	options.socket_path = ctl->socket;
+	options.socket_path = ctl_socket(ctl, CTL_PLANE_CTX);
 	r = vmsig_open(&v, &options, error, sizeof(error));
 	if (r)
 		return ctl_fail(VMSIG_ERR_UNAUTHENTICATED, "%s", error);
