@@ -20,8 +20,8 @@ static const struct {
 	{VMSIG_ERR_NO_SUCH_ENDPOINT, CTL_NOT_FOUND, "see `vmsigctl ls` for what there is"},
 	{VMSIG_ERR_FORBIDDEN, CTL_NOT_FOUND, "ask who writes the broker's policy"},
 	{VMSIG_ERR_WEAK_GUARD, CTL_NOT_FOUND, "see deploy/THREATS.md for the guards"},
-	{VMSIG_ERR_NOT_READY, CTL_NOT_READY, "wait longer with --wait SECONDS"},
-	{VMSIG_ERR_TIMEOUT, CTL_NOT_READY, "try again, or wait longer with --wait SECONDS"},
+	{VMSIG_ERR_NOT_READY, CTL_NOT_READY, "wait longer with --wait T"},
+	{VMSIG_ERR_TIMEOUT, CTL_NOT_READY, "try again, or wait longer with --wait T"},
 	{VMSIG_ERR_GONE, CTL_NOT_READY, "start the guest"},
 	{VMSIG_ERR_UNAUTHENTICATED, CTL_CONNECT,
 		"check --identity, and that the policy names this tenant with your uid"},
@@ -32,6 +32,18 @@ static const struct {
 	{VMSIG_ERR_NOT_MAPPED, CTL_ADDRESS, "see `vmsigctl pmap` for what is mapped"},
 	{VMSIG_ERR_OUT_OF_RANGE, CTL_ADDRESS, "see `vmsigctl info` for the RAM's ranges"},
 	{VMSIG_ERR_BAD_PAGE_TABLE, CTL_ADDRESS, NULL},
+	{VMSIG_ERR_LEASE_HELD, CTL_HELD, "see `vmsigctl lease ls`, or wait for it with --wait T"},
+	{VMSIG_ERR_LEASE_EXPIRED, CTL_LEASE, "acquire it again"},
+	{VMSIG_ERR_LEASE_REVOKED, CTL_LEASE, "see `vmsigctl lease ls` for who holds it now"},
+	{VMSIG_ERR_NO_LEASE, CTL_LEASE, "see `vmsigctl lease ls` for what there is"},
+	{VMSIG_ERR_COMPARE_FAILED, CTL_COMPARE, "see `vmsigctl read` for what is there"},
+	{VMSIG_ERR_PARTIAL, CTL_PARTIAL, "see `vmsigctl read` for what is there"},
+	{VMSIG_ERR_UNKNOWN_OUTCOME, CTL_UNKNOWN,
+		"look with `vmsigctl read` before you write it again"},
+	{VMSIG_ERR_NO_WRITE_PATH, CTL_NO_WRITE,
+		"ask who writes the broker's configuration for `writable: true`"},
+	{VMSIG_ERR_BUSY, CTL_BUSY, "try again later"},
+	{VMSIG_ERR_QUOTA, CTL_BUSY, "try again later, or ask for a higher quota"},
 };
 
 int ctl_fail(int error, const char *format, ...)
@@ -82,22 +94,6 @@ json_t *ctl_json_hex(uint64_t value)
 	return json_sprintf("0x%" PRIx64, value);
 }
 
-bool ctl_number(const char *text, uint64_t *ret_number)
-{
-	unsigned long long number;
-	char *end;
-
-	/* strtoull(3) would take signs and spaces, and a leading 0 for octal. */
-	if (text[0] < '0' || text[0] > '9')
-		return false;
-	errno = 0;
-	number = strtoull(text, &end, strncasecmp(text, "0x", 2) == 0 ? 16 : 10);
-	if (errno || *end)
-		return false;
-	*ret_number = number;
-	return true;
-}
-
 const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane)
 {
 	static const struct {
@@ -112,31 +108,43 @@ const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane)
 	return value ? value : sockets[plane].standard;
 }
 
-int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
+int ctl_connection(const struct ctl *ctl, enum ctl_plane plane, vmsig_options *ret_options)
 {
-	const vmsig_options options = {.socket_path = ctl_socket(ctl, CTL_PLANE_CTX),
-		.identity_dir = ctl->identity,
-		.flags = VMSIG_OPT_NO_RECONNECT};
-	char error[VMSIG_DETAIL_MAX + 1] = "";
-	vmsig *v;
-	int r;
-
 	if (!ctl->identity) {
 		fputs("vmsigctl: no identity; name its folder with --identity DIR or "
 		      "VMSIG_IDENTITY, or make one with `vmsigctl pki issue`\n",
 			stderr);
 		return CTL_USAGE;
 	}
+	*ret_options = (vmsig_options){
+		.socket_path = ctl_socket(ctl, plane), .identity_dir = ctl->identity};
+	return CTL_OK;
+}
+
+int ctl_connect_fail(int error, const char *socket, const char *why)
+{
+	return ctl_fail(error == -VMSIG_ERR_DISCONNECTED ? error : VMSIG_ERR_UNAUTHENTICATED,
+		"cannot connect to %s: %s", socket, why);
+}
+
+int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
+{
+	vmsig_options options;
+	char error[VMSIG_DETAIL_MAX + 1] = "";
+	vmsig *v;
+	int code = ctl_connection(ctl, CTL_PLANE_CTX, &options), r;
+
+	if (code)
+		return code;
+	options.flags = VMSIG_OPT_NO_RECONNECT;
 	r = vmsig_open(&v, &options, error, sizeof(error));
 	if (r)
 		return ctl_fail(VMSIG_ERR_UNAUTHENTICATED, "%s", error);
 	r = vmsig_wait_connected(v, -1);
 	if (r) {
-		int code = ctl_fail(VMSIG_ERR_DISCONNECTED == -r ? r : VMSIG_ERR_UNAUTHENTICATED,
-			"cannot connect to %s: %s", options.socket_path, vmsig_last_error(v));
-
+		code = ctl_connect_fail(r, options.socket_path, vmsig_last_error(v));
 		vmsig_close(v);
-		return code == CTL_NOT_READY ? CTL_CONNECT : code;
+		return code;
 	}
 	*ret_vmsig = v;
 	return CTL_OK;
@@ -154,7 +162,7 @@ static int64_t now_ms(void)
  * when it does not come. */
 static int context_wait(const struct ctl *ctl, const char *endpoint, struct ctl_context *context)
 {
-	int64_t until = now_ms() + (int64_t)ctl->wait_s * 1000;
+	int64_t until = now_ms() + ctl->wait_ms;
 	char reason[VMSIG_DETAIL_MAX + 1] = "it is still booting";
 
 	for (;;) {

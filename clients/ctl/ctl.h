@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 
+#include "clients/ctl/text.h"
 #include "vmsig/vmsig.h"
 #include "vmsig/vmsig_mem.h"
 
@@ -25,14 +26,22 @@ enum ctl_exit {
 	CTL_NOT_READY = 4, /* the endpoint has no context in time */
 	CTL_CONNECT = 5,   /* no broker, or it refused the identity */
 	CTL_STALE = 6,     /* the guest was reset during the command */
-	CTL_ADDRESS = 7,   /* an address is not mapped or no RAM */
+	CTL_ADDRESS = 7,   /* an address is not mapped or no RAM, or outside the lease */
+	CTL_HELD = 8,      /* somebody else holds a conflicting lease */
+	CTL_LEASE = 9,     /* the lease is over, or there is no such one */
+	CTL_COMPARE = 10,  /* other bytes were there than expected: nothing was written */
+	CTL_PARTIAL = 11,  /* only a part was written */
+	CTL_UNKNOWN = 12,  /* it cannot be told whether anything was written */
+	CTL_NO_WRITE = 13, /* the endpoint cannot be written to */
+	CTL_BUSY = 14,     /* busy, or a quota is used up; it may work later */
 };
 
 struct ctl {
 	const char *identity;
 	const char *socket; /* of --socket, or NULL: see ctl_socket() */
 	bool json;
-	uint64_t wait_s; /* for an endpoint that is not ready */
+	bool wait_given;
+	uint32_t wait_ms; /* for an endpoint that is not ready, or a lease that others hold */
 };
 
 enum ctl_plane { CTL_PLANE_CTX, CTL_PLANE_WRITE, CTL_PLANE_ADMIN };
@@ -42,6 +51,7 @@ struct ctl_command {
 	const char *arguments;
 	const char *summary;
 	const char *help; /* options and examples */
+	bool has_command; /* from the first argument on it is another command's line */
 	int (*run)(struct ctl *ctl, int argc, char **argv);
 };
 
@@ -70,7 +80,11 @@ json_t *ctl_json_hex(uint64_t value);
 
 /* Where the plane listens: --socket, or the plane's environment variable, or its default. */
 const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane);
-/* Opens and connects. CTL_OK, or the exit code after a message. */
+/* How to connect there. CTL_OK, or CTL_USAGE after a message: there is no identity. */
+int ctl_connection(const struct ctl *ctl, enum ctl_plane plane, vmsig_options *ret_options);
+/* The message for a connection that could not be made, and its exit code. */
+int ctl_connect_fail(int error, const char *socket, const char *why);
+/* Opens and connects to the read plane. CTL_OK, or the exit code after a message. */
 int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig);
 
 struct ctl_context {
@@ -85,8 +99,5 @@ struct ctl_context {
 /* Subscribes to the endpoint and waits for its MEMCTX. */
 int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct ctl_context *ret_context);
 void ctl_context_close(struct ctl_context *context);
-
-/* The whole of `text` as an unsigned number, 0x... or decimal. */
-bool ctl_number(const char *text, uint64_t *ret_number);
 
 #endif

@@ -113,5 +113,6 @@ const struct ctl_command ctl_exec = {
 		"\n"
 		"Examples:\n"
 		"  vmsigctl exec web1 -- sh -c 'echo $VMSIG_KCR3; ls -l /proc/self/fd/3'\n",
+	.has_command = true,
 	.run = run_exec,
 };

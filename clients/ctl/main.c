@@ -6,7 +6,7 @@
 
 #include "clients/ctl/ctl.h"
 
-#define DEFAULT_WAIT_S 10
+#define DEFAULT_WAIT_MS 10000
 #define OPTIONS_MAX 24
 
 enum { OPT_IDENTITY = 0x1000, OPT_SOCKET, OPT_JSON, OPT_WAIT };
@@ -31,7 +31,8 @@ static const char global_help[] =
 	"                  of leases and writes (or VMSIG_WRITE_SOCKET), of the\n"
 	"                  administrator's commands (or VMSIG_ADMIN_SOCKET)\n"
 	"  --json          output for programs, one JSON value a line\n"
-	"  --wait SECONDS  how long to wait for an endpoint that is not ready (default 10)\n"
+	"  --wait T        how long to wait for an endpoint that is not ready, or for a lease:\n"
+	"                  500ms, 5s, 2min; a number is seconds (default 10s)\n"
 	"  -h, --help      help; `vmsigctl COMMAND -h` has examples\n";
 
 static void usage(FILE *stream)
@@ -71,7 +72,8 @@ static bool handle_global(struct ctl *ctl, int code, const char *value)
 		ctl->json = true;
 		return true;
 	case OPT_WAIT:
-		return ctl_number(value, &ctl->wait_s) && ctl->wait_s <= 86400;
+		ctl->wait_given = true;
+		return ctl_duration(value, &ctl->wait_ms);
 	default:
 		return false;
 	}
@@ -89,9 +91,8 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	memcpy(&all[n], global_options, sizeof(global_options));
 	/* Another vector and another order of scanning: 0 makes GNU's getopt begin anew. */
 	optind = 0;
-	/* '+': what follows the arguments may be somebody else's command line. */
-	while ((code = getopt_long(
-			argc, argv, strcmp(command->name, "exec") ? "h" : "+h", all, NULL)) >= 0) {
+	while ((code = getopt_long(argc, argv, command->has_command ? "+h" : "h", all, NULL)) >=
+		0) {
 		if (code == 'h') {
 			command_help(command);
 			exit(CTL_OK);
@@ -128,7 +129,7 @@ static int output_end(int code)
 
 int main(int argc, char **argv)
 {
-	struct ctl ctl = {.identity = getenv("VMSIG_IDENTITY"), .wait_s = DEFAULT_WAIT_S};
+	struct ctl ctl = {.identity = getenv("VMSIG_IDENTITY"), .wait_ms = DEFAULT_WAIT_MS};
 	const struct ctl_command *command;
 	int code;
 

@@ -8,7 +8,6 @@
 #include "clients/ctl/ctl.h"
 
 #define READ_MAX (1ull << 30) /* bytes of one read; more belongs into a sensor */
-#define HEX_ROW 16u
 
 enum format { FORMAT_HEX, FORMAT_RAW, FORMAT_U64, FORMAT_STR };
 
@@ -43,25 +42,6 @@ static bool handle(void *ctx, int code, const char *value)
 
 /* ---- output ---- */
 
-static void print_hex(uint64_t addr, const unsigned char *bytes, size_t len)
-{
-	for (size_t at = 0; at < len; at += HEX_ROW) {
-		size_t n = len - at < HEX_ROW ? len - at : HEX_ROW;
-
-		printf("%016" PRIx64 " ", addr + at);
-		for (size_t i = 0; i < HEX_ROW; i++) {
-			if (i < n)
-				printf(" %02x", bytes[at + i]);
-			else
-				fputs("   ", stdout);
-		}
-		fputs("  |", stdout);
-		for (size_t i = 0; i < n; i++)
-			putchar(isprint(bytes[at + i]) ? bytes[at + i] : '.');
-		puts("|");
-	}
-}
-
 static void print_u64(uint64_t addr, const unsigned char *bytes, size_t len)
 {
 	for (size_t at = 0; at + 8 <= len; at += 8) {
@@ -87,21 +67,6 @@ static void print_str(const unsigned char *bytes, size_t len)
 		putchar('\n');
 }
 
-static char *hex_text(const unsigned char *bytes, size_t len)
-{
-	static const char digits[] = "0123456789abcdef";
-	char *text = malloc(2 * len + 1);
-
-	if (!text)
-		return NULL;
-	for (size_t i = 0; i < len; i++) {
-		text[2 * i] = digits[bytes[i] >> 4];
-		text[2 * i + 1] = digits[bytes[i] & 15];
-	}
-	text[2 * len] = '\0';
-	return text;
-}
-
 static json_t *value_json(
 	const struct read_options *options, const unsigned char *bytes, size_t len)
 {
@@ -124,7 +89,7 @@ static json_t *value_json(
 		if (value)
 			return value;
 	}
-	text = hex_text(bytes, len);
+	text = ctl_hex_text(bytes, len);
 	value = text ? json_string(text) : NULL;
 	free(text);
 	return value;
@@ -146,7 +111,7 @@ static int print_bytes(
 {
 	switch (options->format) {
 	case FORMAT_HEX:
-		print_hex(addr, bytes, len);
+		ctl_hex_print(addr, bytes, len);
 		break;
 	case FORMAT_RAW:
 		fwrite(bytes, 1, len, stdout);

@@ -36,30 +36,10 @@ static bool handle(void *ctx, int code, const char *value)
 	}
 }
 
-static int hex_digit(char c)
-{
-	static const char digits[] = "0123456789abcdef";
-	const char *at = c ? strchr(digits, c | 0x20) : NULL;
-
-	return at ? (int)(at - digits) : -1;
-}
-
-static bool parse_hex(const char *text, struct scan *scan)
-{
-	for (; text[0]; text += 2) {
-		int high = hex_digit(text[0]), low = text[1] ? hex_digit(text[1]) : -1;
-
-		if (high < 0 || low < 0 || scan->len == PATTERN_MAX)
-			return false;
-		scan->pattern[scan->len++] = (unsigned char)(high << 4 | low);
-	}
-	return scan->len > 0;
-}
-
 static bool parse_pattern(const char *text, struct scan *scan)
 {
 	if (strncmp(text, "hex:", 4) == 0)
-		return parse_hex(text + 4, scan);
+		return ctl_hex_parse(text + 4, PATTERN_MAX, scan->pattern, &scan->len);
 	if (strncmp(text, "str:", 4) == 0)
 		text += 4;
 	scan->len = strlen(text);

@@ -163,7 +163,7 @@ static int run_watch(struct ctl *ctl, int argc, char **argv)
 	static char everything[] = "*";
 	char *all[] = {everything};
 	char error[VMSIG_DETAIL_MAX + 1] = "";
-	vmsig_options options = {0};
+	vmsig_options options;
 	uint64_t most = 0;
 	vmsig *v;
 	int code = ctl_options(ctl, &ctl_watch, argc, argv, own, handle, &most), r;
@@ -172,10 +172,9 @@ static int run_watch(struct ctl *ctl, int argc, char **argv)
 
 	if (code)
 		return code;
-	if (!ctl->identity)
-		return ctl_usage(&ctl_watch, "no identity: --identity DIR or VMSIG_IDENTITY");
-	options.identity_dir = ctl->identity;
-	options.socket_path = ctl_socket(ctl, CTL_PLANE_CTX);
+	code = ctl_connection(ctl, CTL_PLANE_CTX, &options);
+	if (code)
+		return code;
 	r = vmsig_open(&v, &options, error, sizeof(error));
 	if (r)
 		return ctl_fail(VMSIG_ERR_UNAUTHENTICATED, "%s", error);

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/ctl/text.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEX_ROW 16u
+#define DURATION_MAX_MS (86400u * 1000)
+
+/* strtoull(3) would take signs and spaces, and a leading 0 for octal. */
+static bool number_start(const char *text, uint64_t *ret_number, char **ret_end)
+{
+	unsigned long long number;
+
+	if (text[0] < '0' || text[0] > '9')
+		return false;
+	errno = 0;
+	number = strtoull(text, ret_end, strncasecmp(text, "0x", 2) == 0 ? 16 : 10);
+	if (errno)
+		return false;
+	*ret_number = number;
+	return true;
+}
+
+bool ctl_number(const char *text, uint64_t *ret_number)
+{
+	uint64_t number;
+	char *end;
+
+	if (!number_start(text, &number, &end) || *end)
+		return false;
+	*ret_number = number;
+	return true;
+}
+
+bool ctl_duration(const char *text, uint32_t *ret_ms)
+{
+	static const struct {
+		const char *name;
+		uint32_t ms;
+	} units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}};
+	uint64_t number;
+	char *end;
+
+	if (!number_start(text, &number, &end))
+		return false;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(units[i].name, end) != 0)
+			continue;
+		if (number > DURATION_MAX_MS / units[i].ms)
+			return false;
+		*ret_ms = (uint32_t)number * units[i].ms;
+		return true;
+	}
+	return false;
+}
+
+bool ctl_range(const char *text, vmsig_lease_range *ret_range)
+{
+	uint64_t start, len;
+	char *end;
+
+	if (!number_start(text, &start, &end) || *end != '+' || !ctl_number(end + 1, &len))
+		return false;
+	if (!len || len - 1 > UINT64_MAX - start)
+		return false;
+	*ret_range = (vmsig_lease_range){start, start + (len - 1)};
+	return true;
+}
+
+static int hex_digit(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c ? strchr(digits, c | 0x20) : NULL;
+
+	return at ? (int)(at - digits) : -1;
+}
+
+bool ctl_hex_parse(const char *text, size_t max, unsigned char *ret_bytes, size_t *ret_len)
+{
+	size_t len = strlen(text) / 2;
+
+	if (!len || strlen(text) % 2 || len > max)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		ret_bytes[i] = (unsigned char)(high << 4 | low);
+	}
+	*ret_len = len;
+	return true;
+}
+
+char *ctl_hex_text(const unsigned char *bytes, size_t len)
+{
+	static const char digits[] = "0123456789abcdef";
+	char *text = malloc(2 * len + 1);
+
+	if (!text)
+		return NULL;
+	for (size_t i = 0; i < len; i++) {
+		text[2 * i] = digits[bytes[i] >> 4];
+		text[2 * i + 1] = digits[bytes[i] & 15];
+	}
+	text[2 * len] = '\0';
+	return text;
+}
+
+void ctl_hex_print(uint64_t addr, const unsigned char *bytes, size_t len)
+{
+	for (size_t at = 0; at < len; at += HEX_ROW) {
+		size_t n = len - at < HEX_ROW ? len - at : HEX_ROW;
+
+		printf("%016" PRIx64 " ", addr + at);
+		for (size_t i = 0; i < HEX_ROW; i++) {
+			if (i < n)
+				printf(" %02x", bytes[at + i]);
+			else
+				fputs("   ", stdout);
+		}
+		fputs("  |", stdout);
+		for (size_t i = 0; i < n; i++)
+			putchar(isprint(bytes[at + i]) ? bytes[at + i] : '.');
+		puts("|");
+	}
+}
