@@ -147,6 +147,10 @@ size_t check_config(const struct config *config, FILE *out)
 	check_tls(&check);
 	check_state_dir(&check);
 	check_socket(&check, "listen.ctx.path", config->ctx.path);
+	if (config->write.given)
+		check_socket(&check, "listen.write.path", config->write.path);
+	if (config->admin.given)
+		check_socket(&check, "listen.admin.path", config->admin.path);
 	for (size_t i = 0; i < config->nendpoints; i++)
 		checks[config->endpoints[i].adapter](&check, &config->endpoints[i]);
 	return check.problems;

@@ -2,6 +2,7 @@
 #include "broker/config.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -46,6 +47,7 @@ static const struct decode_field endpoint_fields[] = {
 	{"name", DECODE_NAME, EP(name), .required = true},
 	{"adapter", DECODE_ENUM, EP(adapter), .choices = adapters, .required = true},
 	{"min_guard", DECODE_ENUM, EP(min_guard), .choices = guards, .standard = VMSIG_GUARD_NONE},
+	{"writable", DECODE_BOOL, EP(writable), .max = 1},
 	{"path", DECODE_PATH, EP(path)},
 	{"low", DECODE_SIZE, EP(low), .min = 4096, .max = FOUR_GIB},
 	{"segments", DECODE_LIST, EP(segs), .count_offset = EP(nseg), .min = 1,
@@ -63,6 +65,41 @@ static const struct decode_field endpoint_fields[] = {
 	{.key = NULL},
 };
 
+#define RG(member) offsetof(struct config_range, member)
+static const struct decode_field range_fields[] = {
+	{"gpa", DECODE_SIZE, RG(gpa), .max = UINT64_MAX, .required = true},
+	{"len", DECODE_SIZE, RG(len), .min = 1, .max = UINT64_MAX, .required = true},
+	{.key = NULL},
+};
+
+#define WR(member) offsetof(struct config_write_rule, member)
+static const struct decode_field write_fields[] = {
+	{"endpoints", DECODE_STRING_LIST, WR(endpoints), .count_offset = WR(nendpoints), .min = 1,
+		.max = 4096, .required = true},
+	{"ranges", DECODE_LIST, WR(ranges), .count_offset = WR(nranges), .min = 1,
+		.max = LEASE_RANGES_MAX, .fields = range_fields,
+		.size = sizeof(struct config_range)},
+	{"ttl_min", DECODE_NANOS, WR(ttl_min_ns), .min = SECOND_NS / 10, .max = 3600 * SECOND_NS,
+		.standard = SECOND_NS},
+	{"ttl_max", DECODE_NANOS, WR(ttl_max_ns), .min = SECOND_NS / 10, .max = 3600 * SECOND_NS,
+		.standard = 30 * SECOND_NS},
+	{"hold_max", DECODE_NANOS, WR(hold_max_ns), .min = SECOND_NS / 10,
+		.max = 24 * 3600 * SECOND_NS, .standard = 3600 * SECOND_NS},
+	{"wait_max", DECODE_NANOS, WR(wait_max_ns), .max = 24 * 3600 * SECOND_NS,
+		.standard = 60 * SECOND_NS},
+	{"priority_max", DECODE_UINT32, WR(priority_max), .max = UINT32_MAX, .standard = 0},
+	{"leases", DECODE_UINT32, WR(leases), .min = 1, .max = 65536, .standard = 64},
+	{"waits", DECODE_UINT32, WR(waits), .min = 1, .max = 65536, .standard = 64},
+	{"writes_per_second", DECODE_UINT32, WR(writes_rate), .min = 1, .max = UINT32_MAX,
+		.standard = 100000},
+	{"bytes_per_second", DECODE_SIZE, WR(bytes_rate), .min = 4096, .max = UINT64_MAX >> 10,
+		.standard = 1 << 30},
+	{"bulk", DECODE_SIZE, WR(bulk_max), .max = 1ull << 40, .standard = 64 << 20},
+	{"quiesce", DECODE_MILLIS, WR(quiesce_max_ms), .max = 60000, .standard = 0},
+	{"keep_bytes", DECODE_BOOL, WR(keep_bytes), .max = 1},
+	{.key = NULL},
+};
+
 #define TE(member) offsetof(struct config_tenant, member)
 static const struct decode_field quota_fields[] = {
 	{"connections", DECODE_UINT32, TE(tenant.quota.connections), .min = 1, .max = 100000,
@@ -70,6 +107,8 @@ static const struct decode_field quota_fields[] = {
 	{"subscriptions", DECODE_UINT32, TE(tenant.quota.subscriptions), .min = 1, .max = 100000,
 		.standard = 256},
 	{"pending", DECODE_UINT32, TE(tenant.quota.pending), .min = 1, .max = 4096, .standard = 64},
+	{"queued", DECODE_SIZE, TE(queued_max), .min = 1 << 20, .max = 1 << 30,
+		.standard = 16 << 20},
 	{.key = NULL},
 };
 
@@ -83,6 +122,8 @@ static const struct decode_field tenant_fields[] = {
 	{"min_guard", DECODE_ENUM, TE(tenant.min_guard), .choices = guards,
 		.standard = VMSIG_GUARD_NONE},
 	{"quota", DECODE_MAP, .fields = quota_fields},
+	{"write", DECODE_LIST, TE(rules), .count_offset = TE(nrules), .max = 1024,
+		.fields = write_fields, .size = sizeof(struct config_write_rule)},
 	{.key = NULL},
 };
 
@@ -101,8 +142,33 @@ static const struct decode_field ctx_fields[] = {
 	{.key = NULL},
 };
 
+static const struct decode_field write_listen_fields[] = {
+	{"path", DECODE_PATH, CF(write.path), .standard_string = "/run/vmsig/write.sock"},
+	{"mode", DECODE_MODE, CF(write.mode), .max = 0777, .standard = 0666},
+	{.key = NULL},
+};
+
+static const struct decode_field admin_fields[] = {
+	{"path", DECODE_PATH, CF(admin.path), .standard_string = "/run/vmsig/admin.sock"},
+	{"mode", DECODE_MODE, CF(admin.mode), .max = 0777, .standard = 0600},
+	{.key = NULL},
+};
+
 static const struct decode_field listen_fields[] = {
-	{"ctx", DECODE_MAP, .fields = ctx_fields},
+	{"ctx", DECODE_MAP, .given_offset = CF(ctx.given), .fields = ctx_fields},
+	{"write", DECODE_MAP, .given_offset = CF(write.given), .fields = write_listen_fields},
+	{"admin", DECODE_MAP, .given_offset = CF(admin.given), .fields = admin_fields},
+	{.key = NULL},
+};
+
+static const struct decode_choice durabilities[] = {{"process", 0}, {"power", 1}, {NULL, 0}};
+
+static const struct decode_field audit_fields[] = {
+	{"durability", DECODE_ENUM, CF(audit.power), .choices = durabilities, .standard = 0},
+	{"size", DECODE_SIZE, CF(audit.size_max), .min = 1 << 20, .max = 1ull << 40,
+		.standard = 1 << 30},
+	{"age", DECODE_MILLIS, CF(audit.age_max_ms), .min = 60 * 1000, .max = 87600 * HOUR_MS,
+		.standard = 2160 * HOUR_MS},
 	{.key = NULL},
 };
 
@@ -131,6 +197,14 @@ static const struct decode_field limit_fields[] = {
 		.standard = 256 << 10},
 	{"send_queue_soft_time", DECODE_MILLIS, CF(soft_ms), .min = 100, .max = HOUR_MS,
 		.standard = 30000},
+	{"leases", DECODE_UINT32, CF(leases.leases), .min = 1, .max = 1000000, .standard = 65536},
+	{"waiters", DECODE_UINT32, CF(leases.waiters), .min = 1, .max = 100000, .standard = 1024},
+	{"lease_ranges", DECODE_UINT32, CF(leases.ranges), .min = 1, .max = LEASE_RANGES_MAX,
+		.standard = 64},
+	{"preempt_grace", DECODE_NANOS, CF(leases.preempt_grace_ns), .max = 3600 * SECOND_NS,
+		.standard = 2 * SECOND_NS},
+	{"resume_grace", DECODE_NANOS, CF(leases.resume_grace_ns), .max = 3600 * SECOND_NS,
+		.standard = 2 * SECOND_NS},
 	{.key = NULL},
 };
 
@@ -140,6 +214,7 @@ static const struct decode_field fields[] = {
 	{"listen", DECODE_MAP, .fields = listen_fields},
 	{"log", DECODE_MAP, .fields = log_fields},
 	{"limits", DECODE_MAP, .fields = limit_fields},
+	{"audit", DECODE_MAP, .fields = audit_fields},
 	{"endpoints", DECODE_LIST, CF(endpoints), .count_offset = CF(nendpoints), .max = 100000,
 		.fields = endpoint_fields, .size = sizeof(struct config_endpoint)},
 	{"tenants", DECODE_LIST, CF(tenants), .count_offset = CF(ntenants), .max = 10000,
@@ -249,11 +324,39 @@ static int check_endpoints(const struct check *check)
 	return 0;
 }
 
+static int check_rules(const struct check *check, const struct config_tenant *tenant, size_t index)
+{
+	if (tenant->nrules && tenant->role != IDENTITY_OPERATOR)
+		return complain(check, "tenants", index,
+			"the %s '%s' has a 'write' section, which only operators can use; remove "
+			"it or make it role: operator",
+			identity_role_name((enum identity_role)tenant->role), tenant->tenant.name);
+	for (size_t i = 0; i < tenant->nrules; i++) {
+		const struct config_write_rule *rule = &tenant->rules[i];
+
+		if (rule->ttl_min_ns > rule->ttl_max_ns)
+			return complain(check, "tenants", index,
+				"operator '%s': ttl_min is above ttl_max; write a smaller one",
+				tenant->tenant.name);
+		for (size_t j = 0; j < rule->nranges; j++) {
+			if (rule->ranges[j].gpa + (rule->ranges[j].len - 1) < rule->ranges[j].gpa)
+				return complain(check, "tenants", index,
+					"operator '%s': a range wraps around; write a smaller len",
+					tenant->tenant.name);
+		}
+	}
+	return 0;
+}
+
 static int check_tenants(const struct check *check)
 {
 	const struct config *config = check->config;
 
 	for (size_t i = 0; i < config->ntenants; i++) {
+		int r = check_rules(check, &config->tenants[i], i);
+
+		if (r)
+			return r;
 		for (size_t j = 0; j < i; j++) {
 			if (config->tenants[i].role == config->tenants[j].role &&
 				strcmp(config->tenants[i].tenant.name,
@@ -351,6 +454,22 @@ bool config_tenant_has_uid(const struct config_tenant *tenant, uid_t uid)
 	return false;
 }
 
+const struct config_write_rule *config_write_rule_find(
+	const struct config_tenant *tenant, const char *endpoint)
+{
+	if (!tenant_sees(&tenant->tenant, endpoint))
+		return NULL;
+	for (size_t i = 0; i < tenant->nrules; i++) {
+		const struct config_write_rule *rule = &tenant->rules[i];
+
+		for (size_t j = 0; j < rule->nendpoints; j++) {
+			if (fnmatch(rule->endpoints[j], endpoint, 0) == 0)
+				return rule;
+		}
+	}
+	return NULL;
+}
+
 static bool text_equal(const char *a, const char *b)
 {
 	return a == b || (a && b && strcmp(a, b) == 0);
@@ -378,6 +497,9 @@ bool config_endpoint_equal(const struct config_endpoint *a, const struct config_
 			break;
 		case DECODE_ENUM:
 			equal = memcmp(x, y, sizeof(int)) == 0;
+			break;
+		case DECODE_BOOL:
+			equal = *(const bool *)x == *(const bool *)y;
 			break;
 		case DECODE_LIST: /* the segments, above */
 			break;

@@ -14,6 +14,7 @@
 
 #include "broker/core/core.h"
 #include "broker/core/tenant.h"
+#include "lease/lease.h"
 #include "proto/identity.h"
 #include "vmsig/vmsig_memctx.h"
 
@@ -23,6 +24,7 @@ struct config_endpoint {
 	char *name;
 	int adapter;   /* enum config_adapter */
 	int min_guard; /* enum vmsig_guard; the endpoint is not served below this */
+	bool writable; /* has a write path */
 
 	/* adapter: file */
 	char *path;
@@ -42,16 +44,48 @@ struct config_endpoint {
 	uint64_t qmp_timeout_ms; /* an unanswered QMP command ends the QMP connection */
 };
 
+struct config_range {
+	uint64_t gpa, len; /* bytes */
+};
+
+/* What an operator may do on the endpoints that the globs match. */
+struct config_write_rule {
+	char **endpoints; /* globs */
+	size_t nendpoints;
+	struct config_range *ranges; /* guest-physical; none: all of the endpoint */
+	size_t nranges;
+	uint64_t ttl_min_ns, ttl_max_ns;
+	uint64_t hold_max_ns; /* of one lease, whatever is renewed */
+	uint64_t wait_max_ns;
+	uint32_t priority_max;
+	uint32_t leases, waits;  /* of the tenant at once */
+	uint32_t writes_rate;    /* commands a second, refused ones too */
+	uint64_t bytes_rate;     /* bytes a second */
+	uint64_t bulk_max;       /* bytes of one command's memfd; 0: none is taken */
+	uint64_t quiesce_max_ms; /* how long vCPUs may be stopped; 0: never */
+	bool keep_bytes;         /* the audit log has the bytes themselves */
+};
+
 struct config_tenant {
 	struct tenant tenant; /* what the core sees */
 	int role;             /* enum identity_role */
 	uint32_t *uids;       /* the kernel's uids that may speak for the tenant */
 	size_t nuids;
+	uint64_t queued_max;             /* bytes of a connection's writes without an outcome */
+	struct config_write_rule *rules; /* operators; none: may write nowhere */
+	size_t nrules;
 };
 
 struct config_listen {
+	bool given; /* the configuration names the plane; ctx is always there */
 	char *path;
 	mode_t mode; /* of the socket file */
+};
+
+struct config_audit {
+	int power;           /* each transaction waits for the disk */
+	uint64_t size_max;   /* bytes of records; the oldest go beyond that */
+	uint64_t age_max_ms; /* likewise */
 };
 
 struct config {
@@ -59,10 +93,12 @@ struct config {
 	unsigned refs;
 	char *state_dir;
 	char *ca, *cert, *key, *crl; /* crl may be NULL */
-	struct config_listen ctx;
+	struct config_listen ctx, write, admin;
 	int log_level; /* enum log_level */
 	int log_json;  /* 0: logfmt */
 	struct core_limits core;
+	struct lease_limits leases;
+	struct config_audit audit;
 	uint32_t max_connections;
 	uint32_t max_frame;      /* bytes of one frame from a client */
 	uint32_t max_handshakes; /* in progress at once */
@@ -91,5 +127,9 @@ bool config_endpoint_equal(const struct config_endpoint *a, const struct config_
 const struct config_tenant *config_tenant_find(
 	const struct config *config, const struct identity *identity);
 bool config_tenant_has_uid(const struct config_tenant *tenant, uid_t uid);
+/* The first rule of the tenant that covers the endpoint, which the tenant must also see; NULL:
+ * it may not write there. */
+const struct config_write_rule *config_write_rule_find(
+	const struct config_tenant *tenant, const char *endpoint);
 
 #endif

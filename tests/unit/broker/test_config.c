@@ -199,6 +199,51 @@ static void what_is_wrong_is_said_with_line_and_remedy(void **state)
 	}
 }
 
+static const char *const writes[][2] = {
+	{"role: sensor, uids: [1], write: [{endpoints: [a]}]", "only operators"},
+	{"role: operator, uids: [1], write: [{}]", "'endpoints' is missing"},
+	{"role: operator, uids: [1], write: [{endpoints: [a], ttl_min: 2s, ttl_max: 1s}]",
+		"ttl_min is above ttl_max"},
+	{"role: operator, uids: [1], write: [{endpoints: [a], ranges: "
+	 "[{gpa: 0xfffffffffffff000, len: 8KiB}]}]",
+		"wraps around"},
+};
+
+static void wrong_write_rules_are_refused(void **state)
+{
+	struct config *config;
+	char text[1024];
+
+	for (size_t i = 0; i < sizeof(writes) / sizeof(writes[0]); i++) {
+		snprintf(text, sizeof(text),
+			"tls: {ca: a, cert: b, key: c}\ntenants:\n  - {name: t, %s}\n",
+			writes[i][0]);
+		assert_int_equal(load(&config, text), VMSIG_ERR_BAD_REQUEST);
+		if (!strstr(error, writes[i][1]))
+			fail_msg("%s", error);
+	}
+}
+
+static void the_first_rule_that_matches_counts(void **state)
+{
+	struct config *config =
+		load_good("tls: {ca: a, cert: b, key: c}\n"
+			  "tenants:\n"
+			  "  - {name: t, role: operator, uids: [1], endpoints: ['web*'], write: [\n"
+			  "      {endpoints: [web1], priority_max: 1}, {endpoints: ['web*', x], "
+			  "leases: 2}]}\n"
+			  "  - {name: u, role: operator, uids: [1], endpoints: ['*']}\n");
+	const struct config_tenant *t = &config->tenants[0];
+
+	assert_int_equal(config_write_rule_find(t, "web1")->priority_max, 1);
+	assert_int_equal(config_write_rule_find(t, "web2")->leases, 2);
+	assert_null(config_write_rule_find(t, "db1"));
+	/* Named by a rule, but not to be seen. */
+	assert_null(config_write_rule_find(t, "x"));
+	assert_null(config_write_rule_find(&config->tenants[1], "web1"));
+	config_unref(config);
+}
+
 static void a_file_that_is_not_there_is_named(void **state)
 {
 	struct config *config = NULL;
@@ -228,13 +273,14 @@ static void the_example_is_valid(void **state)
 	if (config_load(&config, EXAMPLE_CONFIG, error, sizeof(error)))
 		fail_msg("%s", error);
 	assert_int_equal(config->nendpoints, 3);
-	assert_int_equal(config->ntenants, 2);
+	assert_int_equal(config->ntenants, 3);
 	config_unref(config);
 }
 
 /* Each "#key: value" of the example, put in force, is known and equals the default. */
 static void what_the_example_comments_out_is_the_default(void **state)
 {
+	const size_t numbers = offsetof(struct config_write_rule, ttl_min_ns);
 	struct config *with = NULL, *without = NULL;
 	char line[512], text[32768] = "";
 	FILE *file = fopen(EXAMPLE_CONFIG, "re");
@@ -249,7 +295,8 @@ static void what_the_example_comments_out_is_the_default(void **state)
 			uncommented++;
 		} else if (strncmp(hash, "#  connections:", 15) == 0 ||
 			   strncmp(hash, "#  subscriptions:", 17) == 0 ||
-			   strncmp(hash, "#  pending:", 11) == 0) {
+			   strncmp(hash, "#  pending:", 11) == 0 ||
+			   strncmp(hash, "#  queued:", 10) == 0) {
 			memmove(hash, hash + 1, strlen(hash));
 			uncommented++;
 		}
@@ -282,6 +329,14 @@ static void what_the_example_comments_out_is_the_default(void **state)
 	}
 	assert_memory_equal(&with->tenants[0].tenant.quota, &without->tenants[0].tenant.quota,
 		sizeof(with->tenants[0].tenant.quota));
+	assert_int_equal(with->tenants[0].queued_max, without->tenants[0].queued_max);
+	assert_memory_equal(&with->leases, &without->leases, sizeof(with->leases));
+	assert_memory_equal(&with->audit, &without->audit, sizeof(with->audit));
+	assert_int_equal(with->tenants[1].nrules, 1);
+	/* Behind the lists, which are allocated, there is nothing but numbers. */
+	assert_memory_equal((const char *)with->tenants[1].rules + numbers,
+		(const char *)without->tenants[1].rules + numbers,
+		sizeof(struct config_write_rule) - numbers);
 	assert_int_equal(with->tenants[0].tenant.min_guard, without->tenants[0].tenant.min_guard);
 	config_unref(with);
 	config_unref(without);
@@ -294,6 +349,8 @@ int main(void)
 		cmocka_unit_test(endpoints_are_decoded),
 		cmocka_unit_test(the_policy_denies_what_it_does_not_name),
 		cmocka_unit_test(what_is_wrong_is_said_with_line_and_remedy),
+		cmocka_unit_test(wrong_write_rules_are_refused),
+		cmocka_unit_test(the_first_rule_that_matches_counts),
 		cmocka_unit_test(a_file_that_is_not_there_is_named),
 		cmocka_unit_test(aliases_do_not_multiply),
 		cmocka_unit_test(the_example_is_valid),
