@@ -95,6 +95,14 @@ bool core_endpoint_next(struct core *core, const struct session *session, size_t
 __attribute__((warn_unused_result)) int core_endpoint_find(struct core *core,
 	const struct session *session, const char *name, struct core_endpoint_info *ret_info);
 
+/* The endpoint's write path, NULL when it has none; valid until its adapter unregisters. */
+struct vmsig_memwrite_reg;
+const struct vmsig_memwrite_reg *core_endpoint_memwrite(struct core *core, uint32_t id);
+/* What a MEMCTX of it would say now; the segments are borrowed from the adapter.
+ * VMSIG_ERR_NO_SUCH_ENDPOINT, VMSIG_ERR_NOT_READY. */
+__attribute__((warn_unused_result)) int core_endpoint_describe(struct core *core, uint32_t id,
+	vmsig_memctx *ret_pod, const vmsig_memseg **ret_segs, uint32_t *ret_nseg);
+
 /* ---- sessions ---- */
 
 /* `user` is the shell's own and comes back in actions. `uid` is the kernel's word for the

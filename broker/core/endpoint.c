@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/core/memwrite_reg.h"
-
 struct endpoint *endpoint_by_id(struct core *core, uint32_t id)
 {
 	struct endpoint *endpoint = NULL;
@@ -240,8 +238,9 @@ static int on_register_memwrite(void *ctx, const struct vmsig_memwrite_reg *reg)
 
 	if (!endpoint)
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
-	if (endpoint->writable)
+	if (endpoint->writable || !reg->share_writable || !reg->may_write)
 		return VMSIG_ERR_BAD_REQUEST;
+	endpoint->writer = *reg;
 	endpoint->writable = true;
 	return 0;
 }
@@ -407,5 +406,26 @@ int core_endpoint_find(struct core *core, const struct session *session, const c
 	if (!endpoint || (session && !tenant_sees(session->tenant, name)))
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
 	info_fill(endpoint, session, ret_info);
+	return 0;
+}
+
+const vmsig_memwrite_reg *core_endpoint_memwrite(struct core *core, uint32_t id)
+{
+	const struct endpoint *endpoint = endpoint_by_id(core, id);
+
+	return endpoint && endpoint->writable ? &endpoint->writer : NULL;
+}
+
+int core_endpoint_describe(struct core *core, uint32_t id, vmsig_memctx *ret_pod,
+	const vmsig_memseg **ret_segs, uint32_t *ret_nseg)
+{
+	const struct endpoint *endpoint = endpoint_by_id(core, id);
+
+	if (!endpoint)
+		return VMSIG_ERR_NO_SUCH_ENDPOINT;
+	if (!endpoint->registered || endpoint->state != VMSIG_STATE_READY)
+		return VMSIG_ERR_NOT_READY;
+	endpoint->reg.describe(endpoint->reg.ctx, ret_pod, ret_segs, ret_nseg);
+	ret_pod->epoch = endpoint->epoch;
 	return 0;
 }

@@ -26,6 +26,7 @@
 #include <utlist.h>
 
 #include "broker/core/core.h"
+#include "broker/core/memwrite_reg.h"
 
 #define ENDPOINT_NAME_MAX 63
 #define ENDPOINT_DETAIL_MAX 255
@@ -65,6 +66,7 @@ struct endpoint {
 	char stored[VMSIG_SESSION_MAX], current[VMSIG_SESSION_MAX];
 	vmsig_coherence *page;
 	vmsig_memctx_reg reg;
+	vmsig_memwrite_reg writer; /* while `writable` */
 	struct subscription *subscriptions;
 	struct audience *audiences;
 	uint32_t nsubscriptions;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "broker/adapters/adapter.h"
+#include "broker/core/memwrite_reg.h"
 #include "broker/kcr3/kcr3.h"
 #include "broker/log.h"
 #include "broker/ram/ram.h"
@@ -318,6 +319,51 @@ static void invalidate(void *ctx, uint32_t epoch)
 	bootstrap(file);
 }
 
+static int share_writable(void *ctx)
+{
+	struct file_adapter *file = ctx;
+
+	return file->ready ? ram_open_writable(file->ram) : -ENOENT;
+}
+
+/* Nothing that moves guests knows of a file. */
+static int may_write(void *ctx, const char **ret_why)
+{
+	return 0;
+}
+
+static int register_all(struct file_adapter *file)
+{
+	const struct adapter_env *env = &file->env;
+	const vmsig_memctx_reg reg = {
+		.endpoint = env->endpoint,
+		.source = VMSIG_SRC_MEMCTX,
+		.ctx = file,
+		.describe = describe,
+		.share_fd = share_fd,
+		.invalidate = invalidate,
+	};
+	const vmsig_memwrite_reg writer = {
+		.endpoint = env->endpoint,
+		.source = VMSIG_SRC_MEMWRITE,
+		.ctx = file,
+		.share_writable = share_writable,
+		.may_write = may_write,
+	};
+	int r = env->emit->register_memctx(env->emit->core, &reg);
+
+	if (!r && env->config->writable)
+		r = env->emit->register_memwrite(env->emit->core, &writer);
+	return r;
+}
+
+static void unregister_all(struct file_adapter *file)
+{
+	if (file->env.config->writable)
+		file->env.emit->unregister_memwrite(file->env.emit->core, file->env.endpoint);
+	file->env.emit->unregister_memctx(file->env.emit->core, file->env.endpoint);
+}
+
 static void file_free(struct file_adapter *file)
 {
 	drop(file);
@@ -333,14 +379,6 @@ static int file_start(
 	struct adapter **ret_adapter, const struct adapter_env *env, char *error, size_t error_size)
 {
 	struct file_adapter *file = calloc(1, sizeof(*file));
-	vmsig_memctx_reg reg = {
-		.endpoint = env->endpoint,
-		.source = VMSIG_SRC_MEMCTX,
-		.ctx = file,
-		.describe = describe,
-		.share_fd = share_fd,
-		.invalidate = invalidate,
-	};
 	int r;
 
 	if (!file) {
@@ -357,7 +395,7 @@ static int file_start(
 		return r;
 	}
 	file->timer.data = file;
-	r = env->emit->register_memctx(env->emit->core, &reg);
+	r = register_all(file);
 	if (!r)
 		r = uv_timer_start(
 			&file->timer, on_timer, env->config->poll_ms, env->config->poll_ms);
@@ -392,7 +430,7 @@ static void file_stop(struct adapter *adapter, adapter_stopped_fn stopped, void 
 
 	file->stopped = stopped;
 	file->stopped_arg = arg;
-	file->env.emit->unregister_memctx(file->env.emit->core, file->env.endpoint);
+	unregister_all(file);
 	atomic_store(&file->cancel, true);
 	uv_timer_stop(&file->timer);
 	stop_finish(file);

@@ -2,6 +2,7 @@
 /* Endpoints: epochs, the order of what an epoch's end brings about (R6), registrations. */
 #include "tests/unit/core/rig.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "broker/core/memwrite_reg.h"
@@ -175,21 +176,40 @@ static void ids_and_names_are_taken_once(void **state)
 	assert_int_equal(core_endpoint_add(rig->core, &config), VMSIG_ERR_QUOTA);
 }
 
+static int no_descriptor(void *ctx)
+{
+	return -ENODEV;
+}
+
+static int always(void *ctx, const char **ret_why)
+{
+	return 0;
+}
+
 static void a_write_path_comes_and_goes(void **state)
 {
 	struct rig *rig = *state;
-	const vmsig_memwrite_reg reg = {.endpoint = 1, .source = VMSIG_SRC_MEMWRITE};
+	const vmsig_memwrite_reg reg = {.endpoint = 1,
+		.source = VMSIG_SRC_MEMWRITE,
+		.share_writable = no_descriptor,
+		.may_write = always};
+	const vmsig_memwrite_reg lame = {.endpoint = 1, .source = VMSIG_SRC_MEMWRITE};
 	struct core_endpoint_info info;
 
 	assert_int_equal(
 		rig->seam->register_memwrite(rig->seam->core, &reg), VMSIG_ERR_NO_SUCH_ENDPOINT);
 	rig_add(rig, 1, "a");
+	assert_null(core_endpoint_memwrite(rig->core, 1));
+	assert_int_equal(
+		rig->seam->register_memwrite(rig->seam->core, &lame), VMSIG_ERR_BAD_REQUEST);
 	assert_int_equal(rig->seam->register_memwrite(rig->seam->core, &reg), 0);
+	assert_ptr_equal(core_endpoint_memwrite(rig->core, 1)->share_writable, no_descriptor);
 	assert_int_equal(
 		rig->seam->register_memwrite(rig->seam->core, &reg), VMSIG_ERR_BAD_REQUEST);
 	assert_int_equal(core_endpoint_find(rig->core, NULL, "a", &info), 0);
 	assert_true(info.writable);
 	rig->seam->unregister_memwrite(rig->seam->core, 1);
+	assert_null(core_endpoint_memwrite(rig->core, 1));
 	assert_int_equal(core_endpoint_find(rig->core, NULL, "a", &info), 0);
 	assert_false(info.writable);
 }
