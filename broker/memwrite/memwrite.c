@@ -282,24 +282,35 @@ static void fail(struct memwrite_result *result, int error, size_t op)
 	result->failed_op = (uint32_t)op;
 }
 
-void memwrite_apply(struct memwrite_target *target, const struct memwrite_op *ops, size_t nops,
+void memwrite_check(struct memwrite_target *target, const struct memwrite_op *ops, size_t nops,
 	memwrite_admit_fn admit, void *ctx, uint8_t *old, struct memwrite_result *ret_result)
 {
 	struct memwrite_result result = {.range = {.start = UINT64_MAX}};
-	struct write write = {.old = old};
-	uint8_t *at = old;
 	int r = bounds_ok(ops, nops) ? 0 : VMSIG_ERR_BAD_REQUEST;
 	size_t i;
 
-	for (i = 0; !r && i < nops; at += ops[i].len, i++) {
-		struct check check = {.admit = admit, .ctx = ctx, .old = at, .result = &result};
+	for (i = 0; !r && i < nops; old += ops[i].len, i++) {
+		struct check check = {.admit = admit, .ctx = ctx, .old = old, .result = &result};
 
 		r = each_piece(target, &ops[i], check_piece, &check);
 		if (r)
 			break;
 	}
-	if (r) {
+	if (r)
 		fail(&result, r, i);
+	*ret_result = result;
+}
+
+void memwrite_apply(struct memwrite_target *target, const struct memwrite_op *ops, size_t nops,
+	memwrite_admit_fn admit, void *ctx, uint8_t *old, struct memwrite_result *ret_result)
+{
+	struct memwrite_result result;
+	struct write write = {.old = old};
+	int r = 0;
+	size_t i;
+
+	memwrite_check(target, ops, nops, admit, ctx, old, &result);
+	if (result.error) {
 		*ret_result = result;
 		return;
 	}

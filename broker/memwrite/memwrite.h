@@ -62,6 +62,11 @@ typedef int (*memwrite_admit_fn)(void *ctx, const struct lease_range *range);
 void memwrite_apply(struct memwrite_target *target, const struct memwrite_op *ops, size_t nops,
 	memwrite_admit_fn admit, void *ctx, uint8_t *old, struct memwrite_result *ret_result);
 
+/* The half of apply that comes before the first byte: what memwrite_apply() would answer now,
+ * with `written` 0, and in `old` the bytes that are there. */
+void memwrite_check(struct memwrite_target *target, const struct memwrite_op *ops, size_t nops,
+	memwrite_admit_fn admit, void *ctx, uint8_t *old, struct memwrite_result *ret_result);
+
 /* The bytes that are there now, for telling after a crash whether a batch was applied.
  * `buf` as `old` above. 0 or an error of translation. */
 __attribute__((warn_unused_result)) int memwrite_peek(
