@@ -19,7 +19,6 @@
 #define LOCK_FILE "lock"
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 #define BOOT_ID_MAX 64
-#define SCHEMA_VERSION 1
 #define BUSY_TIMEOUT_MS 100 /* somebody's sqlite3 shell; the loop stands still meanwhile */
 #define NOTE_SIZE 11        /* decimal digits of 32 bits, newline */
 
@@ -38,15 +37,34 @@ static const char *const statements[STMTS] = {
 	[STMT_SESSION_SET] = "UPDATE endpoint SET session = ?3 WHERE id = ?1 AND epoch = ?2",
 };
 
-/* AUTOINCREMENT: the id of a name that was removed is not used again. */
-static const char schema[] =
+/* What brings a database from version i to i + 1. AUTOINCREMENT: the id of a name that was
+ * removed is not used again. The ledger is a ring of LEDGER_WINDOW slots for each writer. */
+static const char *const migrations[] = {
 	"CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
 	"CREATE TABLE endpoint ("
 	" id INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 4294967295),"
 	" name TEXT NOT NULL UNIQUE,"
 	" epoch INTEGER NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 4294967295),"
 	" session TEXT NOT NULL DEFAULT '') STRICT;"
-	"INSERT INTO meta VALUES ('boot_id', '');";
+	"INSERT INTO meta VALUES ('boot_id', '');",
+
+	"ALTER TABLE endpoint ADD COLUMN token INTEGER NOT NULL DEFAULT 0;"
+	"CREATE TABLE lease ("
+	" id INTEGER PRIMARY KEY, endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL,"
+	" token INTEGER NOT NULL, tenant TEXT NOT NULL, uid INTEGER NOT NULL,"
+	" priority INTEGER NOT NULL, ranges BLOB NOT NULL, ttl INTEGER NOT NULL,"
+	" granted INTEGER NOT NULL, deadline INTEGER NOT NULL, hold INTEGER NOT NULL,"
+	" ended INTEGER NOT NULL DEFAULT 0) STRICT;"
+	"CREATE INDEX lease_by_end ON lease (ended);"
+	"CREATE TABLE ledger ("
+	" lease INTEGER NOT NULL, writer INTEGER NOT NULL, slot INTEGER NOT NULL,"
+	" sequence INTEGER NOT NULL, digest BLOB NOT NULL, intent INTEGER NOT NULL,"
+	" reply BLOB, PRIMARY KEY (lease, writer, slot)) STRICT, WITHOUT ROWID;"
+	"CREATE TABLE audit (id INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL) "
+	"STRICT;"
+	"INSERT INTO meta VALUES ('next_lease', '1'), ('audit_anchor', '');",
+};
+#define SCHEMA_VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
 
 struct store {
 	sqlite3 *db;
@@ -54,11 +72,20 @@ struct store {
 	int lock;          /* also holds the note */
 	uint32_t lost;     /* what the note says: the highest epoch not stored; 0: none */
 	uint32_t unsynced; /* commits since the last that was synced */
+	bool power;        /* commits wait for the disk */
 };
 
 static int sql_error(int rc)
 {
 	return rc == SQLITE_NOMEM ? -ENOMEM : VMSIG_ERR_IO;
+}
+
+int store_run(sqlite3_stmt *stmt)
+{
+	int rc = sqlite3_step(stmt);
+
+	sqlite3_reset(stmt);
+	return rc == SQLITE_DONE ? 0 : sql_error(rc);
 }
 
 static int exec(sqlite3 *db, const char *sql)
@@ -165,10 +192,12 @@ static int schema_apply(struct store *store, char *error, size_t error_size)
 	}
 	if (version == SCHEMA_VERSION)
 		return 0;
+	if (version < 0)
+		return VMSIG_ERR_INTERNAL;
 	snprintf(set_version, sizeof(set_version), "PRAGMA user_version = %d", SCHEMA_VERSION);
 	r = exec(store->db, "BEGIN IMMEDIATE");
-	if (!r)
-		r = exec(store->db, schema);
+	for (; !r && version < SCHEMA_VERSION; version++)
+		r = exec(store->db, migrations[version]);
 	if (!r)
 		r = exec(store->db, set_version);
 	if (!r)
@@ -207,6 +236,14 @@ static int account_for_losses(struct store *store)
 		"WHERE %d OR (SELECT value FROM meta WHERE key = 'boot_id') <> '%s'",
 		STORE_SKIP, store->lost, store->lost > 0, boot_id);
 	r = exec(store->db, "BEGIN IMMEDIATE");
+	if (!r)
+		r = exec(store->db, sql);
+	/* Leases do not outlive the boot whose clock their deadlines are on. */
+	snprintf(sql, sizeof(sql),
+		"UPDATE lease SET ended = CAST(strftime('%%s', 'now') AS INTEGER) "
+		"WHERE ended = 0 AND "
+		"(SELECT value FROM meta WHERE key = 'boot_id') <> '%s'",
+		boot_id);
 	if (!r)
 		r = exec(store->db, sql);
 	snprintf(sql, sizeof(sql), "UPDATE meta SET value = '%s' WHERE key = 'boot_id'", boot_id);
@@ -248,18 +285,6 @@ static int db_open(sqlite3 **ret_db, const char *dir)
 			     "PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = ON");
 }
 
-static int prepare_all(struct store *store)
-{
-	for (size_t i = 0; i < STMTS; i++) {
-		int rc = sqlite3_prepare_v3(store->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT,
-			&store->stmts[i], NULL);
-
-		if (rc != SQLITE_OK)
-			return sql_error(rc);
-	}
-	return 0;
-}
-
 int store_open(struct store **ret_store, const char *dir, char *error, size_t error_size)
 {
 	struct store *store = calloc(1, sizeof(*store));
@@ -283,7 +308,7 @@ int store_open(struct store **ret_store, const char *dir, char *error, size_t er
 	if (!r)
 		r = exec(store->db, "PRAGMA synchronous = NORMAL");
 	if (!r)
-		r = prepare_all(store);
+		r = store_prepare(store, statements, store->stmts, STMTS);
 	if (r)
 		goto fail;
 	*ret_store = store;
@@ -300,8 +325,7 @@ struct store *store_close(struct store *store)
 {
 	if (!store)
 		return NULL;
-	for (size_t i = 0; i < STMTS; i++)
-		sqlite3_finalize(store->stmts[i]);
+	store_finalize(store->stmts, STMTS);
 	sqlite3_close(store->db);
 	if (store->lock >= 0)
 		close(store->lock);
@@ -312,6 +336,63 @@ struct store *store_close(struct store *store)
 struct sqlite3 *store_db(struct store *store)
 {
 	return store->db;
+}
+
+/* ---- transactions ---- */
+
+int store_begin(struct store *store)
+{
+	return sqlite3_get_autocommit(store->db) ? exec(store->db, "BEGIN IMMEDIATE") : 0;
+}
+
+bool store_is_open(struct store *store)
+{
+	return !sqlite3_get_autocommit(store->db);
+}
+
+void store_set_power(struct store *store, bool power)
+{
+	store->power = power;
+	/* A failure leaves what was, which the next commit would report. */
+	(void)!exec(store->db, power ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
+}
+
+int store_commit(struct store *store)
+{
+	int r;
+
+	if (sqlite3_get_autocommit(store->db))
+		return 0;
+	r = exec(store->db, "COMMIT");
+	if (r)
+		store_rollback(store);
+	return r;
+}
+
+void store_rollback(struct store *store)
+{
+	/* SQLite rolls back by itself after some errors. */
+	if (!sqlite3_get_autocommit(store->db))
+		(void)!exec(store->db, "ROLLBACK");
+}
+
+int store_prepare(
+	struct store *store, const char *const *sql, struct sqlite3_stmt **stmts, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		int rc = sqlite3_prepare_v3(
+			store->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &stmts[i], NULL);
+
+		if (rc != SQLITE_OK)
+			return sql_error(rc);
+	}
+	return 0;
+}
+
+void store_finalize(struct sqlite3_stmt **stmts, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		sqlite3_finalize(stmts[i]);
 }
 
 const char *store_error(struct store *store)
@@ -351,25 +432,17 @@ static int endpoint_get(struct store *store, const char *name, struct store_endp
 	return r;
 }
 
-static int run(sqlite3_stmt *stmt)
-{
-	int rc = sqlite3_step(stmt);
-
-	sqlite3_reset(stmt);
-	return rc == SQLITE_DONE ? 0 : sql_error(rc);
-}
-
 /* With all commits before it. */
 static int run_synced(struct store *store, sqlite3_stmt *stmt)
 {
 	int r = exec(store->db, "PRAGMA synchronous = FULL");
 
 	if (!r)
-		r = run(stmt);
+		r = store_run(stmt);
 	if (!r)
 		store->unsynced = 0;
 	/* A failure leaves it at FULL, which is slower and nothing else. */
-	(void)!exec(store->db, "PRAGMA synchronous = NORMAL");
+	store_set_power(store, store->power);
 	return r;
 }
 
@@ -392,7 +465,7 @@ int store_persist_epoch(struct store *store, uint32_t id, uint32_t epoch)
 
 	sqlite3_bind_int64(stmt, 1, id);
 	sqlite3_bind_int64(stmt, 2, epoch);
-	r = ++store->unsynced < STORE_SYNC_EVERY ? run(stmt) : run_synced(store, stmt);
+	r = ++store->unsynced < STORE_SYNC_EVERY ? store_run(stmt) : run_synced(store, stmt);
 	if (r && epoch > store->lost && note_write(store, epoch) < 0)
 		return VMSIG_ERR_INTERNAL;
 	return r;
@@ -405,7 +478,7 @@ int store_persist_session(struct store *store, uint32_t id, uint32_t epoch, cons
 	sqlite3_bind_int64(stmt, 1, id);
 	sqlite3_bind_int64(stmt, 2, epoch);
 	sqlite3_bind_text(stmt, 3, session, -1, SQLITE_TRANSIENT);
-	return run(stmt);
+	return store_run(stmt);
 }
 
 int store_checkpoint(const char *dir)

@@ -21,6 +21,7 @@
  * Returns: 0, a positive enum vmsig_error, or -errno.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,7 @@
 #define STORE_CHECKPOINT_MS 60000u
 
 struct sqlite3;
+struct sqlite3_stmt;
 struct store;
 
 /* Makes the directory (0700) when it is missing. `error` gets a sentence. VMSIG_ERR_BUSY:
@@ -62,6 +64,24 @@ __attribute__((warn_unused_result)) int store_persist_epoch(
 /* The fingerprint of the session of `epoch`; ignored when the mark is another. */
 __attribute__((warn_unused_result)) int store_persist_session(
 	struct store *store, uint32_t id, uint32_t epoch, const char *session);
+
+/* ---- transactions, for the other modules of this folder ---- */
+
+/* Opens a transaction when none is open. VMSIG_ERR_IO. */
+__attribute__((warn_unused_result)) int store_begin(struct store *store);
+/* Makes it durable; on failure nothing of it has happened. VMSIG_ERR_IO, -ENOMEM. */
+__attribute__((warn_unused_result)) int store_commit(struct store *store);
+void store_rollback(struct store *store);
+/* Whether a transaction is open. */
+bool store_is_open(struct store *store);
+/* Whether commits wait for the disk. */
+void store_set_power(struct store *store, bool power);
+
+__attribute__((warn_unused_result)) int store_prepare(
+	struct store *store, const char *const *sql, struct sqlite3_stmt **stmts, size_t n);
+void store_finalize(struct sqlite3_stmt **stmts, size_t n);
+/* Runs a statement that gives no rows, and resets it. VMSIG_ERR_IO, -ENOMEM. */
+__attribute__((warn_unused_result)) int store_run(struct sqlite3_stmt *stmt);
 
 /* Moves the WAL into the database and syncs. Has a connection of its own, for a pool
  * thread. VMSIG_ERR_IO. */
