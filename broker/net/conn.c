@@ -33,6 +33,16 @@ uid_t conn_uid(const struct conn *conn)
 	return conn->cred.uid;
 }
 
+pid_t conn_pid(const struct conn *conn)
+{
+	return conn->cred.pid;
+}
+
+const char *conn_serial(const struct conn *conn)
+{
+	return conn->identity.serial;
+}
+
 struct conn *conn_next(const struct conn *conn)
 {
 	return conn->next;
@@ -273,6 +283,11 @@ void conn_turn(struct conn *conn)
 }
 
 /* ---- receiving ---- */
+
+int conn_take_fds(struct conn *conn, const struct chan_fd_claim *claims, size_t n, int *ret_fds)
+{
+	return chan_take_fds(conn->chan, claims, n, ret_fds);
+}
 
 /* The whole frames that are here, up to a fair share: then others have their turn. A plane
  * may close the connection in the middle. */

@@ -44,6 +44,9 @@ void conn_accept(struct net *net, const struct plane_ops *plane, struct tls_ctx 
 struct net *conn_net(struct conn *conn);
 const struct config_tenant *conn_tenant(const struct conn *conn);
 uid_t conn_uid(const struct conn *conn);
+pid_t conn_pid(const struct conn *conn);
+/* Of the certificate, lower-case hex. */
+const char *conn_serial(const struct conn *conn);
 
 /* Whether more may be queued before the client has read some. */
 bool conn_has_room(const struct conn *conn);
@@ -51,6 +54,9 @@ bool conn_has_room(const struct conn *conn);
  * the connection's on success. VMSIG_ERR_QUOTA: the queue is full, close the connection. */
 __attribute__((warn_unused_result)) int conn_send(
 	struct conn *conn, const void *message, const int *fds, size_t nfds);
+/* As chan_take_fds(), for planes that take descriptors. */
+__attribute__((warn_unused_result)) int conn_take_fds(
+	struct conn *conn, const struct chan_fd_claim *claims, size_t n, int *ret_fds);
 /* Whether a client that may have `pending` unread answers can have another one. */
 bool conn_may_answer(struct conn *conn, uint32_t pending);
 /* The frame at hand was costly: others have their turn before the next one. */

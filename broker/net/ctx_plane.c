@@ -12,11 +12,11 @@
 
 #include "broker/broker.h"
 #include "broker/log.h"
+#include "broker/net/envelope.h"
 #include "broker/net/net.h"
 #include "proto/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
-#define PROTOCOL_VERSION 1
 #define PULL_RETRY_MS 50 /* after EMFILE: somebody has to close something first */
 #define LIST_MAX 1024    /* endpoints in one answer, well inside a frame */
 
@@ -28,6 +28,8 @@ struct client {
 	uint64_t delivery; /* of the MEMCTX that is not acknowledged; 0: none */
 };
 
+static const struct dialect dialect;
+
 /* ---- answers ---- */
 
 static int send_message(struct client *client, Vmsig__CtxMessage *message)
@@ -37,53 +39,10 @@ static int send_message(struct client *client, Vmsig__CtxMessage *message)
 
 static int answer_error(struct client *client, uint64_t id, int error, const char *detail)
 {
-	Vmsig__Error body = VMSIG__ERROR__INIT;
-	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
-
-	body.code = (uint32_t)(error > 0 ? error : VMSIG_ERR_NO_MEMORY);
-	body.detail = (char *)(uintptr_t)(detail ? detail : vmsig_error_text((int)body.code));
-	message.request_id = id;
-	message.body_case = VMSIG__CTX_MESSAGE__BODY_ERROR;
-	message.error = &body;
-	return send_message(client, &message);
-}
-
-/* Says why, and closes: the client is gone after this. */
-static int cut_off(struct client *client, const char *why)
-{
-	conn_close(client->conn, VMSIG_ERR_PROTOCOL, why);
-	return 0;
-}
-
-static int answer_done(struct client *client, uint64_t id)
-{
-	Vmsig__Done body = VMSIG__DONE__INIT;
-	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
-
-	message.request_id = id;
-	message.body_case = VMSIG__CTX_MESSAGE__BODY_DONE;
-	message.done = &body;
-	return send_message(client, &message);
+	return envelope_error(client->conn, &dialect, id, error, detail);
 }
 
 /* ---- requests ---- */
-
-static int on_hello(struct client *client, const Vmsig__CtxRequest *request)
-{
-	Vmsig__Hello body = VMSIG__HELLO__INIT;
-	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
-
-	if (request->hello->version != PROTOCOL_VERSION)
-		return answer_error(client, request->request_id, VMSIG_ERR_UNSUPPORTED,
-			"this broker speaks version 1; say hello with it");
-	client->greeted = true;
-	body.version = PROTOCOL_VERSION;
-	body.software = (char *)(uintptr_t) "vmsigd/" VMSIG_VERSION;
-	message.request_id = request->request_id;
-	message.body_case = VMSIG__CTX_MESSAGE__BODY_HELLO;
-	message.hello = &body;
-	return send_message(client, &message);
-}
 
 static void info_pack(const struct core_endpoint_info *info, Vmsig__EndpointInfo *packed)
 {
@@ -102,8 +61,10 @@ static void info_pack(const struct core_endpoint_info *info, Vmsig__EndpointInfo
 
 /* In pages of LIST_MAX, so that any number of endpoints fits: `more` says that the client
  * should ask again after the last name. */
-static int on_list(struct client *client, const Vmsig__CtxRequest *request)
+static int on_list(void *state, void *message_in)
 {
+	const Vmsig__CtxRequest *request = message_in;
+	struct client *client = state;
 	Vmsig__EndpointList body = VMSIG__ENDPOINT_LIST__INIT;
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
 	Vmsig__EndpointInfo *infos = calloc(LIST_MAX, sizeof(*infos));
@@ -133,8 +94,10 @@ out:
 	return r;
 }
 
-static int on_subscribe(struct client *client, const Vmsig__CtxRequest *request)
+static int on_subscribe(void *state, void *message)
 {
+	const Vmsig__CtxRequest *request = message;
+	struct client *client = state;
 	int r = session_subscribe(client->session, request->subscribe->endpoint);
 
 	if (r == VMSIG_ERR_BAD_REQUEST)
@@ -143,66 +106,49 @@ static int on_subscribe(struct client *client, const Vmsig__CtxRequest *request)
 			"already");
 	if (r)
 		return answer_error(client, request->request_id, r, NULL);
-	return answer_done(client, request->request_id);
+	return envelope_done(client->conn, &dialect, request->request_id);
 }
 
-static int on_unsubscribe(struct client *client, const Vmsig__CtxRequest *request)
+static int on_unsubscribe(void *state, void *message)
 {
+	const Vmsig__CtxRequest *request = message;
+	struct client *client = state;
 	int r = session_unsubscribe(client->session, request->unsubscribe->endpoint);
 
 	if (r)
 		return answer_error(
 			client, request->request_id, r, "this connection has no such subscription");
-	return answer_done(client, request->request_id);
+	return envelope_done(client->conn, &dialect, request->request_id);
 }
 
-static int on_memctx_taken(struct client *client, const Vmsig__CtxRequest *request)
+static int on_memctx_taken(void *state, void *message)
 {
+	const Vmsig__CtxRequest *request = message;
+	struct client *client = state;
 	uint64_t delivery = client->delivery;
 
 	/* Only somebody who has read the message knows the number. */
 	if (!delivery || request->memctx_taken->delivery != delivery)
-		return cut_off(client, "MemctxTaken names no delivery that is under way; name the "
-				       "`delivery` of each Memctx once");
+		return envelope_cut_off(client->conn,
+			"MemctxTaken names no delivery that is under way; name the "
+			"`delivery` of each Memctx once");
 	client->delivery = 0;
 	return core_session_taken(client->session);
 }
 
-/* Which requests there are, and in which state of the connection. */
-static const struct request_rule {
-	int (*handle)(struct client *client, const Vmsig__CtxRequest *request);
-	bool greeted;  /* what client->greeted must be */
-	bool answered; /* has an answer: needs a number and room for it */
-} rules[] = {
-	[VMSIG__CTX_REQUEST__BODY_HELLO] = {on_hello, false, true},
-	[VMSIG__CTX_REQUEST__BODY_LIST] = {on_list, true, true},
-	[VMSIG__CTX_REQUEST__BODY_SUBSCRIBE] = {on_subscribe, true, true},
-	[VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE] = {on_unsubscribe, true, true},
-	[VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN] = {on_memctx_taken, true, false},
+static const struct request_rule rules[] = {
+	[VMSIG__CTX_REQUEST__BODY_LIST] = {on_list, true},
+	[VMSIG__CTX_REQUEST__BODY_SUBSCRIBE] = {on_subscribe, true},
+	[VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE] = {on_unsubscribe, true},
+	[VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN] = {on_memctx_taken, false},
 };
 
-static int dispatch(struct client *client, const Vmsig__CtxRequest *request)
-{
-	size_t kind = (size_t)request->body_case;
-	const struct request_rule *rule =
-		kind < sizeof(rules) / sizeof(rules[0]) && rules[kind].handle ? &rules[kind] : NULL;
-
-	if (!client->greeted && (!rule || rule->greeted))
-		return cut_off(client, "the first request must be Hello");
-	if (rule && rule->greeted != client->greeted)
-		return cut_off(client, "Hello was said before; it opens a connection once");
-	if ((!rule || rule->answered) &&
-		!conn_may_answer(client->conn, conn_tenant(client->conn)->tenant.quota.pending))
-		return answer_error(client, request->request_id, VMSIG_ERR_QUOTA,
-			"too many answers are unread; read them before asking again");
-	if (!rule)
-		return answer_error(client, request->request_id, VMSIG_ERR_UNSUPPORTED,
-			"this broker does not know the request; a newer one may");
-	if (rule->answered && !request->request_id)
-		return answer_error(client, 0, VMSIG_ERR_BAD_REQUEST,
-			"request_id is 0, which is for events; choose another");
-	return rule->handle(client, request);
-}
+static const struct dialect dialect = {
+	.request = &vmsig__ctx_request__descriptor,
+	.message = &vmsig__ctx_message__descriptor,
+	.rules = rules,
+	.nrules = sizeof(rules) / sizeof(rules[0]),
+};
 
 /* ---- deliveries ---- */
 
@@ -402,13 +348,14 @@ static int client_open(struct conn *conn, void **ret_state)
 
 static int client_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
 {
-	Vmsig__CtxRequest *request = vmsig__ctx_request__unpack(NULL, len, data);
+	struct envelope *request = envelope_unpack(conn, &dialect, data, len);
+	struct client *client = state;
 	int r;
 
 	if (!request)
-		return cut_off(state, "the frame is no message of this plane");
-	r = dispatch(state, request);
-	vmsig__ctx_request__free_unpacked(request, NULL);
+		return 0;
+	r = envelope_dispatch(conn, &dialect, &client->greeted, client, request);
+	protobuf_c_message_free_unpacked(&request->base, NULL);
 	return r;
 }
 
@@ -429,9 +376,7 @@ static void client_close(struct conn *conn, void *state)
 
 static void client_farewell(struct conn *conn, int error, const char *detail)
 {
-	struct client client = {.conn = conn};
-
-	(void)!answer_error(&client, 0, error, detail);
+	(void)!envelope_error(conn, &dialect, 0, error, detail);
 }
 
 const struct plane_ops ctx_plane = {

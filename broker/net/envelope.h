@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_NET_ENVELOPE_H
+#define BROKER_NET_ENVELOPE_H
+
+/*
+ * What the planes' messages have in common: each is a request id and one body, and hello,
+ * error and done are the same everywhere. The planes differ in the bodies beside these.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "broker/net/conn.h"
+
+/* The layout that protobuf-c gives every envelope of vmsig.proto; checked in envelope.c. */
+struct envelope {
+	ProtobufCMessage base;
+	uint64_t request_id;
+	int body_case;
+	void *body;
+};
+
+/* One kind of request, beside hello; all of them come after it. The handler may take bodies
+ * out of the request, which is freed afterwards. */
+struct request_rule {
+	int (*handle)(void *client, void *request);
+	bool answered; /* has an answer: needs a number and room for it */
+};
+
+struct dialect {
+	const ProtobufCMessageDescriptor *request, *message;
+	const struct request_rule *rules; /* by body case */
+	size_t nrules;
+};
+
+/* Queues a message of the dialect with this body. As conn_send(). */
+__attribute__((warn_unused_result)) int envelope_send(struct conn *conn,
+	const struct dialect *dialect, uint64_t request_id, int body_case, void *body);
+/* `error` may be negative: out of memory. NULL: the error's own sentence. */
+__attribute__((warn_unused_result)) int envelope_error(struct conn *conn,
+	const struct dialect *dialect, uint64_t request_id, int error, const char *detail);
+__attribute__((warn_unused_result)) int envelope_done(
+	struct conn *conn, const struct dialect *dialect, uint64_t request_id);
+
+/* Says why, and closes: the plane's client is gone after this. Returns 0. */
+int envelope_cut_off(struct conn *conn, const char *why);
+
+/* Unpacks a frame, NULL and closes when it is none of this plane. */
+struct envelope *envelope_unpack(
+	struct conn *conn, const struct dialect *dialect, const uint8_t *data, size_t len);
+/* Answers hello, or hands the request to its handler. `*greeted` is the connection's. */
+__attribute__((warn_unused_result)) int envelope_dispatch(struct conn *conn,
+	const struct dialect *dialect, bool *greeted, void *client, struct envelope *request);
+
+#endif
