@@ -11,8 +11,11 @@
 #include "broker/coherence.h"
 #include "broker/endpoint_shell.h"
 #include "broker/log.h"
+#include "broker/memwrite/fault.h"
+#include "broker/net/admin_plane.h"
 #include "broker/net/ctx_plane.h"
 #include "broker/net/net.h"
+#include "broker/net/write_plane.h"
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
@@ -64,12 +67,16 @@ static void do_wake_coherence(struct broker *broker, const struct core_action *a
 
 static void do_revoke_leases(struct broker *broker, const struct core_action *action)
 {
-	log_debug("epoch is over", LOG_STR("endpoint", action->name),
-		LOG_INT("epoch", action->epoch));
+	desk_endpoint_over(broker->desk, action->endpoint);
 }
 
 static void do_ready(struct broker *broker, const struct core_action *action)
 {
+	struct endpoint_shell *shell = endpoint_shell_find(broker, action->endpoint);
+
+	if (shell)
+		desk_endpoint_ready(broker->desk, action->endpoint, action->epoch,
+			coherence_page(shell->coherence));
 	log_info("endpoint ready", LOG_STR("endpoint", action->name),
 		LOG_INT("epoch", action->epoch));
 }
@@ -104,6 +111,8 @@ void broker_perform(struct broker *broker)
 {
 	struct core_action action;
 
+	/* What is stored for these must not hang on somebody else's transaction. */
+	desk_flush(broker->desk);
 	while (core_next_action(broker->core, &action))
 		performers[action.kind](broker, &action);
 }
@@ -116,12 +125,15 @@ static void on_wake(uv_timer_t *timer)
 static void arm_wake(struct broker *broker)
 {
 	uint64_t deadline = core_deadline(broker->core), now = uv_hrtime();
+	uint64_t delay = desk_delay(broker->desk);
 
-	if (deadline == UINT64_MAX)
+	/* Deadlines of leases are on another clock. */
+	if (deadline != UINT64_MAX && (deadline <= now || deadline - now < delay))
+		delay = deadline > now ? deadline - now : 0;
+	if (delay == UINT64_MAX)
 		uv_timer_stop(&broker->wake);
 	else
-		uv_timer_start(&broker->wake, on_wake,
-			deadline > now ? (deadline - now) / NS_PER_MS + 1 : 0, 0);
+		uv_timer_start(&broker->wake, on_wake, delay ? delay / NS_PER_MS + 1 : 0, 0);
 }
 
 /* Runs before every sleep of the loop: all that its callbacks have brought about is carried
@@ -132,10 +144,12 @@ static void on_turn(uv_prepare_t *prepare)
 
 	core_advance(broker->core, uv_hrtime());
 	broker_perform(broker);
+	desk_turn(broker->desk);
 	if (broker->net)
 		net_turn(broker->net);
 	/* Acknowledgements and pulls may have brought about more. */
 	broker_perform(broker);
+	desk_turn(broker->desk);
 	if (broker->net)
 		net_turn(broker->net);
 	arm_wake(broker);
@@ -159,6 +173,8 @@ static void on_checkpoint_done(uv_work_t *work, int status)
 	broker->checkpoint_config = config_unref(broker->checkpoint_config);
 	if (broker->closing)
 		broker_closed(broker);
+	else
+		desk_prune(broker->desk);
 }
 
 static void on_checkpoint(uv_timer_t *timer)
@@ -180,7 +196,7 @@ static void on_checkpoint(uv_timer_t *timer)
 /* Called by each part that has ended; the last one lets the loop run out. */
 void broker_closed(struct broker *broker)
 {
-	if (broker->endpoints || broker->net || broker->checkpointing ||
+	if (broker->endpoints || broker->net || broker->desk_open || broker->checkpointing ||
 		uv_is_closing((uv_handle_t *)&broker->turn))
 		return;
 	uv_close((uv_handle_t *)&broker->turn, NULL);
@@ -191,14 +207,22 @@ void broker_closed(struct broker *broker)
 		uv_close((uv_handle_t *)&broker->signals[i], NULL);
 }
 
+static void on_desk_closed(void *arg)
+{
+	struct broker *broker = arg;
+
+	broker->desk_open = false;
+	/* Sessions and writes are gone; now what they were about. */
+	endpoint_shells_reconcile(broker);
+	broker_closed(broker);
+}
+
 static void on_net_closed(void *arg)
 {
 	struct broker *broker = arg;
 
 	broker->net = net_free(broker->net);
-	/* Sessions are gone; now what they looked at. */
-	endpoint_shells_reconcile(broker);
-	broker_closed(broker);
+	desk_close(broker->desk, on_desk_closed, broker);
 }
 
 /* A file system that hangs, say. What must last is in the store already. */
@@ -233,6 +257,11 @@ static bool is_same_core(const struct core_limits *a, const struct core_limits *
 	       a->inflight == b->inflight && a->take_timeout_ns == b->take_timeout_ns;
 }
 
+static bool is_same_listen(const struct config_listen *a, const struct config_listen *b)
+{
+	return a->given == b->given && strcmp(a->path, b->path) == 0 && a->mode == b->mode;
+}
+
 /* What is only read at start. */
 static void warn_unchanged(const struct config *old, const struct config *config)
 {
@@ -241,8 +270,11 @@ static void warn_unchanged(const struct config *old, const struct config *config
 		bool changed;
 	} settings[] = {
 		{"state_dir", strcmp(old->state_dir, config->state_dir) != 0},
-		{"listen", strcmp(old->ctx.path, config->ctx.path) != 0 ||
-				   old->ctx.mode != config->ctx.mode},
+		{"listen", !is_same_listen(&old->ctx, &config->ctx) ||
+				   !is_same_listen(&old->write, &config->write) ||
+				   !is_same_listen(&old->admin, &config->admin)},
+		{"limits: leases, waiters, lease_ranges, preempt_grace, resume_grace",
+			memcmp(&old->leases, &config->leases, sizeof(old->leases)) != 0},
 		{"limits: endpoints, connections, inflight_contexts, take_timeout",
 			!is_same_core(&old->core, &config->core)},
 	};
@@ -273,6 +305,7 @@ static void broker_reload(struct broker *broker)
 	warn_unchanged(old, config);
 	broker->config = config;
 	config_unref(old);
+	desk_reload(broker->desk, config);
 	endpoint_shells_reconcile(broker);
 	log_setup((enum log_level)config->log_level, config->log_json);
 	log_info("configuration reloaded", LOG_STR("file", config->file));
@@ -330,13 +363,46 @@ static int start_state(struct broker *broker)
 	return r;
 }
 
-static int start_net(struct broker *broker)
+static int start_desk(struct broker *broker)
 {
+	const struct desk_env env = {
+		.loop = &broker->loop,
+		.core = broker->core,
+		.store = broker->store,
+		.config = broker->config,
+		.events = &write_plane_events,
+	};
 	char error[512] = "";
-	int r = net_new(&broker->net, &broker->loop, broker->config, broker);
+	int r = fault_setup();
 
 	if (!r)
-		r = net_listen(broker->net, &broker->config->ctx, &ctx_plane, error, sizeof(error));
+		r = desk_new(&broker->desk, &env, error, sizeof(error));
+	broker->desk_open = !r;
+	if (r)
+		log_error("cannot open the write plane", LOG_STR("error", error));
+	return r;
+}
+
+static int start_net(struct broker *broker)
+{
+	const struct config *config = broker->config;
+	const struct {
+		const struct config_listen *where;
+		const struct plane_ops *plane;
+		bool wanted;
+	} planes[] = {
+		{&config->ctx, &ctx_plane, true},
+		{&config->write, &write_plane, config->write.given},
+		{&config->admin, &admin_plane, config->admin.given},
+	};
+	char error[512] = "";
+	int r = net_new(&broker->net, &broker->loop, config, broker);
+
+	for (size_t i = 0; !r && i < sizeof(planes) / sizeof(planes[0]); i++) {
+		if (planes[i].wanted)
+			r = net_listen(broker->net, planes[i].where, planes[i].plane, error,
+				sizeof(error));
+	}
 	if (r)
 		log_error("cannot listen", LOG_STR("error", error[0] ? error : error_text(r)));
 	return r;
@@ -359,11 +425,15 @@ int broker_init(struct broker *broker, struct config *config)
 	if (!r)
 		r = start_handles(broker);
 	if (!r)
+		r = start_desk(broker);
+	if (!r)
 		r = start_net(broker);
 	if (r)
 		return r;
 	broker->exit_code = 0;
 	endpoint_shells_reconcile(broker);
+	/* What the policy took away while no broker ran. */
+	desk_reload(broker->desk, config);
 	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),
 		LOG_STR("ctx", config->ctx.path), LOG_INT("endpoints", config->nendpoints),
 		LOG_INT("tenants", config->ntenants));
@@ -387,9 +457,12 @@ static void end_loop(struct broker *broker)
 	/* After a start that failed half way there are handles left. */
 	if (broker->net)
 		net_close(broker->net, NULL, NULL);
+	if (broker->desk_open)
+		desk_close(broker->desk, NULL, NULL);
 	uv_walk(&broker->loop, close_handle, NULL);
 	uv_run(&broker->loop, UV_RUN_DEFAULT);
 	net_free(broker->net);
+	desk_free(broker->desk);
 	core_free(broker->core);
 	store_close(broker->store);
 	uv_loop_close(&broker->loop);

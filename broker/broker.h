@@ -14,6 +14,7 @@
 
 #include "broker/config.h"
 #include "broker/core/core.h"
+#include "broker/desk/desk.h"
 #include "broker/store/store.h"
 
 struct endpoint_shell; /* one configured endpoint: its page and its adapter */
@@ -26,6 +27,8 @@ struct broker {
 	struct core *core;
 	struct store *store;
 	struct net *net;
+	struct desk *desk;
+	bool desk_open;                   /* not closed yet */
 	struct endpoint_shell *endpoints; /* by id */
 	uv_prepare_t turn;
 	uv_timer_t wake;       /* core_deadline() */

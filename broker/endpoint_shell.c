@@ -133,8 +133,10 @@ static void shell_start(struct broker *broker, const struct config_endpoint *con
 		shell->broker = broker;
 		shell->config = config;
 		shell->id = row.id;
-		r = shell_add(shell, &row);
+		r = desk_endpoint_add(broker->desk, row.id, config->name);
 	}
+	if (!r)
+		r = shell_add(shell, &row);
 	if (r) {
 		log_error("cannot set the endpoint up", LOG_STR("endpoint", config->name),
 			LOG_STR("error", error_text(r)),

@@ -1,0 +1,640 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/desk/state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmsig/vmsig_error.h"
+
+#define REPLY_OLD_MAX (64u << 10) /* bytes before that are kept for a repeated question */
+
+/* ---- lanes: the order of one lease's commands ---- */
+
+static struct lane *lane_find(const struct desk *desk, uint64_t lease)
+{
+	struct lane *lane = NULL;
+
+	HASH_FIND(hh, desk->lanes, &lease, sizeof(lease), lane);
+	return lane;
+}
+
+static int lane_take(struct command *command)
+{
+	struct lane *lane = calloc(1, sizeof(*lane));
+
+	if (!lane)
+		return -ENOMEM;
+	lane->lease = command->key.lease;
+	HASH_ADD(hh, command->desk->lanes, lease, sizeof(lane->lease), lane);
+	if (!lane->hh.tbl) {
+		free(lane);
+		return -ENOMEM;
+	}
+	command->in_lane = true;
+	return 0;
+}
+
+static void lane_leave(struct command *command)
+{
+	struct desk *desk = command->desk;
+	struct lane *lane = command->in_lane ? lane_find(desk, command->key.lease) : NULL;
+
+	command->in_lane = false;
+	if (!lane)
+		return;
+	/* They came before what is ready by now. */
+	DL_CONCAT(lane->waiting, desk->ready);
+	desk->ready = lane->waiting;
+	HASH_DEL(desk->lanes, lane);
+	free(lane);
+}
+
+/* ---- ends ---- */
+
+void command_charge(struct command *command, uint64_t session)
+{
+	struct desk_operator *payer = desk_operator_find(command->desk, command->session);
+
+	if (payer) {
+		payer->commands--;
+		payer->queued -= command->charge;
+	}
+	command->session = session;
+	payer = desk_operator_find(command->desk, session);
+	if (payer) {
+		payer->commands++;
+		payer->queued += command->charge;
+	}
+}
+
+/* Is in no list any more. */
+struct command *command_free(struct command *command)
+{
+	struct desk *desk = command->desk;
+
+	command_charge(command, 0);
+	lane_leave(command);
+	DL_DELETE2(desk->all, command, all_prev, all_next);
+	bulk_free(command->bulk);
+	if (command->bulk_fd >= 0)
+		close(command->bulk_fd);
+	free(command->ops);
+	free(command->before);
+	vmsig__write_request__free_unpacked(command->request, NULL);
+	free(command);
+	return NULL;
+}
+
+void command_reject(struct command *command, int error, const char *detail)
+{
+	struct desk *desk = command->desk;
+	struct desk_operator *op = desk_operator_find(desk, command->session);
+	Vmsig__AuditRecord record;
+	int number = error > 0 ? error : VMSIG_ERR_NO_MEMORY;
+
+	if (detail != command->detail)
+		snprintf(command->detail, sizeof(command->detail), "%s", detail ? detail : "");
+	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED);
+	record.outcome = (uint32_t)number;
+	desk_append(desk, &record);
+	if (op)
+		desk->env.events->rejected(op->client, command->request_id, number,
+			command->detail[0] ? command->detail : NULL);
+	command_free(command);
+}
+
+void command_finish(struct command *command)
+{
+	DL_APPEND(command->desk->finished, command);
+}
+
+void commands_unpark(struct desk *desk)
+{
+	DL_CONCAT(desk->ready, desk->parked);
+	desk->parked = NULL;
+}
+
+/* ---- admission ---- */
+
+int command_admit(void *ctx, const struct lease_range *range)
+{
+	const struct command *command = ctx;
+	const Vmsig__CmdMemwrite *body = command->body;
+
+	return lease_admit(command->desk->engine, desk_now(), command->tenant, body->lease,
+		body->token, body->epoch, range);
+}
+
+/* Everything but the range. */
+static int lease_check(struct command *command)
+{
+	struct lease_view lease;
+	struct lease_range probe;
+
+	if (!lease_find(command->desk->engine, command->key.lease, &lease) ||
+		lease.endpoint != command->body->endpoint || !lease.nranges)
+		return VMSIG_ERR_NO_LEASE;
+	probe = (struct lease_range){.start = lease.ranges[0].start, .last = lease.ranges[0].start};
+	return command_admit(command, &probe);
+}
+
+/* Whether the endpoint takes bytes at the moment. */
+static int endpoint_check(struct command *command)
+{
+	const vmsig_memwrite_reg *reg = site_reg(command->site, command->desk);
+	const char *why = NULL;
+	int r;
+
+	if (!reg || !command->site->target)
+		return VMSIG_ERR_NOT_READY;
+	r = reg->may_write(reg->ctx, &why);
+	if (r && why)
+		snprintf(command->detail, sizeof(command->detail), "%s", why);
+	return r;
+}
+
+static int check_now(struct command *command)
+{
+	int r = lease_check(command);
+
+	return r ? r : endpoint_check(command);
+}
+
+/* ---- before the intent ---- */
+
+void command_merge(const struct command *command, const uint8_t *old, uint8_t *new)
+{
+	for (size_t i = 0; i < command->nops; i++) {
+		const struct memwrite_op *op = &command->ops[i];
+
+		for (size_t j = 0; op->mask && j < op->len; j++)
+			new[j] = (uint8_t)((old[j] & ~op->mask[j]) | (op->data[j] & op->mask[j]));
+		if (!op->mask)
+			memcpy(new, op->data, op->len);
+		old += op->len;
+		new += op->len;
+	}
+}
+
+static bool has_mask(const struct command *command)
+{
+	for (size_t i = 0; i < command->nops; i++) {
+		if (command->ops[i].mask)
+			return true;
+	}
+	return false;
+}
+
+static int hash_bytes(struct command *command, const uint8_t *old)
+{
+	struct audit *audit = command->desk->audit;
+	size_t len = (size_t)command->bytes;
+	uint8_t *new;
+	int r = audit_digest(audit, old, len, command->old_hash);
+
+	if (r)
+		return r;
+	if (!has_mask(command)) {
+		memcpy(command->new_hash, command->data_hash, AUDIT_HASH);
+		return 0;
+	}
+	new = desk_scratch(command->desk, len);
+	if (!new)
+		return -ENOMEM;
+	command_merge(command, old, new);
+	return audit_digest(audit, new, len, command->new_hash);
+}
+
+static void record_hashes(Vmsig__AuditRecord *record, struct command *command)
+{
+	record->old_hash.data = command->old_hash;
+	record->old_hash.len =
+		command->body->bulk && record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT
+			? 0
+			: AUDIT_HASH;
+	record->new_hash = (ProtobufCBinaryData){.data = command->new_hash, .len = AUDIT_HASH};
+}
+
+static void record_bytes(Vmsig__AuditRecord *record, struct command *command, uint8_t *old)
+{
+	size_t len = (size_t)command->bytes;
+	uint8_t *new = desk_scratch(command->desk, len);
+
+	if (!new) {
+		desk_note(command->desk, -ENOMEM);
+		return;
+	}
+	command_merge(command, old, new);
+	record->old_bytes = (ProtobufCBinaryData){.data = old, .len = len};
+	record->new_bytes = (ProtobufCBinaryData){.data = new, .len = len};
+}
+
+/* In the turn's transaction. */
+static void intend(struct command *command)
+{
+	struct desk *desk = command->desk;
+	const Vmsig__WriteBulk *bulk = command->body->bulk;
+	const struct lease_range *range = &command->result.range;
+	Vmsig__Range packed = VMSIG__RANGE__INIT, *pointer = &packed;
+	Vmsig__AuditRecord record;
+
+	command->taken = command->intended = true;
+	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT);
+	record_hashes(&record, command);
+	packed.start = bulk ? bulk->addr : range->start;
+	packed.last = bulk ? bulk->addr + (bulk->len - 1) : range->last;
+	record.ranges = &pointer;
+	record.n_ranges = 1;
+	if (command->keep_bytes && !bulk)
+		record_bytes(&record, command, command->before);
+	desk_append(desk, &record);
+	command->intent = record.id;
+	desk_note(
+		desk, ledger_intend(desk->ledger, &command->key, command->digest, command->intent));
+	DL_APPEND(desk->intended, command);
+}
+
+/* What is wrong with the batch uses its number up. */
+static void refuse(struct command *command)
+{
+	const struct memwrite_result *result = &command->result;
+
+	command->taken = true;
+	if (command->nops && !command->detail[0])
+		snprintf(command->detail, sizeof(command->detail), "operation %u at 0x%llx: %s",
+			result->failed_op, (unsigned long long)command->ops[result->failed_op].addr,
+			vmsig_error_text((int)result->error));
+	command_finish(command);
+}
+
+static bool is_lease_error(int error)
+{
+	return error == VMSIG_ERR_NO_LEASE || error == VMSIG_ERR_LEASE_EXPIRED ||
+	       error == VMSIG_ERR_LEASE_REVOKED || error == VMSIG_ERR_STALE_EPOCH;
+}
+
+static int prepare_ops(struct command *command)
+{
+	int r;
+
+	memwrite_check(command->site->target, command->ops, command->nops, command_admit, command,
+		command->old, &command->result);
+	/* Its deadline has come just now: that says nothing about the batch. */
+	if (is_lease_error((int)command->result.error))
+		return (int)command->result.error;
+	if (command->result.error) {
+		refuse(command);
+		return 0;
+	}
+	memcpy(command->before, command->old, (size_t)command->bytes);
+	r = hash_bytes(command, command->before);
+	if (!r && command->body->quiesce)
+		r = lane_take(command);
+	if (!r)
+		intend(command);
+	return r;
+}
+
+static int prepare_bulk(struct command *command)
+{
+	const Vmsig__WriteBulk *bulk = command->body->bulk;
+	struct lease_range range = {.start = bulk->addr, .last = bulk->addr + (bulk->len - 1)};
+	int r = range.last < range.start ? VMSIG_ERR_OUT_OF_RANGE : 0;
+
+	/* Virtual ones are translated slice by slice. */
+	if (!r && !bulk->virtual_address)
+		r = command_admit(command, &range);
+	if (r == VMSIG_ERR_OUT_OF_RANGE) {
+		command->result.error = VMSIG_ERR_OUT_OF_RANGE;
+		refuse(command);
+		return 0;
+	}
+	if (r)
+		return r;
+	memcpy(command->new_hash, command->data_hash, AUDIT_HASH);
+	intend(command);
+	return 0;
+}
+
+/* Those behind it wait already, so that they do not overtake it. */
+static void fetch_bulk(struct command *command)
+{
+	int r = lane_take(command);
+
+	if (!r)
+		r = bulk_open(command);
+	if (r)
+		command_reject(command, r, command->detail);
+}
+
+/* The command ends up in another list, or is gone. */
+static void prepare(struct command *command)
+{
+	struct desk *desk = command->desk;
+	struct lane *lane = command->in_lane ? NULL : lane_find(desk, command->key.lease);
+	bool is_new = false;
+	int r;
+
+	command->detail[0] = '\0';
+	if (lane) {
+		DL_APPEND(lane->waiting, command);
+		return;
+	}
+	if (command->body->bulk && !command->bulk) {
+		fetch_bulk(command);
+		return;
+	}
+	r = replay_check(command, &is_new);
+	if (!r && !is_new)
+		return;
+	if (!r)
+		r = check_now(command);
+	if (!r && (desk->closing || desk->retry_ns))
+		r = desk->closing ? VMSIG_ERR_SHUTTING_DOWN : VMSIG_ERR_IO;
+	if (!r)
+		r = command->body->bulk ? prepare_bulk(command) : prepare_ops(command);
+	if (r)
+		command_reject(command, r, command->detail);
+}
+
+/* ---- the bytes ---- */
+
+static void apply(struct command *command)
+{
+	int r = check_now(command);
+
+	if (r) {
+		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
+	} else {
+		memwrite_apply(command->site->target, command->ops, command->nops, command_admit,
+			command, command->old, &command->result);
+		if (command->result.error && !command->detail[0])
+			snprintf(command->detail, sizeof(command->detail),
+				"operation %u at 0x%llx: %s", command->result.failed_op,
+				(unsigned long long)command->ops[command->result.failed_op].addr,
+				vmsig_error_text((int)command->result.error));
+	}
+	command_finish(command);
+}
+
+static void quiesce_next(struct site *site, struct desk *desk);
+
+static void apply_quiesced(struct command *command, const vmsig_memwrite_reg *reg, int error)
+{
+	if (!error && !reg->is_quiesced(reg->ctx))
+		error = VMSIG_ERR_TIMEOUT;
+	if (!error) {
+		apply(command);
+		return;
+	}
+	command->result = (struct memwrite_result){.error = (enum vmsig_error)error};
+	snprintf(command->detail, sizeof(command->detail),
+		"the guest's vCPUs could not be stopped (%s); nothing was written",
+		vmsig_error_name(error));
+	command_finish(command);
+}
+
+static void on_quiesced(void *arg, int error)
+{
+	struct command *command = arg;
+	struct desk *desk = command->desk;
+	struct site *site = command->site;
+	const vmsig_memwrite_reg *reg = site_reg(site, desk);
+
+	if (!reg && !error)
+		error = VMSIG_ERR_GONE;
+	apply_quiesced(command, reg, error);
+	if (reg && !error)
+		reg->resume(reg->ctx);
+	site->quiescing = NULL;
+	quiesce_next(site, desk);
+}
+
+static void quiesce(struct command *command)
+{
+	struct site *site = command->site;
+	const vmsig_memwrite_reg *reg = site_reg(site, command->desk);
+
+	if (site->quiescing) {
+		DL_APPEND(site->waiting, command);
+	} else if (!reg || !reg->quiesce) {
+		apply_quiesced(command, reg, VMSIG_ERR_UNSUPPORTED);
+	} else {
+		site->quiescing = command;
+		reg->quiesce(reg->ctx, command->quiesce_ms, on_quiesced, command);
+	}
+}
+
+static void quiesce_next(struct site *site, struct desk *desk)
+{
+	struct command *command;
+
+	while (!site->quiescing && (command = site->waiting)) {
+		DL_DELETE(site->waiting, command);
+		quiesce(command);
+	}
+}
+
+static void start_bulk(struct command *command)
+{
+	int r = lease_write_begin(command->desk->engine, command->key.lease);
+
+	if (!r) {
+		command->begun = true;
+		DL_APPEND(command->desk->slicing, command);
+		return;
+	}
+	command->result.error = (enum vmsig_error)r;
+	command_finish(command);
+}
+
+static void start(struct command *command)
+{
+	if (command->body->bulk)
+		start_bulk(command);
+	else if (command->body->quiesce)
+		quiesce(command);
+	else
+		apply(command);
+}
+
+/* ---- after the bytes ---- */
+
+static size_t old_len(const struct command *command)
+{
+	size_t len = 0;
+
+	if (!command->body->want_old || command->body->bulk)
+		return 0;
+	switch (command->result.error) {
+	case VMSIG_ERR_OK:
+		/* One that was found applied after a crash has lost them. */
+		return command->detail[0] ? 0 : (size_t)command->bytes;
+	case VMSIG_ERR_PARTIAL:
+		return (size_t)command->bytes;
+	case VMSIG_ERR_COMPARE_FAILED:
+		for (size_t i = 0; i <= command->result.failed_op; i++)
+			len += command->ops[i].len;
+		return len;
+	default:
+		return 0;
+	}
+}
+
+static void result_fill(Vmsig__WriteResult *result, struct command *command, size_t old_max)
+{
+	size_t len = old_len(command);
+
+	vmsig__write_result__init(result);
+	result->outcome = (uint32_t)command->result.error;
+	result->failed_op = command->result.failed_op;
+	result->written = command->result.written;
+	result->detail = command->detail;
+	if (len <= old_max)
+		result->old = (ProtobufCBinaryData){.data = command->old, .len = len};
+}
+
+static void settle(struct command *command)
+{
+	struct desk *desk = command->desk;
+	Vmsig__WriteResult result;
+	uint8_t *reply;
+
+	result_fill(&result, command, REPLY_OLD_MAX);
+	reply = desk_scratch(desk, vmsig__write_result__get_packed_size(&result));
+	if (!reply) {
+		desk_note(desk, -ENOMEM);
+		return;
+	}
+	if (!command->intended)
+		desk_note(desk, ledger_intend(desk->ledger, &command->key, command->digest, 0));
+	desk_note(desk, ledger_settle(desk->ledger, &command->key, reply,
+				vmsig__write_result__pack(&result, reply)));
+}
+
+/* The guest may have changed them between the intent and the bytes. */
+static void record_changed(Vmsig__AuditRecord *record, struct command *command)
+{
+	if (command->result.error || !command->nops || command->detail[0] ||
+		memcmp(command->before, command->old, (size_t)command->bytes) == 0)
+		return;
+	desk_note(command->desk, hash_bytes(command, command->old));
+	record_hashes(record, command);
+	if (command->keep_bytes)
+		record_bytes(record, command, command->old);
+}
+
+static void record_result(struct command *command)
+{
+	Vmsig__AuditRecord record;
+
+	record_command(&record, command,
+		command->intended ? VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT
+				  : VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED);
+	record.outcome = (uint32_t)command->result.error;
+	record.bytes = command->result.written;
+	if (command->body->bulk && command->intended)
+		record_hashes(&record, command);
+	else
+		record_changed(&record, command);
+	desk_append(command->desk, &record);
+	settle(command);
+}
+
+static void tell(struct command *command)
+{
+	struct desk *desk = command->desk;
+	struct desk_operator *op = desk_operator_find(desk, command->session);
+	Vmsig__WriteResult result;
+
+	if (op) {
+		result_fill(&result, command, SIZE_MAX);
+		desk->env.events->written(op->client, command->request_id, &result);
+	}
+	/* Only now the end of its lease is told to anybody. */
+	if (command->begun)
+		lease_write_end(desk->engine, desk_now(), command->key.lease);
+	command_free(command);
+}
+
+/* Results whose bytes are in the guest are not given up: they are tried again. */
+static bool record_finished(struct desk *desk)
+{
+	struct command *command, *next;
+
+	if (!desk->finished || (desk->retry_ns && desk_now() < desk->retry_ns))
+		return false;
+	DL_FOREACH (desk->finished, command)
+		record_result(command);
+	if (desk_commit(desk)) {
+		desk->retry_ns = desk_now() + DESK_RETRY_NS;
+		return false;
+	}
+	if (!desk->nowed)
+		desk->retry_ns = 0;
+	command = desk->finished;
+	desk->finished = NULL;
+	for (; command; command = next) {
+		next = command->next;
+		tell(command);
+	}
+	return true;
+}
+
+/* ---- the turn ---- */
+
+static void prepare_ready(struct desk *desk)
+{
+	struct command *command = desk->ready, *next;
+
+	desk->ready = NULL;
+	for (; command; command = next) {
+		next = command->next;
+		command->prev = command->next = NULL;
+		prepare(command);
+	}
+}
+
+static void start_intended(struct desk *desk)
+{
+	struct command *command = desk->intended, *next;
+	int r = store_is_open(desk->env.store) || desk->failed ? desk_commit(desk) : 0;
+
+	desk->intended = NULL;
+	for (; command; command = next) {
+		next = command->next;
+		command->prev = command->next = NULL;
+		if (!r) {
+			start(command);
+			continue;
+		}
+		command->taken = command->intended = false;
+		command_reject(command, VMSIG_ERR_IO,
+			"the broker cannot record it, so nothing was written; its log says why");
+	}
+}
+
+static void step_bulks(struct desk *desk)
+{
+	struct command *command, *next;
+
+	DL_FOREACH_SAFE (desk->slicing, command, next)
+		bulk_step(command);
+}
+
+bool commands_turn(struct desk *desk)
+{
+	bool recorded;
+
+	if (!desk->ready && !desk->slicing && !desk->finished)
+		return false;
+	prepare_ready(desk);
+	start_intended(desk);
+	step_bulks(desk);
+	recorded = record_finished(desk);
+	return recorded || desk->ready;
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/desk/state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "broker/log.h"
+#include "vmsig/vmsig_error.h"
+
+#define LEDGER_KEEP_S 3600 /* answers of ended leases */
+#define PRUNE_ROUNDS 4     /* batches in one call: some ten milliseconds */
+
+uint64_t desk_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static const char *error_text(int error)
+{
+	return error < 0 ? strerror(-error) : vmsig_error_text(error);
+}
+
+uint8_t *desk_scratch(struct desk *desk, size_t size)
+{
+	uint8_t *grown;
+
+	if (size <= desk->scratch_size)
+		return desk->scratch;
+	grown = realloc(desk->scratch, size);
+	if (!grown)
+		return NULL;
+	desk->scratch = grown;
+	desk->scratch_size = size;
+	return grown;
+}
+
+/* ---- transactions ---- */
+
+void desk_note(struct desk *desk, int r)
+{
+	if (r && !desk->failed)
+		desk->failed = r;
+}
+
+void desk_append(struct desk *desk, Vmsig__AuditRecord *record)
+{
+	int r = store_begin(desk->env.store);
+
+	if (!r)
+		r = audit_append(desk->audit, record);
+	desk_note(desk, r);
+}
+
+int desk_commit(struct desk *desk)
+{
+	int r = desk->failed;
+
+	desk->failed = 0;
+	if (!r)
+		r = store_commit(desk->env.store);
+	if (!r) {
+		audit_committed(desk->audit);
+		return 0;
+	}
+	log_error("what operators do cannot be recorded; nothing is granted or written meanwhile",
+		LOG_STR("error", error_text(r)), LOG_STR("store", store_error(desk->env.store)));
+	store_rollback(desk->env.store);
+	audit_rolled_back(desk->audit);
+	return r;
+}
+
+void desk_flush(struct desk *desk)
+{
+	/* Only records of refusals are open between turns; what fails is logged. */
+	if (store_is_open(desk->env.store) || desk->failed)
+		(void)!desk_commit(desk);
+}
+
+/* ---- operators ---- */
+
+struct desk_operator *desk_operator_find(struct desk *desk, uint64_t session)
+{
+	struct desk_operator *op = NULL;
+
+	if (session)
+		HASH_FIND(hh, desk->operators, &session, sizeof(session), op);
+	return op;
+}
+
+int desk_operator_open(struct desk *desk, struct desk_operator *op)
+{
+	if (desk->closing)
+		return VMSIG_ERR_SHUTTING_DOWN;
+	op->session = ++desk->last_session;
+	HASH_ADD(hh, desk->operators, session, sizeof(op->session), op);
+	return op->hh.tbl ? 0 : -ENOMEM;
+}
+
+void desk_operator_close(struct desk *desk, struct desk_operator *op)
+{
+	struct command *command;
+
+	HASH_DEL(desk->operators, op);
+	DL_FOREACH2(desk->all, command, all_next)
+	{
+		if (command->session == op->session)
+			command->session = 0;
+	}
+	lease_disconnect(desk->engine, desk_now(), op->session);
+}
+
+/* ---- the turn ---- */
+
+static void on_hurry(uv_idle_t *idle)
+{
+	/* The turn before the loop would sleep does the work. */
+}
+
+static void keep_awake(struct desk *desk)
+{
+	if (!desk->hurry_open)
+		return;
+	if (desk->slicing)
+		uv_idle_start(&desk->hurry, on_hurry);
+	else
+		uv_idle_stop(&desk->hurry);
+}
+
+void desk_turn(struct desk *desk)
+{
+	bool more;
+
+	/* Leases wait for a restarted broker, whatever time closing takes. */
+	if (!desk->closing)
+		lease_advance(desk->engine, desk_now());
+	do {
+		more = lessor_turn(desk);
+		more |= commands_turn(desk);
+	} while (more);
+	desk_flush(desk);
+	keep_awake(desk);
+	desk_check_closed(desk);
+}
+
+uint64_t desk_delay(const struct desk *desk)
+{
+	uint64_t due = lease_deadline(desk->engine), now_ns = desk_now();
+
+	if (desk->retry_ns && desk->retry_ns < due)
+		due = desk->retry_ns;
+	return due == UINT64_MAX ? UINT64_MAX : due > now_ns ? due - now_ns : 0;
+}
+
+void desk_prune(struct desk *desk)
+{
+	const struct config_audit *config = &desk->env.config->audit;
+	uint64_t now_s = (uint64_t)time(NULL);
+	bool more = true;
+	int r = 0;
+
+	for (int i = 0; !r && more && i < PRUNE_ROUNDS; i++)
+		r = audit_prune(desk->audit, config->size_max, config->age_max_ms, &more);
+	if (!r && now_s > LEDGER_KEEP_S)
+		r = ledger_prune(desk->ledger, now_s - LEDGER_KEEP_S, &more);
+	if (r)
+		log_warning("old records cannot be dropped", LOG_STR("error", error_text(r)),
+			LOG_STR("store", store_error(desk->env.store)));
+}
+
+/* ---- life ---- */
+
+static int open_parts(struct desk *desk)
+{
+	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
+	char version[] = VMSIG_VERSION;
+	int r = audit_new(&desk->audit, desk->env.store);
+
+	if (!r)
+		r = ledger_new(&desk->ledger, desk->env.store);
+	if (!r)
+		r = lessor_init(desk);
+	if (!r)
+		r = replay_load_open(desk);
+	if (r)
+		return r;
+	store_set_power(desk->env.store, desk->env.config->audit.power);
+	record.kind = VMSIG__AUDIT_RECORD__KIND__START;
+	record.version = version;
+	desk_append(desk, &record);
+	return desk_commit(desk);
+}
+
+int desk_new(struct desk **ret_desk, const struct desk_env *env, char *error, size_t error_size)
+{
+	struct desk *desk = calloc(1, sizeof(*desk));
+	int r = desk ? 0 : -ENOMEM;
+
+	if (!r) {
+		desk->env = *env;
+		r = open_parts(desk);
+	}
+	if (!r)
+		r = uv_idle_init(env->loop, &desk->hurry);
+	if (r) {
+		snprintf(error, error_size, "cannot open the leases and the audit log: %s (%s)",
+			error_text(r), store_error(env->store));
+		desk_free(desk);
+		return r;
+	}
+	desk->hurry_open = true;
+	desk->hurry.data = desk;
+	*ret_desk = desk;
+	return 0;
+}
+
+static void on_hurry_closed(uv_handle_t *handle)
+{
+	struct desk *desk = handle->data;
+
+	desk->hurry_open = false;
+	desk_check_closed(desk);
+}
+
+void desk_check_closed(struct desk *desk)
+{
+	void (*closed)(void *arg) = desk->closed;
+
+	if (!closed || desk->all || desk->hurry_open)
+		return;
+	desk->closed = NULL;
+	closed(desk->closed_arg);
+}
+
+void desk_close(struct desk *desk, void (*closed)(void *arg), void *arg)
+{
+	struct command *command;
+
+	desk->closing = true;
+	desk->closed = closed;
+	desk->closed_arg = arg;
+	/* Nobody is left to answer; a restarted broker finds out what became of them. */
+	while ((command = desk->parked)) {
+		DL_DELETE(desk->parked, command);
+		command_free(command);
+	}
+	uv_close((uv_handle_t *)&desk->hurry, on_hurry_closed);
+}
+
+static void free_tables(struct desk *desk)
+{
+	struct site *site, *next_site;
+	struct lane *lane, *next_lane;
+
+	HASH_ITER (hh, desk->sites, site, next_site)
+		site_free(desk, site);
+	while (desk->tallies)
+		replay_forget(desk, desk->tallies->lease);
+	HASH_ITER (hh, desk->lanes, lane, next_lane) {
+		HASH_DEL(desk->lanes, lane);
+		free(lane);
+	}
+	budgets_free(desk);
+}
+
+struct desk *desk_free(struct desk *desk)
+{
+	if (!desk)
+		return NULL;
+	while (desk->all)
+		command_free(desk->all);
+	free_tables(desk);
+	if (desk->engine)
+		lease_engine_free(desk->engine);
+	if (desk->leases)
+		desk->leases->ops->free(desk->leases);
+	ledger_free(desk->ledger);
+	audit_free(desk->audit);
+	free(desk->notices);
+	free(desk->owed);
+	free(desk->open);
+	free(desk->scratch);
+	free(desk);
+	return NULL;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/desk/state.h"
+
+#include <stdint.h>
+
+static char *text(const char *string)
+{
+	return (char *)(uintptr_t)string;
+}
+
+void record_lease(Vmsig__AuditRecord *record, struct desk *desk, Vmsig__AuditRecord__Kind kind,
+	const struct lease_view *lease)
+{
+	const struct desk_operator *op = desk_operator_find(desk, lease->session);
+	const char *name = desk_endpoint_name(desk, lease->endpoint);
+
+	vmsig__audit_record__init(record);
+	record->kind = kind;
+	record->tenant = text(lease->tenant);
+	record->uid = lease->uid;
+	record->endpoint = text(name ? name : "");
+	record->epoch = lease->epoch;
+	record->lease = lease->id;
+	record->token = lease->token;
+	record->priority = lease->priority;
+	record->ttl_ms = (uint32_t)(lease->ttl_ns / NS_PER_MS);
+	record->outcome = (uint32_t)lease->reason;
+	if (op) {
+		record->pid = op->pid;
+		record->serial = text(op->serial);
+	}
+}
+
+void record_append_lease(
+	struct desk *desk, Vmsig__AuditRecord *record, const struct lease_view *lease)
+{
+	Vmsig__Range ranges[LEASE_RANGES_MAX], *pointers[LEASE_RANGES_MAX];
+
+	for (size_t i = 0; i < lease->nranges; i++) {
+		vmsig__range__init(&ranges[i]);
+		ranges[i].start = lease->ranges[i].start;
+		ranges[i].last = lease->ranges[i].last;
+		pointers[i] = &ranges[i];
+	}
+	record->ranges = pointers;
+	record->n_ranges = lease->nranges;
+	desk_append(desk, record);
+}
+
+void record_command(
+	Vmsig__AuditRecord *record, const struct command *command, Vmsig__AuditRecord__Kind kind)
+{
+	const Vmsig__CmdMemwrite *body = command->body;
+
+	vmsig__audit_record__init(record);
+	record->kind = kind;
+	record->tenant = text(command->tenant);
+	record->uid = command->uid;
+	record->pid = command->pid;
+	record->serial = text(command->serial);
+	record->endpoint = text(command->site ? command->site->name : "");
+	record->epoch = body->epoch;
+	record->lease = body->lease;
+	record->token = body->token;
+	record->writer = body->writer;
+	record->sequence = body->sequence;
+	record->operations = (uint32_t)command->nops;
+	record->bytes = command->bytes;
+	record->intent = command->intent;
+	record->detail = text(command->detail);
+}

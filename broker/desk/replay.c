@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/desk/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmsig/vmsig_error.h"
+
+#define WRITERS_MAX 1024 /* processes that have written under one lease */
+
+/* ---- what the command is ---- */
+
+static uint8_t *put(uint8_t *to, const void *from, size_t len)
+{
+	if (len)
+		memcpy(to, from, len);
+	return to + len;
+}
+
+static uint8_t *put_word(uint8_t *to, uint64_t word)
+{
+	return put(to, &word, sizeof(word));
+}
+
+/* Everything but the data, of which the hash is there. */
+static size_t fields_size(const struct command *command)
+{
+	size_t size = 12 * sizeof(uint64_t) + AUDIT_HASH;
+
+	for (size_t i = 0; i < command->nops; i++)
+		size += 4 * sizeof(uint64_t) + 2 * (size_t)command->ops[i].len;
+	return size;
+}
+
+static uint8_t *put_ops(uint8_t *at, const struct command *command)
+{
+	for (size_t i = 0; i < command->nops; i++) {
+		const struct memwrite_op *op = &command->ops[i];
+
+		at = put_word(at, op->addr);
+		at = put_word(at, op->cr3);
+		at = put_word(at, op->len);
+		at = put_word(at, (uint64_t)op->is_virtual | (uint64_t)(op->expect != NULL) << 1 |
+					  (uint64_t)(op->mask != NULL) << 2);
+		at = put(at, op->expect, op->expect ? op->len : 0);
+		at = put(at, op->mask, op->mask ? op->len : 0);
+	}
+	return at;
+}
+
+static int digest_make(struct command *command)
+{
+	const Vmsig__CmdMemwrite *body = command->body;
+	const Vmsig__WriteBulk *bulk = body->bulk;
+	uint8_t *fields = desk_scratch(command->desk, fields_size(command)), *at = fields;
+
+	if (!fields)
+		return -ENOMEM;
+	at = put_word(at, body->token);
+	at = put_word(at, (uint64_t)body->endpoint << 32 | body->epoch);
+	at = put_word(at, (uint64_t)body->want_old | (uint64_t)body->quiesce << 1);
+	at = put_word(at, bulk ? bulk->addr : 0);
+	at = put_word(at, bulk ? bulk->cr3 : 0);
+	at = put_word(at, bulk ? bulk->len : 0);
+	at = put_word(at, bulk ? 2u | bulk->virtual_address : 0);
+	at = put_ops(at, command);
+	at = put(at, command->data_hash, AUDIT_HASH);
+	return audit_digest(command->desk->audit, fields, (size_t)(at - fields), command->digest);
+}
+
+/* ---- who has used which numbers ---- */
+
+static struct tally *tally_find(const struct desk *desk, uint64_t lease)
+{
+	struct tally *tally = NULL;
+
+	HASH_FIND(hh, desk->tallies, &lease, sizeof(lease), tally);
+	return tally;
+}
+
+static struct tally *tally_get(struct desk *desk, uint64_t lease)
+{
+	struct tally *tally = tally_find(desk, lease);
+
+	if (tally)
+		return tally;
+	tally = calloc(1, sizeof(*tally));
+	if (!tally)
+		return NULL;
+	tally->lease = lease;
+	HASH_ADD(hh, desk->tallies, lease, sizeof(tally->lease), tally);
+	if (!tally->hh.tbl) {
+		free(tally);
+		return NULL;
+	}
+	return tally;
+}
+
+void replay_forget(struct desk *desk, uint64_t lease)
+{
+	struct tally *tally = tally_find(desk, lease);
+	struct writer *writer, *next;
+
+	if (!tally)
+		return;
+	LL_FOREACH_SAFE(tally->writers, writer, next)
+	free(writer);
+	HASH_DEL(desk->tallies, tally);
+	free(tally);
+}
+
+static struct writer *writer_find(const struct tally *tally, uint64_t id)
+{
+	struct writer *writer;
+
+	LL_SEARCH_SCALAR(tally->writers, writer, id, id);
+	return writer;
+}
+
+/* Of a lease that is held. */
+static int writer_get(const struct command *command, struct writer **ret_writer)
+{
+	const struct ledger_key *key = &command->key;
+	struct tally *tally = tally_get(command->desk, key->lease);
+	struct writer *writer = tally ? writer_find(tally, key->writer) : NULL;
+	int r;
+
+	if (writer) {
+		*ret_writer = writer;
+		return 0;
+	}
+	if (!tally)
+		return -ENOMEM;
+	if (tally->n >= WRITERS_MAX)
+		return VMSIG_ERR_QUOTA;
+	writer = calloc(1, sizeof(*writer));
+	if (!writer)
+		return -ENOMEM;
+	writer->id = key->writer;
+	r = ledger_highest(command->desk->ledger, key->lease, key->writer, &writer->highest);
+	if (r) {
+		free(writer);
+		return r;
+	}
+	LL_PREPEND(tally->writers, writer);
+	tally->n++;
+	*ret_writer = writer;
+	return 0;
+}
+
+static bool is_held(const struct command *command)
+{
+	struct lease_view lease;
+
+	return lease_find(command->desk->engine, command->key.lease, &lease) &&
+	       lease.state == LEASE_ACTIVE;
+}
+
+int replay_authorise(const struct command *command)
+{
+	struct desk *desk = command->desk;
+	char tenant[LEASE_NAME_MAX + 1];
+	struct lease_view lease;
+	uint64_t token;
+	int r;
+
+	if (lease_find(desk->engine, command->key.lease, &lease))
+		return strcmp(lease.tenant, command->tenant) == 0 &&
+				       lease.token == command->body->token &&
+				       lease.state >= LEASE_ACTIVE
+			       ? 0
+			       : VMSIG_ERR_NO_LEASE;
+	r = desk->leases->ops->find(desk->leases, command->key.lease, tenant, &token);
+	if (r)
+		return r;
+	return strcmp(tenant, command->tenant) == 0 && token == command->body->token
+		       ? 0
+		       : VMSIG_ERR_NO_LEASE;
+}
+
+/* ---- answers ---- */
+
+static void tell_stored(struct command *command, const struct ledger_entry *entry)
+{
+	struct desk_operator *op = desk_operator_find(command->desk, command->session);
+	Vmsig__WriteResult *result =
+		vmsig__write_result__unpack(NULL, entry->reply_len, entry->reply);
+
+	if (!result) {
+		command_reject(command, VMSIG_ERR_UNKNOWN_OUTCOME,
+			"the stored outcome is damaged; the audit log has the record");
+		return;
+	}
+	result->replayed = true;
+	if (op)
+		command->desk->env.events->written(op->client, command->request_id, result);
+	vmsig__write_result__free_unpacked(result, NULL);
+	command_free(command);
+}
+
+/* The first transmission is still under way: it answers whom the second one came from. */
+static bool join_underway(struct command *command, int *ret_error)
+{
+	struct command *other;
+
+	DL_FOREACH2(command->desk->all, other, all_next)
+	{
+		if (other == command || other->key.lease != command->key.lease ||
+			other->key.writer != command->key.writer ||
+			other->key.sequence != command->key.sequence || !other->taken)
+			continue;
+		*ret_error = memcmp(other->digest, command->digest, LEDGER_DIGEST)
+				     ? VMSIG_ERR_REPLAY_MISMATCH
+				     : 0;
+		if (*ret_error)
+			return true;
+		/* The charge goes with the answer. */
+		command_charge(other, command->session);
+		other->request_id = command->request_id;
+		command_free(command);
+		return true;
+	}
+	return false;
+}
+
+/* ---- after a crash ---- */
+
+static void unknown(struct command *command, const char *why)
+{
+	command->result = (struct memwrite_result){.error = VMSIG_ERR_UNKNOWN_OUTCOME};
+	strncpy(command->detail, why, DETAIL_MAX);
+	command_finish(command);
+}
+
+static int hash_now(struct command *command, uint8_t ret_hash[static AUDIT_HASH])
+{
+	int r = memwrite_peek(command->site->target, command->ops, command->nops, command->old);
+
+	if (!r)
+		r = audit_digest(
+			command->desk->audit, command->old, (size_t)command->bytes, ret_hash);
+	return r;
+}
+
+static bool is_hash(const ProtobufCBinaryData *data, const uint8_t hash[static AUDIT_HASH])
+{
+	return data->len == AUDIT_HASH && memcmp(data->data, hash, AUDIT_HASH) == 0;
+}
+
+/* The guest's bytes decide: those that were to be written are there, or those of before. */
+static void compare(struct command *command, const Vmsig__AuditRecord *intent, bool *ret_new)
+{
+	uint8_t hash[AUDIT_HASH];
+
+	if (hash_now(command, hash)) {
+		unknown(command, "the broker ended while it was being applied, and its addresses "
+				 "cannot be read any more");
+	} else if (is_hash(&intent->new_hash, hash)) {
+		command->result = (struct memwrite_result){.written = command->bytes};
+		strcpy(command->detail, "found applied after a restart of the broker");
+		command_finish(command);
+	} else if (is_hash(&intent->old_hash, hash)) {
+		command->taken = command->intended = false;
+		*ret_new = true;
+	} else {
+		unknown(command, "the broker ended while it was being applied, and the guest has "
+				 "changed the bytes since; read them");
+	}
+}
+
+static int recover(struct command *command, const struct ledger_entry *entry, bool *ret_new)
+{
+	struct site *site = command->site;
+	Vmsig__AuditRecord *intent;
+	int r;
+
+	if (!site->target && is_held(command) && !command->desk->closing) {
+		DL_APPEND(command->desk->parked, command);
+		return 0;
+	}
+	command->taken = command->intended = true;
+	command->intent = entry->intent;
+	if (!site->target || site->epoch != command->body->epoch || command->bulk) {
+		unknown(command, "the broker ended while it was being applied, and the memory "
+				 "that could tell is not there any more");
+		return 0;
+	}
+	r = audit_get(command->desk->audit, entry->intent, &intent);
+	if (r) {
+		unknown(command, "the broker ended while it was being applied, and the record of "
+				 "its intent cannot be read");
+		return 0;
+	}
+	compare(command, intent, ret_new);
+	vmsig__audit_record__free_unpacked(intent, NULL);
+	return 0;
+}
+
+/* ---- */
+
+static int look_up(struct command *command, bool *ret_new)
+{
+	struct ledger_entry entry;
+	int r = 0;
+
+	if (join_underway(command, &r))
+		return r;
+	r = ledger_find(command->desk->ledger, &command->key, &entry);
+	if (r == VMSIG_ERR_NO_LEASE) {
+		*ret_new = true;
+		return 0;
+	}
+	if (r)
+		return r;
+	if (memcmp(entry.digest, command->digest, LEDGER_DIGEST))
+		r = VMSIG_ERR_REPLAY_MISMATCH;
+	else if (entry.done)
+		tell_stored(command, &entry);
+	else
+		r = recover(command, &entry, ret_new);
+	free(entry.reply);
+	return r;
+}
+
+int replay_check(struct command *command, bool *ret_new)
+{
+	struct writer *writer = NULL;
+	int r = replay_authorise(command);
+
+	*ret_new = false;
+	if (!r)
+		r = digest_make(command);
+	if (!r && is_held(command))
+		r = writer_get(command, &writer);
+	if (r)
+		return r;
+	if (writer && command->key.sequence > writer->highest) {
+		writer->highest = command->key.sequence;
+		*ret_new = true;
+		return 0;
+	}
+	return look_up(command, ret_new);
+}
+
+/* ---- entries that nobody repeats ---- */
+
+int replay_load_open(struct desk *desk)
+{
+	struct ledger_key cursor = {0};
+	struct ledger_entry entry;
+
+	while (ledger_next_open(desk->ledger, &cursor, &entry)) {
+		struct ledger_key *grown = realloc(desk->open, (desk->nopen + 1) * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		desk->open = grown;
+		desk->open[desk->nopen++] = cursor;
+	}
+	return 0;
+}
+
+static void close_entry(struct desk *desk, const struct ledger_key *key, uint64_t intent)
+{
+	char detail[] = "the broker ended while it was being applied, and nobody asked again";
+	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
+	Vmsig__WriteResult result = VMSIG__WRITE_RESULT__INIT;
+	uint8_t reply[256];
+
+	record.kind = VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT;
+	record.lease = key->lease;
+	record.writer = key->writer;
+	record.sequence = key->sequence;
+	record.intent = intent;
+	record.outcome = result.outcome = VMSIG_ERR_UNKNOWN_OUTCOME;
+	record.detail = result.detail = detail;
+	desk_append(desk, &record);
+	desk_note(desk,
+		ledger_settle(desk->ledger, key, reply, vmsig__write_result__pack(&result, reply)));
+}
+
+void replay_close_open(struct desk *desk)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < desk->nopen; i++) {
+		const struct ledger_key key = desk->open[i];
+		struct ledger_entry entry = {0};
+		struct lease_view lease;
+
+		if (lease_find(desk->engine, key.lease, &lease)) {
+			desk->open[kept++] = key;
+			continue;
+		}
+		if (ledger_find(desk->ledger, &key, &entry) == 0 && !entry.done)
+			close_entry(desk, &key, entry.intent);
+		free(entry.reply);
+	}
+	desk->nopen = kept;
+}

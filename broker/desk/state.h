@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_DESK_STATE_H
+#define BROKER_DESK_STATE_H
+
+/*
+ * The desk's inside: shared by its files, and by nobody else.
+ *
+ * A command is in exactly one list of its desk at a time: `ready` (to be looked at in the
+ * next turn), `parked` (its endpoint is not ready, and only its memory can tell what became of
+ * it before a crash), a lane's `waiting`, `intended` (until the transaction), `slicing`, a
+ * site's `waiting`, `finished` (the result is to be made durable), or in none while a callback
+ * is due (quiesce, the pool).
+ */
+
+#include <utlist.h>
+
+#include "broker/core/memwrite_reg.h"
+#include "broker/desk/desk.h"
+#include "broker/memwrite/memwrite.h"
+#include "broker/store/audit.h"
+#include "broker/store/lease_store.h"
+#include "broker/store/ledger.h"
+
+#define NS_PER_MS 1000000u
+#define DETAIL_MAX 255
+#define DESK_RETRY_NS (250ull * NS_PER_MS) /* after something could not be made durable */
+
+/* An endpoint as the write plane knows it. */
+struct site {
+	uint32_t id;
+	uint32_t epoch; /* of the target */
+	char name[64];
+	struct memwrite_target *target; /* NULL: nothing can be written now */
+	struct command *quiescing;      /* has the vCPUs stopped, or wants to */
+	struct command *waiting;        /* want to after it */
+	UT_hash_handle hh;
+};
+
+/* The highest number that each writer has used under one lease. */
+struct writer {
+	uint64_t id, highest;
+	struct writer *next;
+};
+
+struct tally {
+	uint64_t lease;
+	struct writer *writers;
+	uint32_t n;
+	UT_hash_handle hh;
+};
+
+/* A lease with a command that takes several turns: the ones behind it keep their order. */
+struct lane {
+	uint64_t lease;
+	struct command *waiting;
+	UT_hash_handle hh;
+};
+
+/* What a tenant may still do at the moment. */
+struct budget {
+	char tenant[LEASE_NAME_MAX + 1];
+	double writes, bytes;
+	uint64_t at_ns;
+	UT_hash_handle hh;
+};
+
+struct bulk;
+
+struct command {
+	struct desk *desk;
+	struct command *prev, *next;
+	struct command *all_prev, *all_next; /* desk->all */
+
+	uint64_t session; /* 0: nobody waits for the answer */
+	uint64_t charge;  /* bytes that its connection pays for */
+	uint64_t request_id;
+	Vmsig__WriteRequest *request;
+	const Vmsig__CmdMemwrite *body;
+	int bulk_fd;
+
+	/* Who; the connection may be gone before the outcome is recorded. */
+	char tenant[LEASE_NAME_MAX + 1];
+	char serial[IDENTITY_SERIAL_MAX + 1];
+	uint32_t uid, pid;
+	bool keep_bytes;
+	uint64_t quiesce_ms, bulk_max;
+
+	struct ledger_key key;
+	uint8_t digest[LEDGER_DIGEST];
+	struct site *site;
+	struct memwrite_op *ops;
+	size_t nops;
+	uint64_t bytes;  /* sum of the operations */
+	uint8_t *before; /* as the intent saw them */
+	uint8_t *old;    /* as they were when the bytes changed */
+	uint8_t data_hash[AUDIT_HASH], old_hash[AUDIT_HASH], new_hash[AUDIT_HASH];
+	uint64_t intent;
+	bool taken;    /* its number is in use: another transmission waits for its outcome */
+	bool intended; /* there is, or will be with the transaction, an intent */
+	bool in_lane;  /* owns the lane of its lease */
+	bool begun;    /* the engine was told that bytes are on their way */
+	struct bulk *bulk;
+
+	struct memwrite_result result;
+	char detail[DETAIL_MAX + 1];
+};
+
+/* Told after the transaction; the engine's views do not live that long. */
+struct notice {
+	enum lease_action_kind kind;
+	uint64_t lease, session;
+	enum vmsig_error reason;
+};
+
+struct desk {
+	struct desk_env env;
+	struct lease_engine *engine;
+	struct lease_store *leases;
+	struct audit *audit;
+	struct ledger *ledger;
+	struct desk_operator *operators; /* by session */
+	uint64_t last_session;
+	struct site *sites;
+	struct tally *tallies;
+	struct lane *lanes;
+	struct budget *budgets;
+
+	struct command *all;
+	struct command *ready, *parked, *intended, *slicing, *finished;
+	struct ledger_key *open; /* entries without a result of leases that were restored */
+	size_t nopen;
+
+	int failed;        /* the open transaction cannot be committed */
+	uint64_t retry_ns; /* when what could not be made durable is tried again; 0: nothing */
+	uint64_t *owed;    /* leases whose end is not durable yet */
+	size_t nowed;
+	struct notice *notices;
+	size_t nnotices, notices_size;
+
+	uint8_t *scratch;
+	size_t scratch_size;
+	uv_idle_t hurry; /* keeps the loop from sleeping while slices are left */
+	bool closing;
+	bool hurry_open;
+	void (*closed)(void *arg);
+	void *closed_arg;
+};
+
+/* ---- desk.c ---- */
+struct desk_operator *desk_operator_find(struct desk *desk, uint64_t session);
+/* At least `size` bytes, valid until the next call; NULL without memory. */
+uint8_t *desk_scratch(struct desk *desk, size_t size);
+/* Appends to the turn's transaction, which it opens. What fails dooms the transaction. */
+void desk_append(struct desk *desk, Vmsig__AuditRecord *record);
+/* Notes the result of a change in the turn's transaction. */
+void desk_note(struct desk *desk, int r);
+/* Ends the transaction. 0 or why nothing of it happened. */
+__attribute__((warn_unused_result)) int desk_commit(struct desk *desk);
+/* The last part of shutdown that it waits for may have ended. */
+void desk_check_closed(struct desk *desk);
+
+/* ---- lessor.c ---- */
+__attribute__((warn_unused_result)) int lessor_init(struct desk *desk);
+/* Performs what the engine wants; makes it durable; tells the planes. Whether anything
+ * happened. */
+bool lessor_turn(struct desk *desk);
+
+/* ---- site.c ---- */
+struct site *site_find(const struct desk *desk, uint32_t id);
+const vmsig_memwrite_reg *site_reg(const struct site *site, const struct desk *desk);
+struct site *site_free(struct desk *desk, struct site *site);
+
+/* ---- command.c ---- */
+/* The two transactions of a turn. Whether there may be more to do in it. */
+bool commands_turn(struct desk *desk);
+struct command *command_free(struct command *command);
+/* From now on this session waits for the answer, and pays. */
+void command_charge(struct command *command, uint64_t session);
+/* memwrite_admit_fn: whether these bytes may be changed now. */
+int command_admit(void *ctx, const struct lease_range *range);
+/* The result is there: to be recorded, then told. */
+void command_finish(struct command *command);
+/* Nothing was applied, and its number is not used up. NULL: the error's own sentence. */
+void command_reject(struct command *command, int error, const char *detail);
+void commands_unpark(struct desk *desk);
+/* The bytes that are to be there, given those that are: `bytes` of each. */
+void command_merge(const struct command *command, const uint8_t *old, uint8_t *new);
+
+/* ---- replay.c ---- */
+/* What became of an earlier transmission. 0 with *ret_new: there was none, or it is certain
+ * that it was not applied; 0 without: the command is being taken care of, and may be gone
+ * already. Any other: it was an error, the command is unchanged. */
+__attribute__((warn_unused_result)) int replay_check(struct command *command, bool *ret_new);
+/* Whether (tenant, token) were right for the lease while it was held. NO_LEASE. */
+__attribute__((warn_unused_result)) int replay_authorise(const struct command *command);
+/* After its lease ended no number of a writer is new any more. */
+void replay_forget(struct desk *desk, uint64_t lease);
+/* Entries without a result that a crash has left, and those of them that nobody can repeat
+ * any more: unknown. */
+__attribute__((warn_unused_result)) int replay_load_open(struct desk *desk);
+void replay_close_open(struct desk *desk);
+
+/* ---- bulk.c ---- */
+/* Checks the descriptor and has the pool hash the data; then the command comes back to
+ * `ready`. On failure `detail` says why. */
+__attribute__((warn_unused_result)) int bulk_open(struct command *command);
+/* Applies one slice; the last one finishes the command. */
+void bulk_step(struct command *command);
+struct bulk *bulk_free(struct bulk *bulk);
+
+/* ---- record.c ---- */
+void record_lease(Vmsig__AuditRecord *record, struct desk *desk, Vmsig__AuditRecord__Kind kind,
+	const struct lease_view *lease);
+void record_command(
+	Vmsig__AuditRecord *record, const struct command *command, Vmsig__AuditRecord__Kind kind);
+/* Appends a lease's record, with its ranges. */
+void record_append_lease(
+	struct desk *desk, Vmsig__AuditRecord *record, const struct lease_view *lease);
+
+/* ---- budget.c ---- */
+/* Charges one command of so many bytes. VMSIG_ERR_QUOTA, *ret_wait_ms until it would do. */
+__attribute__((warn_unused_result)) int budget_charge(struct desk *desk,
+	const struct config_tenant *tenant, const struct config_write_rule *rule, uint64_t bytes,
+	uint32_t *ret_wait_ms);
+void budgets_free(struct desk *desk);
+
+#endif
