@@ -126,7 +126,8 @@ void daemon_configure(struct daemon *daemon, const char *rest, ...)
 		daemon->cert.cert, daemon->cert.key);
 	if (daemon->crl[0])
 		fprintf(file, "  crl: %s\n", daemon->crl);
-	fprintf(file, "listen: {ctx: {path: run/ctx.sock}}\nstate_dir: state\n"
+	fprintf(file, "listen: {ctx: {path: run/ctx.sock}, write: {path: run/write.sock}, "
+		      "admin: {path: run/admin.sock}}\nstate_dir: state\n"
 		      "log: {level: debug}\n");
 	va_start(args, rest);
 	assert_true(vfprintf(file, rest, args) >= 0);
