@@ -28,16 +28,29 @@ const char *auditchain_error(const struct auditchain *chain)
 	return chain->error;
 }
 
-__attribute__((format(printf, 3, 4))) static int chain_fail(
-	struct auditchain *chain, int error, const char *format, ...)
+uint64_t auditchain_culprit(const struct auditchain *chain)
 {
+	return chain->culprit;
+}
+
+/* The sentence is about record `id`. */
+__attribute__((format(printf, 4, 5))) static int chain_fail(
+	struct auditchain *chain, int error, uint64_t id, const char *format, ...)
+{
+	int n = snprintf(chain->error, sizeof(chain->error), "record %" PRIu64 " ", id);
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(chain->error, sizeof(chain->error), format, args);
+	vsnprintf(chain->error + n, sizeof(chain->error) - (size_t)n, format, args);
 	va_end(args);
+	chain->culprit = id;
 	chain->result = error;
 	return error;
+}
+
+static int chain_broken(struct auditchain *chain, uint64_t id, const char *text)
+{
+	return chain_fail(chain, VMSIG_ERR_BAD_REQUEST, id, "%s", text);
 }
 
 /* ---- what is said of the log, and what proves it ---- */
@@ -48,11 +61,9 @@ static int chain_learn(struct auditchain *chain, uint64_t id, const uint8_t *has
 	if (!chain->noted || id != chain->noted_id)
 		return 0;
 	if (memcmp(hash, chain->noted_hash, AUDITCHAIN_HASH) != 0)
-		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-			"record %" PRIu64
-			" has another hash than the noted head: it, or one before "
-			"it, was replaced since",
-			id);
+		return chain_broken(chain, id,
+			"has another hash than the noted head: it, or one before it, was replaced "
+			"since");
 	chain->found = true;
 	return 0;
 }
@@ -84,14 +95,13 @@ static int chain_pruned(struct auditchain *chain, const Vmsig__AuditRecord *reco
 	const ProtobufCBinaryData *anchor = &record->anchor;
 
 	if (anchor->len != AUDITCHAIN_HASH || record->pruned >= record->id)
-		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-			"record %" PRIu64 " does not say what retention has dropped", record->id);
+		return chain_broken(chain, record->id, "does not say what retention has dropped");
 	if (chain->start != 0 && record->pruned == chain->start) {
 		if (memcmp(anchor->data, chain->anchor, AUDITCHAIN_HASH) != 0)
-			return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-				"record %" PRIu64 " proves another hash of record %" PRIu64
+			return chain_fail(chain, VMSIG_ERR_BAD_REQUEST, record->id,
+				"proves another hash of record %" PRIu64
 				" than the log goes on from: the start of the log was replaced",
-				record->id, record->pruned);
+				record->pruned);
 		chain->proven = true;
 	}
 	return chain_learn(chain, record->pruned, anchor->data);
@@ -123,14 +133,13 @@ static int chain_order(struct auditchain *chain, uint64_t id)
 	if (id == next && id != 0)
 		return 0;
 	if (id > next)
-		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-			"record %" PRIu64 " is missing, the next one is %" PRIu64
+		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST, next,
+			"is missing, the next one is %" PRIu64
 			": it was dropped, or the records were re-ordered",
-			next, id);
-	return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-		"record %" PRIu64 " comes behind record %" PRIu64
-		": it was inserted, or the records were re-ordered",
-		id, chain->id);
+			id);
+	return chain_fail(chain, VMSIG_ERR_BAD_REQUEST, id,
+		"comes behind record %" PRIu64 ": it was inserted, or the records were re-ordered",
+		chain->id);
 }
 
 /* What the record's own words say about the cause comes before what only hashes say. */
@@ -138,19 +147,16 @@ static int chain_check(
 	struct auditchain *chain, uint64_t id, const Vmsig__AuditRecord *record, bool hash_fits)
 {
 	if (!record)
-		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-			"record %" PRIu64 " cannot be decoded: it %s", id,
-			hash_fits ? "was never an audit record" : "was edited");
+		return chain_broken(chain, id,
+			hash_fits ? "cannot be decoded: it was never an audit record"
+				  : "cannot be decoded: it was edited");
 	if (record->id != id)
-		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-			"record %" PRIu64 " says that it is record %" PRIu64
-			": it was edited or moved",
-			id, record->id);
+		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST, id,
+			"says that it is record %" PRIu64 ": it was edited or moved", record->id);
 	if (!hash_fits)
-		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-			"record %" PRIu64 " does not have the hash that it and the one before it "
-			"give: one of the two was edited",
-			id);
+		return chain_broken(chain, id,
+			"does not have the hash that it and the one before it give: one of the "
+			"two was edited");
 	return record->kind == VMSIG__AUDIT_RECORD__KIND__PRUNED ? chain_pruned(chain, record) : 0;
 }
 
@@ -167,11 +173,11 @@ int auditchain_add(struct auditchain *chain, uint64_t id, const void *body, size
 		return chain->result;
 	r = auditchain_hash(chain->md, chain->hash, body, len, expected);
 	if (r)
-		return chain_fail(chain, r, "OpenSSL cannot compute SHA-256");
+		return chain_fail(chain, r, id, "cannot be hashed: OpenSSL has no SHA-256");
 	record = vmsig__audit_record__unpack(&allocator, len, body);
 	if (!record && no_memory)
 		return chain_fail(
-			chain, -ENOMEM, "no memory to decode record %" PRIu64 "; try again", id);
+			chain, -ENOMEM, id, "cannot be decoded without memory; try again");
 	r = chain_check(chain, id, record, memcmp(hash, expected, AUDITCHAIN_HASH) == 0);
 	if (record)
 		vmsig__audit_record__free_unpacked(record, &allocator);
@@ -187,14 +193,14 @@ int auditchain_add(struct auditchain *chain, uint64_t id, const void *body, size
 static int chain_unfound(struct auditchain *chain)
 {
 	if (chain->noted_id > chain->id)
-		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-			"record %" PRIu64 " is missing: the log ends with %" PRIu64
+		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST, chain->noted_id,
+			"is missing: the log ends with %" PRIu64
 			", before the noted head, so its newest records were cut off",
-			chain->noted_id, chain->id);
-	return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-		"record %" PRIu64 " is missing: the log begins behind %" PRIu64
+			chain->id);
+	return chain_fail(chain, VMSIG_ERR_BAD_REQUEST, chain->noted_id,
+		"is missing: the log begins behind %" PRIu64
 		", and nothing in it proves the noted head",
-		chain->noted_id, chain->start);
+		chain->start);
 }
 
 int auditchain_finish(
@@ -203,10 +209,9 @@ int auditchain_finish(
 	if (chain->result)
 		return chain->result;
 	if (!chain->proven)
-		return chain_fail(chain, VMSIG_ERR_BAD_REQUEST,
-			"record %" PRIu64 " is missing: the log begins behind it, and no record "
-			"proves that retention dropped it",
-			chain->start);
+		return chain_broken(chain, chain->start,
+			"is missing: the log begins behind it, and no record proves that retention "
+			"dropped it");
 	if (chain->noted && !chain->found)
 		return chain_unfound(chain);
 	*ret_id = chain->id;

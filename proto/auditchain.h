@@ -56,6 +56,7 @@ struct auditchain {
 	uint8_t noted_hash[AUDITCHAIN_HASH];
 	bool found;
 	int result; /* of everything so far */
+	uint64_t culprit;
 	char error[AUDITCHAIN_ERROR_MAX + 1];
 };
 
@@ -83,5 +84,7 @@ __attribute__((warn_unused_result)) int auditchain_finish(
 	struct auditchain *chain, uint64_t *ret_id, uint8_t ret_hash[static AUDITCHAIN_HASH]);
 /* Why a call failed; "" when none did. Lives as long as the chain. */
 const char *auditchain_error(const struct auditchain *chain);
+/* The record that it names. */
+uint64_t auditchain_culprit(const struct auditchain *chain);
 
 #endif

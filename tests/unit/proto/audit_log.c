@@ -106,6 +106,7 @@ static int log_verify(struct log *log, uint64_t *ret_id, uint8_t ret_hash[AUDITC
 	r = auditchain_finish(&chain, ret_id, ret_hash);
 	snprintf(log->error, sizeof(log->error), "%s", auditchain_error(&chain));
 	assert_int_equal(log->error[0] != '\0', r != 0);
+	log->culprit = auditchain_culprit(&chain);
 	auditchain_deinit(&chain);
 	return r;
 }
@@ -138,7 +139,7 @@ void assert_blames(const struct log *log, uint64_t id)
 	char name[32];
 
 	snprintf(name, sizeof(name), "record %" PRIu64 " ", id);
-	if (!strstr(log->error, name))
+	if (log->culprit != id || strncmp(log->error, name, strlen(name)) != 0)
 		fail_msg("'%s' does not name record %" PRIu64, log->error, id);
 }
 

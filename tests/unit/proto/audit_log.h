@@ -32,6 +32,7 @@ struct log {
 	size_t n;
 	struct row rows[ROWS_MAX];
 	char error[AUDITCHAIN_ERROR_MAX + 1]; /* of the last verification */
+	uint64_t culprit;                     /* as well */
 };
 
 #define PRUNED 40u           /* records dropped by retention */
