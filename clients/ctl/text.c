@@ -75,7 +75,7 @@ bool ctl_range(const char *text, vmsig_lease_range *ret_range)
 static int hex_digit(char c)
 {
 	static const char digits[] = "0123456789abcdef";
-	const char *at = c ? strchr(digits, c | 0x20) : NULL;
+	const char *at = c ? strchr(digits, tolower((unsigned char)c)) : NULL;
 
 	return at ? (int)(at - digits) : -1;
 }
