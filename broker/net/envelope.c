@@ -1,48 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/net/envelope.h"
 
-#include <assert.h>
-
 #include "proto/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
 #define PROTOCOL_VERSION 1
-
-#define CHECK_LAYOUT(type)                                                                         \
-	static_assert(                                                                             \
-		sizeof(type) == sizeof(struct envelope) &&                                         \
-			offsetof(type, request_id) == offsetof(struct envelope, request_id) &&     \
-			offsetof(type, body_case) == offsetof(struct envelope, body_case) &&       \
-			offsetof(type, hello) == offsetof(struct envelope, body),                  \
-		"an envelope is a request id and one body")
-CHECK_LAYOUT(Vmsig__CtxRequest);
-CHECK_LAYOUT(Vmsig__CtxMessage);
-CHECK_LAYOUT(Vmsig__WriteRequest);
-CHECK_LAYOUT(Vmsig__WriteMessage);
-CHECK_LAYOUT(Vmsig__AdminRequest);
-CHECK_LAYOUT(Vmsig__AdminMessage);
-
-enum { BODY_HELLO = 2, BODY_ERROR = 3, BODY_DONE = 4 };
-
-#define CHECK_NUMBERS(NAME)                                                                        \
-	static_assert((int)VMSIG__##NAME##_REQUEST__BODY_HELLO == BODY_HELLO &&                    \
-			      (int)VMSIG__##NAME##_MESSAGE__BODY_HELLO == BODY_HELLO &&            \
-			      (int)VMSIG__##NAME##_MESSAGE__BODY_ERROR == BODY_ERROR &&            \
-			      (int)VMSIG__##NAME##_MESSAGE__BODY_DONE == BODY_DONE,                \
-		"what is common has the same number on every plane")
-CHECK_NUMBERS(CTX);
-CHECK_NUMBERS(WRITE);
-CHECK_NUMBERS(ADMIN);
 
 int envelope_send(struct conn *conn, const struct dialect *dialect, uint64_t request_id,
 	int body_case, void *body)
 {
 	struct envelope message;
 
-	protobuf_c_message_init(dialect->message, &message);
-	message.request_id = request_id;
-	message.body_case = body_case;
-	message.body = body;
+	envelope_init(&message, dialect->message, request_id, body_case, body);
 	return conn_send(conn, &message, NULL, 0);
 }
 
@@ -54,14 +23,14 @@ int envelope_error(struct conn *conn, const struct dialect *dialect, uint64_t re
 	body.code = (uint32_t)(error > 0 ? error : VMSIG_ERR_NO_MEMORY);
 	body.detail = (char *)(uintptr_t)(detail && detail[0] ? detail
 							      : vmsig_error_text((int)body.code));
-	return envelope_send(conn, dialect, request_id, BODY_ERROR, &body);
+	return envelope_send(conn, dialect, request_id, ENVELOPE_ERROR, &body);
 }
 
 int envelope_done(struct conn *conn, const struct dialect *dialect, uint64_t request_id)
 {
 	Vmsig__Done body = VMSIG__DONE__INIT;
 
-	return envelope_send(conn, dialect, request_id, BODY_DONE, &body);
+	return envelope_send(conn, dialect, request_id, ENVELOPE_DONE, &body);
 }
 
 int envelope_cut_off(struct conn *conn, const char *why)
@@ -95,7 +64,7 @@ static int answer_hello(struct conn *conn, const struct dialect *dialect, bool *
 	*greeted = true;
 	body.version = PROTOCOL_VERSION;
 	body.software = software;
-	return envelope_send(conn, dialect, request->request_id, BODY_HELLO, &body);
+	return envelope_send(conn, dialect, request->request_id, ENVELOPE_HELLO, &body);
 }
 
 int envelope_dispatch(struct conn *conn, const struct dialect *dialect, bool *greeted, void *client,
@@ -105,7 +74,7 @@ int envelope_dispatch(struct conn *conn, const struct dialect *dialect, bool *gr
 	const struct request_rule *rule = kind < dialect->nrules && dialect->rules[kind].handle
 						  ? &dialect->rules[kind]
 						  : NULL;
-	bool is_hello = kind == BODY_HELLO;
+	bool is_hello = kind == ENVELOPE_HELLO;
 
 	if (!*greeted && !is_hello)
 		return envelope_cut_off(conn, "the first request must be Hello");

@@ -3,25 +3,15 @@
 #define BROKER_NET_ENVELOPE_H
 
 /*
- * What the planes' messages have in common: each is a request id and one body, and hello,
- * error and done are the same everywhere. The planes differ in the bodies beside these.
+ * What the planes do alike: hello, errors, and handing requests to their handlers.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include <protobuf-c/protobuf-c.h>
-
 #include "broker/net/conn.h"
-
-/* The layout that protobuf-c gives every envelope of vmsig.proto; checked in envelope.c. */
-struct envelope {
-	ProtobufCMessage base;
-	uint64_t request_id;
-	int body_case;
-	void *body;
-};
+#include "proto/envelope.h"
 
 /* One kind of request, beside hello; all of them come after it. The handler may take bodies
  * out of the request, which is freed afterwards. */

@@ -1,41 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clients/lib/client.h"
 
-#include <errno.h>
-#include <limits.h>
-#include <poll.h>
 #include <string.h>
-#include <time.h>
-
-static int64_t until_of(int timeout_ms)
-{
-	return timeout_ms < 0 ? CLIENT_NEVER : client_after(client_now(), (uint32_t)timeout_ms);
-}
-
-/* One round of the loop that every blocking call is. */
-static int client_step(vmsig *v, int64_t until)
-{
-	struct pollfd pfd = {.fd = vmsig_fd(v), .events = vmsig_poll_events(v)};
-	int64_t now = client_now();
-	int64_t deadline = link_deadline(v);
-	struct timespec wait;
-
-	if (until <= now)
-		return client_fail(v, VMSIG_ERR_TIMEOUT, "nothing came in time%s%s",
-			v->error[0] && !vmsig_is_connected(v) ? "; not connected: " : "",
-			vmsig_is_connected(v) ? "" : v->error);
-	if (until < deadline)
-		deadline = until;
-	if (deadline > now) {
-		wait.tv_sec = (deadline - now) / 1000000000;
-		wait.tv_nsec = (deadline - now) % 1000000000;
-		/* EINTR is a wake-up like any other: the caller's loop goes on. */
-		if (ppoll(&pfd, 1, deadline == CLIENT_NEVER ? NULL : &wait, NULL) < 0 &&
-			errno != EINTR)
-			return client_fail(v, VMSIG_ERR_IO, "poll: %s", strerror(errno));
-	}
-	return -vmsig_process(v);
-}
 
 static int queue_check(vmsig *v)
 {
@@ -47,27 +13,27 @@ static int queue_check(vmsig *v)
 
 int vmsig_wait_connected(vmsig *v, int timeout_ms)
 {
-	int64_t until = until_of(timeout_ms);
+	int64_t until = link_until(timeout_ms);
 	int r = vmsig_process(v);
 
 	while (r == 0 && !vmsig_is_connected(v)) {
 		r = -queue_check(v);
 		if (r == 0)
-			r = -client_step(v, until);
+			r = -link_step(&v->link, until);
 	}
 	return r;
 }
 
 int vmsig_wait(vmsig *v, vmsig_delivery *ret_delivery, int timeout_ms)
 {
-	int64_t until = until_of(timeout_ms);
+	int64_t until = link_until(timeout_ms);
 	int r = vmsig_next(v, ret_delivery);
 
 	if (r == -VMSIG_ERR_WOULD_BLOCK) {
 		r = vmsig_process(v);
 		/* What was said before the connection failed comes first. */
 		while (!v->queue.count && r == 0)
-			r = -client_step(v, until);
+			r = -link_step(&v->link, until);
 		if (v->queue.count)
 			r = vmsig_next(v, ret_delivery);
 	}
@@ -76,13 +42,13 @@ int vmsig_wait(vmsig *v, vmsig_delivery *ret_delivery, int timeout_ms)
 
 static int await_answer(vmsig *v, const struct subscription *subscription, int timeout_ms)
 {
-	int64_t until = until_of(timeout_ms);
+	int64_t until = link_until(timeout_ms);
 	int r = vmsig_process(v);
 
 	while (r == 0 && !subscription->granted && subscription->answer <= 0) {
 		r = -queue_check(v);
 		if (r == 0)
-			r = -client_step(v, until);
+			r = -link_step(&v->link, until);
 	}
 	return r ? r : -subscription->answer;
 }
@@ -107,12 +73,12 @@ int vmsig_subscribe_wait(vmsig *v, const char *pattern, int timeout_ms)
 		return 0;
 	/* An answer that is still to come finds nobody, but the broker may grant it. */
 	if (subscription->request_id) {
-		char error[sizeof(v->error)];
+		char error[sizeof(v->link.error)];
 
-		memcpy(error, v->error, sizeof(error));
+		memcpy(error, v->link.error, sizeof(error));
 		if (vmsig_unsubscribe(v, pattern))
 			subscription_free(v, subscription);
-		memcpy(v->error, error, sizeof(error));
+		memcpy(v->link.error, error, sizeof(error));
 	} else {
 		subscription_free(v, subscription);
 	}
@@ -130,7 +96,7 @@ static int list_step(vmsig *v, int64_t until)
 			return r;
 	}
 	r = queue_check(v);
-	return r ? r : client_step(v, until);
+	return r ? r : link_step(&v->link, until);
 }
 
 static bool list_is_over(const vmsig *v)
@@ -141,7 +107,7 @@ static bool list_is_over(const vmsig *v)
 
 int vmsig_list(vmsig *v, vmsig_endpoint_list **ret_list, int timeout_ms)
 {
-	int64_t until = until_of(timeout_ms);
+	int64_t until = link_until(timeout_ms);
 	int r;
 
 	if (v->listing.request_id)

@@ -5,8 +5,7 @@
 /*
  * The inside of a libvmsig handle, shared by the files of clients/lib/ and by nobody else.
  *
- *   vmsig.c         the handle: options, opening, accessors
- *   link.c          the connection: phases, time-outs, pauses, interest in the socket
+ *   vmsig.c         the handle: opening, accessors, what its link (link.h) asks
  *   receive.c       messages of the broker
  *   memctx.c        a MEMCTX message: everything in it is verified here
  *   subscription.c  what the holder wants to be told of
@@ -19,52 +18,19 @@
  * the connection goes through link_down().
  */
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "proto/chan.h"
-#include "proto/tls.h"
+#include "clients/lib/link.h"
 #include "proto/vmsig.pb-c.h"
 #include "vmsig/vmsig.h"
 
-#define CLIENT_PROTOCOL_VERSION 1u
 #define CLIENT_SUBSCRIPTIONS_MAX 1024u
 #define CLIENT_ENDPOINTS_MAX 65536u /* in a list, and in the book of epochs */
-#define CLIENT_TEXT_MAX 1023u       /* bytes of a text of the broker that are kept */
-#define CLIENT_NEVER INT64_MAX      /* a moment that does not come */
 
 /* Deliveries that one step can add after the queue was found to have room: a step says at
  * most that an epoch is over, what is new, and that the connection has ended. */
 #define CLIENT_QUEUE_SPARE 4u
-
-enum client_phase {
-	PHASE_PAUSE,     /* no socket; link.retry_at is the next attempt */
-	PHASE_HANDSHAKE, /* connected, TLS goes on */
-	PHASE_HELLO,     /* our hello is sent, the broker's awaited */
-	PHASE_READY,
-	PHASE_FAILED, /* VMSIG_OPT_NO_RECONNECT: over for good */
-};
-
-struct client_link {
-	enum client_phase phase;
-	struct tls_ctx *tls;
-	struct chan *chan;
-	int epoll;
-	uint32_t armed;   /* interest in the socket that epoll knows of */
-	bool more;        /* frames may be left in the channel although the socket is quiet */
-	int64_t deadline; /* of connecting; CLOCK_MONOTONIC ns, as all times here */
-	int64_t retry_at;
-	int64_t ready_at;
-	uint32_t pause_ms; /* before the next attempt, without jitter */
-	int failed;        /* positive, in PHASE_FAILED */
-	int told;          /* the error of the last DISCONNECTED, 0 once connected */
-	uint64_t number;   /* counts connections that said hello */
-	uint64_t last_id;  /* request id */
-	uint64_t hello_id;
-	char software[64];
-	struct identity broker;
-};
 
 struct subscription {
 	struct subscription *next;
@@ -99,48 +65,21 @@ struct delivery_queue {
 struct told; /* epochs.c */
 
 struct vmsig {
-	char *socket_path;
-	char *identity_dir;
-	uint32_t flags;
-	uid_t broker_uid;
-	uint32_t connect_timeout_ms;
-	uint32_t request_timeout_ms;
-	uint32_t backoff_min_ms;
-	uint32_t backoff_max_ms;
 	struct client_link link;
 	struct subscription *subscriptions;
 	uint32_t nsubscriptions;
 	struct listing listing;
 	struct delivery_queue queue;
 	struct told *told;
-	char error[CLIENT_TEXT_MAX + 1];
 };
 
-int64_t client_now(void);
-/* now + ms, CLIENT_NEVER when that is not representable. */
-int64_t client_after(int64_t now, uint32_t ms);
 /* Remembers the sentence and returns `code` as it is. */
-__attribute__((format(printf, 3, 4))) int client_fail(vmsig *v, int code, const char *format, ...);
-/* The public form of an internal result: a negated enum vmsig_error. */
-int client_result(int r);
-
-/* ---- link.c ---- */
-
-/* Builds the TLS context from the identity's files, with the sentence in v->error. */
-__attribute__((warn_unused_result)) int link_identity(vmsig *v, struct tls_ctx **ret_tls);
-/* Everything that is due or possible. Only what vmsig_process() may return. */
-__attribute__((warn_unused_result)) int link_process(vmsig *v);
-int64_t link_deadline(const vmsig *v);
-/* Packs and queues a message; ret_id receives its id. */
-__attribute__((warn_unused_result)) int link_request(
-	vmsig *v, Vmsig__CtxRequest *request, uint64_t *ret_id);
-void link_deinit(vmsig *v);
+#define client_fail(v, ...) link_fail(&(v)->link, __VA_ARGS__)
 
 /* ---- receive.c ---- */
 
-/* One frame. Anything but 0 ends the connection. */
-__attribute__((warn_unused_result)) int receive_frame(vmsig *v, const uint8_t *data, size_t len);
-__attribute__((warn_unused_result)) int receive_hello_send(vmsig *v);
+/* One message after hello. Anything but 0 ends the connection. */
+__attribute__((warn_unused_result)) int receive_message(vmsig *v, const struct envelope *message);
 
 /* 1 to VMSIG_NAME_MAX visible ASCII characters. */
 bool receive_name_ok(const char *name);
@@ -195,6 +134,5 @@ vmsig_delivery *queue_add(struct delivery_queue *queue, uint32_t kind, const cha
 /* Copies text into the payload, control characters replaced, cut at CLIENT_TEXT_MAX. Without
  * memory the delivery goes without its text. */
 void delivery_set_text(vmsig_delivery *delivery, const char *text);
-void delivery_clean_text(char *to, size_t size, const char *text);
 
 #endif

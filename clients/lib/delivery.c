@@ -48,18 +48,6 @@ vmsig_delivery *queue_add(struct delivery_queue *queue, uint32_t kind, const cha
 	return delivery;
 }
 
-void delivery_clean_text(char *to, size_t size, const char *text)
-{
-	size_t i;
-
-	for (i = 0; i + 1 < size && text[i]; i++) {
-		unsigned char c = (unsigned char)text[i];
-
-		to[i] = c < 0x20 || c == 0x7f ? '?' : text[i];
-	}
-	to[i] = '\0';
-}
-
 void delivery_set_text(vmsig_delivery *delivery, const char *text)
 {
 	size_t len = strnlen(text, CLIENT_TEXT_MAX);
@@ -70,7 +58,7 @@ void delivery_set_text(vmsig_delivery *delivery, const char *text)
 	copy = malloc(len + 1);
 	if (!copy)
 		return;
-	delivery_clean_text(copy, len + 1, text);
+	client_clean_text(copy, len + 1, text);
 	delivery->event.payload = (vmsig_payload){.data = copy, .len = len, .release = free};
 }
 

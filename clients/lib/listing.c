@@ -25,15 +25,13 @@ static void list_release(void *list)
 static int listing_ask(vmsig *v, uint32_t after)
 {
 	Vmsig__List body = VMSIG__LIST__INIT;
-	Vmsig__CtxRequest request = VMSIG__CTX_REQUEST__INIT;
 	int r;
 
 	body.after = after;
-	request.body_case = VMSIG__CTX_REQUEST__BODY_LIST;
-	request.list = &body;
-	r = link_request(v, &request, &v->listing.request_id);
+	r = link_request(
+		&v->link, VMSIG__CTX_REQUEST__BODY_LIST, &body, NULL, 0, &v->listing.request_id);
 	if (r == 0)
-		v->listing.until = client_after(client_now(), v->request_timeout_ms);
+		v->listing.until = client_after(client_now(), v->link.request_timeout_ms);
 	return r;
 }
 
@@ -63,7 +61,7 @@ static char *string_append(char **at, const char *text, size_t size)
 {
 	char *start = *at;
 
-	delivery_clean_text(start, size, text);
+	client_clean_text(start, size, text);
 	*at += size;
 	return start;
 }

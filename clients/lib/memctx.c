@@ -146,13 +146,10 @@ static int segments_unpack(vmsig *v, const Vmsig__Memctx *message, vmsig_memseg 
 static int taken_send(vmsig *v, const Vmsig__Memctx *message)
 {
 	Vmsig__MemctxTaken body = VMSIG__MEMCTX_TAKEN__INIT;
-	Vmsig__CtxRequest request = VMSIG__CTX_REQUEST__INIT;
 	uint64_t id;
 
 	body.delivery = message->delivery;
-	request.body_case = VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN;
-	request.memctx_taken = &body;
-	return link_request(v, &request, &id);
+	return link_request(&v->link, VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN, &body, NULL, 0, &id);
 }
 
 static int fields_check(vmsig *v, const Vmsig__Memctx *message)

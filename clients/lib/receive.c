@@ -25,37 +25,6 @@ static int name_check(vmsig *v, const char *name)
 		v, VMSIG_ERR_PROTOCOL, "the broker speaks of an endpoint without a proper name");
 }
 
-int receive_hello_send(vmsig *v)
-{
-	Vmsig__Hello body = VMSIG__HELLO__INIT;
-	Vmsig__CtxRequest request = VMSIG__CTX_REQUEST__INIT;
-	char software[] = "libvmsig/" VMSIG_VERSION;
-
-	body.version = CLIENT_PROTOCOL_VERSION;
-	body.software = software;
-	request.body_case = VMSIG__CTX_REQUEST__BODY_HELLO;
-	request.hello = &body;
-	return link_request(v, &request, &v->link.hello_id);
-}
-
-static int on_hello(vmsig *v, const Vmsig__CtxMessage *message)
-{
-	struct client_link *link = &v->link;
-
-	if (message->hello->version != CLIENT_PROTOCOL_VERSION)
-		return client_fail(v, VMSIG_ERR_UNSUPPORTED,
-			"the broker speaks version %u of the protocol, this library version %u",
-			message->hello->version, CLIENT_PROTOCOL_VERSION);
-	delivery_clean_text(link->software, sizeof(link->software), message->hello->software);
-	link->phase = PHASE_READY;
-	link->ready_at = client_now();
-	link->told = 0;
-	link->number++;
-	subscription_all_reset(v);
-	queue_add(&v->queue, VMSIG_EV_CONNECTED, "");
-	return 0;
-}
-
 /* An answer, also a late one to a question that nobody cares about any more. */
 static int on_answer(vmsig *v, uint64_t id, int error, const char *text)
 {
@@ -78,7 +47,7 @@ static int on_error(vmsig *v, const Vmsig__CtxMessage *message)
 
 	if (!code || code > INT16_MAX)
 		code = VMSIG_ERR_INTERNAL;
-	delivery_clean_text(text, sizeof(text),
+	client_clean_text(text, sizeof(text),
 		message->error->detail[0] ? message->error->detail : vmsig_error_text((int)code));
 	return on_answer(v, message->request_id, (int)code, text);
 }
@@ -188,57 +157,22 @@ static int on_state(vmsig *v, const Vmsig__CtxMessage *message)
 	return 0;
 }
 
-/* What the broker may say, and in which phase. */
-static const struct message_rule {
-	int (*handle)(vmsig *v, const Vmsig__CtxMessage *message);
-	bool greeted;
-} rules[] = {
-	[VMSIG__CTX_MESSAGE__BODY_HELLO] = {on_hello, false},
-	[VMSIG__CTX_MESSAGE__BODY_ERROR] = {on_error, true},
-	[VMSIG__CTX_MESSAGE__BODY_DONE] = {on_done, true},
-	[VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST] = {on_list, true},
-	[VMSIG__CTX_MESSAGE__BODY_MEMCTX] = {on_memctx, true},
-	[VMSIG__CTX_MESSAGE__BODY_MEMCTX_INVALIDATED] = {on_invalidated, true},
-	[VMSIG__CTX_MESSAGE__BODY_ENDPOINT_STATE] = {on_state, true},
+/* What the broker may say. */
+static int (*const handlers[])(vmsig *v, const Vmsig__CtxMessage *message) = {
+	[VMSIG__CTX_MESSAGE__BODY_ERROR] = on_error,
+	[VMSIG__CTX_MESSAGE__BODY_DONE] = on_done,
+	[VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST] = on_list,
+	[VMSIG__CTX_MESSAGE__BODY_MEMCTX] = on_memctx,
+	[VMSIG__CTX_MESSAGE__BODY_MEMCTX_INVALIDATED] = on_invalidated,
+	[VMSIG__CTX_MESSAGE__BODY_ENDPOINT_STATE] = on_state,
 };
 
-/* An error in answer to our hello, or instead of one, is the broker's refusal. */
-static int refused(vmsig *v, const Vmsig__CtxMessage *message)
-{
-	uint32_t code = message->error->code;
-	char text[CLIENT_TEXT_MAX + 1];
-
-	delivery_clean_text(text, sizeof(text), message->error->detail);
-	return client_fail(v, code && code <= INT16_MAX ? (int)code : VMSIG_ERR_PROTOCOL,
-		"the broker refused the connection: %s", text);
-}
-
-static int dispatch(vmsig *v, const Vmsig__CtxMessage *message)
+int receive_message(vmsig *v, const struct envelope *message)
 {
 	size_t kind = (size_t)message->body_case;
-	bool greeted = v->link.phase == PHASE_READY;
 
-	if (!greeted && kind == VMSIG__CTX_MESSAGE__BODY_ERROR)
-		return refused(v, message);
 	/* A newer broker may have more to say. */
-	if (kind >= sizeof(rules) / sizeof(rules[0]) || !rules[kind].handle)
+	if (kind >= sizeof(handlers) / sizeof(handlers[0]) || !handlers[kind])
 		return 0;
-	if (rules[kind].greeted != greeted)
-		return client_fail(v, VMSIG_ERR_PROTOCOL, "%s",
-			greeted ? "the broker says hello twice"
-				: "the broker says something before hello");
-	return rules[kind].handle(v, message);
-}
-
-int receive_frame(vmsig *v, const uint8_t *data, size_t len)
-{
-	Vmsig__CtxMessage *message = vmsig__ctx_message__unpack(NULL, len, data);
-	int r;
-
-	if (!message)
-		return client_fail(v, VMSIG_ERR_PROTOCOL,
-			"the broker sent %zu bytes that are not a message", len);
-	r = dispatch(v, message);
-	vmsig__ctx_message__free_unpacked(message, NULL);
-	return r;
+	return handlers[kind](v, (const Vmsig__CtxMessage *)(const void *)message);
 }

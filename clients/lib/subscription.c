@@ -54,13 +54,10 @@ int vmsig_subscribe(vmsig *v, const char *pattern)
 static int unsubscribe_send(vmsig *v, const char *pattern)
 {
 	Vmsig__Unsubscribe body = VMSIG__UNSUBSCRIBE__INIT;
-	Vmsig__CtxRequest request = VMSIG__CTX_REQUEST__INIT;
 	uint64_t id;
 
 	body.endpoint = (char *)(uintptr_t)pattern;
-	request.body_case = VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE;
-	request.unsubscribe = &body;
-	return link_request(v, &request, &id);
+	return link_request(&v->link, VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE, &body, NULL, 0, &id);
 }
 
 int vmsig_unsubscribe(vmsig *v, const char *pattern)
@@ -90,23 +87,21 @@ void subscription_all_reset(vmsig *v)
 		subscription->request_id = 0;
 		subscription->granted = false;
 		subscription->retry_at = 0;
-		subscription->pause_ms = v->backoff_min_ms;
+		subscription->pause_ms = v->link.backoff_min_ms;
 	}
 }
 
 static int subscription_ask(vmsig *v, struct subscription *subscription, int64_t now)
 {
 	Vmsig__Subscribe body = VMSIG__SUBSCRIBE__INIT;
-	Vmsig__CtxRequest request = VMSIG__CTX_REQUEST__INIT;
 	int r;
 
 	body.endpoint = subscription->pattern;
-	request.body_case = VMSIG__CTX_REQUEST__BODY_SUBSCRIBE;
-	request.subscribe = &body;
-	r = link_request(v, &request, &subscription->request_id);
+	r = link_request(&v->link, VMSIG__CTX_REQUEST__BODY_SUBSCRIBE, &body, NULL, 0,
+		&subscription->request_id);
 	if (r)
 		return r;
-	subscription->asked_until = client_after(now, v->request_timeout_ms);
+	subscription->asked_until = client_after(now, v->link.request_timeout_ms);
 	return 0;
 }
 
@@ -184,8 +179,8 @@ static void subscription_refused(vmsig *v, struct subscription *subscription)
 		return;
 	}
 	subscription->retry_at = client_after(client_now(), subscription->pause_ms);
-	if (subscription->pause_ms > v->backoff_max_ms / 2)
-		subscription->pause_ms = v->backoff_max_ms;
+	if (subscription->pause_ms > v->link.backoff_max_ms / 2)
+		subscription->pause_ms = v->link.backoff_max_ms;
 	else
 		subscription->pause_ms *= 2;
 }

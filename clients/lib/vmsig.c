@@ -9,108 +9,96 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-#define CONNECT_TIMEOUT_MS 10000u
-#define REQUEST_TIMEOUT_MS 10000u
-#define BACKOFF_MIN_MS 100u
-#define BACKOFF_MAX_MS 10000u
 #define QUEUE_MAX 64u
 #define QUEUE_LIMIT 65536u /* of the option */
 
-int64_t client_now(void)
-{
-	struct timespec now;
+/* ---- what the link asks ---- */
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+static void on_up(void *owner)
+{
+	vmsig *v = owner;
+
+	subscription_all_reset(v);
+	queue_add(&v->queue, VMSIG_EV_CONNECTED, "");
 }
 
-int64_t client_after(int64_t now, uint32_t ms)
+static void on_down(void *owner, int code, bool news)
 {
-	int64_t at;
+	vmsig *v = owner;
+	vmsig_delivery *delivery;
 
-	return __builtin_add_overflow(now, (int64_t)ms * 1000000, &at) ? CLIENT_NEVER : at;
+	listing_fail(v, VMSIG_ERR_DISCONNECTED, v->link.error);
+	subscription_all_reset(v);
+	if (!news)
+		return;
+	delivery = queue_add(&v->queue, VMSIG_EV_DISCONNECTED, "");
+	delivery->error = -code;
+	delivery_set_text(delivery, v->link.error);
 }
 
-int client_fail(vmsig *v, int code, const char *format, ...)
+static int on_message(void *owner, const struct envelope *message)
 {
-	char text[sizeof(v->error)];
-	va_list args;
-
-	va_start(args, format);
-	/* The old sentence may be one of the arguments. */
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	memcpy(v->error, text, sizeof(text));
-	return code;
+	return receive_message(owner, message);
 }
 
-int client_result(int r)
+static bool is_full(const void *owner)
 {
-	if (r >= 0)
-		return -r;
-	return r == -ENOMEM ? -VMSIG_ERR_NO_MEMORY : -VMSIG_ERR_IO;
+	const vmsig *v = owner;
+
+	return queue_is_full(&v->queue);
 }
 
-static uint32_t or_default(uint32_t value, uint32_t standard)
+static int on_due(void *owner, int64_t now)
 {
-	return value ? value : standard;
+	return subscription_all_ask(owner, now);
 }
 
-static int options_check(vmsig *v, const vmsig_options *options)
+static bool is_overdue(const void *owner, int64_t now)
 {
-	if (!options->identity_dir || !options->identity_dir[0])
-		return client_fail(v, VMSIG_ERR_BAD_REQUEST,
-			"no identity: name the directory with key.pem, cert.pem and ca.pem");
-	if (options->flags & ~(uint32_t)(VMSIG_OPT_NO_RECONNECT | VMSIG_OPT_PIN_UID))
-		return client_fail(
-			v, VMSIG_ERR_BAD_REQUEST, "unknown option flags 0x%x", options->flags);
-	if (v->backoff_max_ms < v->backoff_min_ms)
-		return client_fail(v, VMSIG_ERR_BAD_REQUEST,
-			"the longest pause (%u ms) is below the shortest (%u ms)",
-			v->backoff_max_ms, v->backoff_min_ms);
-	if (options->queue_max > QUEUE_LIMIT)
-		return client_fail(v, VMSIG_ERR_BAD_REQUEST, "queue_max is above %u", QUEUE_LIMIT);
-	return 0;
+	const vmsig *v = owner;
+
+	return (v->listing.request_id && v->listing.until <= now) ||
+	       subscription_all_overdue(v, now);
 }
 
-static int options_copy(vmsig *v, const vmsig_options *options)
+static int64_t next_deadline(const void *owner)
 {
-	v->flags = options->flags;
-	v->broker_uid = options->broker_uid;
-	v->connect_timeout_ms = or_default(options->connect_timeout_ms, CONNECT_TIMEOUT_MS);
-	v->request_timeout_ms = or_default(options->request_timeout_ms, REQUEST_TIMEOUT_MS);
-	v->backoff_min_ms = or_default(options->backoff_min_ms, BACKOFF_MIN_MS);
-	v->backoff_max_ms = or_default(options->backoff_max_ms,
-		v->backoff_min_ms > BACKOFF_MAX_MS ? v->backoff_min_ms : BACKOFF_MAX_MS);
-	v->link.pause_ms = v->backoff_min_ms;
-	v->socket_path = strdup(options->socket_path ? options->socket_path : VMSIG_CTX_SOCKET);
-	v->identity_dir = strdup(options->identity_dir ? options->identity_dir : "");
-	return v->socket_path && v->identity_dir ? 0 : -ENOMEM;
+	const vmsig *v = owner;
+	int64_t deadline = CLIENT_NEVER;
+
+	if (v->link.phase != PHASE_READY)
+		return deadline;
+	deadline = subscription_all_deadline(v);
+	if (v->listing.request_id && v->listing.until < deadline)
+		deadline = v->listing.until;
+	return deadline;
 }
+
+static const struct link_ops ctx_ops = {
+	.default_socket = VMSIG_CTX_SOCKET,
+	.request = &vmsig__ctx_request__descriptor,
+	.message = &vmsig__ctx_message__descriptor,
+	.up = on_up,
+	.down = on_down,
+	.take = on_message,
+	.is_full = is_full,
+	.due = on_due,
+	.is_overdue = is_overdue,
+	.deadline = next_deadline,
+};
+
+/* ---- the handle ---- */
 
 static int handle_init(vmsig *v, const vmsig_options *options)
 {
-	struct tls_ctx *tls = NULL;
-	int r;
+	uint32_t limit = options->queue_max ? options->queue_max : QUEUE_MAX;
+	int r = link_init(&v->link, &ctx_ops, v, options);
 
-	r = options_copy(v, options);
 	if (r)
 		return r;
-	r = options_check(v, options);
-	if (r)
-		return r;
-	r = queue_init(&v->queue, or_default(options->queue_max, QUEUE_MAX));
-	if (r)
-		return r;
-	/* Only to say now what is wrong with the files; each connection reads them anew. */
-	r = link_identity(v, &tls);
-	tls_ctx_unref(tls);
-	if (r)
-		return r;
-	v->link.epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (v->link.epoll < 0)
-		return client_fail(v, -errno, "epoll: %s", strerror(errno));
-	return 0;
+	if (limit > QUEUE_LIMIT)
+		return client_fail(v, VMSIG_ERR_BAD_REQUEST, "queue_max is above %u", QUEUE_LIMIT);
+	return queue_init(&v->queue, limit);
 }
 
 int vmsig_open(vmsig **ret_vmsig, const vmsig_options *options, char *error, size_t error_size)
@@ -123,12 +111,12 @@ int vmsig_open(vmsig **ret_vmsig, const vmsig_options *options, char *error, siz
 			snprintf(error, error_size, "out of memory");
 		return -VMSIG_ERR_NO_MEMORY;
 	}
-	v->link.epoll = -1;
 	r = handle_init(v, options);
 	if (r) {
 		if (error_size)
 			snprintf(error, error_size, "%s",
-				v->error[0] ? v->error : vmsig_error_text(client_result(r)));
+				v->link.error[0] ? v->link.error
+						 : vmsig_error_text(client_result(r)));
 		vmsig_close(v);
 		return client_result(r);
 	}
@@ -140,14 +128,12 @@ vmsig *vmsig_close(vmsig *v)
 {
 	if (!v)
 		return NULL;
-	link_deinit(v);
+	link_deinit(&v->link);
 	queue_deinit(&v->queue);
 	listing_deinit(v);
 	while (v->subscriptions)
 		subscription_free(v, v->subscriptions);
 	epochs_deinit(v);
-	free(v->socket_path);
-	free(v->identity_dir);
 	free(v);
 	return NULL;
 }
@@ -164,14 +150,14 @@ short vmsig_poll_events(const vmsig *v)
 
 int64_t vmsig_deadline(const vmsig *v)
 {
-	int64_t deadline = link_deadline(v);
+	int64_t deadline = link_deadline(&v->link);
 
 	return deadline == CLIENT_NEVER ? -1 : deadline;
 }
 
 int vmsig_process(vmsig *v)
 {
-	return link_process(v);
+	return link_process(&v->link);
 }
 
 bool vmsig_is_connected(const vmsig *v)
@@ -198,7 +184,7 @@ int vmsig_broker(const vmsig *v, vmsig_broker_info *ret_info)
 
 const char *vmsig_last_error(const vmsig *v)
 {
-	return v->error;
+	return v->link.error;
 }
 
 const char *vmsig_version(void)
