@@ -141,6 +141,7 @@ VMSIG_API void vmsig_lease_get(const vmsig_lease *lease, vmsig_lease_info *ret_i
 /* What the own tenant has and waits for, and what is in its way. */
 typedef struct {
 	uint64_t id;
+	uint32_t endpoint_id;
 	char endpoint[VMSIG_NAME_MAX + 1];
 	char tenant[VMSIG_NAME_MAX + 1]; /* "" of other tenants, except for an administrator */
 	uint32_t uid;                    /* likewise 0 */
@@ -201,11 +202,14 @@ typedef struct {
 typedef void (*vmsig_write_fn)(void *arg, const vmsig_write_result *result);
 
 /* Queues a batch, all or nothing before its first byte; everything is copied. `done` is
- * called exactly once. -BUSY: VMSIG_WRITE_WINDOW writes have no outcome yet; -NO_LEASE,
- * -LEASE_EXPIRED, -LEASE_REVOKED, -STALE_EPOCH: nothing was sent; -BAD_REQUEST. */
+ * called exactly once, from inside of a call on the handle; it must not free the lease. -BUSY:
+ * VMSIG_WRITE_WINDOW writes have no outcome yet; -NO_LEASE, -LEASE_EXPIRED, -LEASE_REVOKED,
+ * -STALE_EPOCH: nothing was sent; -BAD_REQUEST. */
 VMSIG_API VMSIG_MUST_USE int vmsig_write(vmsig_lease *lease, const vmsig_write_op *ops, size_t nops,
 	uint32_t flags, vmsig_write_fn done, void *arg);
-/* Waits for its outcome, which is also the return value. */
+/* Waits for its outcome, which is also the return value. ret_result is always set; without an
+ * outcome (-TIMEOUT, or an error of the connection with VMSIG_OPT_NO_RECONNECT) the write may
+ * still be applied. */
 VMSIG_API VMSIG_MUST_USE int vmsig_write_wait(vmsig_lease *lease, const vmsig_write_op *ops,
 	size_t nops, uint32_t flags, vmsig_write_result *ret_result, int timeout_ms);
 /* `len` bytes at `offset` of a memfd, which is duplicated and needs F_SEAL_WRITE, F_SEAL_SHRINK

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmsig/vmsig_admin.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/lib/link.h"
+#include "clients/lib/writer.h"
+#include "proto/vmsig.pb-c.h"
+
+#define HASH_BYTES 32u
+
+/* One question at a time, whose answer is taken over as it came. */
+struct vmsig_admin {
+	struct client_link link;
+	uint64_t request_id; /* 0: nothing is asked */
+	int64_t until;
+	Vmsig__AdminMessage *answer;
+	int error; /* positive: the connection was lost first */
+};
+
+/* ---- what the link asks ---- */
+
+static void on_up(void *owner)
+{
+}
+
+static void on_down(void *owner, int code, bool news)
+{
+	vmsig_admin *admin = owner;
+
+	admin->error = code;
+	admin->request_id = 0;
+}
+
+/* The message is borrowed, the answer is to be kept: packed and unpacked once more. */
+static Vmsig__AdminMessage *copy(const struct envelope *message)
+{
+	size_t len = protobuf_c_message_get_packed_size(&message->base);
+	uint8_t *packed = malloc(len ? len : 1);
+	Vmsig__AdminMessage *answer = NULL;
+
+	if (packed) {
+		protobuf_c_message_pack(&message->base, packed);
+		answer = vmsig__admin_message__unpack(NULL, len, packed);
+	}
+	free(packed);
+	return answer;
+}
+
+static int on_message(void *owner, const struct envelope *message)
+{
+	vmsig_admin *admin = owner;
+
+	if (!message->request_id && message->body_case == ENVELOPE_ERROR) {
+		const Vmsig__Error *error = message->body;
+
+		return link_fail(
+			&admin->link, VMSIG_ERR_DISCONNECTED, "the broker says: %s", error->detail);
+	}
+	if (!message->request_id || message->request_id > admin->link.last_id)
+		return link_fail(&admin->link, VMSIG_ERR_PROTOCOL,
+			"the broker answers what it was not asked");
+	/* One that came too late. */
+	if (message->request_id != admin->request_id)
+		return 0;
+	admin->answer = copy(message);
+	admin->request_id = 0;
+	return admin->answer ? 0 : -ENOMEM;
+}
+
+static bool is_full(const void *owner)
+{
+	const vmsig_admin *admin = owner;
+
+	return admin->answer != NULL;
+}
+
+static int on_due(void *owner, int64_t now)
+{
+	return 0;
+}
+
+static bool is_overdue(const void *owner, int64_t now)
+{
+	const vmsig_admin *admin = owner;
+
+	return admin->request_id && admin->until <= now;
+}
+
+static int64_t next_deadline(const void *owner)
+{
+	const vmsig_admin *admin = owner;
+
+	return admin->request_id ? admin->until : CLIENT_NEVER;
+}
+
+static const struct link_ops admin_ops = {
+	.default_socket = VMSIG_ADMIN_SOCKET,
+	.request = &vmsig__admin_request__descriptor,
+	.message = &vmsig__admin_message__descriptor,
+	.up = on_up,
+	.down = on_down,
+	.take = on_message,
+	.is_full = is_full,
+	.due = on_due,
+	.is_overdue = is_overdue,
+	.deadline = next_deadline,
+};
+
+/* ---- asking ---- */
+
+static int await(vmsig_admin *admin, int64_t until)
+{
+	int r = 0;
+
+	admin->error = 0;
+	while (!r && admin->request_id && !admin->answer)
+		r = link_step(&admin->link, until);
+	admin->request_id = 0;
+	return r ? r : admin->answer ? 0 : admin->error ? admin->error : VMSIG_ERR_DISCONNECTED;
+}
+
+static int ask(vmsig_admin *admin, int body_case, void *body, int64_t until)
+{
+	int r = 0;
+
+	while (!r && admin->link.phase != PHASE_READY)
+		r = link_step(&admin->link, until);
+	if (!r)
+		r = link_request(&admin->link, body_case, body, NULL, 0, &admin->request_id);
+	if (r)
+		return r;
+	admin->until = client_after(client_now(), admin->link.request_timeout_ms);
+	return await(admin, until);
+}
+
+static void answer_clear(vmsig_admin *admin)
+{
+	if (admin->answer)
+		vmsig__admin_message__free_unpacked(admin->answer, NULL);
+	admin->answer = NULL;
+}
+
+/* 0 when the answer is of this kind; it stays in the handle until answer_clear(). */
+static int expect(vmsig_admin *admin, Vmsig__AdminMessage__BodyCase body_case)
+{
+	const Vmsig__AdminMessage *answer = admin->answer;
+	char text[CLIENT_TEXT_MAX + 1];
+
+	if (answer->body_case == body_case)
+		return 0;
+	if (answer->body_case != VMSIG__ADMIN_MESSAGE__BODY_ERROR)
+		return link_fail(&admin->link, VMSIG_ERR_PROTOCOL,
+			"the broker's answer does not fit the question");
+	client_clean_text(text, sizeof(text), answer->error->detail);
+	return link_fail(&admin->link,
+		answer->error->code && answer->error->code <= INT16_MAX ? (int)answer->error->code
+									: VMSIG_ERR_INTERNAL,
+		"%s", text);
+}
+
+static int exchange(vmsig_admin *admin, int body_case, void *body,
+	Vmsig__AdminMessage__BodyCase wanted, int64_t until)
+{
+	int r = ask(admin, body_case, body, until);
+
+	return r ? r : expect(admin, wanted);
+}
+
+/* ---- public ---- */
+
+int vmsig_admin_open(
+	vmsig_admin **ret_admin, const vmsig_options *options, char *error, size_t error_size)
+{
+	vmsig_admin *admin = calloc(1, sizeof(*admin));
+	int r = admin ? link_init(&admin->link, &admin_ops, admin, options) : -ENOMEM;
+	int64_t until = CLIENT_NEVER;
+
+	/* Each attempt has its own time limit; only with NO_RECONNECT there is just one. */
+	while (!r && admin->link.phase != PHASE_READY)
+		r = link_step(&admin->link, until);
+	if (r) {
+		if (error_size)
+			snprintf(error, error_size, "%s",
+				admin && admin->link.error[0] ? admin->link.error
+							      : vmsig_error_text(client_result(r)));
+		vmsig_admin_close(admin);
+		return client_result(r);
+	}
+	*ret_admin = admin;
+	return 0;
+}
+
+vmsig_admin *vmsig_admin_close(vmsig_admin *admin)
+{
+	if (!admin)
+		return NULL;
+	answer_clear(admin);
+	link_deinit(&admin->link);
+	free(admin);
+	return NULL;
+}
+
+const char *vmsig_admin_last_error(const vmsig_admin *admin)
+{
+	return admin->link.error;
+}
+
+static int leases_page(
+	vmsig_admin *admin, vmsig_lease_entries *entries, bool *ret_more, int64_t until)
+{
+	Vmsig__LeaseList body = VMSIG__LEASE_LIST__INIT;
+	int r;
+
+	body.after = entries->count ? entries->entries[entries->count - 1].id : 0;
+	r = exchange(admin, VMSIG__ADMIN_REQUEST__BODY_LEASE_LIST, &body,
+		VMSIG__ADMIN_MESSAGE__BODY_LEASE_INFOS, until);
+	if (!r)
+		r = entries_add(&admin->link, entries, admin->answer->lease_infos);
+	*ret_more = !r && admin->answer->lease_infos->more;
+	answer_clear(admin);
+	return r;
+}
+
+int vmsig_admin_leases(vmsig_admin *admin, vmsig_lease_entries **ret_entries, int timeout_ms)
+{
+	vmsig_lease_entries *entries = calloc(1, sizeof(*entries));
+	int64_t until = link_until(timeout_ms);
+	int r = entries ? 0 : -ENOMEM;
+	bool more = true;
+
+	while (!r && more)
+		r = leases_page(admin, entries, &more, until);
+	if (r) {
+		vmsig_lease_entries_free(entries);
+		return client_result(r);
+	}
+	*ret_entries = entries;
+	return 0;
+}
+
+int vmsig_admin_revoke(vmsig_admin *admin, uint64_t lease, int timeout_ms)
+{
+	Vmsig__LeaseRevoke body = VMSIG__LEASE_REVOKE__INIT;
+	int r;
+
+	body.lease = lease;
+	r = exchange(admin, VMSIG__ADMIN_REQUEST__BODY_LEASE_REVOKE, &body,
+		VMSIG__ADMIN_MESSAGE__BODY_DONE, link_until(timeout_ms));
+	answer_clear(admin);
+	return client_result(r);
+}
+
+/* ---- the audit log ---- */
+
+vmsig_audit_page *vmsig_audit_page_free(vmsig_audit_page *page)
+{
+	if (!page)
+		return NULL;
+	for (size_t i = 0; i < page->count; i++)
+		free((void *)(uintptr_t)page->rows[i].body);
+	free(page->rows);
+	free(page);
+	return NULL;
+}
+
+static int row_unpack(vmsig_admin *admin, const Vmsig__AuditRow *row, vmsig_audit_row *ret_row)
+{
+	unsigned char *body;
+
+	if (row->hash.len != HASH_BYTES)
+		return link_fail(&admin->link, VMSIG_ERR_PROTOCOL,
+			"the broker sent an audit record without a proper hash");
+	body = malloc(row->body.len ? row->body.len : 1);
+	if (!body)
+		return -ENOMEM;
+	if (row->body.len)
+		memcpy(body, row->body.data, row->body.len);
+	*ret_row = (vmsig_audit_row){.id = row->id, .body = body, .body_len = row->body.len};
+	memcpy(ret_row->hash, row->hash.data, HASH_BYTES);
+	return 0;
+}
+
+static int rows_unpack(vmsig_admin *admin, const Vmsig__AuditRows *rows, vmsig_audit_page *page)
+{
+	if (rows->head_hash.len != HASH_BYTES || rows->anchor.len != HASH_BYTES)
+		return link_fail(&admin->link, VMSIG_ERR_PROTOCOL,
+			"the broker sent a page of the audit log without its head");
+	page->head = rows->head;
+	page->first = rows->first;
+	memcpy(page->head_hash, rows->head_hash.data, HASH_BYTES);
+	memcpy(page->anchor, rows->anchor.data, HASH_BYTES);
+	page->rows = calloc(rows->n_rows + 1, sizeof(*page->rows));
+	if (!page->rows)
+		return -ENOMEM;
+	for (size_t i = 0; i < rows->n_rows; i++) {
+		int r = row_unpack(admin, rows->rows[i], &page->rows[i]);
+
+		if (r)
+			return r;
+		page->count++;
+	}
+	return 0;
+}
+
+int vmsig_admin_audit(vmsig_admin *admin, uint64_t after, uint32_t limit, bool newest,
+	vmsig_audit_page **ret_page, int timeout_ms)
+{
+	Vmsig__AuditQuery body = VMSIG__AUDIT_QUERY__INIT;
+	vmsig_audit_page *page = calloc(1, sizeof(*page));
+	int r = page ? 0 : -ENOMEM;
+
+	body.after = after;
+	body.limit = limit;
+	body.newest = newest;
+	if (!r)
+		r = exchange(admin, VMSIG__ADMIN_REQUEST__BODY_AUDIT_QUERY, &body,
+			VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS, link_until(timeout_ms));
+	if (!r)
+		r = rows_unpack(admin, admin->answer->audit_rows, page);
+	answer_clear(admin);
+	if (r) {
+		vmsig_audit_page_free(page);
+		return client_result(r);
+	}
+	*ret_page = page;
+	return 0;
+}
