@@ -34,6 +34,7 @@ enum ctl_exit {
 	CTL_UNKNOWN = 12,  /* it cannot be told whether anything was written */
 	CTL_NO_WRITE = 13, /* the endpoint cannot be written to */
 	CTL_BUSY = 14,     /* busy, or a quota is used up; it may work later */
+	CTL_BROKEN = 15,   /* the audit log is not intact */
 };
 
 struct ctl {
@@ -55,7 +56,7 @@ struct ctl_command {
 	int (*run)(struct ctl *ctl, int argc, char **argv);
 };
 
-/* Codes of long options that commands add; below are characters. */
+/* Codes of options that commands add. One below is a character, and a short option too. */
 enum { CTL_OPT_FIRST = 256 };
 
 /* Parses a command's own options beside the global ones. `handle` gets the codes of `own`
@@ -66,7 +67,7 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	const struct option *own, ctl_option_fn handle, void *ctx);
 
 extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
-	ctl_scan, ctl_exec, ctl_pki;
+	ctl_scan, ctl_exec, ctl_pki, ctl_audit;
 
 /* Prints "vmsigctl: ..." with what to do next, and gives the exit code that fits. */
 __attribute__((format(printf, 2, 3))) int ctl_fail(int error, const char *format, ...);

@@ -12,7 +12,7 @@
 enum { OPT_IDENTITY = 0x1000, OPT_SOCKET, OPT_JSON, OPT_WAIT };
 
 static const struct ctl_command *const commands[] = {&ctl_ls, &ctl_info, &ctl_watch, &ctl_read,
-	&ctl_translate, &ctl_pmap, &ctl_scan, &ctl_exec, &ctl_pki};
+	&ctl_translate, &ctl_pmap, &ctl_scan, &ctl_exec, &ctl_audit, &ctl_pki};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const struct option global_options[] = {
@@ -49,7 +49,8 @@ static void usage(FILE *stream)
 		"  %-10s %s\n\n%s\n"
 		"Exit status: 0 done; 1 error; 2 wrong usage; 3 no such endpoint, or forbidden;\n"
 		"4 not ready in time; 5 cannot connect; 6 the guest was reset meanwhile;\n"
-		"7 an address is not mapped. `exec` exits as its command does.\n",
+		"7 an address is not mapped; 15 the audit log is not intact.\n"
+		"`exec` exits as its command does.\n",
 		"version", "print the version", global_help);
 }
 
@@ -83,16 +84,20 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	const struct option *own, ctl_option_fn handle, void *ctx)
 {
 	struct option all[OPTIONS_MAX];
+	char letters[2 * OPTIONS_MAX + 3] = "+h";
 	size_t n = 0;
 	int code;
 
-	for (; own && own->name; own++)
+	for (; own && own->name; own++) {
 		all[n++] = *own;
+		if (own->val < CTL_OPT_FIRST)
+			snprintf(letters + strlen(letters), 3, "%c%s", own->val,
+				own->has_arg ? ":" : "");
+	}
 	memcpy(&all[n], global_options, sizeof(global_options));
 	/* Another vector and another order of scanning: 0 makes GNU's getopt begin anew. */
 	optind = 0;
-	while ((code = getopt_long(argc, argv, command->has_command ? "+h" : "h", all, NULL)) >=
-		0) {
+	while ((code = getopt_long(argc, argv, letters + !command->has_command, all, NULL)) >= 0) {
 		if (code == 'h') {
 			command_help(command);
 			exit(CTL_OK);

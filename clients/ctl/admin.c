@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/ctl/admin.h"
+
+#include <time.h>
+
+#define AGAIN_MS 500 /* between two attempts */
+
+static int admin_connect(const struct ctl *ctl, bool patient, vmsig_admin **ret_admin)
+{
+	const struct timespec pause = {.tv_nsec = AGAIN_MS * 1000000l};
+	char error[VMSIG_DETAIL_MAX + 1] = "";
+	vmsig_options options;
+	int code = ctl_connection(ctl, CTL_PLANE_ADMIN, &options), r;
+
+	if (code)
+		return code;
+	options.flags = VMSIG_OPT_NO_RECONNECT;
+	r = vmsig_admin_open(ret_admin, &options, error, sizeof(error));
+	while (patient && r == -VMSIG_ERR_DISCONNECTED) {
+		nanosleep(&pause, NULL);
+		r = vmsig_admin_open(ret_admin, &options, error, sizeof(error));
+	}
+	return r ? ctl_connect_fail(r, options.socket_path, error) : CTL_OK;
+}
+
+int ctl_admin_connect(const struct ctl *ctl, vmsig_admin **ret_admin)
+{
+	return admin_connect(ctl, false, ret_admin);
+}
+
+int ctl_admin_reconnect(const struct ctl *ctl, vmsig_admin **admin)
+{
+	*admin = vmsig_admin_close(*admin);
+	return admin_connect(ctl, true, admin);
+}

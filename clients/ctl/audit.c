@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/ctl/audit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "clients/ctl/admin.h"
+
+#define TAIL_LINES 10
+#define TAIL_MAX 1000000 /* of which the ids are kept when they are chosen by what they say */
+
+enum {
+	OPT_AFTER = CTL_OPT_FIRST,
+	OPT_LIMIT,
+	OPT_ENDPOINT,
+	OPT_TENANT,
+	OPT_KIND,
+	OPT_FOLLOW,
+	OPT_HEAD,
+	OPT_FILE,
+	OPT_LINES = 'n',
+};
+
+/* Options that an action takes. */
+enum {
+	TAKES_AFTER = 1u << 0,
+	TAKES_LIMIT = 1u << 1,
+	TAKES_FILTER = 1u << 2,
+	TAKES_TAIL = 1u << 3,
+	TAKES_VERIFY = 1u << 4,
+};
+
+static const struct option own[] = {
+	{"after", required_argument, NULL, OPT_AFTER},
+	{"limit", required_argument, NULL, OPT_LIMIT},
+	{"endpoint", required_argument, NULL, OPT_ENDPOINT},
+	{"tenant", required_argument, NULL, OPT_TENANT},
+	{"kind", required_argument, NULL, OPT_KIND},
+	{"follow", no_argument, NULL, OPT_FOLLOW},
+	{"lines", required_argument, NULL, OPT_LINES},
+	{"head", required_argument, NULL, OPT_HEAD},
+	{"file", required_argument, NULL, OPT_FILE},
+	{NULL, 0, NULL, 0},
+};
+
+static const struct {
+	const char *name;
+	int (*run)(struct audit_action *action);
+	unsigned takes;
+	int args;
+} actions[] = {
+	{"ls", audit_ls, TAKES_AFTER | TAKES_LIMIT | TAKES_FILTER, 0},
+	{"tail", audit_tail, TAKES_TAIL | TAKES_FILTER, 0},
+	{"show", audit_show, 0, 1},
+	{"verify", audit_verify, TAKES_VERIFY, 0},
+	{"export", audit_export, TAKES_AFTER, 0},
+};
+
+#define ACTIONS (sizeof(actions) / sizeof(actions[0]))
+
+struct parsed {
+	struct audit_options options;
+	unsigned given; /* TAKES_... */
+};
+
+static bool handle_text(struct audit_options *options, int code, const char *value)
+{
+	switch (code) {
+	case OPT_ENDPOINT:
+		options->endpoint = value;
+		return true;
+	case OPT_TENANT:
+		options->tenant = value;
+		return true;
+	case OPT_KIND:
+		options->kind = value;
+		return audit_kind_exists(value);
+	case OPT_HEAD:
+		options->head = value;
+		return true;
+	default:
+		options->file = value;
+		return true;
+	}
+}
+
+static bool handle(void *ctx, int code, const char *value)
+{
+	static const struct {
+		int code;
+		unsigned takes;
+	} groups[] = {{OPT_AFTER, TAKES_AFTER}, {OPT_LIMIT, TAKES_LIMIT},
+		{OPT_ENDPOINT, TAKES_FILTER}, {OPT_TENANT, TAKES_FILTER}, {OPT_KIND, TAKES_FILTER},
+		{OPT_FOLLOW, TAKES_TAIL}, {OPT_LINES, TAKES_TAIL}, {OPT_HEAD, TAKES_VERIFY},
+		{OPT_FILE, TAKES_VERIFY}};
+	struct parsed *parsed = ctx;
+	struct audit_options *options = &parsed->options;
+
+	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
+		if (groups[i].code == code)
+			parsed->given |= groups[i].takes;
+	}
+	switch (code) {
+	case OPT_AFTER:
+		return ctl_number(value, &options->after);
+	case OPT_LIMIT:
+		return ctl_number(value, &options->limit) && options->limit != 0;
+	case OPT_LINES:
+		return ctl_number(value, &options->lines) && options->lines <= TAIL_MAX;
+	case OPT_FOLLOW:
+		options->follow = true;
+		return true;
+	default:
+		return handle_text(options, code, value);
+	}
+}
+
+static int run_action(struct ctl *ctl, const struct audit_options *options, size_t i, char **args)
+{
+	struct audit_action action = {.ctl = ctl, .options = *options, .args = args};
+	int code;
+
+	if (!options->file) {
+		code = ctl_admin_connect(ctl, &action.admin);
+		if (code)
+			return code;
+	}
+	code = actions[i].run(&action);
+	vmsig_admin_close(action.admin);
+	return code;
+}
+
+static int run_audit(struct ctl *ctl, int argc, char **argv)
+{
+	struct parsed parsed = {.options.lines = TAIL_LINES};
+	int code = ctl_options(ctl, &ctl_audit, argc, argv, own, handle, &parsed);
+	const char *name = code || optind == argc ? NULL : argv[optind];
+
+	if (code)
+		return code;
+	if (!name)
+		return ctl_usage(&ctl_audit, "it takes ls, tail, show, verify or export");
+	for (size_t i = 0; i < ACTIONS; i++) {
+		if (strcmp(actions[i].name, name) != 0)
+			continue;
+		if (parsed.given & ~actions[i].takes)
+			return ctl_usage(&ctl_audit, "%s does not take all of these options", name);
+		if (argc - optind - 1 != actions[i].args)
+			return ctl_usage(&ctl_audit, "%s takes %s", name,
+				actions[i].args ? "the ID of one record" : "no arguments");
+		return run_action(ctl, &parsed.options, i, argv + optind + 1);
+	}
+	return ctl_usage(&ctl_audit, "there is no '%s'", name);
+}
+
+const struct ctl_command ctl_audit = {
+	.name = "audit",
+	.arguments = "ls|tail|show ID|verify|export [OPTION]...",
+	.summary = "Read and verify the log of leases and writes (administrators)",
+	.help = "  ls [--after ID] [--limit N]       records, oldest first\n"
+		"  tail [-n N] [--follow]            the newest N records (default 10); goes on "
+		"with\n"
+		"                                    what is appended\n"
+		"  show ID                           all that one record says\n"
+		"  verify [--head ID:HEX] [--file EXPORT]\n"
+		"                                    whether the log, or an export of it (- is "
+		"the\n"
+		"                                    standard input), is what the broker has "
+		"written;\n"
+		"                                    exits with 15 when it is not, and names the "
+		"record\n"
+		"  export [--after ID]               records as JSON, one a line\n"
+		"\n"
+		"ls and tail show only records that fit:\n"
+		"  --endpoint GLOB   --tenant NAME   --kind GLOB\n"
+		"Kinds are those that the table shows: grant, write-intent, write-result...\n"
+		"\n"
+		"verify prints the newest record as ID:HEX. Note it where the broker's host "
+		"cannot\n"
+		"write: verify --head finds whatever is done to the log up to there, also a cut.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl audit tail --follow --endpoint 'web*'\n"
+		"  vmsigctl audit ls --kind 'write-*' --json | jq -r .outcome\n"
+		"  vmsigctl audit verify --json | jq -r .head >> heads\n"
+		"  vmsigctl audit verify --head \"$(tail -1 heads)\"\n"
+		"  vmsigctl audit export > log && vmsigctl audit verify --file log\n",
+	.run = run_audit,
+};

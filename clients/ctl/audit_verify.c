@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/ctl/audit.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TRIES 5 /* retention may drop records while they are verified: from the start then */
+
+struct head {
+	uint64_t id; /* 0: none */
+	uint8_t hash[AUDITCHAIN_HASH];
+};
+
+void audit_break(struct audit_verdict *verdict, uint64_t culprit, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(verdict->error, sizeof(verdict->error), format, args);
+	va_end(args);
+	verdict->culprit = culprit;
+	verdict->broken = true;
+}
+
+/* "ID:HEX" */
+static bool head_parse(const char *text, struct head *ret_head)
+{
+	const char *colon = strchr(text, ':');
+	size_t len = 0;
+	char id[24];
+
+	if (!colon || (size_t)(colon - text) >= sizeof(id))
+		return false;
+	snprintf(id, sizeof(id), "%.*s", (int)(colon - text), text);
+	return ctl_number(id, &ret_head->id) && ret_head->id != 0 &&
+	       ctl_hex_parse(colon + 1, AUDITCHAIN_HASH, ret_head->hash, &len) &&
+	       len == AUDITCHAIN_HASH;
+}
+
+/* ---- the broker's log ---- */
+
+/* One attempt. */
+struct survey {
+	struct audit_action *action;
+	struct auditchain *chain;
+	const struct head *noted;
+	struct audit_verdict *verdict;
+	uint64_t after;
+	struct head broker; /* of the first page: how far the attempt goes */
+	bool begun, done;
+	bool again; /* retention has dropped what comes next */
+};
+
+static void survey_begin(struct survey *survey, const vmsig_audit_page *page)
+{
+	survey->begun = true;
+	survey->broker.id = page->head;
+	memcpy(survey->broker.hash, page->head_hash, AUDITCHAIN_HASH);
+	survey->verdict->first = page->first ? page->first : 1;
+	auditchain_start(survey->chain, survey->verdict->first - 1, page->anchor);
+	auditchain_note(survey->chain, survey->noted->id, survey->noted->hash);
+}
+
+static int survey_row(struct survey *survey, const vmsig_audit_row *row)
+{
+	struct auditchain *chain = survey->chain;
+	int r = auditchain_add(chain, row->id, row->body, row->body_len, row->hash);
+
+	if (r == VMSIG_ERR_BAD_REQUEST)
+		audit_break(
+			survey->verdict, auditchain_culprit(chain), "%s", auditchain_error(chain));
+	else if (r)
+		return ctl_fail(r, "%s", auditchain_error(chain));
+	survey->after = row->id;
+	survey->verdict->records++;
+	return CTL_OK;
+}
+
+static int survey_page(struct survey *survey)
+{
+	vmsig_audit_page *page;
+	int code = audit_page(survey->action, survey->after, 0, false, &page);
+
+	if (code)
+		return code;
+	if (!survey->begun)
+		survey_begin(survey, page);
+	else
+		survey->again = audit_page_gap(page, survey->after);
+	survey->done = survey->again || page->count == 0;
+	for (size_t i = 0; !code && !survey->done && i < page->count; i++) {
+		code = survey_row(survey, &page->rows[i]);
+		survey->done = survey->verdict->broken || survey->after >= survey->broker.id;
+	}
+	vmsig_audit_page_free(page);
+	return code;
+}
+
+/* A running broker remembers its head, so that it finds also what no chain shows. */
+static void verdict_compare(struct audit_verdict *verdict, const struct head *broker)
+{
+	if (verdict->head < broker->id)
+		audit_break(verdict, verdict->head + 1,
+			"record %" PRIu64 " is missing: the broker has appended records up to "
+			"%" PRIu64 ", and the newest were cut off while it ran",
+			verdict->head + 1, broker->id);
+	else if (memcmp(verdict->head_hash, broker->hash, AUDITCHAIN_HASH) != 0)
+		audit_break(verdict, broker->id,
+			"record %" PRIu64 " has another hash than the broker remembers: it, or "
+			"one before it, was replaced while the broker ran",
+			broker->id);
+}
+
+static int verdict_finish(struct audit_verdict *verdict, struct auditchain *chain)
+{
+	int r = auditchain_finish(chain, &verdict->head, verdict->head_hash);
+
+	if (r && r != VMSIG_ERR_BAD_REQUEST)
+		return ctl_fail(r, "%s", auditchain_error(chain));
+	if (r)
+		audit_break(verdict, auditchain_culprit(chain), "%s", auditchain_error(chain));
+	return CTL_OK;
+}
+
+static int verify_log(struct audit_action *action, struct auditchain *chain,
+	const struct head *noted, struct audit_verdict *ret_verdict, bool *ret_again)
+{
+	struct survey survey = {
+		.action = action, .chain = chain, .noted = noted, .verdict = ret_verdict};
+	int code = CTL_OK;
+
+	while (!code && !survey.done)
+		code = survey_page(&survey);
+	*ret_again = survey.again;
+	if (code || survey.again || ret_verdict->broken)
+		return code;
+	code = verdict_finish(ret_verdict, chain);
+	if (!code && !ret_verdict->broken)
+		verdict_compare(ret_verdict, &survey.broker);
+	return code;
+}
+
+static int verify_file(struct audit_action *action, struct auditchain *chain,
+	const struct head *noted, struct audit_verdict *ret_verdict)
+{
+	int code = audit_import(action->options.file, chain, noted->id, noted->hash, ret_verdict);
+
+	if (code || ret_verdict->broken)
+		return code;
+	return verdict_finish(ret_verdict, chain);
+}
+
+static int verify_once(struct audit_action *action, const struct head *noted,
+	struct audit_verdict *ret_verdict, bool *ret_again)
+{
+	struct auditchain chain;
+	int r = auditchain_init(&chain), code;
+
+	*ret_again = false;
+	memset(ret_verdict, 0, sizeof(*ret_verdict));
+	if (r)
+		return ctl_fail(VMSIG_ERR_INTERNAL, "OpenSSL has no SHA-256");
+	if (action->options.file)
+		code = verify_file(action, &chain, noted, ret_verdict);
+	else
+		code = verify_log(action, &chain, noted, ret_verdict, ret_again);
+	auditchain_deinit(&chain);
+	return code;
+}
+
+/* ---- the verdict ---- */
+
+static int print_broken(const struct ctl *ctl, const struct audit_verdict *verdict)
+{
+	json_t *json;
+
+	if (ctl->json) {
+		json = json_pack("{s:b, s:s}", "intact", 0, "error", verdict->error);
+		if (verdict->culprit)
+			json_object_set_new(
+				json, "record", json_integer((json_int_t)verdict->culprit));
+		(void)ctl_print_json(json);
+	}
+	fprintf(stderr, "vmsigctl: the audit log is not intact: %s\n", verdict->error);
+	return CTL_BROKEN;
+}
+
+static int print_intact(const struct ctl *ctl, const struct audit_verdict *verdict)
+{
+	char *hash = ctl_hex_text(verdict->head_hash, AUDITCHAIN_HASH);
+	int code = CTL_OK;
+
+	if (!hash)
+		return ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for the head");
+	if (ctl->json)
+		code = ctl_print_json(json_pack("{s:b, s:I, s:I, s:I, s:o}", "intact", 1, "records",
+			(json_int_t)verdict->records, "first", (json_int_t)verdict->first, "last",
+			(json_int_t)verdict->head, "head",
+			json_sprintf("%" PRIu64 ":%s", verdict->head, hash)));
+	else
+		printf("intact   %" PRIu64 " records, %" PRIu64 " to %" PRIu64 "\n"
+		       "head     %" PRIu64 ":%s\n",
+			verdict->records, verdict->first, verdict->head, verdict->head, hash);
+	free(hash);
+	return code;
+}
+
+int audit_verify(struct audit_action *action)
+{
+	struct audit_verdict verdict;
+	struct head noted = {0};
+	bool again = true;
+	int code = CTL_OK;
+
+	if (action->options.head && !head_parse(action->options.head, &noted)) {
+		(void)ctl_fail(VMSIG_ERR_BAD_REQUEST,
+			"'%s' is no head; one is ID:HEX, as `vmsigctl audit verify` prints it",
+			action->options.head);
+		return CTL_USAGE;
+	}
+	for (unsigned i = 0; !code && again && i < TRIES; i++)
+		code = verify_once(action, &noted, &verdict, &again);
+	if (code)
+		return code;
+	if (again)
+		return ctl_fail(VMSIG_ERR_BUSY,
+			"retention drops records faster than they can be verified; try again");
+	return verdict.broken ? print_broken(action->ctl, &verdict)
+			      : print_intact(action->ctl, &verdict);
+}
