@@ -408,12 +408,13 @@ static int start_net(struct broker *broker)
 	return r;
 }
 
-int broker_init(struct broker *broker, struct config *config)
+int broker_init(struct broker *broker, struct config *config, struct guardian *guardian)
 {
 	int r;
 
 	memset(broker, 0, sizeof(*broker));
 	broker->config = config;
+	broker->guardian = guardian;
 	broker->exit_code = 1;
 	r = uv_loop_init(&broker->loop);
 	if (r) {

@@ -17,6 +17,7 @@
 #include "broker/desk/desk.h"
 #include "broker/store/store.h"
 
+struct guardian;
 struct endpoint_shell; /* one configured endpoint: its page and its adapter */
 struct net;
 
@@ -24,6 +25,7 @@ struct broker {
 	uv_loop_t loop;
 	bool loop_open;
 	struct config *config;
+	struct guardian *guardian; /* borrowed; NULL: no guest is ever stopped */
 	struct core *core;
 	struct store *store;
 	struct net *net;
@@ -42,7 +44,8 @@ struct broker {
 };
 
 /* Takes over the configuration. Logs what fails. 0, positive enum vmsig_error, -errno. */
-__attribute__((warn_unused_result)) int broker_init(struct broker *broker, struct config *config);
+__attribute__((warn_unused_result)) int broker_init(
+	struct broker *broker, struct config *config, struct guardian *guardian);
 /* Runs until SIGTERM or SIGINT, then closes everything. The process's exit status. */
 int broker_run(struct broker *broker);
 void broker_deinit(struct broker *broker);

@@ -97,6 +97,7 @@ static int start_adapter(struct endpoint_shell *shell)
 		.emit = core_emit(shell->broker->core),
 		.endpoint = shell->id,
 		.config = shell->config,
+		.guardian = shell->broker->guardian,
 	};
 	char error[256] = "";
 	int r = adapters[shell->config->adapter]->start(

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "broker/adapters/qemu/guardian.h"
 #include "broker/broker.h"
 #include "broker/check.h"
 #include "broker/log.h"
@@ -62,13 +63,28 @@ static int check(const struct config *config)
 	return 0;
 }
 
+/* For guests that are stopped around writes. */
+static struct guardian *start_guardian(const struct config *config)
+{
+	struct guardian *guardian = NULL;
+	int r = config->write.given ? guardian_start(&guardian) : 0;
+
+	if (r)
+		log_warning(
+			"no guest can be stopped around a write", LOG_STR("error", strerror(-r)));
+	return guardian;
+}
+
 static int serve(struct config *config)
 {
+	struct guardian *guardian;
 	struct broker broker;
 	int code = 1;
 
 	log_setup((enum log_level)config->log_level, config->log_json);
+	guardian = start_guardian(config);
 	if (raise_descriptor_limit()) {
+		guardian_stop(guardian);
 		config_unref(config);
 		return code;
 	}
@@ -80,9 +96,10 @@ static int serve(struct config *config)
 	/* Not even a process of our own uid may look into us, or take our descriptors. */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		log_warning("cannot become non-dumpable", LOG_STR("error", strerror(errno)));
-	if (broker_init(&broker, config) == 0)
+	if (broker_init(&broker, config, guardian) == 0)
 		code = broker_run(&broker);
 	broker_deinit(&broker);
+	guardian_stop(guardian);
 	return code;
 }
 

@@ -16,12 +16,14 @@
 #include "vmsig/vmsig_event.h"
 
 struct adapter;
+struct guardian;
 
 struct adapter_env {
 	uv_loop_t *loop;
 	const vmsig_emit *emit;
 	uint32_t endpoint;                    /* id, already added to the core */
 	const struct config_endpoint *config; /* outlives the adapter */
+	struct guardian *guardian;            /* NULL: vCPUs may not be stopped */
 };
 
 typedef void (*adapter_stopped_fn)(void *arg);

@@ -26,10 +26,10 @@ typedef struct vmsig_memwrite_reg {
 
 	/* Stops the vCPUs, if they run, for at most `bound_ms`; NULL when the adapter cannot.
 	 * `done` is called exactly once, later, from the loop: 0: they stand still; an
-	 * enum vmsig_error: they do not (BUSY: somebody else's quiesce is under way; TIMEOUT;
-	 * GONE; UNSUPPORTED). After 0 the caller calls resume(), and is_quiesced() turns false
-	 * when the bound is over, because the adapter lets the guest go on by itself then, as
-	 * it does when the session ends or the broker dies. */
+	 * enum vmsig_error: they do not (TIMEOUT, GONE, UNSUPPORTED, BUSY). After 0 the caller
+	 * calls resume(), and is_quiesced() turns false when the bound is over, because the
+	 * adapter lets the guest go on by itself then, as it does when the session ends or the
+	 * broker dies. One at a time: the next quiesce() comes after resume(). */
 	void (*quiesce)(
 		void *ctx, uint64_t bound_ms, void (*done)(void *arg, int error), void *arg);
 	bool (*is_quiesced)(void *ctx);

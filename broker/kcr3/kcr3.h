@@ -42,6 +42,8 @@ struct kcr3_proof {
 	uint64_t banner_gva;            /* Linux: init_uts_ns name.release; Windows: kernel entry */
 	char release[KCR3_RELEASE_MAX]; /* Linux release, or "" */
 	uint64_t digest;                /* of the page that proves the kernel */
+	uint64_t placement; /* digest of where this boot has put things at random; 0: nothing in it
+			     * is random, and another boot may look the same */
 };
 
 /* Scans and proves. `vcpu_cr3` are current roots (CR3 as read, flags included); with none the

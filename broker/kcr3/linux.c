@@ -98,15 +98,15 @@ static bool same_kernel(const struct root_table *candidate, const struct root_ta
 	return true;
 }
 
-static int prove_root(const struct kcr3_search *search, const struct kcr3_proof *proof)
+static int prove_root(
+	const struct kcr3_search *search, const struct kcr3_proof *proof, struct root_table *table)
 {
-	struct root_table table;
-	int r = root_read(search->memory, proof->kcr3, &table);
+	int r = root_read(search->memory, proof->kcr3, table);
 
 	if (r)
 		return r;
-	if (root_kernel_entries(&table) < MIN_KERNEL_ENTRIES ||
-		!root_is_live(search->memory, &table, same_kernel, search->vcpu_cr3, search->nvcpu))
+	if (root_kernel_entries(table) < MIN_KERNEL_ENTRIES ||
+		!root_is_live(search->memory, table, same_kernel, search->vcpu_cr3, search->nvcpu))
 		return VMSIG_ERR_NOT_READY;
 	return 0;
 }
@@ -150,6 +150,7 @@ static void examine(struct hunt *hunt, uint64_t note)
 {
 	const struct kcr3_search *search = hunt->search;
 	struct kcr3_proof proof;
+	struct root_table table;
 	struct vmcoreinfo info;
 	uint64_t digest;
 
@@ -166,12 +167,15 @@ static void examine(struct hunt *hunt, uint64_t note)
 	}
 	if (judged(hunt, proof.kcr3))
 		return;
-	if (prove_root(search, &proof)) {
+	if (prove_root(search, &proof, &table)) {
 		snprintf(search->why, search->why_size,
 			"Linux %s is in RAM, but no vCPU runs on it: a kernel of an earlier boot",
 			info.release);
 		return;
 	}
+	/* Without KASLR every boot of this kernel looks like this one. */
+	if (info.kernel_offset)
+		proof.placement = root_placement(search->memory, &table);
 	hunt->proof = proof;
 	hunt->found++;
 }
@@ -211,6 +215,7 @@ static int linux_find(const struct kcr3_search *search, struct kcr3_proof *ret_p
 
 static int linux_reprove(const struct kcr3_search *search, const struct kcr3_proof *proof)
 {
+	struct root_table table;
 	struct vmcoreinfo info;
 	uint64_t digest;
 	int r = note_read(search->memory, proof->note_gpa, &info, &digest);
@@ -220,7 +225,7 @@ static int linux_reprove(const struct kcr3_search *search, const struct kcr3_pro
 	if (!r)
 		r = prove_note(search->memory, proof, info.swapper_pg_dir);
 	if (!r)
-		r = prove_root(search, proof);
+		r = prove_root(search, proof, &table);
 	return r;
 }
 

@@ -144,3 +144,43 @@ uint64_t root_digest(const void *data, size_t len)
 		hash = (hash ^ bytes[i]) * 0x100000001b3ull;
 	return hash;
 }
+
+static uint64_t table_digest(const struct root_table *table, unsigned first)
+{
+	const uint64_t accessed_dirty = 0x60;
+	uint64_t entries[PGWALK_ENTRIES];
+	unsigned n = 0;
+
+	for (unsigned i = first; i < PGWALK_ENTRIES; i++)
+		entries[n++] = table->entries[i] & ~accessed_dirty;
+	return root_digest(entries, n * sizeof(entries[0]));
+}
+
+/* The first entry that leads to a table; its index, or PGWALK_ENTRIES. */
+static unsigned first_table(const struct root_table *table, unsigned first)
+{
+	const uint64_t large = 0x80;
+
+	for (unsigned i = first; i < PGWALK_ENTRIES; i++) {
+		if ((table->entries[i] & ROOT_PRESENT) && !(table->entries[i] & large))
+			return i;
+	}
+	return PGWALK_ENTRIES;
+}
+
+uint64_t root_placement(const struct kcr3_memory *memory, const struct root_table *table)
+{
+	uint64_t digest = table_digest(table, ROOT_KERNEL_FIRST);
+	unsigned first = ROOT_KERNEL_FIRST;
+	struct root_table next = *table;
+
+	for (int depth = 0; depth < 2; depth++) {
+		unsigned index = first_table(&next, first);
+
+		if (index == PGWALK_ENTRIES || root_read(memory, next.entries[index], &next))
+			break;
+		first = 0;
+		digest = digest * 31 + table_digest(&next, first) + index;
+	}
+	return digest ? digest : 1;
+}

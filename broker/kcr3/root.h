@@ -25,6 +25,10 @@ __attribute__((warn_unused_result)) int root_read(
 /* Present entries of the kernel's half. */
 unsigned root_kernel_entries(const struct root_table *table);
 
+/* Of the kernel's half, and of the two tables that its first entry leads to, which on Linux is
+ * the direct map: KASLR moves all of them. Never 0; what cannot be read is left out. */
+uint64_t root_placement(const struct kcr3_memory *memory, const struct root_table *table);
+
 /* Whether two entries map the same. Accessed and dirty bits come and go while a CPU walks. */
 bool root_entry_same(uint64_t a, uint64_t b);
 

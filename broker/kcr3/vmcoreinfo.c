@@ -23,6 +23,7 @@ static const struct key {
 	{"NUMBER(phys_base)", VALUE_SIGNED, offsetof(struct vmcoreinfo, phys_base), true},
 	{"NUMBER(sme_mask)", VALUE_DECIMAL, offsetof(struct vmcoreinfo, sme_mask), false},
 	{"NUMBER(pgtable_l5_enabled)", VALUE_FLAG, offsetof(struct vmcoreinfo, five_levels), false},
+	{"KERNELOFFSET", VALUE_HEX, offsetof(struct vmcoreinfo, kernel_offset), false},
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
 #define NUMBER_MAX 24 /* characters of a 64-bit number in any base we read */

@@ -24,6 +24,7 @@ struct vmcoreinfo {
 	int64_t phys_base;              /* NUMBER(phys_base) */
 	uint64_t sme_mask;              /* NUMBER(sme_mask); 0 when absent */
 	bool five_levels;               /* NUMBER(pgtable_l5_enabled) */
+	uint64_t kernel_offset;         /* KERNELOFFSET: how far KASLR moved it; 0 when absent */
 	size_t len;                     /* bytes of the text */
 };
 

@@ -39,6 +39,21 @@ static int take_status(struct inquiry *inquiry, json_t *value)
 	return 0;
 }
 
+/* States of MigrationStatus (qapi/migration.json) in which nothing moves (any more); an
+ * unknown one of a newer QEMU counts as under way. No status: there was no migration. */
+static int take_migrate(struct inquiry *inquiry, json_t *value)
+{
+	static const char *const quiet[] = {"none", "completed", "failed", "cancelled"};
+	const char *status = json_string_value(json_object_get(value, "status"));
+
+	inquiry->migrating = status != NULL;
+	for (size_t i = 0; status && i < sizeof(quiet) / sizeof(quiet[0]); i++) {
+		if (strcmp(status, quiet[i]) == 0)
+			inquiry->migrating = false;
+	}
+	return 0;
+}
+
 static int take_memdev(struct inquiry *inquiry, json_t *value)
 {
 	inquiry->memdev = json_incref(value);
@@ -145,6 +160,7 @@ static int take_registers(struct inquiry *inquiry, json_t *value)
 
 static const struct step steps[] = {
 	{0, "query-status", NULL, take_status},
+	{0, "query-migrate", NULL, take_migrate, .optional = true},
 	{INQUIRY_MAP, "query-memdev", NULL, take_memdev},
 	{INQUIRY_MAP, "qom-list", ask_objects, take_objects},
 	{INQUIRY_MAP, "human-monitor-command", ask_mtree, take_mtree},

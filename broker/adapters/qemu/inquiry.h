@@ -27,6 +27,7 @@ struct inquiry {
 	json_t *memdev; /* between two steps */
 
 	char status[INQUIRY_STATUS_MAX]; /* query-status: "running", "paused", ... */
+	bool migrating;                  /* query-migrate: a migration, out or in, is under way */
 	struct memmap map;
 	uint64_t split; /* where the RAM below 4 GiB should end, 0: unknown */
 	struct vcpu_roots roots;

@@ -32,34 +32,6 @@ static void on_timer(uv_timer_t *timer);
 
 /* ---- seam ---- */
 
-static void seam_describe(
-	void *ctx, vmsig_memctx *out_pod, const vmsig_memseg **out_segs, uint32_t *out_nseg)
-{
-	const struct qemu *q = ctx;
-
-	*out_pod = (vmsig_memctx){.epoch = q->epoch, .flags = VMSIG_MEMCTX_RDONLY};
-	*out_segs = NULL;
-	*out_nseg = 0;
-	if (!q->guest || !q->guest->ram)
-		return;
-	*out_segs = q->guest->physmap.segs;
-	*out_nseg = (uint32_t)q->guest->physmap.nseg;
-	out_pod->kcr3 = q->proof.kcr3;
-	out_pod->low = q->guest->map.low;
-	out_pod->nseg = *out_nseg;
-	if (q->proof.levels == 5)
-		out_pod->flags |= VMSIG_MEMCTX_LA57;
-	if (ram_is_sparse(q->guest->ram))
-		out_pod->flags |= VMSIG_MEMCTX_SPARSE;
-}
-
-static int seam_share_fd(void *ctx)
-{
-	const struct qemu *q = ctx;
-
-	return q->ready && q->guest ? ram_share(q->guest->ram) : -ENODEV;
-}
-
 static void schedule(struct qemu *q, uint64_t ms)
 {
 	if (q->timer_open)
@@ -135,9 +107,11 @@ static void publish(struct qemu *q)
 	uint32_t nseg;
 	int r;
 
+	/* With what tells this session from others, which only the proof knows. */
+	qemu_tell_ram(q);
 	q->ready = true; /* the core may ask for a descriptor inside of the call */
 	q->told_state = VMSIG_STATE_READY;
-	seam_describe(q, &pod, &segs, &nseg);
+	qemu_describe(q, &pod, &segs, &nseg);
 	memcpy(ev.inln, &pod, sizeof(pod));
 	ev.payload = (vmsig_payload){.data = segs, .len = nseg * sizeof(*segs)};
 	r = q->env.emit->event(q->env.emit->core, &ev);
@@ -331,6 +305,7 @@ static void flow_answered(struct qemu *q)
 {
 	const char *refusal = status_refusal(q->inquiry.status);
 
+	q->migrating = q->inquiry.migrating;
 	if (refusal && q->flow == FLOW_WATCH)
 		session_end(q, refusal);
 	else if (refusal)
@@ -375,6 +350,8 @@ static void connect_later(struct qemu *q, const char *reason)
 	uint64_t backoff_ms = q->backoff_ms;
 
 	session_forget(q);
+	quiesce_link_down(&q->quiesce);
+	q->migrating = true;
 	if (!was_ready)
 		q->backoff_ms = backoff_ms;
 	q->guest = guest_unref(q->guest);
@@ -392,6 +369,18 @@ static void on_link_down(void *arg, const char *reason)
 	connect_later(arg, reason);
 }
 
+/* Otherwise a migration would only be noticed at the next look. Changes nothing but that
+ * MIGRATION events are sent; refused while one runs, which the next inquiry sees. */
+static void ask_migration_events(struct qemu *q)
+{
+	json_t *arguments =
+		json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "events", "state", 1);
+	uint64_t id;
+
+	if (arguments)
+		(void)!link_command(&q->link, "migrate-set-capabilities", arguments, &id);
+}
+
 static void on_link_ready(void *arg, pid_t pid)
 {
 	struct qemu *q = arg;
@@ -401,6 +390,8 @@ static void on_link_ready(void *arg, pid_t pid)
 	q->backoff_ms = q->env.config->retry_ms;
 	log_info(
 		"connected to QEMU", LOG_STR("endpoint", q->env.config->name), LOG_INT("pid", pid));
+	quiesce_link_ready(&q->quiesce);
+	ask_migration_events(q);
 	qemu_tell_state(q, VMSIG_STATE_BOOTING, "connected to QEMU");
 	if (q->owed)
 		flow_start(q, FLOW_BOOTSTRAP);
@@ -413,10 +404,22 @@ static void event_end(struct qemu *q, const char *name)
 
 static void event_check(struct qemu *q, const char *name)
 {
+	/* A stop of our own replaces nothing. */
+	if (quiesce_is_active(&q->quiesce))
+		return;
 	q->urgent = true;
 	if (!q->ready)
 		q->backoff_ms = q->env.config->retry_ms;
 	/* What a flow under way has asked before may be of the RAM that was replaced. */
+	flow_cancel(q);
+	schedule(q, 0);
+}
+
+static void event_migration(struct qemu *q, const char *name)
+{
+	/* Until the inquiry says that it is over. */
+	q->migrating = true;
+	q->urgent = true;
 	flow_cancel(q);
 	schedule(q, 0);
 }
@@ -440,7 +443,7 @@ static const struct {
 	{"STOP", event_check},
 	{"RESUME", event_check},
 	{"WAKEUP", event_check},
-	{"MIGRATION", event_check},
+	{"MIGRATION", event_migration},
 	{"MEMORY_DEVICE_SIZE_CHANGE", event_map},
 	{"DEVICE_DELETED", event_map},
 	{"ACPI_DEVICE_OST", event_map},
@@ -451,6 +454,8 @@ static void on_link_message(void *arg, struct qmp_message *message)
 	struct qemu *q = arg;
 
 	if (message->kind == QMP_REPLY) {
+		if (quiesce_reply(&q->quiesce, message))
+			return;
 		if (q->inquiry.active && message->id == q->inquiry.id)
 			flow_step(q, inquiry_reply(&q->inquiry, &q->link, message));
 		return;
@@ -485,7 +490,7 @@ static void maybe_stopped(struct qemu *q)
 	adapter_stopped_fn stopped = q->stopped;
 	void *arg = q->stopped_arg;
 
-	if (!stopped || q->timer_open || q->link.closing || q->job)
+	if (!stopped || q->timer_open || q->link.closing || q->job || quiesce_is_open(&q->quiesce))
 		return;
 	inquiry_reset(&q->inquiry);
 	guest_unref(q->guest);
@@ -494,6 +499,11 @@ static void maybe_stopped(struct qemu *q)
 }
 
 static void on_link_closed(void *arg)
+{
+	maybe_stopped(arg);
+}
+
+static void on_quiesce_closed(void *arg)
 {
 	maybe_stopped(arg);
 }
@@ -511,24 +521,19 @@ static void qemu_stop(struct adapter *adapter, adapter_stopped_fn stopped, void 
 	struct qemu *q = (struct qemu *)adapter;
 
 	q->removed = true;
-	q->env.emit->unregister_memctx(q->env.emit->core, q->env.endpoint);
+	seam_unregister(q);
 	flow_cancel(q);
 	q->ready = q->owed = false;
 	q->stopped = stopped;
 	q->stopped_arg = arg;
+	quiesce_close(&q->quiesce);
 	link_close(&q->link);
 	uv_close((uv_handle_t *)&q->timer, on_timer_closed);
 }
 
 static int qemu_register(struct qemu *q, char *error, size_t error_size)
 {
-	const vmsig_memctx_reg reg = {.endpoint = q->env.endpoint,
-		.source = VMSIG_SRC_MEMCTX,
-		.ctx = q,
-		.describe = seam_describe,
-		.share_fd = seam_share_fd,
-		.invalidate = seam_invalidate};
-	int r = q->env.emit->register_memctx(q->env.emit->core, &reg);
+	int r = seam_register(q, seam_invalidate);
 
 	if (r)
 		snprintf(error, error_size, "endpoint '%s' cannot be registered: %s",
@@ -566,6 +571,8 @@ static int qemu_start(
 		.on_message = on_link_message,
 		.on_down = on_link_down,
 		.on_closed = on_link_closed};
+	q->migrating = true;
+	quiesce_init(&q->quiesce, &q->link, env->guardian, on_quiesce_closed, q);
 	r = qemu_register(q, error, error_size);
 	if (r) {
 		free(q);

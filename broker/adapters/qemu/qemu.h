@@ -16,11 +16,14 @@
 #include "broker/adapters/qemu/guest.h"
 #include "broker/adapters/qemu/inquiry.h"
 #include "broker/adapters/qemu/link.h"
+#include "broker/adapters/qemu/quiesce.h"
+#include "vmsig/vmsig_memctx.h"
 
 #define REASON_MAX 400
 
 enum flow { FLOW_NONE = 0, FLOW_BOOTSTRAP, FLOW_CONFIRM, FLOW_WATCH };
 
+/* qemu.c moves it, quiesce.c stops its vCPUs around writes, writer.c is its write path. */
 struct qemu {
 	struct adapter base;
 	struct adapter_env env;
@@ -50,6 +53,9 @@ struct qemu {
 	char told[REASON_MAX];
 	char down_reason[REASON_MAX];
 
+	bool migrating; /* or it is not known that none is */
+	struct quiesce quiesce;
+
 	adapter_stopped_fn stopped;
 	void *stopped_arg;
 	bool timer_open;
@@ -60,5 +66,13 @@ void qemu_tell_state(struct qemu *q, uint32_t state, const char *reason);
 void qemu_tell_invalidated(struct qemu *q);
 /* The guest's RAM is open. */
 void qemu_tell_ram(struct qemu *q);
+
+/* ---- seam.c: what the core gets of the adapter, and the write path ---- */
+__attribute__((warn_unused_result)) int seam_register(
+	struct qemu *q, void (*invalidate)(void *ctx, uint32_t epoch));
+void seam_unregister(struct qemu *q);
+/* vmsig_memctx_reg.describe */
+void qemu_describe(
+	void *ctx, vmsig_memctx *out_pod, const vmsig_memseg **out_segs, uint32_t *out_nseg);
 
 #endif

@@ -55,6 +55,20 @@ static json_t *property(const struct fake_qmp *fake, const char *name)
 	return NULL;
 }
 
+/* As QEMU does it: the event comes before the reply, and only when something changed. */
+static json_t *run_state(struct fake_qmp *fake, const char *command)
+{
+	bool stops = strcmp(command, "stop") == 0;
+	const char *status = stops ? "paused" : "running";
+
+	must(strlen(fake->log) + strlen(command) + 2 < sizeof(fake->log));
+	strcat(strcat(fake->log, command), " ");
+	if (strcmp(fake->status, status) != 0)
+		fake_qmp_say(fake, stops ? "{\"event\": \"STOP\"}" : "{\"event\": \"RESUME\"}");
+	fake->status = status;
+	return json_object();
+}
+
 static json_t *answer(struct fake_qmp *fake, const char *command, const json_t *arguments)
 {
 	const char *line = json_string_value(json_object_get(arguments, "command-line"));
@@ -63,6 +77,11 @@ static json_t *answer(struct fake_qmp *fake, const char *command, const json_t *
 		return json_object();
 	if (strcmp(command, "query-status") == 0)
 		return json_pack("{s:s}", "status", fake->status);
+	if (strcmp(command, "query-migrate") == 0)
+		return fake->migration ? json_pack("{s:s}", "status", fake->migration)
+				       : json_object();
+	if (strcmp(command, "stop") == 0 || strcmp(command, "cont") == 0)
+		return run_state(fake, command);
 	if (strcmp(command, "query-memdev") == 0)
 		return json_pack("[{s:s, s:b, s:I}]", "id", "ram0", "share", 1, "size",
 			(json_int_t)512 << 20);
@@ -90,9 +109,9 @@ static void on_command(struct fake_qmp *fake, const char *text)
 		json_object_get(command, "arguments"));
 	if (value)
 		reply = json_pack(
-			"{s:o, s:O}", "return", value, "id", json_object_get(command, "id"));
+			"{s:o, s:O*}", "return", value, "id", json_object_get(command, "id"));
 	else
-		reply = json_pack("{s:{s:s, s:s}, s:O}", "error", "class", "GenericError", "desc",
+		reply = json_pack("{s:{s:s, s:s}, s:O*}", "error", "class", "GenericError", "desc",
 			"no such thing", "id", json_object_get(command, "id"));
 	line = json_dumps(reply, JSON_COMPACT);
 	must(line);

@@ -16,13 +16,15 @@ struct fake_qmp {
 	uv_pipe_t listener;
 	uv_pipe_t client;
 	bool connected;
-	const char *ram;    /* mem-path */
-	const char *status; /* of query-status */
-	bool long_mode;     /* what `info registers` shows */
-	bool mute;          /* answers nothing any more */
-	unsigned accepted;  /* clients so far */
-	unsigned asked;     /* commands so far */
-	unsigned maps;      /* of these, `info mtree` */
+	const char *ram;       /* mem-path */
+	const char *status;    /* of query-status */
+	bool long_mode;        /* what `info registers` shows */
+	bool mute;             /* answers nothing any more */
+	unsigned accepted;     /* clients so far */
+	unsigned asked;        /* commands so far */
+	unsigned maps;         /* of these, `info mtree` */
+	const char *migration; /* status of query-migrate; NULL: there was none */
+	char log[1024];        /* "stop cont ...": those that change something */
 	char mtree[64 << 10];
 	char line[4096];
 	size_t len;

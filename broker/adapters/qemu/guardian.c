@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/adapters/qemu/guardian.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <utlist.h>
+
+#define RESCUE_MS 10000 /* for QEMU to let go of the dead broker's connection and answer */
+#define RETRY_MS 20
+#define LINE_MAX_BYTES 65536 /* of QMP that is looked at; greeting and replies are far shorter */
+#define PATH_BYTES (sizeof(((struct sockaddr_un *)0)->sun_path))
+
+enum order { ORDER_ARM = 'A', ORDER_DISARM = 'D', ORDER_RELEASE = 'R' };
+
+struct message {
+	char order;
+	char path[PATH_BYTES];
+};
+
+struct guardian {
+	pid_t pid;
+	int fd;
+};
+
+/* ---- in the process of its own ---- */
+
+struct armed {
+	char path[PATH_BYTES];
+	struct armed *next;
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static bool send_all(int fd, const char *text)
+{
+	return send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text);
+}
+
+/* Reads until a line has `word` in it. */
+static bool await_word(int fd, const char *word, int64_t until)
+{
+	static char buf[LINE_MAX_BYTES + 1];
+	size_t len = 0;
+
+	while (len < LINE_MAX_BYTES) {
+		struct pollfd pfd = {.fd = fd, .events = POLLIN};
+		int64_t left = until - now_ms();
+		ssize_t n;
+
+		if (left <= 0 || poll(&pfd, 1, (int)left) <= 0)
+			return false;
+		n = recv(fd, buf + len, LINE_MAX_BYTES - len, 0);
+		if (n <= 0)
+			return false;
+		len += (size_t)n;
+		buf[len] = '\0';
+		if (strstr(buf, word))
+			return true;
+	}
+	return false;
+}
+
+static bool try_cont(const char *path, int64_t until)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool ok;
+
+	strncpy(addr.sun_path, path, sizeof(addr.sun_path) - 1);
+	ok = fd >= 0 && connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0 &&
+	     await_word(fd, "\"QMP\"", until) &&
+	     send_all(fd, "{\"execute\": \"qmp_capabilities\"}\n") &&
+	     await_word(fd, "\"return\"", until) && send_all(fd, "{\"execute\": \"cont\"}\n") &&
+	     await_word(fd, "\"return\"", until);
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+static void rescue(const char *path)
+{
+	const struct timespec pause = {.tv_nsec = RETRY_MS * 1000000};
+	int64_t until = now_ms() + RESCUE_MS;
+
+	while (now_ms() < until && !try_cont(path, until))
+		nanosleep(&pause, NULL);
+}
+
+static void obey(struct armed **armed, const struct message *message)
+{
+	struct armed *entry, *next;
+
+	if (message->order == ORDER_ARM) {
+		entry = calloc(1, sizeof(*entry));
+		if (!entry)
+			_exit(1); /* the next order finds nobody */
+		memcpy(entry->path, message->path, sizeof(entry->path));
+		LL_PREPEND(*armed, entry);
+		return;
+	}
+	LL_FOREACH_SAFE(*armed, entry, next)
+	{
+		if (strcmp(entry->path, message->path) != 0)
+			continue;
+		LL_DELETE(*armed, entry);
+		free(entry);
+	}
+	if (message->order == ORDER_RELEASE)
+		rescue(message->path);
+}
+
+__attribute__((noreturn)) static void watch(int fd)
+{
+	struct armed *armed = NULL, *entry;
+	struct message message;
+	ssize_t n;
+
+	prctl(PR_SET_NAME, "vmsig-guardian");
+	prctl(PR_SET_DUMPABLE, 0);
+	/* What ends the broker's process group must not end this first. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	for (int other = 3; other < 1024; other++) {
+		if (other != fd)
+			close(other);
+	}
+	while ((n = recv(fd, &message, sizeof(message), 0)) > 0 || (n < 0 && errno == EINTR)) {
+		if (n == sizeof(message) && memchr(message.path, '\0', sizeof(message.path)))
+			obey(&armed, &message);
+	}
+	LL_FOREACH (armed, entry)
+		rescue(entry->path);
+	_exit(0);
+}
+
+/* ---- in the broker ---- */
+
+int guardian_start(struct guardian **ret_guardian)
+{
+	struct guardian *guardian = calloc(1, sizeof(*guardian));
+	int fds[2], r = guardian ? 0 : -ENOMEM;
+
+	if (!r && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		r = -errno;
+	if (r) {
+		free(guardian);
+		return r;
+	}
+	guardian->pid = fork();
+	if (guardian->pid == 0) {
+		close(fds[0]);
+		watch(fds[1]);
+	}
+	r = guardian->pid < 0 ? -errno : 0;
+	close(fds[1]);
+	if (r) {
+		close(fds[0]);
+		free(guardian);
+		return r;
+	}
+	guardian->fd = fds[0];
+	*ret_guardian = guardian;
+	return 0;
+}
+
+struct guardian *guardian_stop(struct guardian *guardian)
+{
+	if (!guardian)
+		return NULL;
+	close(guardian->fd);
+	while (waitpid(guardian->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	free(guardian);
+	return NULL;
+}
+
+/* Never waits: the buffer of the socket holds hundreds, and one guest has at most one. */
+static int order(struct guardian *guardian, enum order what, const char *qmp)
+{
+	struct message message = {.order = (char)what};
+
+	if (!guardian)
+		return -ENOENT;
+	if (strlen(qmp) >= sizeof(message.path))
+		return -ENAMETOOLONG;
+	memcpy(message.path, qmp, strlen(qmp));
+	return send(guardian->fd, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT) ==
+			       sizeof(message)
+		       ? 0
+		       : -errno;
+}
+
+int guardian_arm(struct guardian *guardian, const char *qmp)
+{
+	return order(guardian, ORDER_ARM, qmp);
+}
+
+void guardian_disarm(struct guardian *guardian, const char *qmp)
+{
+	/* Armed for longer than needed it continues a guest that runs, which changes nothing. */
+	(void)!order(guardian, ORDER_DISARM, qmp);
+}
+
+void guardian_release(struct guardian *guardian, const char *qmp)
+{
+	(void)!order(guardian, ORDER_RELEASE, qmp);
+}

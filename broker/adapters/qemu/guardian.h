@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ADAPTERS_QEMU_GUARDIAN_H
+#define BROKER_ADAPTERS_QEMU_GUARDIAN_H
+
+/*
+ * A process of its own that continues guests which the broker has stopped, should the broker
+ * die before it does so. It is forked before anything is loaded, holds one socket, and does
+ * nothing until the broker's end of it is closed; then it continues what is armed, and exits.
+ *
+ * QEMU serves one QMP client at a time, so it can only come in when the broker is gone or has
+ * closed its connection.
+ */
+
+#include <sys/types.h>
+
+struct guardian;
+
+/* Forks: before threads, the loop, and secrets. -errno. */
+__attribute__((warn_unused_result)) int guardian_start(struct guardian **ret_guardian);
+/* Has it exit, and waits for that. Accepts NULL, returns NULL. */
+struct guardian *guardian_stop(struct guardian *guardian);
+
+/* The guest behind this QMP socket is going to be stopped. -errno: it is not there, so do not.
+ * Accepts NULL: -ENOENT. */
+__attribute__((warn_unused_result)) int guardian_arm(struct guardian *guardian, const char *qmp);
+/* It was continued. Accepts NULL. */
+void guardian_disarm(struct guardian *guardian, const char *qmp);
+/* The broker gives the socket up; continue the guest now. Accepts NULL. */
+void guardian_release(struct guardian *guardian, const char *qmp);
+
+#endif

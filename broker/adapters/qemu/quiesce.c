@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/adapters/qemu/quiesce.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "broker/adapters/qemu/guardian.h"
+#include "vmsig/vmsig_error.h"
+
+void quiesce_init(struct quiesce *quiesce, struct link *link, struct guardian *guardian,
+	void (*closed)(void *arg), void *closed_arg)
+{
+	*quiesce = (struct quiesce){
+		.link = link, .guardian = guardian, .closed = closed, .closed_arg = closed_arg};
+	(void)uv_timer_init(link->loop, &quiesce->timer); /* cannot fail */
+	quiesce->timer.data = quiesce;
+	quiesce->timer_open = true;
+}
+
+static void tell(struct quiesce *quiesce, int error)
+{
+	void (*done)(void *arg, int error) = quiesce->done;
+
+	quiesce->done = NULL;
+	if (done)
+		done(quiesce->done_arg, error);
+}
+
+/* Out of the way, whatever was under way; cont may still be owed. */
+static void go_idle(struct quiesce *quiesce)
+{
+	quiesce->state = QUIESCE_IDLE;
+	quiesce->id = 0;
+	if (quiesce->timer_open)
+		uv_timer_stop(&quiesce->timer);
+}
+
+static void disarm(struct quiesce *quiesce)
+{
+	quiesce->stopped = false;
+	guardian_disarm(quiesce->guardian, quiesce->link->path);
+}
+
+static bool command(struct quiesce *quiesce, const char *name, enum quiesce_state state)
+{
+	if (link_command(quiesce->link, name, NULL, &quiesce->id))
+		return false;
+	quiesce->state = state;
+	return true;
+}
+
+/* What cannot be said over this connection is said over the next one, or by the guardian. */
+static void send_cont(struct quiesce *quiesce)
+{
+	if (!quiesce->stopped || !command(quiesce, "cont", QUIESCE_RESUMING))
+		go_idle(quiesce);
+}
+
+/* ---- the bound ---- */
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct quiesce *quiesce = timer->data;
+
+	switch (quiesce->state) {
+	case QUIESCE_REFUSED:
+		go_idle(quiesce);
+		tell(quiesce, quiesce->error);
+		break;
+	case QUIESCE_ASKING:
+		go_idle(quiesce);
+		tell(quiesce, VMSIG_ERR_TIMEOUT);
+		break;
+	case QUIESCE_STOPPING:
+	case QUIESCE_STILL:
+		/* QEMU takes commands in order: behind the stop. */
+		quiesce->expired = true;
+		send_cont(quiesce);
+		tell(quiesce, VMSIG_ERR_TIMEOUT);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Later, as the seam promises. */
+static void refuse(struct quiesce *quiesce, int error)
+{
+	quiesce->state = QUIESCE_REFUSED;
+	quiesce->error = error;
+	uv_timer_start(&quiesce->timer, on_timer, 0, 0);
+}
+
+/* ---- the write's side ---- */
+
+void quiesce_start(
+	struct quiesce *quiesce, uint64_t bound_ms, void (*done)(void *arg, int error), void *arg)
+{
+	assert(!quiesce->done && quiesce->state != QUIESCE_STILL);
+	/* The one before has its bytes, and QEMU is about to say that it goes on: in order. */
+	quiesce->id = 0;
+	quiesce->done = done;
+	quiesce->done_arg = arg;
+	quiesce->expired = false;
+	if (!link_ready(quiesce->link))
+		refuse(quiesce, VMSIG_ERR_GONE);
+	else if (!command(quiesce, "query-status", QUIESCE_ASKING))
+		refuse(quiesce, VMSIG_ERR_BUSY);
+	else
+		uv_timer_start(&quiesce->timer, on_timer, bound_ms, 0);
+}
+
+bool quiesce_is_still(const struct quiesce *quiesce)
+{
+	return quiesce->state == QUIESCE_STILL && !quiesce->expired;
+}
+
+void quiesce_end(struct quiesce *quiesce)
+{
+	if (quiesce->state != QUIESCE_STILL)
+		return;
+	uv_timer_stop(&quiesce->timer);
+	send_cont(quiesce);
+}
+
+bool quiesce_is_active(const struct quiesce *quiesce)
+{
+	return quiesce->state != QUIESCE_IDLE && quiesce->state != QUIESCE_REFUSED;
+}
+
+/* ---- QEMU's side ---- */
+
+static void on_status(struct quiesce *quiesce, const struct qmp_message *message)
+{
+	const char *status = json_string_value(json_object_get(message->value, "status"));
+
+	if (message->name || !status) {
+		go_idle(quiesce);
+		tell(quiesce, VMSIG_ERR_UNSUPPORTED);
+		return;
+	}
+	if (strcmp(status, "running") != 0) {
+		quiesce->state = QUIESCE_STILL;
+		tell(quiesce, 0);
+		return;
+	}
+	/* Known before it happens, so that nothing can come between. */
+	if (guardian_arm(quiesce->guardian, quiesce->link->path)) {
+		go_idle(quiesce);
+		tell(quiesce, VMSIG_ERR_UNSUPPORTED);
+		return;
+	}
+	quiesce->stopped = true;
+	if (command(quiesce, "stop", QUIESCE_STOPPING))
+		return;
+	disarm(quiesce);
+	go_idle(quiesce);
+	tell(quiesce, VMSIG_ERR_BUSY);
+}
+
+static void on_stopped(struct quiesce *quiesce, const struct qmp_message *message)
+{
+	if (message->name) {
+		disarm(quiesce);
+		go_idle(quiesce);
+		tell(quiesce, VMSIG_ERR_UNSUPPORTED);
+		return;
+	}
+	quiesce->state = QUIESCE_STILL;
+	tell(quiesce, 0);
+}
+
+/* An error means that there is nothing to continue: it was shut down meanwhile, say. */
+static void on_continued(struct quiesce *quiesce, const struct qmp_message *message)
+{
+	disarm(quiesce);
+	go_idle(quiesce);
+}
+
+bool quiesce_reply(struct quiesce *quiesce, const struct qmp_message *message)
+{
+	if (!quiesce->id || message->id != quiesce->id)
+		return false;
+	quiesce->id = 0;
+	if (quiesce->state == QUIESCE_ASKING)
+		on_status(quiesce, message);
+	else if (quiesce->state == QUIESCE_STOPPING)
+		on_stopped(quiesce, message);
+	else if (quiesce->state == QUIESCE_RESUMING)
+		on_continued(quiesce, message);
+	return true;
+}
+
+void quiesce_link_down(struct quiesce *quiesce)
+{
+	if (!quiesce_is_active(quiesce))
+		return;
+	go_idle(quiesce);
+	tell(quiesce, VMSIG_ERR_GONE);
+}
+
+void quiesce_link_ready(struct quiesce *quiesce)
+{
+	send_cont(quiesce);
+}
+
+/* ---- life ---- */
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct quiesce *quiesce = handle->data;
+
+	quiesce->timer_open = false;
+	quiesce->closed(quiesce->closed_arg);
+}
+
+void quiesce_close(struct quiesce *quiesce)
+{
+	int error = quiesce->state == QUIESCE_REFUSED ? quiesce->error : VMSIG_ERR_GONE;
+
+	go_idle(quiesce);
+	tell(quiesce, error);
+	if (quiesce->stopped)
+		guardian_release(quiesce->guardian, quiesce->link->path);
+	quiesce->stopped = false;
+	uv_close((uv_handle_t *)&quiesce->timer, on_closed);
+}
+
+bool quiesce_is_open(const struct quiesce *quiesce)
+{
+	return quiesce->timer_open;
+}

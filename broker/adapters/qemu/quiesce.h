@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ADAPTERS_QEMU_QUIESCE_H
+#define BROKER_ADAPTERS_QEMU_QUIESCE_H
+
+/*
+ * Stops a guest's vCPUs for a moment, and never leaves them stopped:
+ *
+ *   IDLE -> ASKING (query-status) -> STOPPING (stop) -> STILL -> RESUMING (cont) -> IDLE
+ *
+ * A guest that does not run is STILL without a stop, and is not continued. The bound ends
+ * whatever it meets. The guardian (guardian.h) knows of every stop that is not made up for: a
+ * broker that dies, and a connection that is lost, leave it to him.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "broker/adapters/qemu/link.h"
+
+struct guardian;
+
+enum quiesce_state {
+	QUIESCE_IDLE,
+	QUIESCE_ASKING,
+	QUIESCE_STOPPING,
+	QUIESCE_STILL,
+	QUIESCE_RESUMING,
+	QUIESCE_REFUSED, /* done() is still to be called with `error` */
+};
+
+struct quiesce {
+	struct link *link;
+	struct guardian *guardian;
+	enum quiesce_state state;
+	bool stopped; /* by us: cont is owed */
+	bool expired; /* the bound came while nobody had resumed */
+	uint64_t id;  /* of the command that is under way */
+	int error;
+	void (*done)(void *arg, int error);
+	void *done_arg;
+	uv_timer_t timer;
+	bool timer_open;
+	void (*closed)(void *arg);
+	void *closed_arg;
+};
+
+/* `closed` is called after quiesce_close(), from the loop. */
+void quiesce_init(struct quiesce *quiesce, struct link *link, struct guardian *guardian,
+	void (*closed)(void *arg), void *closed_arg);
+/* done() is called if somebody waits. */
+void quiesce_close(struct quiesce *quiesce);
+bool quiesce_is_open(const struct quiesce *quiesce);
+
+/* As vmsig_memwrite_reg.quiesce, .is_quiesced, .resume. */
+void quiesce_start(
+	struct quiesce *quiesce, uint64_t bound_ms, void (*done)(void *arg, int error), void *arg);
+bool quiesce_is_still(const struct quiesce *quiesce);
+void quiesce_end(struct quiesce *quiesce);
+
+/* Whether STOP and RESUME events are of our own making. */
+bool quiesce_is_active(const struct quiesce *quiesce);
+
+/* Whether the reply was ours. */
+bool quiesce_reply(struct quiesce *quiesce, const struct qmp_message *message);
+void quiesce_link_down(struct quiesce *quiesce);
+void quiesce_link_ready(struct quiesce *quiesce);
+
+#endif

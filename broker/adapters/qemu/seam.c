@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "broker/adapters/qemu/qemu.h"
+#include "broker/core/memwrite_reg.h"
+#include "vmsig/vmsig_error.h"
+#include "vmsig/vmsig_memctx.h"
+
+/* ---- reading ---- */
+
+void qemu_describe(
+	void *ctx, vmsig_memctx *out_pod, const vmsig_memseg **out_segs, uint32_t *out_nseg)
+{
+	const struct qemu *q = ctx;
+
+	*out_pod = (vmsig_memctx){.epoch = q->epoch, .flags = VMSIG_MEMCTX_RDONLY};
+	*out_segs = NULL;
+	*out_nseg = 0;
+	if (!q->guest || !q->guest->ram)
+		return;
+	*out_segs = q->guest->physmap.segs;
+	*out_nseg = (uint32_t)q->guest->physmap.nseg;
+	out_pod->kcr3 = q->proof.kcr3;
+	out_pod->low = q->guest->map.low;
+	out_pod->nseg = *out_nseg;
+	if (q->proof.levels == 5)
+		out_pod->flags |= VMSIG_MEMCTX_LA57;
+	if (ram_is_sparse(q->guest->ram))
+		out_pod->flags |= VMSIG_MEMCTX_SPARSE;
+}
+
+static int share_fd(void *ctx)
+{
+	const struct qemu *q = ctx;
+
+	return q->ready && q->guest ? ram_share(q->guest->ram) : -ENODEV;
+}
+
+/* ---- writing ---- */
+
+static int share_writable(void *ctx)
+{
+	const struct qemu *q = ctx;
+
+	return q->ready && q->guest ? ram_open_writable(q->guest->ram) : -ENODEV;
+}
+
+/* QEMU's dirty log does not see our stores: what is written while memory is copied may be
+ * missing on the other side. */
+static int may_write(void *ctx, const char **ret_why)
+{
+	const struct qemu *q = ctx;
+
+	if (!q->migrating)
+		return 0;
+	*ret_why = "a migration of the guest is under way; write when it is over";
+	return VMSIG_ERR_BUSY;
+}
+
+static void stop_vcpus(void *ctx, uint64_t bound_ms, void (*done)(void *arg, int error), void *arg)
+{
+	struct qemu *q = ctx;
+
+	quiesce_start(&q->quiesce, bound_ms, done, arg);
+}
+
+static bool is_quiesced(void *ctx)
+{
+	const struct qemu *q = ctx;
+
+	return quiesce_is_still(&q->quiesce);
+}
+
+static void resume(void *ctx)
+{
+	struct qemu *q = ctx;
+
+	quiesce_end(&q->quiesce);
+}
+
+/* ---- */
+
+static int register_writer(struct qemu *q)
+{
+	const vmsig_memwrite_reg reg = {
+		.endpoint = q->env.endpoint,
+		.source = VMSIG_SRC_MEMWRITE,
+		.ctx = q,
+		.share_writable = share_writable,
+		.may_write = may_write,
+		.quiesce = q->env.guardian ? stop_vcpus : NULL,
+		.is_quiesced = is_quiesced,
+		.resume = resume,
+	};
+
+	return q->env.emit->register_memwrite(q->env.emit->core, &reg);
+}
+
+int seam_register(struct qemu *q, void (*invalidate)(void *ctx, uint32_t epoch))
+{
+	const vmsig_memctx_reg reg = {.endpoint = q->env.endpoint,
+		.source = VMSIG_SRC_MEMCTX,
+		.ctx = q,
+		.describe = qemu_describe,
+		.share_fd = share_fd,
+		.invalidate = invalidate};
+	int r = q->env.emit->register_memctx(q->env.emit->core, &reg);
+
+	if (!r && q->env.config->writable)
+		r = register_writer(q);
+	return r;
+}
+
+void seam_unregister(struct qemu *q)
+{
+	if (q->env.config->writable)
+		q->env.emit->unregister_memwrite(q->env.emit->core, q->env.endpoint);
+	q->env.emit->unregister_memctx(q->env.emit->core, q->env.endpoint);
+}
