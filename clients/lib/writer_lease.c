@@ -89,14 +89,14 @@ static bool is_over(const vmsig_lease *lease)
 
 int lease_due(vmsig_lease *lease, int64_t now)
 {
-	if (lease->borrowed || is_over(lease))
+	if (is_over(lease))
 		return 0;
 	/* A waiting request can be withdrawn while its answer is out. */
 	if (lease->releasing && lease->asking != ASK_RELEASE &&
 		(lease->asking == ASK_NONE || lease->phase == VMSIG_LEASE_QUEUED) && lease->id &&
-		is_ours(lease))
+		(is_ours(lease) || lease->borrowed))
 		return ask_release(lease, now);
-	if (lease->asking != ASK_NONE)
+	if (lease->asking != ASK_NONE || lease->borrowed)
 		return 0;
 	if (lease->phase == VMSIG_LEASE_ASKED || lease->phase == VMSIG_LEASE_QUEUED)
 		return lease->id ? ask_renew(lease, now) : ask_acquire(lease, now);
@@ -199,7 +199,8 @@ void lease_answer(vmsig_lease *lease, int error, const char *text)
 	lease->asking = ASK_NONE;
 	lease->request_id = 0;
 	if (asked == ASK_RELEASE && !is_over(lease))
-		lease_end(lease, error == VMSIG_ERR_NO_LEASE ? 0 : error);
+		/* Our own one was there: somebody else was faster. */
+		lease_end(lease, error == VMSIG_ERR_NO_LEASE && !lease->borrowed ? 0 : error);
 	else if (error)
 		lease_lose(lease, error, text);
 }
@@ -266,7 +267,7 @@ int64_t lease_next_moment(const vmsig_lease *lease, bool is_up)
 		if (!write->request_id)
 			return 0;
 	}
-	if (lease->borrowed || is_over(lease))
+	if ((lease->borrowed && !lease->releasing) || is_over(lease))
 		return moment;
 	if (lease->asking != ASK_NONE)
 		return lease->phase == VMSIG_LEASE_QUEUED ? moment
@@ -343,10 +344,6 @@ int vmsig_lease_release(vmsig_lease *lease)
 {
 	if (is_over(lease))
 		return -VMSIG_ERR_NO_LEASE;
-	if (lease->borrowed) {
-		lease_end(lease, 0);
-		return 0;
-	}
 	lease->releasing = true;
 	if (!lease->id && lease->asking == ASK_NONE)
 		lease_end(lease, 0);

@@ -106,7 +106,8 @@ VMSIG_API VMSIG_MUST_USE int vmsig_lease_acquire(
 VMSIG_API VMSIG_MUST_USE int vmsig_lease_acquire_wait(vmsig_writer *writer,
 	const vmsig_lease_request *request, vmsig_lease **ret_lease, int timeout_ms);
 /* Uses a lease that another process of the same tenant holds and keeps alive: it is neither
- * renewed nor resumed nor released here. Waits for the broker to say what it is. -NO_LEASE. */
+ * renewed nor resumed here, and only given back by an explicit vmsig_lease_release(). Waits for the
+ * broker to say what it is. -NO_LEASE. */
 VMSIG_API VMSIG_MUST_USE int vmsig_lease_use(
 	vmsig_writer *writer, uint64_t id, uint64_t token, vmsig_lease **ret_lease, int timeout_ms);
 /* Gives it back without waiting for the answer; its writes without an outcome are not taken

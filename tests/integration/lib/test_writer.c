@@ -342,6 +342,16 @@ static void another_process_may_use_the_lease(void **state)
 	/* The child's end is not the lease's. */
 	vmsig_writer_close(child);
 	assert_int_equal(write_word(lease, ADDR, 4), 0);
+	/* It may give it back, though, if it knows the token. */
+	child = writer_open(scene, "alice", &scene->alice);
+	assert_int_equal(vmsig_lease_use(child, info.id, info.token + 1, &used, DAEMON_WAIT_MS), 0);
+	assert_int_equal(vmsig_lease_release_wait(used, DAEMON_WAIT_MS), -VMSIG_ERR_NO_LEASE);
+	assert_int_equal(write_word(lease, ADDR, 5), 0);
+	vmsig_lease_free(used);
+	assert_int_equal(vmsig_lease_use(child, info.id, info.token, &used, DAEMON_WAIT_MS), 0);
+	assert_int_equal(vmsig_lease_release_wait(used, DAEMON_WAIT_MS), 0);
+	vmsig_writer_close(child);
+	await_event(holder, VMSIG_WEV_LOST);
 	vmsig_writer_close(holder);
 }
 
