@@ -8,9 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "vmsig/vmsig_admin.h"
 #include "vmsig/vmsig_write.h"
+
+#define SHELL_NOT_FOUND 127 /* as shells and env(1) answer */
+#define SHELL_NOT_EXECUTABLE 126
 
 static const struct {
 	enum vmsig_error error;
@@ -94,6 +98,16 @@ json_t *ctl_json_hex(uint64_t value)
 	return json_sprintf("0x%" PRIx64, value);
 }
 
+void ctl_become(char **command)
+{
+	int error;
+
+	execvp(command[0], command);
+	error = errno;
+	fprintf(stderr, "vmsigctl: cannot run %s: %s\n", command[0], strerror(error));
+	_exit(error == ENOENT ? SHELL_NOT_FOUND : SHELL_NOT_EXECUTABLE);
+}
+
 const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane)
 {
 	static const struct {
@@ -150,7 +164,7 @@ int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
 	return CTL_OK;
 }
 
-static int64_t now_ms(void)
+int64_t ctl_now_ms(void)
 {
 	struct timespec now;
 
@@ -162,12 +176,12 @@ static int64_t now_ms(void)
  * when it does not come. */
 static int context_wait(const struct ctl *ctl, const char *endpoint, struct ctl_context *context)
 {
-	int64_t until = now_ms() + ctl->wait_ms;
+	int64_t until = ctl_now_ms() + ctl->wait_ms;
 	char reason[VMSIG_DETAIL_MAX + 1] = "it is still booting";
 
 	for (;;) {
 		vmsig_delivery *delivery = &context->delivery;
-		int64_t left = until - now_ms();
+		int64_t left = until - ctl_now_ms();
 		int r = vmsig_wait(context->connection, delivery, left > 0 ? (int)left : 0);
 
 		if (r == -VMSIG_ERR_TIMEOUT)

@@ -35,6 +35,7 @@ enum ctl_exit {
 	CTL_NO_WRITE = 13, /* the endpoint cannot be written to */
 	CTL_BUSY = 14,     /* busy, or a quota is used up; it may work later */
 	CTL_BROKEN = 15,   /* the audit log is not intact */
+	CTL_LOST = 124,    /* `lease acquire` had to end its command, as timeout(1) says it */
 };
 
 struct ctl {
@@ -67,7 +68,7 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	const struct option *own, ctl_option_fn handle, void *ctx);
 
 extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
-	ctl_scan, ctl_exec, ctl_pki, ctl_audit;
+	ctl_scan, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki;
 
 /* Prints "vmsigctl: ..." with what to do next, and gives the exit code that fits. */
 __attribute__((format(printf, 2, 3))) int ctl_fail(int error, const char *format, ...);
@@ -78,6 +79,11 @@ __attribute__((format(printf, 2, 3))) int ctl_usage(
 int ctl_print_json(json_t *json);
 /* "0x..." */
 json_t *ctl_json_hex(uint64_t value);
+/* Becomes the command. When it cannot be run: a message, and the exit status that shells
+ * give. */
+_Noreturn void ctl_become(char **command);
+/* CLOCK_MONOTONIC. */
+int64_t ctl_now_ms(void);
 
 /* Where the plane listens: --socket, or the plane's environment variable, or its default. */
 const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane);

@@ -14,8 +14,6 @@
 
 #define RAM_FD 3
 #define COHERENCE_FD 4
-#define SHELL_NOT_FOUND 127 /* as shells and env(1) answer */
-#define SHELL_NOT_EXECUTABLE 126
 
 /* "gpa:len:off,..." in hexadecimal; "" for a single-low layout. NULL without memory. */
 static char *segments_text(const struct ctl_context *context)
@@ -93,10 +91,7 @@ static int run_exec(struct ctl *ctl, int argc, char **argv)
 	}
 	/* We become the command: its signals and its exit status are its own. The connection is
 	 * closed by that; the coherence page goes on telling when the context is void. */
-	execvp(command[0], command);
-	code = errno == ENOENT ? SHELL_NOT_FOUND : SHELL_NOT_EXECUTABLE;
-	fprintf(stderr, "vmsigctl: cannot run %s: %s\n", command[0], strerror(errno));
-	_exit(code);
+	ctl_become(command);
 }
 
 const struct ctl_command ctl_exec = {

@@ -12,7 +12,8 @@
 enum { OPT_IDENTITY = 0x1000, OPT_SOCKET, OPT_JSON, OPT_WAIT };
 
 static const struct ctl_command *const commands[] = {&ctl_ls, &ctl_info, &ctl_watch, &ctl_read,
-	&ctl_translate, &ctl_pmap, &ctl_scan, &ctl_exec, &ctl_audit, &ctl_pki};
+	&ctl_translate, &ctl_pmap, &ctl_scan, &ctl_exec, &ctl_lease, &ctl_write, &ctl_undo,
+	&ctl_audit, &ctl_pki};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const struct option global_options[] = {
@@ -49,8 +50,11 @@ static void usage(FILE *stream)
 		"  %-10s %s\n\n%s\n"
 		"Exit status: 0 done; 1 error; 2 wrong usage; 3 no such endpoint, or forbidden;\n"
 		"4 not ready in time; 5 cannot connect; 6 the guest was reset meanwhile;\n"
-		"7 an address is not mapped; 15 the audit log is not intact.\n"
-		"`exec` exits as its command does.\n",
+		"7 an address is not mapped, or not leased; 8 somebody else holds the lease;\n"
+		"9 the lease is over; 10 other bytes were there than expected; 11 only a part was\n"
+		"written; 12 it cannot be told whether it was written; 13 the endpoint cannot be\n"
+		"written to; 14 busy, or a quota is used up; 15 the audit log is not intact.\n"
+		"`exec` and `lease acquire` exit as their command does; 124: the lease was lost.\n",
 		"version", "print the version", global_help);
 }
 

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/ctl/admin.h"
+#include "clients/ctl/operator.h"
+
+#define RANGES_SHOWN 3u /* in a table */
+
+static const struct ctl_command lease_ls, lease_release, lease_revoke;
+
+/* ---- ls ---- */
+
+static json_t *ranges_json(const vmsig_lease_entry *entry)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < entry->nranges; i++)
+		json_array_append_new(array,
+			json_pack("{s:o, s:o}", "start", ctl_json_hex(entry->ranges[i].start),
+				"last", ctl_json_hex(entry->ranges[i].last)));
+	return array;
+}
+
+static json_t *entry_json(const vmsig_lease_entry *entry)
+{
+	json_t *json = json_pack("{s:I, s:s, s:s, s:i, s:I, s:i, s:i, s:b, s:b, s:o}", "id",
+		(json_int_t)entry->id, "endpoint", entry->endpoint, "state",
+		vmsig_lease_state_name(entry->state), "epoch", (int)entry->epoch, "priority",
+		(json_int_t)entry->priority, "ttl_ms", (int)entry->ttl_ms, "remaining_ms",
+		(int)entry->remaining_ms, "mine", entry->mine, "connected", entry->connected,
+		"ranges", ranges_json(entry));
+
+	/* Who others are is not told to an operator. */
+	if (entry->tenant[0]) {
+		json_object_set_new(json, "tenant", json_string(entry->tenant));
+		json_object_set_new(json, "uid", json_integer(entry->uid));
+	}
+	return json;
+}
+
+static const char *holder_text(const vmsig_lease_entry *entry, char *buf, size_t size)
+{
+	const char *away = entry->connected ? "" : " (away)";
+
+	if (entry->tenant[0])
+		snprintf(buf, size, "%s/%u%s", entry->tenant, entry->uid, away);
+	else
+		snprintf(buf, size, "-%s", away);
+	return buf;
+}
+
+static void print_ranges(const vmsig_lease_entry *entry)
+{
+	if (!entry->nranges)
+		fputs("all", stdout);
+	for (size_t i = 0; i < entry->nranges && i < RANGES_SHOWN; i++)
+		printf("%s0x%" PRIx64 "+0x%" PRIx64, i ? "," : "", entry->ranges[i].start,
+			entry->ranges[i].last - entry->ranges[i].start + 1);
+	if (entry->nranges > RANGES_SHOWN)
+		printf(" and %zu more", entry->nranges - RANGES_SHOWN);
+	putchar('\n');
+}
+
+static void print_table(const vmsig_lease_entries *entries)
+{
+	char holder[VMSIG_NAME_MAX + 32];
+	int wname = (int)strlen("ENDPOINT"), wholder = (int)strlen("HOLDER");
+
+	for (size_t i = 0; i < entries->count; i++) {
+		int n = (int)strlen(entries->entries[i].endpoint);
+		int h = (int)strlen(holder_text(&entries->entries[i], holder, sizeof(holder)));
+
+		wname = n > wname ? n : wname;
+		wholder = h > wholder ? h : wholder;
+	}
+	printf("%6s  %-*s  %-8s  %-*s  %8s  %8s  %8s  %s\n", "ID", wname, "ENDPOINT", "STATE",
+		wholder, "HOLDER", "PRIORITY", "TTL", "LEFT", "RANGES");
+	for (size_t i = 0; i < entries->count; i++) {
+		const vmsig_lease_entry *entry = &entries->entries[i];
+
+		printf("%6" PRIu64 "  %-*s  %-8s  %-*s  %8u  %6.1f s  %6.1f s  ", entry->id, wname,
+			entry->endpoint, vmsig_lease_state_name(entry->state), wholder,
+			holder_text(entry, holder, sizeof(holder)), entry->priority,
+			entry->ttl_ms / 1000.0, entry->remaining_ms / 1000.0);
+		print_ranges(entry);
+	}
+}
+
+static int list_own(const struct ctl *ctl, vmsig_lease_entries **ret_entries)
+{
+	vmsig_writer *writer;
+	int code = ctl_writer_open(ctl, &writer), r;
+
+	if (code)
+		return code;
+	r = vmsig_lease_list(writer, ret_entries, (int)ctl->wait_ms);
+	if (r)
+		code = ctl_fail(r, "cannot list leases: %s", vmsig_writer_last_error(writer));
+	vmsig_writer_close(writer);
+	return code;
+}
+
+static int list_all(const struct ctl *ctl, vmsig_lease_entries **ret_entries)
+{
+	vmsig_admin *admin;
+	int code = ctl_admin_connect(ctl, &admin), r;
+
+	if (code)
+		return code;
+	r = vmsig_admin_leases(admin, ret_entries, (int)ctl->wait_ms);
+	if (r)
+		code = ctl_fail(r, "cannot list leases: %s", vmsig_admin_last_error(admin));
+	vmsig_admin_close(admin);
+	return code;
+}
+
+enum { OPT_ALL = CTL_OPT_FIRST };
+
+static bool handle_ls(void *ctx, int code, const char *value)
+{
+	*(bool *)ctx = true;
+	return code == OPT_ALL;
+}
+
+static int run_ls(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {
+		{"all", no_argument, NULL, OPT_ALL}, {NULL, 0, NULL, 0}};
+	vmsig_lease_entries *entries;
+	bool all = false;
+	int code = ctl_options(ctl, &lease_ls, argc, argv, own, handle_ls, &all);
+
+	if (code)
+		return code;
+	if (optind != argc)
+		return ctl_usage(&lease_ls, "it takes no arguments");
+	code = all ? list_all(ctl, &entries) : list_own(ctl, &entries);
+	if (code)
+		return code;
+	if (ctl->json) {
+		json_t *array = json_array();
+
+		for (size_t i = 0; i < entries->count; i++)
+			json_array_append_new(array, entry_json(&entries->entries[i]));
+		code = ctl_print_json(array);
+	} else {
+		print_table(entries);
+	}
+	vmsig_lease_entries_free(entries);
+	return code;
+}
+
+static const struct ctl_command lease_ls = {
+	.name = "lease ls",
+	.arguments = "[--all]",
+	.summary = "List the leases of this identity, and those that are in its way",
+	.help = "  --all  every lease and waiter of the broker; needs an admin's identity\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl lease ls\n"
+		"  vmsigctl lease ls --all --identity admin --json | jq '.[].tenant'\n",
+	.run = run_ls,
+};
+
+/* ---- release, revoke ---- */
+
+static int report(const struct ctl *ctl, const char *what, uint64_t id)
+{
+	if (ctl->json)
+		return ctl_print_json(json_pack("{s:I}", what, (json_int_t)id));
+	printf("%s: lease %" PRIu64 "\n", what, id);
+	return CTL_OK;
+}
+
+static int release(const struct ctl *ctl, uint64_t id, uint64_t token)
+{
+	vmsig_writer *writer;
+	vmsig_lease *lease = NULL;
+	int code = ctl_writer_open(ctl, &writer), r;
+
+	if (code)
+		return code;
+	r = vmsig_lease_use(writer, id, token, &lease, (int)ctl->wait_ms);
+	if (!r)
+		r = vmsig_lease_release_wait(lease, (int)ctl->wait_ms);
+	if (r)
+		code = ctl_fail(r, "cannot release lease %" PRIu64 ": %s", id,
+			vmsig_writer_last_error(writer));
+	vmsig_lease_free(lease);
+	vmsig_writer_close(writer);
+	return code ? code : report(ctl, "released", id);
+}
+
+enum { OPT_TOKEN = CTL_OPT_FIRST };
+
+static bool handle_release(void *ctx, int code, const char *value)
+{
+	*(const char **)ctx = value;
+	return code == OPT_TOKEN;
+}
+
+static int run_release(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {
+		{"token", required_argument, NULL, OPT_TOKEN}, {NULL, 0, NULL, 0}};
+	const char *text = getenv(CTL_ENV_TOKEN);
+	uint64_t id, token;
+	int code = ctl_options(ctl, &lease_release, argc, argv, own, handle_release, &text);
+
+	if (code)
+		return code;
+	if (optind + 1 != argc || !ctl_number(argv[optind], &id))
+		return ctl_usage(&lease_release, "it takes the ID of a lease");
+	if (!text)
+		return ctl_usage(
+			&lease_release, "the token is missing: --token N or " CTL_ENV_TOKEN);
+	if (!ctl_number(text, &token))
+		return ctl_usage(&lease_release, "'%s' is no token", text);
+	return release(ctl, id, token);
+}
+
+static const struct ctl_command lease_release = {
+	.name = "lease release",
+	.arguments = "ID [--token N]",
+	.summary = "Give a lease back before its time",
+	.help = "  --token N  of the lease (default: VMSIG_TOKEN, as `lease acquire` sets it)\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl lease release \"$VMSIG_LEASE\"\n",
+	.run = run_release,
+};
+
+static int run_revoke(struct ctl *ctl, int argc, char **argv)
+{
+	vmsig_admin *admin;
+	uint64_t id;
+	int code = ctl_options(ctl, &lease_revoke, argc, argv, NULL, NULL, NULL), r;
+
+	if (code)
+		return code;
+	if (optind + 1 != argc || !ctl_number(argv[optind], &id))
+		return ctl_usage(&lease_revoke, "it takes the ID of a lease");
+	code = ctl_admin_connect(ctl, &admin);
+	if (code)
+		return code;
+	r = vmsig_admin_revoke(admin, id, (int)ctl->wait_ms);
+	if (r)
+		code = ctl_fail(r, "cannot revoke lease %" PRIu64 ": %s", id,
+			vmsig_admin_last_error(admin));
+	vmsig_admin_close(admin);
+	return code ? code : report(ctl, "revoked", id);
+}
+
+static const struct ctl_command lease_revoke = {
+	.name = "lease revoke",
+	.arguments = "ID",
+	.summary = "Take a lease away from its holder, as an administrator",
+	.help = "It is over when this returns: nothing is written under it any more.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl lease revoke 17 --identity admin\n",
+	.run = run_revoke,
+};
+
+/* ---- the group ---- */
+
+static const struct {
+	const char *name;
+	const struct ctl_command *command;
+} actions[] = {{"acquire", &ctl_lease_acquire}, {"ls", &lease_ls}, {"release", &lease_release},
+	{"revoke", &lease_revoke}};
+
+static int run_lease(struct ctl *ctl, int argc, char **argv)
+{
+	int code = ctl_options(ctl, &ctl_lease, argc, argv, NULL, NULL, NULL);
+
+	if (code)
+		return code;
+	for (size_t i = 0; optind < argc && i < sizeof(actions) / sizeof(actions[0]); i++) {
+		if (strcmp(actions[i].name, argv[optind]) == 0)
+			return actions[i].command->run(ctl, argc - optind, argv + optind);
+	}
+	return ctl_usage(&ctl_lease, "say acquire, ls, release or revoke");
+}
+
+const struct ctl_command ctl_lease = {
+	.name = "lease",
+	.arguments = "acquire ENDPOINT -- CMD | ls | release ID | revoke ID",
+	.summary = "Hold, list and end leases: the right to write to a guest",
+	.help = "  acquire        hold a lease while a command runs\n"
+		"  ls             list leases\n"
+		"  release        give one back\n"
+		"  revoke         take one away\n"
+		"\n"
+		"`vmsigctl lease acquire -h` and so on have options and examples.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl lease acquire web1 -- ./patch-guest\n"
+		"  vmsigctl lease ls\n",
+	.has_command = true,
+	.run = run_lease,
+};

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/ctl/operator.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NOT_READY_PAUSE_MS 200
+
+/* ---- connections ---- */
+
+/* The first thing that happens to a connection says whether it works. */
+static int await_connected(vmsig_writer *writer, const char *socket)
+{
+	vmsig_writer_event event;
+
+	do {
+		int r = vmsig_writer_wait(writer, &event, -1);
+
+		if (r)
+			return ctl_connect_fail(r, socket, vmsig_writer_last_error(writer));
+		if (event.kind == VMSIG_WEV_DISCONNECTED)
+			return ctl_connect_fail(event.error, socket, event.text);
+	} while (event.kind != VMSIG_WEV_CONNECTED);
+	return CTL_OK;
+}
+
+int ctl_writer_open(const struct ctl *ctl, vmsig_writer **ret_writer)
+{
+	char error[VMSIG_DETAIL_MAX + 1] = "";
+	vmsig_options options;
+	vmsig_writer *writer;
+	int code = ctl_connection(ctl, CTL_PLANE_WRITE, &options);
+
+	if (code)
+		return code;
+	if (vmsig_writer_open(&writer, &options, error, sizeof(error)))
+		return ctl_fail(VMSIG_ERR_UNAUTHENTICATED, "%s", error);
+	code = await_connected(writer, options.socket_path);
+	if (code)
+		vmsig_writer_close(writer);
+	else
+		*ret_writer = writer;
+	return code;
+}
+
+/* ---- acquiring ---- */
+
+/* Reads events until there is an answer: 0, or its error with the sentence in `text`. */
+static int lease_answer(
+	vmsig_writer *writer, const char *endpoint, char text[static VMSIG_DETAIL_MAX + 1])
+{
+	vmsig_writer_event event;
+
+	for (;;) {
+		int r = vmsig_writer_wait(writer, &event, -1);
+
+		if (r) {
+			snprintf(text, VMSIG_DETAIL_MAX + 1, "%s", vmsig_writer_last_error(writer));
+			return r;
+		}
+		switch (event.kind) {
+		case VMSIG_WEV_WAITING:
+			fprintf(stderr,
+				"vmsigctl: waiting: somebody holds a conflicting lease on %s\n",
+				endpoint);
+			break;
+		case VMSIG_WEV_GRANTED:
+			return 0;
+		case VMSIG_WEV_REFUSED:
+		case VMSIG_WEV_LOST:
+		case VMSIG_WEV_DISCONNECTED:
+			snprintf(text, VMSIG_DETAIL_MAX + 1, "%s",
+				event.text[0] ? event.text : vmsig_error_text(event.error));
+			return event.error;
+		default:
+			break;
+		}
+	}
+}
+
+/* Drives the connection meanwhile. */
+static int pause_ms(vmsig_writer *writer, int ms)
+{
+	vmsig_writer_event event;
+	int r = vmsig_writer_wait(writer, &event, ms);
+
+	return r == -VMSIG_ERR_TIMEOUT ? 0 : r;
+}
+
+int ctl_lease_ask(const struct ctl *ctl, vmsig_writer *writer, const vmsig_lease_request *request,
+	vmsig_lease **ret_lease)
+{
+	int64_t until = ctl_now_ms() + ctl->wait_ms;
+	char text[VMSIG_DETAIL_MAX + 1] = "";
+	vmsig_lease *lease;
+	int r;
+
+	for (;;) {
+		r = vmsig_lease_acquire(writer, request, &lease);
+		if (r)
+			return ctl_fail(
+				r, "%s: %s", request->endpoint, vmsig_writer_last_error(writer));
+		r = lease_answer(writer, request->endpoint, text);
+		if (!r)
+			break;
+		vmsig_lease_free(lease);
+		if (r != -VMSIG_ERR_NOT_READY || request->no_wait || ctl_now_ms() >= until)
+			return ctl_fail(r, "no lease on %s: %s", request->endpoint, text);
+		r = pause_ms(writer, NOT_READY_PAUSE_MS);
+		if (r)
+			return ctl_fail(r, "%s", vmsig_writer_last_error(writer));
+	}
+	*ret_lease = lease;
+	return CTL_OK;
+}
+
+/* ---- the lease to write under ---- */
+
+/* CTL_OK without a lease: the environment names none of this endpoint. */
+static int lease_from_environment(const struct ctl *ctl, vmsig_writer *writer, const char *endpoint,
+	struct ctl_hold *ret_hold)
+{
+	const char *id_text = getenv(CTL_ENV_LEASE), *token_text = getenv(CTL_ENV_TOKEN);
+	const char *of = getenv(CTL_ENV_ENDPOINT);
+	uint64_t id, token;
+	int r;
+
+	if (!id_text || !token_text || (of && strcmp(of, endpoint) != 0))
+		return CTL_OK;
+	if (!ctl_number(id_text, &id) || !ctl_number(token_text, &token)) {
+		fputs("vmsigctl: " CTL_ENV_LEASE " and " CTL_ENV_TOKEN
+		      " in the environment are no numbers; unset them, or run this under "
+		      "`vmsigctl lease acquire`\n",
+			stderr);
+		return CTL_USAGE;
+	}
+	r = vmsig_lease_use(writer, id, token, &ret_hold->lease, (int)ctl->wait_ms);
+	if (r)
+		return ctl_fail(r, "cannot use lease %" PRIu64 " of " CTL_ENV_LEASE ": %s", id,
+			vmsig_writer_last_error(writer));
+	vmsig_lease_get(ret_hold->lease, &ret_hold->info);
+	if (strcmp(ret_hold->info.endpoint, endpoint) != 0)
+		ret_hold->lease = vmsig_lease_free(ret_hold->lease);
+	return CTL_OK;
+}
+
+int ctl_hold_take(const struct ctl *ctl, vmsig_writer *writer, const char *endpoint,
+	const vmsig_lease_range *range, struct ctl_hold *ret_hold)
+{
+	const vmsig_lease_request request = {.endpoint = endpoint,
+		.ranges = range,
+		.nranges = range ? 1 : 0,
+		.wait_ms = ctl->wait_ms,
+		.no_wait = !ctl->wait_ms};
+	struct ctl_hold lease = {0};
+	int code = lease_from_environment(ctl, writer, endpoint, &lease);
+
+	if (!code && !lease.lease) {
+		lease.own = true;
+		code = ctl_lease_ask(ctl, writer, &request, &lease.lease);
+		if (!code)
+			vmsig_lease_get(lease.lease, &lease.info);
+	}
+	if (!code)
+		*ret_hold = lease;
+	return code;
+}
+
+void ctl_hold_put(struct ctl_hold *hold)
+{
+	vmsig_lease_get(hold->lease, &hold->info);
+	/* Waited for, or our exit could cut it off; but a release that failed is no failure of
+	 * what was written. */
+	if (hold->own && hold->info.phase == VMSIG_LEASE_HELD &&
+		vmsig_lease_release_wait(hold->lease, CTL_RELEASE_MS))
+		fputs("vmsigctl: the lease could not be released; it ends by itself\n", stderr);
+	hold->lease = vmsig_lease_free(hold->lease);
+}
+
+int ctl_write_fail(const vmsig_writer *writer, int error, const vmsig_write_result *result,
+	const char *endpoint, uint64_t addr, size_t len)
+{
+	const char *why =
+		result->text && result->text[0] ? result->text : vmsig_writer_last_error(writer);
+
+	if (!why[0])
+		why = vmsig_error_text(error);
+	/* Its outcome may still come, but not to us. */
+	if (error == -VMSIG_ERR_TIMEOUT)
+		return ctl_fail(VMSIG_ERR_UNKNOWN_OUTCOME,
+			"no word about the write at 0x%" PRIx64 " of %s in %u s: %s", addr,
+			endpoint, CTL_WRITE_MS / 1000, why);
+	if (error == -VMSIG_ERR_PARTIAL)
+		return ctl_fail(error,
+			"only %" PRIu64 " of %zu bytes at 0x%" PRIx64 " of %s were written: %s",
+			result->written, len, addr, endpoint, why);
+	return ctl_fail(error, "cannot write %zu bytes at 0x%" PRIx64 " of %s: %s", len, addr,
+		endpoint, why);
+}

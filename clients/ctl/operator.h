@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLIENTS_CTL_OPERATOR_H
+#define CLIENTS_CTL_OPERATOR_H
+
+/*
+ * What the commands of the write plane share: the connection, and the lease that a command
+ * writes under. Calls return CTL_OK, or the exit code after a message.
+ */
+
+#include "clients/ctl/ctl.h"
+#include "vmsig/vmsig_write.h"
+
+/* What `vmsigctl lease acquire` tells its command. */
+#define CTL_ENV_LEASE "VMSIG_LEASE"
+#define CTL_ENV_TOKEN "VMSIG_TOKEN"
+#define CTL_ENV_ENDPOINT "VMSIG_LEASE_ENDPOINT"
+
+#define CTL_RELEASE_MS 2000 /* for the broker's word on a release */
+#define CTL_WRITE_MS 60000  /* and on a write, over lost connections */
+
+/* Connects; a broker that is not there is an error of this call. Later on the connection is
+ * made anew when it is lost. */
+int ctl_writer_open(const struct ctl *ctl, vmsig_writer **ret_writer);
+
+/* Acquires, and says so on standard error when it has to wait for others. An endpoint that is
+ * not ready is waited for as --wait says, unless request->no_wait. */
+int ctl_lease_ask(const struct ctl *ctl, vmsig_writer *writer, const vmsig_lease_request *request,
+	vmsig_lease **ret_lease);
+
+struct ctl_hold {
+	vmsig_lease *lease;
+	bool own; /* it ends with this command */
+	vmsig_lease_info info;
+};
+
+/* The lease of the environment when it is one of that endpoint; otherwise a new one of
+ * `range`, or with NULL of the whole endpoint. */
+int ctl_hold_take(const struct ctl *ctl, vmsig_writer *writer, const char *endpoint,
+	const vmsig_lease_range *range, struct ctl_hold *ret_hold);
+/* Gives it back if it is our own. */
+void ctl_hold_put(struct ctl_hold *hold);
+
+/* The message for a write that has failed with `error`, and its exit code. */
+int ctl_write_fail(const vmsig_writer *writer, int error, const vmsig_write_result *result,
+	const char *endpoint, uint64_t addr, size_t len);
+
+#endif

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clients/ctl/operator.h"
+#include "clients/ctl/undo_record.h"
+
+#define BYTES_SHOWN 8u /* in a table */
+
+/* ---- list ---- */
+
+static json_t *record_json(const char *name, const struct undo_record *record)
+{
+	char *old = ctl_hex_text(record->old, record->len);
+	json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:s, s:o, s:I, s:s?}", "record", name,
+		"time", record->time, "endpoint", record->endpoint, "epoch",
+		(json_int_t)record->epoch, "space", record->is_virtual ? "virtual" : "physical",
+		"addr", ctl_json_hex(record->addr), "len", (json_int_t)record->len, "old", old);
+
+	free(old);
+	return json;
+}
+
+static void print_row(const char *name, const struct undo_record *record)
+{
+	printf("%-25s  %s  %5u  %-8s  0x%016" PRIx64 "  %7zu  ", name, record->time, record->epoch,
+		record->is_virtual ? "virtual" : "physical", record->addr, record->len);
+	for (size_t i = 0; i < record->len && i < BYTES_SHOWN; i++)
+		printf("%02x", record->old[i]);
+	printf("%s  %s\n", record->len > BYTES_SHOWN ? "..." : "", record->endpoint);
+}
+
+/* One that cannot be read is told of and does not hide the others. */
+static int list(const struct ctl *ctl, int folder)
+{
+	json_t *array = json_array();
+	struct undo_names names;
+	struct undo_record record;
+	int code = undo_names_read(folder, &names), failed = CTL_OK;
+
+	if (!code && !ctl->json)
+		printf("%-25s  %-20s  %5s  %-8s  %-18s  %7s  %s\n", "RECORD", "TIME", "EPOCH",
+			"SPACE", "ADDR", "LEN", "OLD BYTES, ENDPOINT");
+	for (size_t i = code ? 0 : names.count; i-- > 0;) {
+		const char *name = names.entries[i]->d_name;
+		int r = undo_record_load(folder, name, &record);
+
+		if (r) {
+			failed = r;
+			continue;
+		}
+		if (ctl->json)
+			json_array_append_new(array, record_json(name, &record));
+		else
+			print_row(name, &record);
+		undo_record_clear(&record);
+	}
+	if (!code) {
+		undo_names_clear(&names);
+		code = ctl->json ? ctl_print_json(json_incref(array)) : CTL_OK;
+	}
+	json_decref(array);
+	return code ? code : failed;
+}
+
+/* ---- undo ---- */
+
+static int write_back(
+	const struct undo_record *record, vmsig_lease *lease, vmsig_write_result *ret_result)
+{
+	const vmsig_write_op op = {.addr = record->addr,
+		.cr3 = record->cr3,
+		.flags = record->is_virtual ? VMSIG_OP_VIRTUAL : 0,
+		.len = (uint32_t)record->len,
+		.data = record->old,
+		.expect = record->written,
+		.mask = record->mask};
+
+	return vmsig_write_wait(
+		lease, &op, 1, record->quiesce ? VMSIG_WRITE_QUIESCE : 0, ret_result, CTL_WRITE_MS);
+}
+
+static int undo_write(const struct ctl *ctl, vmsig_writer *writer, const struct undo_record *record)
+{
+	const vmsig_lease_range range = {record->addr, record->addr + (record->len - 1)};
+	vmsig_write_result result = {0};
+	struct ctl_hold hold;
+	int code = ctl_hold_take(
+		    ctl, writer, record->endpoint, record->is_virtual ? NULL : &range, &hold),
+	    r;
+
+	if (code)
+		return code;
+	if (hold.info.epoch != record->epoch) {
+		code = ctl_fail(VMSIG_ERR_STALE_EPOCH,
+			"nothing to undo: %s is in epoch %u, the write was made in epoch %u",
+			record->endpoint, hold.info.epoch, record->epoch);
+		goto out;
+	}
+	r = write_back(record, hold.lease, &result);
+	if (r == -VMSIG_ERR_COMPARE_FAILED)
+		code = ctl_fail(r,
+			"not undone: the %zu bytes at 0x%" PRIx64
+			" of %s are not those that were written any more",
+			record->len, record->addr, record->endpoint);
+	else if (r)
+		code = ctl_write_fail(
+			writer, r, &result, record->endpoint, record->addr, record->len);
+out:
+	vmsig_write_result_clear(&result);
+	ctl_hold_put(&hold);
+	return code;
+}
+
+static int undo_one(const struct ctl *ctl, int folder, const char *name)
+{
+	struct undo_record record;
+	vmsig_writer *writer;
+	int code = undo_record_load(folder, name, &record);
+
+	if (code)
+		return code;
+	code = ctl_writer_open(ctl, &writer);
+	if (!code) {
+		code = undo_write(ctl, writer, &record);
+		vmsig_writer_close(writer);
+	}
+	if (!code)
+		code = undo_record_remove(folder, name);
+	if (!code && ctl->json)
+		code = ctl_print_json(record_json(name, &record));
+	else if (!code)
+		printf("restored %zu bytes at 0x%" PRIx64 " of %s\n", record.len, record.addr,
+			record.endpoint);
+	undo_record_clear(&record);
+	return code;
+}
+
+static int undo_newest(const struct ctl *ctl, int folder)
+{
+	struct undo_names names;
+	int code = undo_names_read(folder, &names);
+
+	if (code)
+		return code;
+	if (names.count)
+		code = undo_one(ctl, folder, names.entries[names.count - 1]->d_name);
+	else
+		code = ctl_fail(VMSIG_ERR_IO, "there is nothing to undo: no write left a record");
+	undo_names_clear(&names);
+	return code;
+}
+
+/* ---- the command line ---- */
+
+enum { OPT_LIST = CTL_OPT_FIRST };
+
+static bool handle(void *ctx, int code, const char *value)
+{
+	*(bool *)ctx = true;
+	return code == OPT_LIST;
+}
+
+static int run_undo(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {
+		{"list", no_argument, NULL, OPT_LIST}, {NULL, 0, NULL, 0}};
+	bool lists = false;
+	int code = ctl_options(ctl, &ctl_undo, argc, argv, own, handle, &lists), folder;
+
+	if (code)
+		return code;
+	if (argc - optind > (lists ? 0 : 1))
+		return ctl_usage(&ctl_undo, "it takes at most one FILE, and --list none");
+	code = undo_folder_open(&folder);
+	if (code)
+		return code;
+	if (lists)
+		code = list(ctl, folder);
+	else if (optind < argc)
+		code = undo_one(ctl, folder, argv[optind]);
+	else
+		code = undo_newest(ctl, folder);
+	close(folder);
+	return code;
+}
+
+const struct ctl_command ctl_undo = {
+	.name = "undo",
+	.arguments = "[FILE] | --list",
+	.summary = "Write back what the newest `vmsigctl write` has replaced",
+	.help = "  --list  print the records, newest first\n"
+		"\n"
+		"FILE is a record of the list, or a path with a slash. Nothing is changed when\n"
+		"the guest was reset since, or when other bytes are there than the write has\n"
+		"left. A record is removed once it is undone; the newest 100 are kept, in\n"
+		"VMSIG_UNDO_DIR or ~/.local/state/vmsig/undo.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl undo\n"
+		"  vmsigctl undo --list --json | jq -r '.[0].record'\n",
+	.run = run_undo,
+};

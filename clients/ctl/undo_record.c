@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/ctl/undo_record.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clients/ctl/ctl.h"
+
+#define VERSION 1
+#define SUFFIX ".json"
+#define STAMP_DIGITS 20 /* of a 64-bit number, so that names sort as numbers do */
+#define LEN_MAX (16u << 20)
+
+/* ---- the folder ---- */
+
+static int folder_path(char path[static PATH_MAX])
+{
+	const char *own = getenv("VMSIG_UNDO_DIR"), *state = getenv("XDG_STATE_HOME");
+	const char *home = getenv("HOME");
+	int n = -1;
+
+	if (own && own[0])
+		n = snprintf(path, PATH_MAX, "%s", own);
+	else if (state && state[0] == '/')
+		n = snprintf(path, PATH_MAX, "%s/vmsig/undo", state);
+	else if (home && home[0])
+		n = snprintf(path, PATH_MAX, "%s/.local/state/vmsig/undo", home);
+	if (n >= 0 && n < PATH_MAX)
+		return CTL_OK;
+	return ctl_fail(VMSIG_ERR_IO, "there is no folder for undo records; set VMSIG_UNDO_DIR, "
+				      "or write with --no-undo");
+}
+
+/* mkdir -p -m 700 */
+static int folder_make(char *path)
+{
+	for (char *at = path + 1; *at; at++) {
+		if (*at != '/')
+			continue;
+		*at = '\0';
+		if (mkdir(path, 0700) < 0 && errno != EEXIST)
+			return -errno;
+		*at = '/';
+	}
+	return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int undo_folder_open(int *ret_folder)
+{
+	char path[PATH_MAX];
+	struct stat status;
+	int code = folder_path(path), folder, r;
+
+	if (code)
+		return code;
+	r = folder_make(path);
+	folder = r ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (folder < 0 || fstat(folder, &status) < 0)
+		return ctl_fail(VMSIG_ERR_IO, "cannot use the folder %s for undo records: %s", path,
+			strerror(r ? -r : errno));
+	/* Never changed here: it may be somebody's /tmp. */
+	if (status.st_uid != geteuid() || status.st_mode & 077) {
+		close(folder);
+		return ctl_fail(VMSIG_ERR_IO,
+			"%s is open to others, but undo records have bytes of guests; chmod it to "
+			"700, set VMSIG_UNDO_DIR to another folder, or write with --no-undo",
+			path);
+	}
+	*ret_folder = folder;
+	return CTL_OK;
+}
+
+static int is_record(const struct dirent *entry)
+{
+	return strspn(entry->d_name, "0123456789") == STAMP_DIGITS &&
+	       strcmp(entry->d_name + STAMP_DIGITS, SUFFIX) == 0;
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+int undo_names_read(int folder, struct undo_names *ret_names)
+{
+	struct dirent **entries;
+	int n = scandirat(folder, ".", &entries, is_record, by_name);
+
+	if (n < 0)
+		return ctl_fail(VMSIG_ERR_IO, "cannot list the undo records: %s", strerror(errno));
+	*ret_names = (struct undo_names){entries, (size_t)n};
+	return CTL_OK;
+}
+
+void undo_names_clear(struct undo_names *names)
+{
+	for (size_t i = 0; i < names->count; i++)
+		free(names->entries[i]);
+	free(names->entries);
+	*names = (struct undo_names){0};
+}
+
+/* ---- storing ---- */
+
+static json_t *bytes_json(const unsigned char *bytes, size_t len)
+{
+	char *text = ctl_hex_text(bytes, len);
+	json_t *json = text ? json_string(text) : NULL;
+
+	free(text);
+	return json;
+}
+
+/* NULL without memory. */
+static json_t *record_json(const struct undo_record *record)
+{
+	json_t *json = json_pack("{s:i, s:s, s:s, s:I, s:s, s:o, s:o, s:b, s:I, s:o, s:o}",
+		"version", VERSION, "time", record->time, "endpoint", record->endpoint, "epoch",
+		(json_int_t)record->epoch, "space", record->is_virtual ? "virtual" : "physical",
+		"addr", ctl_json_hex(record->addr), "cr3", ctl_json_hex(record->cr3), "quiesce",
+		record->quiesce, "len", (json_int_t)record->len, "old",
+		bytes_json(record->old, record->len), "written",
+		bytes_json(record->written, record->len));
+
+	if (json && record->mask &&
+		json_object_set_new(json, "mask", bytes_json(record->mask, record->len))) {
+		json_decref(json);
+		return NULL;
+	}
+	return json;
+}
+
+/* Above the newest one's, whatever the clock says. */
+static uint64_t stamp_new(const struct undo_names *names)
+{
+	struct timespec now;
+	uint64_t stamp, newest = 0;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	stamp = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	if (names->count)
+		newest = strtoull(names->entries[names->count - 1]->d_name, NULL, 10);
+	return stamp > newest ? stamp : newest + 1;
+}
+
+static void time_now(char text[static UNDO_TIME_MAX])
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	gmtime_r(&now, &tm);
+	strftime(text, UNDO_TIME_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+static int write_json(int folder, const char *name, const json_t *json)
+{
+	int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), r;
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+
+	if (!file) {
+		r = -errno;
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	r = json_dumpf(json, file, JSON_INDENT(1)) < 0 ? -EIO : 0;
+	return fclose(file) == EOF ? -errno : r;
+}
+
+/* Under a name of its own first, then linked to the one it gets: link(2) does not replace. */
+static int store(int folder, const json_t *json, uint64_t stamp, char name[static UNDO_NAME_MAX])
+{
+	char temporary[UNDO_NAME_MAX];
+	int r;
+
+	snprintf(
+		temporary, sizeof(temporary), ".new-%d-%08" PRIx32, (int)getpid(), (uint32_t)stamp);
+	r = write_json(folder, temporary, json);
+	if (!r) {
+		do {
+			snprintf(name, UNDO_NAME_MAX, "%0*" PRIu64 SUFFIX, STAMP_DIGITS, stamp++);
+			r = linkat(folder, temporary, folder, name, 0) < 0 ? -errno : 0;
+		} while (r == -EEXIST);
+	}
+	unlinkat(folder, temporary, 0);
+	return r;
+}
+
+int undo_record_save(int folder, struct undo_record *record, char ret_name[static UNDO_NAME_MAX])
+{
+	struct undo_names names;
+	json_t *json;
+	int code = undo_names_read(folder, &names), r;
+
+	if (code)
+		return code;
+	time_now(record->time);
+	json = record_json(record);
+	r = json ? store(folder, json, stamp_new(&names), ret_name) : -ENOMEM;
+	json_decref(json);
+	for (size_t i = 0; !r && i + UNDO_KEPT <= names.count; i++)
+		unlinkat(folder, names.entries[i]->d_name, 0);
+	undo_names_clear(&names);
+	return r ? ctl_fail(VMSIG_ERR_IO, "cannot store an undo record: %s", strerror(-r)) : CTL_OK;
+}
+
+/* ---- loading ---- */
+
+/* True also without text. */
+static bool bytes_parse(const char *text, size_t len, unsigned char **ret_bytes)
+{
+	size_t got = 0;
+
+	if (!text)
+		return true;
+	if (strlen(text) != 2 * len)
+		return false;
+	*ret_bytes = malloc(len);
+	return *ret_bytes && ctl_hex_parse(text, len, *ret_bytes, &got) && got == len;
+}
+
+static bool record_parse(json_t *json, struct undo_record *record)
+{
+	const char *time, *endpoint, *space, *addr, *cr3, *old, *written, *mask = NULL;
+	json_int_t epoch, len;
+	int version, quiesce;
+
+	if (json_unpack(json, "{s:i, s:s, s:s, s:I, s:s, s:s, s:s, s:b, s:I, s:s, s:s, s?s}",
+		    "version", &version, "time", &time, "endpoint", &endpoint, "epoch", &epoch,
+		    "space", &space, "addr", &addr, "cr3", &cr3, "quiesce", &quiesce, "len", &len,
+		    "old", &old, "written", &written, "mask", &mask))
+		return false;
+	if (version != VERSION || strlen(time) >= sizeof(record->time) ||
+		strlen(endpoint) >= sizeof(record->endpoint) || epoch < 0 || epoch > UINT32_MAX ||
+		len < 1 || len > LEN_MAX)
+		return false;
+	snprintf(record->time, sizeof(record->time), "%s", time);
+	snprintf(record->endpoint, sizeof(record->endpoint), "%s", endpoint);
+	record->epoch = (uint32_t)epoch;
+	record->is_virtual = strcmp(space, "virtual") == 0;
+	record->quiesce = quiesce;
+	record->len = (size_t)len;
+	return ctl_number(addr, &record->addr) && ctl_number(cr3, &record->cr3) &&
+	       bytes_parse(old, record->len, &record->old) &&
+	       bytes_parse(written, record->len, &record->written) &&
+	       bytes_parse(mask, record->len, &record->mask);
+}
+
+int undo_record_load(int folder, const char *name, struct undo_record *ret_record)
+{
+	int fd = openat(strchr(name, '/') ? AT_FDCWD : folder, name, O_RDONLY | O_CLOEXEC);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+	struct undo_record record = {0};
+	json_error_t error;
+	json_t *json;
+	bool ok;
+
+	if (!file)
+		return ctl_fail(VMSIG_ERR_IO,
+			"cannot open the undo record %s: %s; see `vmsigctl undo --list`", name,
+			strerror(errno));
+	json = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
+	fclose(file);
+	ok = json && record_parse(json, &record);
+	json_decref(json);
+	if (!ok) {
+		undo_record_clear(&record);
+		return ctl_fail(VMSIG_ERR_IO, "%s is no undo record of this version", name);
+	}
+	*ret_record = record;
+	return CTL_OK;
+}
+
+int undo_record_remove(int folder, const char *name)
+{
+	if (unlinkat(strchr(name, '/') ? AT_FDCWD : folder, name, 0) < 0)
+		return ctl_fail(VMSIG_ERR_IO, "cannot remove the undo record %s: %s", name,
+			strerror(errno));
+	return CTL_OK;
+}
+
+void undo_record_clear(struct undo_record *record)
+{
+	free(record->old);
+	free(record->written);
+	free(record->mask);
+	*record = (struct undo_record){0};
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clients/ctl/operator.h"
+#include "clients/ctl/undo_record.h"
+#include "clients/ctl/write_data.h"
+
+enum source { SOURCE_NONE, SOURCE_HEX, SOURCE_FILE, SOURCE_NUMBER };
+
+struct write_options {
+	enum source source;
+	unsigned nsources;
+	unsigned width; /* of a number, in bytes */
+	const char *text;
+	const char *expect, *mask;
+	uint64_t cr3;
+	bool physical, has_cr3, quiesce, show_old, no_undo;
+};
+
+enum {
+	OPT_HEX = CTL_OPT_FIRST,
+	OPT_FILE,
+	OPT_U8,
+	OPT_U16,
+	OPT_U32,
+	OPT_U64,
+	OPT_EXPECT,
+	OPT_MASK,
+	OPT_PHYS,
+	OPT_CR3,
+	OPT_QUIESCE,
+	OPT_SHOW_OLD,
+	OPT_NO_UNDO
+};
+
+static const struct option own_options[] = {{"hex", required_argument, NULL, OPT_HEX},
+	{"file", required_argument, NULL, OPT_FILE}, {"u8", required_argument, NULL, OPT_U8},
+	{"u16", required_argument, NULL, OPT_U16}, {"u32", required_argument, NULL, OPT_U32},
+	{"u64", required_argument, NULL, OPT_U64}, {"expect", required_argument, NULL, OPT_EXPECT},
+	{"mask", required_argument, NULL, OPT_MASK}, {"phys", no_argument, NULL, OPT_PHYS},
+	{"cr3", required_argument, NULL, OPT_CR3}, {"quiesce", no_argument, NULL, OPT_QUIESCE},
+	{"show-old", no_argument, NULL, OPT_SHOW_OLD}, {"no-undo", no_argument, NULL, OPT_NO_UNDO},
+	{NULL, 0, NULL, 0}};
+
+static bool set_source(
+	struct write_options *options, enum source source, unsigned width, const char *text)
+{
+	options->source = source;
+	options->width = width;
+	options->text = text;
+	options->nsources++;
+	return true;
+}
+
+static bool handle(void *ctx, int code, const char *value)
+{
+	struct write_options *options = ctx;
+
+	switch (code) {
+	case OPT_HEX:
+		return set_source(options, SOURCE_HEX, 0, value);
+	case OPT_FILE:
+		return set_source(options, SOURCE_FILE, 0, value);
+	case OPT_U8:
+	case OPT_U16:
+	case OPT_U32:
+	case OPT_U64:
+		return set_source(options, SOURCE_NUMBER, 1u << (code - OPT_U8), value);
+	case OPT_EXPECT:
+		options->expect = value;
+		return true;
+	case OPT_MASK:
+		options->mask = value;
+		return true;
+	case OPT_CR3:
+		options->has_cr3 = true;
+		return ctl_number(value, &options->cr3);
+	case OPT_PHYS:
+		options->physical = true;
+		return true;
+	case OPT_QUIESCE:
+		options->quiesce = true;
+		return true;
+	case OPT_SHOW_OLD:
+		options->show_old = true;
+		return true;
+	default:
+		options->no_undo = true;
+		return true;
+	}
+}
+
+/* ---- what is to be written ---- */
+
+struct write_job {
+	const struct write_options *options;
+	const char *endpoint;
+	uint64_t addr;
+	struct write_data data;
+	unsigned char *expect, *mask; /* data.len bytes, or NULL */
+	int undo_folder;              /* or -1 */
+	char undo_name[UNDO_NAME_MAX];
+};
+
+static int job_data(struct write_job *job)
+{
+	const struct write_options *options = job->options;
+
+	switch (options->source) {
+	case SOURCE_HEX:
+		return write_data_hex(&job->data, options->text);
+	case SOURCE_NUMBER:
+		return write_data_number(&job->data, options->text, options->width);
+	default:
+		return write_data_file(&job->data, options->text);
+	}
+}
+
+/* --expect or --mask: as many bytes as there are to write. */
+static int job_bytes(
+	struct write_job *job, const char *option, const char *text, unsigned char **ret_bytes)
+{
+	size_t len = 0;
+
+	if (!text)
+		return CTL_OK;
+	*ret_bytes = malloc(job->data.len);
+	if (!*ret_bytes)
+		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory");
+	if (!ctl_hex_parse(text, job->data.len, *ret_bytes, &len) || len != job->data.len)
+		return ctl_usage(&ctl_write,
+			"%s takes %zu bytes in hexadecimal, as many as are written", option,
+			job->data.len);
+	return CTL_OK;
+}
+
+static int job_prepare(struct write_job *job)
+{
+	const struct write_options *options = job->options;
+	int code = job_data(job);
+
+	if (code)
+		return code;
+	if (job->data.len - 1 > UINT64_MAX - job->addr)
+		return ctl_usage(&ctl_write, "ADDR and the length wrap around");
+	if (!job->data.bytes &&
+		(options->expect || options->mask || options->quiesce || options->show_old))
+		return ctl_usage(&ctl_write,
+			"--expect, --mask, --quiesce and --show-old are for at most %u KiB",
+			WRITE_DATA_INLINE_MAX >> 10);
+	code = job_bytes(job, "--expect", options->expect, &job->expect);
+	if (!code)
+		code = job_bytes(job, "--mask", options->mask, &job->mask);
+	/* Before anything is written: then it is too late to say that it cannot be undone. */
+	if (!code && job->data.bytes && !options->no_undo)
+		code = undo_folder_open(&job->undo_folder);
+	return code;
+}
+
+static void job_clear(struct write_job *job)
+{
+	write_data_clear(&job->data);
+	free(job->expect);
+	free(job->mask);
+	if (job->undo_folder >= 0)
+		close(job->undo_folder);
+}
+
+/* ---- writing ---- */
+
+static int write_inline(
+	const struct write_job *job, vmsig_lease *lease, vmsig_write_result *ret_result)
+{
+	const struct write_options *options = job->options;
+	const vmsig_write_op op = {.addr = job->addr,
+		.cr3 = options->cr3,
+		.flags = options->physical ? 0 : VMSIG_OP_VIRTUAL,
+		.len = (uint32_t)job->data.len,
+		.data = job->data.bytes,
+		.expect = job->expect,
+		.mask = job->mask};
+	uint32_t flags = options->quiesce ? VMSIG_WRITE_QUIESCE : 0;
+
+	if (options->show_old || job->undo_folder >= 0)
+		flags |= VMSIG_WRITE_WANT_OLD;
+	return vmsig_write_wait(lease, &op, 1, flags, ret_result, CTL_WRITE_MS);
+}
+
+static int write_bulk(
+	const struct write_job *job, vmsig_lease *lease, vmsig_write_result *ret_result)
+{
+	const struct write_options *options = job->options;
+	bool shows = isatty(STDERR_FILENO) == 1;
+	int r;
+
+	if (shows)
+		fprintf(stderr, "writing %.1f MiB...", (double)job->data.len / (1 << 20));
+	r = vmsig_write_bulk_wait(lease, job->addr, options->physical ? 0 : VMSIG_OP_VIRTUAL,
+		options->cr3, job->data.memfd, 0, job->data.len, 0, ret_result, CTL_WRITE_MS);
+	if (shows)
+		fputs("\r\033[K", stderr);
+	return r;
+}
+
+/* ---- afterwards ---- */
+
+static int keep_undo(
+	struct write_job *job, const vmsig_lease_info *lease, const vmsig_write_result *result)
+{
+	struct undo_record record = {.epoch = lease->epoch,
+		.addr = job->addr,
+		.cr3 = job->options->cr3,
+		.is_virtual = !job->options->physical,
+		.quiesce = job->options->quiesce,
+		.len = job->data.len,
+		.old = (unsigned char *)(uintptr_t)result->old,
+		.written = job->data.bytes,
+		.mask = job->mask};
+
+	if (job->undo_folder < 0)
+		return CTL_OK;
+	snprintf(record.endpoint, sizeof(record.endpoint), "%s", job->endpoint);
+	return undo_record_save(job->undo_folder, &record, job->undo_name);
+}
+
+static int print_json(const struct write_job *job, const vmsig_lease_info *lease,
+	const vmsig_write_result *result)
+{
+	json_t *json = json_pack("{s:s, s:o, s:I, s:s, s:i, s:I}", "endpoint", job->endpoint,
+		"addr", ctl_json_hex(job->addr), "len", (json_int_t)job->data.len, "space",
+		job->options->physical ? "physical" : "virtual", "epoch", (int)lease->epoch,
+		"lease", (json_int_t)lease->id);
+	char *old = NULL;
+
+	if (job->options->show_old) {
+		old = ctl_hex_text(result->old, result->old_len);
+		json_object_set_new(json, "old", old ? json_string(old) : NULL);
+		free(old);
+	}
+	if (job->undo_name[0])
+		json_object_set_new(json, "undo", json_string(job->undo_name));
+	return ctl_print_json(json);
+}
+
+static int print_outcome(const struct ctl *ctl, const struct write_job *job,
+	const vmsig_lease_info *lease, const vmsig_write_result *result)
+{
+	if (ctl->json)
+		return print_json(job, lease, result);
+	if (job->options->show_old)
+		ctl_hex_print(job->addr, result->old, result->old_len);
+	else
+		printf("wrote %zu bytes at 0x%" PRIx64 " of %s\n", job->data.len, job->addr,
+			job->endpoint);
+	return CTL_OK;
+}
+
+static int job_write(const struct ctl *ctl, struct write_job *job, vmsig_writer *writer)
+{
+	const vmsig_lease_range range = {job->addr, job->addr + (job->data.len - 1)};
+	vmsig_write_result result = {0};
+	struct ctl_hold hold;
+	int code = ctl_hold_take(
+		    ctl, writer, job->endpoint, job->options->physical ? &range : NULL, &hold),
+	    kept, r;
+
+	if (code)
+		return code;
+	r = job->data.bytes ? write_inline(job, hold.lease, &result)
+			    : write_bulk(job, hold.lease, &result);
+	if (r) {
+		code = ctl_write_fail(writer, r, &result, job->endpoint, job->addr, job->data.len);
+	} else {
+		kept = keep_undo(job, &hold.info, &result);
+		code = print_outcome(ctl, job, &hold.info, &result);
+		code = kept ? kept : code;
+	}
+	vmsig_write_result_clear(&result);
+	ctl_hold_put(&hold);
+	return code;
+}
+
+static int run_write(struct ctl *ctl, int argc, char **argv)
+{
+	struct write_options options = {0};
+	struct write_job job = {.options = &options, .data = WRITE_DATA_INIT, .undo_folder = -1};
+	vmsig_writer *writer = NULL;
+	int code = ctl_options(ctl, &ctl_write, argc, argv, own_options, handle, &options);
+
+	if (code)
+		return code;
+	if (optind + 2 != argc || !ctl_number(argv[optind + 1], &job.addr))
+		return ctl_usage(&ctl_write, "it takes ENDPOINT and an ADDR like 0x6000");
+	if (options.nsources != 1)
+		return ctl_usage(&ctl_write,
+			"say what to write with one of --hex, --file, --u8, --u16, --u32, --u64");
+	if (options.physical && options.has_cr3)
+		return ctl_usage(&ctl_write, "--cr3 is for guest-virtual addresses, not --phys");
+	job.endpoint = argv[optind];
+	code = job_prepare(&job);
+	if (!code)
+		code = ctl_writer_open(ctl, &writer);
+	if (!code)
+		code = job_write(ctl, &job, writer);
+	vmsig_writer_close(writer);
+	job_clear(&job);
+	return code;
+}
+
+const struct ctl_command ctl_write = {
+	.name = "write",
+	.arguments = "ENDPOINT ADDR (--hex H | --file F | --u8|--u16|--u32|--u64 V)\n"
+		     "       [--expect HEX] [--mask HEX] [--phys | --cr3 X] [--quiesce]\n"
+		     "       [--show-old] [--no-undo]",
+	.summary = "Write guest memory under a lease; `vmsigctl undo` takes it back",
+	.help = "  --hex H       bytes, two hexadecimal digits each\n"
+		"  --file F      the bytes of a file, or with - of standard input\n"
+		"  --u8 V        a number of 8 bits; --u16, --u32, --u64: more, little-endian\n"
+		"  --expect HEX  write only if these bytes are there\n"
+		"  --mask HEX    compare and write only the bits that are set here\n"
+		"  --phys        ADDR is guest-physical; else guest-virtual in the kernel\n"
+		"  --cr3 X       guest-virtual under this root instead\n"
+		"  --quiesce     stop the guest's CPUs meanwhile\n"
+		"  --show-old    print the bytes that were there before\n"
+		"  --no-undo     keep no record for `vmsigctl undo`\n"
+		"\n"
+		"A write is all or nothing; of 1, 2, 4 or 8 aligned bytes it is one atomic store.\n"
+		"More than 480 KiB are written in slices: without --expect, --mask, --quiesce,\n"
+		"--show-old and undo.\n"
+		"\n"
+		"The lease is the one of the environment, see `vmsigctl lease acquire -h`, or one\n"
+		"for this write alone, which --wait T says how long to queue for: of the bytes\n"
+		"with --phys, otherwise of the whole endpoint.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl write web1 0xffffffff82a0f1c8 --u32 1 --expect 00000000\n"
+		"  vmsigctl write web1 0x6000 --phys --hex 9090 --show-old\n"
+		"  vmsigctl write web1 0x2000000 --phys --file payload.bin\n",
+	.run = run_write,
+};
