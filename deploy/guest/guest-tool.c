@@ -6,6 +6,12 @@
  *   guest-tool page FILE [MIN_GPA]    fills a page of FILE (on tmpfs, created) with random bytes
  *                                     and prints "page GPA"; the file grows until its page lies at
  *                                     or above MIN_GPA
+ *   guest-tool watch FILE SECONDS     waits until the first word of the page changes, and prints
+ *                                     "watch OLD NEW"
+ *   guest-tool incr FILE N            adds 1 to the word at offset 8, N times, each in one atomic
+ *                                     access, and prints "incr VALUE"
+ *   guest-tool pair FILE SECONDS      looks at the words at 16 and 2064, which are always written
+ *                                     together, and prints "pair CHANGES TORN"
  *   guest-tool kexec KERNEL INITRD    starts another kernel without passing through firmware
  */
 #include <fcntl.h>
@@ -17,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PAGE 4096ul
@@ -91,6 +98,73 @@ static int page(const char *path, uint64_t min)
 	return 1;
 }
 
+/* The page that `page` made, and that the host writes to. */
+static volatile uint64_t *words(const char *path)
+{
+	int file = open(path, O_RDWR | O_CLOEXEC);
+	void *at = file < 0 ? MAP_FAILED
+			    : mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+
+	if (at == MAP_FAILED) {
+		perror(path);
+		exit(1);
+	}
+	return at;
+}
+
+static int watch(const char *path, time_t seconds)
+{
+	volatile uint64_t *word = words(path);
+	uint64_t before = *word;
+	time_t until = time(NULL) + seconds;
+
+	printf("watching\n");
+	fflush(stdout);
+	while (*word == before) {
+		if (time(NULL) > until)
+			return 1;
+		usleep(1000);
+	}
+	printf("watch %llx %llx\n", (unsigned long long)before, (unsigned long long)*word);
+	return 0;
+}
+
+static int incr(const char *path, unsigned long n)
+{
+	volatile uint64_t *word = words(path) + 1;
+
+	printf("incrementing\n");
+	fflush(stdout);
+	while (n--)
+		__atomic_add_fetch(word, 1, __ATOMIC_SEQ_CST);
+	printf("incr %llu\n", (unsigned long long)*word);
+	return 0;
+}
+
+/* One half new and the other old, while the first one stays what it is, is a write that was
+ * seen half. */
+static int pair(const char *path, time_t seconds)
+{
+	volatile uint64_t *page = words(path), *one = page + 16 / 8, *two = page + 2064 / 8;
+	time_t until = time(NULL) + seconds;
+	unsigned long changes = 0, torn = 0;
+	uint64_t last = *one;
+
+	printf("pairing\n");
+	fflush(stdout);
+	while (time(NULL) <= until) {
+		for (int i = 0; i < 1000; i++) {
+			uint64_t a = *one, b = *two, again = *one;
+
+			changes += a != last;
+			last = a;
+			torn += a == again && a != b;
+		}
+	}
+	printf("pair %lu %lu\n", changes, torn);
+	return 0;
+}
+
 static int start_kernel(const char *kernel, const char *initrd)
 {
 	char line[2048] = "";
@@ -115,9 +189,16 @@ int main(int argc, char **argv)
 		return symbols(argc - 2, argv + 2);
 	if (argc >= 3 && strcmp(argv[1], "page") == 0)
 		return page(argv[2], argc > 3 ? strtoull(argv[3], NULL, 0) : 0);
+	if (argc == 4 && strcmp(argv[1], "watch") == 0)
+		return watch(argv[2], atol(argv[3]));
+	if (argc == 4 && strcmp(argv[1], "incr") == 0)
+		return incr(argv[2], strtoul(argv[3], NULL, 0));
+	if (argc == 4 && strcmp(argv[1], "pair") == 0)
+		return pair(argv[2], atol(argv[3]));
 	if (argc == 4 && strcmp(argv[1], "kexec") == 0)
 		return start_kernel(argv[2], argv[3]);
 	fprintf(stderr, "usage: guest-tool symbols NAME... | page FILE [MIN_GPA] | "
+			"watch FILE SECONDS | incr FILE N | pair FILE SECONDS | "
 			"kexec KERNEL INITRD\n");
 	return 2;
 }

@@ -16,13 +16,15 @@ from .broker import Broker
 from .guest import Guest
 from .holder import CtlError, Holder, Sensor, number
 from .lab import Lab, build_guest
+from .operator import Operator
 from .process import Child, wait_until
 
 decode = json.loads
 SKIPPED = 77  # what ctest is told with SKIP_RETURN_CODE
 
-__all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Sensor", "Skip", "check", "decode",
-           "equal", "history", "main", "number", "qemu_endpoint", "tenant", "wait_until"]
+__all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Operator", "Sensor", "Skip", "check", "decode",
+           "equal", "history", "main", "number", "operator_tenant", "qemu_endpoint", "tenant",
+           "wait_until"]
 
 
 class Skip(Exception):
@@ -47,6 +49,10 @@ def qemu_endpoint(lab, name="vm1", **more):
 
 def tenant(name="acme", uids=(0,), endpoints=("*",), role="sensor"):
     return {"name": name, "role": role, "uids": list(uids), "endpoints": list(endpoints)}
+
+
+def operator_tenant(name="ops", uids=(0,), **rule):
+    return {**tenant(name, uids, role="operator"), "write": [{"endpoints": ["*"], **rule}]}
 
 
 def _become_root():

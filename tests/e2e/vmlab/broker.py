@@ -22,6 +22,8 @@ class Broker:
         self.lab = lab
         self.uid = uid
         self.socket = lab.path("run", "ctx.sock")
+        self.write_socket = lab.path("run", "write.sock")
+        self.admin_socket = lab.path("run", "admin.sock")
         self.config = lab.path("run", "vmsigd.yaml")
         self.endpoints = list(endpoints)
         self.tenants = list(tenants)
@@ -69,7 +71,9 @@ class Broker:
             "state_dir": self.lab.path("state"),
             "tls": {"ca": f"{identity}/ca.pem", "cert": f"{identity}/cert.pem",
                     "key": f"{identity}/key.pem"},
-            "listen": {"ctx": {"path": self.socket, "mode": "0666"}},
+            "listen": {"ctx": {"path": self.socket, "mode": "0666"},
+                       "write": {"path": self.write_socket, "mode": "0666"},
+                       "admin": {"path": self.admin_socket, "mode": "0666"}},
             "log": {"level": "info", "format": "json"},
             "endpoints": self.endpoints,
             "tenants": self.tenants,

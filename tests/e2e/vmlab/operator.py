@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An operator with a lease: tests/e2e/operator.c, told what to do line by line."""
+
+import subprocess
+
+from .process import Child
+
+
+class Operator:
+    def __init__(self, broker, endpoint="vm1", name="operator/ops", uid=0):
+        self.lab = broker.lab
+        self.child = self.lab.own(Child(
+            [self.lab.path("tests", "operator"), broker.write_socket,
+             broker.identity(name, uid), endpoint],
+            self.lab.log(f"operator-{uid}"), uid=uid, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE))
+
+    def start(self, *words):
+        """Begins something; answer() waits for its end."""
+        line = " ".join(str(word) for word in words)
+        self.child.popen.stdin.write(f"{line}\n".encode())
+        self.child.popen.stdin.flush()
+
+    def answer(self):
+        line = self.child.popen.stdout.readline().decode().strip()
+        if not line:
+            raise RuntimeError(f"the operator ended: {self.child.text()}")
+        return line
+
+    def do(self, *words):
+        self.start(*words)
+        return self.answer()
+
+    def must(self, *words):
+        """The answer's words behind "ok"."""
+        answer = self.do(*words)
+        if not answer.startswith("ok"):
+            raise AssertionError(f"{words}: {answer}")
+        return answer.split()[1:]
