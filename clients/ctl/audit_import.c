@@ -52,8 +52,7 @@ static const char *line_lie(json_t *json, const struct line *line, json_t *truth
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(json, key, value)
-	{
+	json_object_foreach (json, key, value) {
 		if (!json_equal(value, json_object_get(truth, key)))
 			return key;
 	}

@@ -268,9 +268,11 @@ static void print_member(const char *key, const json_t *value)
 	if (json_is_integer(value)) {
 		printf("%-10s  %" JSON_INTEGER_FORMAT "\n", key, json_integer_value(value));
 	} else if (json_is_array(value)) {
-		json_array_foreach(value, i, range) printf("%-10s  %s-%s\n", i ? "" : key,
-			json_string_value(json_object_get(range, "start")),
-			json_string_value(json_object_get(range, "last")));
+		json_array_foreach (value, i, range) {
+			printf("%-10s  %s-%s\n", i ? "" : key,
+				json_string_value(json_object_get(range, "start")),
+				json_string_value(json_object_get(range, "last")));
+		}
 	} else {
 		char *text = strdup(json_string_value(value));
 
@@ -287,6 +289,8 @@ void audit_entry_print(const struct audit_entry *entry)
 	json_t *json = audit_entry_json(entry), *value;
 	const char *key;
 
-	json_object_foreach(json, key, value) print_member(key, value);
+	json_object_foreach (json, key, value) {
+		print_member(key, value);
+	}
 	json_decref(json);
 }

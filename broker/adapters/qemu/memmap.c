@@ -25,8 +25,7 @@ static const char *object_type(const json_t *objects, const char *id)
 	size_t i;
 	json_t *object;
 
-	json_array_foreach(objects, i, object)
-	{
+	json_array_foreach (objects, i, object) {
 		const char *name = json_string_value(json_object_get(object, "name"));
 		const char *type = json_string_value(json_object_get(object, "type"));
 
