@@ -20,7 +20,7 @@ static int admin_connect(const struct ctl *ctl, bool patient, vmsig_admin **ret_
 		nanosleep(&pause, NULL);
 		r = vmsig_admin_open(ret_admin, &options, error, sizeof(error));
 	}
-	return r ? ctl_connect_fail(r, options.socket_path, error) : CTL_OK;
+	return r ? ctl_connect_fail(r, options.socket_path, error) : EXIT_OK;
 }
 
 int ctl_admin_connect(const struct ctl *ctl, vmsig_admin **ret_admin)

@@ -7,7 +7,7 @@
 #include "clients/ctl/ctl.h"
 #include "vmsig/vmsig_admin.h"
 
-/* Opens and connects. CTL_OK, or the exit code after a message. */
+/* Opens and connects. EXIT_OK, or the exit code after a message. */
 int ctl_admin_connect(const struct ctl *ctl, vmsig_admin **ret_admin);
 /* The same after a connection was lost: waits for a broker for as long as there is none. */
 int ctl_admin_reconnect(const struct ctl *ctl, vmsig_admin **admin);

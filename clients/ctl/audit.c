@@ -102,11 +102,11 @@ static bool handle(void *ctx, int code, const char *value)
 	}
 	switch (code) {
 	case OPT_AFTER:
-		return ctl_number(value, &options->after);
+		return text_number(value, &options->after);
 	case OPT_LIMIT:
-		return ctl_number(value, &options->limit) && options->limit != 0;
+		return text_number(value, &options->limit) && options->limit != 0;
 	case OPT_LINES:
-		return ctl_number(value, &options->lines) && options->lines <= TAIL_MAX;
+		return text_number(value, &options->lines) && options->lines <= TAIL_MAX;
 	case OPT_FOLLOW:
 		options->follow = true;
 		return true;

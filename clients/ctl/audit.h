@@ -37,7 +37,7 @@ int audit_show(struct audit_action *action);
 int audit_export(struct audit_action *action);
 int audit_verify(struct audit_action *action);
 
-/* A page of records above `after`. CTL_OK, or the exit code after a message; the caller frees
+/* A page of records above `after`. EXIT_OK, or the exit code after a message; the caller frees
  * it with vmsig_audit_page_free(). */
 int audit_page(struct audit_action *action, uint64_t after, uint32_t limit, bool newest,
 	vmsig_audit_page **ret_page);
@@ -55,7 +55,7 @@ struct audit_verdict {
 	uint8_t head_hash[AUDITCHAIN_HASH];
 };
 
-/* Reads an export, "-" being the standard input. `chain` knows the noted head. CTL_OK: the
+/* Reads an export, "-" being the standard input. `chain` knows the noted head. EXIT_OK: the
  * verdict is there; else what to exit with, a message was printed. */
 int audit_import(const char *path, struct auditchain *chain, uint64_t noted,
 	const uint8_t noted_hash[static AUDITCHAIN_HASH], struct audit_verdict *ret_verdict);

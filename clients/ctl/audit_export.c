@@ -5,7 +5,7 @@
 
 static int page_export(const vmsig_audit_page *page, uint64_t *after, uint8_t *previous)
 {
-	int code = CTL_OK;
+	int code = EXIT_OK;
 
 	for (size_t i = 0; !code && i < page->count; i++) {
 		struct audit_entry entry = audit_page_entry(page, i);
@@ -34,7 +34,7 @@ static int export_start(struct audit_action *action, uint64_t *after, uint8_t *r
 		memcpy(ret_previous, page->rows[0].hash, AUDITCHAIN_HASH);
 	}
 	vmsig_audit_page_free(page);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 int audit_export(struct audit_action *action)

@@ -26,7 +26,7 @@ static bool member_hash(const json_t *json, const char *key, uint8_t *ret_hash)
 	const char *text = json_string_value(json_object_get(json, key));
 	size_t len = 0;
 
-	return text && ctl_hex_parse(text, AUDITCHAIN_HASH, ret_hash, &len) &&
+	return text && text_hex_parse(text, AUDITCHAIN_HASH, ret_hash, &len) &&
 	       len == AUDITCHAIN_HASH;
 }
 
@@ -41,7 +41,7 @@ static bool line_parse(const json_t *json, struct line *ret_line)
 	ret_line->id = (uint64_t)json_integer_value(id);
 	ret_line->body = malloc(strlen(body) + 1);
 	return ret_line->body &&
-	       ctl_hex_parse(body, strlen(body), ret_line->body, &ret_line->body_len) &&
+	       text_hex_parse(body, strlen(body), ret_line->body, &ret_line->body_len) &&
 	       member_hash(json, "hash", ret_line->hash) &&
 	       member_hash(json, "previous", ret_line->previous);
 }
@@ -84,7 +84,7 @@ static int line_compare(struct import *import, json_t *json, const struct line *
 			" has under \"%s\": the line was edited",
 			line->id, import->lines, lie);
 	json_decref(truth);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int line_add(struct import *import, json_t *json, const struct line *line)
@@ -105,7 +105,7 @@ static int line_add(struct import *import, json_t *json, const struct line *line
 	if (r) {
 		audit_break(
 			import->verdict, auditchain_culprit(chain), "%s", auditchain_error(chain));
-		return CTL_OK;
+		return EXIT_OK;
 	}
 	r = line_compare(import, json, line);
 	memcpy(import->previous, line->hash, AUDITCHAIN_HASH);
@@ -117,7 +117,7 @@ static int line_import(struct import *import, const char *text, size_t len)
 {
 	json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
 	struct line line = {0};
-	int code = CTL_OK;
+	int code = EXIT_OK;
 
 	import->lines++;
 	if (line_parse(json, &line))
@@ -139,7 +139,7 @@ int audit_import(const char *path, struct auditchain *chain, uint64_t noted,
 	FILE *file = strcmp(path, "-") ? fopen(path, "re") : stdin;
 	size_t size = 0;
 	char *text = NULL;
-	int code = CTL_OK;
+	int code = EXIT_OK;
 	ssize_t len;
 
 	if (!file)

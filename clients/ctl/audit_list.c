@@ -19,7 +19,7 @@ int audit_page(struct audit_action *action, uint64_t after, uint32_t limit, bool
 
 	return r ? ctl_fail(r, "cannot read the audit log: %s",
 			   vmsig_admin_last_error(action->admin))
-		 : CTL_OK;
+		 : EXIT_OK;
 }
 
 bool audit_page_gap(const vmsig_audit_page *page, uint64_t after)
@@ -80,7 +80,7 @@ static int page_take(struct walk *walk, const vmsig_audit_page *page)
 		else
 			audit_entry_deinit(&entries[n]);
 	}
-	code = n ? walk->take(walk, entries, n) : CTL_OK;
+	code = n ? walk->take(walk, entries, n) : EXIT_OK;
 	if (walk->left != UINT64_MAX)
 		walk->left -= n;
 	for (size_t i = 0; i < n; i++)
@@ -93,7 +93,7 @@ static int page_take(struct walk *walk, const vmsig_audit_page *page)
 static int walk_on(struct walk *walk)
 {
 	uint32_t limit = 0;
-	int code = CTL_OK;
+	int code = EXIT_OK;
 
 	if (!filtered(&walk->action->options) && walk->left < UINT32_MAX)
 		limit = (uint32_t)walk->left;
@@ -116,7 +116,7 @@ static int walk_on(struct walk *walk)
 
 static int take_print(struct walk *walk, const struct audit_entry *entries, size_t n)
 {
-	int code = CTL_OK;
+	int code = EXIT_OK;
 
 	if (!walk->action->ctl->json)
 		audit_table_print(&walk->table, entries, n);
@@ -141,7 +141,7 @@ static int take_note(struct walk *walk, const struct audit_entry *entries, size_
 {
 	for (size_t i = 0; i < n; i++)
 		walk->ring[walk->ring_n++ % walk->action->options.lines] = entries[i].id;
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 /* Nobody but the whole log knows where the newest N records begin that match. */
@@ -176,7 +176,7 @@ static int tail_start(struct audit_action *action, uint64_t *ret_after)
 		return code;
 	*ret_after = page->head > lines ? page->head - lines : 0;
 	vmsig_audit_page_free(page);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 /* Ids go on over restarts of the broker. */
@@ -184,12 +184,12 @@ static int follow(struct walk *walk)
 {
 	const struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000l};
 	struct audit_action *action = walk->action;
-	int code = CTL_OK;
+	int code = EXIT_OK;
 
 	while (!code) {
 		nanosleep(&pause, NULL);
 		code = walk_on(walk);
-		if (code == CTL_CONNECT)
+		if (code == EXIT_CONNECT)
 			code = ctl_admin_reconnect(action->ctl, &action->admin);
 	}
 	return code;
@@ -212,7 +212,7 @@ static int show_missing(const vmsig_audit_page *page, uint64_t id)
 	(void)ctl_fail(VMSIG_ERR_BAD_REQUEST,
 		"there is no record %" PRIu64 " in the log; it has %" PRIu64 " to %" PRIu64, id,
 		page->first, page->head);
-	return CTL_NOT_FOUND;
+	return EXIT_NOT_FOUND;
 }
 
 int audit_show(struct audit_action *action)
@@ -222,10 +222,10 @@ int audit_show(struct audit_action *action)
 	uint64_t id;
 	int code;
 
-	if (!ctl_number(action->args[0], &id) || id == 0) {
+	if (!text_number(action->args[0], &id) || id == 0) {
 		(void)ctl_fail(VMSIG_ERR_BAD_REQUEST,
 			"'%s' is no id of a record; see `vmsigctl audit ls`", action->args[0]);
-		return CTL_USAGE;
+		return EXIT_USAGE;
 	}
 	code = audit_page(action, id - 1, 1, false, &page);
 	if (code)

@@ -73,7 +73,7 @@ bool audit_kind_exists(const char *glob)
 
 static json_t *json_bytes(const uint8_t *bytes, size_t len)
 {
-	char *text = ctl_hex_text(bytes, len);
+	char *text = text_hex(bytes, len);
 	json_t *json = text ? json_string(text) : NULL;
 
 	free(text);

@@ -35,8 +35,8 @@ static bool head_parse(const char *text, struct head *ret_head)
 	if (!colon || (size_t)(colon - text) >= sizeof(id))
 		return false;
 	snprintf(id, sizeof(id), "%.*s", (int)(colon - text), text);
-	return ctl_number(id, &ret_head->id) && ret_head->id != 0 &&
-	       ctl_hex_parse(colon + 1, AUDITCHAIN_HASH, ret_head->hash, &len) &&
+	return text_number(id, &ret_head->id) && ret_head->id != 0 &&
+	       text_hex_parse(colon + 1, AUDITCHAIN_HASH, ret_head->hash, &len) &&
 	       len == AUDITCHAIN_HASH;
 }
 
@@ -76,7 +76,7 @@ static int survey_row(struct survey *survey, const vmsig_audit_row *row)
 		return ctl_fail(r, "%s", auditchain_error(chain));
 	survey->after = row->id;
 	survey->verdict->records++;
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int survey_page(struct survey *survey)
@@ -122,7 +122,7 @@ static int verdict_finish(struct audit_verdict *verdict, struct auditchain *chai
 		return ctl_fail(r, "%s", auditchain_error(chain));
 	if (r)
 		audit_break(verdict, auditchain_culprit(chain), "%s", auditchain_error(chain));
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int verify_log(struct audit_action *action, struct auditchain *chain,
@@ -130,7 +130,7 @@ static int verify_log(struct audit_action *action, struct auditchain *chain,
 {
 	struct survey survey = {
 		.action = action, .chain = chain, .noted = noted, .verdict = ret_verdict};
-	int code = CTL_OK;
+	int code = EXIT_OK;
 
 	while (!code && !survey.done)
 		code = survey_page(&survey);
@@ -185,13 +185,13 @@ static int print_broken(const struct ctl *ctl, const struct audit_verdict *verdi
 		(void)ctl_print_json(json);
 	}
 	fprintf(stderr, "vmsigctl: the audit log is not intact: %s\n", verdict->error);
-	return CTL_BROKEN;
+	return EXIT_BROKEN;
 }
 
 static int print_intact(const struct ctl *ctl, const struct audit_verdict *verdict)
 {
-	char *hash = ctl_hex_text(verdict->head_hash, AUDITCHAIN_HASH);
-	int code = CTL_OK;
+	char *hash = text_hex(verdict->head_hash, AUDITCHAIN_HASH);
+	int code = EXIT_OK;
 
 	if (!hash)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for the head");
@@ -213,13 +213,13 @@ int audit_verify(struct audit_action *action)
 	struct audit_verdict verdict;
 	struct head noted = {0};
 	bool again = true;
-	int code = CTL_OK;
+	int code = EXIT_OK;
 
 	if (action->options.head && !head_parse(action->options.head, &noted)) {
 		(void)ctl_fail(VMSIG_ERR_BAD_REQUEST,
 			"'%s' is no head; one is ID:HEX, as `vmsigctl audit verify` prints it",
 			action->options.head);
-		return CTL_USAGE;
+		return EXIT_USAGE;
 	}
 	for (unsigned i = 0; !code && again && i < TRIES; i++)
 		code = verify_once(action, &noted, &verdict, &again);

@@ -16,38 +16,35 @@
 #define SHELL_NOT_FOUND 127 /* as shells and env(1) answer */
 #define SHELL_NOT_EXECUTABLE 126
 
+/* What the user can do. */
 static const struct {
 	enum vmsig_error error;
-	enum ctl_exit code;
-	const char *next; /* what the user can do */
-} outcomes[] = {
-	{VMSIG_ERR_NO_SUCH_ENDPOINT, CTL_NOT_FOUND, "see `vmsigctl ls` for what there is"},
-	{VMSIG_ERR_FORBIDDEN, CTL_NOT_FOUND, "ask who writes the broker's policy"},
-	{VMSIG_ERR_WEAK_GUARD, CTL_NOT_FOUND, "see deploy/THREATS.md for the guards"},
-	{VMSIG_ERR_NOT_READY, CTL_NOT_READY, "wait longer with --wait T"},
-	{VMSIG_ERR_TIMEOUT, CTL_NOT_READY, "try again, or wait longer with --wait T"},
-	{VMSIG_ERR_GONE, CTL_NOT_READY, "start the guest"},
-	{VMSIG_ERR_UNAUTHENTICATED, CTL_CONNECT,
+	const char *next;
+} hints[] = {
+	{VMSIG_ERR_NO_SUCH_ENDPOINT, "see `vmsigctl ls` for what there is"},
+	{VMSIG_ERR_FORBIDDEN, "ask who writes the broker's policy"},
+	{VMSIG_ERR_WEAK_GUARD, "see deploy/THREATS.md for the guards"},
+	{VMSIG_ERR_NOT_READY, "wait longer with --wait T"},
+	{VMSIG_ERR_TIMEOUT, "try again, or wait longer with --wait T"},
+	{VMSIG_ERR_GONE, "start the guest"},
+	{VMSIG_ERR_UNAUTHENTICATED,
 		"check --identity, and that the policy names this tenant with your uid"},
-	{VMSIG_ERR_DISCONNECTED, CTL_CONNECT, "check that vmsigd runs, and --socket"},
-	{VMSIG_ERR_SHUTTING_DOWN, CTL_CONNECT, "start vmsigd again"},
-	{VMSIG_ERR_STALE_EPOCH, CTL_STALE, "the guest was reset; try again"},
-	{VMSIG_ERR_TORN, CTL_STALE, "the guest is being written to; try again"},
-	{VMSIG_ERR_NOT_MAPPED, CTL_ADDRESS, "see `vmsigctl pmap` for what is mapped"},
-	{VMSIG_ERR_OUT_OF_RANGE, CTL_ADDRESS, "see `vmsigctl info` for the RAM's ranges"},
-	{VMSIG_ERR_BAD_PAGE_TABLE, CTL_ADDRESS, NULL},
-	{VMSIG_ERR_LEASE_HELD, CTL_HELD, "see `vmsigctl lease ls`, or wait for it with --wait T"},
-	{VMSIG_ERR_LEASE_EXPIRED, CTL_LEASE, "acquire it again"},
-	{VMSIG_ERR_LEASE_REVOKED, CTL_LEASE, "see `vmsigctl lease ls` for who holds it now"},
-	{VMSIG_ERR_NO_LEASE, CTL_LEASE, "see `vmsigctl lease ls` for what there is"},
-	{VMSIG_ERR_COMPARE_FAILED, CTL_COMPARE, "see `vmsigctl read` for what is there"},
-	{VMSIG_ERR_PARTIAL, CTL_PARTIAL, "see `vmsigctl read` for what is there"},
-	{VMSIG_ERR_UNKNOWN_OUTCOME, CTL_UNKNOWN,
-		"look with `vmsigctl read` before you write it again"},
-	{VMSIG_ERR_NO_WRITE_PATH, CTL_NO_WRITE,
-		"ask who writes the broker's configuration for `writable: true`"},
-	{VMSIG_ERR_BUSY, CTL_BUSY, "try again later"},
-	{VMSIG_ERR_QUOTA, CTL_BUSY, "try again later, or ask for a higher quota"},
+	{VMSIG_ERR_DISCONNECTED, "check that vmsigd runs, and --socket"},
+	{VMSIG_ERR_SHUTTING_DOWN, "start vmsigd again"},
+	{VMSIG_ERR_STALE_EPOCH, "the guest was reset; try again"},
+	{VMSIG_ERR_TORN, "the guest is being written to; try again"},
+	{VMSIG_ERR_NOT_MAPPED, "see `vmsigctl pmap` for what is mapped"},
+	{VMSIG_ERR_OUT_OF_RANGE, "see `vmsigctl info` for the RAM's ranges"},
+	{VMSIG_ERR_LEASE_HELD, "see `vmsigctl lease ls`, or wait for it with --wait T"},
+	{VMSIG_ERR_LEASE_EXPIRED, "acquire it again"},
+	{VMSIG_ERR_LEASE_REVOKED, "see `vmsigctl lease ls` for who holds it now"},
+	{VMSIG_ERR_NO_LEASE, "see `vmsigctl lease ls` for what there is"},
+	{VMSIG_ERR_COMPARE_FAILED, "see `vmsigctl read` for what is there"},
+	{VMSIG_ERR_PARTIAL, "see `vmsigctl read` for what is there"},
+	{VMSIG_ERR_UNKNOWN_OUTCOME, "look with `vmsigctl read` before you write it again"},
+	{VMSIG_ERR_NO_WRITE_PATH, "ask who writes the broker's configuration for `writable: true`"},
+	{VMSIG_ERR_BUSY, "try again later"},
+	{VMSIG_ERR_QUOTA, "try again later, or ask for a higher quota"},
 };
 
 int ctl_fail(int error, const char *format, ...)
@@ -59,16 +56,12 @@ int ctl_fail(int error, const char *format, ...)
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
-	for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++) {
-		if ((int)outcomes[i].error != number)
-			continue;
-		if (outcomes[i].next)
-			fprintf(stderr, "; %s", outcomes[i].next);
-		fputc('\n', stderr);
-		return outcomes[i].code;
+	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++) {
+		if ((int)hints[i].error == number)
+			fprintf(stderr, "; %s", hints[i].next);
 	}
 	fputc('\n', stderr);
-	return CTL_ERROR;
+	return exit_status(error);
 }
 
 int ctl_usage(const struct ctl_command *command, const char *format, ...)
@@ -80,7 +73,7 @@ int ctl_usage(const struct ctl_command *command, const char *format, ...)
 	vfprintf(stderr, format, args);
 	va_end(args);
 	fprintf(stderr, "; see `vmsigctl %s -h`\n", command->name);
-	return CTL_USAGE;
+	return EXIT_USAGE;
 }
 
 int ctl_print_json(json_t *json)
@@ -90,7 +83,7 @@ int ctl_print_json(json_t *json)
 	json_decref(json);
 	if (r < 0 || putchar('\n') == EOF || fflush(stdout) == EOF)
 		return ctl_fail(VMSIG_ERR_IO, "cannot write the output");
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 json_t *ctl_json_hex(uint64_t value)
@@ -128,11 +121,11 @@ int ctl_connection(const struct ctl *ctl, enum ctl_plane plane, vmsig_options *r
 		fputs("vmsigctl: no identity; name its folder with --identity DIR or "
 		      "VMSIG_IDENTITY, or make one with `vmsigctl pki issue`\n",
 			stderr);
-		return CTL_USAGE;
+		return EXIT_USAGE;
 	}
 	*ret_options = (vmsig_options){
 		.socket_path = ctl_socket(ctl, plane), .identity_dir = ctl->identity};
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 int ctl_connect_fail(int error, const char *socket, const char *why)
@@ -161,7 +154,7 @@ int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
 		return code;
 	}
 	*ret_vmsig = v;
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 int64_t ctl_now_ms(void)
@@ -190,7 +183,7 @@ static int context_wait(const struct ctl *ctl, const char *endpoint, struct ctl_
 		if (r)
 			return ctl_fail(r, "%s", vmsig_last_error(context->connection));
 		if (delivery->event.kind == VMSIG_EV_MEMCTX)
-			return CTL_OK;
+			return EXIT_OK;
 		if (delivery->event.kind == VMSIG_EV_ENDPOINT_STATE &&
 			vmsig_delivery_text(delivery)[0])
 			snprintf(reason, sizeof(reason), "%s", vmsig_delivery_text(delivery));
@@ -213,7 +206,7 @@ static int context_map(const char *endpoint, struct ctl_context *context)
 	if (r)
 		return ctl_fail(
 			r, "cannot open the context of %s: %s", endpoint, vmsig_error_text(r));
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct ctl_context *ret_context)

@@ -3,8 +3,8 @@
 #define CLIENTS_CTL_CTL_H
 
 /*
- * What the subcommands of vmsigctl share: global options, exit codes, opening a connection,
- * waiting for a context.
+ * What the subcommands of vmsigctl share: global options, messages, opening a connection,
+ * waiting for a context. Commands and what they call return an enum exit_status.
  */
 
 #include <getopt.h>
@@ -14,29 +14,10 @@
 
 #include <jansson.h>
 
-#include "clients/ctl/text.h"
+#include "clients/common/exits.h"
+#include "clients/common/text.h"
 #include "vmsig/vmsig.h"
 #include "vmsig/vmsig_mem.h"
-
-enum ctl_exit {
-	CTL_OK = 0,
-	CTL_ERROR = 1,     /* anything else */
-	CTL_USAGE = 2,     /* the command line */
-	CTL_NOT_FOUND = 3, /* no such endpoint that this identity may see, or forbidden */
-	CTL_NOT_READY = 4, /* the endpoint has no context in time */
-	CTL_CONNECT = 5,   /* no broker, or it refused the identity */
-	CTL_STALE = 6,     /* the guest was reset during the command */
-	CTL_ADDRESS = 7,   /* an address is not mapped or no RAM, or outside the lease */
-	CTL_HELD = 8,      /* somebody else holds a conflicting lease */
-	CTL_LEASE = 9,     /* the lease is over, or there is no such one */
-	CTL_COMPARE = 10,  /* other bytes were there than expected: nothing was written */
-	CTL_PARTIAL = 11,  /* only a part was written */
-	CTL_UNKNOWN = 12,  /* it cannot be told whether anything was written */
-	CTL_NO_WRITE = 13, /* the endpoint cannot be written to */
-	CTL_BUSY = 14,     /* busy, or a quota is used up; it may work later */
-	CTL_BROKEN = 15,   /* the audit log is not intact */
-	CTL_LOST = 124,    /* `lease acquire` had to end its command, as timeout(1) says it */
-};
 
 struct ctl {
 	const char *identity;
@@ -61,7 +42,7 @@ struct ctl_command {
 enum { CTL_OPT_FIRST = 256 };
 
 /* Parses a command's own options beside the global ones. `handle` gets the codes of `own`
- * and returns false for a bad value. CTL_OK: optind is at the first argument; else what to
+ * and returns false for a bad value. EXIT_OK: optind is at the first argument; else what to
  * exit with, a message was printed. */
 typedef bool (*ctl_option_fn)(void *ctx, int code, const char *value);
 int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
@@ -87,11 +68,11 @@ int64_t ctl_now_ms(void);
 
 /* Where the plane listens: --socket, or the plane's environment variable, or its default. */
 const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane);
-/* How to connect there. CTL_OK, or CTL_USAGE after a message: there is no identity. */
+/* How to connect there. EXIT_OK, or EXIT_USAGE after a message: there is no identity. */
 int ctl_connection(const struct ctl *ctl, enum ctl_plane plane, vmsig_options *ret_options);
 /* The message for a connection that could not be made, and its exit code. */
 int ctl_connect_fail(int error, const char *socket, const char *why);
-/* Opens and connects to the read plane. CTL_OK, or the exit code after a message. */
+/* Opens and connects to the read plane. EXIT_OK, or the exit code after a message. */
 int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig);
 
 struct ctl_context {

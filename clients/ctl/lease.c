@@ -172,7 +172,7 @@ static int report(const struct ctl *ctl, const char *what, uint64_t id)
 	if (ctl->json)
 		return ctl_print_json(json_pack("{s:I}", what, (json_int_t)id));
 	printf("%s: lease %" PRIu64 "\n", what, id);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int release(const struct ctl *ctl, uint64_t id, uint64_t token)
@@ -212,12 +212,12 @@ static int run_release(struct ctl *ctl, int argc, char **argv)
 
 	if (code)
 		return code;
-	if (optind + 1 != argc || !ctl_number(argv[optind], &id))
+	if (optind + 1 != argc || !text_number(argv[optind], &id))
 		return ctl_usage(&lease_release, "it takes the ID of a lease");
 	if (!text)
 		return ctl_usage(
 			&lease_release, "the token is missing: --token N or " CTL_ENV_TOKEN);
-	if (!ctl_number(text, &token))
+	if (!text_number(text, &token))
 		return ctl_usage(&lease_release, "'%s' is no token", text);
 	return release(ctl, id, token);
 }
@@ -241,7 +241,7 @@ static int run_revoke(struct ctl *ctl, int argc, char **argv)
 
 	if (code)
 		return code;
-	if (optind + 1 != argc || !ctl_number(argv[optind], &id))
+	if (optind + 1 != argc || !text_number(argv[optind], &id))
 		return ctl_usage(&lease_revoke, "it takes the ID of a lease");
 	code = ctl_admin_connect(ctl, &admin);
 	if (code)

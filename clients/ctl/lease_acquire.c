@@ -98,7 +98,7 @@ static int spawn(struct hold *hold, char **command)
 	/* Nobody would tell it of a lost lease when we are killed. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
-		_exit(CTL_LOST);
+		_exit(EXIT_LOST);
 	sigprocmask(SIG_SETMASK, &hold->before, NULL);
 	ctl_become(command);
 }
@@ -244,7 +244,7 @@ static int hold_command(const struct ctl *ctl, struct hold *hold, char **command
 		return ctl_fail(VMSIG_ERR_IO, "cannot start %s: %s", command[0], strerror(-r));
 	hold_run(hold);
 	hold_release(hold);
-	return hold->lost ? CTL_LOST : hold->status;
+	return hold->lost ? EXIT_LOST : hold->status;
 }
 
 /* ---- the command line ---- */
@@ -264,14 +264,14 @@ static bool handle(void *ctx, int code, const char *value)
 	switch (code) {
 	case OPT_RANGE:
 		return options->request.nranges < RANGES_MAX &&
-		       ctl_range(value, &options->ranges[options->request.nranges++]);
+		       text_range(value, &options->ranges[options->request.nranges++]);
 	case OPT_TTL:
-		return ctl_duration(value, &options->request.ttl_ms) && options->request.ttl_ms;
+		return text_duration(value, &options->request.ttl_ms) && options->request.ttl_ms;
 	case OPT_NO_WAIT:
 		options->request.no_wait = true;
 		return true;
 	default:
-		if (!ctl_number(value, &priority) || priority > UINT32_MAX)
+		if (!text_number(value, &priority) || priority > UINT32_MAX)
 			return false;
 		options->request.priority = (uint32_t)priority;
 		return true;

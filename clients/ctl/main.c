@@ -78,7 +78,7 @@ static bool handle_global(struct ctl *ctl, int code, const char *value)
 		return true;
 	case OPT_WAIT:
 		ctl->wait_given = true;
-		return ctl_duration(value, &ctl->wait_ms);
+		return text_duration(value, &ctl->wait_ms);
 	default:
 		return false;
 	}
@@ -104,7 +104,7 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	while ((code = getopt_long(argc, argv, letters + !command->has_command, all, NULL)) >= 0) {
 		if (code == 'h') {
 			command_help(command);
-			exit(CTL_OK);
+			exit(EXIT_OK);
 		}
 		if (code == '?')
 			return ctl_usage(command, "wrong option");
@@ -112,7 +112,7 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 					   : handle(ctx, code, optarg)))
 			return ctl_usage(command, "'%s' is no value for this option", optarg);
 	}
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static const struct ctl_command *command_find(const char *name)
@@ -130,10 +130,10 @@ static int output_end(int code)
 {
 	bool failed = ferror(stdout);
 
-	if ((fflush(stdout) == 0 && !failed) || code != CTL_OK)
+	if ((fflush(stdout) == 0 && !failed) || code != EXIT_OK)
 		return code;
 	fprintf(stderr, "vmsigctl: cannot write the output: %s\n", strerror(errno));
-	return CTL_ERROR;
+	return EXIT_ERROR;
 }
 
 int main(int argc, char **argv)
@@ -145,26 +145,26 @@ int main(int argc, char **argv)
 	while ((code = getopt_long(argc, argv, "+h", global_options, NULL)) >= 0) {
 		if (code == 'h') {
 			usage(stdout);
-			return CTL_OK;
+			return EXIT_OK;
 		}
 		if (code == '?' || !handle_global(&ctl, code, optarg)) {
 			usage(stderr);
-			return CTL_USAGE;
+			return EXIT_USAGE;
 		}
 	}
 	if (optind == argc) {
 		usage(stderr);
-		return CTL_USAGE;
+		return EXIT_USAGE;
 	}
 	if (strcmp(argv[optind], "version") == 0) {
 		printf("vmsigctl %s\n", vmsig_version());
-		return CTL_OK;
+		return EXIT_OK;
 	}
 	command = command_find(argv[optind]);
 	if (!command) {
 		fprintf(stderr, "vmsigctl: there is no command '%s'; see `vmsigctl -h`\n",
 			argv[optind]);
-		return CTL_USAGE;
+		return EXIT_USAGE;
 	}
 	return output_end(command->run(&ctl, argc - optind, argv + optind));
 }

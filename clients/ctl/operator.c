@@ -23,7 +23,7 @@ static int await_connected(vmsig_writer *writer, const char *socket)
 		if (event.kind == VMSIG_WEV_DISCONNECTED)
 			return ctl_connect_fail(event.error, socket, event.text);
 	} while (event.kind != VMSIG_WEV_CONNECTED);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 int ctl_writer_open(const struct ctl *ctl, vmsig_writer **ret_writer)
@@ -113,12 +113,12 @@ int ctl_lease_ask(const struct ctl *ctl, vmsig_writer *writer, const vmsig_lease
 			return ctl_fail(r, "%s", vmsig_writer_last_error(writer));
 	}
 	*ret_lease = lease;
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 /* ---- the lease to write under ---- */
 
-/* CTL_OK without a lease: the environment names none of this endpoint. */
+/* EXIT_OK without a lease: the environment names none of this endpoint. */
 static int lease_from_environment(const struct ctl *ctl, vmsig_writer *writer, const char *endpoint,
 	struct ctl_hold *ret_hold)
 {
@@ -128,13 +128,13 @@ static int lease_from_environment(const struct ctl *ctl, vmsig_writer *writer, c
 	int r;
 
 	if (!id_text || !token_text || (of && strcmp(of, endpoint) != 0))
-		return CTL_OK;
-	if (!ctl_number(id_text, &id) || !ctl_number(token_text, &token)) {
+		return EXIT_OK;
+	if (!text_number(id_text, &id) || !text_number(token_text, &token)) {
 		fputs("vmsigctl: " CTL_ENV_LEASE " and " CTL_ENV_TOKEN
 		      " in the environment are no numbers; unset them, or run this under "
 		      "`vmsigctl lease acquire`\n",
 			stderr);
-		return CTL_USAGE;
+		return EXIT_USAGE;
 	}
 	r = vmsig_lease_use(writer, id, token, &ret_hold->lease, (int)ctl->wait_ms);
 	if (r)
@@ -143,7 +143,7 @@ static int lease_from_environment(const struct ctl *ctl, vmsig_writer *writer, c
 	vmsig_lease_get(ret_hold->lease, &ret_hold->info);
 	if (strcmp(ret_hold->info.endpoint, endpoint) != 0)
 		ret_hold->lease = vmsig_lease_free(ret_hold->lease);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 int ctl_hold_take(const struct ctl *ctl, vmsig_writer *writer, const char *endpoint,

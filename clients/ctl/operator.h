@@ -4,7 +4,7 @@
 
 /*
  * What the commands of the write plane share: the connection, and the lease that a command
- * writes under. Calls return CTL_OK, or the exit code after a message.
+ * writes under. Calls return EXIT_OK, or the exit code after a message.
  */
 
 #include "clients/ctl/ctl.h"

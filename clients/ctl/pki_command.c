@@ -29,7 +29,7 @@ static bool handle(void *ctx, int code, const char *value)
 		options->name = value;
 		return true;
 	default:
-		return ctl_number(value, &options->days) && options->days &&
+		return text_number(value, &options->days) && options->days &&
 		       options->days <= DAYS_MAX;
 	}
 }
@@ -47,7 +47,7 @@ static int report(
 	if (ctl->json)
 		return ctl_print_json(json_pack("{s:s}", what, where));
 	printf("%s: %s\n", what, where);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int run_init(const struct ctl *ctl, const struct pki_options *options, char **args, int n)

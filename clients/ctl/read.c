@@ -89,7 +89,7 @@ static json_t *value_json(
 		if (value)
 			return value;
 	}
-	text = ctl_hex_text(bytes, len);
+	text = text_hex(bytes, len);
 	value = text ? json_string(text) : NULL;
 	free(text);
 	return value;
@@ -111,7 +111,7 @@ static int print_bytes(
 {
 	switch (options->format) {
 	case FORMAT_HEX:
-		ctl_hex_print(addr, bytes, len);
+		text_hex_print(addr, bytes, len);
 		break;
 	case FORMAT_RAW:
 		fwrite(bytes, 1, len, stdout);
@@ -125,7 +125,7 @@ static int print_bytes(
 	}
 	if (fflush(stdout) == EOF || ferror(stdout))
 		return ctl_fail(VMSIG_ERR_IO, "cannot write the output");
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 /* ---- reading ---- */
@@ -139,7 +139,7 @@ static int read_into(const struct read_options *options, struct ctl_context *con
 	if (r)
 		return ctl_fail(r, "cannot read %zu bytes at 0x%" PRIx64 ": %s", len, addr,
 			vmsig_error_text(r));
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int read_and_print(const struct ctl *ctl, const struct read_options *options,
@@ -172,7 +172,7 @@ static int run_read(struct ctl *ctl, int argc, char **argv)
 		return code;
 	if (optind + 3 != argc)
 		return ctl_usage(&ctl_read, "it takes ENDPOINT ADDR LEN");
-	if (!ctl_number(argv[optind + 1], &addr) || !ctl_number(argv[optind + 2], &len) || !len)
+	if (!text_number(argv[optind + 1], &addr) || !text_number(argv[optind + 2], &len) || !len)
 		return ctl_usage(&ctl_read, "ADDR and LEN are numbers like 0x1000 or 4096");
 	if (len > READ_MAX)
 		return ctl_usage(&ctl_read, "LEN is at most 1 GiB");
@@ -222,7 +222,7 @@ static int print_translation(const struct ctl *ctl, uint64_t gva, const vmsig_ra
 				(json_int_t)page->page_size, "prot", prot));
 	printf("0x%" PRIx64 " -> 0x%" PRIx64 "  %s  %" PRIu64 " KiB page\n", gva, gpa, prot,
 		page->page_size / 1024);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int run_translate(struct ctl *ctl, int argc, char **argv)
@@ -234,7 +234,7 @@ static int run_translate(struct ctl *ctl, int argc, char **argv)
 
 	if (code)
 		return code;
-	if (optind + 2 != argc || !ctl_number(argv[optind + 1], &gva))
+	if (optind + 2 != argc || !text_number(argv[optind + 1], &gva))
 		return ctl_usage(
 			&ctl_translate, "it takes ENDPOINT and an ADDR like 0xffffffff81000000");
 	code = ctl_context_open(ctl, argv[optind], &context);
@@ -268,7 +268,7 @@ static bool handle_pmap(void *ctx, int code, const char *value)
 {
 	struct pmap_options *options = ctx;
 
-	return ctl_number(value, code == OPT_START ? &options->start : &options->end);
+	return text_number(value, code == OPT_START ? &options->start : &options->end);
 }
 
 static int print_range(void *ctx, const vmsig_range *range)
@@ -285,7 +285,7 @@ static int print_range(void *ctx, const vmsig_range *range)
 	printf("%016" PRIx64 "-%016" PRIx64 "  %s  %7" PRIu64 " KiB  %12" PRIu64 " KiB\n",
 		range->gva, range->gva + (range->len - 1), prot, range->page_size / 1024,
 		range->len / 1024);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int run_pmap(struct ctl *ctl, int argc, char **argv)

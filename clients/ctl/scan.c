@@ -28,31 +28,18 @@ static bool handle(void *ctx, int code, const char *value)
 		scan->is_virtual = true;
 		return true;
 	case OPT_START:
-		return ctl_number(value, &scan->start);
+		return text_number(value, &scan->start);
 	case OPT_END:
-		return ctl_number(value, &scan->end);
+		return text_number(value, &scan->end);
 	default:
-		return ctl_number(value, &scan->limit);
+		return text_number(value, &scan->limit);
 	}
-}
-
-static bool parse_pattern(const char *text, struct scan *scan)
-{
-	if (strncmp(text, "hex:", 4) == 0)
-		return ctl_hex_parse(text + 4, PATTERN_MAX, scan->pattern, &scan->len);
-	if (strncmp(text, "str:", 4) == 0)
-		text += 4;
-	scan->len = strlen(text);
-	if (!scan->len || scan->len > PATTERN_MAX)
-		return false;
-	memcpy(scan->pattern, text, scan->len);
-	return true;
 }
 
 static int print_match(void *ctx, uint64_t addr)
 {
 	struct scan *scan = ctx;
-	int code = CTL_OK;
+	int code = EXIT_OK;
 
 	if (scan->ctl->json)
 		code = ctl_print_json(json_pack("{s:o, s:s}", "addr", ctl_json_hex(addr), "space",
@@ -80,7 +67,7 @@ static int run_scan(struct ctl *ctl, int argc, char **argv)
 	if (optind + 2 != argc || scan.start > scan.end)
 		return ctl_usage(
 			&ctl_scan, "it takes ENDPOINT PATTERN, and --start is not above --end");
-	if (!parse_pattern(argv[optind + 1], &scan))
+	if (!text_pattern(argv[optind + 1], PATTERN_MAX, scan.pattern, &scan.len))
 		return ctl_usage(
 			&ctl_scan, "PATTERN is text, str:TEXT or hex:DIGITS of 1 to 4096 bytes");
 	code = ctl_context_open(ctl, argv[optind], &context);
@@ -93,7 +80,7 @@ static int run_scan(struct ctl *ctl, int argc, char **argv)
 	if (r < 0)
 		code = ctl_fail(r, "the scan ended early: %s", vmsig_error_text(r));
 	else
-		code = r == LIMIT_REACHED ? CTL_OK : r;
+		code = r == LIMIT_REACHED ? EXIT_OK : r;
 	ctl_context_close(&context);
 	return code;
 }

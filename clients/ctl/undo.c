@@ -14,7 +14,7 @@
 
 static json_t *record_json(const char *name, const struct undo_record *record)
 {
-	char *old = ctl_hex_text(record->old, record->len);
+	char *old = text_hex(record->old, record->len);
 	json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:s, s:o, s:I, s:s?}", "record", name,
 		"time", record->time, "endpoint", record->endpoint, "epoch",
 		(json_int_t)record->epoch, "space", record->is_virtual ? "virtual" : "physical",
@@ -39,7 +39,7 @@ static int list(const struct ctl *ctl, int folder)
 	json_t *array = json_array();
 	struct undo_names names;
 	struct undo_record record;
-	int code = undo_names_read(folder, &names), failed = CTL_OK;
+	int code = undo_names_read(folder, &names), failed = EXIT_OK;
 
 	if (!code && !ctl->json)
 		printf("%-25s  %-20s  %5s  %-8s  %-18s  %7s  %s\n", "RECORD", "TIME", "EPOCH",
@@ -60,7 +60,7 @@ static int list(const struct ctl *ctl, int folder)
 	}
 	if (!code) {
 		undo_names_clear(&names);
-		code = ctl->json ? ctl_print_json(json_incref(array)) : CTL_OK;
+		code = ctl->json ? ctl_print_json(json_incref(array)) : EXIT_OK;
 	}
 	json_decref(array);
 	return code ? code : failed;

@@ -35,7 +35,7 @@ static int folder_path(char path[static PATH_MAX])
 	else if (home && home[0])
 		n = snprintf(path, PATH_MAX, "%s/.local/state/vmsig/undo", home);
 	if (n >= 0 && n < PATH_MAX)
-		return CTL_OK;
+		return EXIT_OK;
 	return ctl_fail(VMSIG_ERR_IO, "there is no folder for undo records; set VMSIG_UNDO_DIR, "
 				      "or write with --no-undo");
 }
@@ -76,7 +76,7 @@ int undo_folder_open(int *ret_folder)
 			path);
 	}
 	*ret_folder = folder;
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int is_record(const struct dirent *entry)
@@ -98,7 +98,7 @@ int undo_names_read(int folder, struct undo_names *ret_names)
 	if (n < 0)
 		return ctl_fail(VMSIG_ERR_IO, "cannot list the undo records: %s", strerror(errno));
 	*ret_names = (struct undo_names){entries, (size_t)n};
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 void undo_names_clear(struct undo_names *names)
@@ -113,7 +113,7 @@ void undo_names_clear(struct undo_names *names)
 
 static json_t *bytes_json(const unsigned char *bytes, size_t len)
 {
-	char *text = ctl_hex_text(bytes, len);
+	char *text = text_hex(bytes, len);
 	json_t *json = text ? json_string(text) : NULL;
 
 	free(text);
@@ -210,7 +210,8 @@ int undo_record_save(int folder, struct undo_record *record, char ret_name[stati
 	for (size_t i = 0; !r && i + UNDO_KEPT <= names.count; i++)
 		unlinkat(folder, names.entries[i]->d_name, 0);
 	undo_names_clear(&names);
-	return r ? ctl_fail(VMSIG_ERR_IO, "cannot store an undo record: %s", strerror(-r)) : CTL_OK;
+	return r ? ctl_fail(VMSIG_ERR_IO, "cannot store an undo record: %s", strerror(-r))
+		 : EXIT_OK;
 }
 
 /* ---- loading ---- */
@@ -225,7 +226,7 @@ static bool bytes_parse(const char *text, size_t len, unsigned char **ret_bytes)
 	if (strlen(text) != 2 * len)
 		return false;
 	*ret_bytes = malloc(len);
-	return *ret_bytes && ctl_hex_parse(text, len, *ret_bytes, &got) && got == len;
+	return *ret_bytes && text_hex_parse(text, len, *ret_bytes, &got) && got == len;
 }
 
 static bool record_parse(json_t *json, struct undo_record *record)
@@ -249,7 +250,7 @@ static bool record_parse(json_t *json, struct undo_record *record)
 	record->is_virtual = strcmp(space, "virtual") == 0;
 	record->quiesce = quiesce;
 	record->len = (size_t)len;
-	return ctl_number(addr, &record->addr) && ctl_number(cr3, &record->cr3) &&
+	return text_number(addr, &record->addr) && text_number(cr3, &record->cr3) &&
 	       bytes_parse(old, record->len, &record->old) &&
 	       bytes_parse(written, record->len, &record->written) &&
 	       bytes_parse(mask, record->len, &record->mask);
@@ -277,7 +278,7 @@ int undo_record_load(int folder, const char *name, struct undo_record *ret_recor
 		return ctl_fail(VMSIG_ERR_IO, "%s is no undo record of this version", name);
 	}
 	*ret_record = record;
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 int undo_record_remove(int folder, const char *name)
@@ -285,7 +286,7 @@ int undo_record_remove(int folder, const char *name)
 	if (unlinkat(strchr(name, '/') ? AT_FDCWD : folder, name, 0) < 0)
 		return ctl_fail(VMSIG_ERR_IO, "cannot remove the undo record %s: %s", name,
 			strerror(errno));
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 void undo_record_clear(struct undo_record *record)

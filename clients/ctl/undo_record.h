@@ -7,7 +7,7 @@
  * enter: the files have bytes of guests. The newest UNDO_KEPT are kept. A file's name is its
  * moment in nanoseconds, raised where the clock went back: the greatest is the newest.
  *
- * Calls return CTL_OK, or the exit code after a message.
+ * Calls return EXIT_OK, or the exit code after a message.
  */
 
 #include <dirent.h>

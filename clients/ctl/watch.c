@@ -103,7 +103,7 @@ static int print_line(const vmsig_delivery *delivery, const char *kind, const ch
 		printf("  %s", vmsig_delivery_text(delivery));
 	}
 	putchar('\n');
-	return fflush(stdout) == EOF ? ctl_fail(VMSIG_ERR_IO, "cannot write the output") : CTL_OK;
+	return fflush(stdout) == EOF ? ctl_fail(VMSIG_ERR_IO, "cannot write the output") : EXIT_OK;
 }
 
 static int print_delivery(const struct ctl *ctl, const vmsig_delivery *delivery)
@@ -112,7 +112,7 @@ static int print_delivery(const struct ctl *ctl, const vmsig_delivery *delivery)
 	char when[TIME_MAX];
 
 	if (!kind)
-		return CTL_OK;
+		return EXIT_OK;
 	time_text(when);
 	return ctl->json ? print_json(delivery, kind, when) : print_line(delivery, kind, when);
 }
@@ -122,18 +122,18 @@ static int print_delivery(const struct ctl *ctl, const vmsig_delivery *delivery)
 static int check_refused(const vmsig_delivery *delivery, int *pending)
 {
 	if (delivery->event.kind != VMSIG_EV_SUBSCRIBED || *pending == 0)
-		return CTL_OK;
+		return EXIT_OK;
 	if (!delivery->error)
 		*pending = 0;
 	else if (!vmsig_error_retryable(delivery->error) && --*pending == 0)
 		return ctl_fail(delivery->error, "nothing to watch");
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 /* `pending` patterns wait for their first answer. */
 static int watch(const struct ctl *ctl, vmsig *v, uint64_t most, int pending)
 {
-	int code = CTL_OK;
+	int code = EXIT_OK;
 
 	for (uint64_t n = 0; !code && (!most || n < most); n++) {
 		vmsig_delivery delivery = VMSIG_DELIVERY_INIT;
@@ -153,7 +153,7 @@ enum { OPT_COUNT = CTL_OPT_FIRST };
 
 static bool handle(void *ctx, int code, const char *value)
 {
-	return code == OPT_COUNT && ctl_number(value, ctx);
+	return code == OPT_COUNT && text_number(value, ctx);
 }
 
 static int run_watch(struct ctl *ctl, int argc, char **argv)

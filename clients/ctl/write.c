@@ -78,7 +78,7 @@ static bool handle(void *ctx, int code, const char *value)
 		return true;
 	case OPT_CR3:
 		options->has_cr3 = true;
-		return ctl_number(value, &options->cr3);
+		return text_number(value, &options->cr3);
 	case OPT_PHYS:
 		options->physical = true;
 		return true;
@@ -127,15 +127,15 @@ static int job_bytes(
 	size_t len = 0;
 
 	if (!text)
-		return CTL_OK;
+		return EXIT_OK;
 	*ret_bytes = malloc(job->data.len);
 	if (!*ret_bytes)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory");
-	if (!ctl_hex_parse(text, job->data.len, *ret_bytes, &len) || len != job->data.len)
+	if (!text_hex_parse(text, job->data.len, *ret_bytes, &len) || len != job->data.len)
 		return ctl_usage(&ctl_write,
 			"%s takes %zu bytes in hexadecimal, as many as are written", option,
 			job->data.len);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int job_prepare(struct write_job *job)
@@ -222,7 +222,7 @@ static int keep_undo(
 		.mask = job->mask};
 
 	if (job->undo_folder < 0)
-		return CTL_OK;
+		return EXIT_OK;
 	snprintf(record.endpoint, sizeof(record.endpoint), "%s", job->endpoint);
 	return undo_record_save(job->undo_folder, &record, job->undo_name);
 }
@@ -237,7 +237,7 @@ static int print_json(const struct write_job *job, const vmsig_lease_info *lease
 	char *old = NULL;
 
 	if (job->options->show_old) {
-		old = ctl_hex_text(result->old, result->old_len);
+		old = text_hex(result->old, result->old_len);
 		json_object_set_new(json, "old", old ? json_string(old) : NULL);
 		free(old);
 	}
@@ -252,11 +252,11 @@ static int print_outcome(const struct ctl *ctl, const struct write_job *job,
 	if (ctl->json)
 		return print_json(job, lease, result);
 	if (job->options->show_old)
-		ctl_hex_print(job->addr, result->old, result->old_len);
+		text_hex_print(job->addr, result->old, result->old_len);
 	else
 		printf("wrote %zu bytes at 0x%" PRIx64 " of %s\n", job->data.len, job->addr,
 			job->endpoint);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static int job_write(const struct ctl *ctl, struct write_job *job, vmsig_writer *writer)
@@ -293,7 +293,7 @@ static int run_write(struct ctl *ctl, int argc, char **argv)
 
 	if (code)
 		return code;
-	if (optind + 2 != argc || !ctl_number(argv[optind + 1], &job.addr))
+	if (optind + 2 != argc || !text_number(argv[optind + 1], &job.addr))
 		return ctl_usage(&ctl_write, "it takes ENDPOINT and an ADDR like 0x6000");
 	if (options.nsources != 1)
 		return ctl_usage(&ctl_write,

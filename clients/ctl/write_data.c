@@ -19,25 +19,21 @@ int write_data_hex(struct write_data *data, const char *text)
 	data->bytes = malloc(strlen(text) / 2 + 1);
 	if (!data->bytes)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory");
-	if (!ctl_hex_parse(text, WRITE_DATA_INLINE_MAX, data->bytes, &data->len))
+	if (!text_hex_parse(text, WRITE_DATA_INLINE_MAX, data->bytes, &data->len))
 		return ctl_usage(&ctl_write, "'%s' is no hexadecimal, two digits a byte", text);
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 int write_data_number(struct write_data *data, const char *text, unsigned width)
 {
-	uint64_t number;
-
-	if (!ctl_number(text, &number) || (width < 8 && number >> (8 * width)))
-		return ctl_usage(
-			&ctl_write, "'%s' is no unsigned number of %u bits", text, 8 * width);
 	data->bytes = malloc(width);
 	if (!data->bytes)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory");
-	for (unsigned i = 0; i < width; i++)
-		data->bytes[i] = (unsigned char)(number >> (8 * i));
+	if (!text_word(text, width, data->bytes))
+		return ctl_usage(
+			&ctl_write, "'%s' is no unsigned number of %u bits", text, 8 * width);
 	data->len = width;
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 /* ---- files ---- */
@@ -63,7 +59,7 @@ static int source_open(struct source *source, const char *path)
 		return ctl_fail(VMSIG_ERR_IO, "cannot open %s: %s", path, strerror(errno));
 	if (S_ISREG(status.st_mode))
 		source->size = status.st_size;
-	return CTL_OK;
+	return EXIT_OK;
 }
 
 static void source_show(struct source *source)

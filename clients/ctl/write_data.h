@@ -4,7 +4,7 @@
 
 /*
  * The bytes of one `vmsigctl write`: in memory, or beyond WRITE_DATA_INLINE_MAX in a sealed
- * memfd. Calls return CTL_OK, or the exit code after a message.
+ * memfd. Calls return EXIT_OK, or the exit code after a message.
  */
 
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "clients/ctl/text.h"
+#include "clients/common/text.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -26,7 +26,7 @@ static bool number_start(const char *text, uint64_t *ret_number, char **ret_end)
 	return true;
 }
 
-bool ctl_number(const char *text, uint64_t *ret_number)
+bool text_number(const char *text, uint64_t *ret_number)
 {
 	uint64_t number;
 	char *end;
@@ -37,7 +37,18 @@ bool ctl_number(const char *text, uint64_t *ret_number)
 	return true;
 }
 
-bool ctl_duration(const char *text, uint32_t *ret_ms)
+bool text_word(const char *text, unsigned width, unsigned char *ret_bytes)
+{
+	uint64_t number;
+
+	if (!text_number(text, &number) || (width < 8 && number >> (8 * width)))
+		return false;
+	for (unsigned i = 0; i < width; i++)
+		ret_bytes[i] = (unsigned char)(number >> (8 * i));
+	return true;
+}
+
+bool text_duration(const char *text, uint32_t *ret_ms)
 {
 	static const struct {
 		const char *name;
@@ -59,12 +70,12 @@ bool ctl_duration(const char *text, uint32_t *ret_ms)
 	return false;
 }
 
-bool ctl_range(const char *text, vmsig_lease_range *ret_range)
+bool text_range(const char *text, vmsig_lease_range *ret_range)
 {
 	uint64_t start, len;
 	char *end;
 
-	if (!number_start(text, &start, &end) || *end != '+' || !ctl_number(end + 1, &len))
+	if (!number_start(text, &start, &end) || *end != '+' || !text_number(end + 1, &len))
 		return false;
 	if (!len || len - 1 > UINT64_MAX - start)
 		return false;
@@ -80,7 +91,7 @@ static int hex_digit(char c)
 	return at ? (int)(at - digits) : -1;
 }
 
-bool ctl_hex_parse(const char *text, size_t max, unsigned char *ret_bytes, size_t *ret_len)
+bool text_hex_parse(const char *text, size_t max, unsigned char *ret_bytes, size_t *ret_len)
 {
 	size_t len = strlen(text) / 2;
 
@@ -97,7 +108,23 @@ bool ctl_hex_parse(const char *text, size_t max, unsigned char *ret_bytes, size_
 	return true;
 }
 
-char *ctl_hex_text(const unsigned char *bytes, size_t len)
+bool text_pattern(const char *text, size_t max, unsigned char *ret_bytes, size_t *ret_len)
+{
+	size_t len;
+
+	if (strncmp(text, "hex:", 4) == 0)
+		return text_hex_parse(text + 4, max, ret_bytes, ret_len);
+	if (strncmp(text, "str:", 4) == 0)
+		text += 4;
+	len = strlen(text);
+	if (!len || len > max)
+		return false;
+	memcpy(ret_bytes, text, len);
+	*ret_len = len;
+	return true;
+}
+
+char *text_hex(const unsigned char *bytes, size_t len)
 {
 	static const char digits[] = "0123456789abcdef";
 	char *text = malloc(2 * len + 1);
@@ -112,7 +139,7 @@ char *ctl_hex_text(const unsigned char *bytes, size_t len)
 	return text;
 }
 
-void ctl_hex_print(uint64_t addr, const unsigned char *bytes, size_t len)
+void text_hex_print(uint64_t addr, const unsigned char *bytes, size_t len)
 {
 	for (size_t at = 0; at < len; at += HEX_ROW) {
 		size_t n = len - at < HEX_ROW ? len - at : HEX_ROW;
