@@ -71,15 +71,6 @@ bool audit_kind_exists(const char *glob)
 
 /* ---- JSON: driven by the message's descriptor, so that a new field is shown as well ---- */
 
-static json_t *json_bytes(const uint8_t *bytes, size_t len)
-{
-	char *text = text_hex(bytes, len);
-	json_t *json = text ? json_string(text) : NULL;
-
-	free(text);
-	return json;
-}
-
 /* What is no UTF-8 is no JSON string. */
 static json_t *json_text(const char *text)
 {
@@ -99,7 +90,7 @@ static json_t *json_text(const char *text)
 
 static json_t *json_number(uint64_t value)
 {
-	return value <= INT64_MAX ? json_integer((json_int_t)value) : ctl_json_hex(value);
+	return value <= INT64_MAX ? json_integer((json_int_t)value) : value_hex(value);
 }
 
 static json_t *json_ranges(const Vmsig__AuditRecord *record)
@@ -107,9 +98,9 @@ static json_t *json_ranges(const Vmsig__AuditRecord *record)
 	json_t *array = json_array();
 
 	for (size_t i = 0; i < record->n_ranges; i++)
-		json_array_append_new(array,
-			json_pack("{s:o, s:o}", "start", ctl_json_hex(record->ranges[i]->start),
-				"last", ctl_json_hex(record->ranges[i]->last)));
+		json_array_append_new(
+			array, json_pack("{s:o, s:o}", "start", value_hex(record->ranges[i]->start),
+				       "last", value_hex(record->ranges[i]->last)));
 	return array;
 }
 
@@ -126,9 +117,9 @@ static json_t *json_member(const ProtobufCFieldDescriptor *field, const Vmsig__A
 	case PROTOBUF_C_TYPE_STRING:
 		return (*text)[0] ? json_text(*text) : NULL;
 	case PROTOBUF_C_TYPE_BYTES:
-		return bytes->len ? json_bytes(bytes->data, bytes->len) : NULL;
+		return bytes->len ? value_bytes(bytes->data, bytes->len) : NULL;
 	case PROTOBUF_C_TYPE_FIXED64:
-		return *wide ? ctl_json_hex(*wide) : NULL;
+		return *wide ? value_hex(*wide) : NULL;
 	case PROTOBUF_C_TYPE_UINT64:
 		return *wide ? json_number(*wide) : NULL;
 	case PROTOBUF_C_TYPE_UINT32:
@@ -233,7 +224,7 @@ json_t *audit_entry_json(const struct audit_entry *entry)
 {
 	json_t *json = json_entry(entry);
 
-	json_object_set_new(json, "hash", json_bytes(entry->hash, AUDITCHAIN_HASH));
+	json_object_set_new(json, "hash", value_bytes(entry->hash, AUDITCHAIN_HASH));
 	return json;
 }
 
@@ -242,8 +233,8 @@ json_t *audit_entry_export(
 {
 	json_t *json = audit_entry_json(entry);
 
-	if (json_object_set_new(json, "previous", json_bytes(previous, AUDITCHAIN_HASH)) ||
-		json_object_set_new(json, "body", json_bytes(entry->body, entry->body_len))) {
+	if (json_object_set_new(json, "previous", value_bytes(previous, AUDITCHAIN_HASH)) ||
+		json_object_set_new(json, "body", value_bytes(entry->body, entry->body_len))) {
 		json_decref(json);
 		return NULL;
 	}

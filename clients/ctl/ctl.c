@@ -86,11 +86,6 @@ int ctl_print_json(json_t *json)
 	return EXIT_OK;
 }
 
-json_t *ctl_json_hex(uint64_t value)
-{
-	return json_sprintf("0x%" PRIx64, value);
-}
-
 void ctl_become(char **command)
 {
 	int error;

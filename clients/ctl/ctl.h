@@ -16,6 +16,7 @@
 
 #include "clients/common/exits.h"
 #include "clients/common/text.h"
+#include "clients/common/value.h"
 #include "vmsig/vmsig.h"
 #include "vmsig/vmsig_mem.h"
 
@@ -58,8 +59,6 @@ __attribute__((format(printf, 2, 3))) int ctl_usage(
 	const struct ctl_command *command, const char *format, ...);
 /* Prints a JSON value as one line and releases it. */
 int ctl_print_json(json_t *json);
-/* "0x..." */
-json_t *ctl_json_hex(uint64_t value);
 /* Becomes the command. When it cannot be run: a message, and the exit status that shells
  * give. */
 _Noreturn void ctl_become(char **command);

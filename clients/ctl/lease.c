@@ -13,17 +13,6 @@ static const struct ctl_command lease_ls, lease_release, lease_revoke;
 
 /* ---- ls ---- */
 
-static json_t *ranges_json(const vmsig_lease_entry *entry)
-{
-	json_t *array = json_array();
-
-	for (size_t i = 0; i < entry->nranges; i++)
-		json_array_append_new(array,
-			json_pack("{s:o, s:o}", "start", ctl_json_hex(entry->ranges[i].start),
-				"last", ctl_json_hex(entry->ranges[i].last)));
-	return array;
-}
-
 static json_t *entry_json(const vmsig_lease_entry *entry)
 {
 	json_t *json = json_pack("{s:I, s:s, s:s, s:i, s:I, s:i, s:i, s:b, s:b, s:o}", "id",
@@ -31,7 +20,7 @@ static json_t *entry_json(const vmsig_lease_entry *entry)
 		vmsig_lease_state_name(entry->state), "epoch", (int)entry->epoch, "priority",
 		(json_int_t)entry->priority, "ttl_ms", (int)entry->ttl_ms, "remaining_ms",
 		(int)entry->remaining_ms, "mine", entry->mine, "connected", entry->connected,
-		"ranges", ranges_json(entry));
+		"ranges", value_ranges(entry->ranges, entry->nranges));
 
 	/* Who others are is not told to an operator. */
 	if (entry->tenant[0]) {

@@ -123,10 +123,10 @@ static json_t *segments_json(const struct ctl_context *context)
 	json_t *array = json_array();
 
 	for (uint32_t i = 0; i < context->nseg; i++)
-		json_array_append_new(array,
-			json_pack("{s:o, s:o, s:o}", "gpa", ctl_json_hex(context->segs[i].gpa),
-				"len", ctl_json_hex(context->segs[i].len), "offset",
-				ctl_json_hex(context->segs[i].file_off)));
+		json_array_append_new(
+			array, json_pack("{s:o, s:o, s:o}", "gpa", value_hex(context->segs[i].gpa),
+				       "len", value_hex(context->segs[i].len), "offset",
+				       value_hex(context->segs[i].file_off)));
 	return array;
 }
 
@@ -136,9 +136,9 @@ static int print_context_json(const char *name, const struct ctl_context *contex
 
 	return ctl_print_json(json_pack("{s:s, s:i, s:s, s:s, s:o, s:o, s:i, s:b, s:b, s:b, s:o}",
 		"name", name, "epoch", (int)pod->epoch, "state", "ready", "guard",
-		vmsig_guard_name(context->delivery.guard), "kcr3", ctl_json_hex(pod->kcr3), "low",
-		ctl_json_hex(pod->low), "levels", pod->flags & VMSIG_MEMCTX_LA57 ? 5 : 4,
-		"read_only", (pod->flags & VMSIG_MEMCTX_RDONLY) != 0, "la57",
+		vmsig_guard_name(context->delivery.guard), "kcr3", value_hex(pod->kcr3), "low",
+		value_hex(pod->low), "levels", pod->flags & VMSIG_MEMCTX_LA57 ? 5 : 4, "read_only",
+		(pod->flags & VMSIG_MEMCTX_RDONLY) != 0, "la57",
 		(pod->flags & VMSIG_MEMCTX_LA57) != 0, "sparse",
 		(pod->flags & VMSIG_MEMCTX_SPARSE) != 0, "segments", segments_json(context)));
 }

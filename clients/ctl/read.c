@@ -71,7 +71,6 @@ static json_t *value_json(
 	const struct read_options *options, const unsigned char *bytes, size_t len)
 {
 	json_t *value;
-	char *text;
 
 	if (options->format == FORMAT_U64) {
 		value = json_array();
@@ -79,7 +78,7 @@ static json_t *value_json(
 			uint64_t word;
 
 			memcpy(&word, bytes + at, sizeof(word));
-			json_array_append_new(value, ctl_json_hex(word));
+			json_array_append_new(value, value_hex(word));
 		}
 		return value;
 	}
@@ -89,10 +88,7 @@ static json_t *value_json(
 		if (value)
 			return value;
 	}
-	text = text_hex(bytes, len);
-	value = text ? json_string(text) : NULL;
-	free(text);
-	return value;
+	return value_bytes(bytes, len);
 }
 
 static int print_json(const struct read_options *options, const struct ctl_context *context,
@@ -100,10 +96,9 @@ static int print_json(const struct read_options *options, const struct ctl_conte
 {
 	static const char *const keys[] = {"hex", "hex", "u64", "str"};
 
-	return ctl_print_json(json_pack("{s:o, s:I, s:s, s:i, s:o}", "addr", ctl_json_hex(addr),
-		"len", (json_int_t)len, "space", options->physical ? "physical" : "virtual",
-		"epoch", (int)context->pod.epoch, keys[options->format],
-		value_json(options, bytes, len)));
+	return ctl_print_json(json_pack("{s:o, s:I, s:s, s:i, s:o}", "addr", value_hex(addr), "len",
+		(json_int_t)len, "space", options->physical ? "physical" : "virtual", "epoch",
+		(int)context->pod.epoch, keys[options->format], value_json(options, bytes, len)));
 }
 
 static int print_bytes(
@@ -216,10 +211,9 @@ static int print_translation(const struct ctl *ctl, uint64_t gva, const vmsig_ra
 
 	prot_text(page->prot, prot);
 	if (ctl->json)
-		return ctl_print_json(
-			json_pack("{s:o, s:o, s:o, s:I, s:s}", "gva", ctl_json_hex(gva), "gpa",
-				ctl_json_hex(gpa), "page", ctl_json_hex(page->gva), "page_size",
-				(json_int_t)page->page_size, "prot", prot));
+		return ctl_print_json(json_pack("{s:o, s:o, s:o, s:I, s:s}", "gva", value_hex(gva),
+			"gpa", value_hex(gpa), "page", value_hex(page->gva), "page_size",
+			(json_int_t)page->page_size, "prot", prot));
 	printf("0x%" PRIx64 " -> 0x%" PRIx64 "  %s  %" PRIu64 " KiB page\n", gva, gpa, prot,
 		page->page_size / 1024);
 	return EXIT_OK;
@@ -279,9 +273,9 @@ static int print_range(void *ctx, const vmsig_range *range)
 	prot_text(range->prot, prot);
 	if (ctl->json)
 		return ctl_print_json(
-			json_pack("{s:o, s:o, s:o, s:I, s:s}", "gva", ctl_json_hex(range->gva),
-				"len", ctl_json_hex(range->len), "gpa", ctl_json_hex(range->gpa),
-				"page_size", (json_int_t)range->page_size, "prot", prot));
+			json_pack("{s:o, s:o, s:o, s:I, s:s}", "gva", value_hex(range->gva), "len",
+				value_hex(range->len), "gpa", value_hex(range->gpa), "page_size",
+				(json_int_t)range->page_size, "prot", prot));
 	printf("%016" PRIx64 "-%016" PRIx64 "  %s  %7" PRIu64 " KiB  %12" PRIu64 " KiB\n",
 		range->gva, range->gva + (range->len - 1), prot, range->page_size / 1024,
 		range->len / 1024);

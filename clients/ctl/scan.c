@@ -42,7 +42,7 @@ static int print_match(void *ctx, uint64_t addr)
 	int code = EXIT_OK;
 
 	if (scan->ctl->json)
-		code = ctl_print_json(json_pack("{s:o, s:s}", "addr", ctl_json_hex(addr), "space",
+		code = ctl_print_json(json_pack("{s:o, s:s}", "addr", value_hex(addr), "space",
 			scan->is_virtual ? "virtual" : "physical"));
 	else
 		printf("0x%" PRIx64 "\n", addr);

@@ -14,14 +14,11 @@
 
 static json_t *record_json(const char *name, const struct undo_record *record)
 {
-	char *old = text_hex(record->old, record->len);
-	json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:s, s:o, s:I, s:s?}", "record", name,
-		"time", record->time, "endpoint", record->endpoint, "epoch",
-		(json_int_t)record->epoch, "space", record->is_virtual ? "virtual" : "physical",
-		"addr", ctl_json_hex(record->addr), "len", (json_int_t)record->len, "old", old);
-
-	free(old);
-	return json;
+	return json_pack("{s:s, s:s, s:s, s:I, s:s, s:o, s:I, s:o}", "record", name, "time",
+		record->time, "endpoint", record->endpoint, "epoch", (json_int_t)record->epoch,
+		"space", record->is_virtual ? "virtual" : "physical", "addr",
+		value_hex(record->addr), "len", (json_int_t)record->len, "old",
+		value_bytes(record->old, record->len));
 }
 
 static void print_row(const char *name, const struct undo_record *record)

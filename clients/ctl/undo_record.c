@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clients/common/folder.h"
 #include "clients/ctl/ctl.h"
 
 #define VERSION 1
@@ -22,46 +23,16 @@
 
 /* ---- the folder ---- */
 
-static int folder_path(char path[static PATH_MAX])
-{
-	const char *own = getenv("VMSIG_UNDO_DIR"), *state = getenv("XDG_STATE_HOME");
-	const char *home = getenv("HOME");
-	int n = -1;
-
-	if (own && own[0])
-		n = snprintf(path, PATH_MAX, "%s", own);
-	else if (state && state[0] == '/')
-		n = snprintf(path, PATH_MAX, "%s/vmsig/undo", state);
-	else if (home && home[0])
-		n = snprintf(path, PATH_MAX, "%s/.local/state/vmsig/undo", home);
-	if (n >= 0 && n < PATH_MAX)
-		return EXIT_OK;
-	return ctl_fail(VMSIG_ERR_IO, "there is no folder for undo records; set VMSIG_UNDO_DIR, "
-				      "or write with --no-undo");
-}
-
-/* mkdir -p -m 700 */
-static int folder_make(char *path)
-{
-	for (char *at = path + 1; *at; at++) {
-		if (*at != '/')
-			continue;
-		*at = '\0';
-		if (mkdir(path, 0700) < 0 && errno != EEXIST)
-			return -errno;
-		*at = '/';
-	}
-	return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
-}
-
 int undo_folder_open(int *ret_folder)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX] = "";
 	struct stat status;
-	int code = folder_path(path), folder, r;
+	int folder, r;
 
-	if (code)
-		return code;
+	if (!folder_state("VMSIG_UNDO_DIR", "undo", path))
+		return ctl_fail(VMSIG_ERR_IO,
+			"there is no folder for undo records; set VMSIG_UNDO_DIR, or write with "
+			"--no-undo");
 	r = folder_make(path);
 	folder = r ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (folder < 0 || fstat(folder, &status) < 0)
@@ -111,28 +82,18 @@ void undo_names_clear(struct undo_names *names)
 
 /* ---- storing ---- */
 
-static json_t *bytes_json(const unsigned char *bytes, size_t len)
-{
-	char *text = text_hex(bytes, len);
-	json_t *json = text ? json_string(text) : NULL;
-
-	free(text);
-	return json;
-}
-
-/* NULL without memory. */
 static json_t *record_json(const struct undo_record *record)
 {
 	json_t *json = json_pack("{s:i, s:s, s:s, s:I, s:s, s:o, s:o, s:b, s:I, s:o, s:o}",
 		"version", VERSION, "time", record->time, "endpoint", record->endpoint, "epoch",
 		(json_int_t)record->epoch, "space", record->is_virtual ? "virtual" : "physical",
-		"addr", ctl_json_hex(record->addr), "cr3", ctl_json_hex(record->cr3), "quiesce",
+		"addr", value_hex(record->addr), "cr3", value_hex(record->cr3), "quiesce",
 		record->quiesce, "len", (json_int_t)record->len, "old",
-		bytes_json(record->old, record->len), "written",
-		bytes_json(record->written, record->len));
+		value_bytes(record->old, record->len), "written",
+		value_bytes(record->written, record->len));
 
 	if (json && record->mask &&
-		json_object_set_new(json, "mask", bytes_json(record->mask, record->len))) {
+		json_object_set_new(json, "mask", value_bytes(record->mask, record->len))) {
 		json_decref(json);
 		return NULL;
 	}

@@ -75,8 +75,8 @@ static int print_json(const vmsig_delivery *delivery, const char *kind, const ch
 		json_object_set_new(json, "epoch", json_integer(epoch_of(delivery)));
 	if (delivery->event.kind == VMSIG_EV_MEMCTX) {
 		memcpy(&pod, delivery->event.inln, sizeof(pod));
-		json_object_set_new(json, "kcr3", ctl_json_hex(pod.kcr3));
-		json_object_set_new(json, "low", ctl_json_hex(pod.low));
+		json_object_set_new(json, "kcr3", value_hex(pod.kcr3));
+		json_object_set_new(json, "low", value_hex(pod.low));
 		json_object_set_new(json, "flags", json_integer(pod.flags));
 		json_object_set_new(json, "nseg", json_integer(pod.nseg));
 		json_object_set_new(json, "guard", json_string(vmsig_guard_name(delivery->guard)));

@@ -231,16 +231,12 @@ static int print_json(const struct write_job *job, const vmsig_lease_info *lease
 	const vmsig_write_result *result)
 {
 	json_t *json = json_pack("{s:s, s:o, s:I, s:s, s:i, s:I}", "endpoint", job->endpoint,
-		"addr", ctl_json_hex(job->addr), "len", (json_int_t)job->data.len, "space",
+		"addr", value_hex(job->addr), "len", (json_int_t)job->data.len, "space",
 		job->options->physical ? "physical" : "virtual", "epoch", (int)lease->epoch,
 		"lease", (json_int_t)lease->id);
-	char *old = NULL;
 
-	if (job->options->show_old) {
-		old = text_hex(result->old, result->old_len);
-		json_object_set_new(json, "old", old ? json_string(old) : NULL);
-		free(old);
-	}
+	if (job->options->show_old)
+		json_object_set_new(json, "old", value_bytes(result->old, result->old_len));
 	if (job->undo_name[0])
 		json_object_set_new(json, "undo", json_string(job->undo_name));
 	return ctl_print_json(json);
