@@ -42,7 +42,7 @@ static const struct {
 	{VMSIG_ERR_COMPARE_FAILED, "see `vmsigctl read` for what is there"},
 	{VMSIG_ERR_PARTIAL, "see `vmsigctl read` for what is there"},
 	{VMSIG_ERR_UNKNOWN_OUTCOME, "look with `vmsigctl read` before you write it again"},
-	{VMSIG_ERR_NO_WRITE_PATH, "ask who writes the broker's configuration for `writable: true`"},
+	{VMSIG_ERR_NO_WRITE_PATH, "see `vmsigctl ls --json` for what is writable"},
 	{VMSIG_ERR_BUSY, "try again later"},
 	{VMSIG_ERR_QUOTA, "try again later, or ask for a higher quota"},
 };

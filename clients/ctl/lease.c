@@ -215,7 +215,8 @@ static const struct ctl_command lease_release = {
 	.name = "lease release",
 	.arguments = "ID [--token N]",
 	.summary = "Give a lease back before its time",
-	.help = "  --token N  of the lease (default: VMSIG_TOKEN, as `lease acquire` sets it)\n"
+	.help = "  --token N  of the lease (default: VMSIG_TOKEN, as `lease acquire` sets it);\n"
+		"             0 of a request that still waits\n"
 		"\n"
 		"Examples:\n"
 		"  vmsigctl lease release \"$VMSIG_LEASE\"\n",

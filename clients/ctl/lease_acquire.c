@@ -55,14 +55,24 @@ static bool set_number(const char *name, uint64_t value)
 	return setenv(name, text, 1) == 0;
 }
 
+/* Also from another folder. */
+static bool set_path(const char *name, const char *path)
+{
+	char *whole = realpath(path, NULL);
+	bool ok = setenv(name, whole ? whole : path, 1) == 0;
+
+	free(whole);
+	return ok;
+}
+
 /* The identity and the socket too: the token is worth nothing at another broker. */
 static bool set_environment(const struct ctl *ctl, const struct hold *hold)
 {
 	return set_number(CTL_ENV_LEASE, hold->info.id) &&
 	       set_number(CTL_ENV_TOKEN, hold->info.token) &&
 	       setenv(CTL_ENV_ENDPOINT, hold->endpoint, 1) == 0 &&
-	       setenv("VMSIG_IDENTITY", ctl->identity, 1) == 0 &&
-	       setenv("VMSIG_WRITE_SOCKET", ctl_socket(ctl, CTL_PLANE_WRITE), 1) == 0;
+	       set_path("VMSIG_IDENTITY", ctl->identity) &&
+	       set_path("VMSIG_WRITE_SOCKET", ctl_socket(ctl, CTL_PLANE_WRITE));
 }
 
 /* What ends other commands ends this one; what was ignored stays so, as under nohup(1). */

@@ -71,6 +71,9 @@ static int lease_answer(
 		case VMSIG_WEV_REFUSED:
 		case VMSIG_WEV_LOST:
 		case VMSIG_WEV_DISCONNECTED:
+			/* Without an error: another process has withdrawn the request. */
+			if (!event.error)
+				event.error = -VMSIG_ERR_NO_LEASE;
 			snprintf(text, VMSIG_DETAIL_MAX + 1, "%s",
 				event.text[0] ? event.text : vmsig_error_text(event.error));
 			return event.error;

@@ -158,7 +158,7 @@ static int store(int folder, const json_t *json, uint64_t stamp, char name[stati
 
 int undo_record_save(int folder, struct undo_record *record, char ret_name[static UNDO_NAME_MAX])
 {
-	struct undo_names names;
+	struct undo_names names = {0};
 	json_t *json;
 	int code = undo_names_read(folder, &names), r;
 
