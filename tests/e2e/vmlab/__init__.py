@@ -22,9 +22,9 @@ from .process import Child, wait_until
 decode = json.loads
 SKIPPED = 77  # what ctest is told with SKIP_RETURN_CODE
 
-__all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Operator", "Sensor", "Skip", "check", "decode",
-           "equal", "history", "main", "number", "operator_tenant", "qemu_endpoint", "tenant",
-           "wait_until"]
+__all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Operator", "Sensor", "Skip",
+           "become_root", "check", "decode", "equal", "history", "main", "number",
+           "operator_tenant", "qemu_endpoint", "tenant", "wait_until"]
 
 
 class Skip(Exception):
@@ -55,7 +55,8 @@ def operator_tenant(name="ops", uids=(0,), **rule):
     return {**tenant(name, uids, role="operator"), "write": [{"endpoints": ["*"], **rule}]}
 
 
-def _become_root():
+def become_root():
+    """Starts the program again with sudo when it has to; a skip when that is not possible."""
     if os.getuid() == 0:
         return
     sudo = ["sudo", "-n", "-E", sys.executable, "-B"]
@@ -72,7 +73,7 @@ def main(scenarios):
     parser.add_argument("scenario", choices=sorted(scenarios))
     options = parser.parse_args()
     build_guest(options.build)
-    _become_root()
+    become_root()
     lab = Lab(options.build)
     try:
         scenarios[options.scenario](lab)

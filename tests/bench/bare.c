@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/bench/bare.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <utlist.h>
+#include <uv.h>
+
+#include "tests/bench/line.h"
+#include "vmsig/vmsig_error.h"
+
+struct server {
+	uv_loop_t loop;
+	uv_poll_t listener;
+	int listen_fd;
+	struct tls_ctx *tls;
+	struct peer *peers;
+	int fds[BARE_FDS];
+	uint8_t reply[CHAN_FRAME_MAX];
+};
+
+struct peer {
+	struct server *server;
+	struct chan *chan;
+	uv_poll_t poll;
+	int mask;
+	struct peer *prev, *next;
+};
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct peer *peer = handle->data;
+
+	chan_free(peer->chan);
+	free(peer);
+}
+
+static void peer_close(struct peer *peer)
+{
+	DL_DELETE(peer->server->peers, peer);
+	uv_close((uv_handle_t *)&peer->poll, on_closed);
+}
+
+static void peer_flush(struct peer *peer)
+{
+	int mask = UV_READABLE;
+
+	if (chan_drain(peer->chan) == VMSIG_ERR_WOULD_BLOCK)
+		mask |= UV_WRITABLE;
+	if (mask != peer->mask)
+		uv_poll_start(&peer->poll, mask, on_poll);
+	peer->mask = mask;
+}
+
+static void peer_reply(struct peer *peer, const struct bare_request *request)
+{
+	struct server *server = peer->server;
+	int fds[BARE_FDS];
+
+	for (size_t i = 0; i < request->nfds; i++)
+		fds[i] = fcntl(server->fds[i], F_DUPFD_CLOEXEC, 0);
+	if (chan_send(peer->chan, server->reply, request->reply, fds, request->nfds))
+		bench_die("bare server: cannot send: %s", chan_error(peer->chan));
+}
+
+static void tell_everybody(struct peer *asker, const struct bare_request *request)
+{
+	struct peer *peer;
+
+	DL_FOREACH (asker->server->peers, peer) {
+		if (peer == asker)
+			continue;
+		peer_reply(peer, request);
+		peer_flush(peer);
+	}
+}
+
+static void peer_frame(struct peer *peer, const uint8_t *data, size_t len)
+{
+	struct bare_request request = {0};
+
+	if (len >= sizeof(request))
+		memcpy(&request, data, sizeof(request));
+	if (request.everybody)
+		tell_everybody(peer, &request);
+	if (request.reply)
+		peer_reply(peer, &request);
+}
+
+static int peer_receive(struct peer *peer)
+{
+	int filled = chan_fill(peer->chan), r = 0;
+
+	if (!chan_established(peer->chan))
+		r = chan_handshake(peer->chan);
+	while (!r) {
+		const uint8_t *data;
+		size_t len;
+
+		r = chan_recv(peer->chan, &data, &len);
+		if (!r)
+			peer_frame(peer, data, len);
+	}
+	return r == VMSIG_ERR_WOULD_BLOCK && filled == VMSIG_ERR_DISCONNECTED ? filled : r;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+	struct peer *peer = poll->data;
+	int r = peer_receive(peer);
+
+	if (r == VMSIG_ERR_WOULD_BLOCK)
+		peer_flush(peer);
+	else
+		peer_close(peer);
+}
+
+static void on_connection(uv_poll_t *poll, int status, int events)
+{
+	struct server *server = poll->data;
+	struct peer *peer;
+	int fd;
+
+	while ((fd = accept4(server->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+		peer = calloc(1, sizeof(*peer));
+		if (!peer)
+			bench_die("bare server: out of memory");
+		peer->server = server;
+		peer->chan = line_chan(server->tls, fd);
+		peer->poll.data = peer;
+		peer->mask = UV_READABLE;
+		DL_APPEND(server->peers, peer);
+		uv_poll_init(&server->loop, &peer->poll, fd);
+		uv_poll_start(&peer->poll, UV_READABLE, on_poll);
+	}
+}
+
+__attribute__((noreturn)) static void serve(struct server *server)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	uv_loop_init(&server->loop);
+	uv_poll_init(&server->loop, &server->listener, server->listen_fd);
+	server->listener.data = server;
+	uv_poll_start(&server->listener, UV_READABLE, on_connection);
+	uv_run(&server->loop, UV_RUN_DEFAULT);
+	_exit(0);
+}
+
+static int listen_at(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 4096) < 0)
+		bench_die("cannot listen at %s: %s", path, strerror(errno));
+	return fd;
+}
+
+void bare_start(struct bare *bare, const struct bench *bench)
+{
+	static struct server server;
+	char name[32];
+
+	snprintf(name, sizeof(name), "bare-%d.sock", getpid());
+	bench_path(bare->socket, sizeof(bare->socket), bench->scratch, name);
+	server.listen_fd = listen_at(bare->socket);
+	server.tls = line_tls(bench->pki, "broker", TLS_SERVER);
+	for (size_t i = 0; i < BARE_FDS; i++) {
+		server.fds[i] = memfd_create("bare", MFD_CLOEXEC);
+		if (server.fds[i] < 0 || chan_fd_describe(server.fds[i], &bare->claims[i]))
+			bench_die("memfd: %s", strerror(errno));
+	}
+	bare->pid = fork();
+	if (bare->pid < 0)
+		bench_die("fork: %s", strerror(errno));
+	if (bare->pid == 0)
+		serve(&server);
+	close(server.listen_fd);
+	tls_ctx_unref(server.tls);
+	for (size_t i = 0; i < BARE_FDS; i++)
+		close(server.fds[i]);
+}
+
+void bare_stop(struct bare *bare)
+{
+	kill(bare->pid, SIGKILL);
+	waitpid(bare->pid, NULL, 0);
+	unlink(bare->socket);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_BENCH_BENCH_H
+#define TESTS_BENCH_BENCH_H
+
+/*
+ * What the rows of the benchmark share. A row measures the product and, in the same rounds, the
+ * bare work that it cannot do without; `run` takes the medians and judges.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define BENCH_GVA 0xffff888000000000ull /* the image maps its RAM here, in pages of 4 KiB */
+#define BENCH_TABLES 0x100000ull        /* the image's page tables begin here: its kcr3 */
+#define BENCH_WAIT_MS 60000             /* for anything that must happen */
+
+/* What the command line says. Strings are paths. */
+struct bench {
+	const char *row;
+	const char *run;      /* folder of the broker's sockets */
+	const char *ram;      /* folder of the endpoints' RAM files, NAME.ram */
+	const char *pki;      /* folder of identities: broker, sensor, operator */
+	const char *scratch;  /* folder for sockets of our own */
+	const char *baseline; /* folder of another broker's sockets, or NULL */
+	pid_t broker;
+	unsigned rounds;
+	bool quick; /* as little as shows that it works */
+};
+
+/* CLOCK_MONOTONIC, ns. */
+uint64_t bench_now(void);
+/* `many`, or `few` when it has to be quick. */
+unsigned bench_count(const struct bench *bench, unsigned many, unsigned few);
+/* One round's result; a baseline below 0 is none. */
+void bench_report(const char *name, double value, double baseline);
+/* Says what is wrong and ends the program. */
+__attribute__((noreturn, format(printf, 1, 2))) void bench_die(const char *format, ...);
+/* Joins folder and name; ends the program when it does not fit. Returns `path`. */
+const char *bench_path(char path[], size_t size, const char *folder, const char *name);
+
+/* The rows, each in a file of its own. */
+void row_write_8b(const struct bench *bench);
+void row_write_grown(const struct bench *bench);
+void row_write_storm(const struct bench *bench);
+void row_write_4k(const struct bench *bench);
+void row_bulk(const struct bench *bench);
+void row_fanout(const struct bench *bench);
+void row_idle(const struct bench *bench);
+void row_subscribe(const struct bench *bench);
+void row_read_4k(const struct bench *bench);
+void row_read_8b(const struct bench *bench);
+/* Not a row: writes the RAM image that the rows of reading and writing use. */
+void row_image(const struct bench *bench);
+
+#endif

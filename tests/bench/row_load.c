@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes of 8 bytes while the broker has much else to do, or to know of. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/bench/crowd.h"
+#include "tests/bench/desk.h"
+
+#define NS_PER_US 1000.0
+#define STORM 1000u       /* connections that come at once */
+#define BATCH 50u         /* writes between two looks at the storm */
+#define SAMPLES 200000u   /* latencies, at most */
+#define GROWN 10000u      /* connections */
+#define GROWN_TENANTS 16u /* as the configuration of `run` says */
+#define GROWN_ENDPOINTS 1000u
+
+/* A child that opens a crowd, tells that it is there, and ends or stays. */
+struct crowd_child {
+	pid_t pid;
+	int up; /* read end: a byte when all members have their context */
+};
+
+static void child_start(struct crowd_child *child, const struct crowd_spec *spec, bool stays)
+{
+	int ends[2];
+
+	if (pipe(ends) < 0 || (child->pid = fork()) < 0)
+		bench_die("fork: %s", strerror(errno));
+	if (child->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		crowd_open(spec);
+		if (write(ends[1], "", 1) != 1)
+			_exit(1);
+		while (stays)
+			pause();
+		_exit(0);
+	}
+	close(ends[1]);
+	child->up = ends[0];
+}
+
+static void child_await(struct crowd_child *child)
+{
+	char byte;
+
+	if (read(child->up, &byte, 1) != 1)
+		bench_die("the subscribers could not connect");
+	close(child->up);
+}
+
+static void child_stop(struct crowd_child *child)
+{
+	kill(child->pid, SIGKILL);
+	waitpid(child->pid, NULL, 0);
+}
+
+/* ---- many reconnections at once ---- */
+
+static int compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+static double p99_us(uint64_t *times, unsigned n)
+{
+	qsort(times, n, sizeof(*times), compare);
+	return (double)times[(size_t)n * 99 / 100] / NS_PER_US;
+}
+
+static bool is_over(const struct crowd_child *child)
+{
+	int status;
+
+	if (waitpid(child->pid, &status, WNOHANG) != child->pid)
+		return false;
+	if (status)
+		bench_die("the storm failed");
+	return true;
+}
+
+static double storm_p99(const struct bench *bench, struct desk *desk, uint64_t *times)
+{
+	char socket[108];
+	const struct crowd_spec spec = {
+		.socket = bench_path(socket, sizeof(socket), bench->run, "ctx.sock"),
+		.pki = bench->pki,
+		.identity = "sensor",
+		.identities = 1,
+		.endpoint = "reset",
+		.endpoints = 1,
+		.members = bench_count(bench, STORM, 20),
+		.window = STORM};
+	struct crowd_child child;
+	unsigned n = 0;
+
+	child_start(&child, &spec, false);
+	while (!is_over(&child) && n + BATCH <= SAMPLES) {
+		desk_write_words(desk, BATCH, times + n);
+		n += BATCH;
+	}
+	close(child.up);
+	return p99_us(times, n);
+}
+
+void row_write_storm(const struct bench *bench)
+{
+	unsigned n = bench_count(bench, 5000, 100);
+	uint64_t *times = calloc(SAMPLES, sizeof(*times));
+	struct desk desk;
+
+	if (!times)
+		bench_die("out of memory");
+	desk_open(&desk, bench, bench->run, "vm");
+	desk_write_words(&desk, n, NULL);
+	for (unsigned i = 0; i < bench->rounds; i++) {
+		double calm;
+
+		desk_write_words(&desk, n, times);
+		calm = p99_us(times, n);
+		bench_report(bench->row, storm_p99(bench, &desk, times), calm);
+	}
+	desk_close(&desk);
+	free(times);
+}
+
+/* ---- many endpoints, tenants and connections ---- */
+
+void row_write_grown(const struct bench *bench)
+{
+	unsigned n = bench_count(bench, 5000, 50);
+	char socket[108];
+	const struct crowd_spec spec = {
+		.socket = bench_path(socket, sizeof(socket), bench->run, "ctx.sock"),
+		.pki = bench->pki,
+		.identity = "sensor-",
+		.identities = GROWN_TENANTS,
+		.endpoint = "e",
+		.endpoints = bench_count(bench, GROWN_ENDPOINTS, 10),
+		.members = bench_count(bench, GROWN, 50),
+		.window = 64};
+	struct crowd_child child;
+	struct desk desk, small;
+
+	child_start(&child, &spec, true);
+	child_await(&child);
+	desk_open(&desk, bench, bench->run, "vm");
+	desk_open(&small, bench, bench->baseline, "vm");
+	desk_write_words(&desk, n, NULL);
+	desk_write_words(&small, n, NULL);
+	for (unsigned i = 0; i < bench->rounds; i++) {
+		double before = (double)desk_write_words(&small, n, NULL) / n;
+
+		bench_report(bench->row, (double)desk_write_words(&desk, n, NULL) / n / NS_PER_US,
+			before / NS_PER_US);
+	}
+	desk_close(&desk);
+	desk_close(&small);
+	child_stop(&child);
+}
