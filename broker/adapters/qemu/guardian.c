@@ -2,6 +2,7 @@
 #include "broker/adapters/qemu/guardian.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -55,7 +57,7 @@ static bool send_all(int fd, const char *text)
 	return send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text);
 }
 
-/* Reads until a line has `word` in it. */
+/* Reads until QEMU has said `word`, or refused. */
 static bool await_word(int fd, const char *word, int64_t until)
 {
 	static char buf[LINE_MAX_BYTES + 1];
@@ -73,36 +75,63 @@ static bool await_word(int fd, const char *word, int64_t until)
 			return false;
 		len += (size_t)n;
 		buf[len] = '\0';
-		if (strstr(buf, word))
+		if (strstr(buf, word) || strstr(buf, "{\"error\""))
 			return true;
 	}
 	return false;
 }
 
-static bool try_cont(const char *path, int64_t until)
+/* Waits in the queue of a QEMU that serves somebody else, which may be full, but not for ever. */
+static int connect_qmp(int fd, const char *path, int64_t until)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool ok;
+	int64_t left = until - now_ms();
+	const struct timeval patience = {.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000 + 1};
 
+	if (left < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
+		return -ETIMEDOUT;
 	strncpy(addr.sun_path, path, sizeof(addr.sun_path) - 1);
-	ok = fd >= 0 && connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0 &&
-	     await_word(fd, "\"QMP\"", until) &&
-	     send_all(fd, "{\"execute\": \"qmp_capabilities\"}\n") &&
-	     await_word(fd, "\"return\"", until) && send_all(fd, "{\"execute\": \"cont\"}\n") &&
-	     await_word(fd, "\"return\"", until);
-	if (fd >= 0)
-		close(fd);
-	return ok;
+	return connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
 }
 
-static void rescue(const char *path)
+/* Whether it is settled: QEMU has answered to cont, or is not there any more. */
+static bool try_cont(const char *path, int64_t until)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int r = fd < 0 ? -errno : connect_qmp(fd, path, until);
+	bool settled = r == -ENOENT || r == -ECONNREFUSED;
+
+	if (!r)
+		settled = await_word(fd, "\"QMP\"", until) &&
+			  send_all(fd, "{\"execute\": \"qmp_capabilities\"}\n") &&
+			  await_word(fd, "\"return\"", until) &&
+			  send_all(fd, "{\"execute\": \"cont\"}\n") &&
+			  await_word(fd, "\"return\"", until);
+	if (fd >= 0)
+		close(fd);
+	return settled;
+}
+
+static void retry_cont(const char *path)
 {
 	const struct timespec pause = {.tv_nsec = RETRY_MS * 1000000};
 	int64_t until = now_ms() + RESCUE_MS;
 
 	while (now_ms() < until && !try_cont(path, until))
 		nanosleep(&pause, NULL);
+}
+
+/* Apart: a QEMU that hangs must not keep the others' guests waiting, whose sockets the next
+ * broker is about to take. */
+static void rescue(const char *path)
+{
+	pid_t pid = fork();
+
+	if (pid > 0)
+		return;
+	retry_cont(path);
+	if (pid == 0)
+		_exit(0);
 }
 
 static void obey(struct armed **armed, const struct message *message)
@@ -128,6 +157,30 @@ static void obey(struct armed **armed, const struct message *message)
 		rescue(message->path);
 }
 
+/* Not even the log: who waits for its end waits for the broker, not for this. */
+static void close_others(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int standard = 0; standard <= STDERR_FILENO; standard++) {
+		if (null < 0 || dup2(null, standard) < 0)
+			close(standard);
+	}
+	if (fd > STDERR_FILENO + 1)
+		close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
+	close_range((unsigned)fd + 1, ~0u, 0);
+}
+
+/* What ends the broker's process group must not end this first. */
+static void ignore_signals(void)
+{
+	static const int signums[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+	for (size_t i = 0; i < sizeof(signums) / sizeof(signums[0]); i++)
+		signal(signums[i], SIG_IGN);
+	signal(SIGCHLD, SIG_IGN); /* no zombies of rescue() */
+}
+
 __attribute__((noreturn)) static void watch(int fd)
 {
 	struct armed *armed = NULL, *entry;
@@ -136,20 +189,16 @@ __attribute__((noreturn)) static void watch(int fd)
 
 	prctl(PR_SET_NAME, "vmsig-guardian");
 	prctl(PR_SET_DUMPABLE, 0);
-	/* What ends the broker's process group must not end this first. */
-	signal(SIGINT, SIG_IGN);
-	signal(SIGTERM, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
-	for (int other = 3; other < 1024; other++) {
-		if (other != fd)
-			close(other);
-	}
+	ignore_signals();
+	close_others(fd);
 	while ((n = recv(fd, &message, sizeof(message), 0)) > 0 || (n < 0 && errno == EINTR)) {
 		if (n == sizeof(message) && memchr(message.path, '\0', sizeof(message.path)))
 			obey(&armed, &message);
 	}
 	LL_FOREACH (armed, entry)
 		rescue(entry->path);
+	while (wait(NULL) > 0 || errno == EINTR)
+		;
 	_exit(0);
 }
 

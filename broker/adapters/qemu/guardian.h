@@ -6,6 +6,7 @@
  * A process of its own that continues guests which the broker has stopped, should the broker
  * die before it does so. It is forked before anything is loaded, holds one socket, and does
  * nothing until the broker's end of it is closed; then it continues what is armed, and exits.
+ * Each guest is continued by a short-lived process of its own.
  *
  * QEMU serves one QMP client at a time, so it can only come in when the broker is gone or has
  * closed its connection.
@@ -17,7 +18,8 @@ struct guardian;
 
 /* Forks: before threads, the loop, and secrets. -errno. */
 __attribute__((warn_unused_result)) int guardian_start(struct guardian **ret_guardian);
-/* Has it exit, and waits for that. Accepts NULL, returns NULL. */
+/* Has it exit, and waits for that: some seconds while a QEMU that was given up hangs. Accepts
+ * NULL, returns NULL. */
 struct guardian *guardian_stop(struct guardian *guardian);
 
 /* The guest behind this QMP socket is going to be stopped. -errno: it is not there, so do not.

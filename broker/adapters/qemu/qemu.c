@@ -385,6 +385,8 @@ static void on_link_ready(void *arg, pid_t pid)
 {
 	struct qemu *q = arg;
 
+	if (q->removed)
+		return;
 	q->pid = pid;
 	q->down_reason[0] = 0;
 	q->backoff_ms = q->env.config->retry_ms;
@@ -460,7 +462,7 @@ static void on_link_message(void *arg, struct qmp_message *message)
 			flow_step(q, inquiry_reply(&q->inquiry, &q->link, message));
 		return;
 	}
-	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+	for (size_t i = 0; !q->removed && i < sizeof(events) / sizeof(events[0]); i++) {
 		if (strcmp(events[i].name, message->name) == 0)
 			events[i].handle(q, message->name);
 	}
@@ -505,7 +507,10 @@ static void on_link_closed(void *arg)
 
 static void on_quiesce_closed(void *arg)
 {
-	maybe_stopped(arg);
+	struct qemu *q = arg;
+
+	link_close(&q->link);
+	maybe_stopped(q);
 }
 
 static void on_timer_closed(uv_handle_t *handle)
@@ -527,7 +532,6 @@ static void qemu_stop(struct adapter *adapter, adapter_stopped_fn stopped, void 
 	q->stopped = stopped;
 	q->stopped_arg = arg;
 	quiesce_close(&q->quiesce);
-	link_close(&q->link);
 	uv_close((uv_handle_t *)&q->timer, on_timer_closed);
 }
 
@@ -572,12 +576,12 @@ static int qemu_start(
 		.on_down = on_link_down,
 		.on_closed = on_link_closed};
 	q->migrating = true;
-	quiesce_init(&q->quiesce, &q->link, env->guardian, on_quiesce_closed, q);
 	r = qemu_register(q, error, error_size);
 	if (r) {
 		free(q);
 		return r;
 	}
+	quiesce_init(&q->quiesce, &q->link, env->guardian, on_quiesce_closed, q);
 	(void)uv_timer_init(env->loop, &q->timer); /* cannot fail */
 	q->timer.data = q;
 	q->timer_open = true;

@@ -7,6 +7,9 @@
 #include "broker/adapters/qemu/guardian.h"
 #include "vmsig/vmsig_error.h"
 
+#define RETRY_MS 10   /* when too many commands are under way */
+#define CLOSE_MS 1000 /* for QEMU to continue a guest that is given up */
+
 void quiesce_init(struct quiesce *quiesce, struct link *link, struct guardian *guardian,
 	void (*closed)(void *arg), void *closed_arg)
 {
@@ -26,13 +29,30 @@ static void tell(struct quiesce *quiesce, int error)
 		done(quiesce->done_arg, error);
 }
 
+static void on_closed(uv_handle_t *handle)
+{
+	struct quiesce *quiesce = handle->data;
+
+	quiesce->timer_open = false;
+	quiesce->closed(quiesce->closed_arg);
+}
+
+static void let_go(struct quiesce *quiesce)
+{
+	if (quiesce->stopped)
+		guardian_release(quiesce->guardian, quiesce->link->path);
+	quiesce->stopped = false;
+	uv_close((uv_handle_t *)&quiesce->timer, on_closed);
+}
+
 /* Out of the way, whatever was under way; cont may still be owed. */
 static void go_idle(struct quiesce *quiesce)
 {
 	quiesce->state = QUIESCE_IDLE;
 	quiesce->id = 0;
-	if (quiesce->timer_open)
-		uv_timer_stop(&quiesce->timer);
+	uv_timer_stop(&quiesce->timer);
+	if (quiesce->closing)
+		let_go(quiesce);
 }
 
 static void disarm(struct quiesce *quiesce)
@@ -49,11 +69,27 @@ static bool command(struct quiesce *quiesce, const char *name, enum quiesce_stat
 	return true;
 }
 
+static void on_timer(uv_timer_t *timer);
+
 /* What cannot be said over this connection is said over the next one, or by the guardian. */
 static void send_cont(struct quiesce *quiesce)
 {
-	if (!quiesce->stopped || !command(quiesce, "cont", QUIESCE_RESUMING))
+	bool sent = quiesce->cont_id;
+
+	if (!quiesce->stopped || !link_ready(quiesce->link)) {
 		go_idle(quiesce);
+		return;
+	}
+	quiesce->state = QUIESCE_RESUMING;
+	quiesce->id = 0;
+	if (!sent)
+		sent = link_command(quiesce->link, "cont", NULL, &quiesce->cont_id) == 0;
+	if (quiesce->closing)
+		uv_timer_start(&quiesce->timer, on_timer, CLOSE_MS, 0);
+	else if (sent)
+		uv_timer_stop(&quiesce->timer);
+	else
+		uv_timer_start(&quiesce->timer, on_timer, RETRY_MS, 0);
 }
 
 /* ---- the bound ---- */
@@ -64,19 +100,24 @@ static void on_timer(uv_timer_t *timer)
 
 	switch (quiesce->state) {
 	case QUIESCE_REFUSED:
-		go_idle(quiesce);
+		send_cont(quiesce);
 		tell(quiesce, quiesce->error);
 		break;
 	case QUIESCE_ASKING:
-		go_idle(quiesce);
+		send_cont(quiesce);
 		tell(quiesce, VMSIG_ERR_TIMEOUT);
 		break;
 	case QUIESCE_STOPPING:
 	case QUIESCE_STILL:
 		/* QEMU takes commands in order: behind the stop. */
-		quiesce->expired = true;
 		send_cont(quiesce);
 		tell(quiesce, VMSIG_ERR_TIMEOUT);
+		break;
+	case QUIESCE_RESUMING:
+		if (quiesce->closing)
+			go_idle(quiesce);
+		else
+			send_cont(quiesce);
 		break;
 	default:
 		break;
@@ -97,11 +138,10 @@ void quiesce_start(
 	struct quiesce *quiesce, uint64_t bound_ms, void (*done)(void *arg, int error), void *arg)
 {
 	assert(!quiesce->done && quiesce->state != QUIESCE_STILL);
-	/* The one before has its bytes, and QEMU is about to say that it goes on: in order. */
+	/* The one before has its bytes; its cont is answered before what is asked now. */
 	quiesce->id = 0;
 	quiesce->done = done;
 	quiesce->done_arg = arg;
-	quiesce->expired = false;
 	if (!link_ready(quiesce->link))
 		refuse(quiesce, VMSIG_ERR_GONE);
 	else if (!command(quiesce, "query-status", QUIESCE_ASKING))
@@ -112,7 +152,7 @@ void quiesce_start(
 
 bool quiesce_is_still(const struct quiesce *quiesce)
 {
-	return quiesce->state == QUIESCE_STILL && !quiesce->expired;
+	return quiesce->state == QUIESCE_STILL;
 }
 
 void quiesce_end(struct quiesce *quiesce)
@@ -135,7 +175,7 @@ static void on_status(struct quiesce *quiesce, const struct qmp_message *message
 	const char *status = json_string_value(json_object_get(message->value, "status"));
 
 	if (message->name || !status) {
-		go_idle(quiesce);
+		send_cont(quiesce);
 		tell(quiesce, VMSIG_ERR_UNSUPPORTED);
 		return;
 	}
@@ -146,7 +186,7 @@ static void on_status(struct quiesce *quiesce, const struct qmp_message *message
 	}
 	/* Known before it happens, so that nothing can come between. */
 	if (guardian_arm(quiesce->guardian, quiesce->link->path)) {
-		go_idle(quiesce);
+		send_cont(quiesce);
 		tell(quiesce, VMSIG_ERR_UNSUPPORTED);
 		return;
 	}
@@ -171,28 +211,38 @@ static void on_stopped(struct quiesce *quiesce, const struct qmp_message *messag
 }
 
 /* An error means that there is nothing to continue: it was shut down meanwhile, say. */
-static void on_continued(struct quiesce *quiesce, const struct qmp_message *message)
+static void on_continued(struct quiesce *quiesce)
 {
+	quiesce->cont_id = 0;
 	disarm(quiesce);
-	go_idle(quiesce);
+	if (quiesce->state == QUIESCE_RESUMING)
+		go_idle(quiesce);
 }
 
-bool quiesce_reply(struct quiesce *quiesce, const struct qmp_message *message)
+static void on_answered(struct quiesce *quiesce, const struct qmp_message *message)
 {
-	if (!quiesce->id || message->id != quiesce->id)
-		return false;
 	quiesce->id = 0;
 	if (quiesce->state == QUIESCE_ASKING)
 		on_status(quiesce, message);
 	else if (quiesce->state == QUIESCE_STOPPING)
 		on_stopped(quiesce, message);
-	else if (quiesce->state == QUIESCE_RESUMING)
-		on_continued(quiesce, message);
-	return true;
+}
+
+bool quiesce_reply(struct quiesce *quiesce, const struct qmp_message *message)
+{
+	bool continued = quiesce->cont_id && message->id == quiesce->cont_id;
+	bool answered = quiesce->id && message->id == quiesce->id;
+
+	if (continued)
+		on_continued(quiesce);
+	else if (answered)
+		on_answered(quiesce, message);
+	return continued || answered;
 }
 
 void quiesce_link_down(struct quiesce *quiesce)
 {
+	quiesce->cont_id = 0;
 	if (!quiesce_is_active(quiesce))
 		return;
 	go_idle(quiesce);
@@ -201,29 +251,19 @@ void quiesce_link_down(struct quiesce *quiesce)
 
 void quiesce_link_ready(struct quiesce *quiesce)
 {
-	send_cont(quiesce);
+	if (quiesce->state == QUIESCE_IDLE && !quiesce->closing)
+		send_cont(quiesce);
 }
 
 /* ---- life ---- */
-
-static void on_closed(uv_handle_t *handle)
-{
-	struct quiesce *quiesce = handle->data;
-
-	quiesce->timer_open = false;
-	quiesce->closed(quiesce->closed_arg);
-}
 
 void quiesce_close(struct quiesce *quiesce)
 {
 	int error = quiesce->state == QUIESCE_REFUSED ? quiesce->error : VMSIG_ERR_GONE;
 
-	go_idle(quiesce);
+	quiesce->closing = true;
+	send_cont(quiesce);
 	tell(quiesce, error);
-	if (quiesce->stopped)
-		guardian_release(quiesce->guardian, quiesce->link->path);
-	quiesce->stopped = false;
-	uv_close((uv_handle_t *)&quiesce->timer, on_closed);
 }
 
 bool quiesce_is_open(const struct quiesce *quiesce)

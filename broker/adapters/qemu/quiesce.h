@@ -34,8 +34,9 @@ struct quiesce {
 	struct guardian *guardian;
 	enum quiesce_state state;
 	bool stopped; /* by us: cont is owed */
-	bool expired; /* the bound came while nobody had resumed */
-	uint64_t id;  /* of the command that is under way */
+	bool closing;
+	uint64_t id;      /* of the command that the state waits for, but cont; 0: none */
+	uint64_t cont_id; /* of the cont that is on its way, whatever the state; 0: none */
 	int error;
 	void (*done)(void *arg, int error);
 	void *done_arg;
@@ -45,10 +46,12 @@ struct quiesce {
 	void *closed_arg;
 };
 
-/* `closed` is called after quiesce_close(), from the loop. */
+/* `closed` is called after quiesce_close(), from the loop. The connection stays open until
+ * then. */
 void quiesce_init(struct quiesce *quiesce, struct link *link, struct guardian *guardian,
 	void (*closed)(void *arg), void *closed_arg);
-/* done() is called if somebody waits. */
+/* done() is called if somebody waits. Takes as long as QEMU needs for the cont that is owed, or
+ * leaves it to the guardian. */
 void quiesce_close(struct quiesce *quiesce);
 bool quiesce_is_open(const struct quiesce *quiesce);
 

@@ -106,8 +106,11 @@ int seam_register(struct qemu *q, void (*invalidate)(void *ctx, uint32_t epoch))
 		.invalidate = invalidate};
 	int r = q->env.emit->register_memctx(q->env.emit->core, &reg);
 
-	if (!r && q->env.config->writable)
-		r = register_writer(q);
+	if (r || !q->env.config->writable)
+		return r;
+	r = register_writer(q);
+	if (r)
+		q->env.emit->unregister_memctx(q->env.emit->core, q->env.endpoint);
 	return r;
 }
 

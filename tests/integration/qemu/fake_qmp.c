@@ -63,9 +63,21 @@ static json_t *run_state(struct fake_qmp *fake, const char *command)
 
 	must(strlen(fake->log) + strlen(command) + 2 < sizeof(fake->log));
 	strcat(strcat(fake->log, command), " ");
+	if (!stops && fake->refuses_cont)
+		return NULL;
 	if (strcmp(fake->status, status) != 0)
 		fake_qmp_say(fake, stops ? "{\"event\": \"STOP\"}" : "{\"event\": \"RESUME\"}");
-	fake->status = status;
+	fake->status = !stops && fake->stopped_by_other ? fake->stopped_by_other : status;
+	return json_object();
+}
+
+static json_t *capabilities(struct fake_qmp *fake, json_t *list)
+{
+	const json_t *first = json_array_get(list, 0);
+
+	must(strcmp(json_string_value(json_object_get(first, "capability")), "events") == 0);
+	must(json_array_size(list) == 1 && json_is_true(json_object_get(first, "state")));
+	fake->events_asked = true;
 	return json_object();
 }
 
@@ -80,6 +92,8 @@ static json_t *answer(struct fake_qmp *fake, const char *command, const json_t *
 	if (strcmp(command, "query-migrate") == 0)
 		return fake->migration ? json_pack("{s:s}", "status", fake->migration)
 				       : json_object();
+	if (strcmp(command, "migrate-set-capabilities") == 0)
+		return capabilities(fake, json_object_get(arguments, "capabilities"));
 	if (strcmp(command, "stop") == 0 || strcmp(command, "cont") == 0)
 		return run_state(fake, command);
 	if (strcmp(command, "query-memdev") == 0)

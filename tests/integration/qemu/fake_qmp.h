@@ -16,15 +16,19 @@ struct fake_qmp {
 	uv_pipe_t listener;
 	uv_pipe_t client;
 	bool connected;
-	const char *ram;       /* mem-path */
-	const char *status;    /* of query-status */
-	bool long_mode;        /* what `info registers` shows */
-	bool mute;             /* answers nothing any more */
+	const char *ram;    /* mem-path */
+	const char *status; /* of query-status */
+	bool long_mode;     /* what `info registers` shows */
+	bool mute;          /* answers nothing any more */
+	bool refuses_cont;
+	bool events_asked;     /* MIGRATION events were turned on */
 	unsigned accepted;     /* clients so far */
 	unsigned asked;        /* commands so far */
 	unsigned maps;         /* of these, `info mtree` */
 	const char *migration; /* status of query-migrate; NULL: there was none */
-	char log[1024];        /* "stop cont ...": those that change something */
+	const char
+		*stopped_by_other; /* status from the next cont on, as when somebody else stops */
+	char log[1024];            /* "stop cont ...": those that change something */
 	char mtree[64 << 10];
 	char line[4096];
 	size_t len;

@@ -10,10 +10,15 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,8 +76,10 @@ static void on_link_closed(void *arg)
 	/* The loop runs out. */
 }
 
+/* As the adapter does it. */
 static void on_quiesce_closed(void *arg)
 {
+	link_close(&scene.link);
 	scene.quiesce_closed = true;
 }
 
@@ -119,14 +126,13 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	if (!scene.quiesce_closed)
+	if (!scene.quiesce.closing)
 		quiesce_close(&scene.quiesce);
-	link_close(&scene.link);
+	await(scene.quiesce_closed);
 	fake_qmp_stop(&scene.fake);
 	uv_close((uv_handle_t *)&scene.tick, NULL);
 	uv_run(&scene.loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&scene.loop), 0);
-	assert_true(scene.quiesce_closed);
 	guardian_stop(scene.guardian);
 	unlink(scene.socket);
 	return rmdir(scene.dir);
@@ -214,6 +220,72 @@ static void a_lost_connection_is_made_up_for(void **state)
 	await(!quiesce_is_active(&scene.quiesce));
 }
 
+/* Somebody else stops the guest as soon as it goes on. It is theirs to continue. */
+static void who_stops_it_too_keeps_it_stopped(void **state)
+{
+	start(LONG_MS);
+	await(scene.done);
+	scene.fake.stopped_by_other = "paused";
+	quiesce_end(&scene.quiesce);
+	/* Before QEMU has said that it goes on. */
+	start(LONG_MS);
+	await(scene.done);
+	assert_true(quiesce_is_still(&scene.quiesce));
+	quiesce_end(&scene.quiesce);
+	quiesce_close(&scene.quiesce);
+	await(scene.quiesce_closed);
+	assert_string_equal(scene.fake.log, "stop cont ");
+}
+
+/* QEMU answers to nothing for longer than the bound, with a cont under way. */
+static void a_late_answer_settles_it(void **state)
+{
+	uint64_t cont;
+
+	start(LONG_MS);
+	await(scene.done);
+	scene.fake.mute = true;
+	quiesce_end(&scene.quiesce);
+	cont = scene.quiesce.cont_id;
+	assert_true(cont > 0);
+	start(20);
+	await(scene.done);
+	assert_int_equal(scene.error, VMSIG_ERR_TIMEOUT);
+	assert_true(quiesce_is_active(&scene.quiesce));
+	assert_true(quiesce_reply(
+		&scene.quiesce, &(struct qmp_message){.kind = QMP_REPLY, .id = cont}));
+	assert_false(quiesce_is_active(&scene.quiesce));
+	assert_false(scene.quiesce.stopped);
+	assert_string_equal(scene.fake.log, "stop cont ");
+}
+
+/* No command can be sent at the moment. */
+static void a_cont_that_cannot_be_sent_is_tried_again(void **state)
+{
+	uint64_t id;
+
+	start(LONG_MS);
+	await(scene.done);
+	while (link_command(&scene.link, "query-status", NULL, &id) == 0)
+		;
+	quiesce_end(&scene.quiesce);
+	assert_int_equal(scene.quiesce.cont_id, 0);
+	await(!quiesce_is_active(&scene.quiesce));
+	assert_string_equal(scene.fake.log, "stop cont ");
+}
+
+/* The connection comes between the refusal and the word of it. */
+static void a_connection_forgets_nobody_who_waits(void **state)
+{
+	fake_qmp_hang_up(&scene.fake);
+	await(!scene.ready);
+	start(LONG_MS);
+	quiesce_link_ready(&scene.quiesce);
+	await(scene.done);
+	assert_int_equal(scene.error, VMSIG_ERR_GONE);
+	connect_link();
+}
+
 static void one_without_a_connection_is_refused(void **state)
 {
 	fake_qmp_hang_up(&scene.fake);
@@ -224,20 +296,41 @@ static void one_without_a_connection_is_refused(void **state)
 	connect_link();
 }
 
-/* The adapter goes while the guest is stopped: the guardian lets it go on. */
+/* The adapter goes while the guest is stopped: not before it goes on. */
 static void an_endpoint_that_is_given_up_goes_on(void **state)
 {
 	start(LONG_MS);
 	await(scene.done);
 	quiesce_close(&scene.quiesce);
+	assert_false(quiesce_is_still(&scene.quiesce));
 	await(scene.quiesce_closed);
-	link_close(&scene.link);
+	assert_string_equal(scene.fake.log, "stop cont ");
+	assert_int_equal(scene.fake.accepted, 1);
+}
+
+static void one_that_waits_when_it_is_given_up_is_told(void **state)
+{
+	scene.fake.mute = true;
+	start(LONG_MS);
+	quiesce_close(&scene.quiesce);
+	assert_int_equal(scene.done, 1);
+	assert_int_equal(scene.error, VMSIG_ERR_GONE);
+}
+
+/* There is no connection to say it over: the guardian makes one. */
+static void the_guardian_continues_what_is_given_up(void **state)
+{
+	start(LONG_MS);
+	await(scene.done);
+	fake_qmp_hang_up(&scene.fake);
+	await(!scene.ready);
+	quiesce_close(&scene.quiesce);
 	await(strcmp(scene.fake.log, "stop cont ") == 0);
 	assert_int_equal(scene.fake.accepted, 2);
 }
 
-/* The process that has armed it dies by SIGKILL. */
-static void a_killed_broker_is_made_up_for(void **state)
+/* A process like the broker arms these, in this order, and dies by SIGKILL. */
+static void arm_and_die(const char *const *sockets, size_t n)
 {
 	int ready[2];
 	char byte;
@@ -252,19 +345,93 @@ static void a_killed_broker_is_made_up_for(void **state)
 	if (pid == 0) {
 		struct guardian *guardian;
 
-		if (guardian_start(&guardian) || guardian_arm(guardian, "/nowhere/qmp") ||
-			guardian_arm(guardian, scene.socket) || write(ready[1], "", 1) != 1)
+		if (guardian_start(&guardian))
 			_exit(1);
-		pause();
+		for (size_t i = 0; i < n; i++) {
+			if (guardian_arm(guardian, sockets[i]))
+				_exit(1);
+		}
+		if (write(ready[1], "", 1) == 1)
+			pause();
 		_exit(0);
 	}
 	assert_int_equal(read(ready[0], &byte, 1), 1);
 	assert_string_equal(scene.fake.log, "");
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	await(strcmp(scene.fake.log, "cont ") == 0);
 	close(ready[0]);
 	close(ready[1]);
+}
+
+static void a_killed_broker_is_made_up_for(void **state)
+{
+	const char *const sockets[] = {scene.socket, "/nowhere/qmp"};
+
+	arm_and_die(sockets, 2);
+	await(strcmp(scene.fake.log, "cont ") == 0);
+}
+
+/* Of two QEMUs one hangs: it accepts, and says nothing. */
+static void one_that_hangs_delays_no_other(void **state)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	const char *const sockets[] = {addr.sun_path, scene.socket, addr.sun_path};
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/silent", scene.dir);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(fd, 4), 0);
+	arm_and_die(sockets, 3);
+	await(strcmp(scene.fake.log, "cont ") == 0);
+	unlink(addr.sun_path);
+	close(fd);
+}
+
+/* QEMU says that there is nothing to continue. The guardian leaves it at that. */
+static void a_refused_cont_is_not_repeated(void **state)
+{
+	start(LONG_MS);
+	await(scene.done);
+	fake_qmp_hang_up(&scene.fake);
+	await(!scene.ready);
+	scene.fake.refuses_cont = true;
+	quiesce_close(&scene.quiesce);
+	await(scene.fake.accepted == 2);
+	await(!scene.fake.connected);
+	/* Waits for its end. */
+	scene.guardian = guardian_stop(scene.guardian);
+	uv_run(&scene.loop, UV_RUN_NOWAIT);
+	assert_int_equal(scene.fake.accepted, 2);
+	assert_string_equal(scene.fake.log, "stop cont ");
+}
+
+/* Neither what the broker had open nor its standard streams. */
+static void the_guardian_holds_nothing(void **state)
+{
+	struct guardian *guardian;
+	struct rlimit limit;
+	int fds[2], saved = dup(STDOUT_FILENO), high;
+	struct pollfd end;
+	char byte;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(pipe(fds), 0);
+	high = fcntl(fds[1], F_DUPFD, limit.rlim_max > 1100 ? 1100 : 20);
+	assert_true(high > 0);
+	assert_int_equal(dup2(fds[1], STDOUT_FILENO), STDOUT_FILENO);
+	assert_int_equal(guardian_start(&guardian), 0);
+	assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
+	close(saved);
+	close(high);
+	close(fds[1]);
+	/* The end of it: nobody else can write. */
+	end = (struct pollfd){.fd = fds[0], .events = POLLIN};
+	assert_int_equal(poll(&end, 1, PATIENCE_MS), 1);
+	assert_int_equal(read(fds[0], &byte, 1), 0);
+	close(fds[0]);
+	guardian_stop(guardian);
 }
 
 static void a_disarmed_guardian_does_nothing(void **state)
@@ -294,9 +461,18 @@ int main(void)
 		TEST(a_silent_qemu_is_not_waited_for),
 		TEST(one_follows_the_other),
 		TEST(a_lost_connection_is_made_up_for),
+		TEST(who_stops_it_too_keeps_it_stopped),
+		TEST(a_late_answer_settles_it),
+		TEST(a_cont_that_cannot_be_sent_is_tried_again),
+		TEST(a_connection_forgets_nobody_who_waits),
 		TEST(one_without_a_connection_is_refused),
 		TEST(an_endpoint_that_is_given_up_goes_on),
+		TEST(one_that_waits_when_it_is_given_up_is_told),
+		TEST(the_guardian_continues_what_is_given_up),
 		TEST(a_killed_broker_is_made_up_for),
+		TEST(one_that_hangs_delays_no_other),
+		TEST(a_refused_cont_is_not_repeated),
+		TEST(the_guardian_holds_nothing),
 		TEST(a_disarmed_guardian_does_nothing),
 	};
 
