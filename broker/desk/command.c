@@ -545,44 +545,72 @@ static void record_result(struct command *command)
 	settle(command);
 }
 
-static void tell(struct command *command)
+void command_tell(struct command *command)
 {
 	struct desk *desk = command->desk;
 	struct desk_operator *op = desk_operator_find(desk, command->session);
 	Vmsig__WriteResult result;
 
-	if (op) {
-		result_fill(&result, command, SIZE_MAX);
-		desk->env.events->written(op->client, command->request_id, &result);
+	command->told = true;
+	if (!desk->record_ns)
+		desk->record_ns = desk_now() + DESK_RECORD_NS;
+	if (!op)
+		return;
+	result_fill(&result, command, SIZE_MAX);
+	desk->env.events->written(op->client, command->request_id, &result);
+	command_charge(command, 0);
+}
+
+void commands_record(struct desk *desk)
+{
+	struct command *command;
+
+	/* The transaction before failed: not at once again. */
+	if (desk->retry_ns && desk_now() < desk->retry_ns)
+		return;
+	DL_FOREACH (desk->finished, command) {
+		if (!command->told || command->recorded)
+			continue;
+		record_result(command);
+		command->recorded = true;
 	}
-	/* Only now the end of its lease is told to anybody. */
-	if (command->begun)
-		lease_write_end(desk->engine, desk_now(), command->key.lease);
-	command_free(command);
+	desk->record_ns = 0;
 }
 
 /* Results whose bytes are in the guest are not given up: they are tried again. */
-static bool record_finished(struct desk *desk)
+void commands_recorded(struct desk *desk, int result)
 {
 	struct command *command, *next;
+	bool any = false;
 
-	if (!desk->finished || (desk->retry_ns && desk_now() < desk->retry_ns))
-		return false;
-	DL_FOREACH (desk->finished, command)
-		record_result(command);
-	if (desk_commit(desk)) {
-		desk->retry_ns = desk_now() + DESK_RETRY_NS;
-		return false;
+	DL_FOREACH_SAFE (desk->finished, command, next) {
+		if (!command->recorded)
+			continue;
+		any = true;
+		command->recorded = false;
+		if (result)
+			continue;
+		DL_DELETE(desk->finished, command);
+		/* Only now the end of its lease is told to anybody. */
+		if (command->begun)
+			lease_write_end(desk->engine, desk_now(), command->key.lease);
+		command_free(command);
 	}
-	if (!desk->nowed)
+	if (any && result)
+		desk->retry_ns = desk->record_ns = desk_now() + DESK_RETRY_NS;
+	else if (any && !desk->nowed)
 		desk->retry_ns = 0;
-	command = desk->finished;
-	desk->finished = NULL;
-	for (; command; command = next) {
-		next = command->next;
-		tell(command);
+}
+
+bool commands_wait(const struct desk *desk, uint64_t lease)
+{
+	const struct command *command;
+
+	DL_FOREACH (desk->ready, command) {
+		if (command->key.lease == lease)
+			return true;
 	}
-	return true;
+	return false;
 }
 
 /* ---- the turn ---- */
@@ -626,15 +654,27 @@ static void step_bulks(struct desk *desk)
 		bulk_step(command);
 }
 
+static void tell_finished(struct desk *desk)
+{
+	struct command *command;
+
+	DL_FOREACH (desk->finished, command) {
+		if (!command->told)
+			command_tell(command);
+	}
+}
+
 bool commands_turn(struct desk *desk)
 {
-	bool recorded;
-
 	if (!desk->ready && !desk->slicing && !desk->finished)
 		return false;
 	prepare_ready(desk);
+	/* In the transaction of this turn's intents, if there are any. */
+	if (desk->record_ns &&
+		(store_is_open(desk->env.store) || desk->closing || desk->record_ns <= desk_now()))
+		commands_record(desk);
 	start_intended(desk);
 	step_bulks(desk);
-	recorded = record_finished(desk);
-	return recorded || desk->ready;
+	tell_finished(desk);
+	return desk->ready != NULL;
 }

@@ -67,13 +67,21 @@ int desk_commit(struct desk *desk)
 		r = store_commit(desk->env.store);
 	if (!r) {
 		audit_committed(desk->audit);
+		commands_recorded(desk, 0);
 		return 0;
 	}
 	log_error("what operators do cannot be recorded; nothing is granted or written meanwhile",
 		LOG_STR("error", error_text(r)), LOG_STR("store", store_error(desk->env.store)));
 	store_rollback(desk->env.store);
 	audit_rolled_back(desk->audit);
+	commands_recorded(desk, r);
 	return r;
+}
+
+void desk_settle(struct desk *desk)
+{
+	commands_record(desk);
+	desk_flush(desk);
 }
 
 void desk_flush(struct desk *desk)
@@ -133,6 +141,19 @@ static void keep_awake(struct desk *desk)
 		uv_idle_stop(&desk->hurry);
 }
 
+/* Those that were asked for behind writes of the same lease. */
+static bool release_deferred(struct desk *desk)
+{
+	size_t n = desk->nreleases;
+
+	desk->nreleases = 0;
+	/* One that has ended meanwhile needs no release. */
+	for (size_t i = 0; i < n; i++)
+		(void)!lease_release(desk->engine, desk_now(), desk->releases[i].tenant,
+			desk->releases[i].lease, desk->releases[i].token);
+	return n > 0;
+}
+
 void desk_turn(struct desk *desk)
 {
 	bool more;
@@ -143,6 +164,7 @@ void desk_turn(struct desk *desk)
 	do {
 		more = lessor_turn(desk);
 		more |= commands_turn(desk);
+		more |= release_deferred(desk);
 	} while (more);
 	desk_flush(desk);
 	keep_awake(desk);
@@ -155,6 +177,8 @@ uint64_t desk_delay(const struct desk *desk)
 
 	if (desk->retry_ns && desk->retry_ns < due)
 		due = desk->retry_ns;
+	if (desk->record_ns && desk->record_ns < due)
+		due = desk->record_ns;
 	return due == UINT64_MAX ? UINT64_MAX : due > now_ns ? due - now_ns : 0;
 }
 
@@ -284,6 +308,7 @@ struct desk *desk_free(struct desk *desk)
 	audit_free(desk->audit);
 	free(desk->notices);
 	free(desk->owed);
+	free(desk->releases);
 	free(desk->open);
 	free(desk->scratch);
 	free(desk);

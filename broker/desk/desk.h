@@ -87,6 +87,8 @@ uint64_t desk_now(void);
 void desk_turn(struct desk *desk);
 /* Ends the transaction that is open, if one is; before anything else is stored. */
 void desk_flush(struct desk *desk);
+/* Makes the result of every write that was answered durable now; what fails is logged. */
+void desk_settle(struct desk *desk);
 /* Nanoseconds until the next turn is needed; UINT64_MAX: none. */
 uint64_t desk_delay(const struct desk *desk);
 /* Now and then: retention of the audit log and the ledger. */

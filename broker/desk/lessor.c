@@ -129,6 +129,8 @@ static void do_store_end(struct desk *desk, const struct lease_view *lease)
 
 static void do_ended(struct desk *desk, const struct lease_view *lease)
 {
+	/* What was applied under it was applied before. */
+	commands_record(desk);
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__END);
 	notice_add(desk, LEASE_ACT_ENDED, lease);
 	replay_forget(desk, lease->id);

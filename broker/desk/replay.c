@@ -219,6 +219,8 @@ static bool join_underway(struct command *command, int *ret_error)
 		command_charge(other, command->session);
 		other->request_id = command->request_id;
 		command_free(command);
+		if (other->told)
+			command_tell(other);
 		return true;
 	}
 	return false;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/desk/state.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmsig/vmsig_error.h"
@@ -266,9 +268,32 @@ int desk_renew(struct desk *desk, struct desk_operator *op, uint64_t lease, uint
 	return r;
 }
 
+/* It takes its turn behind the writes that were sent before it. */
+static int defer_release(struct desk *desk, const char *tenant, uint64_t lease, uint64_t token)
+{
+	struct lease_view view;
+	struct release *grown;
+
+	if (!lease_find(desk->engine, lease, &view) || strcmp(view.tenant, tenant) != 0 ||
+		view.token != token)
+		return VMSIG_ERR_NO_LEASE;
+	grown = realloc(desk->releases, (desk->nreleases + 1) * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	desk->releases = grown;
+	grown = &desk->releases[desk->nreleases++];
+	*grown = (struct release){.lease = lease, .token = token};
+	snprintf(grown->tenant, sizeof(grown->tenant), "%s", tenant);
+	return 0;
+}
+
 int desk_release(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token)
 {
-	return lease_release(desk->engine, desk_now(), op->tenant->tenant.name, lease, token);
+	const char *tenant = op->tenant->tenant.name;
+
+	return commands_wait(desk, lease)
+		       ? defer_release(desk, tenant, lease, token)
+		       : lease_release(desk->engine, desk_now(), tenant, lease, token);
 }
 
 int desk_resume(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token)

@@ -8,8 +8,13 @@
  * A command is in exactly one list of its desk at a time: `ready` (to be looked at in the
  * next turn), `parked` (its endpoint is not ready, and only its memory can tell what became of
  * it before a crash), a lane's `waiting`, `intended` (until the transaction), `slicing`, a
- * site's `waiting`, `finished` (the result is to be made durable), or in none while a callback
- * is due (quiesce, the pool).
+ * site's `waiting`, `finished` (to be answered, then its result is made durable), or in none
+ * while a callback is due (quiesce, the pool).
+ *
+ * The intent is durable before bytes change. The result is recorded after the answer has
+ * left, in the transaction of the next turn's intents or DESK_RECORD_NS later, so that a write
+ * costs one transaction and not two. A crash in between is the same as one between the bytes
+ * and the result, and settled the same way; whoever has the answer does not ask again.
  */
 
 #include <utlist.h>
@@ -23,6 +28,7 @@
 
 #define NS_PER_MS 1000000u
 #define DETAIL_MAX 255
+#define DESK_RECORD_NS (1ull * NS_PER_MS)  /* results wait so long for a transaction to share */
 #define DESK_RETRY_NS (250ull * NS_PER_MS) /* after something could not be made durable */
 
 /* An endpoint as the write plane knows it. */
@@ -99,10 +105,18 @@ struct command {
 	bool intended; /* there is, or will be with the transaction, an intent */
 	bool in_lane;  /* owns the lane of its lease */
 	bool begun;    /* the engine was told that bytes are on their way */
+	bool told;     /* the answer has left; the result is recorded in a later transaction */
+	bool recorded; /* its result is in the open transaction */
 	struct bulk *bulk;
 
 	struct memwrite_result result;
 	char detail[DETAIL_MAX + 1];
+};
+
+/* A release that was asked for behind writes, and takes its turn after them. */
+struct release {
+	uint64_t lease, token;
+	char tenant[LEASE_NAME_MAX + 1];
 };
 
 /* Told after the transaction; the engine's views do not live that long. */
@@ -127,6 +141,10 @@ struct desk {
 
 	struct command *all;
 	struct command *ready, *parked, *intended, *slicing, *finished;
+	uint64_t
+		record_ns; /* when results that were told are recorded at the latest; 0: none are */
+	struct release *releases;
+	size_t nreleases;
 	struct ledger_key *open; /* entries without a result of leases that were restored */
 	size_t nopen;
 
@@ -171,8 +189,18 @@ const vmsig_memwrite_reg *site_reg(const struct site *site, const struct desk *d
 struct site *site_free(struct desk *desk, struct site *site);
 
 /* ---- command.c ---- */
-/* The two transactions of a turn. Whether there may be more to do in it. */
+/* Looks at what is ready: intents, their transaction, bytes, answers. Whether there may be
+ * more to do in this turn. */
 bool commands_turn(struct desk *desk);
+/* Appends the results of answered commands to the open transaction; once the turn's answers
+ * are on their way, and before anything that must not be recorded ahead of them. */
+void commands_record(struct desk *desk);
+/* The transaction was committed, or not. */
+void commands_recorded(struct desk *desk, int result);
+/* Whether the lease has a command that waits for its turn. */
+bool commands_wait(const struct desk *desk, uint64_t lease);
+/* Answers whoever waits for the command, which is finished. */
+void command_tell(struct command *command);
 struct command *command_free(struct command *command);
 /* From now on this session waits for the answer, and pays. */
 void command_charge(struct command *command, uint64_t session);

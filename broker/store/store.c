@@ -27,6 +27,8 @@ enum statement {
 	STMT_ENDPOINT_ADD,
 	STMT_EPOCH_SET,
 	STMT_SESSION_SET,
+	STMT_BEGIN,
+	STMT_COMMIT,
 	STMTS,
 };
 
@@ -34,6 +36,8 @@ static const char *const statements[STMTS] = {
 	[STMT_ENDPOINT_GET] = "SELECT id, epoch, session FROM endpoint WHERE name = ?1",
 	[STMT_ENDPOINT_ADD] = "INSERT INTO endpoint (name) VALUES (?1)",
 	[STMT_EPOCH_SET] = "UPDATE endpoint SET epoch = max(epoch, ?2), session = '' WHERE id = ?1",
+	[STMT_BEGIN] = "BEGIN IMMEDIATE",
+	[STMT_COMMIT] = "COMMIT",
 	[STMT_SESSION_SET] = "UPDATE endpoint SET session = ?3 WHERE id = ?1 AND epoch = ?2",
 };
 
@@ -340,14 +344,14 @@ struct sqlite3 *store_db(struct store *store)
 
 /* ---- transactions ---- */
 
-int store_begin(struct store *store)
-{
-	return sqlite3_get_autocommit(store->db) ? exec(store->db, "BEGIN IMMEDIATE") : 0;
-}
-
 bool store_is_open(struct store *store)
 {
 	return !sqlite3_get_autocommit(store->db);
+}
+
+int store_begin(struct store *store)
+{
+	return store_is_open(store) ? 0 : store_run(store->stmts[STMT_BEGIN]);
 }
 
 void store_set_power(struct store *store, bool power)
@@ -361,9 +365,9 @@ int store_commit(struct store *store)
 {
 	int r;
 
-	if (sqlite3_get_autocommit(store->db))
+	if (!store_is_open(store))
 		return 0;
-	r = exec(store->db, "COMMIT");
+	r = store_run(store->stmts[STMT_COMMIT]);
 	if (r)
 		store_rollback(store);
 	return r;
@@ -372,7 +376,7 @@ int store_commit(struct store *store)
 void store_rollback(struct store *store)
 {
 	/* SQLite rolls back by itself after some errors. */
-	if (!sqlite3_get_autocommit(store->db))
+	if (store_is_open(store))
 		(void)!exec(store->db, "ROLLBACK");
 }
 

@@ -163,6 +163,8 @@ static void a_number_is_used_once(void **state)
 	id = write_client_write(&hand.client, &hand.lease, 1, ADDR + 8, &five, 8, NULL);
 	write_client_expect_error(&hand.client, id, VMSIG_ERR_REPLAY_MISMATCH);
 	hand_close(&hand);
+	/* Whoever reads the log finds the result of what was answered, and so does a restart. */
+	assert_int_equal(desk_scene_audit(hand.scene, RESULT, NULL), 1);
 	desk_scene_restart(hand.scene, SIGKILL);
 	write_client_open(&hand.client, hand.scene->daemon, "write.sock", &hand.scene->alice);
 	write_word(&hand, 1, ADDR, 5);
@@ -225,6 +227,37 @@ static void writes_are_pipelined(void **state)
 		assert_int_equal(write_client_outcome(&hand.client), 0);
 	for (uint64_t i = 0; i < N; i++)
 		assert_int_equal(word_at(&hand, ADDR + 8 * i), i + 1);
+	hand_close(&hand);
+}
+
+/* Sent in one go: the writes come before the release, and are not lost to it. */
+static void a_release_waits_for_the_writes_before_it(void **state)
+{
+	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
+	Vmsig__LeaseRelease release = VMSIG__LEASE_RELEASE__INIT;
+	struct hand hand;
+
+	hand_open(&hand, state);
+	release.lease = hand.lease.id;
+	release.token = hand.lease.token;
+	request.body_case = VMSIG__WRITE_REQUEST__BODY_LEASE_RELEASE;
+	request.lease_release = &release;
+	kill(daemon_pid(hand.scene->daemon), SIGSTOP);
+	write_word(&hand, 1, ADDR, 1);
+	write_word(&hand, 2, ADDR, 2);
+	write_client_send(&hand.client, &request, NULL, 0);
+	write_word(&hand, 3, ADDR, 3);
+	kill(daemon_pid(hand.scene->daemon), SIGCONT);
+	for (int i = 0; i < 5; i++) {
+		Vmsig__WriteMessage *message = write_client_receive(&hand.client);
+
+		assert_non_null(message);
+		if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_WRITE_RESULT)
+			assert_int_equal(message->write_result->outcome, 0);
+		write_client_free_message(message);
+	}
+	assert_in_range(word_at(&hand, ADDR), 2, 3);
+	assert_in_range(desk_scene_audit(hand.scene, RESULT, NULL), 2, 3);
 	hand_close(&hand);
 }
 
@@ -428,6 +461,7 @@ int main(void)
 		TEST(a_number_is_used_once),
 		TEST(an_outcome_can_be_asked_for_after_the_lease),
 		TEST(writes_are_pipelined),
+		TEST(a_release_waits_for_the_writes_before_it),
 		TEST(what_makes_no_sense_is_refused),
 		TEST(bulk_data_comes_in_a_memfd),
 		TEST(bulk_data_must_be_sealed),
