@@ -550,6 +550,7 @@ void command_tell(struct command *command)
 	struct desk *desk = command->desk;
 	struct desk_operator *op = desk_operator_find(desk, command->session);
 	Vmsig__WriteResult result;
+	bool again = command->told;
 
 	command->told = true;
 	if (!desk->record_ns)
@@ -557,6 +558,7 @@ void command_tell(struct command *command)
 	if (!op)
 		return;
 	result_fill(&result, command, SIZE_MAX);
+	result.replayed = again;
 	desk->env.events->written(op->client, command->request_id, &result);
 	command_charge(command, 0);
 }
