@@ -93,21 +93,23 @@ void image_put_note(struct image *image, const struct image_linux *linux_, const
 		"OSRELEASE=%s\nBUILD-ID=0123\nPAGESIZE=4096\nSYMBOL(init_uts_ns)=%" PRIx64
 		"\nOFFSET(uts_namespace.name)=0\nSYMBOL(swapper_pg_dir)=%" PRIx64
 		"\nNUMBER(phys_base)=%" PRId64
-		"\nNUMBER(pgtable_l5_enabled)=%d\nNUMBER(sme_mask)=0\nKERNELOFFSET=0\n%s",
+		"\nNUMBER(pgtable_l5_enabled)=%d\nNUMBER(sme_mask)=0\nKERNELOFFSET=%" PRIx64 "\n%s",
 		linux_->release, kernel_gva(linux_, linux_->text), kernel_gva(linux_, linux_->root),
-		linux_->phys_base, linux_->levels == 5, extra);
+		linux_->phys_base, linux_->levels == 5, linux_->offset, extra);
 }
 
 void image_put_linux(struct image *image, const struct image_linux *linux_)
 {
+	uint64_t direct = linux_->levels == 5 ? 0xff11000000000000ull : 0xffff888000000000ull;
+
+	if (linux_->direct_map)
+		direct = linux_->direct_map;
 	image_map(image, linux_->root, linux_->levels, kernel_gva(linux_, linux_->text),
 		linux_->text, IMAGE_PRESENT);
 	image_map(image, linux_->root, linux_->levels, kernel_gva(linux_, linux_->root),
 		linux_->root, IMAGE_PRESENT);
-	/* The direct map, where Linux has it: a live kernel has more than its image. */
-	image_map(image, linux_->root, linux_->levels,
-		linux_->levels == 5 ? 0xff11000000000000ull : 0xffff888000000000ull, 0,
-		IMAGE_PRESENT);
+	/* The direct map: a live kernel has more than its image. */
+	image_map(image, linux_->root, linux_->levels, direct, 0, IMAGE_PRESENT);
 	strcpy((char *)image->ram + linux_->text + UTS_RELEASE, linux_->release);
 	image_put_note(image, linux_, "");
 }

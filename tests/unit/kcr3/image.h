@@ -41,6 +41,8 @@ struct image_linux {
 	unsigned levels;
 	unsigned note_offset; /* 0 or 24 */
 	int64_t phys_base;
+	uint64_t offset;     /* KERNELOFFSET; 0: no KASLR */
+	uint64_t direct_map; /* where it begins; 0: where Linux has it without KASLR */
 };
 
 void image_put_linux(struct image *image, const struct image_linux *linux_);

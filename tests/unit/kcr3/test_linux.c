@@ -74,6 +74,59 @@ static void a_kernel_is_found_and_proven(void **state)
 	assert_int_equal(find(lab, NULL, 0), 0);
 }
 
+/* Digest of where things are, in RAM that has nothing else in it. */
+static uint64_t placement(const struct image_linux *kernel)
+{
+	struct lab lab = {0};
+	const uint64_t cr3[] = {kernel->root};
+
+	image_init(&lab.image);
+	image_put_linux(&lab.image, kernel);
+	assert_int_equal(find(&lab, cr3, 1), 0);
+	image_deinit(&lab.image);
+	return lab.proof.placement;
+}
+
+static void kaslr_tells_boots_apart(void **state)
+{
+	struct image_linux random = live, other;
+	uint64_t first;
+
+	/* Each boot of this one looks the same. */
+	assert_int_equal(placement(&live), 0);
+	random.offset = 0x1c000000;
+	first = placement(&random);
+	assert_true(first != 0);
+	assert_true(placement(&random) == first);
+	/* Another entry of the root. */
+	other = random;
+	other.direct_map = 0xffff9d0000000000ull;
+	assert_true(placement(&other) != first);
+	/* Another entry of the table below it: KASLR moves the direct map by 1 GiB. */
+	other.direct_map = 0xffff888040000000ull;
+	assert_true(placement(&other) != first);
+}
+
+/* Accessed and dirty bits come and go; a session does not. */
+static void placement_is_of_addresses(void **state)
+{
+	struct lab *lab = *state;
+	struct image_linux random = live;
+	const uint64_t cr3[] = {live.root};
+	uint64_t *root = (uint64_t *)(void *)(lab->image.ram + live.root), first;
+
+	random.offset = 0x1c000000;
+	image_put_linux(&lab->image, &random);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	first = lab->proof.placement;
+	for (unsigned i = 0; i < 512; i++)
+		root[i] |= root[i] ? 0x60 : 0;
+	/* Of a process. */
+	root[0] = 0x240000 | IMAGE_PRESENT;
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_true(lab->proof.placement == first);
+}
+
 static void five_levels_are_found(void **state)
 {
 	struct lab *lab = *state;
@@ -444,6 +497,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_kernel_is_found_and_proven),
+		T(kaslr_tells_boots_apart),
+		T(placement_is_of_addresses),
 		T(five_levels_are_found),
 		T(the_note_may_have_its_elf_header),
 		T(phys_base_may_be_negative),

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/integration/qemu/scene.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "broker/adapters/qemu/guardian.h"
+#include "vmsig/vmsig_error.h"
+
+#define ENDPOINT 7
+
+struct kernel kernel;
+struct scene scene;
+
+/* ---- the proof ---- */
+
+int kcr3_find(const struct kcr3_memory *memory, const uint64_t *vcpu_cr3, size_t nvcpu,
+	const atomic_bool *cancel, struct kcr3_proof *ret_proof, char *why, size_t why_size)
+{
+	char byte;
+
+	atomic_fetch_add(&kernel.finds, 1);
+	if (nvcpu == 0 || memory->read(memory->ctx, 0x100000, &byte, 1) != 0 ||
+		memory->read(memory->ctx, 0xa0000, &byte, 1) != VMSIG_ERR_OUT_OF_RANGE)
+		abort();
+	while (atomic_load(&kernel.scan_for_ever) && !atomic_load(cancel))
+		usleep(1000);
+	if (atomic_load(cancel) || atomic_load(&kernel.not_ready)) {
+		if (atomic_load(&kernel.not_ready))
+			atomic_fetch_sub(&kernel.not_ready, 1);
+		snprintf(why, why_size, "nothing yet");
+		return VMSIG_ERR_NOT_READY;
+	}
+	*ret_proof = kernel.proof;
+	return 0;
+}
+
+int kcr3_reprove(const struct kcr3_memory *memory, const struct kcr3_proof *proof,
+	const uint64_t *vcpu_cr3, size_t nvcpu)
+{
+	bool lost = atomic_load(&kernel.memory_lost) || (nvcpu && atomic_load(&kernel.vcpu_lost));
+
+	return lost ? VMSIG_ERR_NOT_READY : 0;
+}
+
+/* ---- the core ---- */
+
+static int on_register(void *core, const struct vmsig_memctx_reg *reg)
+{
+	scene.reg = *reg;
+	scene.registered = scene.asked = true;
+	scene.epoch = 1;
+	return 0;
+}
+
+static void on_unregister(void *core, uint32_t endpoint)
+{
+	assert_false(scene.writable);
+	scene.registered = false;
+}
+
+static int on_register_memwrite(void *core, const struct vmsig_memwrite_reg *reg)
+{
+	assert_true(scene.registered);
+	assert_int_equal(reg->endpoint, ENDPOINT);
+	scene.writer = *reg;
+	scene.writable = true;
+	return 0;
+}
+
+static void on_unregister_memwrite(void *core, uint32_t endpoint)
+{
+	assert_true(scene.writable);
+	scene.writable = false;
+}
+
+static int on_ram_found(void *core, uint32_t endpoint, const vmsig_ram_facts *facts)
+{
+	scene.ram_found++;
+	snprintf(scene.found, sizeof(scene.found), "%s", facts->session);
+	assert_int_equal(facts->bytes, (512u << 20) - 0x20000);
+	return 0;
+}
+
+static int take_memctx(const vmsig_event *ev)
+{
+	const vmsig_memctx *pod = (const vmsig_memctx *)(const void *)ev->inln;
+	uint32_t nseg;
+	int fd;
+
+	if (pod->epoch != scene.epoch)
+		return VMSIG_ERR_STALE_EPOCH;
+	scene.memctx++;
+	scene.memctx_epoch = pod->epoch;
+	scene.state = VMSIG_STATE_READY;
+	assert_true(scene.ram_found > 0);
+	snprintf(scene.session, sizeof(scene.session), "%s", scene.found);
+	assert_int_equal(pod->kcr3, kernel.proof.kcr3);
+	assert_int_equal(pod->low, 512u << 20);
+	assert_int_equal(pod->flags, VMSIG_MEMCTX_RDONLY | VMSIG_MEMCTX_LA57 | VMSIG_MEMCTX_SPARSE);
+	assert_non_null(vmsig_memctx_segs(ev, &nseg));
+	assert_int_equal(nseg, 2);
+	fd = scene.reg.share_fd(scene.reg.ctx);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+	close(fd);
+	return 0;
+}
+
+static int on_event(void *core, const vmsig_event *ev)
+{
+	assert_true(scene.registered);
+	assert_int_equal(ev->endpoint, ENDPOINT);
+	if (ev->kind == VMSIG_EV_MEMCTX)
+		return take_memctx(ev);
+	if (ev->kind == VMSIG_EV_MEMCTX_INVALIDATED) {
+		scene.invalidated++;
+		scene.epoch++;
+		scene.asked = true;
+		return 0;
+	}
+	scene.state = ((const vmsig_endpoint_status *)(const void *)ev->inln)->state;
+	snprintf(scene.detail, sizeof(scene.detail), "%.*s", (int)ev->payload.len,
+		(const char *)ev->payload.data);
+	return 0;
+}
+
+static const vmsig_emit emit = {.register_memctx = on_register,
+	.unregister_memctx = on_unregister,
+	.register_memwrite = on_register_memwrite,
+	.unregister_memwrite = on_unregister_memwrite,
+	.ram_found = on_ram_found,
+	.event = on_event};
+
+static void on_tick(uv_timer_t *timer)
+{
+	if (scene.asked && scene.registered) {
+		scene.asked = false;
+		scene.reg.invalidate(scene.reg.ctx, scene.epoch);
+	}
+}
+
+/* ---- life ---- */
+
+void scene_ram_create(void)
+{
+	int fd = open(scene.ram, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 512l << 20), 0);
+	close(fd);
+}
+
+int scene_setup(void **state)
+{
+	memset(&scene, 0, sizeof(scene));
+	snprintf(scene.name, sizeof(scene.name), "vm");
+	snprintf(scene.dir, sizeof(scene.dir), "/tmp/vmsig-qemu-XXXXXX");
+	assert_non_null(mkdtemp(scene.dir));
+	snprintf(scene.socket, sizeof(scene.socket), "%s/qmp", scene.dir);
+	snprintf(scene.ram, sizeof(scene.ram), "%s/ram", scene.dir);
+	scene_ram_create();
+	kernel = (struct kernel){.proof = {.kcr3 = 0x262e000, .levels = 5}};
+	assert_int_equal(uv_loop_init(&scene.loop), 0);
+	assert_int_equal(uv_timer_init(&scene.loop, &scene.tick), 0);
+	assert_int_equal(uv_timer_start(&scene.tick, on_tick, 0, 2), 0);
+	scene.config = (struct config_endpoint){.name = scene.name,
+		.qmp = scene.socket,
+		.reprove_ms = 30,
+		.retry_ms = 10,
+		.retry_max_ms = 40,
+		.qmp_timeout_ms = 300};
+	return 0;
+}
+
+void scene_adapter_start(void)
+{
+	const struct adapter_env env = {.loop = &scene.loop,
+		.emit = &emit,
+		.endpoint = ENDPOINT,
+		.config = &scene.config,
+		.guardian = scene.guardian};
+	char error[300];
+
+	assert_int_equal(adapter_qemu.start(&scene.adapter, &env, error, sizeof(error)), 0);
+}
+
+void scene_start(void)
+{
+	fake_qmp_start(&scene.fake, &scene.loop, scene.socket, scene.ram);
+	scene_adapter_start();
+	wait_for(scene.memctx == 1);
+}
+
+static void on_stopped(void *arg)
+{
+	scene.stopped = true;
+}
+
+void scene_adapter_stop(void)
+{
+	scene.stopped = false;
+	scene.adapter->ops->stop(scene.adapter, on_stopped, NULL);
+	assert_false(scene.registered);
+	assert_false(scene.writable);
+	wait_for(scene.stopped);
+}
+
+int scene_teardown(void **state)
+{
+	scene_adapter_stop();
+	scene.guardian = guardian_stop(scene.guardian);
+	fake_qmp_stop(&scene.fake);
+	uv_close((uv_handle_t *)&scene.tick, NULL);
+	uv_run(&scene.loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&scene.loop), 0);
+	unlink(scene.ram);
+	unlink(scene.socket);
+	assert_int_equal(rmdir(scene.dir), 0);
+	return 0;
+}
+
+void scene_event(const char *name)
+{
+	char line[128];
+
+	snprintf(line, sizeof(line), "{\"event\": \"%s\", \"data\": {}}", name);
+	fake_qmp_say(&scene.fake, line);
+}
