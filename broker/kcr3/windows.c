@@ -102,6 +102,9 @@ static bool table_valid(const struct kcr3_search *search, uint64_t root, uint64_
 	       root_is_live(search->memory, &table, same_kernel, search->vcpu_cr3, search->nvcpu);
 }
 
+/* No placement: the page of the root comes out the same at many boots, and the self-map has 256
+ * places, of which two boots share one too often. The epoch of a Windows guest rises when the
+ * broker restarts. */
 static void proof_fill(struct kcr3_proof *proof, uint64_t root, uint64_t stub, uint64_t entry)
 {
 	*proof = (struct kcr3_proof){.os = KCR3_OS_WINDOWS,

@@ -23,7 +23,7 @@
 
 enum flow { FLOW_NONE = 0, FLOW_BOOTSTRAP, FLOW_CONFIRM, FLOW_WATCH };
 
-/* qemu.c moves it, quiesce.c stops its vCPUs around writes, writer.c is its write path. */
+/* qemu.c moves it, quiesce.c stops its vCPUs around writes, seam.c is its write path. */
 struct qemu {
 	struct adapter base;
 	struct adapter_env env;
