@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/shim/arguments.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/common/text.h"
+
+#define PEEK_LEN 64 /* bytes, when nothing else is said */
+#define NO_ADDR "ADDR is a number like 0xffffffff81000000"
+#define NO_MEMORY "out of memory"
+
+/* A last word that says which addresses are meant. */
+static bool take_phys(int *argc, char **argv)
+{
+	if (*argc < 2 || strcmp(argv[*argc - 1], "phys") != 0)
+		return false;
+	--*argc;
+	return true;
+}
+
+const char *arguments_peek(int argc, char **argv, struct peek_arguments *ret_arguments)
+{
+	struct peek_arguments arguments = {.len = PEEK_LEN};
+	uint64_t len = PEEK_LEN;
+
+	arguments.physical = take_phys(&argc, argv);
+	if (argc < 2 || argc > 3)
+		return "it takes ADDR [LEN] [phys]";
+	if (!text_number(argv[1], &arguments.addr))
+		return NO_ADDR;
+	if (argc == 3 && (!text_number(argv[2], &len) || !len || len > ARGUMENTS_PEEK_MAX))
+		return "LEN is a number of bytes, at most 1 MiB";
+	arguments.len = (size_t)len;
+	if (arguments.len - 1 > UINT64_MAX - arguments.addr)
+		return "ADDR and LEN wrap around";
+	*ret_arguments = arguments;
+	return NULL;
+}
+
+/* ---- writing ---- */
+
+/* 0 for what is none. */
+static unsigned width_of(const char *type)
+{
+	static const struct {
+		const char *name;
+		unsigned width;
+	} types[] = {{"u8", 1}, {"u16", 2}, {"u32", 4}, {"u64", 8}};
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		if (strcmp(types[i].name, type) == 0)
+			return types[i].width;
+	}
+	return 0;
+}
+
+static const char *poke_number(const char *text, unsigned width, struct write_arguments *arguments)
+{
+	arguments->data = malloc(width);
+	if (!arguments->data)
+		return NO_MEMORY;
+	arguments->len = width;
+	return text_word(text, width, arguments->data)
+		       ? NULL
+		       : "VALUE is an unsigned number that fits into so many bits";
+}
+
+static const char *poke_hex(const char *text, struct write_arguments *arguments)
+{
+	arguments->data = malloc(strlen(text) / 2 + 1);
+	if (!arguments->data)
+		return NO_MEMORY;
+	return text_hex_parse(text, ARGUMENTS_POKE_MAX, arguments->data, &arguments->len)
+		       ? NULL
+		       : "HEX has two digits a byte, for at most 480 KiB";
+}
+
+static const char *write_end(const char *error, const struct write_arguments *arguments,
+	struct write_arguments *ret_arguments)
+{
+	if (!error && arguments->len - 1 > UINT64_MAX - arguments->addr)
+		error = "ADDR and the length wrap around";
+	if (error)
+		free(arguments->data);
+	else
+		*ret_arguments = *arguments;
+	return error;
+}
+
+const char *arguments_poke(int argc, char **argv, struct write_arguments *ret_arguments)
+{
+	struct write_arguments arguments = {0};
+	const char *error;
+	unsigned width;
+
+	arguments.physical = take_phys(&argc, argv);
+	if (argc != 4)
+		return "it takes ADDR (u8|u16|u32|u64) VALUE [phys], or ADDR hex HEX [phys]";
+	if (!text_number(argv[1], &arguments.addr))
+		return NO_ADDR;
+	width = width_of(argv[2]);
+	if (width)
+		error = poke_number(argv[3], width, &arguments);
+	else if (strcmp(argv[2], "hex") == 0)
+		error = poke_hex(argv[3], &arguments);
+	else
+		error = "what is written is u8, u16, u32, u64 or hex";
+	return write_end(error, &arguments, ret_arguments);
+}
+
+const char *arguments_cas(int argc, char **argv, struct write_arguments *ret_arguments)
+{
+	struct write_arguments arguments = {0};
+	uint64_t size = 0;
+
+	arguments.physical = take_phys(&argc, argv);
+	if (argc != 5)
+		return "it takes ADDR SIZE EXPECT VALUE [phys]";
+	if (!text_number(argv[1], &arguments.addr))
+		return NO_ADDR;
+	if (!text_number(argv[2], &size))
+		size = width_of(argv[2]);
+	if (size != 1 && size != 2 && size != 4 && size != 8)
+		return "SIZE is 1, 2, 4 or 8 bytes, or u8, u16, u32, u64";
+	arguments.len = (size_t)size;
+	arguments.data = malloc(2 * arguments.len);
+	if (!arguments.data)
+		return NO_MEMORY;
+	arguments.expect = arguments.data + arguments.len;
+	if (!text_word(argv[3], (unsigned)size, arguments.expect) ||
+		!text_word(argv[4], (unsigned)size, arguments.data))
+		return write_end("EXPECT and VALUE are unsigned numbers of that size", &arguments,
+			ret_arguments);
+	return write_end(NULL, &arguments, ret_arguments);
+}
+
+void write_arguments_clear(struct write_arguments *arguments)
+{
+	free(arguments->data);
+	*arguments = (struct write_arguments){0};
+}
+
+/* ---- searching ---- */
+
+const char *arguments_find(int argc, char **argv, struct find_arguments *ret_arguments)
+{
+	ret_arguments->start = 0;
+	ret_arguments->end = UINT64_MAX;
+	/* A pattern alone may be this word. */
+	ret_arguments->physical = argc > 2 && take_phys(&argc, argv);
+	if (argc != 2 && argc != 4)
+		return "it takes PATTERN [START END] [phys]";
+	if (!text_pattern(
+		    argv[1], ARGUMENTS_PATTERN_MAX, ret_arguments->pattern, &ret_arguments->len))
+		return "PATTERN is text, str:TEXT or hex:DIGITS of 1 to 4096 bytes";
+	if (argc == 4 && (!text_number(argv[2], &ret_arguments->start) ||
+				 !text_number(argv[3], &ret_arguments->end) ||
+				 ret_arguments->start > ret_arguments->end))
+		return "START and END are addresses, both included";
+	return NULL;
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/shim/output.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "clients/common/exits.h"
+#include "vmsig/vmsig_error.h"
+
+#define SENTENCE_MAX 1024
+
+/* What the user can do. */
+static const struct {
+	enum vmsig_error error;
+	const char *next;
+} hints[] = {
+	{VMSIG_ERR_NO_SUCH_ENDPOINT, "see `vmsigctl ls` for what there is"},
+	{VMSIG_ERR_FORBIDDEN, "ask who writes the broker's policy"},
+	{VMSIG_ERR_NOT_READY, "wait longer with --wait T"},
+	{VMSIG_ERR_GONE, "start the guest"},
+	{VMSIG_ERR_UNAUTHENTICATED,
+		"check --identity, and that the policy names this tenant with your uid"},
+	{VMSIG_ERR_DISCONNECTED, "check that vmsigd runs, --socket and --ctx-socket"},
+	{VMSIG_ERR_SHUTTING_DOWN, "start vmsigd again"},
+	{VMSIG_ERR_TORN, "the guest is being written to; try again"},
+	{VMSIG_ERR_NOT_MAPPED, "see `vmsigctl pmap` for what is mapped"},
+	{VMSIG_ERR_OUT_OF_RANGE,
+		"see `vmsigctl info` for the RAM's ranges, `lease` for the lease's"},
+	{VMSIG_ERR_LEASE_HELD, "see `vmsigctl lease ls`, or wait for it"},
+	{VMSIG_ERR_LEASE_EXPIRED, "say `lease acquire` for a new one"},
+	{VMSIG_ERR_LEASE_REVOKED, "say `lease acquire` for a new one"},
+	{VMSIG_ERR_NO_LEASE, "say `lease acquire` for one"},
+	{VMSIG_ERR_STALE_EPOCH, "look again, then say `lease acquire`"},
+	{VMSIG_ERR_COMPARE_FAILED, "look with `peek`"},
+	{VMSIG_ERR_PARTIAL, "look with `peek`"},
+	{VMSIG_ERR_UNKNOWN_OUTCOME, "look with `peek` before you write it again"},
+	{VMSIG_ERR_NO_WRITE_PATH, "see `vmsigctl ls --json` for what is writable"},
+	{VMSIG_ERR_BUSY, "try again later"},
+	{VMSIG_ERR_QUOTA, "try again later, or ask for a higher quota"},
+};
+
+static const char *hint(int error)
+{
+	int number = error < 0 ? -error : error;
+
+	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++) {
+		if ((int)hints[i].error == number)
+			return hints[i].next;
+	}
+	return NULL;
+}
+
+/* What cannot be written is seen by output_end(). */
+static void print_json(json_t *json)
+{
+	if (json && json_dumpf(json, stdout, JSON_COMPACT) == 0)
+		putchar('\n');
+	fflush(stdout);
+	json_decref(json);
+}
+
+/* ---- news ---- */
+
+void output_news(struct output *output, const char *event, int error, const char *format, ...)
+{
+	char sentence[SENTENCE_MAX];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(sentence, sizeof(sentence), format, args);
+	va_end(args);
+	if (output->hide)
+		output->hide(output->terminal);
+	if (output->json) {
+		json_t *json = json_pack("{s:s, s:s}", "event", event, "text", sentence);
+
+		if (json && error)
+			json_object_set_new(json, "error", json_string(vmsig_error_name(error)));
+		print_json(json);
+	} else {
+		fflush(stdout);
+		fprintf(stderr, "vmsig-shim: %s\n", sentence);
+	}
+	if (output->show)
+		output->show(output->terminal);
+}
+
+/* ---- failures ---- */
+
+static int fail(struct output *output, int status, const char *error, const char *sentence)
+{
+	fflush(stdout);
+	fputs("vmsig-shim: ", stderr);
+	if (output->line)
+		fprintf(stderr, "line %u: ", output->line);
+	if (output->command)
+		fprintf(stderr, "%s: ", output->command);
+	fprintf(stderr, "%s\n", sentence);
+	if (output->json && output->command)
+		print_json(json_pack("{s:s, s:b, s:s, s:i, s:s}", "command", output->command, "ok",
+			0, "error", error, "status", status, "text", sentence));
+	return status;
+}
+
+int output_fail(struct output *output, int error, const char *format, ...)
+{
+	char sentence[SENTENCE_MAX];
+	const char *next = hint(error);
+	va_list args;
+	size_t n;
+
+	va_start(args, format);
+	vsnprintf(sentence, sizeof(sentence), format, args);
+	va_end(args);
+	n = strlen(sentence);
+	if (next)
+		snprintf(sentence + n, sizeof(sentence) - n, "; %s", next);
+	return fail(output, exit_status(error), vmsig_error_name(error), sentence);
+}
+
+int output_usage(struct output *output, const char *format, ...)
+{
+	char sentence[SENTENCE_MAX];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(sentence, sizeof(sentence), format, args);
+	va_end(args);
+	return fail(output, EXIT_USAGE, "USAGE", sentence);
+}
+
+int output_interrupted(struct output *output, int signal)
+{
+	return fail(output, OUTPUT_SIGNAL + signal, "INTERRUPTED", "interrupted");
+}
+
+/* ---- answers ---- */
+
+int output_answer(struct output *output, json_t *json)
+{
+	json_t *answer = json_pack("{s:s, s:b}", "command", output->command, "ok", 1);
+	bool ok = answer && json && json_object_update(answer, json) == 0;
+
+	json_decref(json);
+	if (ok)
+		print_json(answer);
+	else
+		json_decref(answer);
+	return ok ? EXIT_OK : output_fail(output, VMSIG_ERR_NO_MEMORY, "no memory for the answer");
+}
+
+int output_end(void)
+{
+	bool failed = ferror(stdout);
+
+	if (fflush(stdout) == 0 && !failed)
+		return EXIT_OK;
+	fprintf(stderr, "vmsig-shim: cannot write the output: %s\n", strerror(errno));
+	clearerr(stdout);
+	return EXIT_ERROR;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "clients/common/exits.h"
+#include "clients/common/text.h"
+#include "clients/common/value.h"
+#include "clients/shim/arguments.h"
+#include "clients/shim/command.h"
+#include "clients/shim/shim.h"
+
+static const char *space(bool physical)
+{
+	return physical ? "physical" : "virtual";
+}
+
+/* ---- peek ---- */
+
+static int print_bytes(
+	struct shim *shim, const struct peek_arguments *arguments, const unsigned char *bytes)
+{
+	if (shim->output.json)
+		return output_answer(&shim->output,
+			json_pack("{s:o, s:I, s:s, s:I, s:o}", "addr", value_hex(arguments->addr),
+				"len", (json_int_t)arguments->len, "space",
+				space(arguments->physical), "epoch",
+				(json_int_t)shim->view.pod.epoch, "hex",
+				value_bytes(bytes, arguments->len)));
+	text_hex_print(arguments->addr, bytes, arguments->len);
+	return EXIT_OK;
+}
+
+static int read_and_print(struct shim *shim, const struct peek_arguments *arguments)
+{
+	const struct view *view = &shim->view;
+	unsigned char *bytes = malloc(arguments->len);
+	int status, r;
+
+	if (!bytes)
+		return output_fail(&shim->output, VMSIG_ERR_NO_MEMORY, "out of memory");
+	r = arguments->physical ? vmsig_phys_read(view->mem, arguments->addr, bytes, arguments->len)
+				: vmsig_gva_read(view->mem, view->pod.kcr3, arguments->addr, bytes,
+					  arguments->len);
+	if (r)
+		status = output_fail(&shim->output, r, "cannot read %zu bytes at 0x%" PRIx64 ": %s",
+			arguments->len, arguments->addr, vmsig_error_text(r));
+	else
+		status = print_bytes(shim, arguments, bytes);
+	free(bytes);
+	return status;
+}
+
+static int run_peek(struct shim *shim, int argc, char **argv)
+{
+	struct peek_arguments arguments;
+	const char *wrong = arguments_peek(argc, argv, &arguments);
+	int status;
+
+	if (wrong)
+		return output_usage(&shim->output, "%s", wrong);
+	status = view_await(shim);
+	return status ? status : read_and_print(shim, &arguments);
+}
+
+const struct command command_peek = {
+	.name = "peek",
+	.arguments = "ADDR [LEN] [phys]",
+	.summary = "Read guest memory",
+	.help = "LEN is 64 bytes when it is not given, and at most 1 MiB. What is printed was read "
+		"in\n"
+		"one epoch of the guest, and not while the broker was writing.\n"
+		"\n"
+		"Examples:\n"
+		"  peek 0xffffffff81000000\n"
+		"  peek 0x6000 16 phys\n",
+	.words = {NULL, "phys", "phys"},
+	.run = run_peek,
+};
+
+/* ---- epoch ---- */
+
+static int run_epoch(struct shim *shim, int argc, char **argv)
+{
+	const struct view *view = &shim->view;
+
+	if (argc != 1)
+		return output_usage(&shim->output, "it takes no arguments");
+	/* What is said already goes before what is asked now. */
+	session_step(shim, -1, 0);
+	if (shim->output.json)
+		return output_answer(&shim->output,
+			json_pack("{s:s, s:I, s:s, s:s, s:b, s:s}", "endpoint",
+				shim->options.endpoint, "epoch", (json_int_t)view->epoch, "state",
+				vmsig_state_name(view->state), "guard",
+				vmsig_guard_name(view->guard), "connected", shim->session.read.up,
+				"reason", view->reason));
+	printf("%s is in epoch %u: %s%s%s%s\n", shim->options.endpoint, view->epoch,
+		vmsig_state_name(view->state), view->reason[0] ? ", " : "", view->reason,
+		shim->session.read.up ? "" : " (not connected)");
+	return EXIT_OK;
+}
+
+const struct command command_epoch = {
+	.name = "epoch",
+	.arguments = "",
+	.summary = "Show the guest's epoch, and whether it can be read",
+	.help = "An epoch is what lies between two resets of the guest. A new one is told at "
+		"once;\n"
+		"it ends the lease.\n",
+	.run = run_epoch,
+};

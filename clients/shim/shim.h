@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLIENTS_SHIM_SHIM_H
+#define CLIENTS_SHIM_SHIM_H
+
+/*
+ * vmsig-shim: one operator, one endpoint, one lease. Commands are typed by a person (prompt.h)
+ * or come as a script (script.h); in between, and while a command waits, both connections
+ * to the broker are driven (session.h), so that the lease is kept and what happens to it or to
+ * the guest is told at once.
+ *
+ * Calls return an enum exit_status when they are about a command, after a message.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "clients/shim/hold.h"
+#include "clients/shim/journal.h"
+#include "clients/shim/output.h"
+#include "clients/shim/session.h"
+#include "clients/shim/view.h"
+#include "vmsig/vmsig_write.h"
+
+#define SHIM_RANGES_MAX 256u /* of one lease, as the library takes them */
+
+struct shim_options {
+	const char *identity, *write_socket, *ctx_socket;
+	const char *endpoint;
+	uint32_t ready_ms;         /* for an endpoint that is not ready */
+	vmsig_lease_request lease; /* what `lease acquire` asks for */
+	vmsig_lease_range ranges[SHIM_RANGES_MAX];
+	bool keep_going; /* a script goes on behind a command that failed */
+};
+
+struct shim {
+	struct shim_options options;
+	struct output output;
+	struct session session;
+	struct view view;
+	struct hold hold;
+	struct journal journal;
+	bool quits; /* `quit` was said */
+};
+
+#endif
