@@ -14,6 +14,7 @@
 
 #define BENCH_GVA 0xffff888000000000ull /* the image maps its RAM here, in pages of 4 KiB */
 #define BENCH_TABLES 0x100000ull        /* the image's page tables begin here: its kcr3 */
+#define BENCH_SLICES 10u                /* of a round: what is compared takes turns */
 #define BENCH_WAIT_MS 60000             /* for anything that must happen */
 
 /* What the command line says. Strings are paths. */
@@ -33,6 +34,10 @@ struct bench {
 uint64_t bench_now(void);
 /* `many`, or `few` when it has to be quick. */
 unsigned bench_count(const struct bench *bench, unsigned many, unsigned few);
+/* Room for so many latencies; the caller frees it. */
+uint64_t *bench_times(unsigned n);
+/* Sorts them; the one that `percent` of them do not exceed, us. */
+double bench_percentile(uint64_t *times, unsigned n, unsigned percent);
 /* One round's result; a baseline below 0 is none. */
 void bench_report(const char *name, double value, double baseline);
 /* Says what is wrong and ends the program. */

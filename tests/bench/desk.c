@@ -33,12 +33,13 @@ void desk_close(struct desk *desk)
 	vmsig_writer_close(desk->writer);
 }
 
-uint64_t desk_write_words(struct desk *desk, unsigned n, uint64_t *times)
+void desk_write_words(struct desk *desk, unsigned n, uint64_t *times)
 {
-	uint64_t word = 0, began = bench_now(), at = began;
+	uint64_t word = 0;
 	const vmsig_write_op op = {.addr = WORD_AT, .len = sizeof(word), .data = &word};
 
 	for (unsigned i = 0; i < n; i++) {
+		uint64_t began = bench_now();
 		vmsig_write_result result;
 		int r;
 
@@ -47,14 +48,8 @@ uint64_t desk_write_words(struct desk *desk, unsigned n, uint64_t *times)
 		vmsig_write_result_clear(&result);
 		if (r)
 			bench_die("write: %s", vmsig_writer_last_error(desk->writer));
-		if (times) {
-			uint64_t now = bench_now();
-
-			times[i] = now - at;
-			at = now;
-		}
+		times[i] = bench_now() - began;
 	}
-	return bench_now() - began;
 }
 
 static void count_done(void *arg, const vmsig_write_result *result)
@@ -130,19 +125,20 @@ size_t desk_reply_size(size_t len)
 	return vmsig__write_message__get_packed_size(&message);
 }
 
-uint64_t desk_echo_words(struct chan *line, unsigned n)
+void desk_echo_words(struct chan *line, unsigned n, uint64_t *times)
 {
 	const struct bare_request request = {.reply = (uint32_t)desk_reply_size(sizeof(uint64_t))};
 	uint8_t frame[256] = {0};
 	size_t len = desk_request_size(sizeof(uint64_t)), got;
-	uint64_t began = bench_now();
 
 	memcpy(frame, &request, sizeof(request));
 	for (unsigned i = 0; i < n; i++) {
+		uint64_t began = bench_now();
+
 		line_send(line, frame, len);
 		line_receive(line, &got);
+		times[i] = bench_now() - began;
 	}
-	return bench_now() - began;
 }
 
 uint64_t desk_stream_pages(struct chan *line, unsigned n)

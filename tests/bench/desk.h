@@ -16,8 +16,8 @@ struct desk {
 /* `run` is the folder of the broker's sockets. */
 void desk_open(struct desk *desk, const struct bench *bench, const char *run, const char *endpoint);
 void desk_close(struct desk *desk);
-/* Writes `n` times 8 bytes, one at a time, and times each when `times` is not NULL. ns. */
-uint64_t desk_write_words(struct desk *desk, unsigned n, uint64_t *times);
+/* Writes `n` times 8 bytes, one at a time, and times each. ns. */
+void desk_write_words(struct desk *desk, unsigned n, uint64_t *times);
 /* Writes `n` times 4 KiB, as many at once as the library lets. ns. */
 uint64_t desk_write_pages(struct desk *desk, unsigned n);
 
@@ -25,8 +25,8 @@ uint64_t desk_write_pages(struct desk *desk, unsigned n);
 size_t desk_request_size(size_t len);
 size_t desk_reply_size(size_t len);
 
-/* The same frames as `n` writes of 8 bytes, echoed. ns. */
-uint64_t desk_echo_words(struct chan *line, unsigned n);
+/* The same frames as `n` writes of 8 bytes, echoed; times each. ns. */
+void desk_echo_words(struct chan *line, unsigned n, uint64_t *times);
 /* The frames of `n` writes of 4 KiB one way, in runs of 64 KiB, and one word back. ns. */
 uint64_t desk_stream_pages(struct chan *line, unsigned n);
 

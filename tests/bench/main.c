@@ -45,6 +45,28 @@ unsigned bench_count(const struct bench *bench, unsigned many, unsigned few)
 	return bench->quick ? few : many;
 }
 
+uint64_t *bench_times(unsigned n)
+{
+	uint64_t *times = calloc(n, sizeof(*times));
+
+	if (!times)
+		bench_die("out of memory for %u times", n);
+	return times;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+double bench_percentile(uint64_t *times, unsigned n, unsigned percent)
+{
+	qsort(times, n, sizeof(*times), compare);
+	return (double)times[(size_t)n * percent / 100] / 1000;
+}
+
 void bench_report(const char *name, double value, double baseline)
 {
 	printf("%s %.6g %.6g\n", name, value, baseline);

@@ -12,7 +12,6 @@
 #include "tests/bench/crowd.h"
 #include "tests/bench/desk.h"
 
-#define NS_PER_US 1000.0
 #define STORM 1000u       /* connections that come at once */
 #define BATCH 50u         /* writes between two looks at the storm */
 #define SAMPLES 200000u   /* latencies, at most */
@@ -62,19 +61,6 @@ static void child_stop(struct crowd_child *child)
 
 /* ---- many reconnections at once ---- */
 
-static int compare(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
-static double p99_us(uint64_t *times, unsigned n)
-{
-	qsort(times, n, sizeof(*times), compare);
-	return (double)times[(size_t)n * 99 / 100] / NS_PER_US;
-}
-
 static bool is_over(const struct crowd_child *child)
 {
 	int status;
@@ -107,24 +93,21 @@ static double storm_p99(const struct bench *bench, struct desk *desk, uint64_t *
 		n += BATCH;
 	}
 	close(child.up);
-	return p99_us(times, n);
+	return bench_percentile(times, n, 99);
 }
 
 void row_write_storm(const struct bench *bench)
 {
 	unsigned n = bench_count(bench, 5000, 100);
-	uint64_t *times = calloc(SAMPLES, sizeof(*times));
+	uint64_t *times = bench_times(SAMPLES);
 	struct desk desk;
 
-	if (!times)
-		bench_die("out of memory");
 	desk_open(&desk, bench, bench->run, "vm");
-	desk_write_words(&desk, n, NULL);
 	for (unsigned i = 0; i < bench->rounds; i++) {
 		double calm;
 
 		desk_write_words(&desk, n, times);
-		calm = p99_us(times, n);
+		calm = bench_percentile(times, n, 99);
 		bench_report(bench->row, storm_p99(bench, &desk, times), calm);
 	}
 	desk_close(&desk);
@@ -135,7 +118,8 @@ void row_write_storm(const struct bench *bench)
 
 void row_write_grown(const struct bench *bench)
 {
-	unsigned n = bench_count(bench, 5000, 50);
+	unsigned slice = bench_count(bench, 500, 10), n = slice * BENCH_SLICES;
+	uint64_t *times = bench_times(n), *small_times = bench_times(n);
 	char socket[108];
 	const struct crowd_spec spec = {
 		.socket = bench_path(socket, sizeof(socket), bench->run, "ctx.sock"),
@@ -153,15 +137,17 @@ void row_write_grown(const struct bench *bench)
 	child_await(&child);
 	desk_open(&desk, bench, bench->run, "vm");
 	desk_open(&small, bench, bench->baseline, "vm");
-	desk_write_words(&desk, n, NULL);
-	desk_write_words(&small, n, NULL);
 	for (unsigned i = 0; i < bench->rounds; i++) {
-		double before = (double)desk_write_words(&small, n, NULL) / n;
-
-		bench_report(bench->row, (double)desk_write_words(&desk, n, NULL) / n / NS_PER_US,
-			before / NS_PER_US);
+		for (unsigned at = 0; at < n; at += slice) {
+			desk_write_words(&small, slice, small_times + at);
+			desk_write_words(&desk, slice, times + at);
+		}
+		bench_report(bench->row, bench_percentile(times, n, 50),
+			bench_percentile(small_times, n, 50));
 	}
 	desk_close(&desk);
 	desk_close(&small);
 	child_stop(&child);
+	free(times);
+	free(small_times);
 }

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/bench/bare.h"
 #include "tests/bench/crowd.h"
 #include "tests/bench/line.h"
 #include "vmsig/vmsig.h"
-
-#define NS_PER_US 1000.0
 
 static vmsig *sensor_open(const struct bench *bench)
 {
@@ -47,61 +46,61 @@ static void unsubscribe(vmsig *v)
 	vmsig_endpoint_list_free(list);
 }
 
-static uint64_t subscribe(vmsig *v, unsigned n)
+static void subscribe(vmsig *v, unsigned n, uint64_t *times)
 {
-	uint64_t sum = 0;
-
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t began = bench_now();
 
 		if (vmsig_subscribe(v, "vm"))
 			bench_die("subscribe: %s", vmsig_last_error(v));
 		await_context(v);
-		sum += bench_now() - began;
+		times[i] = bench_now() - began;
 		unsubscribe(v);
 	}
-	return sum;
 }
 
-static uint64_t echo(struct chan *line, const struct bare *bare, unsigned n)
+static void echo(struct chan *line, const struct bare *bare, unsigned n, uint64_t *times)
 {
 	const struct bare_request request = {
 		.reply = (uint32_t)crowd_memctx_size(), .nfds = BARE_FDS};
 	uint8_t frame[64] = {0};
 	size_t len = crowd_subscribe_size("vm"), got;
-	uint64_t began = bench_now();
 
 	memcpy(frame, &request, sizeof(request));
 	for (unsigned i = 0; i < n; i++) {
+		uint64_t began = bench_now();
+
 		line_send(line, frame, len);
 		line_receive(line, &got);
 		line_close_fds(line, bare->claims, BARE_FDS);
+		times[i] = bench_now() - began;
 	}
-	return bench_now() - began;
 }
 
 void row_subscribe(const struct bench *bench)
 {
-	unsigned n = bench_count(bench, 1000, 20);
-	struct tls_ctx *tls;
+	unsigned slice = bench_count(bench, 100, 5), n = slice * BENCH_SLICES;
+	uint64_t *times = bench_times(n), *bare_times = bench_times(n);
+	struct tls_ctx *tls = line_tls(bench->pki, "sensor", TLS_CLIENT);
 	struct chan *line;
 	struct bare bare;
 	vmsig *v;
 
 	bare_start(&bare, bench);
-	tls = line_tls(bench->pki, "sensor", TLS_CLIENT);
 	line = line_open(bare.socket, tls);
 	v = sensor_open(bench);
-	subscribe(v, n / 10);
-	echo(line, &bare, n / 10);
 	for (unsigned i = 0; i < bench->rounds; i++) {
-		double bare_ns = (double)echo(line, &bare, n) / n;
-
-		bench_report(
-			bench->row, (double)subscribe(v, n) / n / NS_PER_US, bare_ns / NS_PER_US);
+		for (unsigned at = 0; at < n; at += slice) {
+			echo(line, &bare, slice, bare_times + at);
+			subscribe(v, slice, times + at);
+		}
+		bench_report(bench->row, bench_percentile(times, n, 50),
+			bench_percentile(bare_times, n, 50));
 	}
 	vmsig_close(v);
 	chan_free(line);
 	tls_ctx_unref(tls);
 	bare_stop(&bare);
+	free(times);
+	free(bare_times);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -8,7 +9,6 @@
 #include "tests/bench/desk.h"
 #include "tests/bench/line.h"
 
-#define NS_PER_US 1000.0
 #define NS_PER_S 1e9
 #define NS_PER_MS 1e6
 
@@ -28,7 +28,8 @@ static struct chan *bare_line(const struct bare *bare, const struct bench *bench
 
 void row_write_8b(const struct bench *bench)
 {
-	unsigned n = bench_count(bench, 5000, 50);
+	unsigned slice = bench_count(bench, 500, 10), n = slice * BENCH_SLICES;
+	uint64_t *times = bench_times(n), *bare_times = bench_times(n);
 	struct chan *line;
 	struct bare bare;
 	struct desk desk;
@@ -36,17 +37,19 @@ void row_write_8b(const struct bench *bench)
 	bare_start(&bare, bench);
 	line = bare_line(&bare, bench);
 	desk_open(&desk, bench, bench->run, "vm");
-	desk_write_words(&desk, WARM_UP, NULL);
-	desk_echo_words(line, WARM_UP);
 	for (unsigned i = 0; i < bench->rounds; i++) {
-		double bare_ns = (double)desk_echo_words(line, n) / n;
-
-		bench_report(bench->row, (double)desk_write_words(&desk, n, NULL) / n / NS_PER_US,
-			bare_ns / NS_PER_US);
+		for (unsigned at = 0; at < n; at += slice) {
+			desk_echo_words(line, slice, bare_times + at);
+			desk_write_words(&desk, slice, times + at);
+		}
+		bench_report(bench->row, bench_percentile(times, n, 50),
+			bench_percentile(bare_times, n, 50));
 	}
 	desk_close(&desk);
 	chan_free(line);
 	bare_stop(&bare);
+	free(times);
+	free(bare_times);
 }
 
 void row_write_4k(const struct bench *bench)
