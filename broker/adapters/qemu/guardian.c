@@ -57,7 +57,7 @@ static bool send_all(int fd, const char *text)
 	return send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text);
 }
 
-/* Reads until QEMU has said `word`, or refused. */
+/* Reads until QEMU has said `word`. */
 static bool await_word(int fd, const char *word, int64_t until)
 {
 	static char buf[LINE_MAX_BYTES + 1];
@@ -75,10 +75,21 @@ static bool await_word(int fd, const char *word, int64_t until)
 			return false;
 		len += (size_t)n;
 		buf[len] = '\0';
-		if (strstr(buf, word) || strstr(buf, "{\"error\""))
+		if (strstr(buf, word))
 			return true;
 	}
 	return false;
+}
+
+/* Until it is answered, by success or not. QEMU may still answer here what the broker has asked
+ * before it died; and it forgets what it has not begun when its client leaves. */
+static bool ask(int fd, const char *command, int64_t until)
+{
+	char line[128], id[64];
+
+	snprintf(id, sizeof(id), "\"guardian %s\"", command);
+	snprintf(line, sizeof(line), "{\"execute\": \"%s\", \"id\": %s}\n", command, id);
+	return send_all(fd, line) && await_word(fd, id, until);
 }
 
 /* Waits in the queue of a QEMU that serves somebody else, which may be full, but not for ever. */
@@ -102,11 +113,8 @@ static bool try_cont(const char *path, int64_t until)
 	bool settled = r == -ENOENT || r == -ECONNREFUSED;
 
 	if (!r)
-		settled = await_word(fd, "\"QMP\"", until) &&
-			  send_all(fd, "{\"execute\": \"qmp_capabilities\"}\n") &&
-			  await_word(fd, "\"return\"", until) &&
-			  send_all(fd, "{\"execute\": \"cont\"}\n") &&
-			  await_word(fd, "\"return\"", until);
+		settled = await_word(fd, "\"QMP\"", until) && ask(fd, "qmp_capabilities", until) &&
+			  ask(fd, "cont", until);
 	if (fd >= 0)
 		close(fd);
 	return settled;
@@ -187,10 +195,10 @@ __attribute__((noreturn)) static void watch(int fd)
 	struct message message;
 	ssize_t n;
 
-	prctl(PR_SET_NAME, "vmsig-guardian");
 	prctl(PR_SET_DUMPABLE, 0);
 	ignore_signals();
 	close_others(fd);
+	prctl(PR_SET_NAME, "vmsig-guardian");
 	while ((n = recv(fd, &message, sizeof(message), 0)) > 0 || (n < 0 && errno == EINTR)) {
 		if (n == sizeof(message) && memchr(message.path, '\0', sizeof(message.path)))
 			obey(&armed, &message);

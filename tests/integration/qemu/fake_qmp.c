@@ -144,23 +144,31 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 	*buf = uv_buf_init(fake->line + fake->len, (unsigned)(sizeof(fake->line) - fake->len - 1));
 }
 
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+void fake_qmp_go_on(struct fake_qmp *fake)
 {
-	struct fake_qmp *fake = stream->data;
 	char *newline;
 
-	if (n < 0) {
-		fake_qmp_hang_up(fake);
-		return;
-	}
-	fake->len += (size_t)n;
-	fake->line[fake->len] = 0;
 	while ((newline = memchr(fake->line, '\n', fake->len))) {
 		*newline = 0;
 		on_command(fake, fake->line);
 		fake->len -= (size_t)(newline + 1 - fake->line);
 		memmove(fake->line, newline + 1, fake->len);
 	}
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct fake_qmp *fake = stream->data;
+
+	if (n < 0) {
+		fake->len = 0;
+		fake_qmp_hang_up(fake);
+		return;
+	}
+	fake->len += (size_t)n;
+	fake->line[fake->len] = 0;
+	if (!fake->slow)
+		fake_qmp_go_on(fake);
 }
 
 static void on_connection(uv_stream_t *listener, int status)
@@ -176,6 +184,8 @@ static void on_connection(uv_stream_t *listener, int status)
 	fake->len = 0;
 	must(uv_read_start((uv_stream_t *)&fake->client, on_alloc, on_read) == 0);
 	fake_qmp_say(fake, "{\"QMP\": {\"version\": {}, \"capabilities\": [\"oob\"]}}");
+	for (int i = 0; fake->late && i < 3; i++)
+		fake_qmp_say(fake, "{\"return\": {}, \"id\": 57}");
 }
 
 void fake_qmp_start(struct fake_qmp *fake, uv_loop_t *loop, const char *path, const char *ram)

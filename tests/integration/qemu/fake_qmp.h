@@ -21,6 +21,8 @@ struct fake_qmp {
 	bool long_mode;     /* what `info registers` shows */
 	bool mute;          /* answers nothing any more */
 	bool refuses_cont;
+	bool late;             /* begins with answers that the client before did not stay for */
+	bool slow;             /* does what it is told in fake_qmp_go_on(); not for who has left */
 	bool events_asked;     /* MIGRATION events were turned on */
 	unsigned accepted;     /* clients so far */
 	unsigned asked;        /* commands so far */
@@ -36,6 +38,7 @@ struct fake_qmp {
 
 void fake_qmp_start(struct fake_qmp *fake, uv_loop_t *loop, const char *path, const char *ram);
 void fake_qmp_say(struct fake_qmp *fake, const char *line);
+void fake_qmp_go_on(struct fake_qmp *fake);
 /* The client sees the end of the stream; the next one is welcome. */
 void fake_qmp_hang_up(struct fake_qmp *fake);
 void fake_qmp_stop(struct fake_qmp *fake);

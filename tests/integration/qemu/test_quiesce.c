@@ -29,6 +29,7 @@
 
 #define PATIENCE_MS 10000
 #define TICK_MS 5
+#define SLOW_TICKS 10
 #define LONG_MS 60000 /* a bound that does not come */
 
 static struct scene {
@@ -42,12 +43,15 @@ static struct scene {
 	unsigned done;
 	int error;
 	uv_timer_t tick;
+	unsigned ticks;
 	uint64_t began;
 } scene;
 
 /* Also keeps the loop turning: it may sleep right after a timer has changed something. */
 static void on_tick(uv_timer_t *timer)
 {
+	if (scene.fake.slow && ++scene.ticks % SLOW_TICKS == 0)
+		fake_qmp_go_on(&scene.fake);
 	if (uv_now(timer->loop) - scene.began < PATIENCE_MS)
 		return;
 	fail_msg("nothing happens; QEMU was told: %s", scene.fake.log);
@@ -329,8 +333,31 @@ static void the_guardian_continues_what_is_given_up(void **state)
 	assert_int_equal(scene.fake.accepted, 2);
 }
 
-/* A process like the broker arms these, in this order, and dies by SIGKILL. */
-static void arm_and_die(const char *const *sockets, size_t n)
+/* The guardian of this process has taken its name, which it does last. */
+static bool has_guardian(pid_t pid)
+{
+	char path[64], text[32] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	if (!fgets(text, sizeof(text), file))
+		text[0] = '\0';
+	fclose(file);
+	snprintf(path, sizeof(path), "/proc/%d/comm", atoi(text));
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (!fgets(text, sizeof(text), file))
+		text[0] = '\0';
+	fclose(file);
+	return strcmp(text, "vmsig-guardian\n") == 0;
+}
+
+/* A process like the broker arms these, in this order, and its process group gets a signal
+ * that it dies of. */
+static void arm_and_die(const char *const *sockets, size_t n, int signum)
 {
 	int ready[2];
 	char byte;
@@ -345,7 +372,7 @@ static void arm_and_die(const char *const *sockets, size_t n)
 	if (pid == 0) {
 		struct guardian *guardian;
 
-		if (guardian_start(&guardian))
+		if (setpgid(0, 0) < 0 || guardian_start(&guardian))
 			_exit(1);
 		for (size_t i = 0; i < n; i++) {
 			if (guardian_arm(guardian, sockets[i]))
@@ -357,7 +384,8 @@ static void arm_and_die(const char *const *sockets, size_t n)
 	}
 	assert_int_equal(read(ready[0], &byte, 1), 1);
 	assert_string_equal(scene.fake.log, "");
-	assert_int_equal(kill(pid, SIGKILL), 0);
+	await(has_guardian(pid));
+	assert_int_equal(kill(signum == SIGKILL ? pid : -pid, signum), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	close(ready[0]);
 	close(ready[1]);
@@ -367,8 +395,21 @@ static void a_killed_broker_is_made_up_for(void **state)
 {
 	const char *const sockets[] = {scene.socket, "/nowhere/qmp"};
 
-	arm_and_die(sockets, 2);
+	arm_and_die(sockets, 2, SIGKILL);
 	await(strcmp(scene.fake.log, "cont ") == 0);
+}
+
+static void what_ends_the_group_leaves_the_guardian(void **state)
+{
+	static const int signums[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+	const char *const sockets[] = {scene.socket};
+
+	for (size_t i = 0; i < sizeof(signums) / sizeof(signums[0]); i++) {
+		arm_and_die(sockets, 1, signums[i]);
+		await(strcmp(scene.fake.log, "cont ") == 0);
+		await(!scene.fake.connected);
+		scene.fake.log[0] = '\0';
+	}
 }
 
 /* Of two QEMUs one hangs: it accepts, and says nothing. */
@@ -381,10 +422,23 @@ static void one_that_hangs_delays_no_other(void **state)
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/silent", scene.dir);
 	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
 	assert_int_equal(listen(fd, 4), 0);
-	arm_and_die(sockets, 3);
+	arm_and_die(sockets, 3, SIGKILL);
 	await(strcmp(scene.fake.log, "cont ") == 0);
 	unlink(addr.sun_path);
 	close(fd);
+}
+
+/* QEMU answers to its next client what the last one has asked, and forgets what nobody stays
+ * for: the guardian waits for its own answers. */
+static void the_guardian_takes_no_answer_for_its_own(void **state)
+{
+	start(LONG_MS);
+	await(scene.done);
+	fake_qmp_hang_up(&scene.fake);
+	await(!scene.ready);
+	scene.fake.late = scene.fake.slow = true;
+	quiesce_close(&scene.quiesce);
+	await(strcmp(scene.fake.log, "stop cont ") == 0);
 }
 
 /* QEMU says that there is nothing to continue. The guardian leaves it at that. */
@@ -470,11 +524,15 @@ int main(void)
 		TEST(one_that_waits_when_it_is_given_up_is_told),
 		TEST(the_guardian_continues_what_is_given_up),
 		TEST(a_killed_broker_is_made_up_for),
+		TEST(what_ends_the_group_leaves_the_guardian),
 		TEST(one_that_hangs_delays_no_other),
+		TEST(the_guardian_takes_no_answer_for_its_own),
 		TEST(a_refused_cont_is_not_repeated),
 		TEST(the_guardian_holds_nothing),
 		TEST(a_disarmed_guardian_does_nothing),
 	};
 
+	/* As in vmsigd. */
+	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
