@@ -262,6 +262,13 @@ static bool is_same_listen(const struct config_listen *a, const struct config_li
 	return a->given == b->given && strcmp(a->path, b->path) == 0 && a->mode == b->mode;
 }
 
+static bool is_same_leases(const struct lease_limits *a, const struct lease_limits *b)
+{
+	return a->leases == b->leases && a->waiters == b->waiters && a->ranges == b->ranges &&
+	       a->preempt_grace_ns == b->preempt_grace_ns &&
+	       a->resume_grace_ns == b->resume_grace_ns;
+}
+
 /* What is only read at start. */
 static void warn_unchanged(const struct config *old, const struct config *config)
 {
@@ -274,7 +281,7 @@ static void warn_unchanged(const struct config *old, const struct config *config
 				   !is_same_listen(&old->write, &config->write) ||
 				   !is_same_listen(&old->admin, &config->admin)},
 		{"limits: leases, waiters, lease_ranges, preempt_grace, resume_grace",
-			memcmp(&old->leases, &config->leases, sizeof(old->leases)) != 0},
+			!is_same_leases(&old->leases, &config->leases)},
 		{"limits: endpoints, connections, inflight_contexts, take_timeout",
 			!is_same_core(&old->core, &config->core)},
 	};

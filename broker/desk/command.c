@@ -383,14 +383,8 @@ static void apply(struct command *command)
 
 static void quiesce_next(struct site *site, struct desk *desk);
 
-static void apply_quiesced(struct command *command, const vmsig_memwrite_reg *reg, int error)
+static void quiesce_failed(struct command *command, int error)
 {
-	if (!error && !reg->is_quiesced(reg->ctx))
-		error = VMSIG_ERR_TIMEOUT;
-	if (!error) {
-		apply(command);
-		return;
-	}
 	command->result = (struct memwrite_result){.error = (enum vmsig_error)error};
 	snprintf(command->detail, sizeof(command->detail),
 		"the guest's vCPUs could not be stopped (%s); nothing was written",
@@ -405,10 +399,13 @@ static void on_quiesced(void *arg, int error)
 	struct site *site = command->site;
 	const vmsig_memwrite_reg *reg = site_reg(site, desk);
 
-	if (!reg && !error)
-		error = VMSIG_ERR_GONE;
-	apply_quiesced(command, reg, error);
-	if (reg && !error)
+	if (error || !reg)
+		quiesce_failed(command, error ? error : VMSIG_ERR_GONE);
+	else if (reg->is_quiesced(reg->ctx))
+		apply(command);
+	else
+		quiesce_failed(command, VMSIG_ERR_TIMEOUT);
+	if (!error && reg)
 		reg->resume(reg->ctx);
 	site->quiescing = NULL;
 	quiesce_next(site, desk);
@@ -422,7 +419,7 @@ static void quiesce(struct command *command)
 	if (site->quiescing) {
 		DL_APPEND(site->waiting, command);
 	} else if (!reg || !reg->quiesce) {
-		apply_quiesced(command, reg, VMSIG_ERR_UNSUPPORTED);
+		quiesce_failed(command, VMSIG_ERR_UNSUPPORTED);
 	} else {
 		site->quiescing = command;
 		reg->quiesce(reg->ctx, command->quiesce_ms, on_quiesced, command);

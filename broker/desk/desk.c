@@ -189,6 +189,8 @@ void desk_prune(struct desk *desk)
 	bool more = true;
 	int r = 0;
 
+	/* Retention has transactions of its own. */
+	desk_settle(desk);
 	for (int i = 0; !r && more && i < PRUNE_ROUNDS; i++)
 		r = audit_prune(desk->audit, config->size_max, config->age_max_ms, &more);
 	if (!r && now_s > LEDGER_KEEP_S)
@@ -282,6 +284,8 @@ static void free_tables(struct desk *desk)
 	struct site *site, *next_site;
 	struct lane *lane, *next_lane;
 
+	/* HASH_ITER takes the next one before, which the analyser does not see through. */
+	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
 	HASH_ITER (hh, desk->sites, site, next_site)
 		site_free(desk, site);
 	while (desk->tallies)
@@ -290,6 +294,7 @@ static void free_tables(struct desk *desk)
 		HASH_DEL(desk->lanes, lane);
 		free(lane);
 	}
+	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 	budgets_free(desk);
 }
 

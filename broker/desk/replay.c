@@ -315,7 +315,7 @@ static int look_up(struct command *command, bool *ret_new)
 	}
 	if (r)
 		return r;
-	if (memcmp(entry.digest, command->digest, LEDGER_DIGEST))
+	if (memcmp(entry.digest, command->digest, LEDGER_DIGEST) != 0)
 		r = VMSIG_ERR_REPLAY_MISMATCH;
 	else if (entry.done)
 		tell_stored(command, &entry);

@@ -186,7 +186,7 @@ static int acquire(struct desk *desk, struct desk_operator *op, const Vmsig__Lea
 	uint32_t wait_ms;
 	int r = find_endpoint(desk, op, request->endpoint, &info, &rule, detail, size);
 
-	if (r)
+	if (r || !rule)
 		return r;
 	if (budget_charge(desk, op->tenant, rule, 0, &wait_ms))
 		return refuse(detail, size, VMSIG_ERR_QUOTA,

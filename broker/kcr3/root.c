@@ -148,7 +148,7 @@ uint64_t root_digest(const void *data, size_t len)
 static uint64_t table_digest(const struct root_table *table, unsigned first)
 {
 	const uint64_t accessed_dirty = 0x60;
-	uint64_t entries[PGWALK_ENTRIES];
+	uint64_t entries[PGWALK_ENTRIES] = {0};
 	unsigned n = 0;
 
 	for (unsigned i = first; i < PGWALK_ENTRIES; i++)

@@ -13,6 +13,8 @@
 #include "proto/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
+#define NEWEST 100 /* records that a question for the newest gets if it names no number */
+
 struct client {
 	struct conn *conn;
 	struct desk *desk;
@@ -111,6 +113,7 @@ static int on_audit(void *state, void *message)
 	const Vmsig__AuditQuery *query = request->audit_query;
 	struct client *client = state;
 	struct audit *audit = desk_audit(client->desk);
+	uint32_t limit = query->limit ? query->limit : NEWEST;
 	uint64_t after = query->after;
 	struct audit_head head;
 	struct audit_page page;
@@ -126,7 +129,7 @@ static int on_audit(void *state, void *message)
 	desk_settle(client->desk);
 	audit_head(audit, &head);
 	if (query->newest)
-		after = head.id > query->limit ? head.id - query->limit : 0;
+		after = head.id > limit ? head.id - limit : 0;
 	r = audit_page(audit, after, query->limit, &page);
 	if (r)
 		return envelope_error(client->conn, &dialect, request->request_id, r, NULL);

@@ -15,6 +15,7 @@
 #define RECORD_STACK 2048 /* records up to this are packed on the stack */
 #define PRUNE_BATCH 4096  /* records dropped in one transaction: some milliseconds */
 #define KEEP_LEAST 1024   /* newest records that retention never touches */
+#define PRUNE_LEAST 256   /* records that are worth a transaction and a record */
 
 enum statement {
 	STMT_APPEND,
@@ -412,7 +413,8 @@ int audit_prune(struct audit *audit, uint64_t bytes, uint64_t age_ms, bool *ret_
 	int r;
 
 	*ret_more = false;
-	if (count <= KEEP_LEAST)
+	/* Few at a time would append as many records that say so. */
+	if (count < KEEP_LEAST + PRUNE_LEAST)
 		return 0;
 	if (last + KEEP_LEAST > audit->head.id)
 		last = audit->head.id - KEEP_LEAST;

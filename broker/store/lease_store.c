@@ -78,12 +78,13 @@ static int reserve(struct embedded *embedded)
 static int ids_reserve(struct embedded *embedded, uint64_t below)
 {
 	sqlite3_stmt *stmt = embedded->stmts[STMT_ID_SET];
+	uint64_t end = below + ID_BLOCK;
 	int r;
 
-	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)(below + ID_BLOCK));
+	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)end);
 	r = store_run(stmt);
 	if (!r)
-		embedded->reserved = below + ID_BLOCK;
+		embedded->reserved = end;
 	return r;
 }
 

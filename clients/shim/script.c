@@ -57,6 +57,11 @@ static int script_read(struct shim *shim, struct script *script)
 	return EXIT_OK;
 }
 
+static char *line_end(const struct script *script)
+{
+	return script->len ? memchr(script->bytes, '\n', script->len) : NULL;
+}
+
 /* The next line, without its end, into *ret_line; NULL when there is none. It stays until the
  * next call, which `taken` bytes are dropped by. */
 static int script_line(struct shim *shim, struct script *script, size_t *taken, char **ret_line)
@@ -66,15 +71,16 @@ static int script_line(struct shim *shim, struct script *script, size_t *taken, 
 	size_t len;
 
 	script->len -= *taken;
-	memmove(script->bytes, script->bytes + *taken, script->len);
+	if (script->len)
+		memmove(script->bytes, script->bytes + *taken, script->len);
 	*taken = 0;
 	*ret_line = NULL;
-	while (!status && !script->ended && !(end = memchr(script->bytes, '\n', script->len)))
+	while (!status && !script->ended && !(end = line_end(script)))
 		status = script_read(shim, script);
 	if (status || !script->len)
 		return status;
 	if (!end)
-		end = memchr(script->bytes, '\n', script->len);
+		end = line_end(script);
 	if (!end)
 		end = script->bytes + script->len;
 	len = (size_t)(end - script->bytes);

@@ -100,12 +100,9 @@ static void on_timer(uv_timer_t *timer)
 
 	switch (quiesce->state) {
 	case QUIESCE_REFUSED:
-		send_cont(quiesce);
-		tell(quiesce, quiesce->error);
-		break;
 	case QUIESCE_ASKING:
 		send_cont(quiesce);
-		tell(quiesce, VMSIG_ERR_TIMEOUT);
+		tell(quiesce, quiesce->error);
 		break;
 	case QUIESCE_STOPPING:
 	case QUIESCE_STILL:
@@ -142,6 +139,7 @@ void quiesce_start(
 	quiesce->id = 0;
 	quiesce->done = done;
 	quiesce->done_arg = arg;
+	quiesce->error = VMSIG_ERR_TIMEOUT;
 	if (!link_ready(quiesce->link))
 		refuse(quiesce, VMSIG_ERR_GONE);
 	else if (!command(quiesce, "query-status", QUIESCE_ASKING))
