@@ -59,7 +59,7 @@ static int script_read(struct shim *shim, struct script *script)
 
 static char *line_end(const struct script *script)
 {
-	return script->len ? memchr(script->bytes, '\n', script->len) : NULL;
+	return script->bytes ? memchr(script->bytes, '\n', script->len) : NULL;
 }
 
 /* The next line, without its end, into *ret_line; NULL when there is none. It stays until the

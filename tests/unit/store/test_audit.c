@@ -287,7 +287,8 @@ static const char *const attacks[] = {
 	"DELETE FROM audit WHERE id = (SELECT min(id) FROM audit)",
 	"UPDATE audit SET id = id + 1 WHERE id = (SELECT max(id) FROM audit)",
 	"INSERT INTO audit SELECT max(id) + 1, body, hash FROM audit",
-	"UPDATE meta SET value = replace(value, 'a', 'b') WHERE key = 'audit_anchor'",
+	"UPDATE meta SET value = CASE substr(value, 1, 1) WHEN '0' THEN '1' ELSE '0' END || "
+	"substr(value, 2) WHERE key = 'audit_anchor'",
 };
 
 static void attacks_are_found(struct lab *lab, bool pruned, const char *sql)
