@@ -256,6 +256,8 @@ bool lessor_turn(struct desk *desk)
 		return false;
 	r = desk_commit(desk);
 	if (paid && !r) {
+		log_info("ends of leases that could not be recorded are recorded now",
+			LOG_INT("leases", desk->nowed));
 		desk->nowed = 0;
 		desk->retry_ns = desk->finished ? desk->retry_ns : 0;
 	} else if (paid) {

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The disk is full: nothing is granted and nothing is written that could not be recorded, the
+ * broker lives and says why, and goes on when there is room again.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/fault/history.h"
+
+#define ADDR 0x3000u
+#define RETRY_MS 10 /* between questions whether it goes on */
+
+static char armed[PATH_MAX];
+
+static void fill_disk(bool full)
+{
+	int fd;
+
+	if (!full) {
+		assert_int_equal(unlink(armed), 0);
+		return;
+	}
+	fd = open(armed, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static int setup(void **state)
+{
+	struct desk_scene *scene;
+	int r = desk_scene_setup(state);
+
+	if (r)
+		return r;
+	scene = *state;
+	snprintf(armed, sizeof(armed), "%s/full", daemon_dir(scene->daemon));
+	setenv("LD_PRELOAD", FULL_LIBRARY, 1);
+	/* A sanitizer's runtime wants to be first, and need not be. */
+	setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1);
+	setenv("FULL_ARMED", armed, 1);
+	desk_scene_restart(scene, SIGTERM);
+	unsetenv("LD_PRELOAD");
+	unsetenv("ASAN_OPTIONS");
+	unsetenv("FULL_ARMED");
+	return 0;
+}
+
+static uint64_t word_at(struct desk_scene *scene)
+{
+	uint64_t word;
+
+	desk_scene_read(scene, "w1", ADDR, &word, sizeof(word));
+	return word;
+}
+
+/* The next answer to a request; what is told beside it is skipped. */
+static int answer_of(struct write_client *client, uint64_t id)
+{
+	for (;;) {
+		Vmsig__WriteMessage *message = write_client_receive(client);
+		int code = 0;
+		bool ours;
+
+		assert_non_null(message);
+		ours = message->request_id == id;
+		if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_ERROR)
+			code = (int)message->error->code;
+		else if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_WRITE_RESULT)
+			code = (int)message->write_result->outcome;
+		write_client_free_message(message);
+		if (ours)
+			return code;
+	}
+}
+
+static int write_word(struct write_client *client, const struct write_lease *lease,
+	uint64_t sequence, uint64_t word)
+{
+	return answer_of(client,
+		write_client_write(client, lease, sequence, ADDR, &word, sizeof(word), NULL));
+}
+
+static void nothing_is_written_without_its_record(void **state)
+{
+	struct desk_scene *scene = *state;
+	struct write_client alice;
+	struct write_lease lease;
+	int r;
+
+	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
+	lease = write_client_acquire(&alice, "w1");
+	assert_int_equal(write_word(&alice, &lease, 1, 1), 0);
+	/* Its result is recorded before the disk fills up. */
+	assert_int_equal(desk_scene_audit(scene, VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT, NULL), 1);
+	fill_disk(true);
+	for (uint64_t i = 2; i < 6; i++)
+		assert_int_equal(write_word(&alice, &lease, i, i), VMSIG_ERR_IO);
+	assert_int_equal(word_at(scene), 1);
+	fill_disk(false);
+	/* The number is not used up. */
+	do {
+		r = write_word(&alice, &lease, 2, 22);
+		if (r)
+			usleep(RETRY_MS * 1000);
+	} while (r == VMSIG_ERR_IO);
+	assert_int_equal(r, 0);
+	assert_int_equal(word_at(scene), 22);
+	write_client_close(&alice);
+	assert_int_equal(history_check(scene, NULL, 0), 2);
+	assert_true(daemon_log_count(scene->daemon, "cannot be recorded") > 0);
+}
+
+static void nothing_is_granted_without_its_record(void **state)
+{
+	struct desk_scene *scene = *state;
+	struct write_client alice, bob;
+	struct write_lease lease;
+	uint64_t id;
+
+	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
+	write_client_open(&bob, scene->daemon, "write.sock", &scene->bob);
+	fill_disk(true);
+	for (int i = 0; i < 3; i++) {
+		id = write_client_ask(&alice, "w1", 0, 0, 0, 0, false);
+		write_client_expect_error(&alice, id, VMSIG_ERR_IO);
+	}
+	fill_disk(false);
+	/* Nothing of them is left that would be in the way. */
+	write_client_ask(&bob, "w1", 0, 0, 0, 0, true);
+	lease = write_client_granted(&bob);
+	assert_true(lease.token);
+	write_client_close(&alice);
+	write_client_close(&bob);
+	history_check(scene, NULL, 0);
+}
+
+/* A lease that ended while its end could not be recorded does not come back. */
+static void an_end_is_recorded_later(void **state)
+{
+	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
+	Vmsig__LeaseRelease release = VMSIG__LEASE_RELEASE__INIT;
+	struct desk_scene *scene = *state;
+	struct write_client alice, bob;
+	struct write_lease lease;
+	uint64_t id;
+
+	desk_scene_configure(scene, "{}", "ttl_max: 1h");
+	desk_scene_reload(scene);
+	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
+	write_client_ask(&alice, "w1", 0, 0, 3600000, 0, false);
+	lease = write_client_granted(&alice);
+	fill_disk(true);
+	release.lease = lease.id;
+	release.token = lease.token;
+	request.body_case = VMSIG__WRITE_REQUEST__BODY_LEASE_RELEASE;
+	request.lease_release = &release;
+	id = write_client_send(&alice, &request, NULL, 0);
+	assert_int_equal(answer_of(&alice, id), 0);
+	fill_disk(false);
+	/* The broker tries again by itself; the grant shows that it has. */
+	write_client_open(&bob, scene->daemon, "write.sock", &scene->bob);
+	write_client_ask(&bob, "w1", 0, 0, 0, 0, true);
+	write_client_granted(&bob);
+	daemon_await_log(scene->daemon, "are recorded now", 1);
+	write_client_close(&bob);
+	write_client_close(&alice);
+	desk_scene_restart(scene, SIGKILL);
+	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
+	assert_int_equal(write_word(&alice, &lease, 1, 1), VMSIG_ERR_NO_LEASE);
+	write_client_close(&alice);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, desk_scene_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(nothing_is_written_without_its_record),
+		TEST(nothing_is_granted_without_its_record),
+		TEST(an_end_is_recorded_later),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
