@@ -10,8 +10,6 @@
 
 #include "vmsig/vmsig_error.h"
 
-#define REPLY_OLD_MAX (64u << 10) /* bytes before that are kept for a repeated question */
-
 /* ---- lanes: the order of one lease's commands ---- */
 
 static struct lane *lane_find(const struct desk *desk, uint64_t lease)
@@ -189,7 +187,7 @@ static bool has_mask(const struct command *command)
 	return false;
 }
 
-static int hash_bytes(struct command *command, const uint8_t *old)
+int command_hash(struct command *command, const uint8_t *old)
 {
 	struct audit *audit = command->desk->audit;
 	size_t len = (size_t)command->bytes;
@@ -207,30 +205,6 @@ static int hash_bytes(struct command *command, const uint8_t *old)
 		return -ENOMEM;
 	command_merge(command, old, new);
 	return audit_digest(audit, new, len, command->new_hash);
-}
-
-static void record_hashes(Vmsig__AuditRecord *record, struct command *command)
-{
-	record->old_hash.data = command->old_hash;
-	record->old_hash.len =
-		command->body->bulk && record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT
-			? 0
-			: AUDIT_HASH;
-	record->new_hash = (ProtobufCBinaryData){.data = command->new_hash, .len = AUDIT_HASH};
-}
-
-static void record_bytes(Vmsig__AuditRecord *record, struct command *command, uint8_t *old)
-{
-	size_t len = (size_t)command->bytes;
-	uint8_t *new = desk_scratch(command->desk, len);
-
-	if (!new) {
-		desk_note(command->desk, -ENOMEM);
-		return;
-	}
-	command_merge(command, old, new);
-	record->old_bytes = (ProtobufCBinaryData){.data = old, .len = len};
-	record->new_bytes = (ProtobufCBinaryData){.data = new, .len = len};
 }
 
 /* In the turn's transaction. */
@@ -291,7 +265,7 @@ static int prepare_ops(struct command *command)
 		return 0;
 	}
 	memcpy(command->before, command->old, (size_t)command->bytes);
-	r = hash_bytes(command, command->before);
+	r = command_hash(command, command->before);
 	if (!r && command->body->quiesce)
 		r = lane_take(command);
 	if (!r)
@@ -459,147 +433,7 @@ static void start(struct command *command)
 		apply(command);
 }
 
-/* ---- after the bytes ---- */
-
-static size_t old_len(const struct command *command)
-{
-	size_t len = 0;
-
-	if (!command->body->want_old || command->body->bulk)
-		return 0;
-	switch (command->result.error) {
-	case VMSIG_ERR_OK:
-		/* One that was found applied after a crash has lost them. */
-		return command->detail[0] ? 0 : (size_t)command->bytes;
-	case VMSIG_ERR_PARTIAL:
-		return (size_t)command->bytes;
-	case VMSIG_ERR_COMPARE_FAILED:
-		for (size_t i = 0; i <= command->result.failed_op; i++)
-			len += command->ops[i].len;
-		return len;
-	default:
-		return 0;
-	}
-}
-
-static void result_fill(Vmsig__WriteResult *result, struct command *command, size_t old_max)
-{
-	size_t len = old_len(command);
-
-	vmsig__write_result__init(result);
-	result->outcome = (uint32_t)command->result.error;
-	result->failed_op = command->result.failed_op;
-	result->written = command->result.written;
-	result->detail = command->detail;
-	if (len <= old_max)
-		result->old = (ProtobufCBinaryData){.data = command->old, .len = len};
-}
-
-static void settle(struct command *command)
-{
-	struct desk *desk = command->desk;
-	Vmsig__WriteResult result;
-	uint8_t *reply;
-
-	result_fill(&result, command, REPLY_OLD_MAX);
-	reply = desk_scratch(desk, vmsig__write_result__get_packed_size(&result));
-	if (!reply) {
-		desk_note(desk, -ENOMEM);
-		return;
-	}
-	if (!command->intended)
-		desk_note(desk, ledger_intend(desk->ledger, &command->key, command->digest, 0));
-	desk_note(desk, ledger_settle(desk->ledger, &command->key, reply,
-				vmsig__write_result__pack(&result, reply)));
-}
-
-/* The guest may have changed them between the intent and the bytes. */
-static void record_changed(Vmsig__AuditRecord *record, struct command *command)
-{
-	if (command->result.error || !command->nops || command->detail[0] ||
-		memcmp(command->before, command->old, (size_t)command->bytes) == 0)
-		return;
-	desk_note(command->desk, hash_bytes(command, command->old));
-	record_hashes(record, command);
-	if (command->keep_bytes)
-		record_bytes(record, command, command->old);
-}
-
-static void record_result(struct command *command)
-{
-	Vmsig__AuditRecord record;
-
-	record_command(&record, command,
-		command->intended ? VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT
-				  : VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED);
-	record.outcome = (uint32_t)command->result.error;
-	record.bytes = command->result.written;
-	if (command->body->bulk && command->intended)
-		record_hashes(&record, command);
-	else
-		record_changed(&record, command);
-	desk_append(command->desk, &record);
-	settle(command);
-}
-
-void command_tell(struct command *command)
-{
-	struct desk *desk = command->desk;
-	struct desk_operator *op = desk_operator_find(desk, command->session);
-	Vmsig__WriteResult result;
-	bool again = command->told;
-
-	command->told = true;
-	if (!desk->record_ns)
-		desk->record_ns = desk_now() + DESK_RECORD_NS;
-	if (!op)
-		return;
-	result_fill(&result, command, SIZE_MAX);
-	result.replayed = again;
-	desk->env.events->written(op->client, command->request_id, &result);
-	command_charge(command, 0);
-}
-
-void commands_record(struct desk *desk)
-{
-	struct command *command;
-
-	/* The transaction before failed: not at once again. */
-	if (desk->retry_ns && desk_now() < desk->retry_ns)
-		return;
-	DL_FOREACH (desk->finished, command) {
-		if (!command->told || command->recorded)
-			continue;
-		record_result(command);
-		command->recorded = true;
-	}
-	desk->record_ns = 0;
-}
-
-/* Results whose bytes are in the guest are not given up: they are tried again. */
-void commands_recorded(struct desk *desk, int result)
-{
-	struct command *command, *next;
-	bool any = false;
-
-	DL_FOREACH_SAFE (desk->finished, command, next) {
-		if (!command->recorded)
-			continue;
-		any = true;
-		command->recorded = false;
-		if (result)
-			continue;
-		DL_DELETE(desk->finished, command);
-		/* Only now the end of its lease is told to anybody. */
-		if (command->begun)
-			lease_write_end(desk->engine, desk_now(), command->key.lease);
-		command_free(command);
-	}
-	if (any && result)
-		desk->retry_ns = desk->record_ns = desk_now() + DESK_RETRY_NS;
-	else if (any && !desk->nowed)
-		desk->retry_ns = 0;
-}
+/* ---- the turn ---- */
 
 bool commands_wait(const struct desk *desk, uint64_t lease)
 {
@@ -611,8 +445,6 @@ bool commands_wait(const struct desk *desk, uint64_t lease)
 	}
 	return false;
 }
-
-/* ---- the turn ---- */
 
 static void prepare_ready(struct desk *desk)
 {

@@ -13,7 +13,8 @@
  *   lessor.c    the engine's actions
  *   site.c      an endpoint's writable RAM
  *   submit.c    a CMD_MEMWRITE comes in
- *   command.c   its life: intent, bytes, result
+ *   command.c   its life: intent and bytes
+ *   result.c    its answer, and the record of it
  *   replay.c    at most once: what became of an earlier transmission
  *   bulk.c      data in a memfd, slice by slice
  *   record.c    audit records

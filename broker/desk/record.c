@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/desk/state.h"
 
+#include <errno.h>
 #include <stdint.h>
 
 static char *text(const char *string)
@@ -68,4 +69,28 @@ void record_command(
 	record->bytes = command->bytes;
 	record->intent = command->intent;
 	record->detail = text(command->detail);
+}
+
+void record_hashes(Vmsig__AuditRecord *record, struct command *command)
+{
+	record->old_hash.data = command->old_hash;
+	record->old_hash.len =
+		command->body->bulk && record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT
+			? 0
+			: AUDIT_HASH;
+	record->new_hash = (ProtobufCBinaryData){.data = command->new_hash, .len = AUDIT_HASH};
+}
+
+void record_bytes(Vmsig__AuditRecord *record, struct command *command, uint8_t *old)
+{
+	size_t len = (size_t)command->bytes;
+	uint8_t *new = desk_scratch(command->desk, len);
+
+	if (!new) {
+		desk_note(command->desk, -ENOMEM);
+		return;
+	}
+	command_merge(command, old, new);
+	record->old_bytes = (ProtobufCBinaryData){.data = old, .len = len};
+	record->new_bytes = (ProtobufCBinaryData){.data = new, .len = len};
 }

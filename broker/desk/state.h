@@ -188,19 +188,21 @@ struct site *site_find(const struct desk *desk, uint32_t id);
 const vmsig_memwrite_reg *site_reg(const struct site *site, const struct desk *desk);
 struct site *site_free(struct desk *desk, struct site *site);
 
-/* ---- command.c ---- */
-/* Looks at what is ready: intents, their transaction, bytes, answers. Whether there may be
- * more to do in this turn. */
-bool commands_turn(struct desk *desk);
+/* ---- result.c ---- */
 /* Appends the results of answered commands to the open transaction; once the turn's answers
  * are on their way, and before anything that must not be recorded ahead of them. */
 void commands_record(struct desk *desk);
 /* The transaction was committed, or not. */
 void commands_recorded(struct desk *desk, int result);
-/* Whether the lease has a command that waits for its turn. */
-bool commands_wait(const struct desk *desk, uint64_t lease);
 /* Answers whoever waits for the command, which is finished. */
 void command_tell(struct command *command);
+
+/* ---- command.c ---- */
+/* Looks at what is ready: intents, their transaction, bytes, answers. Whether there may be
+ * more to do in this turn. */
+bool commands_turn(struct desk *desk);
+/* Whether the lease has a command that waits for its turn. */
+bool commands_wait(const struct desk *desk, uint64_t lease);
 struct command *command_free(struct command *command);
 /* From now on this session waits for the answer, and pays. */
 void command_charge(struct command *command, uint64_t session);
@@ -211,6 +213,8 @@ void command_finish(struct command *command);
 /* Nothing was applied, and its number is not used up. NULL: the error's own sentence. */
 void command_reject(struct command *command, int error, const char *detail);
 void commands_unpark(struct desk *desk);
+/* old_hash and new_hash, given the bytes that are there. 0 or -ENOMEM. */
+__attribute__((warn_unused_result)) int command_hash(struct command *command, const uint8_t *old);
 /* The bytes that are to be there, given those that are: `bytes` of each. */
 void command_merge(const struct command *command, const uint8_t *old, uint8_t *new);
 
@@ -241,6 +245,9 @@ void record_lease(Vmsig__AuditRecord *record, struct desk *desk, Vmsig__AuditRec
 	const struct lease_view *lease);
 void record_command(
 	Vmsig__AuditRecord *record, const struct command *command, Vmsig__AuditRecord__Kind kind);
+void record_hashes(Vmsig__AuditRecord *record, struct command *command);
+/* For policies that keep them. Uses the scratch memory. */
+void record_bytes(Vmsig__AuditRecord *record, struct command *command, uint8_t *old);
 /* Appends a lease's record, with its ranges. */
 void record_append_lease(
 	struct desk *desk, Vmsig__AuditRecord *record, const struct lease_view *lease);

@@ -14,8 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "proto/vmsig.pb-c.h"
-
 /* Work of one vmsig_process(), so that a broker that never stops cannot keep a holder's loop
  * from its other business. */
 #define FRAMES_PER_TURN 64u
@@ -27,7 +25,6 @@ static const struct chan_limits limits = {
 	.rx_fds_max = CHAN_FDS_PER_FRAME,
 };
 
-#define PROTOCOL_VERSION 1u
 #define CONNECT_TIMEOUT_MS 10000u
 #define REQUEST_TIMEOUT_MS 10000u
 #define BACKOFF_MIN_MS 100u
@@ -372,72 +369,6 @@ int link_request(struct client_link *link, int body_case, void *body, const int 
 	return 0;
 }
 
-/* ---- hello ---- */
-
-static int hello_send(struct client_link *link)
-{
-	Vmsig__Hello body = VMSIG__HELLO__INIT;
-	char software[] = "libvmsig/" VMSIG_VERSION;
-	uint64_t id;
-
-	body.version = PROTOCOL_VERSION;
-	body.software = software;
-	return link_request(link, ENVELOPE_HELLO, &body, NULL, 0, &id);
-}
-
-static int on_hello(struct client_link *link, const Vmsig__Hello *hello)
-{
-	if (hello->version != PROTOCOL_VERSION)
-		return link_fail(link, VMSIG_ERR_UNSUPPORTED,
-			"the broker speaks version %u of the protocol, this library version %u",
-			hello->version, PROTOCOL_VERSION);
-	client_clean_text(link->software, sizeof(link->software), hello->software);
-	link->phase = PHASE_READY;
-	link->ready_at = client_now();
-	link->told = 0;
-	link->number++;
-	link->ops->up(link->owner);
-	return 0;
-}
-
-/* An error in answer to our hello, or instead of one, is the broker's refusal. */
-static int on_refusal(struct client_link *link, const Vmsig__Error *error)
-{
-	char text[CLIENT_TEXT_MAX + 1];
-
-	client_clean_text(text, sizeof(text), error->detail);
-	return link_fail(link,
-		error->code && error->code <= INT16_MAX ? (int)error->code : VMSIG_ERR_PROTOCOL,
-		"the broker refused the connection: %s", text);
-}
-
-static int dispatch(struct client_link *link, const struct envelope *message)
-{
-	bool is_hello = message->body_case == ENVELOPE_HELLO;
-
-	if (link->phase == PHASE_READY)
-		return is_hello ? link_fail(link, VMSIG_ERR_PROTOCOL, "the broker says hello twice")
-				: link->ops->take(link->owner, message);
-	if (is_hello)
-		return on_hello(link, message->body);
-	if (message->body_case == ENVELOPE_ERROR)
-		return on_refusal(link, message->body);
-	return link_fail(link, VMSIG_ERR_PROTOCOL, "the broker says something before hello");
-}
-
-static int take_frame(struct client_link *link, const uint8_t *data, size_t len)
-{
-	ProtobufCMessage *message = protobuf_c_message_unpack(link->ops->message, NULL, len, data);
-	int r;
-
-	if (!message)
-		return link_fail(link, VMSIG_ERR_PROTOCOL,
-			"the broker sent %zu bytes that are not a message", len);
-	r = dispatch(link, (const struct envelope *)(const void *)message);
-	protobuf_c_message_free_unpacked(message, NULL);
-	return r;
-}
-
 /* ---- one turn ---- */
 
 static int chan_failed(struct client_link *link, int r)
@@ -463,7 +394,7 @@ static int turn_handshake(struct client_link *link)
 		return r == VMSIG_ERR_WOULD_BLOCK ? r : chan_failed(link, r);
 	r = chan_peer_identity(link->chan, &link->broker);
 	if (r == 0)
-		r = hello_send(link);
+		r = link_hello_send(link);
 	if (r)
 		return chan_failed(link, r);
 	link->phase = PHASE_HELLO;
@@ -478,7 +409,7 @@ static int turn_frame(struct client_link *link)
 
 	if (r)
 		return r == VMSIG_ERR_WOULD_BLOCK ? r : chan_failed(link, r);
-	return take_frame(link, data, len);
+	return link_take_frame(link, data, len);
 }
 
 static int turn_fill(struct client_link *link, bool *eof)

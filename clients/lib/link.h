@@ -109,6 +109,16 @@ int64_t link_deadline(const struct client_link *link);
 __attribute__((warn_unused_result)) int link_request(struct client_link *link, int body_case,
 	void *body, const int *fds, size_t nfds, uint64_t *ret_id);
 
+/* ---- link_hello.c, for link.c ---- */
+
+__attribute__((warn_unused_result)) int link_hello_send(struct client_link *link);
+/* One frame: the broker's hello, or a message for the owner. Anything but 0 ends the
+ * connection. */
+__attribute__((warn_unused_result)) int link_take_frame(
+	struct client_link *link, const uint8_t *data, size_t len);
+
+/* ---- link.c ---- */
+
 /* One round of the loop that every blocking call is. */
 __attribute__((warn_unused_result)) int link_step(struct client_link *link, int64_t until);
 /* CLOCK_MONOTONIC moment of a blocking call's time-out; -1: never. */
