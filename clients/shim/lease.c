@@ -20,9 +20,9 @@ static int show_json(struct shim *shim)
 
 	if (json && hold->usable) {
 		vmsig_lease_get(hold->lease, &info);
-		json_object_update_missing(
-			json, json_pack("{s:I, s:I, s:I}", "id", (json_int_t)info.id, "epoch",
-				      (json_int_t)info.epoch, "ttl_ms", (json_int_t)info.ttl_ms));
+		json_object_set_new(json, "id", json_integer((json_int_t)info.id));
+		json_object_set_new(json, "epoch", json_integer(info.epoch));
+		json_object_set_new(json, "ttl_ms", json_integer((json_int_t)info.ttl_ms));
 	}
 	return output_answer(&shim->output, json);
 }
