@@ -15,6 +15,7 @@
 #include "broker/config.h"
 #include "broker/core/core.h"
 #include "broker/desk/desk.h"
+#include "broker/policy/share.h"
 #include "broker/store/store.h"
 
 struct guardian;
@@ -26,6 +27,7 @@ struct broker {
 	bool loop_open;
 	struct config *config;
 	struct guardian *guardian; /* borrowed; NULL: no guest is ever stopped */
+	struct shares *shares;     /* of the loop's time */
 	struct core *core;
 	struct store *store;
 	struct net *net;
@@ -33,6 +35,7 @@ struct broker {
 	bool desk_open;                   /* not closed yet */
 	struct endpoint_shell *endpoints; /* by id */
 	uv_prepare_t turn;
+	uv_idle_t hurry;       /* keeps the loop from sleeping while tasks are ready */
 	uv_timer_t wake;       /* core_deadline() */
 	uv_timer_t checkpoint; /* of the store, on the pool */
 	uv_work_t checkpoint_work;

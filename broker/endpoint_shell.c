@@ -94,6 +94,7 @@ static int start_adapter(struct endpoint_shell *shell)
 {
 	const struct adapter_env env = {
 		.loop = &shell->broker->loop,
+		.shares = shell->broker->shares,
 		.emit = core_emit(shell->broker->core),
 		.endpoint = shell->id,
 		.config = shell->config,

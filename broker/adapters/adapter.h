@@ -17,9 +17,11 @@
 
 struct adapter;
 struct guardian;
+struct shares;
 
 struct adapter_env {
 	uv_loop_t *loop;
+	struct shares *shares; /* of the loop's time; what a guest or QEMU decides is its task */
 	const vmsig_emit *emit;
 	uint32_t endpoint;                    /* id, already added to the core */
 	const struct config_endpoint *config; /* outlives the adapter */

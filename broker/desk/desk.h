@@ -39,6 +39,7 @@
 #include "proto/vmsig.pb-c.h"
 
 struct desk;
+struct shares;
 
 /* One operator's connection; embedded in the plane's own. */
 struct desk_operator {
@@ -66,6 +67,7 @@ struct desk_events {
 
 struct desk_env {
 	uv_loop_t *loop;
+	struct shares *shares; /* of the loop's time */
 	struct core *core;
 	struct store *store;
 	const struct config *config; /* until desk_reload() */

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/policy/share.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* An entry that could not be added has hh.tbl == NULL; the default would exit. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+#include <utlist.h>
+
+#include "lease/timerheap.h"
+
+struct share_id {
+	char kind; /* enum share_kind; a byte, so that no padding gets into the hash */
+	char key[SHARE_KEY_MAX + 1];
+};
+
+/* Where a share stands. It is in `queue` unless it is IDLE or ASLEEP. */
+enum share_place { SHARE_IDLE, SHARE_ASLEEP, SHARE_URGENT, SHARE_FRESH, SHARE_ROUND };
+
+struct share {
+	struct shares *shares;
+	struct share_id id;
+	unsigned refs;
+	enum share_place place;
+	int64_t credit_ns; /* below 0: overdrawn */
+	struct share_task *tasks;
+	struct timerheap_node wake; /* armed while ASLEEP */
+	struct share *prev, *next;
+	UT_hash_handle hh;
+};
+
+struct shares {
+	struct share_limits limits;
+	uint64_t (*now_ns)(void *ctx);
+	void *ctx;
+	struct share *table;
+	struct share *urgent, *fresh, *round;
+	struct timerheap asleep;
+	bool urgent_was_last;
+	struct share_scope *scope;
+	struct share *longest; /* counted as a reference */
+	uint64_t longest_ns;
+};
+
+static const char *const kind_names[SHARE_KINDS] = {
+	[SHARE_BROKER] = "broker",
+	[SHARE_ADMIN] = "admin",
+	[SHARE_TENANT] = "tenant",
+	[SHARE_UID] = "uid",
+	[SHARE_QEMU] = "qemu",
+	[SHARE_PROVIDER] = "provider",
+};
+
+static bool is_urgent(const struct share *share)
+{
+	return share->id.kind == SHARE_BROKER || share->id.kind == SHARE_ADMIN;
+}
+
+/* ---- places ---- */
+
+static struct share **queue_of(struct shares *shares, enum share_place place)
+{
+	switch (place) {
+	case SHARE_URGENT:
+		return &shares->urgent;
+	case SHARE_FRESH:
+		return &shares->fresh;
+	case SHARE_ROUND:
+		return &shares->round;
+	default:
+		return NULL;
+	}
+}
+
+static void move_to(struct share *share, enum share_place place)
+{
+	struct shares *shares = share->shares;
+	struct share **from = queue_of(shares, share->place), **to = queue_of(shares, place);
+
+	if (from)
+		DL_DELETE(*from, share);
+	if (share->place == SHARE_ASLEEP)
+		timerheap_set(&shares->asleep, &share->wake, TIMERHEAP_NEVER);
+	share->place = place;
+	if (to)
+		DL_APPEND(*to, share);
+}
+
+/* Nobody refers to it, and it owes nothing. */
+static void free_unused(struct share *share)
+{
+	struct shares *shares = share->shares;
+
+	if (share->refs || share->place != SHARE_IDLE)
+		return;
+	HASH_DEL(shares->table, share);
+	timerheap_unreserve(&shares->asleep);
+	free(share);
+}
+
+/* It has work, and stands nowhere. */
+static void enqueue(struct share *share)
+{
+	if (is_urgent(share)) {
+		move_to(share, SHARE_URGENT);
+		return;
+	}
+	if (share->credit_ns > 0)
+		share->credit_ns = 0;
+	share->credit_ns += (int64_t)share->shares->limits.quantum_ns;
+	move_to(share, SHARE_FRESH);
+}
+
+static void wake_up(struct shares *shares, uint64_t now_ns)
+{
+	struct timerheap_node *node;
+
+	while ((node = timerheap_first(&shares->asleep)) && node->due <= now_ns) {
+		struct share *share = (struct share *)((char *)node - offsetof(struct share, wake));
+
+		share->credit_ns = 0;
+		move_to(share, SHARE_IDLE);
+		if (share->tasks)
+			move_to(share, SHARE_ROUND);
+		else
+			free_unused(share);
+	}
+}
+
+/* ---- paying ---- */
+
+static void sleep_until(struct share *share, uint64_t due)
+{
+	move_to(share, SHARE_ASLEEP);
+	timerheap_set(&share->shares->asleep, &share->wake, due);
+}
+
+static void pay(struct share *share, uint64_t ns, uint64_t now_ns)
+{
+	const struct share_limits *limits = &share->shares->limits;
+	uint64_t over;
+
+	if (is_urgent(share))
+		return;
+	share->credit_ns -= (int64_t)(ns < limits->debt_max_ns ? ns : limits->debt_max_ns);
+	if (share->credit_ns >= -(int64_t)limits->grace_ns)
+		return;
+	over = (uint64_t)-share->credit_ns;
+	if (over > limits->debt_max_ns)
+		over = limits->debt_max_ns;
+	share->credit_ns = -(int64_t)over;
+	sleep_until(share, now_ns + over * limits->debt_factor);
+}
+
+void share_charge(struct share *share, uint64_t ns)
+{
+	pay(share, ns, share->shares->now_ns(share->shares->ctx));
+}
+
+static void note_longest(struct share *share, uint64_t ns)
+{
+	struct shares *shares = share->shares;
+
+	if (ns <= shares->longest_ns)
+		return;
+	shares->longest_ns = ns;
+	if (shares->longest == share)
+		return;
+	share->refs++;
+	share_unref(shares->longest);
+	shares->longest = share;
+}
+
+void share_enter(struct share_scope *scope, struct shares *shares, struct share *share)
+{
+	*scope = (struct share_scope){.shares = shares,
+		.share = share ? share_ref(share) : NULL,
+		.outer = shares->scope,
+		.start_ns = shares->now_ns(shares->ctx)};
+	shares->scope = scope;
+}
+
+uint64_t share_leave(struct share_scope *scope)
+{
+	struct shares *shares = scope->shares;
+	uint64_t now_ns = shares->now_ns(shares->ctx);
+	uint64_t all = now_ns - scope->start_ns;
+	uint64_t own = all > scope->inner_ns ? all - scope->inner_ns : 0;
+
+	assert(shares->scope == scope);
+	shares->scope = scope->outer;
+	if (scope->outer)
+		scope->outer->inner_ns += all;
+	if (scope->share) {
+		note_longest(scope->share, own);
+		pay(scope->share, own, now_ns);
+		share_unref(scope->share);
+	}
+	return own;
+}
+
+const struct share *shares_current(const struct shares *shares)
+{
+	return shares->scope ? shares->scope->share : NULL;
+}
+
+const struct share *shares_take_longest(struct shares *shares, uint64_t *ret_ns)
+{
+	*ret_ns = shares->longest_ns;
+	shares->longest_ns = 0;
+	return *ret_ns ? shares->longest : NULL;
+}
+
+/* ---- tasks ---- */
+
+void share_task_init(
+	struct share_task *task, struct share *share, void (*run)(struct share_task *task))
+{
+	*task = (struct share_task){.share = share, .run = run};
+}
+
+void share_task_ready(struct share_task *task)
+{
+	struct share *share = task->share;
+
+	if (task->is_ready)
+		return;
+	task->is_ready = true;
+	DL_APPEND(share->tasks, task);
+	if (share->place == SHARE_IDLE)
+		enqueue(share);
+}
+
+void share_task_cancel(struct share_task *task)
+{
+	if (!task->is_ready)
+		return;
+	task->is_ready = false;
+	/* The share leaves its queue when its turn comes. */
+	DL_DELETE(task->share->tasks, task);
+	task->prev = task->next = NULL;
+}
+
+void share_task_move(struct share_task *task, struct share *share)
+{
+	bool is_ready = task->is_ready;
+
+	share_task_cancel(task);
+	task->share = share;
+	if (is_ready)
+		share_task_ready(task);
+}
+
+/* ---- the turn ---- */
+
+static void run_one(struct share *share)
+{
+	struct share_task *task = share->tasks;
+	struct share_scope scope;
+
+	share->shares->urgent_was_last = is_urgent(share);
+	share_task_cancel(task);
+	share_enter(&scope, share->shares, share);
+	task->run(task);
+	(void)share_leave(&scope);
+}
+
+/* One without work has had its round, so that going and coming gains nothing; one without
+ * credit gets its quantum and waits for the others. Whether it may run now. */
+static bool take_turn(struct share *share)
+{
+	if (!share->tasks) {
+		if (share->place == SHARE_FRESH) {
+			move_to(share, SHARE_ROUND);
+		} else {
+			move_to(share, SHARE_IDLE);
+			free_unused(share);
+		}
+		return false;
+	}
+	if (share->place == SHARE_URGENT) {
+		/* Its own kind has its turns too. */
+		move_to(share, SHARE_URGENT);
+		return true;
+	}
+	if (share->credit_ns > 0)
+		return true;
+	share->credit_ns += (int64_t)share->shares->limits.quantum_ns;
+	move_to(share, SHARE_ROUND);
+	return false;
+}
+
+static struct share *next_share(const struct shares *shares)
+{
+	struct share *other = shares->fresh ? shares->fresh : shares->round;
+
+	return shares->urgent && (!other || !shares->urgent_was_last) ? shares->urgent : other;
+}
+
+bool shares_run(struct shares *shares)
+{
+	uint64_t start_ns = shares->now_ns(shares->ctx), now_ns = start_ns;
+	struct share *share;
+
+	wake_up(shares, now_ns);
+	/* A share without credit gains a quantum a visit and owes no more than the grace, so this
+	 * ends. */
+	while (now_ns - start_ns < shares->limits.turn_ns && (share = next_share(shares))) {
+		if (!take_turn(share))
+			continue;
+		run_one(share);
+		now_ns = shares->now_ns(shares->ctx);
+	}
+	return next_share(shares) != NULL;
+}
+
+uint64_t shares_deadline(const struct shares *shares)
+{
+	struct timerheap_node *node = timerheap_first(&shares->asleep);
+
+	return node ? node->due : UINT64_MAX;
+}
+
+/* ---- life ---- */
+
+static void make_id(struct share_id *id, enum share_kind kind, const char *key)
+{
+	memset(id, 0, sizeof(*id));
+	id->kind = (char)kind;
+	strncpy(id->key, key, SHARE_KEY_MAX);
+}
+
+int share_get(
+	struct shares *shares, enum share_kind kind, const char *key, struct share **ret_share)
+{
+	struct share_id id;
+	struct share *share = NULL;
+
+	make_id(&id, kind, key);
+	HASH_FIND(hh, shares->table, &id, sizeof(id), share);
+	if (share) {
+		*ret_share = share_ref(share);
+		return 0;
+	}
+	share = calloc(1, sizeof(*share));
+	if (!share || timerheap_reserve(&shares->asleep)) {
+		free(share);
+		return -ENOMEM;
+	}
+	share->shares = shares;
+	share->id = id;
+	HASH_ADD(hh, shares->table, id, sizeof(share->id), share);
+	if (!share->hh.tbl) {
+		timerheap_unreserve(&shares->asleep);
+		free(share);
+		return -ENOMEM;
+	}
+	*ret_share = share_ref(share);
+	return 0;
+}
+
+struct share *share_ref(struct share *share)
+{
+	share->refs++;
+	return share;
+}
+
+struct share *share_unref(struct share *share)
+{
+	if (!share)
+		return NULL;
+	assert(share->refs > 0);
+	share->refs--;
+	free_unused(share);
+	return NULL;
+}
+
+const char *share_kind_name(const struct share *share)
+{
+	return kind_names[(size_t)share->id.kind];
+}
+
+const char *share_key(const struct share *share)
+{
+	return share->id.key;
+}
+
+int shares_new(struct shares **ret_shares, const struct share_limits *limits,
+	uint64_t (*now_ns)(void *ctx), void *ctx)
+{
+	struct shares *shares = calloc(1, sizeof(*shares));
+
+	if (!shares)
+		return -ENOMEM;
+	shares->limits = *limits;
+	shares->now_ns = now_ns;
+	shares->ctx = ctx;
+	shares->asleep = TIMERHEAP_INIT;
+	*ret_shares = shares;
+	return 0;
+}
+
+struct shares *shares_free(struct shares *shares)
+{
+	struct share *share, *next;
+
+	if (!shares)
+		return NULL;
+	share_unref(shares->longest);
+	/* HASH_ITER takes the next one before, which the analyser does not see through. */
+	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
+	HASH_ITER (hh, shares->table, share, next) {
+		assert(!share->refs && !share->tasks);
+		move_to(share, SHARE_IDLE);
+		free_unused(share);
+	}
+	/* NOLINTEND(clang-analyzer-unix.Malloc) */
+	timerheap_deinit(&shares->asleep);
+	free(shares);
+	return NULL;
+}
