@@ -10,6 +10,7 @@
 
 #include "broker/coherence.h"
 #include "broker/endpoint_shell.h"
+#include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/memwrite/fault.h"
 #include "broker/net/admin_plane.h"
@@ -19,6 +20,7 @@
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
+#define JOB_THREADS 2      /* scans of guest memory are bound by memory, not by their number */
 #define SHUTDOWN_MS 15000u /* for clients, adapters and the pool's work to end */
 
 static const char *error_text(int error)
@@ -216,6 +218,7 @@ void broker_closed(struct broker *broker)
 	if (broker->endpoints || broker->net || broker->desk_open || broker->checkpointing ||
 		uv_is_closing((uv_handle_t *)&broker->turn))
 		return;
+	jobs_close(broker->jobs);
 	uv_close((uv_handle_t *)&broker->turn, NULL);
 	uv_close((uv_handle_t *)&broker->hurry, NULL);
 	uv_close((uv_handle_t *)&broker->wake, NULL);
@@ -461,6 +464,8 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	if (!r)
 		r = start_handles(broker);
 	if (!r)
+		r = jobs_new(&broker->jobs, &broker->loop, JOB_THREADS);
+	if (!r)
 		r = start_desk(broker);
 	if (!r)
 		r = start_net(broker);
@@ -495,8 +500,10 @@ static void end_loop(struct broker *broker)
 		net_close(broker->net, NULL, NULL);
 	if (broker->desk_open)
 		desk_close(broker->desk, NULL, NULL);
+	jobs_close(broker->jobs);
 	uv_walk(&broker->loop, close_handle, NULL);
 	uv_run(&broker->loop, UV_RUN_DEFAULT);
+	jobs_free(broker->jobs);
 	net_free(broker->net);
 	desk_free(broker->desk);
 	core_free(broker->core);

@@ -20,6 +20,7 @@
 
 struct guardian;
 struct endpoint_shell; /* one configured endpoint: its page and its adapter */
+struct jobs;
 struct net;
 
 struct broker {
@@ -32,6 +33,7 @@ struct broker {
 	struct store *store;
 	struct net *net;
 	struct desk *desk;
+	struct jobs *jobs;                /* file systems and scans; NULL before it starts */
 	bool desk_open;                   /* not closed yet */
 	struct endpoint_shell *endpoints; /* by id */
 	uv_prepare_t turn;

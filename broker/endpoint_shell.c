@@ -98,6 +98,7 @@ static int start_adapter(struct endpoint_shell *shell)
 		.emit = core_emit(shell->broker->core),
 		.endpoint = shell->id,
 		.config = shell->config,
+		.jobs = shell->broker->jobs,
 		.guardian = shell->broker->guardian,
 	};
 	char error[256] = "";

@@ -5,7 +5,7 @@
 /*
  * An adapter turns one source of guest memory into an endpoint: it registers through the
  * seam (vmsig_emit), bootstraps when the core asks, and reports what happens to the guest.
- * It lives on the loop thread; what takes time goes to the thread pool.
+ * It lives on the loop thread; what takes time or waits for a file system is a job.
  */
 
 #include <stddef.h>
@@ -17,6 +17,7 @@
 
 struct adapter;
 struct guardian;
+struct jobs;
 struct shares;
 
 struct adapter_env {
@@ -25,6 +26,7 @@ struct adapter_env {
 	const vmsig_emit *emit;
 	uint32_t endpoint;                    /* id, already added to the core */
 	const struct config_endpoint *config; /* outlives the adapter */
+	struct jobs *jobs;                    /* for what waits: each endpoint has a line there */
 	struct guardian *guardian;            /* NULL: vCPUs may not be stopped */
 };
 
