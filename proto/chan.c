@@ -243,6 +243,14 @@ static int chan_decrypt(struct chan *chan)
 	}
 }
 
+static int frame_too_long(struct chan *chan)
+{
+	snprintf(chan->error, sizeof(chan->error),
+		"the peer announced a frame over the limit of %zu bytes; send less at once",
+		chan->limits.frame_max);
+	return chan_fail(chan, VMSIG_ERR_PROTOCOL, "");
+}
+
 int chan_recv(struct chan *chan, const uint8_t **ret_data, size_t *ret_len)
 {
 	int r;
@@ -261,7 +269,7 @@ int chan_recv(struct chan *chan, const uint8_t **ret_data, size_t *ret_len)
 			return 0;
 		}
 		if (r != VMSIG_ERR_WOULD_BLOCK)
-			return chan_fail(chan, r, "the peer announced a frame over the limit");
+			return frame_too_long(chan);
 		r = chan_decrypt(chan);
 		if (r) {
 			chan_rest(chan);

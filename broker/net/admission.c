@@ -157,12 +157,19 @@ int admission_step(struct conn *conn)
 
 /* ---- coming in ---- */
 
+static size_t frame_max(const struct net *net, const struct plane_ops *plane)
+{
+	uint32_t configured = net->config->max_frame;
+
+	return plane->frame_max && plane->frame_max < configured ? plane->frame_max : configured;
+}
+
 /* NULL when there is no memory or the socket has no peer any more; the socket stays open. */
 static struct conn *conn_new(
 	struct net *net, const struct plane_ops *plane, struct tls_ctx *tls, int fd)
 {
 	const struct chan_limits limits = {
-		.frame_max = net->config->max_frame,
+		.frame_max = frame_max(net, plane),
 		.tx_max = net->config->tx_max,
 		.rx_fds_max = plane->rx_fds,
 	};

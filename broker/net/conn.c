@@ -289,6 +289,11 @@ int conn_take_fds(struct conn *conn, const struct chan_fd_claim *claims, size_t 
 	return chan_take_fds(conn->chan, claims, n, ret_fds);
 }
 
+bool conn_has_fds(const struct conn *conn)
+{
+	return chan_pending_fds(conn->chan) > 0;
+}
+
 /* The whole frames that are here, up to a fair share: then others have their turn. A plane
  * may close the connection in the middle. */
 int conn_take_frames(struct conn *conn)

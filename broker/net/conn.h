@@ -15,6 +15,8 @@
 #include "broker/config.h"
 #include "proto/chan.h"
 
+#define CONN_SMALL_FRAME (16u << 10) /* bytes: of a plane whose requests hold a name or two */
+
 struct conn;
 struct net;
 
@@ -22,6 +24,7 @@ struct plane_ops {
 	const char *name;
 	unsigned roles; /* mask of enum identity_role, checked inside the handshake */
 	size_t rx_fds;  /* descriptors that a client may have in flight towards us */
+	uint32_t frame_max; /* bytes of a client's frame; 0: as configured, which binds anyway */
 	/* The peer is known. *ret_state is the plane's own. Non-zero closes. */
 	int (*open)(struct conn *conn, void **ret_state);
 	/* One whole frame, borrowed. Non-zero closes with that error. */
@@ -57,6 +60,8 @@ __attribute__((warn_unused_result)) int conn_send(
 /* As chan_take_fds(), for planes that take descriptors. */
 __attribute__((warn_unused_result)) int conn_take_fds(
 	struct conn *conn, const struct chan_fd_claim *claims, size_t n, int *ret_fds);
+/* Whether descriptors have come that no message has taken. */
+bool conn_has_fds(const struct conn *conn);
 /* Whether a client that may have `pending` unread answers can have another one. */
 bool conn_may_answer(struct conn *conn, uint32_t pending);
 /* The frame at hand was costly: others have their turn before the next one. */

@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/net/envelope.h"
 
+#include <stdio.h>
+
 #include "proto/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
 #define PROTOCOL_VERSION 1
+
+/* Nobody who has not said hello makes the broker work: the message, Hello, its text, and a few
+ * unknown fields of a newer client. */
+static const struct unpack_budget hello_budget = {.parts = 16, .bytes = 4096};
 
 int envelope_send(struct conn *conn, const struct dialect *dialect, uint64_t request_id,
 	int body_case, void *body)
@@ -39,16 +45,6 @@ int envelope_cut_off(struct conn *conn, const char *why)
 	return 0;
 }
 
-struct envelope *envelope_unpack(
-	struct conn *conn, const struct dialect *dialect, const uint8_t *data, size_t len)
-{
-	ProtobufCMessage *request = protobuf_c_message_unpack(dialect->request, NULL, len, data);
-
-	if (!request)
-		envelope_cut_off(conn, "the frame is no message of this plane");
-	return (struct envelope *)(void *)request;
-}
-
 static int answer_hello(struct conn *conn, const struct dialect *dialect, bool *greeted,
 	const struct envelope *request)
 {
@@ -67,7 +63,7 @@ static int answer_hello(struct conn *conn, const struct dialect *dialect, bool *
 	return envelope_send(conn, dialect, request->request_id, ENVELOPE_HELLO, &body);
 }
 
-int envelope_dispatch(struct conn *conn, const struct dialect *dialect, bool *greeted, void *client,
+static int dispatch(struct conn *conn, const struct dialect *dialect, bool *greeted, void *client,
 	struct envelope *request)
 {
 	size_t kind = (size_t)request->body_case;
@@ -90,4 +86,40 @@ int envelope_dispatch(struct conn *conn, const struct dialect *dialect, bool *gr
 			"request_id is 0, which is for events; choose another");
 	return is_hello ? answer_hello(conn, dialect, greeted, request)
 			: rule->handle(client, request);
+}
+
+/* The rest of the frame cannot be trusted to say what belongs to it: with descriptors waiting,
+ * a later request could be handed this one's. */
+static int refuse(struct conn *conn, const struct dialect *dialect, const uint8_t *data, size_t len,
+	const struct unpack_budget *budget)
+{
+	char detail[160];
+
+	snprintf(detail, sizeof(detail),
+		"the request has more than %zu parts or needs more than %zu bytes in the broker; "
+		"send it in several",
+		budget->parts, budget->bytes + len);
+	if (conn_has_fds(conn))
+		return envelope_cut_off(conn, detail);
+	return envelope_error(
+		conn, dialect, unpack_request_id(data, len), VMSIG_ERR_BAD_REQUEST, detail);
+}
+
+int envelope_receive(struct conn *conn, const struct dialect *dialect, bool *greeted, void *client,
+	const uint8_t *data, size_t len)
+{
+	const struct unpack_budget *budget = *greeted ? &dialect->budget : &hello_budget;
+	ProtobufCMessage *message;
+	int r = unpack_message(&message, dialect->request, budget, data, len);
+
+	if (r == VMSIG_ERR_BAD_REQUEST)
+		return *greeted ? refuse(conn, dialect, data, len, budget)
+				: envelope_cut_off(conn, "the first request must be Hello, alone");
+	if (r == VMSIG_ERR_PROTOCOL)
+		return envelope_cut_off(conn, "the frame is no message of this plane");
+	if (r)
+		return envelope_error(conn, dialect, unpack_request_id(data, len), r, NULL);
+	r = dispatch(conn, dialect, greeted, client, (struct envelope *)(void *)message);
+	protobuf_c_message_free_unpacked(message, NULL);
+	return r;
 }

@@ -12,6 +12,7 @@
 
 #include "broker/net/conn.h"
 #include "proto/envelope.h"
+#include "proto/unpack.h"
 
 /* One kind of request, beside hello; all of them come after it. The handler may take bodies
  * out of the request, which is freed afterwards. */
@@ -24,6 +25,7 @@ struct dialect {
 	const ProtobufCMessageDescriptor *request, *message;
 	const struct request_rule *rules; /* by body case */
 	size_t nrules;
+	struct unpack_budget budget; /* of one request; Hello has its own */
 };
 
 /* Queues a message of the dialect with this body. As conn_send(). */
@@ -38,11 +40,11 @@ __attribute__((warn_unused_result)) int envelope_done(
 /* Says why, and closes: the plane's client is gone after this. Returns 0. */
 int envelope_cut_off(struct conn *conn, const char *why);
 
-/* Unpacks a frame, NULL and closes when it is none of this plane. */
-struct envelope *envelope_unpack(
-	struct conn *conn, const struct dialect *dialect, const uint8_t *data, size_t len);
-/* Answers hello, or hands the request to its handler. `*greeted` is the connection's. */
-__attribute__((warn_unused_result)) int envelope_dispatch(struct conn *conn,
-	const struct dialect *dialect, bool *greeted, void *client, struct envelope *request);
+/* Unpacks a frame within the dialect's budget, and answers hello or hands the request to its
+ * handler. What is no request of this plane closes the connection; one with more in it than a
+ * request may have is answered with BAD_REQUEST. `*greeted` is the connection's. */
+__attribute__((warn_unused_result)) int envelope_receive(struct conn *conn,
+	const struct dialect *dialect, bool *greeted, void *client, const uint8_t *data,
+	size_t len);
 
 #endif

@@ -10,6 +10,7 @@
 #include <utlist.h>
 
 #include "broker/broker.h"
+#include "broker/memwrite/memwrite.h"
 #include "broker/net/envelope.h"
 #include "broker/net/lease_info.h"
 #include "broker/net/net.h"
@@ -18,6 +19,10 @@
 
 #define NS_PER_MS 1000000u
 #define DETAIL_MAX 255
+/* A batch of MEMWRITE_OPS_MAX: each operation with its data, what it expects and a mask; the
+ * envelope, and some room for what a newer client adds. */
+#define PARTS_MAX (4u * MEMWRITE_OPS_MAX + 64u)
+#define PART_BYTES 128u /* of memory, beside what is in the frame: the largest part is an op */
 
 /* A request for a lease that has no answer yet. */
 struct asked {
@@ -215,6 +220,7 @@ static const struct dialect dialect = {
 	.message = &vmsig__write_message__descriptor,
 	.rules = rules,
 	.nrules = sizeof(rules) / sizeof(rules[0]),
+	.budget = {.parts = PARTS_MAX, .bytes = PARTS_MAX * PART_BYTES},
 };
 
 /* ---- what the desk tells ---- */
@@ -343,15 +349,9 @@ static int client_open(struct conn *conn, void **ret_state)
 
 static int client_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
 {
-	struct envelope *request = envelope_unpack(conn, &dialect, data, len);
 	struct client *client = state;
-	int r;
 
-	if (!request)
-		return 0;
-	r = envelope_dispatch(conn, &dialect, &client->greeted, client, request);
-	protobuf_c_message_free_unpacked(&request->base, NULL);
-	return r;
+	return envelope_receive(conn, &dialect, &client->greeted, client, data, len);
 }
 
 static int client_writable(struct conn *conn, void *state)

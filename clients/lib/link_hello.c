@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clients/lib/link.h"
 
+#include "proto/unpack.h"
 #include "proto/vmsig.pb-c.h"
 
 #define PROTOCOL_VERSION 1u
+
+/* The broker is believed what it says of guests, not how much of it there is: a page of 256
+ * leases with 256 ranges each is the largest of its messages. */
+static const struct unpack_budget budget = {.parts = 1u << 17, .bytes = 16u << 20};
 
 int link_hello_send(struct client_link *link)
 {
@@ -58,12 +63,19 @@ static int dispatch(struct client_link *link, const struct envelope *message)
 
 int link_take_frame(struct client_link *link, const uint8_t *data, size_t len)
 {
-	ProtobufCMessage *message = protobuf_c_message_unpack(link->ops->message, NULL, len, data);
-	int r;
+	ProtobufCMessage *message;
+	int r = unpack_message(&message, link->ops->message, &budget, data, len);
 
-	if (!message)
+	if (r < 0)
+		return link_fail(link, VMSIG_ERR_NO_MEMORY,
+			"out of memory for a message of %zu bytes from the broker", len);
+	if (r)
 		return link_fail(link, VMSIG_ERR_PROTOCOL,
-			"the broker sent %zu bytes that are not a message", len);
+			r == VMSIG_ERR_PROTOCOL
+				? "the broker sent %zu bytes that are not a message"
+				: "the broker sent a message of %zu bytes with more in it than "
+				  "any that it may send",
+			len);
 	r = dispatch(link, (const struct envelope *)(const void *)message);
 	protobuf_c_message_free_unpacked(message, NULL);
 	return r;

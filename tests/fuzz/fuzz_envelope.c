@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "proto/unpack.h"
 #include "proto/vmsig.pb-c.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -23,6 +24,9 @@ static const ProtobufCMessageDescriptor *const envelopes[] = {
 	&vmsig__audit_record__descriptor,
 };
 
+/* Small enough that inputs of the corpus meet its end. */
+static const struct unpack_budget budget = {.parts = 256, .bytes = 16384};
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const ProtobufCMessageDescriptor *descriptor;
@@ -33,8 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size == 0)
 		return 0;
 	descriptor = envelopes[data[0] % (sizeof(envelopes) / sizeof(envelopes[0]))];
-	message = protobuf_c_message_unpack(descriptor, NULL, size - 1, data + 1);
-	if (!message)
+	if (unpack_message(&message, descriptor, &budget, data + 1, size - 1))
 		return 0;
 	len = protobuf_c_message_get_packed_size(message);
 	packed = malloc(len ? len : 1);

@@ -197,6 +197,44 @@ static void an_oversized_frame_ends_the_connection(void **state)
 	expect_service(scene);
 }
 
+/* Small frames of a great many fields: told what is wrong with them, and not worth an end. */
+static void a_frame_of_many_fields_is_refused(void **state)
+{
+	static const uint8_t unknown[] = {0xf8, 0x01, 0x00}; /* field 31, a number */
+	struct scene *scene = *state;
+	struct ctx_client client;
+	uint8_t frame[16 << 10] = {0x08, 0x2a};
+	size_t len = 2;
+
+	for (; len + sizeof(unknown) <= sizeof(frame); len += sizeof(unknown))
+		memcpy(frame + len, unknown, sizeof(unknown));
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	ctx_client_send_raw(&client, frame, len);
+	ctx_client_expect_error(&client, 0x2a, VMSIG_ERR_BAD_REQUEST);
+	ctx_client_list(&client);
+	ctx_client_free_message(ctx_client_expect(&client, VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST));
+	ctx_client_close(&client);
+	/* And before Hello it is. */
+	assert_true(ctx_client_connect(&client, scene->daemon, &scene->acme));
+	ctx_client_send_raw(&client, frame, len);
+	expect_cut_off(scene, &client);
+}
+
+/* What is longer than any request of sensors is not even received. */
+static void a_frame_that_no_sensor_needs_is_refused(void **state)
+{
+	static uint8_t frame[64 << 10];
+	struct scene *scene = *state;
+	struct ctx_client client;
+
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	ctx_client_send_raw(&client, frame, sizeof(frame));
+	ctx_client_expect_end(&client);
+	ctx_client_close(&client);
+	daemon_await_log(scene->daemon, "over the limit of 16384 bytes", 1);
+	expect_service(scene);
+}
+
 static void a_spoofed_acknowledgement_ends_the_connection(void **state)
 {
 	struct scene *scene = *state;
@@ -316,6 +354,8 @@ int main(void)
 		T(a_request_needs_a_number),
 		T(names_that_make_no_sense_are_refused),
 		T(an_oversized_frame_ends_the_connection),
+		T(a_frame_of_many_fields_is_refused),
+		T(a_frame_that_no_sensor_needs_is_refused),
 		T(a_spoofed_acknowledgement_ends_the_connection),
 		T(an_acknowledgement_counts_once),
 		T(descriptors_from_a_client_go_nowhere),

@@ -111,7 +111,7 @@ static void a_frame_over_the_limit_ends_the_channel(void **state)
 	assert_int_equal(chan_await(pair.server, pair.client, &data, &len), 0);
 	assert_int_equal(len, 100);
 	assert_int_equal(chan_await(pair.server, pair.client, &data, &len), VMSIG_ERR_PROTOCOL);
-	assert_string_equal(chan_error(pair.server), "the peer announced a frame over the limit");
+	assert_non_null(strstr(chan_error(pair.server), "frame over the limit"));
 	assert_int_equal(chan_send(pair.server, "x", 1, NULL, 0), VMSIG_ERR_PROTOCOL);
 	chan_pair_down(&pair);
 }

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The budget of a message: what it bounds, and that the three ways to fail stay apart. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <string.h>
+
+#include "proto/unpack.h"
+#include "proto/vmsig.pb-c.h"
+#include "vmsig/vmsig_error.h"
+
+#define ID 0x2a
+
+static const struct unpack_budget small = {.parts = 8, .bytes = 1024};
+
+/* An envelope of the write plane with this id and a body of `n` times the element. */
+static size_t body_of(uint8_t *buf, uint8_t tag, const uint8_t element[static 2], size_t n)
+{
+	size_t len = 0;
+
+	buf[len++] = 0x08;
+	buf[len++] = ID;
+	buf[len++] = tag;
+	for (uint32_t left = (uint32_t)(2 * n); left || len == 3; left >>= 7)
+		buf[len++] = (uint8_t)((left & 0x7f) | (left > 0x7f ? 0x80 : 0));
+	for (size_t i = 0; i < n; i++, len += 2)
+		memcpy(buf + len, element, 2);
+	return len;
+}
+
+static int unpack_write(const uint8_t *data, size_t len, const struct unpack_budget *budget)
+{
+	ProtobufCMessage *message = NULL;
+	int r = unpack_message(&message, &vmsig__write_request__descriptor, budget, data, len);
+
+	protobuf_c_message_free_unpacked(message, NULL);
+	return r;
+}
+
+static void what_fits_is_unpacked(void **state)
+{
+	static const uint8_t op[2] = {0x3a, 0};
+	uint8_t buf[64];
+
+	assert_int_equal(unpack_write(buf, body_of(buf, 0x42, op, 4), &small), 0);
+}
+
+/* Elements, unknown fields and a body said again and again: two bytes each. */
+static void each_element_counts(void **state)
+{
+	static const struct {
+		uint8_t tag, element[2];
+	} kinds[] = {
+		{0x42, {0x3a, 0}},    /* memwrite: ops */
+		{0x1a, {0x12, 0}},    /* lease_acquire: ranges */
+		{0x1a, {0xf8, 0x01}}, /* of a varint of two bytes: unknown fields */
+		{0x42, {0x42, 0}},    /* memwrite: bulk, merged each time */
+	};
+	static uint8_t buf[1 << 20];
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		size_t len = body_of(buf, kinds[i].tag, kinds[i].element, 500000);
+
+		assert_int_equal(unpack_write(buf, len, &small), VMSIG_ERR_BAD_REQUEST);
+		assert_int_equal(unpack_request_id(buf, len), ID);
+	}
+}
+
+/* A number that is said half a million times needs no allocation of its own, but a list of
+ * where it stands. */
+static void what_is_said_again_needs_memory(void **state)
+{
+	const struct unpack_budget budget = {.parts = 1000, .bytes = 1 << 20};
+	static uint8_t buf[1 << 20];
+
+	for (size_t i = 0; i < sizeof(buf); i += 2)
+		memcpy(buf + i, "\x08\x2a", 2);
+	assert_int_equal(unpack_write(buf, sizeof(buf), &budget), VMSIG_ERR_BAD_REQUEST);
+}
+
+static void nonsense_stays_nonsense(void **state)
+{
+	assert_int_equal(unpack_write((const uint8_t *)"\xff\xff", 2, &small), VMSIG_ERR_PROTOCOL);
+}
+
+static void the_request_id_is_read_where_encoders_put_it(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t len;
+		uint64_t id;
+	} cases[] = {
+		{"", 0, 0},
+		{"\x08", 1, 0},
+		{"\x08\x2a", 2, 42},
+		{"\x08\x80", 2, 0},
+		{"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11, UINT64_MAX},
+		{"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12, 0},
+		{"\x12\x00", 2, 0},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(
+			unpack_request_id((const uint8_t *)cases[i].bytes, cases[i].len),
+			cases[i].id);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_fits_is_unpacked),
+		cmocka_unit_test(each_element_counts),
+		cmocka_unit_test(what_is_said_again_needs_memory),
+		cmocka_unit_test(nonsense_stays_nonsense),
+		cmocka_unit_test(the_request_id_is_read_where_encoders_put_it),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
