@@ -113,12 +113,14 @@ __attribute__((warn_unused_result)) int session_new(struct session **ret_session
 struct session *session_free(struct session *session);
 void *session_user(const struct session *session);
 
-/* A new policy: subscriptions to what it no longer names end as if the endpoint were gone. */
+/* A new policy: subscriptions to what it no longer names end as if the endpoint were gone. The
+ * old one is not looked at any more; what follows is worked out when the session is pulled. */
 void session_set_tenant(struct session *session, const struct tenant *tenant);
 
 /* `pattern` is a name or a glob. A plain name that does not exist or may not be seen is
  * VMSIG_ERR_NO_SUCH_ENDPOINT; the same pattern twice is VMSIG_ERR_BAD_REQUEST;
- * VMSIG_ERR_QUOTA: the tenant's quota. The current state is delivered at once (R5). */
+ * VMSIG_ERR_QUOTA: the tenant's quota of patterns, or of globs among them. The current state is
+ * delivered at once (R5). */
 __attribute__((warn_unused_result)) int session_subscribe(
 	struct session *session, const char *pattern);
 /* VMSIG_ERR_NO_SUCH_ENDPOINT: there is no such subscription. */
@@ -139,10 +141,10 @@ struct core_delivery {
 	int ram_fd; /* MEMCTX only: owned by the caller; -1 otherwise */
 };
 
-/* The next thing to tell the session. 0; VMSIG_ERR_WOULD_BLOCK: nothing for the moment (the
- * core will notify). A MEMCTX is only given while none is unacknowledged for the session.
- * share_fd() that fails leaves the delivery pending and gives VMSIG_ERR_BUSY: call again
- * later. */
+/* The next thing to tell the session. 0; -ENOMEM: end the session; VMSIG_ERR_WOULD_BLOCK:
+ * nothing for the moment (the core will notify). A MEMCTX is only given while none is
+ * unacknowledged for the session. share_fd() that fails leaves the delivery pending and gives
+ * VMSIG_ERR_BUSY: call again later. */
 __attribute__((warn_unused_result)) int core_session_pull(
 	struct session *session, uint64_t now_ns, struct core_delivery *ret_delivery);
 /* The holder has taken the descriptors of the last MEMCTX (or the shell knows that they were

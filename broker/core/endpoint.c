@@ -326,12 +326,11 @@ int core_endpoint_add(struct core *core, const struct core_endpoint_config *conf
 		return -ENOMEM;
 	}
 	core->nendpoints++;
+	endpoint->born = ++core->births;
+	DL_APPEND(core->ages, endpoint);
 	page_write(endpoint);
-	DL_FOREACH (core->sessions, session) {
-		if (session_matches(session, endpoint->name) &&
-			subscription_add(session, endpoint) < 0)
-			session_disconnect(session, VMSIG_ERR_NO_MEMORY);
-	}
+	DL_FOREACH (core->sessions, session)
+		session_announce(session);
 	return 0;
 }
 
@@ -350,6 +349,7 @@ void core_endpoint_remove(struct core *core, uint32_t id)
 	action_drop(core, QUEUE_BOOTSTRAP, &endpoint->bootstrap);
 	HASH_DELETE(hh, core->endpoints, endpoint);
 	HASH_DELETE(hh_name, core->names, endpoint);
+	DL_DELETE(core->ages, endpoint);
 	core->nendpoints--;
 	free(endpoint);
 }
@@ -381,15 +381,22 @@ static void info_fill(const struct endpoint *endpoint, const struct session *ses
 	};
 }
 
+static bool is_visible(const struct endpoint *endpoint, const struct session *session)
+{
+	return !session || tenant_sees(session->tenant, endpoint->name);
+}
+
 bool core_endpoint_next(struct core *core, const struct session *session, size_t *cursor,
 	struct core_endpoint_info *ret_info)
 {
 	struct endpoint *endpoint;
 
-	/* The cursor is the id of the endpoint before; ids are never 0. */
-	endpoint = *cursor ? endpoint_by_id(core, (uint32_t)*cursor) : NULL;
-	endpoint = *cursor ? (endpoint ? endpoint->hh_name.next : NULL) : core->names;
-	while (endpoint && session && !tenant_sees(session->tenant, endpoint->name))
+	/* The cursor is the id of the endpoint before; ids are never 0. One that the session may
+	 * not see ends the list as one that does not exist: what followed it would tell of it. */
+	endpoint = *cursor ? endpoint_by_id(core, (uint32_t)*cursor) : core->names;
+	if (*cursor && endpoint)
+		endpoint = is_visible(endpoint, session) ? endpoint->hh_name.next : NULL;
+	while (endpoint && !is_visible(endpoint, session))
 		endpoint = endpoint->hh_name.next;
 	if (!endpoint)
 		return false;

@@ -2,35 +2,8 @@
 #include "broker/core/state.h"
 
 #include <errno.h>
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
-
-static bool is_glob(const char *pattern)
-{
-	return strpbrk(pattern, "*?[\\") != NULL;
-}
-
-static bool pattern_matches(const struct pattern *pattern, const char *name)
-{
-	return fnmatch(pattern->text, name, 0) == 0;
-}
-
-static bool is_asked_for(const struct session *session, const char *endpoint_name)
-{
-	struct pattern *pattern;
-
-	DL_FOREACH (session->patterns, pattern) {
-		if (pattern_matches(pattern, endpoint_name))
-			return true;
-	}
-	return false;
-}
-
-bool session_matches(const struct session *session, const char *endpoint_name)
-{
-	return tenant_sees(session->tenant, endpoint_name) && is_asked_for(session, endpoint_name);
-}
 
 int session_new(struct session **ret_session, struct core *core, const struct tenant *tenant,
 	uint32_t uid, void *user)
@@ -47,17 +20,11 @@ int session_new(struct session **ret_session, struct core *core, const struct te
 	session->uid = uid;
 	session->user = user;
 	session->own.session = session;
+	session->seen = core->births;
 	DL_APPEND(core->sessions, session);
 	core->nsessions++;
 	*ret_session = session;
 	return 0;
-}
-
-static void pattern_free(struct session *session, struct pattern *pattern)
-{
-	DL_DELETE(session->patterns, pattern);
-	session->npatterns--;
-	free(pattern);
 }
 
 /* ---- the line for contexts in flight ---- */
@@ -168,45 +135,94 @@ void session_disconnect(struct session *session, enum vmsig_error error)
 	action_add(session->core, QUEUE_SESSION, &session->own, CORE_ACT_DISCONNECT);
 }
 
-/* Drops what no pattern asks for any more; what the policy took away is still to be told. */
-static void subscriptions_prune(struct session *session)
+/* ---- what it asks for ---- */
+
+/* What the policy does not show any more goes as if the endpoint did. */
+static void part_hidden(struct session *session)
 {
 	struct subscription *subscription, *next;
 
 	DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
-		if (!is_asked_for(session, subscription->name))
-			subscription_free(subscription);
+		if (subscription->endpoint && !tenant_sees(session->tenant, subscription->name))
+			subscription_part(subscription);
 	}
 }
 
-/* Subscribes to whatever matches now. On failure what was added is taken back. */
-static int subscribe_matching(struct session *session, const struct pattern *pattern)
+static struct endpoint *first_unseen(const struct session *session)
 {
-	struct endpoint *endpoint, *next;
-	int r;
+	struct endpoint *oldest = session->core->ages, *endpoint = oldest ? oldest->prev : NULL;
 
-	HASH_ITER (hh_name, session->core->names, endpoint, next) {
-		if (!tenant_sees(session->tenant, endpoint->name) ||
-			!pattern_matches(pattern, endpoint->name))
-			continue;
-		r = subscription_add(session, endpoint);
-		if (r) {
-			subscriptions_prune(session);
-			return r;
-		}
+	if (!endpoint || endpoint->born <= session->seen)
+		return NULL;
+	while (endpoint != oldest && endpoint->prev->born > session->seen)
+		endpoint = endpoint->prev;
+	return endpoint;
+}
+
+int session_catch_up(struct session *session)
+{
+	struct endpoint *endpoint;
+
+	if (session->is_stale) {
+		part_hidden(session);
+		session->seen = 0;
+		session->is_stale = false;
+	}
+	for (endpoint = first_unseen(session); endpoint; endpoint = endpoint->next) {
+		if (pattern_count(session, endpoint->name) &&
+			tenant_sees(session->tenant, endpoint->name) &&
+			subscription_add(session, endpoint) < 0)
+			return -ENOMEM;
+		session->seen = endpoint->born;
 	}
 	return 0;
 }
 
-static struct pattern *pattern_find(const struct session *session, const char *text)
+void session_announce(struct session *session)
 {
-	struct pattern *pattern;
+	if (session->patterns)
+		action_add(session->core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
+}
 
-	DL_FOREACH (session->patterns, pattern) {
-		if (strcmp(pattern->text, text) == 0)
-			return pattern;
+/* What is subscribed counts the pattern too, also what the policy took away and is still to be
+ * told: each subscription knows how many ask for its name. */
+static void count_pattern(struct session *session, const struct pattern *pattern)
+{
+	struct subscription *subscription;
+
+	DL_FOREACH (session->subscriptions, subscription)
+		subscription->asks += pattern_matches(pattern, subscription->name);
+}
+
+static void uncount_pattern(struct session *session, const struct pattern *pattern)
+{
+	struct subscription *subscription, *next;
+
+	DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
+		if (pattern_matches(pattern, subscription->name) && !--subscription->asks)
+			subscription_free(subscription);
 	}
-	return NULL;
+}
+
+static bool is_subscribed(struct session *session, const struct endpoint *endpoint)
+{
+	const struct subscription *subscription = subscription_find(session, endpoint->id);
+
+	return subscription && subscription->endpoint;
+}
+
+static int subscribe_matching(struct session *session, const struct pattern *pattern)
+{
+	struct endpoint *endpoint, *next;
+	int r = 0;
+
+	HASH_ITER (hh_name, session->core->names, endpoint, next) {
+		if (!r && !is_subscribed(session, endpoint) &&
+			pattern_matches(pattern, endpoint->name) &&
+			tenant_sees(session->tenant, endpoint->name))
+			r = subscription_add(session, endpoint);
+	}
+	return r;
 }
 
 static int subscribe_plain(struct session *session, const char *name)
@@ -226,56 +242,52 @@ int session_subscribe(struct session *session, const char *text)
 
 	if (!len || len > ENDPOINT_NAME_MAX || pattern_find(session, text))
 		return VMSIG_ERR_BAD_REQUEST;
-	if (session->npatterns >= session->tenant->quota.subscriptions)
-		return VMSIG_ERR_QUOTA;
-	pattern = calloc(1, sizeof(*pattern) + len + 1);
-	if (!pattern)
-		return -ENOMEM;
-	memcpy(pattern->text, text, len + 1);
-	r = is_glob(text) ? subscribe_matching(session, pattern) : subscribe_plain(session, text);
-	if (r) {
-		free(pattern);
+	r = session_catch_up(session);
+	if (!r)
+		r = pattern_new(&pattern, session, text);
+	if (r)
 		return r;
+	count_pattern(session, pattern);
+	r = pattern->is_glob ? subscribe_matching(session, pattern)
+			     : subscribe_plain(session, text);
+	if (r) {
+		uncount_pattern(session, pattern);
+		pattern_free(session, pattern);
 	}
-	DL_APPEND(session->patterns, pattern);
-	session->npatterns++;
-	return 0;
+	return r;
 }
 
 int session_unsubscribe(struct session *session, const char *text)
 {
 	struct pattern *pattern = pattern_find(session, text);
+	int r;
 
 	if (!pattern)
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
+	r = session_catch_up(session);
+	if (r)
+		return r;
+	/* Another pattern may still ask for what this one did. */
+	uncount_pattern(session, pattern);
 	pattern_free(session, pattern);
-	/* Another pattern may still cover what this one did. */
-	subscriptions_prune(session);
 	return 0;
 }
 
 void session_set_tenant(struct session *session, const struct tenant *tenant)
 {
-	struct subscription *subscription, *next;
-	struct endpoint *endpoint, *next_endpoint;
+	struct subscription *subscription;
 
 	session->tenant = tenant;
-	DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
+	session->is_stale = true;
+	DL_FOREACH (session->subscriptions, subscription) {
 		if (!subscription->endpoint)
 			continue;
-		if (!tenant_sees(tenant, subscription->name)) {
-			subscription_part(subscription);
-			continue;
-		}
 		if (subscription_count_anew(subscription) < 0)
 			session_disconnect(session, VMSIG_ERR_NO_MEMORY);
+		/* The guard that it demands may be another one. */
 		subscription_update(subscription);
 	}
-	HASH_ITER (hh_name, session->core->names, endpoint, next_endpoint) {
-		if (session_matches(session, endpoint->name) &&
-			subscription_add(session, endpoint) < 0)
-			session_disconnect(session, VMSIG_ERR_NO_MEMORY);
-	}
+	session_announce(session);
 }
 
 int core_session_taken(struct session *session)

@@ -10,6 +10,9 @@
  * id, also while it is owed the news that the endpoint went, so that what a reader costs who
  * does not read is bounded whatever comes and goes.
  *
+ * Patterns meet new endpoints, and a new policy, when the session is pulled, not when they
+ * come: a reload of thousands costs each session its share of time and nobody else's.
+ *
  * limits.inflight is kept by turns: a session that may not carry a context gets in line, and
  * when there is room the first in line gets a turn, which keeps that room free for it until
  * it pulls. One that does not, because its connection is full, loses the turn after
@@ -71,8 +74,10 @@ struct endpoint {
 	struct audience *audiences;
 	uint32_t nsubscriptions;
 	struct action_node own, bootstrap;
-	UT_hash_handle hh;      /* by id */
-	UT_hash_handle hh_name; /* by name */
+	uint64_t born;                /* the how manieth it was */
+	struct endpoint *prev, *next; /* core->ages */
+	UT_hash_handle hh;            /* by id */
+	UT_hash_handle hh_name;       /* by name */
 };
 
 struct subscription {
@@ -80,6 +85,7 @@ struct subscription {
 	struct endpoint *endpoint; /* NULL: it is gone, which is the last thing to tell */
 	uint32_t id;
 	char name[ENDPOINT_NAME_MAX + 1];
+	uint32_t asks;             /* patterns of the session that match the name */
 	struct audience *audience; /* NULL: not counted */
 	uint32_t told_epoch;       /* 0: nothing yet */
 	uint32_t told_news, told_context;
@@ -92,7 +98,9 @@ struct subscription {
 };
 
 struct pattern {
-	struct pattern *prev, *next;
+	UT_hash_handle hh;           /* session->patterns, by text */
+	struct pattern *prev, *next; /* session->globs, if it is one */
+	bool is_glob;
 	char text[];
 };
 
@@ -101,9 +109,12 @@ struct session {
 	const struct tenant *tenant;
 	uint32_t uid;
 	void *user;
-	enum vmsig_error error; /* of a pending DISCONNECT */
-	uint32_t npatterns;
-	struct pattern *patterns;
+	enum vmsig_error error;   /* of a pending DISCONNECT */
+	struct pattern *patterns; /* by text */
+	struct pattern *globs;    /* those that are no plain names */
+	uint32_t nglobs;
+	uint64_t seen; /* endpoints born until then are matched */
+	bool is_stale; /* the policy is another one than was matched with */
 	struct subscription *subscriptions;
 	struct subscription *index; /* the same by id */
 	struct subscription *due_news, *due_context;
@@ -127,6 +138,8 @@ struct core {
 	uint32_t nendpoints, nsessions, inflight, nturns;
 	struct endpoint *endpoints; /* by id */
 	struct endpoint *names;     /* by name, sorted */
+	struct endpoint *ages;      /* oldest first */
+	uint64_t births;
 	struct session *sessions;
 	struct session *outstanding, *waiting;
 	struct session *turns; /* by turn_by_ns */
@@ -144,6 +157,16 @@ struct endpoint *endpoint_by_name(struct core *core, const char *name);
 /* As it holds against a holder with this uid. */
 enum vmsig_guard endpoint_guard(const struct endpoint *endpoint, uint32_t uid);
 void endpoint_emit_init(struct core *core);
+
+/* ---- pattern.c ---- */
+struct pattern *pattern_find(const struct session *session, const char *text);
+/* VMSIG_ERR_QUOTA, -ENOMEM. */
+__attribute__((warn_unused_result)) int pattern_new(
+	struct pattern **ret_pattern, struct session *session, const char *text);
+void pattern_free(struct session *session, struct pattern *pattern);
+bool pattern_matches(const struct pattern *pattern, const char *name);
+/* How many of the session's patterns match. */
+uint32_t pattern_count(const struct session *session, const char *name);
 
 /* ---- subscription.c ---- */
 /* 0 or -ENOMEM; one that exists already is no error, and one that parted comes back. */
@@ -163,7 +186,11 @@ __attribute__((warn_unused_result)) int subscription_count_anew(struct subscript
 const char *subscription_detail(const struct endpoint *endpoint, const struct session *session);
 
 /* ---- session.c ---- */
-bool session_matches(const struct session *session, const char *endpoint_name);
+/* Matches the endpoints that have come, and a new policy, with what the session asks for. Not
+ * when they come: each session pays for its own patterns when it is its turn. 0 or -ENOMEM. */
+__attribute__((warn_unused_result)) int session_catch_up(struct session *session);
+/* An endpoint has come: has the session pull, if it may concern it. */
+void session_announce(struct session *session);
 void session_disconnect(struct session *session, enum vmsig_error error);
 void session_release_inflight(struct session *session);
 /* Gives turns to those in line for as long as there is room. */

@@ -140,6 +140,7 @@ static int attach(struct subscription *subscription, struct endpoint *endpoint)
 		return -ENOMEM;
 	}
 	memcpy(subscription->name, endpoint->name, sizeof(subscription->name));
+	subscription->asks = pattern_count(subscription->session, endpoint->name);
 	/* Neither count was told, whatever value they have reached. */
 	subscription->told_news = endpoint->news - 1;
 	subscription->told_context = endpoint->context - 1;
@@ -319,8 +320,12 @@ static int deliver_context(
 
 int core_session_pull(struct session *session, uint64_t now_ns, struct core_delivery *ret_delivery)
 {
-	struct subscription *subscription = session->due_news;
+	struct subscription *subscription;
+	int r = session_catch_up(session);
 
+	if (r)
+		return r;
+	subscription = session->due_news;
 	/* Nothing is told before what it says was stored (R6). */
 	if (session->core->queues[QUEUE_ENDPOINT]) {
 		action_add(session->core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
@@ -333,8 +338,6 @@ int core_session_pull(struct session *session, uint64_t now_ns, struct core_deli
 	if (subscription) {
 		deliver_news(subscription, ret_delivery);
 	} else {
-		int r;
-
 		subscription = session->due_context;
 		if (!subscription) {
 			session_leave_line(session);

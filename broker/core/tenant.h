@@ -16,6 +16,7 @@
 struct tenant_quota {
 	uint32_t connections;   /* open connections, all planes */
 	uint32_t subscriptions; /* per connection; a glob counts once */
+	uint32_t globs;         /* of these; each costs a match for every endpoint */
 	uint32_t pending;       /* unanswered requests per connection */
 };
 

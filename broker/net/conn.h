@@ -22,8 +22,8 @@ struct net;
 
 struct plane_ops {
 	const char *name;
-	unsigned roles; /* mask of enum identity_role, checked inside the handshake */
-	size_t rx_fds;  /* descriptors that a client may have in flight towards us */
+	unsigned roles;     /* mask of enum identity_role, checked inside the handshake */
+	size_t rx_fds;      /* descriptors that a client may have in flight towards us */
 	uint32_t frame_max; /* bytes of a client's frame; 0: as configured, which binds anyway */
 	/* The peer is known. *ret_state is the plane's own. Non-zero closes. */
 	int (*open)(struct conn *conn, void **ret_state);

@@ -9,17 +9,20 @@ static char *globs_all[] = {star};
 static char *globs_a[] = {a_star};
 static char *globs_b[] = {b_star, a_zero};
 static const struct tenant tenants[TENANTS] = {
-	{.name = name_all, .endpoints = globs_all, .nendpoints = 1, .quota = {.subscriptions = 8}},
+	{.name = name_all,
+		.endpoints = globs_all,
+		.nendpoints = 1,
+		.quota = {.subscriptions = 8, .globs = 8}},
 	{.name = name_a,
 		.endpoints = globs_a,
 		.nendpoints = 1,
 		.min_guard = VMSIG_GUARD_RO_MOUNT,
-		.quota = {.subscriptions = 8}},
+		.quota = {.subscriptions = 8, .globs = 8}},
 	{.name = name_b,
 		.endpoints = globs_b,
 		.nendpoints = 2,
 		.min_guard = VMSIG_GUARD_MODE,
-		.quota = {.subscriptions = 2}},
+		.quota = {.subscriptions = 2, .globs = 2}},
 };
 static const char *const patterns[] = {"*", "a*", "b*", "a0", "a1", "b0", "b1", "none", "?0"};
 

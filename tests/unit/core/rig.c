@@ -9,14 +9,16 @@ static char star[] = "*", a_star[] = "a*", name[] = "tenant";
 static char *all[] = {star}, *only_a[] = {a_star};
 
 const struct tenant rig_all = {
-	.name = name, .endpoints = all, .nendpoints = 1, .quota = {.subscriptions = 4}};
-const struct tenant rig_a = {
-	.name = name, .endpoints = only_a, .nendpoints = 1, .quota = {.subscriptions = 4}};
+	.name = name, .endpoints = all, .nendpoints = 1, .quota = {.subscriptions = 4, .globs = 4}};
+const struct tenant rig_a = {.name = name,
+	.endpoints = only_a,
+	.nendpoints = 1,
+	.quota = {.subscriptions = 4, .globs = 4}};
 const struct tenant rig_strict = {.name = name,
 	.endpoints = all,
 	.nendpoints = 1,
 	.min_guard = VMSIG_GUARD_RO_MOUNT,
-	.quota = {.subscriptions = 4}};
+	.quota = {.subscriptions = 4, .globs = 4}};
 
 void rig_limit(struct rig *rig, uint32_t inflight)
 {

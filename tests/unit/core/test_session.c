@@ -104,6 +104,31 @@ static void what_the_policy_hides_does_not_exist(void **state)
 	session_free(session);
 }
 
+static void count_after(struct rig *rig, struct session *session, size_t cursor, size_t n)
+{
+	struct core_endpoint_info info;
+
+	for (; n; n--)
+		assert_true(core_endpoint_next(rig->core, session, &cursor, &info));
+	assert_false(core_endpoint_next(rig->core, session, &cursor, &info));
+}
+
+/* Where a list goes on tells whether there is something at all, and where it sorts. */
+static void a_cursor_at_what_the_policy_hides_tells_nothing(void **state)
+{
+	struct rig *rig = *state;
+	struct session *session = rig_session(rig, &rig_a, 1);
+
+	rig_add(rig, 1, "a1");
+	rig_add(rig, 2, "A");
+	rig_add(rig, 3, "a3");
+	count_after(rig, session, 0, 2);
+	count_after(rig, session, 1, 1);
+	count_after(rig, session, 2, 0);
+	count_after(rig, session, 77, 0);
+	session_free(session);
+}
+
 static void a_glob_covers_what_comes_later(void **state)
 {
 	struct rig *rig = *state;
@@ -133,6 +158,54 @@ static void subscriptions_have_a_quota(void **state)
 	assert_int_equal(session_subscribe(session, pattern), 0);
 	assert_int_equal(session_subscribe(session, ""), VMSIG_ERR_BAD_REQUEST);
 	session_free(session);
+}
+
+static void globs_have_a_quota_of_their_own(void **state)
+{
+	static const struct tenant_quota quota = {.subscriptions = 4, .globs = 1};
+	struct rig *rig = *state;
+	struct tenant few = rig_all;
+	struct session *session;
+
+	few.quota = quota;
+	session = rig_session(rig, &few, 1);
+	rig_add(rig, 1, "a");
+	rig_add(rig, 2, "b");
+	assert_int_equal(session_subscribe(session, "a*"), 0);
+	assert_int_equal(session_subscribe(session, "b*"), VMSIG_ERR_QUOTA);
+	assert_int_equal(session_subscribe(session, "a"), 0);
+	assert_int_equal(session_subscribe(session, "b"), 0);
+	assert_int_equal(session_unsubscribe(session, "a*"), 0);
+	assert_int_equal(session_subscribe(session, "b*"), 0);
+	session_free(session);
+}
+
+/* Each pattern that goes leaves what another one asks for, in any order. */
+static void patterns_that_overlap_are_counted(void **state)
+{
+	static const char *const patterns[] = {"a", "a*", "*"};
+	struct rig *rig = *state;
+
+	rig_boot(rig, 1, "a", VMSIG_GUARD_SEALED);
+	for (size_t last = 0; last < 3; last++) {
+		struct session *session = rig_session(rig, &rig_all, 1);
+		uint32_t epoch = rig_epoch(rig, "a");
+
+		for (size_t i = 0; i < 3; i++)
+			assert_int_equal(session_subscribe(session, patterns[i]), 0);
+		rig_expect(rig, session, S, epoch);
+		for (size_t i = 0; i < 3; i++)
+			if (i != last)
+				assert_int_equal(session_unsubscribe(session, patterns[i]), 0);
+		assert_int_equal(rig_reset(rig, 1), 0);
+		rig_drain(rig);
+		rig_expect(rig, session, I, epoch + 1);
+		assert_int_equal(session_unsubscribe(session, patterns[last]), 0);
+		assert_int_equal(rig_reset(rig, 1), 0);
+		rig_drain(rig);
+		rig_expect_nothing(rig, session);
+		session_free(session);
+	}
 }
 
 static void a_weak_guard_gets_a_reason_and_no_context(void **state)
@@ -308,8 +381,11 @@ int main(void)
 		T(a_slow_reader_skips_epochs_in_order),
 		T(nothing_is_told_before_it_is_stored),
 		T(what_the_policy_hides_does_not_exist),
+		T(a_cursor_at_what_the_policy_hides_tells_nothing),
 		T(a_glob_covers_what_comes_later),
 		T(subscriptions_have_a_quota),
+		T(globs_have_a_quota_of_their_own),
+		T(patterns_that_overlap_are_counted),
 		T(a_weak_guard_gets_a_reason_and_no_context),
 		T(a_file_mode_stops_neither_root_nor_the_owner),
 		T(an_endpoint_that_goes_and_comes_is_told_in_order),

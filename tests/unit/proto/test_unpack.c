@@ -104,8 +104,7 @@ static void the_request_id_is_read_where_encoders_put_it(void **state)
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		assert_int_equal(
-			unpack_request_id((const uint8_t *)cases[i].bytes, cases[i].len),
+		assert_int_equal(unpack_request_id((const uint8_t *)cases[i].bytes, cases[i].len),
 			cases[i].id);
 }
 
