@@ -145,6 +145,50 @@ int bulk_open(struct command *command)
 	return uv_queue_work(command->desk->env.loop, &bulk->work, on_hash, on_hashed);
 }
 
+/* ---- where it goes ---- */
+
+static int pieces_admit(struct command *command)
+{
+	const struct memwrite_plan *plan = &command->plan;
+
+	for (size_t i = 0; i < plan->n; i++) {
+		const struct memwrite_piece *piece = &plan->pieces[i];
+		const struct lease_range range = {piece->gpa, piece->gpa + (piece->len - 1)};
+		int r = command_admit(command, &range);
+
+		if (r)
+			return r == VMSIG_ERR_OUT_OF_RANGE
+				       ? complain(command, r, "0x%llx to 0x%llx: %s",
+						 (unsigned long long)range.start,
+						 (unsigned long long)range.last,
+						 vmsig_error_text(r))
+				       : r;
+	}
+	return 0;
+}
+
+int bulk_plan(struct command *command)
+{
+	const Vmsig__WriteBulk *body = command->body->bulk;
+	const struct memwrite_op op = {.addr = body->addr,
+		.cr3 = body->cr3,
+		.is_virtual = body->virtual_address,
+		.len = body->len};
+	int r;
+
+	command->plan.bytes = 0;
+	r = memwrite_resolve_part(command->site->target, &op, op.len, &command->plan);
+	if (r == VMSIG_ERR_QUOTA)
+		return complain(command, r,
+			"the bulk data goes to more than %u separate pieces of guest memory; send "
+			"it in parts",
+			MEMWRITE_PIECES_MAX);
+	if (r > 0)
+		return complain(command, r, "after %llu bytes: %s",
+			(unsigned long long)command->plan.bytes, vmsig_error_text(r));
+	return r ? r : pieces_admit(command);
+}
+
 /* ---- slices ---- */
 
 static void finish(struct command *command, const struct memwrite_result *last)
@@ -157,7 +201,8 @@ static void finish(struct command *command, const struct memwrite_result *last)
 	command->result.failed_op = 0;
 	if (last->error) {
 		snprintf(command->detail, sizeof(command->detail), "after %zu bytes: %s",
-			bulk->done, vmsig_error_text((int)last->error));
+			bulk->done,
+			vmsig_error_text((int)(last->cause ? last->cause : last->error)));
 		if (bulk->done)
 			command->result.error = VMSIG_ERR_PARTIAL;
 	}
@@ -169,14 +214,10 @@ static void finish(struct command *command, const struct memwrite_result *last)
 
 static void slice_apply(struct command *command, size_t len, struct memwrite_result *ret_result)
 {
-	const Vmsig__WriteBulk *body = command->body->bulk;
 	struct bulk *bulk = command->bulk;
-	const struct memwrite_op op = {.addr = body->addr + bulk->done,
-		.cr3 = body->cr3,
-		.is_virtual = body->virtual_address,
-		.data = bulk->data + bulk->done,
-		.len = (uint32_t)len};
+	struct memwrite_op op = {.data = bulk->data + bulk->done};
 	const vmsig_memwrite_reg *reg = site_reg(command->site, command->desk);
+	struct memwrite_slice slice;
 	const char *why;
 
 	*ret_result = (struct memwrite_result){0};
@@ -187,9 +228,12 @@ static void slice_apply(struct command *command, size_t len, struct memwrite_res
 		ret_result->error = VMSIG_ERR_STALE_EPOCH;
 	else if (reg->may_write(reg->ctx, &why))
 		ret_result->error = VMSIG_ERR_BUSY;
-	else
-		memwrite_apply(command->site->target, &op, 1, command_admit, command, bulk->old,
-			ret_result);
+	if (ret_result->error)
+		return;
+	memwrite_plan_cut(&command->plan, bulk->done, len, &slice);
+	op.len = slice.plan.bytes;
+	memwrite_apply(command->site->target, &op, &slice.plan, command_admit, command, bulk->old,
+		ret_result);
 }
 
 void bulk_step(struct command *command)

@@ -80,6 +80,7 @@ struct command *command_free(struct command *command)
 	bulk_free(command->bulk);
 	if (command->bulk_fd >= 0)
 		close(command->bulk_fd);
+	memwrite_plan_deinit(&command->plan);
 	free(command->ops);
 	free(command->before);
 	vmsig__write_request__free_unpacked(command->request, NULL);
@@ -211,37 +212,40 @@ int command_hash(struct command *command, const uint8_t *old)
 static void intend(struct command *command)
 {
 	struct desk *desk = command->desk;
-	const Vmsig__WriteBulk *bulk = command->body->bulk;
-	const struct lease_range *range = &command->result.range;
-	Vmsig__Range packed = VMSIG__RANGE__INIT, *pointer = &packed;
 	Vmsig__AuditRecord record;
+	void *ranges;
 
 	command->taken = command->intended = true;
 	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT);
 	record_hashes(&record, command);
-	packed.start = bulk ? bulk->addr : range->start;
-	packed.last = bulk ? bulk->addr + (bulk->len - 1) : range->last;
-	record.ranges = &pointer;
-	record.n_ranges = 1;
-	if (command->keep_bytes && !bulk)
+	ranges = record_ranges(&record, command, command->plan.bytes);
+	if (command->keep_bytes && !command->body->bulk)
 		record_bytes(&record, command, command->before);
 	desk_append(desk, &record);
+	free(ranges);
 	command->intent = record.id;
 	desk_note(
 		desk, ledger_intend(desk->ledger, &command->key, command->digest, command->intent));
 	DL_APPEND(desk->intended, command);
 }
 
+/* At which operation it ended, and why. */
+static void explain(struct command *command)
+{
+	const struct memwrite_result *result = &command->result;
+	enum vmsig_error cause = result->cause ? result->cause : result->error;
+
+	snprintf(command->detail, sizeof(command->detail), "operation %u at 0x%llx: %s",
+		result->failed_op, (unsigned long long)command->ops[result->failed_op].addr,
+		vmsig_error_text((int)cause));
+}
+
 /* What is wrong with the batch uses its number up. */
 static void refuse(struct command *command)
 {
-	const struct memwrite_result *result = &command->result;
-
 	command->taken = true;
 	if (command->nops && !command->detail[0])
-		snprintf(command->detail, sizeof(command->detail), "operation %u at 0x%llx: %s",
-			result->failed_op, (unsigned long long)command->ops[result->failed_op].addr,
-			vmsig_error_text((int)result->error));
+		explain(command);
 	command_finish(command);
 }
 
@@ -253,14 +257,23 @@ static bool is_lease_error(int error)
 
 static int prepare_ops(struct command *command)
 {
+	struct memwrite_result *result = &command->result;
 	int r;
 
-	memwrite_check(command->site->target, command->ops, command->nops, command_admit, command,
-		command->old, &command->result);
+	*result = (struct memwrite_result){0};
+	r = memwrite_resolve(command->site->target, command->ops, command->nops, &command->plan,
+		&result->failed_op);
+	if (r < 0)
+		return r;
+	if (r)
+		result->error = result->cause = (enum vmsig_error)r;
+	else
+		memwrite_check(command->site->target, command->ops, &command->plan, command_admit,
+			command, command->old, result);
 	/* Its deadline has come just now: that says nothing about the batch. */
-	if (is_lease_error((int)command->result.error))
-		return (int)command->result.error;
-	if (command->result.error) {
+	if (is_lease_error((int)result->error))
+		return (int)result->error;
+	if (result->error) {
 		refuse(command);
 		return 0;
 	}
@@ -275,20 +288,15 @@ static int prepare_ops(struct command *command)
 
 static int prepare_bulk(struct command *command)
 {
-	const Vmsig__WriteBulk *bulk = command->body->bulk;
-	struct lease_range range = {.start = bulk->addr, .last = bulk->addr + (bulk->len - 1)};
-	int r = range.last < range.start ? VMSIG_ERR_OUT_OF_RANGE : 0;
+	int r = bulk_plan(command);
 
-	/* Virtual ones are translated slice by slice. */
-	if (!r && !bulk->virtual_address)
-		r = command_admit(command, &range);
-	if (r == VMSIG_ERR_OUT_OF_RANGE) {
-		command->result.error = VMSIG_ERR_OUT_OF_RANGE;
+	if (r < 0 || is_lease_error(r))
+		return r;
+	if (r) {
+		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
 		refuse(command);
 		return 0;
 	}
-	if (r)
-		return r;
 	memcpy(command->new_hash, command->data_hash, AUDIT_HASH);
 	intend(command);
 	return 0;
@@ -344,13 +352,10 @@ static void apply(struct command *command)
 	if (r) {
 		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
 	} else {
-		memwrite_apply(command->site->target, command->ops, command->nops, command_admit,
+		memwrite_apply(command->site->target, command->ops, &command->plan, command_admit,
 			command, command->old, &command->result);
 		if (command->result.error && !command->detail[0])
-			snprintf(command->detail, sizeof(command->detail),
-				"operation %u at 0x%llx: %s", command->result.failed_op,
-				(unsigned long long)command->ops[command->result.failed_op].addr,
-				vmsig_error_text((int)command->result.error));
+			explain(command);
 	}
 	command_finish(command);
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 static char *text(const char *string)
 {
@@ -69,6 +70,32 @@ void record_command(
 	record->bytes = command->bytes;
 	record->intent = command->intent;
 	record->detail = text(command->detail);
+}
+
+void *record_ranges(Vmsig__AuditRecord *record, const struct command *command, uint64_t bytes)
+{
+	size_t room = command->plan.n;
+	Vmsig__Range *packed, **pointers;
+	struct lease_range *ranges;
+
+	if (!room || !bytes)
+		return NULL;
+	pointers = malloc(room * (sizeof(*pointers) + sizeof(*packed) + sizeof(*ranges)));
+	if (!pointers) {
+		desk_note(command->desk, -ENOMEM);
+		return NULL;
+	}
+	packed = (Vmsig__Range *)(void *)(pointers + room);
+	ranges = (struct lease_range *)(void *)(packed + room);
+	record->n_ranges = memwrite_plan_ranges(&command->plan, bytes, ranges);
+	record->ranges = pointers;
+	for (size_t i = 0; i < record->n_ranges; i++) {
+		vmsig__range__init(&packed[i]);
+		packed[i].start = ranges[i].start;
+		packed[i].last = ranges[i].last;
+		pointers[i] = &packed[i];
+	}
+	return pointers;
 }
 
 void record_hashes(Vmsig__AuditRecord *record, struct command *command)

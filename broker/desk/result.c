@@ -2,6 +2,7 @@
 #include "broker/desk/state.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmsig/vmsig_error.h"
@@ -75,6 +76,7 @@ static void record_changed(Vmsig__AuditRecord *record, struct command *command)
 static void record_result(struct command *command)
 {
 	Vmsig__AuditRecord record;
+	void *ranges;
 
 	record_command(&record, command,
 		command->intended ? VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT
@@ -85,7 +87,10 @@ static void record_result(struct command *command)
 		record_hashes(&record, command);
 	else
 		record_changed(&record, command);
+	/* What was not written is not named. */
+	ranges = record_ranges(&record, command, command->result.written);
 	desk_append(command->desk, &record);
+	free(ranges);
 	settle(command);
 }
 

@@ -96,9 +96,10 @@ struct command {
 	struct site *site;
 	struct memwrite_op *ops;
 	size_t nops;
-	uint64_t bytes;  /* sum of the operations */
-	uint8_t *before; /* as the intent saw them */
-	uint8_t *old;    /* as they were when the bytes changed */
+	struct memwrite_plan plan; /* where they go: as the intent says, and nowhere else */
+	uint64_t bytes;            /* sum of the operations */
+	uint8_t *before;           /* as the intent saw them */
+	uint8_t *old;              /* as they were when the bytes changed */
 	uint8_t data_hash[AUDIT_HASH], old_hash[AUDIT_HASH], new_hash[AUDIT_HASH];
 	uint64_t intent;
 	bool taken;    /* its number is in use: another transmission waits for its outcome */
@@ -236,6 +237,9 @@ void replay_close_open(struct desk *desk);
 /* Checks the descriptor and has the pool hash the data; then the command comes back to
  * `ready`. On failure `detail` says why. */
 __attribute__((warn_unused_result)) int bulk_open(struct command *command);
+/* Plans where all of it goes, and asks for the admission of each piece; `detail` says what is
+ * wrong. */
+__attribute__((warn_unused_result)) int bulk_plan(struct command *command);
 /* Applies one slice; the last one finishes the command. */
 void bulk_step(struct command *command);
 struct bulk *bulk_free(struct bulk *bulk);
@@ -246,6 +250,9 @@ void record_lease(Vmsig__AuditRecord *record, struct desk *desk, Vmsig__AuditRec
 void record_command(
 	Vmsig__AuditRecord *record, const struct command *command, Vmsig__AuditRecord__Kind kind);
 void record_hashes(Vmsig__AuditRecord *record, struct command *command);
+/* Names the memory that the first `bytes` bytes of the command's plan go to. What it returns
+ * is to be freed after the record was appended; NULL: there is none. */
+void *record_ranges(Vmsig__AuditRecord *record, const struct command *command, uint64_t bytes);
 /* For policies that keep them. Uses the scratch memory. */
 void record_bytes(Vmsig__AuditRecord *record, struct command *command, uint8_t *old);
 /* Appends a lease's record, with its ranges. */

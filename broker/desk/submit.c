@@ -40,7 +40,7 @@ static int ops_unpack(struct command *command)
 			.data = op->data.data,
 			.expect = op->expect.len ? op->expect.data : NULL,
 			.mask = op->mask.len ? op->mask.data : NULL,
-			.len = (uint32_t)op->data.len,
+			.len = op->data.len,
 			.is_virtual = op->virtual_address};
 		command->bytes += op->data.len;
 	}

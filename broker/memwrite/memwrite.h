@@ -7,12 +7,27 @@
  * a guest. Knows no clients, leases or messages: who may write what is asked through a
  * callback, in the same call that stores.
  *
+ * What is checked is what is used. A batch's addresses are translated once, to a plan: a list
+ * of pieces of guest-physical memory. Page tables are the guest's and the operator's to
+ * change, so nothing is translated a second time: the pieces are admitted, read and compared,
+ * they are what the caller records, and the bytes go to exactly these pieces, each of them
+ * admitted once more right before its store. A plan belongs to the target that it was made
+ * for; on another one (the endpoint has a new session) it is stale.
+ *
  * A batch is all or nothing before its first byte: every address is translated and lies in
- * RAM, every range is admitted, every comparison holds. After that only the guest's RAM file
- * shrinking, or the guest changing a compared word in between, can stop it, and then the
- * result says how far it came.
+ * RAM, every piece is admitted, every comparison holds. After that only the end of the
+ * admission, the guest's RAM file shrinking, or the guest changing a compared word in between
+ * can stop it, and then the result says how far it came.
  *
  * An aligned operation of 1, 2, 4 or 8 bytes is one atomic access.
+ *
+ * Reading (checks, comparisons, page tables) goes by pread(), which allocates nothing where
+ * the RAM file has holes; only what is written to is touched through the mapping.
+ *
+ *   target.c    the RAM file, mapped and open
+ *   plan.c      addresses to pieces
+ *   memwrite.c  check and apply
+ *   fault.c     accesses that survive a file that shrinks
  */
 
 #include <stdbool.h>
@@ -26,6 +41,10 @@
 
 #define MEMWRITE_OPS_MAX 1024u
 #define MEMWRITE_BYTES_MAX (1u << 20) /* of one batch; a frame's bound */
+/* Of one plan: 64 MiB, the default bound of bulk data, in single pages and two ends. As ranges
+ * of a record they take less than half of an AUDIT_PAGE_BYTES. */
+#define MEMWRITE_PIECES_MAX 16640u
+#define MEMWRITE_SLICE_PIECES 128u
 
 struct memwrite_target; /* an endpoint's RAM, mapped writable */
 
@@ -43,29 +62,79 @@ struct memwrite_op {
 	const uint8_t *data;   /* len bytes */
 	const uint8_t *expect; /* len bytes, or NULL */
 	const uint8_t *mask;   /* len bytes, set bits are compared and written; NULL: all */
-	uint32_t len;          /* not 0 */
+	uint64_t len;          /* not 0 */
 	bool is_virtual;
 };
 
+/* ---- plans ---- */
+
+/* A run of one operation's bytes, contiguous in guest-physical space and in the RAM file. */
+struct memwrite_piece {
+	uint64_t gpa, off, len;
+	uint64_t into; /* the operation's bytes before it */
+	uint32_t op;
+};
+
+/* In the order of the operations' bytes. Zeroed it is an empty one. */
+struct memwrite_plan {
+	struct memwrite_piece *pieces;
+	size_t n, size;
+	uint64_t bytes;  /* of all pieces */
+	uint64_t serial; /* of its target */
+};
+
+void memwrite_plan_deinit(struct memwrite_plan *plan);
+
+/* Makes the plan of a batch, whatever it was before. VMSIG_ERR_BAD_REQUEST (beyond the bounds
+ * above), VMSIG_ERR_QUOTA (more than MEMWRITE_PIECES_MAX), VMSIG_ERR_OUT_OF_RANGE, errors of
+ * translation, -ENOMEM; at *ret_failed_op. */
+__attribute__((warn_unused_result)) int memwrite_resolve(const struct memwrite_target *target,
+	const struct memwrite_op *ops, size_t nops, struct memwrite_plan *plan,
+	uint32_t *ret_failed_op);
+/* Plans the next `len` bytes of a single operation of any length, and no more than it has
+ * left: plan->bytes says how far it is. As above, and VMSIG_ERR_STALE_EPOCH: it was begun on
+ * another target. */
+__attribute__((warn_unused_result)) int memwrite_resolve_part(const struct memwrite_target *target,
+	const struct memwrite_op *op, uint64_t len, struct memwrite_plan *plan);
+
+/* Part of a single operation's plan; its pieces count from the part's first byte. */
+struct memwrite_slice {
+	struct memwrite_plan plan;
+	struct memwrite_piece pieces[MEMWRITE_SLICE_PIECES];
+};
+/* At most `len` bytes from byte `from` on; less when they are in too many pieces. The slice
+ * is not to be moved, and owns nothing. */
+void memwrite_plan_cut(const struct memwrite_plan *plan, uint64_t from, uint64_t len,
+	struct memwrite_slice *ret_slice);
+
+/* The guest-physical memory that the first `bytes` bytes go to: exactly that, ascending, what
+ * touches merged. `ranges` has room for plan->n. How many there are. */
+__attribute__((warn_unused_result)) size_t memwrite_plan_ranges(
+	const struct memwrite_plan *plan, uint64_t bytes, struct lease_range *ranges);
+
+/* ---- bytes ---- */
+
 struct memwrite_result {
-	enum vmsig_error error;   /* OK, PARTIAL, or why nothing was written */
-	uint32_t failed_op;       /* the operation it happened at */
-	uint64_t written;         /* bytes that were stored */
-	struct lease_range range; /* guest-physical span that the batch touches */
+	enum vmsig_error error; /* OK, PARTIAL, or why nothing was written */
+	enum vmsig_error cause; /* of PARTIAL, otherwise as `error` */
+	uint32_t failed_op;     /* the operation it happened at */
+	uint64_t written;       /* bytes that were stored: the first ones of the plan */
 };
 
 /* Whether these guest-physical bytes may be written now. 0 or the error of the refusal. */
 typedef int (*memwrite_admit_fn)(void *ctx, const struct lease_range *range);
 
-/* `old` receives what was there before, the operations' bytes one after the other (the sum
- * of their len); it is filled as far as operations came, and never NULL. */
-void memwrite_apply(struct memwrite_target *target, const struct memwrite_op *ops, size_t nops,
-	memwrite_admit_fn admit, void *ctx, uint8_t *old, struct memwrite_result *ret_result);
+/* `plan` is that of the operations. `old` receives what was there before, the operations'
+ * bytes one after the other; it is filled as far as pieces came, and never NULL. */
+void memwrite_apply(struct memwrite_target *target, const struct memwrite_op *ops,
+	const struct memwrite_plan *plan, memwrite_admit_fn admit, void *ctx, uint8_t *old,
+	struct memwrite_result *ret_result);
 
 /* The half of apply that comes before the first byte: what memwrite_apply() would answer now,
  * with `written` 0, and in `old` the bytes that are there. */
-void memwrite_check(struct memwrite_target *target, const struct memwrite_op *ops, size_t nops,
-	memwrite_admit_fn admit, void *ctx, uint8_t *old, struct memwrite_result *ret_result);
+void memwrite_check(const struct memwrite_target *target, const struct memwrite_op *ops,
+	const struct memwrite_plan *plan, memwrite_admit_fn admit, void *ctx, uint8_t *old,
+	struct memwrite_result *ret_result);
 
 /* The bytes that are there now, for telling after a crash whether a batch was applied.
  * `buf` as `old` above. 0 or an error of translation. */
