@@ -71,7 +71,8 @@ static void lease_discard(struct lease *lease)
 	free(lease);
 }
 
-static int lease_enter(struct lease *lease, struct endpoint *endpoint, struct account *account)
+static int lease_enter(
+	struct lease *lease, struct endpoint *endpoint, struct account *account, uint64_t session)
 {
 	struct lease_engine *engine = lease->engine;
 
@@ -81,25 +82,13 @@ static int lease_enter(struct lease *lease, struct endpoint *endpoint, struct ac
 	HASH_ADD(hh, engine->leases, view.id, sizeof(lease->view.id), lease);
 	if (!lease->hh.tbl)
 		return -ENOMEM;
-	engine->nleases++;
-	return 0;
-}
-
-static void waiter_insert(struct lease *lease)
-{
-	struct endpoint *endpoint = lease->endpoint;
-	struct lease *behind;
-
-	DL_FOREACH (endpoint->waiters, behind) {
-		if (behind->view.priority < lease->view.priority)
-			break;
+	if (lease_attach(lease, session)) {
+		HASH_DEL(engine->leases, lease);
+		return -ENOMEM;
 	}
-	if (behind)
-		DL_PREPEND_ELEM(endpoint->waiters, behind, lease);
-	else
-		DL_APPEND(endpoint->waiters, lease);
-	endpoint->nwaiters++;
-	lease->account->waits++;
+	engine->nleases++;
+	DL_APPEND2(endpoint->leases, lease, peer_prev, peer_next);
+	return 0;
 }
 
 static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
@@ -114,21 +103,14 @@ static void lease_set_terms(struct lease *lease, uint64_t now_ns,
 
 	view->uid = request->uid;
 	view->priority = request->priority;
-	view->session = request->session;
 	view->user = request->user;
 	view->state = LEASE_WAITING;
 	view->ttl_ns = request->ttl_ns
 			       ? clamp(request->ttl_ns, terms->ttl_min_ns, terms->ttl_max_ns)
 			       : terms->ttl_max_ns;
-	/* Becomes a moment when the lease is granted. */
-	view->hold_until_ns = terms->hold_max_ns;
+	view->hold_max_ns = terms->hold_max_ns;
+	lease->leases_max = terms->leases;
 	lease->wait_until_ns = lease_after(now_ns, clamp(request->wait_ns, 0, terms->wait_max_ns));
-}
-
-/* Whether the waiting lease would have to wait, that is be overtaken by nobody. */
-static bool has_conflict(const struct lease *lease)
-{
-	return lease_overlaps_held(lease) || lease_overlaps_earlier_waiter(lease);
 }
 
 static int check_quota(const struct endpoint *endpoint, const struct account *account,
@@ -160,14 +142,15 @@ int lease_acquire(struct lease_engine *engine, uint64_t now_ns, const struct lea
 	lease_set_terms(lease, now_ns, request, terms);
 	lease->view.id = engine->next_id;
 	if (!r)
-		r = lease_enter(lease, endpoint, account);
+		r = lease_enter(lease, endpoint, account, request->session);
 	if (r) {
 		account_put(engine, account);
 		lease_discard(lease);
 		return r;
 	}
-	waiter_insert(lease);
-	if (request->no_wait && has_conflict(lease)) {
+	account->waits++;
+	queue_insert(lease);
+	if (request->no_wait && queue_is_blocked(lease)) {
 		lease_finish(lease);
 		lease_free(lease);
 		return VMSIG_ERR_LEASE_HELD;
@@ -175,7 +158,7 @@ int lease_acquire(struct lease_engine *engine, uint64_t now_ns, const struct lea
 	engine->next_id++;
 	lease_timer_update(lease);
 	*ret_id = lease->view.id;
-	endpoint_grant(endpoint, now_ns);
+	queue_settle(endpoint, now_ns);
 	return 0;
 }
 
@@ -202,7 +185,7 @@ int lease_restore(struct lease_engine *engine, uint64_t now_ns, const struct lea
 		r = -ENOMEM;
 	lease->view.id = view->id;
 	if (!r)
-		r = lease_enter(lease, endpoint, account);
+		r = lease_enter(lease, endpoint, account, LEASE_NO_SESSION);
 	if (r) {
 		account_put(engine, account);
 		lease_discard(lease);
@@ -218,8 +201,7 @@ int lease_restore(struct lease_engine *engine, uint64_t now_ns, const struct lea
 	lease->view.revoke_at_ns = UINT64_MAX;
 	lease->view.endpoint = endpoint->id;
 	account->leases++;
-	for (size_t i = 0; i < lease->view.nranges; i++)
-		rangeset_insert(&endpoint->held, &lease->ranges[i], lease);
+	rangeset_insert(&endpoint->held, lease->ranges, lease->view.nranges, lease);
 	if (engine->next_id <= view->id)
 		engine->next_id = view->id + 1;
 	lease_timer_update(lease);

@@ -26,6 +26,7 @@ struct endpoint *endpoint_get(struct lease_engine *engine, uint32_t id)
 	if (!endpoint)
 		return NULL;
 	endpoint->id = id;
+	endpoint->engine = engine;
 	HASH_ADD(hh, engine->endpoints, id, sizeof(endpoint->id), endpoint);
 	if (!endpoint->hh.tbl) {
 		free(endpoint);
@@ -72,23 +73,22 @@ struct lease_engine *lease_engine_free(struct lease_engine *engine)
 		free(endpoint);
 	}
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */
-	assert(!engine->accounts && engine->nleases == 0);
+	assert(!engine->accounts && !engine->sessions && engine->nleases == 0);
 	timerheap_deinit(&engine->timers);
 	free(engine);
 	return NULL;
 }
 
-static void endpoint_drop_leases(struct endpoint *endpoint, struct lease_engine *engine,
-	uint64_t now_ns, enum vmsig_error reason, const uint32_t *except_epoch)
+static void endpoint_drop_leases(struct endpoint *endpoint, uint64_t now_ns,
+	enum vmsig_error reason, const uint32_t *except_epoch)
 {
 	struct lease *lease, *next;
 
 	/* Waiters first, so that nothing is granted in between only to be ended again. */
 	DL_FOREACH_SAFE (endpoint->waiters, lease, next)
 		lease_refuse(lease, reason);
-	HASH_ITER (hh, engine->leases, lease, next) {
-		if (lease->endpoint != endpoint || lease->ended)
-			continue;
+	DL_FOREACH_SAFE2(endpoint->leases, lease, next, peer_next)
+	{
 		if (!except_epoch || lease->view.epoch != *except_epoch)
 			lease_drop(lease, now_ns, reason);
 	}
@@ -103,7 +103,7 @@ int lease_endpoint_ready(
 		return -ENOMEM;
 	if (endpoint->ready && endpoint->epoch == epoch)
 		return 0;
-	endpoint_drop_leases(endpoint, engine, now_ns, VMSIG_ERR_STALE_EPOCH, &epoch);
+	endpoint_drop_leases(endpoint, now_ns, VMSIG_ERR_STALE_EPOCH, &epoch);
 	endpoint->epoch = epoch;
 	endpoint->ready = true;
 	return 0;
@@ -117,7 +117,7 @@ void lease_endpoint_down(
 	if (!endpoint)
 		return;
 	endpoint->ready = false;
-	endpoint_drop_leases(endpoint, engine, now_ns, reason, NULL);
+	endpoint_drop_leases(endpoint, now_ns, reason, NULL);
 }
 
 /* ---- the store's answers ---- */
@@ -134,12 +134,13 @@ void lease_stored(struct lease_engine *engine, uint64_t now_ns, uint64_t id, uin
 	view->token = token;
 	view->state = LEASE_ACTIVE;
 	view->granted_ns = now_ns;
-	view->hold_until_ns = lease_after(now_ns, view->hold_until_ns);
+	view->hold_until_ns = lease_after(now_ns, view->hold_max_ns);
 	view->deadline_ns = lease_earlier(lease_after(now_ns, view->ttl_ns), view->hold_until_ns);
 	lease_act(lease, LEASE_ACT_GRANTED);
 	lease_timer_update(lease);
 	/* Somebody of higher priority may have come while the store was busy. */
-	endpoint_grant(lease->endpoint, now_ns);
+	if (lease->wanted && queue_wants(lease))
+		queue_preempt(lease, now_ns);
 }
 
 void lease_store_failed(
@@ -177,7 +178,7 @@ static int lease_authorise(const struct lease_engine *engine, uint64_t now_ns, c
 		return lease->view.reason ? (int)lease->view.reason : VMSIG_ERR_NO_LEASE;
 	if (now_ns >= lease->view.deadline_ns || now_ns >= lease->orphan_until_ns)
 		return VMSIG_ERR_LEASE_EXPIRED;
-	if (now_ns >= lease->view.revoke_at_ns && lease_preemption_stands(lease))
+	if (now_ns >= lease->view.revoke_at_ns && queue_wants(lease))
 		return VMSIG_ERR_LEASE_REVOKED;
 	*ret_lease = lease;
 	return 0;
@@ -227,7 +228,9 @@ int lease_resume(struct lease_engine *engine, uint64_t now_ns, const char *tenan
 		return r;
 	if (lease->view.uid != uid)
 		return VMSIG_ERR_NO_LEASE;
-	lease->view.session = session;
+	r = lease_attach(lease, session);
+	if (r)
+		return r;
 	lease->view.user = user;
 	lease->orphan_until_ns = UINT64_MAX;
 	/* The notice went to a connection that is gone. */
@@ -247,28 +250,51 @@ int lease_revoke(struct lease_engine *engine, uint64_t now_ns, uint64_t id, enum
 	return 0;
 }
 
-void lease_disconnect(struct lease_engine *engine, uint64_t now_ns, uint64_t session)
+static void orphan(struct lease *lease, uint64_t now_ns)
 {
-	struct lease *lease, *next;
-
-	HASH_ITER (hh, engine->leases, lease, next) {
-		if (lease->view.session != session)
-			continue;
-		lease->view.session = LEASE_NO_SESSION;
-		lease->view.user = NULL;
-		if (lease->ended)
-			continue;
-		if (lease->view.state == LEASE_WAITING || lease->view.state == LEASE_STORING) {
-			lease_drop(lease, now_ns, VMSIG_ERR_DISCONNECTED);
-		} else if (lease->view.state == LEASE_ACTIVE) {
-			lease->orphan_until_ns =
-				lease_after(now_ns, engine->limits.resume_grace_ns);
-			lease_timer_update(lease);
-		}
+	/* Without a session nothing is allocated. */
+	(void)!lease_attach(lease, LEASE_NO_SESSION);
+	lease->view.user = NULL;
+	if (lease->ended)
+		return;
+	if (lease->view.state == LEASE_WAITING || lease->view.state == LEASE_STORING) {
+		lease_drop(lease, now_ns, VMSIG_ERR_DISCONNECTED);
+	} else if (lease->view.state == LEASE_ACTIVE) {
+		lease->orphan_until_ns = lease_after(now_ns, lease->engine->limits.resume_grace_ns);
+		lease_timer_update(lease);
 	}
 }
 
+void lease_disconnect(struct lease_engine *engine, uint64_t now_ns, uint64_t id)
+{
+	struct session *session = NULL;
+	struct lease *lease, *next;
+
+	HASH_FIND(hh, engine->sessions, &id, sizeof(id), session);
+	if (!session)
+		return;
+	/* The session goes with the last of them. */
+	DL_FOREACH_SAFE2(session->leases, lease, next, session_next)
+	orphan(lease, now_ns);
+}
+
 /* ---- writing ---- */
+
+/* Of the sorted ranges only the last one that starts early enough can. */
+static bool covers(const struct lease *lease, const struct lease_range *range)
+{
+	size_t low = 0, high = lease->view.nranges;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (lease->ranges[mid].start <= range->start)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low && range->last <= lease->ranges[low - 1].last;
+}
 
 int lease_admit(const struct lease_engine *engine, uint64_t now_ns, const char *tenant, uint64_t id,
 	uint64_t token, uint32_t epoch, const struct lease_range *range)
@@ -281,11 +307,7 @@ int lease_admit(const struct lease_engine *engine, uint64_t now_ns, const char *
 	if (lease->view.epoch != epoch || lease->endpoint->epoch != epoch ||
 		!lease->endpoint->ready)
 		return VMSIG_ERR_STALE_EPOCH;
-	for (size_t i = 0; i < lease->view.nranges; i++) {
-		if (lease->ranges[i].start <= range->start && range->last <= lease->ranges[i].last)
-			return 0;
-	}
-	return VMSIG_ERR_OUT_OF_RANGE;
+	return covers(lease, range) ? 0 : VMSIG_ERR_OUT_OF_RANGE;
 }
 
 int lease_write_begin(struct lease_engine *engine, uint64_t id)
@@ -344,7 +366,7 @@ static void lease_due(struct lease *lease, uint64_t now_ns)
 		lease_drop(lease, now_ns, VMSIG_ERR_TIMEOUT);
 	} else if (now_ns >= view->deadline_ns || now_ns >= lease->orphan_until_ns) {
 		lease_drop(lease, now_ns, VMSIG_ERR_LEASE_EXPIRED);
-	} else if (lease_preemption_stands(lease)) {
+	} else if (queue_wants(lease)) {
 		lease_drop(lease, now_ns, VMSIG_ERR_LEASE_REVOKED);
 	} else {
 		view->revoke_at_ns = UINT64_MAX;
@@ -359,16 +381,22 @@ static struct lease *lease_of_timer(struct timerheap_node *node)
 
 void lease_advance(struct lease_engine *engine, uint64_t now_ns)
 {
+	struct endpoint *endpoint, *next;
 	struct timerheap_node *node;
 
 	while ((node = timerheap_first(&engine->timers)) && node->due <= now_ns)
 		lease_due(lease_of_timer(node), now_ns);
+	DL_FOREACH_SAFE (engine->unsettled, endpoint, next)
+		queue_settle(endpoint, now_ns);
 }
 
 uint64_t lease_deadline(const struct lease_engine *engine)
 {
 	struct timerheap_node *node = timerheap_first(&engine->timers);
 
+	/* Work that was left over, or actions to take, wait for nothing. */
+	if (engine->unsettled || engine->actions)
+		return 0;
 	return node ? node->due : UINT64_MAX;
 }
 

@@ -78,7 +78,9 @@ struct lease_view {
 	uint64_t session;
 	const struct lease_range *ranges;
 	size_t nranges;
-	uint64_t ttl_ns, granted_ns, deadline_ns, hold_until_ns;
+	uint64_t ttl_ns;
+	uint64_t hold_max_ns; /* a span, of the terms; 0 of a restored lease */
+	uint64_t granted_ns, deadline_ns, hold_until_ns; /* moments; 0 until it is ACTIVE */
 	uint64_t revoke_at_ns; /* of a preemption under way; UINT64_MAX otherwise */
 	void *user;
 };
@@ -103,7 +105,8 @@ void lease_endpoint_down(
 /* ---- the holders ---- */
 
 /* Queues or starts a grant; the answer comes as an action. BAD_REQUEST (ranges), FORBIDDEN
- * (priority), NOT_READY (endpoint), LEASE_HELD (conflict with no_wait), QUOTA. */
+ * (priority), NOT_READY (endpoint), LEASE_HELD (conflict with no_wait), QUOTA. A request that
+ * waited is refused with QUOTA when its turn comes and the tenant holds its number by then. */
 __attribute__((warn_unused_result)) int lease_acquire(struct lease_engine *engine, uint64_t now_ns,
 	const struct lease_request *request, const struct lease_terms *terms, uint64_t *ret_id);
 

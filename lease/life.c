@@ -54,6 +54,59 @@ void account_put(struct lease_engine *engine, struct account *account)
 	}
 }
 
+/* ---- sessions ---- */
+
+static struct session *session_get(struct lease_engine *engine, uint64_t id)
+{
+	struct session *session = NULL;
+
+	HASH_FIND(hh, engine->sessions, &id, sizeof(id), session);
+	if (session)
+		return session;
+	session = calloc(1, sizeof(*session));
+	if (!session)
+		return NULL;
+	session->id = id;
+	HASH_ADD(hh, engine->sessions, id, sizeof(session->id), session);
+	if (!session->hh.tbl) {
+		free(session);
+		return NULL;
+	}
+	return session;
+}
+
+static void lease_detach(struct lease *lease)
+{
+	struct session *session = lease->session;
+
+	lease->session = NULL;
+	lease->view.session = LEASE_NO_SESSION;
+	if (!session)
+		return;
+	DL_DELETE2(session->leases, lease, session_prev, session_next);
+	if (session->leases)
+		return;
+	HASH_DEL(lease->engine->sessions, session);
+	free(session);
+}
+
+int lease_attach(struct lease *lease, uint64_t id)
+{
+	struct session *session = id == LEASE_NO_SESSION ? NULL : session_get(lease->engine, id);
+
+	if (!session && id != LEASE_NO_SESSION)
+		return -ENOMEM;
+	if (session == lease->session)
+		return 0;
+	lease_detach(lease);
+	if (!session)
+		return 0;
+	lease->session = session;
+	lease->view.session = id;
+	DL_APPEND2(session->leases, lease, session_prev, session_next);
+	return 0;
+}
+
 /* ---- leases ---- */
 
 struct lease *lease_get(const struct lease_engine *engine, uint64_t id)
@@ -90,14 +143,14 @@ void lease_finish(struct lease *lease)
 	struct lease_engine *engine = lease->engine;
 
 	if (lease_is_held(lease)) {
-		for (size_t i = 0; i < lease->view.nranges; i++)
-			rangeset_remove(&lease->endpoint->held, &lease->ranges[i]);
+		rangeset_remove(&lease->endpoint->held, lease);
 		lease->account->leases--;
 	} else {
-		DL_DELETE(lease->endpoint->waiters, lease);
-		lease->endpoint->nwaiters--;
+		queue_remove(lease);
 		lease->account->waits--;
 	}
+	queue_wake(lease);
+	DL_DELETE2(lease->endpoint->leases, lease, peer_prev, peer_next);
 	account_put(engine, lease->account);
 	lease->account = NULL;
 	lease->ended = true;
@@ -108,6 +161,7 @@ void lease_free(struct lease *lease)
 {
 	struct lease_engine *engine = lease->engine;
 
+	lease_detach(lease);
 	HASH_DEL(engine->leases, lease);
 	timerheap_unreserve(&engine->timers);
 	engine->nleases--;
@@ -125,86 +179,23 @@ bool lease_overlaps_held(const struct lease *lease)
 	return false;
 }
 
-static bool overlaps_lease(const struct lease *a, const struct lease *b)
-{
-	for (size_t i = 0; i < a->view.nranges; i++) {
-		for (size_t j = 0; j < b->view.nranges; j++) {
-			if (lease_range_overlaps(&a->ranges[i], &b->ranges[j]))
-				return true;
-		}
-	}
-	return false;
-}
-
-/* A waiter that stands behind a conflicting one must not pass it (I9). */
-bool lease_overlaps_earlier_waiter(const struct lease *lease)
-{
-	struct lease *other;
-
-	DL_FOREACH (lease->endpoint->waiters, other) {
-		if (other == lease)
-			return false;
-		if (overlaps_lease(other, lease))
-			return true;
-	}
-	return false;
-}
-
-/* Tells every holder of lower priority in the way of `waiter` that it has to go. */
-static void preempt_for(struct lease *waiter, uint64_t now_ns)
-{
-	struct lease_engine *engine = waiter->engine;
-
-	for (size_t i = 0; i < waiter->view.nranges; i++) {
-		struct lease *holder;
-		size_t cursor = 0;
-
-		while ((holder = rangeset_overlap(
-				&waiter->endpoint->held, &waiter->ranges[i], &cursor))) {
-			if (holder->view.state != LEASE_ACTIVE ||
-				holder->view.priority >= waiter->view.priority ||
-				holder->view.revoke_at_ns != UINT64_MAX)
-				continue;
-			holder->view.revoke_at_ns =
-				lease_after(now_ns, engine->limits.preempt_grace_ns);
-			lease_act(holder, LEASE_ACT_NOTICE);
-			lease_timer_update(holder);
-		}
-	}
-}
-
-/* Whether somebody who may preempt `holder` still waits for what it holds. */
-bool lease_preemption_stands(const struct lease *holder)
-{
-	struct lease *waiter;
-
-	DL_FOREACH (holder->endpoint->waiters, waiter) {
-		if (waiter->view.priority <= holder->view.priority)
-			return false;
-		if (overlaps_lease(waiter, holder))
-			return true;
-	}
-	return false;
-}
-
-/* From WAITING to STORING: the ranges are taken, the store is asked. */
-static int lease_claim(struct lease *lease)
+int lease_claim(struct lease *lease)
 {
 	struct endpoint *endpoint = lease->endpoint;
 	int r = rangeset_reserve(&endpoint->held, lease->view.nranges);
 
 	if (r < 0)
 		return r;
-	DL_DELETE(endpoint->waiters, lease);
-	endpoint->nwaiters--;
+	queue_remove(lease);
 	lease->account->waits--;
 	lease->account->leases++;
-	for (size_t i = 0; i < lease->view.nranges; i++)
-		rangeset_insert(&endpoint->held, &lease->ranges[i], lease);
+	rangeset_insert(&endpoint->held, lease->ranges, lease->view.nranges, lease);
 	lease->view.state = LEASE_STORING;
 	lease->view.epoch = endpoint->epoch;
 	lease_act(lease, LEASE_ACT_STORE_GRANT);
 	lease_timer_update(lease);
+	/* Who waits behind it may have to ask others to go as well. */
+	queue_wake(lease);
 	return 0;
 }
 
@@ -215,21 +206,6 @@ void lease_refuse(struct lease *lease, enum vmsig_error reason)
 	lease_act(lease, LEASE_ACT_REFUSED);
 }
 
-/* Grants what can be granted, in order, and asks holders of lower priority to go. */
-void endpoint_grant(struct endpoint *endpoint, uint64_t now_ns)
-{
-	struct lease *lease, *next;
-
-	DL_FOREACH_SAFE (endpoint->waiters, lease, next) {
-		if (lease_overlaps_earlier_waiter(lease))
-			continue;
-		if (lease_overlaps_held(lease))
-			preempt_for(lease, now_ns);
-		else if (lease_claim(lease) < 0)
-			lease_refuse(lease, VMSIG_ERR_NO_MEMORY);
-	}
-}
-
 void lease_drained(struct lease *lease, uint64_t now_ns)
 {
 	struct endpoint *endpoint = lease->endpoint;
@@ -237,7 +213,7 @@ void lease_drained(struct lease *lease, uint64_t now_ns)
 	lease_finish(lease);
 	lease_act(lease, LEASE_ACT_STORE_END);
 	lease_act(lease, LEASE_ACT_ENDED);
-	endpoint_grant(endpoint, now_ns);
+	queue_settle(endpoint, now_ns);
 }
 
 /* Ends a held lease: no byte is admitted from here on. What is being applied ends first. */
@@ -265,7 +241,7 @@ static void lease_abandon(struct lease *lease, uint64_t now_ns, enum vmsig_error
 		lease_act(lease, LEASE_ACT_STORE_END);
 	}
 	lease_refuse(lease, reason);
-	endpoint_grant(endpoint, now_ns);
+	queue_settle(endpoint, now_ns);
 }
 
 void lease_drop(struct lease *lease, uint64_t now_ns, enum vmsig_error reason)

@@ -27,12 +27,25 @@ struct account {
 };
 
 struct endpoint {
+	struct lease_engine *engine;
 	uint32_t id;
 	uint32_t epoch;
 	bool ready;
 	uint32_t nwaiters;
 	struct rangeset held;  /* STORING, ACTIVE, DRAINING */
+	struct lease *leases;  /* that have not ended, of all states */
 	struct lease *waiters; /* by priority, then arrival */
+	struct lease
+		*unsettled; /* waiters that nobody is known to be in the way of, in that order */
+	struct endpoint *prev, *next; /* in engine->unsettled */
+	bool is_unsettled;
+	UT_hash_handle hh;
+};
+
+/* A connection's leases. Lives while it has some. */
+struct session {
+	uint64_t id;
+	struct lease *leases;
 	UT_hash_handle hh;
 };
 
@@ -42,10 +55,20 @@ struct lease {
 	struct lease_engine *engine;
 	struct endpoint *endpoint;
 	struct account *account;
+	struct session *session; /* NULL: view.session is LEASE_NO_SESSION */
 	uint64_t wait_until_ns, orphan_until_ns;
+	uint32_t leases_max; /* that the tenant may hold, this one included */
 	uint32_t applying;
+	bool wanted; /* while it was STORING, by somebody who may preempt it */
 	struct timerheap_node timer;
-	struct lease *prev, *next; /* in endpoint->waiters */
+	struct lease *prev, *next;           /* in endpoint->waiters */
+	struct lease *peer_prev, *peer_next; /* in endpoint->leases */
+	struct lease *session_prev, *session_next;
+
+	/* WAITING: the one it waits for, a held one or the nearest waiter before it; NULL: it is
+	 * in endpoint->unsettled. Whose ranges are in the way has the others in `watchers`. */
+	struct lease *blocker, *watchers;
+	struct lease *watch_prev, *watch_next; /* in blocker->watchers or endpoint->unsettled */
 
 	uint32_t pending; /* 1 << enum lease_action_kind */
 	bool ended;       /* freed when the last pending action was taken */
@@ -61,6 +84,8 @@ struct lease_engine {
 	uint32_t nleases;
 	struct lease *leases; /* by id */
 	struct endpoint *endpoints;
+	struct endpoint *unsettled;
+	struct session *sessions;
 	struct account *accounts;
 	struct timerheap timers;
 	struct lease *actions;
@@ -92,13 +117,13 @@ void lease_timer_update(struct lease *lease);
 void lease_finish(struct lease *lease);
 void lease_free(struct lease *lease);
 
-bool lease_overlaps_held(const struct lease *lease);
-bool lease_overlaps_earlier_waiter(const struct lease *lease);
-/* Whether somebody who may preempt `holder` still waits for what it holds. */
-bool lease_preemption_stands(const struct lease *holder);
+/* Puts it among the session's; LEASE_NO_SESSION: among nobody's. -ENOMEM. */
+__attribute__((warn_unused_result)) int lease_attach(struct lease *lease, uint64_t session);
 
-/* Grants what can be granted, in order, and asks holders of lower priority to go. */
-void endpoint_grant(struct endpoint *endpoint, uint64_t now_ns);
+bool lease_overlaps_held(const struct lease *lease);
+
+/* From WAITING to STORING: the ranges are taken, the store is asked. -ENOMEM. */
+__attribute__((warn_unused_result)) int lease_claim(struct lease *lease);
 
 /* A waiter's request fails. */
 void lease_refuse(struct lease *lease, enum vmsig_error reason);
@@ -107,6 +132,24 @@ void lease_refuse(struct lease *lease, enum vmsig_error reason);
 void lease_drop(struct lease *lease, uint64_t now_ns, enum vmsig_error reason);
 /* After the last write of a draining lease. */
 void lease_drained(struct lease *lease, uint64_t now_ns);
+
+/* ---- queue.c ---- */
+
+/* Into its endpoint's queue, unsettled. */
+void queue_insert(struct lease *lease);
+void queue_remove(struct lease *lease);
+/* Who waits for it has to be looked at: it was granted, or is gone. */
+void queue_wake(struct lease *lease);
+/* Looks at waiters whose way may be free: grants what can be granted, in order, and asks
+ * holders of lower priority to go. Ends after a bounded amount of work, the rest is
+ * engine->unsettled. */
+void queue_settle(struct endpoint *endpoint, uint64_t now_ns);
+/* Whether somebody is in the way of a waiter that may not wait. */
+bool queue_is_blocked(const struct lease *lease);
+/* Whether somebody who may preempt `holder` still waits for what it holds. */
+bool queue_wants(const struct lease *holder);
+/* The holder learns that it has to go. */
+void queue_preempt(struct lease *holder, uint64_t now_ns);
 
 static inline uint64_t lease_earlier(uint64_t a, uint64_t b)
 {

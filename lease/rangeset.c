@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 void rangeset_deinit(struct rangeset *set)
 {
@@ -57,23 +56,30 @@ int rangeset_reserve(struct rangeset *set, size_t n)
 	return 0;
 }
 
-void rangeset_insert(struct rangeset *set, const struct lease_range *range, void *owner)
+/* From the end, so that each entry moves once. */
+void rangeset_insert(struct rangeset *set, const struct lease_range *ranges, size_t n, void *owner)
 {
-	size_t i = lower_bound(set, range->start);
+	size_t old = set->n, to = old + n;
 
-	assert(set->n < set->capacity);
-	assert(i == set->n || set->entries[i].range.start > range->last);
-	memmove(&set->entries[i + 1], &set->entries[i], (set->n - i) * sizeof(set->entries[0]));
-	set->entries[i] = (struct rangeset_entry){.range = *range, .owner = owner};
-	set->n++;
+	assert(to <= set->capacity);
+	set->n = to;
+	while (n) {
+		if (old && set->entries[old - 1].range.start > ranges[n - 1].start) {
+			set->entries[--to] = set->entries[--old];
+			continue;
+		}
+		assert(!old || set->entries[old - 1].range.last < ranges[n - 1].start);
+		set->entries[--to] = (struct rangeset_entry){.range = ranges[--n], .owner = owner};
+	}
 }
 
-void rangeset_remove(struct rangeset *set, const struct lease_range *range)
+void rangeset_remove(struct rangeset *set, const void *owner)
 {
-	size_t i = lower_bound(set, range->start);
+	size_t kept = 0;
 
-	assert(i < set->n && set->entries[i].range.start == range->start &&
-		set->entries[i].range.last == range->last);
-	set->n--;
-	memmove(&set->entries[i], &set->entries[i + 1], (set->n - i) * sizeof(set->entries[0]));
+	for (size_t i = 0; i < set->n; i++) {
+		if (set->entries[i].owner != owner)
+			set->entries[kept++] = set->entries[i];
+	}
+	set->n = kept;
 }

@@ -4,7 +4,7 @@
 
 /*
  * Set of disjoint ranges of one 64-bit space, each with its owner. Sorted array: a look-up
- * is O(log n), an insertion moves what follows. Disjointness is the caller's duty: he asks
+ * is O(log n), an owner comes and goes in one pass. Disjointness is the caller's duty: he asks
  * rangeset_overlap() before he inserts.
  */
 
@@ -43,8 +43,9 @@ void *rangeset_overlap(const struct rangeset *set, const struct lease_range *ran
 /* Makes room for `n` more entries, so that the insertions that follow cannot fail.
  * 0 or -ENOMEM. */
 __attribute__((warn_unused_result)) int rangeset_reserve(struct rangeset *set, size_t n);
-/* Needs room from rangeset_reserve(). */
-void rangeset_insert(struct rangeset *set, const struct lease_range *range, void *owner);
-void rangeset_remove(struct rangeset *set, const struct lease_range *range);
+/* Sorted ranges, which overlap nothing. Needs room from rangeset_reserve(). */
+void rangeset_insert(struct rangeset *set, const struct lease_range *ranges, size_t n, void *owner);
+/* Whatever the owner has. */
+void rangeset_remove(struct rangeset *set, const void *owner);
 
 #endif

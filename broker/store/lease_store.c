@@ -134,8 +134,7 @@ static int insert(
 {
 	sqlite3_stmt *stmt = embedded->stmts[STMT_GRANT];
 	uint8_t ranges[LEASE_RANGES_MAX * RANGE_BYTES];
-	/* Until it is stored hold_until_ns is a span. */
-	uint64_t hold_until = later(now_ns, lease->hold_until_ns);
+	uint64_t hold_until = later(now_ns, lease->hold_max_ns);
 	uint64_t deadline = later(now_ns, lease->ttl_ns);
 
 	for (size_t i = 0; i < lease->nranges; i++) {

@@ -9,6 +9,7 @@
  *   I4   nothing is admitted after the end was told
  *   I9   among equals nobody is overtaken by a later request that wants the same bytes
  *   I10  when the faults stop, every waiter gets its turn
+ * and that no tenant ever holds or queues more than its terms say, however it came to it.
  *
  *   sim_lease [--seeds N] [--seed S] [--steps N]
  */
@@ -69,8 +70,8 @@ static const struct lease_terms terms = {.ttl_min_ns = 5 * MS,
 	.hold_max_ns = 400 * MS,
 	.wait_max_ns = 10000 * MS,
 	.priority_max = 2,
-	.leases = 8,
-	.waits = 8};
+	.leases = 3,
+	.waits = 5};
 
 __attribute__((format(printf, 1, 2), noreturn)) static void broken(const char *format, ...)
 {
@@ -146,6 +147,20 @@ static void check_order(const struct model_lease *lease)
 	}
 }
 
+static void check_quota(unsigned tenant)
+{
+	unsigned held = 0, queued = 0;
+
+	for (size_t i = 0; i < world.nleases; i++) {
+		const struct model_lease *lease = &world.leases[i];
+
+		held += lease->tenant == tenant && model_holds(lease);
+		queued += lease->tenant == tenant && lease->phase == PHASE_ASKED;
+	}
+	if (held > terms.leases || queued > terms.waits)
+		broken("tenant %u holds %u leases and waits for %u", tenant, held, queued);
+}
+
 static void on_store_grant(struct model_lease *lease, const struct lease_view *view)
 {
 	if (lease->phase != PHASE_ASKED)
@@ -211,6 +226,8 @@ static void perform_all(void)
 
 	while (lease_next_action(world.engine, &action))
 		perform(&action);
+	for (unsigned t = 0; t < TENANTS; t++)
+		check_quota(t);
 }
 
 /* ---- what the world does ---- */
