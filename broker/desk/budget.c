@@ -7,16 +7,26 @@
 
 #include "vmsig/vmsig_error.h"
 
-#define BUDGETS_MAX 16384 /* forgotten beyond that: all start full again */
+#define BUDGETS_MAX 16384 /* rules in use; forgotten beyond that: all start full again */
+
+static void key_make(struct budget_key *key, const struct config_tenant *tenant,
+	const struct config_write_rule *rule)
+{
+	/* It is hashed as a whole. */
+	memset(key, 0, sizeof(*key));
+	strncpy(key->tenant, tenant->tenant.name, LEASE_NAME_MAX);
+	key->rule = (uint32_t)(rule - tenant->rules);
+}
 
 static struct budget *budget_get(
 	struct desk *desk, const struct config_tenant *tenant, const struct config_write_rule *rule)
 {
-	const char *name = tenant->tenant.name;
 	struct budget *budget = NULL;
+	struct budget_key key;
 
+	key_make(&key, tenant, rule);
 	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-	HASH_FIND_STR(desk->budgets, name, budget);
+	HASH_FIND(hh, desk->budgets, &key, sizeof(key), budget);
 	if (budget)
 		return budget;
 	if (HASH_COUNT(desk->budgets) >= BUDGETS_MAX)
@@ -24,11 +34,10 @@ static struct budget *budget_get(
 	budget = calloc(1, sizeof(*budget));
 	if (!budget)
 		return NULL;
-	strncpy(budget->tenant, name, LEASE_NAME_MAX);
-	budget->writes = rule->writes_rate;
-	budget->bytes = (double)rule->bytes_rate;
-	budget->at_ns = desk_now();
-	HASH_ADD_STR(desk->budgets, tenant, budget);
+	budget->key = key;
+	rate_init(&budget->writes, desk_now(), rule->writes_rate);
+	rate_init(&budget->bytes, desk_now(), (double)rule->bytes_rate);
+	HASH_ADD(hh, desk->budgets, key, sizeof(budget->key), budget);
 	if (!budget->hh.tbl) {
 		free(budget);
 		return NULL;
@@ -36,40 +45,25 @@ static struct budget *budget_get(
 	return budget;
 }
 
-/* A second's worth can be saved up. What one command takes beyond that is a debt. */
-static void refill(struct budget *budget, const struct config_write_rule *rule)
-{
-	uint64_t now_ns = desk_now();
-	double seconds = (double)(now_ns - budget->at_ns) / 1e9;
-
-	budget->at_ns = now_ns;
-	budget->writes += seconds * rule->writes_rate;
-	budget->bytes += seconds * (double)rule->bytes_rate;
-	if (budget->writes > rule->writes_rate)
-		budget->writes = rule->writes_rate;
-	if (budget->bytes > (double)rule->bytes_rate)
-		budget->bytes = (double)rule->bytes_rate;
-}
-
 int budget_charge(struct desk *desk, const struct config_tenant *tenant,
 	const struct config_write_rule *rule, uint64_t bytes, uint32_t *ret_wait_ms)
 {
 	struct budget *budget = budget_get(desk, tenant, rule);
-	double wait = 0;
+	uint64_t now_ns = desk_now(), wait_ns, bytes_ns;
 
 	if (!budget)
 		return -ENOMEM;
-	refill(budget, rule);
-	if (budget->writes < 1)
-		wait = (1 - budget->writes) / rule->writes_rate;
-	if (budget->bytes < 0 && -budget->bytes / (double)rule->bytes_rate > wait)
-		wait = -budget->bytes / (double)rule->bytes_rate;
-	if (wait > 0) {
-		*ret_wait_ms = wait > 3600 ? 3600000 : (uint32_t)(wait * 1000) + 1;
+	wait_ns = rate_wait(&budget->writes, now_ns, rule->writes_rate, 1);
+	/* A command of more bytes than a second's is a debt. */
+	bytes_ns = rate_wait(&budget->bytes, now_ns, (double)rule->bytes_rate, 0);
+	if (bytes_ns > wait_ns)
+		wait_ns = bytes_ns;
+	if (wait_ns) {
+		*ret_wait_ms = (uint32_t)(wait_ns / NS_PER_MS) + 1;
 		return VMSIG_ERR_QUOTA;
 	}
-	budget->writes -= 1;
-	budget->bytes -= (double)bytes;
+	rate_spend(&budget->writes, 1);
+	rate_spend(&budget->bytes, (double)bytes);
 	return 0;
 }
 

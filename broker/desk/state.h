@@ -22,6 +22,7 @@
 #include "broker/core/memwrite_reg.h"
 #include "broker/desk/desk.h"
 #include "broker/memwrite/memwrite.h"
+#include "broker/policy/rate.h"
 #include "broker/store/audit.h"
 #include "broker/store/lease_store.h"
 #include "broker/store/ledger.h"
@@ -62,11 +63,16 @@ struct lane {
 	UT_hash_handle hh;
 };
 
-/* What a tenant may still do at the moment. */
-struct budget {
+/* What a tenant may still do at the moment under one of its rules: a lax one says nothing about
+ * a strict one. */
+struct budget_key {
 	char tenant[LEASE_NAME_MAX + 1];
-	double writes, bytes;
-	uint64_t at_ns;
+	uint32_t rule; /* place in the tenant's list */
+};
+
+struct budget {
+	struct budget_key key;
+	struct rate writes, bytes;
 	UT_hash_handle hh;
 };
 

@@ -12,6 +12,7 @@
 #define INTENT VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT
 #define RESULT VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT
 #define ADDR 0x3000u
+#define ENDPOINT "adapter: file, low: 1MiB, kcr3: 0x2000, poll: 20ms"
 
 struct hand {
 	struct desk_scene *scene;
@@ -449,6 +450,51 @@ static void a_rate_is_kept(void **state)
 	hand_close(&hand);
 }
 
+/* Two rules: what one allows is not spent by, and does not fill up, the other. */
+static void each_rule_has_a_rate_of_its_own(void **state)
+{
+	struct desk_scene *scene = *state;
+	unsigned strict = 0, lax = 0;
+	struct write_lease w2;
+	struct hand hand;
+
+	daemon_configure(scene->daemon,
+		"endpoints:\n"
+		"  - {name: w1, path: w1.ram, writable: yes, " ENDPOINT "}\n"
+		"  - {name: w2, path: w2.ram, writable: yes, " ENDPOINT "}\n"
+		"  - {name: r1, path: r1.ram, " ENDPOINT "}\n"
+		"tenants:\n"
+		"  - {name: alice, role: operator, uids: [%u], endpoints: ['*'],\n"
+		"     write: [{endpoints: [w1], writes_per_second: 1},\n"
+		"             {endpoints: ['*'], writes_per_second: 100000}]}\n",
+		getuid());
+	desk_scene_restart(scene, SIGTERM);
+	hand_open(&hand, state);
+	w2 = write_client_acquire(&hand.client, "w2");
+	for (uint64_t i = 1; i <= 40; i++) {
+		uint64_t id =
+			write_client_write(&hand.client, &hand.lease, i, ADDR, &i, sizeof(i), NULL);
+
+		write_client_write(&hand.client, &w2, i, ADDR, &i, sizeof(i), NULL);
+		for (int n = 0; n < 2; n++) {
+			Vmsig__WriteMessage *message = write_client_receive(&hand.client);
+			bool written;
+
+			assert_non_null(message);
+			written = message->body_case == VMSIG__WRITE_MESSAGE__BODY_WRITE_RESULT;
+			if (message->request_id == id)
+				strict += written;
+			else
+				lax += written;
+			write_client_free_message(message);
+		}
+	}
+	assert_int_equal(lax, 40);
+	/* One a second; this takes less than twenty. */
+	assert_in_range(strict, 0, 20);
+	hand_close(&hand);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, desk_scene_setup, desk_scene_teardown)
 
 int main(void)
@@ -467,6 +513,7 @@ int main(void)
 		TEST(bulk_data_must_be_sealed),
 		TEST(a_file_that_shrinks_is_survived),
 		TEST(a_rate_is_kept),
+		TEST(each_rule_has_a_rate_of_its_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
