@@ -145,10 +145,11 @@ static void on_hurry(uv_idle_t *idle)
 	/* The loop does not sleep; the next turn goes on with the tasks. */
 }
 
-/* What the loop's callbacks have found out that there is to do, each source within its share. */
-static void run_tasks(struct broker *broker)
+/* While tasks are ready the loop only looks for events. What was found out after the tasks had
+ * their turn counts too. */
+static void arm_hurry(struct broker *broker)
 {
-	if (shares_run(broker->shares))
+	if (shares_pending(broker->shares))
 		uv_idle_start(&broker->hurry, on_hurry);
 	else
 		uv_idle_stop(&broker->hurry);
@@ -160,7 +161,7 @@ static void on_turn(uv_prepare_t *prepare)
 {
 	struct broker *broker = prepare->data;
 
-	run_tasks(broker);
+	(void)shares_run(broker->shares);
 	core_advance(broker->core, uv_hrtime());
 	broker_perform(broker);
 	desk_turn(broker->desk);
@@ -171,6 +172,7 @@ static void on_turn(uv_prepare_t *prepare)
 	desk_turn(broker->desk);
 	if (broker->net)
 		net_turn(broker->net);
+	arm_hurry(broker);
 	arm_wake(broker);
 }
 
@@ -432,7 +434,7 @@ static int start_net(struct broker *broker)
 		{&config->admin, &admin_plane, config->admin.given},
 	};
 	char error[512] = "";
-	int r = net_new(&broker->net, &broker->loop, config, broker);
+	int r = net_new(&broker->net, &broker->loop, broker->shares, config, broker);
 
 	for (size_t i = 0; !r && i < sizeof(planes) / sizeof(planes[0]); i++) {
 		if (planes[i].wanted)

@@ -37,7 +37,6 @@ static int on_list(void *state, void *message)
 	struct lease_page page;
 	int r = lease_page_fill(&page, client->desk, request->lease_list->after, &viewer);
 
-	conn_yield(client->conn);
 	if (r)
 		return r;
 	r = envelope_send(client->conn, &dialect, request->request_id,
@@ -119,7 +118,6 @@ static int on_audit(void *state, void *message)
 	struct audit_page page;
 	int r;
 
-	conn_yield(client->conn);
 	if (!may_read_audit(&conn_tenant(client->conn)->tenant))
 		return envelope_error(client->conn, &dialect, request->request_id,
 			VMSIG_ERR_FORBIDDEN,

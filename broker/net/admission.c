@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "broker/log.h"
@@ -10,6 +11,9 @@
 #include "vmsig/vmsig_error.h"
 
 #define POOL_NICE 10 /* of the threads that shake hands; the loop has 0 */
+/* Work on a pool thread takes this part of its time from the loop when both want the CPU: the
+ * kernel's weights of the two nice values. */
+#define POOL_WEIGHT 10u
 
 /*
  * Who gets in: limits before any work is done, the handshake on the pool, then identity and
@@ -74,6 +78,21 @@ static int conn_enter(struct conn *conn, char *why, size_t why_size)
 	return conn->plane->open(conn, &conn->plane_state);
 }
 
+/* From now on the tenant pays, whichever of its uids, connections and planes it uses. */
+static int share_enter_tenant(struct conn *conn)
+{
+	enum share_kind kind = conn->tenant->role == IDENTITY_ADMIN ? SHARE_ADMIN : SHARE_TENANT;
+	struct share *share;
+	int r = share_get(conn->net->shares, kind, conn->tenant->tenant.name, &share);
+
+	if (r)
+		return r;
+	share_task_move(&conn->task, share);
+	share_unref(conn->share);
+	conn->share = share;
+	return 0;
+}
+
 static int conn_established(struct conn *conn)
 {
 	char why[192];
@@ -82,15 +101,18 @@ static int conn_established(struct conn *conn)
 	admission_over(conn);
 	conn->state = CONN_OPEN;
 	r = conn_enter(conn, why, sizeof(why));
+	if (!r)
+		conn->plane_open = true;
+	if (!r)
+		r = share_enter_tenant(conn);
 	if (r) {
 		conn_close(conn, r, why[0] ? why : NULL);
 		return 0;
 	}
-	conn->plane_open = true;
 	log_debug("connection opened", CONN_WHO(conn), LOG_STR("serial", conn->identity.serial));
-	r = conn_take_frames(conn);
-	conn_dirty(conn);
-	return r == VMSIG_ERR_BUSY ? 0 : r;
+	/* The first request may have come with the end of the handshake. */
+	conn_want_read(conn);
+	return 0;
 }
 
 /* ---- the handshake ---- */
@@ -107,33 +129,46 @@ static void yield_to_loop(void)
 	yields = true;
 }
 
+static uint64_t thread_ns(void)
+{
+	struct timespec ts = {0};
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static void on_work(uv_work_t *work)
 {
 	struct conn *conn = work->data;
+	uint64_t start_ns = thread_ns();
 
 	yield_to_loop();
 	conn->work_result = chan_handshake(conn->chan);
+	conn->work_ns = thread_ns() - start_ns;
 }
 
 static void on_worked(uv_work_t *work, int status)
 {
 	struct conn *conn = work->data;
-	int r = conn->work_result;
 
 	conn->working = false;
-	if (conn->state == CONN_CLOSING) {
+	conn->worked = true;
+	if (conn->state == CONN_CLOSING)
 		conn_finish(conn);
-		return;
-	}
-	if (r && r != VMSIG_ERR_WOULD_BLOCK) {
-		conn_fail(conn, r);
-		return;
-	}
+	else
+		share_task_ready(&conn->task);
+}
+
+int admission_worked(struct conn *conn)
+{
+	int r = conn->work_result;
+
+	conn->worked = false;
+	share_charge(conn->share, conn->work_ns / POOL_WEIGHT);
+	if (r && r != VMSIG_ERR_WOULD_BLOCK)
+		return r;
 	r = r ? 0 : conn_established(conn);
-	if (!r && conn->state != CONN_CLOSING)
-		r = conn_flush(conn);
-	if (r)
-		conn_fail(conn, r);
+	return !r && conn->state != CONN_CLOSING ? conn_flush(conn) : r;
 }
 
 /* The signature and the verification cost about 0.7 ms: not on the loop. Nothing watches the
@@ -142,6 +177,7 @@ int admission_step(struct conn *conn)
 {
 	int r = chan_fill(conn->chan);
 
+	conn->wants_read = false;
 	if (r == VMSIG_ERR_WOULD_BLOCK)
 		return conn_flush(conn);
 	if (r)
@@ -162,6 +198,14 @@ static size_t frame_max(const struct net *net, const struct plane_ops *plane)
 	uint32_t configured = net->config->max_frame;
 
 	return plane->frame_max && plane->frame_max < configured ? plane->frame_max : configured;
+}
+
+static int share_of_uid(struct net *net, uid_t uid, struct share **ret_share)
+{
+	char key[16];
+
+	snprintf(key, sizeof(key), "%u", uid);
+	return share_get(net->shares, SHARE_UID, key, ret_share);
 }
 
 /* NULL when there is no memory or the socket has no peer any more; the socket stays open. */
@@ -215,12 +259,15 @@ void conn_accept(struct net *net, const struct plane_ops *plane, struct tls_ctx 
 		close(fd);
 		return;
 	}
-	if (check_limits(conn) || uv_poll_init(net->loop, &conn->poll, fd)) {
+	if (check_limits(conn) || share_of_uid(net, conn->cred.uid, &conn->share) ||
+		uv_poll_init(net->loop, &conn->poll, fd)) {
 		net_refund_uid(net, conn->uid_account);
+		share_unref(conn->share);
 		chan_free(conn->chan);
 		free(conn);
 		return;
 	}
+	share_task_init(&conn->task, conn->share, conn_run);
 	conn->handshake_by_ms = uv_now(net->loop) + net->config->handshake_timeout_ms;
 	net->nhandles++;
 	net->nconns++;
@@ -248,6 +295,6 @@ void conn_reload(struct conn *conn)
 		conn_close(conn, r, why);
 		return;
 	}
-	conn_defer(conn);
+	conn_want_read(conn);
 	conn->plane->policy(conn, conn->plane_state);
 }

@@ -11,10 +11,9 @@
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
 
-#define FILLS_PER_WAKE 4   /* reads per wake-up: 64 KiB each, then others have their turn */
-#define FRAMES_PER_WAKE 32 /* the same for requests */
-#define BUSY_RETRY_MS 20   /* after ETOOMANYREFS */
-#define SEND_STACK 4096    /* messages up to this are packed on the stack */
+#define FRAMES_PER_PIECE 16 /* requests, before the share's other connections have a turn */
+#define BUSY_RETRY_MS 20    /* after ETOOMANYREFS */
+#define SEND_STACK 4096     /* messages up to this are packed on the stack */
 
 /* ---- looking ---- */
 
@@ -70,19 +69,17 @@ void conn_dirty(struct conn *conn)
 	conn->is_dirty = true;
 }
 
-static void backlog_remove(struct conn *conn)
+/* Nobody else touches the channel while the pool has it. */
+static void conn_ready(struct conn *conn)
 {
-	if (conn->has_backlog)
-		DL_DELETE2(conn->net->backlog, conn, backlog_prev, backlog_next);
-	conn->has_backlog = false;
+	if (conn->state != CONN_CLOSING && !conn->working)
+		share_task_ready(&conn->task);
 }
 
-void conn_defer(struct conn *conn)
+void conn_want_read(struct conn *conn)
 {
-	if (!conn->has_backlog)
-		DL_APPEND2(conn->net->backlog, conn, backlog_prev, backlog_next);
-	conn->has_backlog = true;
-	net_hurry(conn->net);
+	conn->wants_read = true;
+	conn_ready(conn);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -104,7 +101,8 @@ static void conn_leave(struct conn *conn)
 		admission_over(conn);
 	conn->state = CONN_CLOSING;
 	dirty_remove(conn);
-	backlog_remove(conn);
+	share_task_cancel(&conn->task);
+	conn->share = share_unref(conn->share);
 	if (conn->plane_open)
 		conn->plane->close(conn, conn->plane_state);
 	conn->plane_open = false;
@@ -160,7 +158,7 @@ void conn_wake(struct conn *conn, uint64_t delay_ms)
 		return;
 	}
 	conn->wants_turn = true;
-	conn_dirty(conn);
+	conn_ready(conn);
 }
 
 int conn_send(struct conn *conn, const void *message, const int *fds, size_t nfds)
@@ -205,14 +203,34 @@ int conn_watch(struct conn *conn, int mask)
 	return r;
 }
 
+static bool turn_is_due(const struct conn *conn)
+{
+	return conn->wants_turn && conn->state == CONN_OPEN && conn_has_room(conn);
+}
+
 static void note_queue(struct conn *conn)
 {
-	if (conn_has_room(conn)) {
-		conn->soft_since_ms = 0;
-	} else if (!conn->soft_since_ms) {
-		conn->soft_since_ms = uv_now(conn->net->loop);
+	if (!conn_has_room(conn)) {
+		if (!conn->soft_since_ms)
+			conn->soft_since_ms = uv_now(conn->net->loop);
 		net_expect(conn->net);
+		return;
 	}
+	conn->soft_since_ms = 0;
+	if (conn->is_choked)
+		conn_want_read(conn);
+	conn->is_choked = false;
+	if (turn_is_due(conn))
+		conn_ready(conn);
+}
+
+/* Who does not read is not read from. What waits for its share's turn need not be reported
+ * again, but to say so costs more than to hear it once. */
+static int readable_mask(const struct conn *conn)
+{
+	if (conn->is_choked)
+		return 0;
+	return conn->wants_read ? conn->mask & UV_READABLE : UV_READABLE;
 }
 
 int conn_flush(struct conn *conn)
@@ -223,19 +241,15 @@ int conn_flush(struct conn *conn)
 		/* Too many descriptors in flight on the host; nobody's fault who is here. The
 		 * socket may well be writable: that would wake us for nothing, at once. */
 		conn_wake(conn, BUSY_RETRY_MS);
-		return conn_watch(conn, UV_READABLE);
+		return conn_watch(conn, readable_mask(conn));
 	}
 	if (r && r != VMSIG_ERR_WOULD_BLOCK)
 		return r;
 	if (!r)
 		conn->unread = 0;
 	note_queue(conn);
-	return conn_watch(conn, UV_READABLE | (r == VMSIG_ERR_WOULD_BLOCK ? UV_WRITABLE : 0));
-}
-
-void conn_yield(struct conn *conn)
-{
-	conn->yields = true;
+	return conn_watch(
+		conn, readable_mask(conn) | (r == VMSIG_ERR_WOULD_BLOCK ? UV_WRITABLE : 0));
 }
 
 bool conn_may_answer(struct conn *conn, uint32_t pending)
@@ -257,29 +271,19 @@ int conn_reverify(struct conn *conn)
 	return chan_reverify(conn->chan, net_tls(conn->net, conn->plane));
 }
 
-static bool turn_is_due(const struct conn *conn)
+void conn_send_queued(struct conn *conn)
 {
-	return conn->wants_turn && conn->state == CONN_OPEN && conn_has_room(conn);
-}
-
-void conn_turn(struct conn *conn)
-{
+	struct share_scope scope;
 	int r;
 
 	dirty_remove(conn);
+	share_enter(&scope, conn->net->shares, conn->share);
 	r = conn_reverify(conn);
-	/* Flushing may make the room that the plane waits for, and when everything has left
-	 * no readiness of the socket will say so. */
-	do {
-		if (!r && turn_is_due(conn)) {
-			conn->wants_turn = false;
-			r = conn->plane->writable(conn, conn->plane_state);
-		}
-		if (!r && conn->state == CONN_OPEN)
-			r = conn_flush(conn);
-	} while (!r && turn_is_due(conn));
+	if (!r)
+		r = conn_flush(conn);
 	if (r)
 		conn_fail(conn, r);
+	(void)share_leave(&scope);
 }
 
 /* ---- receiving ---- */
@@ -294,19 +298,18 @@ bool conn_has_fds(const struct conn *conn)
 	return chan_pending_fds(conn->chan) > 0;
 }
 
-/* The whole frames that are here, up to a fair share: then others have their turn. A plane
- * may close the connection in the middle. */
-int conn_take_frames(struct conn *conn)
+/* The whole frames that are here, up to a piece's worth. A plane may close the connection in
+ * the middle. */
+static int take_frames(struct conn *conn)
 {
 	for (int i = 0; conn->state == CONN_OPEN; i++) {
 		const uint8_t *data;
 		size_t len;
 		int r;
 
-		if (i == FRAMES_PER_WAKE || conn->yields) {
-			conn->yields = false;
-			conn_defer(conn);
-			return VMSIG_ERR_BUSY;
+		if (i == FRAMES_PER_PIECE || !conn_has_room(conn)) {
+			conn_want_read(conn);
+			return 0;
 		}
 		r = chan_recv(conn->chan, &data, &len);
 		if (r)
@@ -320,31 +323,50 @@ int conn_take_frames(struct conn *conn)
 
 static int receive(struct conn *conn)
 {
-	int r = conn_reverify(conn);
+	int r = conn_has_room(conn) ? 0 : conn_flush(conn), filled;
 
+	conn->wants_read = false;
 	if (r)
 		return r;
-	for (int i = 0; i < FILLS_PER_WAKE && conn->state == CONN_OPEN; i++) {
-		int filled = chan_fill(conn->chan);
-
-		if (filled && filled != VMSIG_ERR_WOULD_BLOCK && filled != VMSIG_ERR_DISCONNECTED)
-			return filled;
-		/* What came before the end of the stream counts. */
-		r = conn_take_frames(conn);
-		if (r)
-			return r == VMSIG_ERR_BUSY ? 0 : r;
-		if (filled)
-			return filled == VMSIG_ERR_WOULD_BLOCK ? 0 : filled;
+	if (!conn_has_room(conn)) {
+		conn->is_choked = true;
+		return 0;
 	}
-	return 0;
+	filled = chan_fill(conn->chan);
+	if (filled && filled != VMSIG_ERR_WOULD_BLOCK && filled != VMSIG_ERR_DISCONNECTED)
+		return filled;
+	/* What came before the end of the stream counts. */
+	r = take_frames(conn);
+	return !r && filled == VMSIG_ERR_DISCONNECTED && !conn->wants_read ? filled : r;
 }
 
-void conn_continue(struct conn *conn)
+/* ---- a piece of work ---- */
+
+static int work(struct conn *conn)
 {
+	int r = conn_reverify(conn);
+
+	if (!r && turn_is_due(conn)) {
+		conn->wants_turn = false;
+		r = conn->plane->writable(conn, conn->plane_state);
+	}
+	if (!r && conn->state == CONN_OPEN && conn->wants_read)
+		r = receive(conn);
+	conn_dirty(conn);
+	return r;
+}
+
+void conn_run(struct share_task *task)
+{
+	struct conn *conn = (struct conn *)((char *)task - offsetof(struct conn, task));
 	int r;
 
-	backlog_remove(conn);
-	r = receive(conn);
+	if (conn->state == CONN_OPEN)
+		r = work(conn);
+	else if (conn->worked)
+		r = admission_worked(conn);
+	else
+		r = admission_step(conn);
 	if (r)
 		conn_fail(conn, r);
 }
@@ -359,16 +381,13 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 		conn->mask = 0;
 	/* An error status does not mean that there is nothing to read: libuv reports EBADF for
 	 * a peer that closed with our bytes unread. Reading tells. */
-	if (conn->state == CONN_HANDSHAKE)
-		r = admission_step(conn);
-	else if (status < 0 || (events & UV_READABLE))
-		r = receive(conn);
-	if (!r && conn->state == CONN_OPEN && (events & UV_WRITABLE)) {
-		conn->wants_turn = true;
-		conn_dirty(conn);
+	if (status < 0 || (events & UV_READABLE)) {
+		/* It has been waiting since it was heard before. */
+		if (conn->wants_read)
+			r = conn_watch(conn, conn->mask & ~UV_READABLE);
+		conn_want_read(conn);
 	}
-	/* More is there than its share; its turn watches the socket again. */
-	if (!r && conn->state == CONN_OPEN && !conn->mask)
+	if (events & UV_WRITABLE)
 		conn_dirty(conn);
 	if (r)
 		conn_fail(conn, r);

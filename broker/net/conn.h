@@ -29,7 +29,7 @@ struct plane_ops {
 	int (*open)(struct conn *conn, void **ret_state);
 	/* One whole frame, borrowed. Non-zero closes with that error. */
 	int (*frame)(struct conn *conn, void *state, const uint8_t *data, size_t len);
-	/* There is room in the send queue. Non-zero closes. */
+	/* There is room in the send queue: does a piece of what is to be told. Non-zero closes. */
 	int (*writable)(struct conn *conn, void *state);
 	/* The policy was replaced; conn_tenant() is the new one. */
 	void (*policy)(struct conn *conn, void *state);
@@ -64,9 +64,7 @@ __attribute__((warn_unused_result)) int conn_take_fds(
 bool conn_has_fds(const struct conn *conn);
 /* Whether a client that may have `pending` unread answers can have another one. */
 bool conn_may_answer(struct conn *conn, uint32_t pending);
-/* The frame at hand was costly: others have their turn before the next one. */
-void conn_yield(struct conn *conn);
-/* Calls the plane's writable() in this turn of the loop, or after `delay_ms`. */
+/* Calls the plane's writable() when it is the client's share's turn, or after `delay_ms`. */
 void conn_wake(struct conn *conn, uint64_t delay_ms);
 /* Closes, with a log record and a last message to the peer that say why; NULL: the error's
  * own sentence. Safe from anywhere, also twice. Frees the plane's state. */

@@ -13,7 +13,6 @@
 #define PLANES_MAX 8
 #define LOG_PER_SECOND 50u       /* records that anybody who may connect can provoke */
 #define STRANGERS_CONNECTIONS 4u /* of a uid that the policy does not name, and so has no quota */
-#define CONTINUES_PER_TURN 64    /* connections with a backlog, before the loop polls again */
 
 static void refill_log_credit(struct net *net)
 {
@@ -65,23 +64,6 @@ void net_expect(struct net *net)
 {
 	if (!net->closing && !uv_is_active((uv_handle_t *)&net->tick))
 		uv_timer_start(&net->tick, on_tick, TICK_MS, TICK_MS);
-}
-
-static void on_hurry(uv_idle_t *idle)
-{
-	struct net *net = idle->data;
-
-	/* Who still has a backlog goes to the end of the list. */
-	for (int i = 0; i < CONTINUES_PER_TURN && net->backlog; i++)
-		conn_continue(net->backlog);
-	if (!net->backlog)
-		uv_idle_stop(&net->hurry);
-}
-
-void net_hurry(struct net *net)
-{
-	if (!net->closing)
-		uv_idle_start(&net->hurry, on_hurry);
 }
 
 /* ---- what a uid may have open ---- */
@@ -140,7 +122,8 @@ static struct charge *charges_new(const struct config *config)
 	return calloc(config->ntenants + 1, sizeof(struct charge));
 }
 
-int net_new(struct net **ret_net, uv_loop_t *loop, const struct config *config, void *user)
+int net_new(struct net **ret_net, uv_loop_t *loop, struct shares *shares,
+	const struct config *config, void *user)
 {
 	struct net *net = calloc(1, sizeof(*net));
 	int r = -ENOMEM;
@@ -151,12 +134,12 @@ int net_new(struct net **ret_net, uv_loop_t *loop, const struct config *config, 
 	if (r)
 		goto fail;
 	net->loop = loop;
+	net->shares = shares;
 	net->config = config;
 	net->user = user;
 	net->log_credit = LOG_PER_SECOND;
-	net->nhandles = 2;
-	net->tick.data = net->hurry.data = net;
-	uv_idle_init(loop, &net->hurry);
+	net->nhandles = 1;
+	net->tick.data = net;
 	*ret_net = net;
 	return 0;
 fail:
@@ -255,9 +238,9 @@ int net_reload(struct net *net, const struct config *config, char *error, size_t
 
 void net_turn(struct net *net)
 {
-	/* A connection's turn may make others dirty; each leaves the list first. */
+	/* Each leaves the list first. */
 	while (net->dirty)
-		conn_turn(net->dirty);
+		conn_send_queued(net->dirty);
 }
 
 void net_handle_closed(struct net *net)
@@ -288,7 +271,6 @@ void net_close(struct net *net, void (*closed)(void *arg), void *arg)
 		conn_close(conn, VMSIG_ERR_SHUTTING_DOWN, NULL);
 	}
 	uv_close((uv_handle_t *)&net->tick, on_own_closed);
-	uv_close((uv_handle_t *)&net->hurry, on_own_closed);
 }
 
 struct net *net_free(struct net *net)
@@ -296,7 +278,7 @@ struct net *net_free(struct net *net)
 	if (!net)
 		return NULL;
 	assert(!net->nhandles && !net->nconns && !net->nhandshakes && !net->conns);
-	assert(!net->uids && !net->dirty && !net->backlog);
+	assert(!net->uids && !net->dirty);
 	for (size_t i = 0; i < net->config->ntenants; i++)
 		assert(net->charges[i].connections == 0);
 	free(net->charges);

@@ -4,7 +4,9 @@
 
 /*
  * All listeners and connections of the broker, with what they share: the policy, limits,
- * and the turn of the loop in which everything that was queued is sent.
+ * and the turn of the loop in which everything that was queued is sent. What a client makes
+ * the loop do is a task of its share of the loop's time: of its uid until it has proven to be
+ * a tenant, then of the tenant, whatever it opens and however often.
  */
 
 #include <stdint.h>
@@ -12,12 +14,13 @@
 
 #include "broker/config.h"
 #include "broker/net/conn.h"
+#include "broker/policy/share.h"
 
 struct net;
 
-/* `config` is borrowed until net_reload(); `user` is for planes. */
-__attribute__((warn_unused_result)) int net_new(
-	struct net **ret_net, uv_loop_t *loop, const struct config *config, void *user);
+/* `config` is borrowed until net_reload(), `shares` until net_free(); `user` is for planes. */
+__attribute__((warn_unused_result)) int net_new(struct net **ret_net, uv_loop_t *loop,
+	struct shares *shares, const struct config *config, void *user);
 void *net_user(struct net *net);
 
 /* Opens a socket. `error` names the path and what to do. 0, VMSIG_ERR_*, -errno. */
@@ -30,8 +33,7 @@ __attribute__((warn_unused_result)) int net_listen(struct net *net,
 __attribute__((warn_unused_result)) int net_reload(
 	struct net *net, const struct config *config, char *error, size_t error_size);
 
-/* Once per turn of the loop, before it sleeps: gives planes their turn and sends what is
- * queued. */
+/* Once per turn of the loop, before it sleeps: sends what is queued. */
 void net_turn(struct net *net);
 
 /* Stops listening, removes the socket files, closes every connection; `closed` is called

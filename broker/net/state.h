@@ -41,17 +41,16 @@ struct listener {
 
 struct net {
 	uv_loop_t *loop;
+	struct shares *shares;
 	const struct config *config;
 	void *user;
 	struct listener *listeners;
 	struct conn *conns;
-	struct conn *dirty;   /* something to do before the loop sleeps */
-	struct conn *backlog; /* frames are left, which wait for the loop's next turn */
+	struct conn *dirty; /* something to send before the loop sleeps */
 	struct charge *charges;
 	struct uid_account *uids;
 	uint32_t nconns, nhandshakes, nhandles;
 	uv_timer_t tick; /* connections' deadlines; resumes paused listeners */
-	uv_idle_t hurry; /* keeps the loop from sleeping while there is a backlog */
 	uint32_t log_credit, log_suppressed;
 	uint64_t log_window_ms; /* when the credit was given */
 	bool closing;
@@ -80,15 +79,22 @@ struct conn {
 	int mask; /* what the poll handle watches */
 	uv_work_t work;
 	bool working; /* the pool has the channel: nobody else may touch it */
+	bool worked;  /* it has given it back, and nobody has looked at work_result */
 	int work_result;
+	uint64_t work_ns; /* of the pool's CPU */
 
-	bool is_dirty, wants_turn, has_backlog, yields;
+	/* Whoever it is has what it wants of us done as a task of its share. */
+	struct share *share;
+	struct share_task task;
+	bool wants_read; /* the socket has something, or a frame is here already */
+	bool wants_turn; /* the plane has something to tell */
+	bool is_choked;  /* it does not read, so nothing is read from it */
+	bool is_dirty;
 	uint32_t unread;                      /* messages queued since the queue was empty last */
 	uint64_t handshake_by_ms, wake_at_ms; /* 0: none */
 	uint64_t soft_since_ms;               /* over the soft limit since; 0: not */
 	struct conn *prev, *next;
 	struct conn *dirty_prev, *dirty_next;
-	struct conn *backlog_prev, *backlog_next;
 };
 
 /* Who, for log records. The name is empty before the handshake. */
@@ -101,8 +107,6 @@ void net_handle_closed(struct net *net);
 bool net_may_log(struct net *net);
 /* Something has got a deadline: ticks until nothing has. */
 void net_expect(struct net *net);
-/* Has the loop call conn_continue() in its next turn for what is in the backlog. */
-void net_hurry(struct net *net);
 /* The context that new connections of the plane get; borrowed. */
 struct tls_ctx *net_tls(struct net *net, const struct plane_ops *plane);
 /* Charges the uid for a connection, or says how many it may have. */
@@ -122,10 +126,10 @@ struct conn *conn_next(const struct conn *conn);
 /* What is due at `now_ms`: handshakes that stall, queues that nobody reads, delayed wakes.
  * Whether there is more to wait for. */
 bool conn_tick(struct conn *conn, uint64_t now_ms);
-/* Takes the connection from the backlog and takes more of its frames. */
-void conn_continue(struct conn *conn);
-/* Takes the connection from the dirty list and does what it is there for. */
-void conn_turn(struct conn *conn);
+/* Takes the connection from the dirty list and sends what is queued. */
+void conn_send_queued(struct conn *conn);
+/* Does a piece of what the connection wants, as a task of its share. */
+void conn_run(struct share_task *task);
 /* Checks against the policy of net->config at once, and has the certificate checked before
  * anything else passes over the connection; closes when either fails. */
 void conn_reload(struct conn *conn);
@@ -134,19 +138,20 @@ void conn_reload(struct conn *conn);
 void conn_fail(struct conn *conn, int error);
 /* The last step of closing, when the pool has not got the channel. */
 void conn_finish(struct conn *conn);
-/* Has conn_turn() called before the loop sleeps; conn_continue() in its next turn. */
+/* Has conn_send_queued() called before the loop sleeps. */
 void conn_dirty(struct conn *conn);
-void conn_defer(struct conn *conn);
+/* Frames may be here: has them looked at when it is its share's turn. */
+void conn_want_read(struct conn *conn);
 /* Watches the socket for these libuv events; each change costs two system calls. */
 __attribute__((warn_unused_result)) int conn_watch(struct conn *conn, int mask);
 __attribute__((warn_unused_result)) int conn_flush(struct conn *conn);
-/* VMSIG_ERR_BUSY: the fair share is used up, the rest is deferred. */
-__attribute__((warn_unused_result)) int conn_take_frames(struct conn *conn);
 __attribute__((warn_unused_result)) int conn_reverify(struct conn *conn);
 
 /* ---- admission.c ---- */
 /* Something came from a peer whose handshake is under way. */
 __attribute__((warn_unused_result)) int admission_step(struct conn *conn);
+/* The pool has come back with a part of the handshake. */
+__attribute__((warn_unused_result)) int admission_worked(struct conn *conn);
 /* The handshake is over, well or badly. */
 void admission_over(struct conn *conn);
 

@@ -161,7 +161,6 @@ static int on_list(void *state, void *message)
 	struct lease_page page;
 	int r = lease_page_fill(&page, client->desk, request->lease_list->after, &viewer);
 
-	conn_yield(client->conn);
 	if (r)
 		return r;
 	r = envelope_send(client->conn, &dialect, request->request_id,

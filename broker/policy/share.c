@@ -301,6 +301,11 @@ static struct share *next_share(const struct shares *shares)
 	return shares->urgent && (!other || !shares->urgent_was_last) ? shares->urgent : other;
 }
 
+bool shares_pending(const struct shares *shares)
+{
+	return next_share(shares) != NULL;
+}
+
 bool shares_run(struct shares *shares)
 {
 	uint64_t start_ns = shares->now_ns(shares->ctx), now_ns = start_ns;
@@ -315,7 +320,7 @@ bool shares_run(struct shares *shares)
 		run_one(share);
 		now_ns = shares->now_ns(shares->ctx);
 	}
-	return next_share(shares) != NULL;
+	return shares_pending(shares);
 }
 
 uint64_t shares_deadline(const struct shares *shares)
