@@ -405,6 +405,7 @@ static int start_desk(struct broker *broker)
 	const struct desk_env env = {
 		.loop = &broker->loop,
 		.shares = broker->shares,
+		.jobs = broker->jobs,
 		.core = broker->core,
 		.store = broker->store,
 		.config = broker->config,

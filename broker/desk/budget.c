@@ -67,6 +67,15 @@ int budget_charge(struct desk *desk, const struct config_tenant *tenant,
 	return 0;
 }
 
+void budget_refund(struct desk *desk, const struct config_tenant *tenant,
+	const struct config_write_rule *rule, uint64_t bytes)
+{
+	struct budget *budget = budget_get(desk, tenant, rule);
+
+	if (budget)
+		rate_refund(&budget->bytes, (double)bytes);
+}
+
 void budgets_free(struct desk *desk)
 {
 	struct budget *budget, *next;

@@ -80,6 +80,7 @@ struct command *command_free(struct command *command)
 	bulk_free(command->bulk);
 	if (command->bulk_fd >= 0)
 		close(command->bulk_fd);
+	share_unref(command->share);
 	memwrite_plan_deinit(&command->plan);
 	free(command->ops);
 	free(command->before);
@@ -156,10 +157,23 @@ static int endpoint_check(struct command *command)
 	return r;
 }
 
-static int check_now(struct command *command)
+/* The policy may be another one than when the command came. */
+static int policy_check(struct command *command)
+{
+	const struct desk *desk = command->desk;
+
+	return command->policy == desk->policy
+		       ? 0
+		       : command_rule(command, desk_rule(desk, command->tenant, command->uid,
+						       command->site->name, NULL));
+}
+
+int command_check(struct command *command)
 {
 	int r = lease_check(command);
 
+	if (!r)
+		r = policy_check(command);
 	return r ? r : endpoint_check(command);
 }
 
@@ -288,8 +302,11 @@ static int prepare_ops(struct command *command)
 
 static int prepare_bulk(struct command *command)
 {
-	int r = bulk_plan(command);
+	bool again;
+	int r = bulk_planned(command, &again);
 
+	if (again)
+		return 0;
 	if (r < 0 || is_lease_error(r))
 		return r;
 	if (r) {
@@ -302,15 +319,31 @@ static int prepare_bulk(struct command *command)
 	return 0;
 }
 
+/* Nothing has looked at its data. */
+static void refund(struct command *command)
+{
+	const struct config_tenant *tenant;
+	const struct config_write_rule *rule = desk_rule(
+		command->desk, command->tenant, command->uid, command->site->name, &tenant);
+
+	if (rule)
+		budget_refund(command->desk, tenant, rule, command->bytes);
+}
+
 /* Those behind it wait already, so that they do not overtake it. */
 static void fetch_bulk(struct command *command)
 {
 	int r = lane_take(command);
 
+	/* Its lease may have ended while it waited for its turn. */
+	if (!r)
+		r = replay_authorise(command);
 	if (!r)
 		r = bulk_open(command);
-	if (r)
-		command_reject(command, r, command->detail);
+	if (!r)
+		return;
+	refund(command);
+	command_reject(command, r, command->detail);
 }
 
 /* The command ends up in another list, or is gone. */
@@ -334,7 +367,7 @@ static void prepare(struct command *command)
 	if (!r && !is_new)
 		return;
 	if (!r)
-		r = check_now(command);
+		r = command_check(command);
 	if (!r && (desk->closing || desk->retry_ns))
 		r = desk->closing ? VMSIG_ERR_SHUTTING_DOWN : VMSIG_ERR_IO;
 	if (!r)
@@ -347,7 +380,7 @@ static void prepare(struct command *command)
 
 static void apply(struct command *command)
 {
-	int r = check_now(command);
+	int r = command_check(command);
 
 	if (r) {
 		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
@@ -377,13 +410,16 @@ static void on_quiesced(void *arg, int error)
 	struct desk *desk = command->desk;
 	struct site *site = command->site;
 	const vmsig_memwrite_reg *reg = site_reg(site, desk);
+	struct share_scope scope;
 
+	share_enter(&scope, desk->env.shares, command->share);
 	if (error || !reg)
 		quiesce_failed(command, error ? error : VMSIG_ERR_GONE);
 	else if (reg->is_quiesced(reg->ctx))
 		apply(command);
 	else
 		quiesce_failed(command, VMSIG_ERR_TIMEOUT);
+	(void)share_leave(&scope);
 	if (!error && reg)
 		reg->resume(reg->ctx);
 	site->quiescing = NULL;
@@ -421,7 +457,7 @@ static void start_bulk(struct command *command)
 
 	if (!r) {
 		command->begun = true;
-		DL_APPEND(command->desk->slicing, command);
+		bulk_store(command);
 		return;
 	}
 	command->result.error = (enum vmsig_error)r;
@@ -454,18 +490,22 @@ bool commands_wait(const struct desk *desk, uint64_t lease)
 static void prepare_ready(struct desk *desk)
 {
 	struct command *command = desk->ready, *next;
+	struct share_scope scope;
 
 	desk->ready = NULL;
 	for (; command; command = next) {
 		next = command->next;
 		command->prev = command->next = NULL;
+		share_enter(&scope, desk->env.shares, command->share);
 		prepare(command);
+		(void)share_leave(&scope);
 	}
 }
 
 static void start_intended(struct desk *desk)
 {
 	struct command *command = desk->intended, *next;
+	struct share_scope scope;
 	int r = store_is_open(desk->env.store) || desk->failed ? desk_commit(desk) : 0;
 
 	desk->intended = NULL;
@@ -473,21 +513,15 @@ static void start_intended(struct desk *desk)
 		next = command->next;
 		command->prev = command->next = NULL;
 		if (!r) {
+			share_enter(&scope, desk->env.shares, command->share);
 			start(command);
+			(void)share_leave(&scope);
 			continue;
 		}
 		command->taken = command->intended = false;
 		command_reject(command, VMSIG_ERR_IO,
 			"the broker cannot record it, so nothing was written; its log says why");
 	}
-}
-
-static void step_bulks(struct desk *desk)
-{
-	struct command *command, *next;
-
-	DL_FOREACH_SAFE (desk->slicing, command, next)
-		bulk_step(command);
 }
 
 static void tell_finished(struct desk *desk)
@@ -510,7 +544,7 @@ bool commands_turn(struct desk *desk)
 		(store_is_open(desk->env.store) || desk->closing || desk->record_ns <= desk_now()))
 		commands_record(desk);
 	start_intended(desk);
-	step_bulks(desk);
+	bulks_look(desk);
 	tell_finished(desk);
 	return desk->ready != NULL;
 }

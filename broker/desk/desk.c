@@ -126,21 +126,6 @@ void desk_operator_close(struct desk *desk, struct desk_operator *op)
 
 /* ---- the turn ---- */
 
-static void on_hurry(uv_idle_t *idle)
-{
-	/* The turn before the loop would sleep does the work. */
-}
-
-static void keep_awake(struct desk *desk)
-{
-	if (!desk->hurry_open)
-		return;
-	if (desk->slicing)
-		uv_idle_start(&desk->hurry, on_hurry);
-	else
-		uv_idle_stop(&desk->hurry);
-}
-
 /* Those that were asked for behind writes of the same lease. */
 static bool release_deferred(struct desk *desk)
 {
@@ -167,7 +152,6 @@ void desk_turn(struct desk *desk)
 		more |= release_deferred(desk);
 	} while (more);
 	desk_flush(desk);
-	keep_awake(desk);
 	desk_check_closed(desk);
 }
 
@@ -232,33 +216,21 @@ int desk_new(struct desk **ret_desk, const struct desk_env *env, char *error, si
 		desk->env = *env;
 		r = open_parts(desk);
 	}
-	if (!r)
-		r = uv_idle_init(env->loop, &desk->hurry);
 	if (r) {
 		snprintf(error, error_size, "cannot open the leases and the audit log: %s (%s)",
 			error_text(r), store_error(env->store));
 		desk_free(desk);
 		return r;
 	}
-	desk->hurry_open = true;
-	desk->hurry.data = desk;
 	*ret_desk = desk;
 	return 0;
-}
-
-static void on_hurry_closed(uv_handle_t *handle)
-{
-	struct desk *desk = handle->data;
-
-	desk->hurry_open = false;
-	desk_check_closed(desk);
 }
 
 void desk_check_closed(struct desk *desk)
 {
 	void (*closed)(void *arg) = desk->closed;
 
-	if (!closed || desk->all || desk->hurry_open)
+	if (!closed || desk->all)
 		return;
 	desk->closed = NULL;
 	closed(desk->closed_arg);
@@ -276,7 +248,7 @@ void desk_close(struct desk *desk, void (*closed)(void *arg), void *arg)
 		DL_DELETE(desk->parked, command);
 		command_free(command);
 	}
-	uv_close((uv_handle_t *)&desk->hurry, on_hurry_closed);
+	desk_check_closed(desk);
 }
 
 static void free_tables(struct desk *desk)

@@ -39,6 +39,7 @@
 #include "proto/vmsig.pb-c.h"
 
 struct desk;
+struct jobs;
 struct shares;
 
 /* One operator's connection; embedded in the plane's own. */
@@ -68,6 +69,7 @@ struct desk_events {
 struct desk_env {
 	uv_loop_t *loop;
 	struct shares *shares; /* of the loop's time */
+	struct jobs *jobs;     /* for what takes long; closed after the desk */
 	struct core *core;
 	struct store *store;
 	const struct config *config; /* until desk_reload() */

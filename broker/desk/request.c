@@ -22,24 +22,25 @@ static bool is_covered(const struct config_write_rule *rule, const struct lease_
 	return !rule->nranges;
 }
 
-/* The tenant's rule for an operator of that name, whatever connection it has. */
-static const struct config_write_rule *rule_of(
-	const struct config *config, const char *tenant, uint32_t uid, const char *endpoint)
+const struct config_write_rule *desk_rule(const struct desk *desk, const char *tenant, uint32_t uid,
+	const char *endpoint, const struct config_tenant **ret_tenant)
 {
 	struct identity identity = {.role = IDENTITY_OPERATOR};
 	const struct config_tenant *entry;
 
 	snprintf(identity.name, sizeof(identity.name), "%s", tenant);
-	entry = config_tenant_find(config, &identity);
+	entry = config_tenant_find(desk->env.config, &identity);
 	if (!entry || !config_tenant_has_uid(entry, uid) || !endpoint)
 		return NULL;
+	if (ret_tenant)
+		*ret_tenant = entry;
 	return config_write_rule_find(entry, endpoint);
 }
 
 static bool is_allowed(struct desk *desk, const struct lease_view *lease)
 {
-	const struct config_write_rule *rule = rule_of(desk->env.config, lease->tenant, lease->uid,
-		desk_endpoint_name(desk, lease->endpoint));
+	const struct config_write_rule *rule = desk_rule(
+		desk, lease->tenant, lease->uid, desk_endpoint_name(desk, lease->endpoint), NULL);
 
 	for (size_t i = 0; rule && i < lease->nranges; i++) {
 		if (!is_covered(rule, &lease->ranges[i]))
@@ -54,6 +55,7 @@ void desk_reload(struct desk *desk, const struct config *config)
 	uint64_t cursor = 0;
 
 	desk->env.config = config;
+	desk->policy++;
 	store_set_power(desk->env.store, config->audit.power);
 	while (lease_next(desk->engine, &cursor, &lease)) {
 		/* One that is over already is no failure. */

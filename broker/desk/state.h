@@ -23,6 +23,7 @@
 #include "broker/desk/desk.h"
 #include "broker/memwrite/memwrite.h"
 #include "broker/policy/rate.h"
+#include "broker/policy/share.h"
 #include "broker/store/audit.h"
 #include "broker/store/lease_store.h"
 #include "broker/store/ledger.h"
@@ -77,14 +78,16 @@ struct budget {
 };
 
 struct bulk;
+struct bulk_payer;
 
 struct command {
 	struct desk *desk;
 	struct command *prev, *next;
 	struct command *all_prev, *all_next; /* desk->all */
 
-	uint64_t session; /* 0: nobody waits for the answer */
-	uint64_t charge;  /* bytes that its connection pays for */
+	struct share *share; /* its tenant's time */
+	uint64_t session;    /* 0: nobody waits for the answer */
+	uint64_t charge;     /* bytes that its connection pays for */
 	uint64_t request_id;
 	Vmsig__WriteRequest *request;
 	const Vmsig__CmdMemwrite *body;
@@ -96,6 +99,7 @@ struct command {
 	uint32_t uid, pid;
 	bool keep_bytes;
 	uint64_t quiesce_ms, bulk_max;
+	uint64_t policy; /* the desk's when these were looked up */
 
 	struct ledger_key key;
 	uint8_t digest[LEDGER_DIGEST];
@@ -145,6 +149,8 @@ struct desk {
 	struct tally *tallies;
 	struct lane *lanes;
 	struct budget *budgets;
+	struct bulk_payer *payers;
+	uint64_t policy; /* counts reloads */
 
 	struct command *all;
 	struct command *ready, *parked, *intended, *slicing, *finished;
@@ -164,9 +170,7 @@ struct desk {
 
 	uint8_t *scratch;
 	size_t scratch_size;
-	uv_idle_t hurry; /* keeps the loop from sleeping while slices are left */
 	bool closing;
-	bool hurry_open;
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
@@ -205,6 +209,9 @@ void commands_recorded(struct desk *desk, int result);
 void command_tell(struct command *command);
 
 /* ---- command.c ---- */
+/* Whether the lease holds, the policy still allows it and the endpoint takes bytes. `detail`
+ * may say why not. */
+__attribute__((warn_unused_result)) int command_check(struct command *command);
 /* Looks at what is ready: intents, their transaction, bytes, answers. Whether there may be
  * more to do in this turn. */
 bool commands_turn(struct desk *desk);
@@ -240,14 +247,18 @@ __attribute__((warn_unused_result)) int replay_load_open(struct desk *desk);
 void replay_close_open(struct desk *desk);
 
 /* ---- bulk.c ---- */
-/* Checks the descriptor and has the pool hash the data; then the command comes back to
- * `ready`. On failure `detail` says why. */
+/* Whether its descriptor has what it says, within the policy, and a holder sent it; before
+ * anything is charged. On failure `detail` says why. */
+__attribute__((warn_unused_result)) int bulk_check(struct command *command);
+/* Has the data hashed and the addresses looked up; then the command comes back to `ready`. */
 __attribute__((warn_unused_result)) int bulk_open(struct command *command);
-/* Plans where all of it goes, and asks for the admission of each piece; `detail` says what is
- * wrong. */
-__attribute__((warn_unused_result)) int bulk_plan(struct command *command);
-/* Applies one slice; the last one finishes the command. */
-void bulk_step(struct command *command);
+/* What came of looking its addresses up; `detail` says what is wrong. With *ret_again that has
+ * to be done once more, and the command comes back later. */
+__attribute__((warn_unused_result)) int bulk_planned(struct command *command, bool *ret_again);
+/* Its intent is durable: has it stored, slice by slice; the last one finishes it. */
+void bulk_store(struct command *command);
+/* Ends those whose lease, policy or endpoint is over. */
+void bulks_look(struct desk *desk);
 struct bulk *bulk_free(struct bulk *bulk);
 
 /* ---- record.c ---- */
@@ -265,11 +276,25 @@ void record_bytes(Vmsig__AuditRecord *record, struct command *command, uint8_t *
 void record_append_lease(
 	struct desk *desk, Vmsig__AuditRecord *record, const struct lease_view *lease);
 
+/* ---- submit.c ---- */
+/* Finds the rule of the policy that it falls under, as it is now. VMSIG_ERR_FORBIDDEN,
+ * VMSIG_ERR_QUOTA; `detail` says what to do. */
+__attribute__((warn_unused_result)) int command_rule(
+	struct command *command, const struct config_write_rule *rule);
+
+/* ---- request.c ---- */
+/* The tenant's rule for an operator of that name, whatever connection it has; NULL: none. */
+const struct config_write_rule *desk_rule(const struct desk *desk, const char *tenant, uint32_t uid,
+	const char *endpoint, const struct config_tenant **ret_tenant);
+
 /* ---- budget.c ---- */
 /* Charges one command of so many bytes. VMSIG_ERR_QUOTA, *ret_wait_ms until it would do. */
 __attribute__((warn_unused_result)) int budget_charge(struct desk *desk,
 	const struct config_tenant *tenant, const struct config_write_rule *rule, uint64_t bytes,
 	uint32_t *ret_wait_ms);
+/* Of bytes that were charged and then not looked at. */
+void budget_refund(struct desk *desk, const struct config_tenant *tenant,
+	const struct config_write_rule *rule, uint64_t bytes);
 void budgets_free(struct desk *desk);
 
 #endif

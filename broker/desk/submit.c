@@ -104,23 +104,14 @@ static int quota_check(struct command *command, const struct desk_operator *op)
 	return VMSIG_ERR_QUOTA;
 }
 
-static int policy_check(struct command *command, const struct desk_operator *op)
+int command_rule(struct command *command, const struct config_write_rule *rule)
 {
-	const struct tenant *tenant = &op->tenant->tenant;
-	struct desk *desk = command->desk;
-	const struct config_write_rule *rule;
-	uint32_t wait_ms;
-	int r;
-
-	command->site = site_find(desk, command->body->endpoint);
-	if (!command->site || !tenant_sees(tenant, command->site->name))
-		return VMSIG_ERR_NO_SUCH_ENDPOINT;
-	rule = config_write_rule_find(op->tenant, command->site->name);
 	if (!rule) {
 		snprintf(command->detail, sizeof(command->detail),
 			"the policy has no 'write' rule of yours for this endpoint");
 		return VMSIG_ERR_FORBIDDEN;
 	}
+	command->policy = command->desk->policy;
 	command->keep_bytes = rule->keep_bytes;
 	command->quiesce_ms = rule->quiesce_max_ms;
 	command->bulk_max = rule->bulk_max;
@@ -129,13 +120,48 @@ static int policy_check(struct command *command, const struct desk_operator *op)
 			"the policy does not let you stop the guest; its rule needs 'quiesce'");
 		return VMSIG_ERR_FORBIDDEN;
 	}
-	r = budget_charge(desk, op->tenant, rule, command->bytes, &wait_ms);
+	if (command->body->bulk && command->body->bulk->len > rule->bulk_max) {
+		snprintf(command->detail, sizeof(command->detail),
+			"bulk data of %llu bytes, and the policy's 'bulk' is %llu; send it in "
+			"parts",
+			(unsigned long long)command->body->bulk->len,
+			(unsigned long long)rule->bulk_max);
+		return VMSIG_ERR_QUOTA;
+	}
+	return 0;
+}
+
+/* What is refused counts as a write, but its bytes are not charged: nothing has looked at them,
+ * and how many it says there are is the sender's to invent. Returns `refusal`, or why not even
+ * that is had now. */
+static int rate_check(struct command *command, const struct desk_operator *op,
+	const struct config_write_rule *rule, int refusal)
+{
+	uint64_t bytes = refusal ? 0 : command->bytes;
+	uint32_t wait_ms;
+	int r = budget_charge(command->desk, op->tenant, rule, bytes, &wait_ms);
+
 	if (r > 0)
 		snprintf(command->detail, sizeof(command->detail),
 			"more than the policy's writes_per_second or bytes_per_second; send it "
 			"again in %u ms",
 			wait_ms);
-	return r;
+	return r ? r : refusal;
+}
+
+static int policy_check(struct command *command, const struct desk_operator *op)
+{
+	const struct config_write_rule *rule;
+	int r;
+
+	command->site = site_find(command->desk, command->body->endpoint);
+	if (!command->site || !tenant_sees(&op->tenant->tenant, command->site->name))
+		return VMSIG_ERR_NO_SUCH_ENDPOINT;
+	rule = config_write_rule_find(op->tenant, command->site->name);
+	r = command_rule(command, rule);
+	if (rule && !r && command->body->bulk)
+		r = bulk_check(command);
+	return rule ? rate_check(command, op, rule, r) : r;
 }
 
 /* ---- */
@@ -198,7 +224,9 @@ void desk_write(
 			close(bulk_fd);
 		return;
 	}
-	r = unpack(command);
+	r = share_get(desk->env.shares, SHARE_TENANT, command->tenant, &command->share);
+	if (!r)
+		r = unpack(command);
 	if (!r)
 		r = quota_check(command, op);
 	if (!r)

@@ -56,7 +56,7 @@ static void fail(struct memwrite_result *result, int error, uint32_t op)
 
 static void check(const struct batch *batch, uint8_t *old, struct memwrite_result *result)
 {
-	if (batch->plan->serial != batch->target->serial) {
+	if (!memwrite_plan_fits(batch->plan, batch->target)) {
 		fail(result, VMSIG_ERR_STALE_EPOCH, 0);
 		return;
 	}

@@ -97,6 +97,9 @@ __attribute__((warn_unused_result)) int memwrite_resolve(const struct memwrite_t
 __attribute__((warn_unused_result)) int memwrite_resolve_part(const struct memwrite_target *target,
 	const struct memwrite_op *op, uint64_t len, struct memwrite_plan *plan);
 
+/* Whether it was made for this target. */
+bool memwrite_plan_fits(const struct memwrite_plan *plan, const struct memwrite_target *target);
+
 /* Part of a single operation's plan; its pieces count from the part's first byte. */
 struct memwrite_slice {
 	struct memwrite_plan plan;

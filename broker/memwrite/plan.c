@@ -231,6 +231,11 @@ void memwrite_plan_deinit(struct memwrite_plan *plan)
 	*plan = (struct memwrite_plan){0};
 }
 
+bool memwrite_plan_fits(const struct memwrite_plan *plan, const struct memwrite_target *target)
+{
+	return plan->serial == target->serial;
+}
+
 /* ---- parts of it ---- */
 
 /* The piece that has the only operation's byte `into`. */
