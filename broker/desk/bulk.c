@@ -439,6 +439,18 @@ static void on_sliced(struct job *job)
 
 static const struct job_ops slice_ops = {.work = slice_work, .done = on_sliced};
 
+/* The last one ends it, though its result has still to be made. */
+static void slice_mark(struct bulk *bulk, uint64_t done)
+{
+	struct command *command = bulk->command;
+
+	command->result = (struct memwrite_result){.written = done};
+	if (!bulk->result.error && done == bulk->len)
+		command_mark(command);
+	else
+		marks_pause(command->desk->marks, command->mark, done);
+}
+
 static void slice_apply(struct bulk *bulk)
 {
 	struct command *command = bulk->command;
@@ -452,8 +464,10 @@ static void slice_apply(struct bulk *bulk)
 	}
 	memwrite_plan_cut(&command->plan, bulk->done, bulk->data_len, &slice);
 	op.len = slice.plan.bytes;
+	marks_begin(command->desk->marks, command->mark);
 	memwrite_apply(command->site->target, &op, &slice.plan, command_admit, command,
 		bulk->payer->old, &bulk->result);
+	slice_mark(bulk, bulk->done + bulk->result.written);
 }
 
 static void store_step(struct share_task *task)

@@ -10,47 +10,6 @@
 
 #include "vmsig/vmsig_error.h"
 
-/* ---- lanes: the order of one lease's commands ---- */
-
-static struct lane *lane_find(const struct desk *desk, uint64_t lease)
-{
-	struct lane *lane = NULL;
-
-	HASH_FIND(hh, desk->lanes, &lease, sizeof(lease), lane);
-	return lane;
-}
-
-static int lane_take(struct command *command)
-{
-	struct lane *lane = calloc(1, sizeof(*lane));
-
-	if (!lane)
-		return -ENOMEM;
-	lane->lease = command->key.lease;
-	HASH_ADD(hh, command->desk->lanes, lease, sizeof(lane->lease), lane);
-	if (!lane->hh.tbl) {
-		free(lane);
-		return -ENOMEM;
-	}
-	command->in_lane = true;
-	return 0;
-}
-
-static void lane_leave(struct command *command)
-{
-	struct desk *desk = command->desk;
-	struct lane *lane = command->in_lane ? lane_find(desk, command->key.lease) : NULL;
-
-	command->in_lane = false;
-	if (!lane)
-		return;
-	/* They came before what is ready by now. */
-	DL_CONCAT(lane->waiting, desk->ready);
-	desk->ready = lane->waiting;
-	HASH_DEL(desk->lanes, lane);
-	free(lane);
-}
-
 /* ---- ends ---- */
 
 void command_charge(struct command *command, uint64_t session)
@@ -60,12 +19,14 @@ void command_charge(struct command *command, uint64_t session)
 	if (payer) {
 		payer->commands--;
 		payer->queued -= command->charge;
+		DL_DELETE2(payer->own, command, own_prev, own_next);
 	}
 	command->session = session;
 	payer = desk_operator_find(command->desk, session);
 	if (payer) {
 		payer->commands++;
 		payer->queued += command->charge;
+		DL_APPEND2(payer->own, command, own_prev, own_next);
 	}
 }
 
@@ -76,6 +37,7 @@ struct command *command_free(struct command *command)
 
 	command_charge(command, 0);
 	lane_leave(command);
+	replay_leave(command);
 	DL_DELETE2(desk->all, command, all_prev, all_next);
 	bulk_free(command->bulk);
 	if (command->bulk_fd >= 0)
@@ -101,21 +63,11 @@ void command_reject(struct command *command, int error, const char *detail)
 	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED);
 	record.outcome = (uint32_t)number;
 	desk_append(desk, &record);
+	replay_done(command);
 	if (op)
 		desk->env.events->rejected(op->client, command->request_id, number,
 			command->detail[0] ? command->detail : NULL);
 	command_free(command);
-}
-
-void command_finish(struct command *command)
-{
-	DL_APPEND(command->desk->finished, command);
-}
-
-void commands_unpark(struct desk *desk)
-{
-	DL_CONCAT(desk->ready, desk->parked);
-	desk->parked = NULL;
 }
 
 /* ---- admission ---- */
@@ -229,7 +181,7 @@ static void intend(struct command *command)
 	Vmsig__AuditRecord record;
 	void *ranges;
 
-	command->taken = command->intended = true;
+	command->intended = true;
 	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT);
 	record_hashes(&record, command);
 	ranges = record_ranges(&record, command, command->plan.bytes);
@@ -257,7 +209,6 @@ static void explain(struct command *command)
 /* What is wrong with the batch uses its number up. */
 static void refuse(struct command *command)
 {
-	command->taken = true;
 	if (command->nops && !command->detail[0])
 		explain(command);
 	command_finish(command);
@@ -293,11 +244,12 @@ static int prepare_ops(struct command *command)
 	}
 	memcpy(command->before, command->old, (size_t)command->bytes);
 	r = command_hash(command, command->before);
-	if (!r && command->body->quiesce)
-		r = lane_take(command);
-	if (!r)
-		intend(command);
-	return r;
+	if (r)
+		return r;
+	if (command->body->quiesce)
+		lane_own(command);
+	intend(command);
+	return 0;
 }
 
 static int prepare_bulk(struct command *command)
@@ -305,8 +257,11 @@ static int prepare_bulk(struct command *command)
 	bool again;
 	int r = bulk_planned(command, &again);
 
-	if (again)
+	if (again) {
+		/* Nothing came of it yet; it comes back here. */
+		replay_done(command);
 		return 0;
+	}
 	if (r < 0 || is_lease_error(r))
 		return r;
 	if (r) {
@@ -333,11 +288,11 @@ static void refund(struct command *command)
 /* Those behind it wait already, so that they do not overtake it. */
 static void fetch_bulk(struct command *command)
 {
-	int r = lane_take(command);
+	int r;
 
+	lane_own(command);
 	/* Its lease may have ended while it waited for its turn. */
-	if (!r)
-		r = replay_authorise(command);
+	r = replay_authorise(command);
 	if (!r)
 		r = bulk_open(command);
 	if (!r)
@@ -346,17 +301,27 @@ static void fetch_bulk(struct command *command)
 	command_reject(command, r, command->detail);
 }
 
+/* All marks are in use, and some will be free when the results of this turn are recorded. */
+static bool is_crowded(struct desk *desk)
+{
+	desk->crowded = desk->intended || desk->finished;
+	return desk->crowded;
+}
+
 /* The command ends up in another list, or is gone. */
 static void prepare(struct command *command)
 {
 	struct desk *desk = command->desk;
-	struct lane *lane = command->in_lane ? NULL : lane_find(desk, command->key.lease);
 	bool is_new = false;
 	int r;
 
 	command->detail[0] = '\0';
-	if (lane) {
-		DL_APPEND(lane->waiting, command);
+	if (lane_wait(command))
+		return;
+	if (command->release) {
+		/* Behind the bytes of those before it; those after it find no lease. */
+		lane_own(command);
+		DL_APPEND(desk->intended, command);
 		return;
 	}
 	if (command->body->bulk && !command->bulk) {
@@ -370,6 +335,12 @@ static void prepare(struct command *command)
 		r = command_check(command);
 	if (!r && (desk->closing || desk->retry_ns))
 		r = desk->closing ? VMSIG_ERR_SHUTTING_DOWN : VMSIG_ERR_IO;
+	if (!r)
+		r = replay_take(command);
+	if (r == VMSIG_ERR_BUSY && is_crowded(desk)) {
+		DL_APPEND(desk->ready, command);
+		return;
+	}
 	if (!r)
 		r = command->body->bulk ? prepare_bulk(command) : prepare_ops(command);
 	if (r)
@@ -385,6 +356,7 @@ static void apply(struct command *command)
 	if (r) {
 		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
 	} else {
+		marks_begin(command->desk->marks, command->mark);
 		memwrite_apply(command->site->target, command->ops, &command->plan, command_admit,
 			command, command->old, &command->result);
 		if (command->result.error && !command->detail[0])
@@ -464,9 +436,23 @@ static void start_bulk(struct command *command)
 	command_finish(command);
 }
 
+/* One whose lease has ended meanwhile needs no release. */
+static void release(struct command *command)
+{
+	struct desk_operator *op = desk_operator_find(command->desk, command->session);
+
+	if (op)
+		op->releases--;
+	(void)!lease_release(command->desk->engine, desk_now(), command->tenant, command->key.lease,
+		command->release);
+	command_free(command);
+}
+
 static void start(struct command *command)
 {
-	if (command->body->bulk)
+	if (command->release)
+		release(command);
+	else if (command->body->bulk)
 		start_bulk(command);
 	else if (command->body->quiesce)
 		quiesce(command);
@@ -476,26 +462,22 @@ static void start(struct command *command)
 
 /* ---- the turn ---- */
 
-bool commands_wait(const struct desk *desk, uint64_t lease)
-{
-	const struct command *command;
-
-	DL_FOREACH (desk->ready, command) {
-		if (command->key.lease == lease)
-			return true;
-	}
-	return false;
-}
-
 static void prepare_ready(struct desk *desk)
 {
 	struct command *command = desk->ready, *next;
 	struct share_scope scope;
 
+	if (desk->crowded)
+		desk_settle(desk);
+	desk->crowded = false;
 	desk->ready = NULL;
 	for (; command; command = next) {
 		next = command->next;
 		command->prev = command->next = NULL;
+		if (desk->crowded) {
+			DL_APPEND(desk->ready, command);
+			continue;
+		}
 		share_enter(&scope, desk->env.shares, command->share);
 		prepare(command);
 		(void)share_leave(&scope);
@@ -512,13 +494,13 @@ static void start_intended(struct desk *desk)
 	for (; command; command = next) {
 		next = command->next;
 		command->prev = command->next = NULL;
-		if (!r) {
+		if (!r || command->release) {
 			share_enter(&scope, desk->env.shares, command->share);
 			start(command);
 			(void)share_leave(&scope);
 			continue;
 		}
-		command->taken = command->intended = false;
+		command->intended = false;
 		command_reject(command, VMSIG_ERR_IO,
 			"the broker cannot record it, so nothing was written; its log says why");
 	}

@@ -113,31 +113,13 @@ int desk_operator_open(struct desk *desk, struct desk_operator *op)
 
 void desk_operator_close(struct desk *desk, struct desk_operator *op)
 {
-	struct command *command;
-
+	while (op->own)
+		command_charge(op->own, 0);
 	HASH_DEL(desk->operators, op);
-	DL_FOREACH2(desk->all, command, all_next)
-	{
-		if (command->session == op->session)
-			command->session = 0;
-	}
 	lease_disconnect(desk->engine, desk_now(), op->session);
 }
 
 /* ---- the turn ---- */
-
-/* Those that were asked for behind writes of the same lease. */
-static bool release_deferred(struct desk *desk)
-{
-	size_t n = desk->nreleases;
-
-	desk->nreleases = 0;
-	/* One that has ended meanwhile needs no release. */
-	for (size_t i = 0; i < n; i++)
-		(void)!lease_release(desk->engine, desk_now(), desk->releases[i].tenant,
-			desk->releases[i].lease, desk->releases[i].token);
-	return n > 0;
-}
 
 void desk_turn(struct desk *desk)
 {
@@ -149,7 +131,6 @@ void desk_turn(struct desk *desk)
 	do {
 		more = lessor_turn(desk);
 		more |= commands_turn(desk);
-		more |= release_deferred(desk);
 	} while (more);
 	desk_flush(desk);
 	desk_check_closed(desk);
@@ -196,15 +177,21 @@ static int open_parts(struct desk *desk)
 		r = ledger_new(&desk->ledger, desk->env.store);
 	if (!r)
 		r = lessor_init(desk);
-	if (!r)
-		r = replay_load_open(desk);
 	if (r)
 		return r;
 	store_set_power(desk->env.store, desk->env.config->audit.power);
+	recover_open_marks(desk);
 	record.kind = VMSIG__AUDIT_RECORD__KIND__START;
 	record.version = version;
 	desk_append(desk, &record);
-	return desk_commit(desk);
+	/* What was written under leases that are over by now was written before. */
+	recover_writes(desk);
+	r = lessor_restore(desk);
+	if (!r)
+		r = desk_commit(desk);
+	if (!r)
+		recover_done(desk);
+	return r;
 }
 
 int desk_new(struct desk **ret_desk, const struct desk_env *env, char *error, size_t error_size)
@@ -214,7 +201,8 @@ int desk_new(struct desk **ret_desk, const struct desk_env *env, char *error, si
 
 	if (!r) {
 		desk->env = *env;
-		r = open_parts(desk);
+		desk->state_dir = strdup(env->config->state_dir);
+		r = desk->state_dir ? open_parts(desk) : -ENOMEM;
 	}
 	if (r) {
 		snprintf(error, error_size, "cannot open the leases and the audit log: %s (%s)",
@@ -238,23 +226,15 @@ void desk_check_closed(struct desk *desk)
 
 void desk_close(struct desk *desk, void (*closed)(void *arg), void *arg)
 {
-	struct command *command;
-
 	desk->closing = true;
 	desk->closed = closed;
 	desk->closed_arg = arg;
-	/* Nobody is left to answer; a restarted broker finds out what became of them. */
-	while ((command = desk->parked)) {
-		DL_DELETE(desk->parked, command);
-		command_free(command);
-	}
 	desk_check_closed(desk);
 }
 
 static void free_tables(struct desk *desk)
 {
 	struct site *site, *next_site;
-	struct lane *lane, *next_lane;
 
 	/* HASH_ITER takes the next one before, which the analyser does not see through. */
 	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
@@ -262,18 +242,18 @@ static void free_tables(struct desk *desk)
 		site_free(desk, site);
 	while (desk->tallies)
 		replay_forget(desk, desk->tallies->lease);
-	HASH_ITER (hh, desk->lanes, lane, next_lane) {
-		HASH_DEL(desk->lanes, lane);
-		free(lane);
-	}
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 	budgets_free(desk);
 }
 
 struct desk *desk_free(struct desk *desk)
 {
+	struct lane *lane;
+
 	if (!desk)
 		return NULL;
+	for (lane = desk->lanes; lane; lane = lane->hh.next)
+		lane->owner = NULL;
 	while (desk->all)
 		command_free(desk->all);
 	free_tables(desk);
@@ -285,8 +265,8 @@ struct desk *desk_free(struct desk *desk)
 	audit_free(desk->audit);
 	free(desk->notices);
 	free(desk->owed);
-	free(desk->releases);
-	free(desk->open);
+	marks_close(desk->marks);
+	free(desk->state_dir);
 	free(desk->scratch);
 	free(desk);
 	return NULL;

@@ -15,7 +15,9 @@
  *   submit.c    a CMD_MEMWRITE comes in
  *   command.c   its life: intent and bytes
  *   result.c    its answer, and the record of it
+ *   lane.c      the order of one lease's commands
  *   replay.c    at most once: what became of an earlier transmission
+ *   recover.c   what a crash left between intents and results
  *   bulk.c      data in a memfd, slice by slice
  *   record.c    audit records
  *   budget.c    tenants' rates
@@ -51,6 +53,8 @@ struct desk_operator {
 	uint64_t session;  /* the desk's from here on */
 	uint32_t commands; /* without an outcome */
 	uint64_t queued;   /* their bytes */
+	uint32_t releases; /* that wait for their turn */
+	struct command *own;
 	UT_hash_handle hh;
 };
 

@@ -62,9 +62,12 @@ int lessor_init(struct desk *desk)
 		r = desk->leases->ops->next_id(desk->leases, &next_id);
 	if (!r)
 		r = lease_engine_new(&desk->engine, &desk->env.config->leases, next_id);
-	if (!r)
-		r = desk->leases->ops->load(desk->leases, restore, desk);
 	return r;
+}
+
+int lessor_restore(struct desk *desk)
+{
+	return desk->leases->ops->load(desk->leases, restore, desk);
 }
 
 /* ---- what the engine wants ---- */
@@ -251,7 +254,6 @@ bool lessor_turn(struct desk *desk)
 		performers[action.kind](desk, &action.lease);
 		any = true;
 	}
-	replay_close_open(desk);
 	if (!any && !desk->failed && !store_is_open(desk->env.store))
 		return false;
 	r = desk_commit(desk);
@@ -265,7 +267,5 @@ bool lessor_turn(struct desk *desk)
 	}
 	desk->leases->ops->settled(desk->leases, r);
 	settle_notices(desk, r);
-	if (any)
-		commands_unpark(desk);
 	return any;
 }

@@ -2,6 +2,7 @@
 #include "broker/desk/state.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,11 +182,15 @@ int replay_authorise(const struct command *command)
 
 /* ---- answers ---- */
 
+/* They were too many to be kept, or a crash took them. */
+static char old_missing[] = "applied before; the bytes that were there then are not kept";
+
 static void tell_stored(struct command *command, const struct ledger_entry *entry)
 {
 	struct desk_operator *op = desk_operator_find(command->desk, command->session);
 	Vmsig__WriteResult *result =
 		vmsig__write_result__unpack(NULL, entry->reply_len, entry->reply);
+	Vmsig__WriteResult answer;
 
 	if (!result) {
 		command_reject(command, VMSIG_ERR_UNKNOWN_OUTCOME,
@@ -193,110 +198,90 @@ static void tell_stored(struct command *command, const struct ledger_entry *entr
 		return;
 	}
 	result->replayed = true;
+	answer = *result;
+	if (command->body->want_old && !result->outcome && !result->old.len)
+		answer.detail = old_missing;
 	if (op)
-		command->desk->env.events->written(op->client, command->request_id, result);
+		command->desk->env.events->written(op->client, command->request_id, &answer);
 	vmsig__write_result__free_unpacked(result, NULL);
 	command_free(command);
+}
+
+/* ---- numbers that are in use ---- */
+
+static struct command *taken_find(const struct desk *desk, const struct ledger_key *key)
+{
+	struct command *command = NULL;
+
+	HASH_FIND(hh, desk->taken, key, sizeof(*key), command);
+	return command;
+}
+
+static int mark_take(struct command *command)
+{
+	struct desk *desk = command->desk;
+	int r;
+
+	if (!desk->marks && desk_now() >= desk->marks_retry_ns) {
+		recover_open_marks(desk);
+		/* What they tell of was settled without them. */
+		recover_done(desk);
+	}
+	r = desk->marks ? marks_take(desk->marks, &command->key, command->digest, &command->mark)
+			: VMSIG_ERR_IO;
+	if (r)
+		snprintf(command->detail, sizeof(command->detail), "nothing was written: %s",
+			r == VMSIG_ERR_BUSY ? "too many writes have no recorded result yet"
+					    : "the broker cannot mark it; its log says why");
+	return r;
+}
+
+int replay_take(struct command *command)
+{
+	struct desk *desk = command->desk;
+	int r = mark_take(command);
+
+	if (r)
+		return r;
+	HASH_ADD(hh, desk->taken, key, sizeof(command->key), command);
+	command->taken = command->hh.tbl != NULL;
+	return command->taken ? 0 : -ENOMEM;
+}
+
+void replay_leave(struct command *command)
+{
+	if (command->taken)
+		HASH_DEL(command->desk->taken, command);
+	command->taken = false;
+}
+
+void replay_done(struct command *command)
+{
+	if (command->mark)
+		marks_release(command->desk->marks, command->mark);
+	command->mark = 0;
+	replay_leave(command);
 }
 
 /* The first transmission is still under way: it answers whom the second one came from. */
 static bool join_underway(struct command *command, int *ret_error)
 {
-	struct command *other;
+	struct command *other = taken_find(command->desk, &command->key);
 
-	DL_FOREACH2(command->desk->all, other, all_next)
-	{
-		if (other == command || other->key.lease != command->key.lease ||
-			other->key.writer != command->key.writer ||
-			other->key.sequence != command->key.sequence || !other->taken)
-			continue;
-		*ret_error = memcmp(other->digest, command->digest, LEDGER_DIGEST)
-				     ? VMSIG_ERR_REPLAY_MISMATCH
-				     : 0;
-		if (*ret_error)
-			return true;
-		/* The charge goes with the answer. */
-		command_charge(other, command->session);
-		other->request_id = command->request_id;
-		command_free(command);
-		if (other->told)
-			command_tell(other);
+	if (!other)
+		return false;
+	*ret_error = memcmp(other->digest, command->digest, LEDGER_DIGEST)
+			     ? VMSIG_ERR_REPLAY_MISMATCH
+			     : 0;
+	if (*ret_error)
 		return true;
-	}
-	return false;
-}
-
-/* ---- after a crash ---- */
-
-static void unknown(struct command *command, const char *why)
-{
-	command->result = (struct memwrite_result){.error = VMSIG_ERR_UNKNOWN_OUTCOME};
-	strncpy(command->detail, why, DETAIL_MAX);
-	command_finish(command);
-}
-
-static int hash_now(struct command *command, uint8_t ret_hash[static AUDIT_HASH])
-{
-	int r = memwrite_peek(command->site->target, command->ops, command->nops, command->old);
-
-	if (!r)
-		r = audit_digest(
-			command->desk->audit, command->old, (size_t)command->bytes, ret_hash);
-	return r;
-}
-
-static bool is_hash(const ProtobufCBinaryData *data, const uint8_t hash[static AUDIT_HASH])
-{
-	return data->len == AUDIT_HASH && memcmp(data->data, hash, AUDIT_HASH) == 0;
-}
-
-/* The guest's bytes decide: those that were to be written are there, or those of before. */
-static void compare(struct command *command, const Vmsig__AuditRecord *intent, bool *ret_new)
-{
-	uint8_t hash[AUDIT_HASH];
-
-	if (hash_now(command, hash)) {
-		unknown(command, "the broker ended while it was being applied, and its addresses "
-				 "cannot be read any more");
-	} else if (is_hash(&intent->new_hash, hash)) {
-		command->result = (struct memwrite_result){.written = command->bytes};
-		strcpy(command->detail, "found applied after a restart of the broker");
-		command_finish(command);
-	} else if (is_hash(&intent->old_hash, hash)) {
-		command->taken = command->intended = false;
-		*ret_new = true;
-	} else {
-		unknown(command, "the broker ended while it was being applied, and the guest has "
-				 "changed the bytes since; read them");
-	}
-}
-
-static int recover(struct command *command, const struct ledger_entry *entry, bool *ret_new)
-{
-	struct site *site = command->site;
-	Vmsig__AuditRecord *intent;
-	int r;
-
-	if (!site->target && is_held(command) && !command->desk->closing) {
-		DL_APPEND(command->desk->parked, command);
-		return 0;
-	}
-	command->taken = command->intended = true;
-	command->intent = entry->intent;
-	if (!site->target || site->epoch != command->body->epoch || command->bulk) {
-		unknown(command, "the broker ended while it was being applied, and the memory "
-				 "that could tell is not there any more");
-		return 0;
-	}
-	r = audit_get(command->desk->audit, entry->intent, &intent);
-	if (r) {
-		unknown(command, "the broker ended while it was being applied, and the record of "
-				 "its intent cannot be read");
-		return 0;
-	}
-	compare(command, intent, ret_new);
-	vmsig__audit_record__free_unpacked(intent, NULL);
-	return 0;
+	/* The charge goes with the answer. */
+	command_charge(other, command->session);
+	other->request_id = command->request_id;
+	command_free(command);
+	if (other->told)
+		command_tell(other);
+	return true;
 }
 
 /* ---- */
@@ -320,7 +305,8 @@ static int look_up(struct command *command, bool *ret_new)
 	else if (entry.done)
 		tell_stored(command, &entry);
 	else
-		r = recover(command, &entry, ret_new);
+		/* What a crash left open was settled at the start: this cannot be. */
+		r = VMSIG_ERR_INTERNAL;
 	free(entry.reply);
 	return r;
 }
@@ -343,61 +329,4 @@ int replay_check(struct command *command, bool *ret_new)
 		return 0;
 	}
 	return look_up(command, ret_new);
-}
-
-/* ---- entries that nobody repeats ---- */
-
-int replay_load_open(struct desk *desk)
-{
-	struct ledger_key cursor = {0};
-	struct ledger_entry entry;
-
-	while (ledger_next_open(desk->ledger, &cursor, &entry)) {
-		struct ledger_key *grown = realloc(desk->open, (desk->nopen + 1) * sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		desk->open = grown;
-		desk->open[desk->nopen++] = cursor;
-	}
-	return 0;
-}
-
-static void close_entry(struct desk *desk, const struct ledger_key *key, uint64_t intent)
-{
-	char detail[] = "the broker ended while it was being applied, and nobody asked again";
-	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
-	Vmsig__WriteResult result = VMSIG__WRITE_RESULT__INIT;
-	uint8_t reply[256];
-
-	record.kind = VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT;
-	record.lease = key->lease;
-	record.writer = key->writer;
-	record.sequence = key->sequence;
-	record.intent = intent;
-	record.outcome = result.outcome = VMSIG_ERR_UNKNOWN_OUTCOME;
-	record.detail = result.detail = detail;
-	desk_append(desk, &record);
-	desk_note(desk,
-		ledger_settle(desk->ledger, key, reply, vmsig__write_result__pack(&result, reply)));
-}
-
-void replay_close_open(struct desk *desk)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < desk->nopen; i++) {
-		const struct ledger_key key = desk->open[i];
-		struct ledger_entry entry = {0};
-		struct lease_view lease;
-
-		if (lease_find(desk->engine, key.lease, &lease)) {
-			desk->open[kept++] = key;
-			continue;
-		}
-		if (ledger_find(desk->ledger, &key, &entry) == 0 && !entry.done)
-			close_entry(desk, &key, entry.intent);
-		free(entry.reply);
-	}
-	desk->nopen = kept;
 }

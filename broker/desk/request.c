@@ -215,7 +215,9 @@ static int acquire(struct desk *desk, struct desk_operator *op, const Vmsig__Lea
 			.wait_ns = request->wait_ms ? (uint64_t)request->wait_ms * NS_PER_MS
 						    : rule->wait_max_ns,
 			.priority = request->priority,
-			.no_wait = request->no_wait,
+			/* It does not overtake a release of the same holder that waits for its
+			 * turn, and may be what that gives back. */
+			.no_wait = request->no_wait && !op->releases,
 		},
 		&(struct lease_terms){
 			.ttl_min_ns = rule->ttl_min_ns,
@@ -270,32 +272,63 @@ int desk_renew(struct desk *desk, struct desk_operator *op, uint64_t lease, uint
 	return r;
 }
 
-/* It takes its turn behind the writes that were sent before it. */
-static int defer_release(struct desk *desk, const char *tenant, uint64_t lease, uint64_t token)
+/* Whether this is the lease's holder, and what it is told otherwise. */
+static int release_check(
+	struct desk *desk, const char *tenant, const struct lease_view *lease, uint64_t token)
 {
-	struct lease_view view;
-	struct release *grown;
+	int r = lease_admit(desk->engine, desk_now(), tenant, lease->id, token, lease->epoch,
+		&lease->ranges[0]);
 
-	if (!lease_find(desk->engine, lease, &view) || strcmp(view.tenant, tenant) != 0 ||
-		view.token != token)
-		return VMSIG_ERR_NO_LEASE;
-	grown = realloc(desk->releases, (desk->nreleases + 1) * sizeof(*grown));
-	if (!grown)
+	/* That is about writing. */
+	return r == VMSIG_ERR_STALE_EPOCH ? 0 : r;
+}
+
+/* It takes its turn behind the commands that were sent before it. */
+static int defer_release(
+	struct desk *desk, struct desk_operator *op, struct lane *lane, uint64_t token)
+{
+	struct command *command;
+	struct share *share;
+	int r;
+
+	/* It is over with the first one. */
+	if (lane->releasing)
+		return 0;
+	r = share_get(desk->env.shares, SHARE_TENANT, op->tenant->tenant.name, &share);
+	if (r)
+		return r;
+	command = calloc(1, sizeof(*command));
+	if (!command) {
+		share_unref(share);
 		return -ENOMEM;
-	desk->releases = grown;
-	grown = &desk->releases[desk->nreleases++];
-	*grown = (struct release){.lease = lease, .token = token};
-	snprintf(grown->tenant, sizeof(grown->tenant), "%s", tenant);
+	}
+	command->desk = desk;
+	command->share = share;
+	command->bulk_fd = -1;
+	command->key.lease = lane->lease;
+	command->release = token;
+	snprintf(command->tenant, sizeof(command->tenant), "%s", op->tenant->tenant.name);
+	DL_APPEND2(desk->all, command, all_prev, all_next);
+	command_charge(command, op->session);
+	/* The lane is there: this cannot fail. */
+	(void)!lane_enter(command);
+	lane->releasing = true;
+	op->releases++;
+	DL_APPEND(desk->ready, command);
 	return 0;
 }
 
 int desk_release(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token)
 {
 	const char *tenant = op->tenant->tenant.name;
+	struct lane *lane = lane_find(desk, lease);
+	struct lease_view view;
+	int r;
 
-	return commands_wait(desk, lease)
-		       ? defer_release(desk, tenant, lease, token)
-		       : lease_release(desk->engine, desk_now(), tenant, lease, token);
+	if (!lane || !lease_find(desk->engine, lease, &view) || view.state < LEASE_ACTIVE)
+		return lease_release(desk->engine, desk_now(), tenant, lease, token);
+	r = release_check(desk, tenant, &view, token);
+	return r ? r : defer_release(desk, op, lane, token);
 }
 
 int desk_resume(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token)

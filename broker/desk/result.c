@@ -17,8 +17,6 @@ static size_t old_len(const struct command *command)
 		return 0;
 	switch (command->result.error) {
 	case VMSIG_ERR_OK:
-		/* One that was found applied after a crash has lost them. */
-		return command->detail[0] ? 0 : (size_t)command->bytes;
 	case VMSIG_ERR_PARTIAL:
 		return (size_t)command->bytes;
 	case VMSIG_ERR_COMPARE_FAILED:
@@ -43,6 +41,27 @@ static void result_fill(Vmsig__WriteResult *result, struct command *command, siz
 		result->old = (ProtobufCBinaryData){.data = command->old, .len = len};
 }
 
+void command_mark(struct command *command)
+{
+	uint8_t reply[MARKS_REPLY_MAX];
+	Vmsig__WriteResult result;
+
+	if (!command->mark)
+		return;
+	result_fill(&result, command, SIZE_MAX);
+	if (vmsig__write_result__get_packed_size(&result) > sizeof(reply))
+		result.old = (ProtobufCBinaryData){0};
+	marks_end(command->desk->marks, command->mark, reply,
+		vmsig__write_result__pack(&result, reply));
+}
+
+void command_finish(struct command *command)
+{
+	command_mark(command);
+	DL_APPEND(command->desk->finished, command);
+	lane_leave(command);
+}
+
 static void settle(struct command *command)
 {
 	struct desk *desk = command->desk;
@@ -64,7 +83,7 @@ static void settle(struct command *command)
 /* The guest may have changed them between the intent and the bytes. */
 static void record_changed(Vmsig__AuditRecord *record, struct command *command)
 {
-	if (command->result.error || !command->nops || command->detail[0] ||
+	if (command->result.error || !command->nops ||
 		memcmp(command->before, command->old, (size_t)command->bytes) == 0)
 		return;
 	desk_note(command->desk, command_hash(command, command->old));
@@ -145,6 +164,7 @@ void commands_recorded(struct desk *desk, int result)
 		/* Only now the end of its lease is told to anybody. */
 		if (command->begun)
 			lease_write_end(desk->engine, desk_now(), command->key.lease);
+		replay_done(command);
 		command_free(command);
 	}
 	if (any && result)

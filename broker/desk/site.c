@@ -86,7 +86,6 @@ void desk_endpoint_ready(
 	if (r)
 		log_error("the endpoint cannot be written to", LOG_STR("endpoint", site->name),
 			LOG_STR("error", r < 0 ? strerror(-r) : vmsig_error_text(r)));
-	commands_unpark(desk);
 }
 
 void desk_endpoint_over(struct desk *desk, uint32_t endpoint)
@@ -96,7 +95,6 @@ void desk_endpoint_over(struct desk *desk, uint32_t endpoint)
 	if (site)
 		site->target = memwrite_target_free(site->target);
 	lease_endpoint_down(desk->engine, desk_now(), endpoint, VMSIG_ERR_STALE_EPOCH);
-	commands_unpark(desk);
 }
 
 struct site *site_free(struct desk *desk, struct site *site)

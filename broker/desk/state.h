@@ -6,15 +6,14 @@
  * The desk's inside: shared by its files, and by nobody else.
  *
  * A command is in exactly one list of its desk at a time: `ready` (to be looked at in the
- * next turn), `parked` (its endpoint is not ready, and only its memory can tell what became of
- * it before a crash), a lane's `waiting`, `intended` (until the transaction), `slicing`, a
+ * next turn), a lane's `waiting`, `intended` (until the transaction), `slicing`, a
  * site's `waiting`, `finished` (to be answered, then its result is made durable), or in none
  * while a callback is due (quiesce, the pool).
  *
  * The intent is durable before bytes change. The result is recorded after the answer has
  * left, in the transaction of the next turn's intents or DESK_RECORD_NS later, so that a write
- * costs one transaction and not two. A crash in between is the same as one between the bytes
- * and the result, and settled the same way; whoever has the answer does not ask again.
+ * costs one transaction and not two. A crash in between loses no outcome: a mark in shared
+ * memory (broker/store/marks.h) tells the next broker how far each command came, see recover.c.
  */
 
 #include <utlist.h>
@@ -27,11 +26,13 @@
 #include "broker/store/audit.h"
 #include "broker/store/lease_store.h"
 #include "broker/store/ledger.h"
+#include "broker/store/marks.h"
 
 #define NS_PER_MS 1000000u
 #define DETAIL_MAX 255
 #define DESK_RECORD_NS (1ull * NS_PER_MS)  /* results wait so long for a transaction to share */
 #define DESK_RETRY_NS (250ull * NS_PER_MS) /* after something could not be made durable */
+#define DESK_MARKS_RETRY_NS (5000ull * NS_PER_MS) /* after the marks could not be opened */
 
 /* An endpoint as the write plane knows it. */
 struct site {
@@ -57,10 +58,13 @@ struct tally {
 	UT_hash_handle hh;
 };
 
-/* A lease with a command that takes several turns: the ones behind it keep their order. */
+/* The commands of one lease that are not finished. */
 struct lane {
 	uint64_t lease;
-	struct command *waiting;
+	uint32_t commands;
+	struct command *owner;   /* takes several turns: the ones behind it keep their order */
+	struct command *waiting; /* those */
+	bool releasing;          /* a release is among them */
 	UT_hash_handle hh;
 };
 
@@ -84,6 +88,8 @@ struct command {
 	struct desk *desk;
 	struct command *prev, *next;
 	struct command *all_prev, *all_next; /* desk->all */
+	struct command *own_prev, *own_next; /* desk_operator.own, while somebody waits for it */
+	struct lane *lane;                   /* of its lease, until it is finished */
 
 	struct share *share; /* its tenant's time */
 	uint64_t session;    /* 0: nobody waits for the answer */
@@ -102,6 +108,7 @@ struct command {
 	uint64_t policy; /* the desk's when these were looked up */
 
 	struct ledger_key key;
+	uint64_t release; /* token: gives the lease back, and has no body */
 	uint8_t digest[LEDGER_DIGEST];
 	struct site *site;
 	struct memwrite_op *ops;
@@ -112,9 +119,9 @@ struct command {
 	uint8_t *old;              /* as they were when the bytes changed */
 	uint8_t data_hash[AUDIT_HASH], old_hash[AUDIT_HASH], new_hash[AUDIT_HASH];
 	uint64_t intent;
+	uint32_t mark; /* 0: none */
 	bool taken;    /* its number is in use: another transmission waits for its outcome */
 	bool intended; /* there is, or will be with the transaction, an intent */
-	bool in_lane;  /* owns the lane of its lease */
 	bool begun;    /* the engine was told that bytes are on their way */
 	bool told;     /* the answer has left; the result is recorded in a later transaction */
 	bool recorded; /* its result is in the open transaction */
@@ -122,12 +129,7 @@ struct command {
 
 	struct memwrite_result result;
 	char detail[DETAIL_MAX + 1];
-};
-
-/* A release that was asked for behind writes, and takes its turn after them. */
-struct release {
-	uint64_t lease, token;
-	char tenant[LEASE_NAME_MAX + 1];
+	UT_hash_handle hh; /* desk->taken, by key */
 };
 
 /* Told after the transaction; the engine's views do not live that long. */
@@ -153,13 +155,14 @@ struct desk {
 	uint64_t policy; /* counts reloads */
 
 	struct command *all;
-	struct command *ready, *parked, *intended, *slicing, *finished;
+	struct command *taken; /* by key */
+	struct command *ready, *intended, *slicing, *finished;
+	bool crowded;        /* what is ready waits for marks, that is for results to be recorded */
+	struct marks *marks; /* NULL: they cannot be opened, and nothing is written */
+	uint64_t marks_retry_ns; /* when that is tried again */
+	char *state_dir;
 	uint64_t
 		record_ns; /* when results that were told are recorded at the latest; 0: none are */
-	struct release *releases;
-	size_t nreleases;
-	struct ledger_key *open; /* entries without a result of leases that were restored */
-	size_t nopen;
 
 	int failed;        /* the open transaction cannot be committed */
 	uint64_t retry_ns; /* when what could not be made durable is tried again; 0: nothing */
@@ -190,6 +193,8 @@ void desk_check_closed(struct desk *desk);
 
 /* ---- lessor.c ---- */
 __attribute__((warn_unused_result)) int lessor_init(struct desk *desk);
+/* Restores the leases that survived, in the open transaction. */
+__attribute__((warn_unused_result)) int lessor_restore(struct desk *desk);
 /* Performs what the engine wants; makes it durable; tells the planes. Whether anything
  * happened. */
 bool lessor_turn(struct desk *desk);
@@ -207,6 +212,22 @@ void commands_record(struct desk *desk);
 void commands_recorded(struct desk *desk, int result);
 /* Answers whoever waits for the command, which is finished. */
 void command_tell(struct command *command);
+/* Marks the result as it stands: what the next broker will answer and record, should this one be
+ * killed before it does. */
+void command_mark(struct command *command);
+/* The result is there: marked, to be told, then recorded. */
+void command_finish(struct command *command);
+
+/* ---- lane.c ---- */
+struct lane *lane_find(const struct desk *desk, uint64_t lease);
+/* -ENOMEM. */
+__attribute__((warn_unused_result)) int lane_enter(struct command *command);
+/* Whether it has to wait for the owner, and does from now on. */
+bool lane_wait(struct command *command);
+/* Those behind it wait from now on. */
+void lane_own(struct command *command);
+/* It is finished, or gone; those that waited for it are ready. */
+void lane_leave(struct command *command);
 
 /* ---- command.c ---- */
 /* Whether the lease holds, the policy still allows it and the endpoint takes bytes. `detail`
@@ -215,18 +236,13 @@ __attribute__((warn_unused_result)) int command_check(struct command *command);
 /* Looks at what is ready: intents, their transaction, bytes, answers. Whether there may be
  * more to do in this turn. */
 bool commands_turn(struct desk *desk);
-/* Whether the lease has a command that waits for its turn. */
-bool commands_wait(const struct desk *desk, uint64_t lease);
 struct command *command_free(struct command *command);
 /* From now on this session waits for the answer, and pays. */
 void command_charge(struct command *command, uint64_t session);
 /* memwrite_admit_fn: whether these bytes may be changed now. */
 int command_admit(void *ctx, const struct lease_range *range);
-/* The result is there: to be recorded, then told. */
-void command_finish(struct command *command);
 /* Nothing was applied, and its number is not used up. NULL: the error's own sentence. */
 void command_reject(struct command *command, int error, const char *detail);
-void commands_unpark(struct desk *desk);
 /* old_hash and new_hash, given the bytes that are there. 0 or -ENOMEM. */
 __attribute__((warn_unused_result)) int command_hash(struct command *command, const uint8_t *old);
 /* The bytes that are to be there, given those that are: `bytes` of each. */
@@ -241,10 +257,22 @@ __attribute__((warn_unused_result)) int replay_check(struct command *command, bo
 __attribute__((warn_unused_result)) int replay_authorise(const struct command *command);
 /* After its lease ended no number of a writer is new any more. */
 void replay_forget(struct desk *desk, uint64_t lease);
-/* Entries without a result that a crash has left, and those of them that nobody can repeat
- * any more: unknown. */
-__attribute__((warn_unused_result)) int replay_load_open(struct desk *desk);
-void replay_close_open(struct desk *desk);
+/* Uses the command's number up: it has a mark, and later transmissions find it.
+ * VMSIG_ERR_BUSY: no mark is free; VMSIG_ERR_IO: there are none; -ENOMEM. */
+__attribute__((warn_unused_result)) int replay_take(struct command *command);
+/* The ledger has its result, or nothing came of it: the mark is free, and so is the number if
+ * it is not in the ledger. */
+void replay_done(struct command *command);
+/* The command goes, and leaves what its mark tells. */
+void replay_leave(struct command *command);
+
+/* ---- recover.c ---- */
+/* Opens the marks; what fails is logged, and nothing is written without them. */
+void recover_open_marks(struct desk *desk);
+/* Settles in the open transaction what a crash left without a result. */
+void recover_writes(struct desk *desk);
+/* The transaction was committed: the marks are free. */
+void recover_done(struct desk *desk);
 
 /* ---- bulk.c ---- */
 /* Whether its descriptor has what it says, within the policy, and a holder sent it; before

@@ -228,6 +228,8 @@ void desk_write(
 	if (!r)
 		r = unpack(command);
 	if (!r)
+		r = lane_enter(command);
+	if (!r)
 		r = quota_check(command, op);
 	if (!r)
 		r = policy_check(command, op);

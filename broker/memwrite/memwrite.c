@@ -204,16 +204,3 @@ void memwrite_apply(struct memwrite_target *target, const struct memwrite_op *op
 	store(&batch, old, ret_result);
 	sequence_bump(target->page);
 }
-
-int memwrite_peek(
-	struct memwrite_target *target, const struct memwrite_op *ops, size_t nops, uint8_t *buf)
-{
-	struct memwrite_plan plan = {0};
-	uint32_t failed_op;
-	int r = memwrite_resolve(target, ops, nops, &plan, &failed_op);
-
-	for (size_t i = 0; !r && i < plan.n; buf += plan.pieces[i++].len)
-		r = target_read(target, plan.pieces[i].off, buf, (size_t)plan.pieces[i].len);
-	memwrite_plan_deinit(&plan);
-	return r;
-}

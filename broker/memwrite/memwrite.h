@@ -139,9 +139,4 @@ void memwrite_check(const struct memwrite_target *target, const struct memwrite_
 	const struct memwrite_plan *plan, memwrite_admit_fn admit, void *ctx, uint8_t *old,
 	struct memwrite_result *ret_result);
 
-/* The bytes that are there now, for telling after a crash whether a batch was applied.
- * `buf` as `old` above. 0 or an error of translation. */
-__attribute__((warn_unused_result)) int memwrite_peek(
-	struct memwrite_target *target, const struct memwrite_op *ops, size_t nops, uint8_t *buf);
-
 #endif

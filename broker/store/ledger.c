@@ -16,6 +16,7 @@ enum statement {
 	STMT_FIND,
 	STMT_INTEND,
 	STMT_SETTLE,
+	STMT_FORGET,
 	STMT_OPEN,
 	STMT_HIGHEST,
 	STMT_PRUNE_ENTRIES,
@@ -32,6 +33,8 @@ static const char *const statements[STMTS] = {
 	[STMT_INTEND] = "INSERT OR REPLACE INTO ledger (lease, writer, slot, sequence, digest, "
 			"intent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
 	[STMT_SETTLE] = "UPDATE ledger SET reply = ?5 "
+			"WHERE lease = ?1 AND writer = ?2 AND slot = ?3 AND sequence = ?4",
+	[STMT_FORGET] = "DELETE FROM ledger "
 			"WHERE lease = ?1 AND writer = ?2 AND slot = ?3 AND sequence = ?4",
 	[STMT_OPEN] = "SELECT lease, writer, sequence, intent FROM ledger WHERE reply IS NULL AND "
 		      "(lease, writer, sequence) > (?1, ?2, ?3) "
@@ -141,6 +144,15 @@ int ledger_settle(
 	bind_slot(stmt, key);
 	sqlite3_bind_int64(stmt, 4, (sqlite3_int64)key->sequence);
 	sqlite3_bind_blob(stmt, 5, len ? reply : "", (int)len, SQLITE_STATIC);
+	return store_run(stmt);
+}
+
+int ledger_forget(struct ledger *ledger, const struct ledger_key *key)
+{
+	sqlite3_stmt *stmt = ledger->stmts[STMT_FORGET];
+
+	bind_slot(stmt, key);
+	sqlite3_bind_int64(stmt, 4, (sqlite3_int64)key->sequence);
 	return store_run(stmt);
 }
 

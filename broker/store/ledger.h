@@ -4,8 +4,8 @@
 
 /*
  * At most once: what became of each (lease, writer, sequence). An entry is made with the
- * intent, before bytes change, and gets its reply with the result; one without a reply after
- * a crash is a write of which it has to be found out whether it was applied.
+ * intent, before bytes change, and gets its reply with the result; of one without a reply
+ * after a crash its mark (marks.h) tells what became.
  *
  * For each writer the newest LEDGER_WINDOW numbers are kept, as a ring. All changes belong to
  * the store's open transaction. Returns: 0, a positive enum vmsig_error, or -errno.
@@ -48,9 +48,12 @@ __attribute__((warn_unused_result)) int ledger_intend(struct ledger *ledger,
 /* Sets its reply. */
 __attribute__((warn_unused_result)) int ledger_settle(
 	struct ledger *ledger, const struct ledger_key *key, const void *reply, size_t len);
+/* Drops it: nothing came of the command, and its number is not used. */
+__attribute__((warn_unused_result)) int ledger_forget(
+	struct ledger *ledger, const struct ledger_key *key);
 
-/* The next entry without a reply of the lease above `*cursor` (all zero at first), in a
- * transaction that changes nothing else; false at the end. */
+/* The next entry without a reply above `*cursor` (all zero at first); false at the end. Only
+ * ret_entry->intent is set. */
 bool ledger_next_open(
 	struct ledger *ledger, struct ledger_key *cursor, struct ledger_entry *ret_entry);
 

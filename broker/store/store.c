@@ -18,7 +18,6 @@
 #define DB_FILE "vmsig.db"
 #define LOCK_FILE "lock"
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
-#define BOOT_ID_MAX 64
 #define BUSY_TIMEOUT_MS 100 /* somebody's sqlite3 shell; the loop stands still meanwhile */
 #define NOTE_SIZE 11        /* decimal digits of 32 bits, newline */
 
@@ -209,14 +208,14 @@ static int schema_apply(struct store *store, char *error, size_t error_size)
 	return r;
 }
 
-static int boot_id_read(char boot_id[static BOOT_ID_MAX])
+int store_boot_id(char boot_id[STORE_BOOT_ID_MAX])
 {
 	int fd = open(BOOT_ID_FILE, O_RDONLY | O_CLOEXEC);
 	ssize_t n;
 
 	if (fd < 0)
 		return -errno;
-	n = read(fd, boot_id, BOOT_ID_MAX - 1);
+	n = read(fd, boot_id, STORE_BOOT_ID_MAX - 1);
 	close(fd);
 	if (n <= 0)
 		return -EIO;
@@ -228,8 +227,8 @@ static int boot_id_read(char boot_id[static BOOT_ID_MAX])
 /* Skips epochs ahead when commits may have been lost, see the header. */
 static int account_for_losses(struct store *store)
 {
-	char boot_id[BOOT_ID_MAX], sql[256];
-	int r = boot_id_read(boot_id);
+	char boot_id[STORE_BOOT_ID_MAX], sql[256];
+	int r = store_boot_id(boot_id);
 
 	if (r)
 		return r;

@@ -30,6 +30,7 @@
 #define STORE_SKIP 4096u
 #define STORE_SYNC_EVERY (STORE_SKIP / 2)
 #define STORE_CHECKPOINT_MS 60000u
+#define STORE_BOOT_ID_MAX 64
 
 struct sqlite3;
 struct sqlite3_stmt;
@@ -46,6 +47,9 @@ struct store *store_close(struct store *store);
 struct sqlite3 *store_db(struct store *store);
 /* The last failure as SQLite words it; borrowed until the next call. */
 const char *store_error(struct store *store);
+
+/* The running boot's id, as text. -errno. */
+__attribute__((warn_unused_result)) int store_boot_id(char ret_boot_id[static STORE_BOOT_ID_MAX]);
 
 struct store_endpoint {
 	uint32_t id;    /* never used for another name */

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Preloaded into vmsigd: once the file CRASH_ARMED exists, the process dies by SIGKILL at its
- * CRASH_AT-th call (from 1) of pwrite64(2) (a transaction reaches the database) or
- * process_vm_writev(2) (bytes reach the guest) or sendmsg(2) (an answer leaves), before the call
- * or, with CRASH_AFTER, after it. So it dies at every boundary between intent, bytes, result
- * and reply.
+ * CRASH_AT-th call (from 1) of those that CRASH_CALLS has the letters of, before the call or,
+ * with CRASH_AFTER, after it. Into the file goes the letter of the call that it died at.
+ *
+ *   P  pwrite64(2)           a transaction reaches the database
+ *   V  process_vm_writev(2)  bytes reach the guest
+ *   S  sendmsg(2)            an answer leaves
+ *   E  epoll_wait(2), epoll_pwait(2)  a turn of the loop is over
  */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -20,6 +26,10 @@ __attribute__((visibility("default"))) ssize_t sendmsg(
 __attribute__((visibility("default"))) ssize_t process_vm_writev(pid_t pid,
 	const struct iovec *local, unsigned long nlocal, const struct iovec *remote,
 	unsigned long nremote, unsigned long flags);
+__attribute__((visibility("default"))) int epoll_pwait(
+	int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask);
+__attribute__((visibility("default"))) int epoll_wait(
+	int fd, struct epoll_event *events, int most, int timeout);
 
 static int calls;
 
@@ -29,47 +39,57 @@ static void *real(const char *name)
 }
 
 /* Whether this is the call. */
-static int is_due(void)
+static int is_due(char letter)
 {
 	const char *armed = getenv("CRASH_ARMED"), *at = getenv("CRASH_AT");
+	const char *letters = getenv("CRASH_CALLS");
 
-	if (!armed || !at || access(armed, F_OK) < 0)
+	if (!armed || !at || !letters || !strchr(letters, letter) || access(armed, F_OK) < 0)
 		return 0;
 	return __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) == atoi(at);
 }
 
-static int before(void)
+static void die(char letter)
 {
-	int due = is_due();
+	int fd = open(getenv("CRASH_ARMED"), O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0 && write(fd, &letter, 1) == 1)
+		close(fd);
+	kill(getpid(), SIGKILL);
+}
+
+static int before(char letter)
+{
+	int due = is_due(letter);
 
 	if (due && !getenv("CRASH_AFTER"))
-		kill(getpid(), SIGKILL);
+		die(letter);
 	return due;
 }
 
-static void after(int due)
+static void after(char letter, int due)
 {
 	if (due)
-		kill(getpid(), SIGKILL);
+		die(letter);
 }
 
 ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t offset)
 {
 	ssize_t (*next)(int, const void *, size_t, off64_t) = real("pwrite64");
-	int due = before();
+	int due = before('P');
 	ssize_t n = next(fd, buf, len, offset);
 
-	after(due);
+	after('P', due);
 	return n;
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	ssize_t (*next)(int, const struct msghdr *, int) = real("sendmsg");
-	int due = before();
+	int due = before('S');
 	ssize_t n = next(fd, message, flags);
 
-	after(due);
+	after('S', due);
 	return n;
 }
 
@@ -78,9 +98,29 @@ ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long nl
 {
 	ssize_t (*next)(pid_t, const struct iovec *, unsigned long, const struct iovec *,
 		unsigned long, unsigned long) = real("process_vm_writev");
-	int due = before();
+	int due = before('V');
 	ssize_t n = next(pid, local, nlocal, remote, nremote, flags);
 
-	after(due);
+	after('V', due);
+	return n;
+}
+
+int epoll_pwait(int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask)
+{
+	int (*next)(int, struct epoll_event *, int, int, const sigset_t *) = real("epoll_pwait");
+	int due = before('E');
+	int n = next(fd, events, most, timeout, mask);
+
+	after('E', due);
+	return n;
+}
+
+int epoll_wait(int fd, struct epoll_event *events, int most, int timeout)
+{
+	int (*next)(int, struct epoll_event *, int, int) = real("epoll_wait");
+	int due = before('E');
+	int n = next(fd, events, most, timeout);
+
+	after('E', due);
 	return n;
 }

@@ -5,12 +5,13 @@
  *
  * What is abstract: there is one range, so that all leases conflict. A client writes once
  * under each lease, and may repeat it when a connection was lost, so a token is a sequence
- * number too. A write is two slices, each applied in one step. Time is the flag `past` of a
+ * number too. A write is two slices, each applied in one step that a crash may cut before the
+ * bytes and after them. It is answered before its outcome is stored. Time is the flag `past` of a
  * token, its deadline, which may come at any moment; a renewal only puts that moment off, so
- * there is none here. What is stored and guest RAM survive the broker. Clients that pause
- * between any two steps are what spin tries anyway.
+ * there is none here. What is stored and marked survives the broker. Clients that pause between
+ * any two steps are what spin tries anyway.
  *
- * Checked: I1 to I4, I6 and I8 of the design by assertions; I10, as every run is finite and
+ * Checked: I1 to I4 and I6 to I8 of the design by assertions; I10, as every run is finite and
  * has to end with all clients served. With one of these defined, something has to be violated:
  *   UNFENCED     a write is applied for whoever asks
  *   NO_DEADLINE  a timer ends leases, but writes do not look at the clock
@@ -18,7 +19,8 @@
  *   NO_DRAIN     a lease is given on while a write under it has no outcome
  *   LATE_STORE   a grant is told before it is stored
  *   NO_LEDGER    a crash forgets what was written
- *   NO_COMPARE   after a crash RAM is not asked what became of a write
+ *   NO_MARK      a crash takes the marks along, and what is open counts as never applied
+ *   COMPARE      after a crash RAM is asked what became of a write, which the guest changes too
  *   NO_EXPIRY    leases never expire
  */
 
@@ -38,7 +40,8 @@
 #define NOBODY CLIENTS
 
 mtype = {ACQUIRE, WRITE, RELEASE, GRANTED, DONE};
-mtype:outcome = {NEVER, INTENT, WHOLE, PART};
+mtype:outcome = {NEVER, INTENT, WHOLE, PART, UNKNOWN};
+mtype:mark = {TAKEN, BEGUN, PAUSED, ENDED, CUT};
 
 /* What is under way between each client and the broker. */
 chan request[CLIENTS] = [1] of {mtype, byte, byte}; /* kind, token, connection */
@@ -51,8 +54,13 @@ byte stored_token; /* of the lease; 0: there is none */
 byte stored_holder = NOBODY;
 mtype:outcome stored_write[TOKENS];
 
+/* Shared memory: how far the write came that is being applied. */
+mtype:mark mark = TAKEN;
+
+#ifdef COMPARE
 /* Guest RAM: the token under which each slice was written last. */
 byte ram[SLICES];
+#endif
 
 /* The broker's memory. */
 byte held; /* token */
@@ -62,6 +70,7 @@ byte granting_to = NOBODY;
 byte applying; /* token of the write that is being applied */
 byte applying_for = NOBODY;
 byte slice;
+bool recording; /* it was answered, and its outcome is not stored yet */
 bool ending; /* the lease ends as soon as nothing is being applied */
 bool waiting[CLIENTS];
 byte crashes;
@@ -96,9 +105,6 @@ inline witness_grant(token)
 		:: else
 		fi
 	}
-	for (k : 0 .. SLICES - 1) {
-		ram[k] = 0
-	}
 	k = 0
 }
 
@@ -114,9 +120,12 @@ inline witness_slice(token, index)
 
 inline witness_outcome(token, outcome)
 {
+	/* I7: only what was cut in the middle, so never one that was answered. */
+	assert(outcome != UNKNOWN || mark == BEGUN);
 	/* I8 */
-	assert((outcome == NEVER) == (applied[token] == 0) || outcome == PART);
-	assert((outcome == WHOLE) == (applied[token] == SLICES))
+	assert(outcome == UNKNOWN || outcome == PART ||
+		(outcome == NEVER) == (applied[token] == 0));
+	assert(outcome == UNKNOWN || (outcome == WHOLE) == (applied[token] == SLICES))
 }
 
 /* ---- clients ---- */
@@ -248,29 +257,52 @@ inline lease_end()
 	ending = false
 }
 
-/* A partial outcome tells that the lease is over. */
-inline write_end(outcome)
+inline write_store(outcome)
 {
 	stored_write[applying] = outcome;
 	witness_outcome(applying, outcome);
-	answer[applying_for]!DONE, applying;
-	if
-	:: outcome == PART -> ended[applying] = true
-	:: else
-	fi;
 	applying = 0;
 	applying_for = NOBODY;
+	recording = false;
+	mark = TAKEN;
 	slice = 0
+}
+
+inline write_tell()
+{
+	answer[applying_for]!DONE, applying;
+	recording = true
+}
+
+/* Admitted and applied in one step, which a crash cuts where it likes. */
+inline write_slice()
+{
+	mark = BEGUN;
+	if
+	:: crashes < CRASHES -> crash(); start()
+	:: true ->
+		witness_slice(applying, slice);
+#ifdef COMPARE
+		ram[slice] = applying;
+#endif
+		slice++;
+		if
+		:: crashes < CRASHES -> crash(); start()
+		:: true -> mark = (slice == SLICES -> ENDED : PAUSED)
+		fi
+	fi
 }
 
 inline write_begin(c)
 {
 	if
-	:: stored_write[token] == WHOLE || stored_write[token] == PART ->
+	:: stored_write[token] == WHOLE || stored_write[token] == PART ||
+			stored_write[token] == UNKNOWN ->
 		answer[c]!DONE, token
 	:: else ->
 		if
 		:: ADMITTED(token, c) && applying == 0 ->
+			mark = TAKEN;
 			stored_write[token] = INTENT;
 			applying = token;
 			applying_for = c
@@ -305,20 +337,33 @@ inline serve(c)
 	from = 0
 }
 
-/* What became of a write whose outcome was not stored: RAM knows, as nobody else was let in
- * before the outcome. */
+/* What became of a write whose outcome was not stored: its mark knows. */
 inline write_recover(token)
 {
-#ifdef NO_COMPARE
+#ifdef NO_MARK
 	stored_write[token] = NEVER;
 #else
+#ifdef COMPARE
+	if
+	:: true -> ram[0] = 0 /* the guest */
+	:: true
+	fi;
 	if
 	:: ram[0] != token -> stored_write[token] = NEVER
 	:: ram[0] == token && ram[SLICES - 1] == token -> stored_write[token] = WHOLE
 	:: ram[0] == token && ram[SLICES - 1] != token -> stored_write[token] = PART
 	fi;
+#else
+	if
+	:: mark == TAKEN -> stored_write[token] = NEVER
+	:: mark == BEGUN -> stored_write[token] = UNKNOWN
+	:: mark == PAUSED || mark == CUT -> stored_write[token] = PART
+	:: mark == ENDED -> stored_write[token] = WHOLE
+	fi;
 #endif
-	witness_outcome(token, stored_write[token])
+#endif
+	witness_outcome(token, stored_write[token]);
+	mark = TAKEN
 }
 
 inline crash()
@@ -332,6 +377,7 @@ inline crash()
 	applying = 0;
 	applying_for = NOBODY;
 	slice = 0;
+	recording = false;
 	ending = false;
 	for (k : 0 .. CLIENTS - 1) {
 		waiting[k] = false
@@ -369,15 +415,14 @@ end:	do
 	:: atomic { granting -> grant_end() }
 	:: atomic { held && past[held] && !ending && !granting -> ending = true }
 	:: atomic { ending && DRAINED -> lease_end() }
-	:: atomic { applying && slice < SLICES ->
+	:: atomic { applying && slice < SLICES && !recording ->
 		if
-		:: ADMITTED_STILL ->
-			witness_slice(applying, slice);
-			ram[slice] = applying;
-			slice++
-		:: else -> write_end(PART)
+		:: ADMITTED_STILL -> write_slice()
+		/* A partial outcome tells that the lease is over. */
+		:: else -> mark = CUT; ended[applying] = true; write_tell()
 		fi }
-	:: atomic { applying && slice == SLICES -> write_end(WHOLE) }
+	:: atomic { applying && slice == SLICES && !recording -> write_tell() }
+	:: atomic { recording -> write_store((mark == CUT -> PART : WHOLE)) }
 	:: atomic { crashes < CRASHES -> crash(); start() }
 	od
 }

@@ -12,7 +12,9 @@
  *
  * Leases are kept alive (renewed at a third of their TTL) and resumed after a reconnection
  * for as long as the handle is driven. A write whose answer was lost with a connection is
- * repeated with its own sequence number, so it is applied at most once.
+ * repeated with its own sequence number, so it is applied at most once, also by a broker that
+ * was killed in between. What the guest has done with the bytes meanwhile plays no part:
+ * -UNKNOWN_OUTCOME means that the broker died while it was writing them.
  *
  * The deadline of a lease is counted here from before its request was sent, so it passes
  * early, never late. It is a courtesy: the broker's own check is what fences.
@@ -110,8 +112,8 @@ VMSIG_API VMSIG_MUST_USE int vmsig_lease_acquire_wait(vmsig_writer *writer,
  * broker to say what it is. -NO_LEASE. */
 VMSIG_API VMSIG_MUST_USE int vmsig_lease_use(
 	vmsig_writer *writer, uint64_t id, uint64_t token, vmsig_lease **ret_lease, int timeout_ms);
-/* Gives it back without waiting for the answer; its writes without an outcome are not taken
- * back. */
+/* Gives it back without waiting for the answer. Writes that were queued before are applied
+ * before, whatever they are; a lease that is asked for after it is granted after it. */
 VMSIG_API VMSIG_MUST_USE int vmsig_lease_release(vmsig_lease *lease);
 /* Waits for the broker's word. */
 VMSIG_API VMSIG_MUST_USE int vmsig_lease_release_wait(vmsig_lease *lease, int timeout_ms);
@@ -194,7 +196,8 @@ typedef struct {
 	uint64_t sequence;
 	uint32_t failed_op;       /* the operation that an error is about */
 	uint64_t written;         /* bytes */
-	const unsigned char *old; /* WANT_OLD: the bytes before, operation after operation */
+	const unsigned char *old; /* WANT_OLD: the bytes before, operation after operation; a
+				   * repeated outcome may lack them, which `text` says */
 	size_t old_len;
 	const char *text; /* the broker's sentence; may be "" */
 	void *owned;

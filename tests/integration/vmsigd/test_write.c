@@ -40,9 +40,10 @@ static uint64_t word_at(struct hand *hand, uint64_t addr)
 	return word;
 }
 
-static void write_word(struct hand *hand, uint64_t sequence, uint64_t addr, uint64_t word)
+static uint64_t write_word(struct hand *hand, uint64_t sequence, uint64_t addr, uint64_t word)
 {
-	write_client_write(&hand->client, &hand->lease, sequence, addr, &word, sizeof(word), NULL);
+	return write_client_write(
+		&hand->client, &hand->lease, sequence, addr, &word, sizeof(word), NULL);
 }
 
 static void the_bytes_arrive_and_are_recorded(void **state)
@@ -231,34 +232,57 @@ static void writes_are_pipelined(void **state)
 	hand_close(&hand);
 }
 
-/* Sent in one go: the writes come before the release, and are not lost to it. */
-static void a_release_waits_for_the_writes_before_it(void **state)
+static uint64_t send_release(struct hand *hand)
 {
 	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
 	Vmsig__LeaseRelease release = VMSIG__LEASE_RELEASE__INIT;
-	struct hand hand;
 
-	hand_open(&hand, state);
-	release.lease = hand.lease.id;
-	release.token = hand.lease.token;
+	release.lease = hand->lease.id;
+	release.token = hand->lease.token;
 	request.body_case = VMSIG__WRITE_REQUEST__BODY_LEASE_RELEASE;
 	request.lease_release = &release;
-	kill(daemon_pid(hand.scene->daemon), SIGSTOP);
-	write_word(&hand, 1, ADDR, 1);
-	write_word(&hand, 2, ADDR, 2);
-	write_client_send(&hand.client, &request, NULL, 0);
-	write_word(&hand, 3, ADDR, 3);
-	kill(daemon_pid(hand.scene->daemon), SIGCONT);
-	for (int i = 0; i < 5; i++) {
-		Vmsig__WriteMessage *message = write_client_receive(&hand.client);
+	return write_client_send(&hand->client, &request, NULL, 0);
+}
+
+/* Takes `n` messages; the outcome of each write of requests `first` to `first + n - 1`, or the
+ * error that it was refused with, is at its place in ret_codes. */
+static void take_codes(struct hand *hand, int n, uint64_t first, int *ret_codes)
+{
+	for (int i = 0; i < n; i++) {
+		Vmsig__WriteMessage *message = write_client_receive(&hand->client);
+		uint64_t at;
 
 		assert_non_null(message);
+		at = message->request_id - first;
 		if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_WRITE_RESULT)
-			assert_int_equal(message->write_result->outcome, 0);
+			ret_codes[at] = (int)message->write_result->outcome;
+		else if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_ERROR && at < 4)
+			ret_codes[at] = (int)message->error->code;
 		write_client_free_message(message);
 	}
-	assert_in_range(word_at(&hand, ADDR), 2, 3);
-	assert_in_range(desk_scene_audit(hand.scene, RESULT, NULL), 2, 3);
+}
+
+/* Sent in one go: the writes come before the release, and are not lost to it. */
+static void a_release_waits_for_the_writes_before_it(void **state)
+{
+	int codes[4] = {-1, -1, -1, -1};
+	struct hand hand;
+	uint64_t first;
+
+	hand_open(&hand, state);
+	kill(daemon_pid(hand.scene->daemon), SIGSTOP);
+	first = write_word(&hand, 1, ADDR, 1);
+	write_word(&hand, 2, ADDR, 2);
+	send_release(&hand);
+	write_word(&hand, 3, ADDR, 3);
+	kill(daemon_pid(hand.scene->daemon), SIGCONT);
+	/* With the release's answer, and the end of the lease. */
+	take_codes(&hand, 5, first, codes);
+	assert_int_equal(codes[0], 0);
+	assert_int_equal(codes[1], 0);
+	assert_int_equal(codes[3], VMSIG_ERR_NO_LEASE);
+	assert_int_equal(word_at(&hand, ADDR), 2);
+	assert_int_equal(desk_scene_audit(hand.scene, RESULT, NULL), 2);
 	hand_close(&hand);
 }
 
@@ -371,6 +395,43 @@ static void bulk_data_comes_in_a_memfd(void **state)
 	vmsig__audit_record__free_unpacked(record, NULL);
 	free(data);
 	free(there);
+	hand_close(&hand);
+}
+
+/* A lane that is busy for several turns holds the release back, and with it what the same
+ * client asks for behind it. */
+static void a_release_waits_for_bulk_data_before_it(void **state)
+{
+	const size_t len = 700 << 10;
+	int codes[4] = {-1, -1, -1, -1}, fd;
+	uint8_t *data = calloc(1, len);
+	struct write_lease next;
+	struct hand hand;
+	uint64_t first;
+
+	assert_non_null(data);
+	hand_open(&hand, state);
+	fd = memfd_of(data, len, SEALS);
+	kill(daemon_pid(hand.scene->daemon), SIGSTOP);
+	first = send_bulk(&hand, 1, 0x1001, fd, len);
+	write_word(&hand, 2, ADDR, 2);
+	send_release(&hand);
+	/* The second one is a part of the first. */
+	send_release(&hand);
+	write_client_ask(&hand.client, "w1", 0, 0, 0, 0, true);
+	kill(daemon_pid(hand.scene->daemon), SIGCONT);
+	/* Two outcomes, two answers, LeaseWaiting, the end of the lease, in some order... */
+	take_codes(&hand, 6, first, codes);
+	assert_int_equal(codes[0], 0);
+	assert_int_equal(codes[1], 0);
+	assert_int_equal(codes[2], -1);
+	assert_int_equal(codes[3], -1);
+	assert_int_equal(word_at(&hand, ADDR), 2);
+	/* ... and the grant after all of them. */
+	next = write_client_granted(&hand.client);
+	assert_true(next.token > hand.lease.token);
+	close(fd);
+	free(data);
 	hand_close(&hand);
 }
 
@@ -510,6 +571,7 @@ int main(void)
 		TEST(a_release_waits_for_the_writes_before_it),
 		TEST(what_makes_no_sense_is_refused),
 		TEST(bulk_data_comes_in_a_memfd),
+		TEST(a_release_waits_for_bulk_data_before_it),
 		TEST(bulk_data_must_be_sealed),
 		TEST(a_file_that_shrinks_is_survived),
 		TEST(a_rate_is_kept),

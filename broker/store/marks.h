@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_STORE_MARKS_H
+#define BROKER_STORE_MARKS_H
+
+/*
+ * What outlives the process between a write's intent and its durable result: a file in the
+ * state directory, mapped shared, in which each command in flight has a slot that says how far
+ * it came. A store to memory is all that a mark costs, and a broker that is killed leaves it in
+ * the page cache for the next one; guest bytes, which anybody may change, are not asked.
+ *
+ * A slot goes TAKEN -> BEGUN -> ENDED, or TAKEN -> (BEGUN -> PAUSED)... -> ENDED for one that is
+ * applied in slices, and is free again once its result is in the ledger:
+ *
+ *   TAKEN   before the intent is stored       not one byte was written
+ *   BEGUN   right before the first byte       some bytes may have been
+ *   PAUSED  after each slice                  `done` bytes were, and no other
+ *   ENDED   right after the last byte         the reply says what was
+ *
+ * Nothing is concluded from a slot that is not there: an intent without one is unknown. What
+ * follows the state word is written before it, and has a sum: a slot that was torn counts as
+ * the state before, and one that is damaged as none.
+ *
+ * The file belongs to the boot and the inode that its header names. After another boot guest
+ * memory is gone, and a copy, from a backup say, is of another moment than the database: both
+ * count as no file at all.
+ *
+ * Its blocks are written when it is made, so that a full disk takes no slot away, and cannot
+ * end the broker by SIGBUS. One broker has the directory, whose lock is the store's.
+ * Returns: 0, a positive enum vmsig_error, or -errno.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/store/ledger.h"
+
+#define MARKS 4096u /* commands between intent and durable result; 2 MiB of file */
+#define MARKS_REPLY_MAX                                                                            \
+	408u /* bytes of a packed WriteResult without old bytes, and some of them                  \
+	      */
+
+struct marks;
+
+enum mark_state { MARK_FREE, MARK_TAKEN, MARK_BEGUN, MARK_PAUSED, MARK_ENDED };
+
+/* Opens the file in the directory, or makes it. `error` gets a sentence. */
+__attribute__((warn_unused_result)) int marks_open(
+	struct marks **ret_marks, const char *dir, char *error, size_t error_size);
+/* What is in the file stays there. Accepts NULL, returns NULL. */
+struct marks *marks_close(struct marks *marks);
+
+/* A slot, by a number that is not 0. VMSIG_ERR_BUSY: all are in use. */
+__attribute__((warn_unused_result)) int marks_take(struct marks *marks,
+	const struct ledger_key *key, const uint8_t digest[static LEDGER_DIGEST],
+	uint32_t *ret_mark);
+void marks_begin(struct marks *marks, uint32_t mark);
+void marks_pause(struct marks *marks, uint32_t mark, uint64_t done);
+/* The reply is at most MARKS_REPLY_MAX bytes. */
+void marks_end(struct marks *marks, uint32_t mark, const void *reply, size_t len);
+/* The result is durable, or nothing will come of the command. */
+void marks_release(struct marks *marks, uint32_t mark);
+
+/* A slot that is in use; borrowed until it is changed. */
+struct mark_view {
+	uint32_t mark;
+	enum mark_state state; /* MARK_FREE: damaged, says nothing */
+	struct ledger_key key;
+	const uint8_t *digest; /* LEDGER_DIGEST bytes */
+	uint64_t done;         /* PAUSED */
+	const uint8_t *reply;  /* ENDED */
+	size_t reply_len;
+};
+
+/* The next one above `*cursor`, which starts at 0; false at the end. */
+bool marks_next(const struct marks *marks, uint32_t *cursor, struct mark_view *ret_view);
+
+#endif
