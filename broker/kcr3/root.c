@@ -1,15 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/kcr3/root.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "vmsig/vmsig_error.h"
-
-#define CHUNK (1u << 20) /* bytes read at once; the cancel flag is looked at in between */
-
 int root_read(const struct kcr3_memory *memory, uint64_t root, struct root_table *ret_table)
 {
 	ret_table->root = root & PGWALK_ADDR_MASK;
@@ -48,91 +39,6 @@ bool root_is_live(const struct kcr3_memory *memory, const struct root_table *can
 			return true;
 	}
 	return false;
-}
-
-struct scan {
-	const struct kcr3_memory *memory;
-	const atomic_bool *cancel;
-	root_page_fn page;
-	void *ctx;
-	unsigned char *chunk;
-};
-
-/* Whole pages of the guest's: a segment may begin and end within one. */
-static int scan_extent(struct scan *scan, uint64_t gpa, uint64_t len)
-{
-	uint64_t skip = -gpa & (PGWALK_PAGE - 1);
-
-	len = len > skip ? (len - skip) & ~(uint64_t)(PGWALK_PAGE - 1) : 0;
-	gpa += skip;
-	while (len) {
-		size_t n = len < CHUNK ? (size_t)len : CHUNK;
-		int r;
-
-		if (scan->cancel && atomic_load(scan->cancel))
-			return VMSIG_ERR_TIMEOUT;
-		r = scan->memory->read(scan->memory->ctx, gpa, scan->chunk, n);
-		for (size_t at = 0; !r && at < n; at += PGWALK_PAGE)
-			r = scan->page(scan->ctx, gpa + at, scan->chunk + at);
-		if (r)
-			return r;
-		gpa += n;
-		len -= n;
-	}
-	return 0;
-}
-
-/* The next run of data at or after *off, below `end`; false when only a hole is left. A file
- * system that knows no holes has data everywhere. */
-static bool next_data(int fd, uint64_t *off, uint64_t end, uint64_t *ret_end)
-{
-	off_t data, hole;
-
-	*ret_end = end;
-	if (fd < 0)
-		return *off < end;
-	data = lseek(fd, (off_t)*off, SEEK_DATA);
-	if (data < 0)
-		return errno != ENXIO && *off < end;
-	hole = lseek(fd, data, SEEK_HOLE);
-	*off = (uint64_t)data & ~(uint64_t)(PGWALK_PAGE - 1);
-	if (hole >= 0 && (uint64_t)hole < end)
-		*ret_end = ((uint64_t)hole + PGWALK_PAGE - 1) & ~(uint64_t)(PGWALK_PAGE - 1);
-	if (*ret_end > end)
-		*ret_end = end;
-	return *off < end;
-}
-
-static int scan_segment(struct scan *scan, const vmsig_memseg *seg)
-{
-	uint64_t off = seg->file_off, end = seg->file_off + seg->len, stop;
-
-	while (next_data(scan->memory->fd, &off, end, &stop)) {
-		int r;
-
-		if (off < seg->file_off)
-			off = seg->file_off;
-		r = scan_extent(scan, seg->gpa + (off - seg->file_off), stop - off);
-		if (r)
-			return r;
-		off = stop;
-	}
-	return 0;
-}
-
-int root_scan(
-	const struct kcr3_memory *memory, const atomic_bool *cancel, root_page_fn page, void *ctx)
-{
-	struct scan scan = {.memory = memory, .cancel = cancel, .page = page, .ctx = ctx};
-	int r = 0;
-
-	scan.chunk = malloc(CHUNK);
-	if (!scan.chunk)
-		return -ENOMEM;
-	for (size_t i = 0; !r && i < memory->map->nseg; i++)
-		r = scan_segment(&scan, &memory->map->segs[i]);
-	free(scan.chunk);
-	return r;
 }
 
 uint64_t root_digest(const void *data, size_t len)

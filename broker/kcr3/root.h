@@ -3,7 +3,7 @@
 #define BROKER_KCR3_ROOT_H
 
 /*
- * Page-table roots: what tells a live kernel's from a dead one's, and how RAM is scanned.
+ * Page-table roots: what tells a live kernel's from a dead one's.
  */
 
 #include "broker/kcr3/kcr3.h"
@@ -42,12 +42,6 @@ typedef bool (*root_same_fn)(const struct root_table *candidate, const struct ro
  * itself and the even page of its pair are tried. */
 bool root_is_live(const struct kcr3_memory *memory, const struct root_table *candidate,
 	root_same_fn same, const uint64_t *vcpu_cr3, size_t nvcpu);
-
-/* Calls `page` for each 4 KiB page of RAM that is not a hole. A non-zero return stops and is
- * returned; so does *cancel, with VMSIG_ERR_TIMEOUT. Reads in large pieces. */
-typedef int (*root_page_fn)(void *ctx, uint64_t gpa, const unsigned char *page);
-__attribute__((warn_unused_result)) int root_scan(
-	const struct kcr3_memory *memory, const atomic_bool *cancel, root_page_fn page, void *ctx);
 
 /* FNV-1a, 64 bit: tells contents apart; an adversary gains nothing from a collision. */
 uint64_t root_digest(const void *data, size_t len);

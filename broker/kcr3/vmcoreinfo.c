@@ -8,8 +8,9 @@
 
 #include "vmsig/vmsig_error.h"
 
-enum value_type { VALUE_RELEASE, VALUE_HEX, VALUE_DECIMAL, VALUE_SIGNED, VALUE_FLAG };
+enum value_type { VALUE_RELEASE, VALUE_HEX, VALUE_DECIMAL, VALUE_SIGNED, VALUE_LEVELS };
 
+/* What is not required came later than 4.13. */
 static const struct key {
 	const char *name;
 	enum value_type type;
@@ -19,18 +20,21 @@ static const struct key {
 	{"OSRELEASE", VALUE_RELEASE, offsetof(struct vmcoreinfo, release), true},
 	{"SYMBOL(swapper_pg_dir)", VALUE_HEX, offsetof(struct vmcoreinfo, swapper_pg_dir), true},
 	{"SYMBOL(init_uts_ns)", VALUE_HEX, offsetof(struct vmcoreinfo, init_uts_ns), true},
-	{"OFFSET(uts_namespace.name)", VALUE_DECIMAL, offsetof(struct vmcoreinfo, uts_name), true},
 	{"NUMBER(phys_base)", VALUE_SIGNED, offsetof(struct vmcoreinfo, phys_base), true},
+	{"OFFSET(uts_namespace.name)", VALUE_DECIMAL, offsetof(struct vmcoreinfo, uts_name), false},
 	{"NUMBER(sme_mask)", VALUE_DECIMAL, offsetof(struct vmcoreinfo, sme_mask), false},
-	{"NUMBER(pgtable_l5_enabled)", VALUE_FLAG, offsetof(struct vmcoreinfo, five_levels), false},
+	{"NUMBER(pgtable_l5_enabled)", VALUE_LEVELS, offsetof(struct vmcoreinfo, levels), false},
 	{"KERNELOFFSET", VALUE_HEX, offsetof(struct vmcoreinfo, kernel_offset), false},
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
+/* struct uts_namespace began with a struct kref until 5.11, which took it out and says where the
+ * name is from then on. */
+#define UTS_NAME_BEFORE_5_11 4
 #define NUMBER_MAX 24 /* characters of a 64-bit number in any base we read */
 
 static int parse_release(const char *value, size_t len, char *release)
 {
-	if (!len || len >= KCR3_RELEASE_MAX)
+	if (!len || len >= VMSIG_RELEASE_MAX)
 		return VMSIG_ERR_BAD_REQUEST;
 	for (size_t i = 0; i < len; i++) {
 		if (!isgraph((unsigned char)value[i]))
@@ -71,8 +75,8 @@ static int parse_value(const struct key *key, const char *value, size_t len, voi
 	errno = 0;
 	if (key->type == VALUE_SIGNED)
 		*(int64_t *)field = strtoll(number, NULL, 10);
-	else if (key->type == VALUE_FLAG)
-		*(bool *)field = strtoull(number, NULL, 10) != 0;
+	else if (key->type == VALUE_LEVELS)
+		*(unsigned *)field = strtoull(number, NULL, 10) ? 5 : 4;
 	else
 		*(uint64_t *)field = strtoull(number, NULL, key->type == VALUE_HEX ? 16 : 10);
 	return errno ? VMSIG_ERR_BAD_REQUEST : 0;
@@ -129,7 +133,7 @@ static size_t text_len(const char *text, size_t size)
 
 int vmcoreinfo_parse(const char *text, size_t size, struct vmcoreinfo *ret_info)
 {
-	struct vmcoreinfo info = {
+	struct vmcoreinfo info = {.uts_name = UTS_NAME_BEFORE_5_11,
 		.len = text_len(text, size < VMCOREINFO_MAX ? size : VMCOREINFO_MAX)};
 	uint32_t seen = 0;
 	size_t at = 0;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "broker/kcr3/kcr3.h"
+#include "tests/support/ntpe.h"
 #include "vmsig/vmsig_error.h"
 
 #define PAGES 40u
@@ -22,6 +23,9 @@
 #define LINUX_ROOT 4u /* three more tables follow */
 #define UTS 8u
 #define WINDOWS_ROOT 20u /* three more tables follow */
+#define NTOSKRNL 30u
+#define SYSTEM_PROCESS 34u
+#define WINDOWS_MAP 0xfffff80000000000ull
 
 static uint8_t ram[SIZE];
 
@@ -73,6 +77,11 @@ static void build(void)
 	put(STUB, 0, 0x00000001000600e9ull);
 	put(STUB, 0x70, 0xfffff80000010000ull);
 	put(STUB, 0xa0, WINDOWS_ROOT * PGWALK_PAGE);
+	ntpe_write(ram + NTOSKRNL * PGWALK_PAGE,
+		&(struct ntpe){.major = 10,
+			.build = 19041,
+			.process = WINDOWS_MAP + SYSTEM_PROCESS * PGWALK_PAGE});
+	put(SYSTEM_PROCESS, NTPE_DTB, WINDOWS_ROOT * PGWALK_PAGE | 2);
 }
 
 static void patch(const uint8_t *data, size_t size)
@@ -92,7 +101,8 @@ static void check(const struct kcr3_memory *memory, const struct kcr3_proof *pro
 {
 	if ((proof->kcr3 & (PGWALK_PAGE - 1)) || proof->kcr3 > SIZE - PGWALK_PAGE ||
 		(proof->levels != 4 && proof->levels != 5) ||
-		!memchr(proof->release, '\0', sizeof(proof->release)) ||
+		!memchr(proof->system.release, '\0', sizeof(proof->system.release)) ||
+		!proof->system.os || !proof->system.release[0] ||
 		kcr3_reprove(memory, proof, cr3, ncr3))
 		abort();
 }

@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (vmcoreinfo_parse((const char *)data, info.len, &again) || again.len != info.len ||
 		strcmp(again.release, info.release) != 0 ||
 		again.swapper_pg_dir != info.swapper_pg_dir || again.phys_base != info.phys_base ||
-		again.five_levels != info.five_levels)
+		again.levels != info.levels || again.uts_name != info.uts_name)
 		abort();
 	return 0;
 }

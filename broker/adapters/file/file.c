@@ -128,6 +128,7 @@ static void facts_fill(const struct file_adapter *file, vmsig_ram_facts *facts)
 		.bytes = physmap_bytes(&file->map),
 		.guard = ram_guard(file->ram),
 		.owner = ram_owner(file->ram),
+		.system = file->proof.system,
 	};
 	if (fstat(ram_fd(file->ram), &st) == 0)
 		snprintf(facts->session, sizeof(facts->session),
@@ -155,6 +156,15 @@ static void become_ready(struct file_adapter *file, uint64_t kcr3, unsigned leve
 	pod.epoch = file->epoch;
 	memcpy(ev.inln, &pod, sizeof(pod));
 	file->awaiting = emit(file, &ev) == VMSIG_ERR_STALE_EPOCH;
+	if (file->awaiting)
+		return;
+	log_info(file->env.config->kcr3_given ? "kernel root taken from the configuration"
+					      : "kernel proven",
+		LOG_STR("endpoint", file->env.config->name), LOG_INT("epoch", file->epoch),
+		LOG_HEX("kcr3", kcr3), LOG_INT("levels", levels),
+		LOG_STR("os", vmsig_os_name(file->proof.system.os)),
+		LOG_STR("proof", vmsig_proof_name(file->proof.system.proof)),
+		LOG_STR("release", file->proof.system.release));
 }
 
 static int read_gpa(void *ctx, uint64_t gpa, void *buf, size_t len)
@@ -250,10 +260,12 @@ static void bootstrap(struct file_adapter *file)
 		return;
 	}
 	memset(&file->proof, 0, sizeof(file->proof));
-	if (config->kcr3_given)
+	if (config->kcr3_given) {
+		file->proof.system.proof = VMSIG_PROOF_CONFIGURED;
 		become_ready(file, config->kcr3, config->levels);
-	else
+	} else {
 		scan(file);
+	}
 }
 
 static const char *what_changed(struct file_adapter *file)

@@ -83,7 +83,8 @@ void qemu_tell_ram(struct qemu *q)
 	const struct ram *ram = q->guest->ram;
 	vmsig_ram_facts facts = {.bytes = physmap_bytes(&q->guest->physmap),
 		.guard = ram_guard(ram),
-		.owner = ram_owner(ram)};
+		.owner = ram_owner(ram),
+		.system = q->proof.system};
 
 	session_fill(q, facts.session);
 	if (q->env.emit->ram_found(q->env.emit->core, q->env.endpoint, &facts))

@@ -125,7 +125,10 @@ static void publish(struct qemu *q)
 	}
 	log_info("kernel proven", LOG_STR("endpoint", q->env.config->name),
 		LOG_INT("epoch", q->epoch), LOG_HEX("kcr3", q->proof.kcr3),
-		LOG_INT("levels", q->proof.levels), LOG_STR("release", q->proof.release));
+		LOG_INT("levels", q->proof.levels),
+		LOG_STR("os", vmsig_os_name(q->proof.system.os)),
+		LOG_STR("proof", vmsig_proof_name(q->proof.system.proof)),
+		LOG_STR("release", q->proof.system.release));
 	schedule(q, q->env.config->reprove_ms);
 }
 

@@ -94,6 +94,39 @@ static inline void vmsig_event_clear(vmsig_event *ev)
 	__builtin_memset(ev, 0, sizeof(*ev));
 }
 
+/* Which operating system a context is of. */
+enum vmsig_os {
+	VMSIG_OS_UNKNOWN = 0, /* none was looked for: the configuration gave the root */
+	VMSIG_OS_LINUX = 1,
+	VMSIG_OS_WINDOWS = 2,
+};
+
+/* What the choice of the kernel root rests on. Nothing that has only the shape of a system's
+ * page tables is among it. */
+enum vmsig_proof {
+	VMSIG_PROOF_NONE = 0,       /* no context, or a broker that does not say */
+	VMSIG_PROOF_CONFIGURED = 1, /* the administrator's word, not checked */
+	VMSIG_PROOF_VMCOREINFO = 2, /* Linux: its note, and its release string under that root */
+	VMSIG_PROOF_LOW_STUB = 3,   /* Windows: the start block of its CPUs names the root, under
+				     * which ntoskrnl.exe and its System process lead back to it */
+	VMSIG_PROOF_SELF_MAP = 4,   /* Windows: the same from a vCPU's root, without that block */
+};
+
+#define VMSIG_RELEASE_MAX 65 /* bytes of a release with its NUL: __NEW_UTS_LEN of Linux + 1 */
+
+/* The system that runs in a guest, as far as it was proven. */
+typedef struct {
+	uint32_t os;    /* enum vmsig_os */
+	uint32_t proof; /* enum vmsig_proof */
+	/* "6.1.0-18-amd64", "10.0.19041"; "" when unknown. The guest's word, printable ASCII. */
+	char release[VMSIG_RELEASE_MAX];
+} vmsig_system;
+
+/* "linux", "windows", "unknown"; "vmcoreinfo", "low-stub+ntoskrnl", "self-map+ntoskrnl",
+ * "configured", "none". A number that this version does not know is "unknown". Static strings. */
+__attribute__((visibility("default"))) const char *vmsig_os_name(uint32_t os);
+__attribute__((visibility("default"))) const char *vmsig_proof_name(uint32_t proof);
+
 #define VMSIG_SESSION_MAX 96 /* bytes of a session fingerprint with its NUL */
 
 /* What an adapter found out about the RAM behind its endpoint. */
@@ -104,6 +137,8 @@ typedef struct {
 	/* Fingerprint of the VM session, "" when unknown: equal fingerprints prove that the
 	 * guest did not reset in between, also across a restart of the broker. */
 	char session[VMSIG_SESSION_MAX];
+	/* What runs in it; all zero until a context can be had. */
+	vmsig_system system;
 } vmsig_ram_facts;
 
 struct vmsig_memctx_reg;

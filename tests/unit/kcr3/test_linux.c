@@ -56,9 +56,9 @@ static int reprove(struct lab *lab, const uint64_t *cr3, size_t n)
 
 static void check_live(const struct lab *lab)
 {
-	assert_int_equal(lab->proof.os, KCR3_OS_LINUX);
+	assert_int_equal(lab->proof.system.os, VMSIG_OS_LINUX);
 	assert_int_equal(lab->proof.kcr3, live.root);
-	assert_string_equal(lab->proof.release, live.release);
+	assert_string_equal(lab->proof.system.release, live.release);
 }
 
 static void a_kernel_is_found_and_proven(void **state)
@@ -371,6 +371,48 @@ static void replace_text(struct lab *lab, uint64_t gpa, const char *from, const 
 	memcpy(at, to, strlen(to));
 }
 
+/* 5.10: the note does not say where the name is, which is behind a counter. */
+static void kernels_before_5_11_are_found(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {live.root};
+	char *text = (char *)lab->image.ram + live.text;
+
+	image_put_linux(&lab->image, &live);
+	memmove(text + 4, text, 200);
+	replace_text(lab, live.note, "OFFSET(uts_namespace.name)=0\n", "");
+	assert_int_equal(find(lab, cr3, 1), 0);
+	check_live(lab);
+	assert_int_equal(reprove(lab, cr3, 1), 0);
+	/* Where it would be if it came first there is another string. */
+	memmove(text, text + 4, 200);
+	assert_int_equal(find(lab, cr3, 1), VMSIG_ERR_NOT_READY);
+}
+
+/* The oldest have none of the keys that tell numbers apart. */
+static void levels_that_a_note_does_not_say_are_tried(void **state)
+{
+	static const struct image_linux five = {.release = "4.14.0-five",
+		.root = 0x300000,
+		.text = 0x310000,
+		.note = 0x020000,
+		.levels = 5};
+	struct lab *lab = *state;
+
+	image_put_linux(&lab->image, &live);
+	replace_text(lab, live.note, "NUMBER(pgtable_l5_enabled)=0\nNUMBER(sme_mask)=0\n", "");
+	assert_int_equal(find(lab, NULL, 0), 0);
+	check_live(lab);
+	assert_int_equal(lab->proof.levels, 4);
+	memset(lab->image.ram + live.note, 0, 4096);
+	image_put_linux(&lab->image, &five);
+	replace_text(lab, five.note, "NUMBER(pgtable_l5_enabled)=1\n", "");
+	assert_int_equal(find(lab, NULL, 0), 0);
+	assert_int_equal(lab->proof.kcr3, five.root);
+	assert_int_equal(lab->proof.levels, 5);
+	assert_int_equal(reprove(lab, NULL, 0), 0);
+}
+
 /* One that knows where its root lies shares the kernel's half and even its release. */
 static void a_note_that_names_a_processs_root_is_refused(void **state)
 {
@@ -517,6 +559,8 @@ int main(void)
 		T(a_file_that_shrinks_ends_the_search),
 		T(a_proof_ends_with_what_it_rests_on),
 		T(a_flood_of_notes_hides_nothing),
+		T(kernels_before_5_11_are_found),
+		T(levels_that_a_note_does_not_say_are_tried),
 		T(a_note_that_names_a_processs_root_is_refused),
 		T(a_root_with_too_little_in_it_is_refused),
 		T(many_kernels_end),

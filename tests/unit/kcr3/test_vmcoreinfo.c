@@ -54,19 +54,43 @@ static void all_keys_are_read(void **state)
 	assert_int_equal(info.uts_name, 4);
 	assert_int_equal(info.phys_base, -14680064);
 	assert_int_equal(info.sme_mask, 1ull << 47);
-	assert_true(info.five_levels);
+	assert_int_equal(info.levels, 5);
 	assert_int_equal(parse(WHOLE, &info), 0);
 	assert_int_equal(info.sme_mask, 0);
-	assert_false(info.five_levels);
+	assert_int_equal(info.levels, 0);
 	assert_int_equal(info.len, strlen(WHOLE));
+}
+
+/* Each key came at some time; a note of before is none the worse. */
+static void what_older_kernels_lack_is_made_up_for(void **state)
+{
+	struct vmcoreinfo info;
+
+	(void)state;
+	/* 5.10: the name of a uts_namespace lies behind a kref. */
+	assert_int_equal(
+		parse(RELEASE ROOT UTS PHYS LEVELS SME "KERNELOFFSET=a000000\n", &info), 0);
+	assert_int_equal(info.uts_name, 4);
+	assert_int_equal(info.levels, 5);
+	assert_int_equal(info.kernel_offset, 0xa000000);
+	/* 4.14: nothing but the symbols and phys_base. */
+	assert_int_equal(parse(RELEASE ROOT UTS PHYS, &info), 0);
+	assert_int_equal(info.uts_name, 4);
+	assert_int_equal(info.levels, 0);
+	assert_int_equal(info.sme_mask, 0);
+	assert_int_equal(info.kernel_offset, 0);
+	/* 5.11 and later say it, also that it is 0. */
+	assert_int_equal(parse(RELEASE ROOT UTS PHYS "OFFSET(uts_namespace.name)=0\n", &info), 0);
+	assert_int_equal(info.uts_name, 0);
+	assert_int_equal(parse(WHOLE "NUMBER(pgtable_l5_enabled)=0\n", &info), 0);
+	assert_int_equal(info.levels, 4);
 }
 
 static void every_required_key_is_required(void **state)
 {
 	static const char *const texts[] = {"", "OSRELEASE=", "OSRELEASE", "\n" WHOLE,
 		"OSRELEASE=\n" ROOT UTS NAME PHYS, ROOT UTS NAME PHYS, RELEASE UTS NAME PHYS,
-		RELEASE ROOT NAME PHYS, RELEASE ROOT UTS PHYS, RELEASE ROOT UTS NAME,
-		ROOT RELEASE UTS NAME PHYS};
+		RELEASE ROOT NAME PHYS, RELEASE ROOT UTS NAME, ROOT RELEASE UTS NAME PHYS};
 	struct vmcoreinfo info = {.len = 77};
 
 	(void)state;
@@ -143,7 +167,7 @@ static void a_cut_text_is_never_read_wrong(void **state)
 
 		assert_int_equal(r, size < strlen(WHOLE) ? VMSIG_ERR_BAD_REQUEST : 0);
 		if (!r)
-			assert_int_equal(info.five_levels, size == strlen(text));
+			assert_int_equal(info.levels, size == strlen(text) ? 5 : 0);
 	}
 }
 
@@ -159,7 +183,7 @@ static void the_text_ends_where_no_text_is(void **state)
 	assert_int_equal(info.len, strlen(WHOLE));
 	assert_int_equal(parse_bytes(other, sizeof(other), &info), 0);
 	assert_int_equal(info.len, strlen(WHOLE));
-	assert_false(info.five_levels);
+	assert_int_equal(info.levels, 0);
 }
 
 static void a_text_beyond_the_bound_is_not_read(void **state)
@@ -179,6 +203,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_keys_are_read),
+		cmocka_unit_test(what_older_kernels_lack_is_made_up_for),
 		cmocka_unit_test(every_required_key_is_required),
 		cmocka_unit_test(a_key_that_stands_twice_voids_the_text),
 		cmocka_unit_test(what_is_no_number_voids_the_text),
