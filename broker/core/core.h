@@ -82,6 +82,7 @@ struct core_endpoint_info {
 	enum vmsig_endpoint_state state;
 	enum vmsig_guard guard;
 	uint64_t ram_bytes;
+	const vmsig_system *system; /* borrowed; all zero without a context */
 	bool writable;
 	uint32_t subscribers; /* sessions of the asking session's tenant */
 };
@@ -138,7 +139,8 @@ struct core_delivery {
 	vmsig_memctx pod;       /* MEMCTX only, epoch stamped */
 	const vmsig_memseg *segs;
 	uint32_t nseg;
-	int ram_fd; /* MEMCTX only: owned by the caller; -1 otherwise */
+	vmsig_system system; /* MEMCTX only */
+	int ram_fd;          /* MEMCTX only: owned by the caller; -1 otherwise */
 };
 
 /* The next thing to tell the session. 0; -ENOMEM: end the session; VMSIG_ERR_WOULD_BLOCK:

@@ -89,6 +89,7 @@ static void raise_epoch(struct endpoint *endpoint)
 	endpoint->resumable = false;
 	endpoint->stored[0] = endpoint->current[0] = '\0';
 	endpoint->detail[0] = '\0';
+	endpoint->system = (vmsig_system){0};
 	set_state(endpoint, VMSIG_STATE_INVALID);
 	action_add(core, QUEUE_ENDPOINT, &endpoint->own, CORE_ACT_PERSIST_EPOCH);
 	action_add(core, QUEUE_ENDPOINT, &endpoint->own, CORE_ACT_REVOKE_LEASES);
@@ -143,6 +144,13 @@ static void on_unregister(void *ctx, uint32_t id)
 	tell_all(endpoint);
 }
 
+/* The adapter may be foreign code: a string ends inside of its room. */
+static void system_set(struct endpoint *endpoint, const vmsig_system *system)
+{
+	endpoint->system = *system;
+	endpoint->system.release[sizeof(endpoint->system.release) - 1] = '\0';
+}
+
 static int on_ram_found(void *ctx, uint32_t id, const vmsig_ram_facts *facts)
 {
 	struct endpoint *endpoint = endpoint_by_id(ctx, id);
@@ -159,6 +167,7 @@ static int on_ram_found(void *ctx, uint32_t id, const vmsig_ram_facts *facts)
 	endpoint->guard = (enum vmsig_guard)facts->guard;
 	endpoint->owner = facts->owner;
 	endpoint->ram_bytes = facts->bytes;
+	system_set(endpoint, &facts->system);
 	snprintf(endpoint->current, sizeof(endpoint->current), "%.*s", VMSIG_SESSION_MAX - 1,
 		facts->session);
 	/* Who may be served depends on the guard. */
@@ -376,6 +385,7 @@ static void info_fill(const struct endpoint *endpoint, const struct session *ses
 		.state = endpoint->state,
 		.guard = session ? endpoint_guard(endpoint, session->uid) : endpoint->guard,
 		.ram_bytes = endpoint->ram_bytes,
+		.system = &endpoint->system,
 		.writable = endpoint->writable,
 		.subscribers = count_subscribers(endpoint, session),
 	};

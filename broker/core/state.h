@@ -64,6 +64,7 @@ struct endpoint {
 	enum vmsig_guard guard, min_guard;
 	uint32_t owner;
 	uint64_t ram_bytes;
+	vmsig_system system; /* of the context; all zero without one */
 	bool registered, writable;
 	bool resumable; /* the stored epoch may go on, if `stored` is the session's */
 	char stored[VMSIG_SESSION_MAX], current[VMSIG_SESSION_MAX];

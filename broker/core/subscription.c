@@ -313,6 +313,7 @@ static int deliver_context(
 	delivery->pod.epoch = endpoint->epoch;
 	delivery->pod.nseg = delivery->nseg;
 	delivery->pod.flags |= VMSIG_MEMCTX_RDONLY;
+	delivery->system = endpoint->system;
 	delivery->ram_fd = fd;
 	charge_inflight(subscription->session, now_ns);
 	return 0;

@@ -45,8 +45,24 @@ static int answer_error(struct client *client, uint64_t id, int error, const cha
 
 /* ---- requests ---- */
 
-static void info_pack(const struct core_endpoint_info *info, Vmsig__EndpointInfo *packed)
+static void system_pack(const vmsig_system *system, Vmsig__System *packed)
 {
+	vmsig__system__init(packed);
+	packed->os = system->os;
+	packed->proof = system->proof;
+	packed->release = (char *)(uintptr_t)system->release;
+}
+
+/* An endpoint of a list, and what its message points to. */
+struct list_entry {
+	Vmsig__EndpointInfo info;
+	Vmsig__System system;
+};
+
+static void entry_pack(const struct core_endpoint_info *info, struct list_entry *entry)
+{
+	Vmsig__EndpointInfo *packed = &entry->info;
+
 	vmsig__endpoint_info__init(packed);
 	packed->id = info->id;
 	packed->name = (char *)(uintptr_t)info->name;
@@ -58,6 +74,10 @@ static void info_pack(const struct core_endpoint_info *info, Vmsig__EndpointInfo
 	packed->ram_bytes = info->ram_bytes;
 	packed->writable = info->writable;
 	packed->subscribers = info->subscribers;
+	if (info->system->proof == VMSIG_PROOF_NONE)
+		return;
+	system_pack(info->system, &entry->system);
+	packed->system = &entry->system;
 }
 
 /* In pages of LIST_MAX, so that any number of endpoints fits: `more` says that the client
@@ -68,18 +88,18 @@ static int on_list(void *state, void *message_in)
 	struct client *client = state;
 	Vmsig__EndpointList body = VMSIG__ENDPOINT_LIST__INIT;
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
-	Vmsig__EndpointInfo *infos = calloc(LIST_MAX, sizeof(*infos));
+	struct list_entry *entries = calloc(LIST_MAX, sizeof(*entries));
 	Vmsig__EndpointInfo **pointers = calloc(LIST_MAX, sizeof(*pointers));
 	struct core_endpoint_info info;
 	size_t cursor = request->list->after;
 	int r = -ENOMEM;
 
-	if (!infos || !pointers)
+	if (!entries || !pointers)
 		goto out;
 	while (body.n_endpoints < LIST_MAX &&
 		core_endpoint_next(client->broker->core, client->session, &cursor, &info)) {
-		info_pack(&info, &infos[body.n_endpoints]);
-		pointers[body.n_endpoints] = &infos[body.n_endpoints];
+		entry_pack(&info, &entries[body.n_endpoints]);
+		pointers[body.n_endpoints] = &entries[body.n_endpoints].info;
 		body.n_endpoints++;
 	}
 	body.endpoints = pointers;
@@ -89,7 +109,7 @@ static int on_list(void *state, void *message_in)
 	message.endpoint_list = &body;
 	r = send_message(client, &message);
 out:
-	free(infos);
+	free(entries);
 	free(pointers);
 	return r;
 }
@@ -250,11 +270,14 @@ static int send_memctx(struct client *client, const struct core_delivery *delive
 	Vmsig__Descriptor descriptors[2], *pointers[2] = {&descriptors[0], &descriptors[1]};
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
 	Vmsig__Memctx body = VMSIG__MEMCTX__INIT;
+	Vmsig__System system;
 	Vmsig__Segment *segments = NULL;
 	int fds[2] = {delivery->ram_fd, broker_share_coherence(client->broker, delivery->endpoint)};
 	int r = fds[1] < 0 ? fds[1] : 0;
 
 	memctx_pack(delivery, &body);
+	system_pack(&delivery->system, &system);
+	body.system = &system;
 	if (!r)
 		r = descriptor_pack(&descriptors[0], fds[0], VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM);
 	if (!r)

@@ -86,6 +86,22 @@ int ctl_print_json(json_t *json)
 	return EXIT_OK;
 }
 
+json_t *ctl_system_json(const vmsig_system *system)
+{
+	return json_pack("{s:s, s:s, s:s}", "os", vmsig_os_name(system->os), "proof",
+		vmsig_proof_name(system->proof), "release", system->release);
+}
+
+const char *ctl_system_text(const vmsig_system *system, char buf[static CTL_SYSTEM_MAX])
+{
+	buf[0] = '\0';
+	if (system->proof != VMSIG_PROOF_NONE)
+		snprintf(buf, CTL_SYSTEM_MAX, "%s%s%s, %s", vmsig_os_name(system->os),
+			system->release[0] ? " " : "", system->release,
+			vmsig_proof_name(system->proof));
+	return buf;
+}
+
 void ctl_become(char **command)
 {
 	int error;

@@ -28,6 +28,8 @@ struct ctl {
 	uint32_t wait_ms; /* for an endpoint that is not ready, or a lease that others hold */
 };
 
+#define CTL_SYSTEM_MAX (VMSIG_RELEASE_MAX + 64)
+
 enum ctl_plane { CTL_PLANE_CTX, CTL_PLANE_WRITE, CTL_PLANE_ADMIN };
 
 struct ctl_command {
@@ -62,6 +64,10 @@ int ctl_print_json(json_t *json);
 /* Becomes the command. When it cannot be run: a message, and the exit status that shells
  * give. */
 _Noreturn void ctl_become(char **command);
+/* {"os", "proof", "release"} of what runs in a guest. */
+json_t *ctl_system_json(const vmsig_system *system);
+/* "linux 6.1.0-18-amd64, vmcoreinfo", into `buf`, which is returned; "" for nothing known. */
+const char *ctl_system_text(const vmsig_system *system, char buf[static CTL_SYSTEM_MAX]);
 /* CLOCK_MONOTONIC. */
 int64_t ctl_now_ms(void);
 

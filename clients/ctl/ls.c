@@ -8,12 +8,12 @@
 
 static json_t *endpoint_json(const vmsig_endpoint *endpoint)
 {
-	return json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:b, s:i, s:s}", "name",
+	return json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:b, s:i, s:s, s:o}", "name",
 		endpoint->name, "id", (int)endpoint->id, "epoch", (int)endpoint->epoch, "state",
 		vmsig_state_name(endpoint->state), "guard", vmsig_guard_name(endpoint->guard),
 		"adapter", endpoint->adapter, "ram_bytes", (json_int_t)endpoint->ram_bytes,
 		"writable", endpoint->writable, "subscribers", (int)endpoint->subscribers, "detail",
-		endpoint->detail);
+		endpoint->detail, "system", ctl_system_json(&endpoint->system));
 }
 
 static int list(const struct ctl *ctl, vmsig_endpoint_list **ret_list)
@@ -66,7 +66,7 @@ static const char *state_colour(uint32_t state)
 static void print_table(const vmsig_endpoint_list *endpoints)
 {
 	int width = name_width(endpoints);
-	char size[24];
+	char size[24], system[CTL_SYSTEM_MAX];
 
 	printf("%-*s  %-8s  %7s  %-8s  %9s  %-7s  %s\n", width, "NAME", "STATE", "EPOCH", "GUARD",
 		"RAM", "ADAPTER", "DETAIL");
@@ -77,7 +77,9 @@ static void print_table(const vmsig_endpoint_list *endpoints)
 		printf("%-*s  %s%-8s%s  %7u  %-8s  %9s  %-7s  %s\n", width, endpoint->name, colour,
 			vmsig_state_name(endpoint->state), colour[0] ? "\033[0m" : "",
 			endpoint->epoch, vmsig_guard_name(endpoint->guard),
-			size_text(endpoint->ram_bytes, size), endpoint->adapter, endpoint->detail);
+			size_text(endpoint->ram_bytes, size), endpoint->adapter,
+			endpoint->detail[0] ? endpoint->detail
+					    : ctl_system_text(&endpoint->system, system));
 	}
 }
 
@@ -134,21 +136,26 @@ static int print_context_json(const char *name, const struct ctl_context *contex
 {
 	const vmsig_memctx *pod = &context->pod;
 
-	return ctl_print_json(json_pack("{s:s, s:i, s:s, s:s, s:o, s:o, s:i, s:b, s:b, s:b, s:o}",
-		"name", name, "epoch", (int)pod->epoch, "state", "ready", "guard",
+	return ctl_print_json(json_pack(
+		"{s:s, s:i, s:s, s:s, s:o, s:o, s:i, s:b, s:b, s:b, s:o, s:o}", "name", name,
+		"epoch", (int)pod->epoch, "state", "ready", "guard",
 		vmsig_guard_name(context->delivery.guard), "kcr3", value_hex(pod->kcr3), "low",
 		value_hex(pod->low), "levels", pod->flags & VMSIG_MEMCTX_LA57 ? 5 : 4, "read_only",
 		(pod->flags & VMSIG_MEMCTX_RDONLY) != 0, "la57",
 		(pod->flags & VMSIG_MEMCTX_LA57) != 0, "sparse",
-		(pod->flags & VMSIG_MEMCTX_SPARSE) != 0, "segments", segments_json(context)));
+		(pod->flags & VMSIG_MEMCTX_SPARSE) != 0, "segments", segments_json(context),
+		"system", ctl_system_json(&context->delivery.system)));
 }
 
 static void print_context(const char *name, const struct ctl_context *context)
 {
+	const vmsig_system *system = &context->delivery.system;
 	const vmsig_memctx *pod = &context->pod;
 
 	printf("name      %s\nstate     ready\nepoch     %u\nguard     %s\n", name, pod->epoch,
 		vmsig_guard_name(context->delivery.guard));
+	printf("os        %s%s%s\nproof     %s\n", vmsig_os_name(system->os),
+		system->release[0] ? " " : "", system->release, vmsig_proof_name(system->proof));
 	printf("kcr3      0x%" PRIx64 "  (%u levels)\nlow       0x%" PRIx64 "\nsparse    %s\n",
 		pod->kcr3, pod->flags & VMSIG_MEMCTX_LA57 ? 5u : 4u, pod->low,
 		pod->flags & VMSIG_MEMCTX_SPARSE ? "yes" : "no");
@@ -183,9 +190,10 @@ static int run_info(struct ctl *ctl, int argc, char **argv)
 const struct ctl_command ctl_info = {
 	.name = "info",
 	.arguments = "ENDPOINT",
-	.summary = "Show an endpoint's current context: kernel root, RAM layout, guard",
+	.summary = "Show an endpoint's current context: system, kernel root, RAM layout, guard",
 	.help = "Examples:\n"
 		"  vmsigctl info web1\n"
-		"  vmsigctl info web1 --json | jq -r .kcr3\n",
+		"  vmsigctl info web1 --json | jq -r .kcr3\n"
+		"  vmsigctl info web1 --json | jq -r .system.proof\n",
 	.run = run_info,
 };

@@ -80,6 +80,7 @@ static int print_json(const vmsig_delivery *delivery, const char *kind, const ch
 		json_object_set_new(json, "flags", json_integer(pod.flags));
 		json_object_set_new(json, "nseg", json_integer(pod.nseg));
 		json_object_set_new(json, "guard", json_string(vmsig_guard_name(delivery->guard)));
+		json_object_set_new(json, "system", ctl_system_json(&delivery->system));
 	}
 	if (delivery->error)
 		json_object_set_new(json, "error", json_string(vmsig_error_name(delivery->error)));
@@ -90,6 +91,7 @@ static int print_json(const vmsig_delivery *delivery, const char *kind, const ch
 
 static int print_line(const vmsig_delivery *delivery, const char *kind, const char *when)
 {
+	char system[CTL_SYSTEM_MAX];
 	vmsig_memctx pod;
 
 	printf("%s  %-12s  %s", when, kind, delivery->endpoint[0] ? delivery->endpoint : "-");
@@ -97,8 +99,9 @@ static int print_line(const vmsig_delivery *delivery, const char *kind, const ch
 		printf("  epoch %u", epoch_of(delivery));
 	if (delivery->event.kind == VMSIG_EV_MEMCTX) {
 		memcpy(&pod, delivery->event.inln, sizeof(pod));
-		printf("  kcr3 0x%" PRIx64 "  guard %s", pod.kcr3,
-			vmsig_guard_name(delivery->guard));
+		printf("  kcr3 0x%" PRIx64 "  guard %s  %s", pod.kcr3,
+			vmsig_guard_name(delivery->guard),
+			ctl_system_text(&delivery->system, system));
 	} else if (vmsig_delivery_text(delivery)[0]) {
 		printf("  %s", vmsig_delivery_text(delivery));
 	}

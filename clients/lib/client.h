@@ -83,6 +83,8 @@ __attribute__((warn_unused_result)) int receive_message(vmsig *v, const struct e
 
 /* 1 to VMSIG_NAME_MAX visible ASCII characters. */
 bool receive_name_ok(const char *name);
+/* What a message says of the system; NULL: nothing. */
+void receive_system(vmsig_system *system, const Vmsig__System *message);
 
 /* ---- memctx.c ---- */
 

@@ -84,6 +84,7 @@ static int endpoint_unpack(const Vmsig__EndpointInfo *info, vmsig_endpoint *ret_
 		.subscribers = info->subscribers,
 		.writable = info->writable,
 	};
+	receive_system(&ret_endpoint->system, info->system);
 	ret_endpoint->name = string_append(&strings, info->name, name);
 	ret_endpoint->adapter = string_append(&strings, info->adapter, adapter);
 	ret_endpoint->detail = string_append(&strings, info->detail, detail);

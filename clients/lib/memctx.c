@@ -179,6 +179,7 @@ static void tell(vmsig *v, const Vmsig__Memctx *message, vmsig_memseg *segs, str
 
 	delivery->event.endpoint = message->endpoint;
 	delivery->guard = message->guard;
+	receive_system(&delivery->system, message->system);
 	delivery->ram_fd = taken_fd(parcel, parcel->ram);
 	delivery->coherence_fd = taken_fd(parcel, parcel->coherence);
 	memcpy(delivery->event.inln, &pod, sizeof(pod));

@@ -17,6 +17,16 @@ bool receive_name_ok(const char *name)
 	return true;
 }
 
+void receive_system(vmsig_system *system, const Vmsig__System *message)
+{
+	*system = (vmsig_system){0};
+	if (!message)
+		return;
+	system->os = message->os;
+	system->proof = message->proof;
+	client_clean_text(system->release, sizeof(system->release), message->release);
+}
+
 static int name_check(vmsig *v, const char *name)
 {
 	if (receive_name_ok(name))

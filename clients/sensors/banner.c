@@ -86,8 +86,10 @@ static bool on_memctx(const vmsig_delivery *delivery)
 	if (r == 1)
 		printf("%s epoch %u: %s\n", delivery->endpoint, pod.epoch, search.banner);
 	else
-		fprintf(stderr, "%s epoch %u: %s\n", delivery->endpoint, pod.epoch,
-			r ? vmsig_error_text(r) : "no Linux banner found");
+		fprintf(stderr, "%s epoch %u: %s (%s %s, by %s)\n", delivery->endpoint, pod.epoch,
+			r ? vmsig_error_text(r) : "no Linux banner found",
+			vmsig_os_name(delivery->system.os), delivery->system.release,
+			vmsig_proof_name(delivery->system.proof));
 	fflush(stdout);
 	return r == 1;
 }

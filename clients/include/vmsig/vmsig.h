@@ -117,8 +117,11 @@ typedef struct {
 	char endpoint[VMSIG_NAME_MAX + 1]; /* name of the endpoint, or the pattern; may be "" */
 	uint32_t guard;                    /* enum vmsig_guard; MEMCTX and ENDPOINT_STATE */
 	int error;                         /* 0 or a negated enum vmsig_error */
-	int ram_fd;       /* MEMCTX: guest RAM, verified to be O_RDONLY; -1 otherwise */
-	int coherence_fd; /* MEMCTX: the coherence page, O_RDONLY, or -1 */
+	int ram_fd;          /* MEMCTX: guest RAM, verified to be O_RDONLY; -1 otherwise */
+	int coherence_fd;    /* MEMCTX: the coherence page, O_RDONLY, or -1 */
+	vmsig_system system; /* MEMCTX: what runs in the guest and what proves it; the release is
+			      * clean text. All zero otherwise, and from a broker that does not
+			      * say. Names: vmsig_os_name(), vmsig_proof_name() */
 } vmsig_delivery;
 
 /* A delivery that owns nothing. */
@@ -161,7 +164,8 @@ typedef struct {
 	bool writable;        /* has a write path */
 	const char *name;     /* the strings live as long as the list */
 	const char *adapter;
-	const char *detail; /* why it is not ready, for people; may be "" */
+	const char *detail;  /* why it is not ready, for people; may be "" */
+	vmsig_system system; /* as in vmsig_delivery; all zero without a context */
 } vmsig_endpoint;
 
 typedef struct {
