@@ -176,6 +176,25 @@ static void on_turn(uv_prepare_t *prepare)
 	arm_wake(broker);
 }
 
+/* ---- coherence pages ---- */
+
+#define VOUCHES 6 /* in the span that each one is good for */
+
+static void on_vouch(uv_timer_t *timer);
+
+static void vouch(struct broker *broker)
+{
+	uint64_t span_ns = broker->config->vouch_ns;
+
+	endpoint_shells_vouch(broker, uv_hrtime() + span_ns);
+	uv_timer_start(&broker->vouch, on_vouch, span_ns / VOUCHES / NS_PER_MS, 0);
+}
+
+static void on_vouch(uv_timer_t *timer)
+{
+	vouch(timer->data);
+}
+
 /* ---- checkpoints ---- */
 
 static void on_checkpoint_work(uv_work_t *work)
@@ -225,6 +244,7 @@ void broker_closed(struct broker *broker)
 	uv_close((uv_handle_t *)&broker->hurry, NULL);
 	uv_close((uv_handle_t *)&broker->wake, NULL);
 	uv_close((uv_handle_t *)&broker->checkpoint, NULL);
+	uv_close((uv_handle_t *)&broker->vouch, NULL);
 	uv_close((uv_handle_t *)&broker->patience, NULL);
 	for (size_t i = 0; i < sizeof(broker->signals) / sizeof(broker->signals[0]); i++)
 		uv_close((uv_handle_t *)&broker->signals[i], NULL);
@@ -360,11 +380,14 @@ static int start_handles(struct broker *broker)
 	static const int signums[] = {SIGTERM, SIGINT, SIGHUP};
 	int r = uv_prepare_init(&broker->loop, &broker->turn);
 
-	broker->turn.data = broker->checkpoint.data = broker->patience.data = broker;
+	broker->turn.data = broker->vouch.data = broker->checkpoint.data = broker->patience.data =
+		broker;
 	if (!r)
 		r = uv_idle_init(&broker->loop, &broker->hurry);
 	if (!r)
 		r = uv_timer_init(&broker->loop, &broker->wake);
+	if (!r)
+		r = uv_timer_init(&broker->loop, &broker->vouch);
 	if (!r)
 		r = uv_timer_init(&broker->loop, &broker->checkpoint);
 	if (!r)
@@ -476,6 +499,7 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 		return r;
 	broker->exit_code = 0;
 	endpoint_shells_reconcile(broker);
+	vouch(broker);
 	/* What the policy took away while no broker ran. */
 	desk_reload(broker->desk, config);
 	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),

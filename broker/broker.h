@@ -39,6 +39,7 @@ struct broker {
 	uv_prepare_t turn;
 	uv_idle_t hurry;       /* keeps the loop from sleeping while tasks are ready */
 	uv_timer_t wake;       /* core_deadline() */
+	uv_timer_t vouch;      /* for the coherence pages */
 	uv_timer_t checkpoint; /* of the store, on the pool */
 	uv_work_t checkpoint_work;
 	uv_signal_t signals[3];

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -12,31 +13,55 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "broker/obituary.h"
+
 #define SEALS (F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+#define MAPPING ((size_t)2 * VMSIG_COHERENCE_SIZE)
 
 struct coherence {
 	int fd;
-	vmsig_coherence *page;
+	uint8_t *mapping;      /* a private page for the obituary's node, then the shared one */
+	vmsig_coherence *page; /* NULL: not mapped */
+	bool owned;
 };
+
+static int map(struct coherence *coherence)
+{
+	void *mapping =
+		mmap(NULL, MAPPING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *page;
+
+	if (mapping == MAP_FAILED)
+		return -errno;
+	coherence->mapping = mapping;
+	page = mmap(coherence->mapping + VMSIG_COHERENCE_SIZE, VMSIG_COHERENCE_SIZE,
+		PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, coherence->fd, 0);
+	if (page == MAP_FAILED)
+		return -errno;
+	coherence->page = page;
+	return 0;
+}
 
 /* Sealing comes after mapping: F_SEAL_FUTURE_WRITE spares the mapping that exists. */
 static int page_make(struct coherence *coherence, uint32_t endpoint)
 {
+	int r;
+
 	coherence->fd = memfd_create("vmsig-coherence", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (coherence->fd < 0 || ftruncate(coherence->fd, VMSIG_COHERENCE_SIZE) < 0)
 		return -errno;
-	coherence->page = mmap(
-		NULL, VMSIG_COHERENCE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, coherence->fd, 0);
-	if (coherence->page == MAP_FAILED) {
-		coherence->page = NULL;
-		return -errno;
-	}
+	r = map(coherence);
+	if (r)
+		return r;
 	coherence->page->magic = VMSIG_COHERENCE_MAGIC;
 	coherence->page->version = VMSIG_COHERENCE_VERSION;
 	coherence->page->endpoint = endpoint;
 	if (fcntl(coherence->fd, F_ADD_SEALS, SEALS) < 0 || fchmod(coherence->fd, 0400) < 0)
 		return -errno;
-	return 0;
+	r = obituary_add(coherence->mapping, &coherence->page->owner);
+	coherence->owned = !r;
+	return r;
 }
 
 int coherence_new(struct coherence **ret_coherence, uint32_t endpoint)
@@ -60,8 +85,12 @@ struct coherence *coherence_free(struct coherence *coherence)
 {
 	if (!coherence)
 		return NULL;
-	if (coherence->page)
-		munmap(coherence->page, VMSIG_COHERENCE_SIZE);
+	if (coherence->owned) {
+		obituary_remove(coherence->mapping, &coherence->page->owner);
+		coherence_wake(coherence);
+	}
+	if (coherence->mapping)
+		munmap(coherence->mapping, MAPPING);
 	if (coherence->fd >= 0)
 		close(coherence->fd);
 	free(coherence);
@@ -81,6 +110,11 @@ int coherence_share(const struct coherence *coherence)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", coherence->fd);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
+}
+
+void coherence_vouch(struct coherence *coherence, uint64_t until_ns)
+{
+	__atomic_store_n(&coherence->page->vouched_ns, until_ns, __ATOMIC_RELEASE);
 }
 
 void coherence_wake(struct coherence *coherence)

@@ -198,6 +198,8 @@ static const struct decode_field limit_fields[] = {
 		.standard = 256 << 10},
 	{"send_queue_soft_time", DECODE_MILLIS, CF(soft_ms), .min = 100, .max = HOUR_MS,
 		.standard = 30000},
+	{"vouch", DECODE_NANOS, CF(vouch_ns), .min = SECOND_NS / 2, .max = 600 * SECOND_NS,
+		.standard = 3 * SECOND_NS},
 	{"leases", DECODE_UINT32, CF(leases.leases), .min = 1, .max = 1000000, .standard = 65536},
 	{"waiters", DECODE_UINT32, CF(leases.waiters), .min = 1, .max = 100000, .standard = 1024},
 	{"lease_ranges", DECODE_UINT32, CF(leases.ranges), .min = 1, .max = LEASE_RANGES_MAX,

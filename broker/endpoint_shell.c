@@ -150,6 +150,7 @@ static void shell_start(struct broker *broker, const struct config_endpoint *con
 		return;
 	}
 	shell->origin = config_ref(broker->config);
+	coherence_vouch(shell->coherence, uv_hrtime() + broker->config->vouch_ns);
 	selftest(broker->config, config);
 	if (start_adapter(shell))
 		shell_free(shell);
@@ -196,6 +197,16 @@ static bool is_running(const struct broker *broker, const char *name)
 	return false;
 }
 
+void endpoint_shells_vouch(struct broker *broker, uint64_t until_ns)
+{
+	struct endpoint_shell *shell, *next;
+
+	HASH_ITER (hh, broker->endpoints, shell, next) {
+		if (!shell->stopping)
+			coherence_vouch(shell->coherence, until_ns);
+	}
+}
+
 void endpoint_shells_reconcile(struct broker *broker)
 {
 	struct endpoint_shell *shell, *next;
@@ -204,6 +215,8 @@ void endpoint_shells_reconcile(struct broker *broker)
 		if (shell->stopping || is_current(shell))
 			continue;
 		shell->stopping = true;
+		/* From here on nobody would notice a reset. */
+		coherence_vouch(shell->coherence, 0);
 		shell->adapter->ops->stop(shell->adapter, on_stopped, shell);
 	}
 	for (size_t i = 0; !broker->closing && i < broker->config->nendpoints; i++) {

@@ -34,6 +34,9 @@ struct endpoint_shell {
  * While the broker closes, everything is stopped. What fails is logged. */
 void endpoint_shells_reconcile(struct broker *broker);
 
+/* Promises holders that their pages are looked after until `until_ns` of CLOCK_MONOTONIC. */
+void endpoint_shells_vouch(struct broker *broker, uint64_t until_ns);
+
 struct endpoint_shell *endpoint_shell_find(struct broker *broker, uint32_t id);
 
 #endif

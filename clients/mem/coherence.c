@@ -16,6 +16,9 @@
 #define SPINS 1000u
 #define YIELDS 1000u
 
+/* The end of the broker wakes nobody who sleeps: how often to look. */
+#define LOOK_NS (500 * NSEC_PER_MSEC)
+
 #define NSEC_PER_SEC 1000000000ll
 #define NSEC_PER_MSEC 1000000ll
 
@@ -83,7 +86,8 @@ int coherence_wait_even(const struct coherence *coherence, uint64_t *ret_sequenc
 		else
 			sched_yield();
 	}
-	return VMSIG_ERR_TORN;
+	/* A broker that died in the middle leaves it odd. */
+	return coherence_owned(coherence) ? VMSIG_ERR_NO_BROKER : VMSIG_ERR_TORN;
 }
 
 static int64_t now_ns(void)
@@ -100,7 +104,7 @@ static int futex_wait(const uint32_t *word, uint32_t value, int64_t left_ns)
 	struct timespec ts = {
 		.tv_sec = left_ns / NSEC_PER_SEC, .tv_nsec = (long)(left_ns % NSEC_PER_SEC)};
 
-	if (!syscall(SYS_futex, word, FUTEX_WAIT, value, left_ns < 0 ? NULL : &ts, NULL, 0))
+	if (!syscall(SYS_futex, word, FUTEX_WAIT, value, &ts, NULL, 0))
 		return 0;
 	switch (errno) {
 	case EAGAIN:
@@ -124,14 +128,16 @@ int coherence_wait(struct coherence *coherence, int timeout_ms)
 		uint32_t change = __atomic_load_n(&page->change, __ATOMIC_ACQUIRE);
 		uint32_t epoch = __atomic_load_n(&page->epoch, __ATOMIC_ACQUIRE);
 		uint32_t state = __atomic_load_n(&page->state, __ATOMIC_ACQUIRE);
-		int64_t left = -1;
+		int64_t left = LOOK_NS;
 		int r;
 
 		if (epoch != coherence->epoch || state != coherence->state) {
 			coherence->state = state;
 			return 0;
 		}
-		if (timeout_ms >= 0) {
+		if (coherence_owned(coherence) || coherence_vouched(coherence))
+			return VMSIG_ERR_NO_BROKER;
+		if (timeout_ms >= 0 && deadline - now_ns() < left) {
 			left = deadline - now_ns();
 			if (left <= 0)
 				return VMSIG_ERR_TIMEOUT;

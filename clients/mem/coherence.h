@@ -10,6 +10,9 @@
  * end() issues an acquire fence, so no byte is read after it loads them again. A write that
  * overlapped has either been seen as odd by begin() or has changed what end() sees.
  *
+ * Somebody has to look after the page: what end() finds without a living broker is an error,
+ * never old data. begin() asks for the owner, end() for the owner and the time.
+ *
  * The epoch decides, not the state: BOOTING and READY of the same epoch are alike. INVALID
  * says that the epoch has just ended, which is the same as seeing another one. GONE is an
  * error of its own, because waiting for a new context of a running guest is of no use.
@@ -17,6 +20,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "vmsig/vmsig_coherence.h"
 #include "vmsig/vmsig_error.h"
@@ -42,7 +46,30 @@ __attribute__((warn_unused_result)) int coherence_wait_even(
 /* As vmsig_mem_wait(). */
 __attribute__((warn_unused_result)) int coherence_wait(struct coherence *coherence, int timeout_ms);
 
-/* 0, VMSIG_ERR_STALE_EPOCH or VMSIG_ERR_GONE. */
+/* VMSIG_ERR_NO_BROKER: it has ended or died. */
+__attribute__((warn_unused_result)) static inline int coherence_owned(
+	const struct coherence *coherence)
+{
+	uint32_t owner = __atomic_load_n(&coherence->page->owner, __ATOMIC_ACQUIRE);
+
+	return owner && !(owner & VMSIG_COHERENCE_OWNER_DIED) ? 0 : VMSIG_ERR_NO_BROKER;
+}
+
+/* VMSIG_ERR_NO_BROKER: it stands still. The coarse clock is behind by a tick at most, which is
+ * nothing against the span that a broker vouches for. */
+__attribute__((warn_unused_result)) static inline int coherence_vouched(
+	const struct coherence *coherence)
+{
+	uint64_t until = __atomic_load_n(&coherence->page->vouched_ns, __ATOMIC_ACQUIRE);
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec <= until
+		       ? 0
+		       : VMSIG_ERR_NO_BROKER;
+}
+
+/* 0, VMSIG_ERR_STALE_EPOCH, VMSIG_ERR_GONE or VMSIG_ERR_NO_BROKER. */
 __attribute__((warn_unused_result)) static inline int coherence_check(
 	const struct coherence *coherence)
 {
@@ -51,7 +78,9 @@ __attribute__((warn_unused_result)) static inline int coherence_check(
 
 	if (epoch != coherence->epoch || state == VMSIG_STATE_INVALID)
 		return VMSIG_ERR_STALE_EPOCH;
-	return state == VMSIG_STATE_GONE ? VMSIG_ERR_GONE : 0;
+	if (state == VMSIG_STATE_GONE)
+		return VMSIG_ERR_GONE;
+	return coherence_owned(coherence);
 }
 
 /* Adds VMSIG_ERR_TORN: a write went on for too long. */
@@ -96,6 +125,8 @@ __attribute__((warn_unused_result)) static inline int coherence_end(
 		return 0;
 	coherence_fence();
 	r = coherence_check(coherence);
+	if (!r)
+		r = coherence_vouched(coherence);
 	if (r)
 		return r;
 	if ((sequence & 1) ||

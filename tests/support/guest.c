@@ -37,6 +37,8 @@ static void coherence_make(struct guest *guest)
 	guest->page->endpoint = 7;
 	guest->page->epoch = 1;
 	guest->page->state = 2;
+	guest->page->owner = 1;
+	guest->page->vouched_ns = UINT64_MAX;
 }
 
 void guest_init(struct guest *guest, uint64_t size, unsigned levels, uint64_t tables)

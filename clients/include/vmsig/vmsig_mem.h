@@ -18,6 +18,11 @@
  * content is undefined after a failure: never silent old data. What counts is the epoch: a
  * context of the current one can be read while the endpoint is READY or BOOTING; INVALID is
  * -VMSIG_ERR_STALE_EPOCH, and a guest that is not running any more is -VMSIG_ERR_GONE.
+ *
+ * Without a broker nobody would say that the guest was reset: -VMSIG_ERR_NO_BROKER from the moment
+ * in which it ended or was killed, and when it has stood still for longer than it vouches for
+ * (limits.vouch of its configuration, 3 s). The same context can be read again when the broker
+ * goes on; one that was started anew sends a MEMCTX with a page of its own.
  */
 
 #include <stddef.h>
@@ -74,14 +79,16 @@ VMSIG_API VMSIG_MUST_USE int vmsig_mem_attach_coherence(
 
 /* For several reads that must belong together. begin() notes epoch and sequence, waiting out
  * a write in progress for a bounded number of spins; end() says whether everything read
- * since was coherent. 0, -VMSIG_ERR_STALE_EPOCH, -VMSIG_ERR_GONE, -VMSIG_ERR_TORN. Without a
+ * since was coherent. 0, -VMSIG_ERR_STALE_EPOCH, -VMSIG_ERR_GONE, -VMSIG_ERR_NO_BROKER,
+ * -VMSIG_ERR_TORN. Without a
  * coherence page both are -VMSIG_ERR_UNSUPPORTED. */
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_read_begin(vmsig_mem *mem, uint64_t *ret_sequence);
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_read_end(vmsig_mem *mem, uint64_t sequence);
 
 /* Sleeps until the page's epoch is not `epoch` any more, or its state is not the one that the
  * last call (or attaching) saw, or timeout_ms passed (-1: no limit). 0, -VMSIG_ERR_TIMEOUT,
- * -VMSIG_ERR_WOULD_BLOCK (a signal handler ran), -VMSIG_ERR_UNSUPPORTED (no page). */
+ * -VMSIG_ERR_NO_BROKER (within half a second of its end), -VMSIG_ERR_WOULD_BLOCK (a signal handler
+ * ran), -VMSIG_ERR_UNSUPPORTED (no page). */
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_wait(vmsig_mem *mem, int timeout_ms);
 
 /* Guest-physical read of exactly `len` bytes; may cross segments that touch.

@@ -272,6 +272,75 @@ static void follows_a_broker_that_is_killed(void **state)
 	world->scene->fds = daemon_fds(world->scene->daemon);
 }
 
+/* A context that is open and has been read. */
+static vmsig_mem *open_a1(struct world *world, uint32_t flags)
+{
+	vmsig *v = world->v[0] = open_as(world, world->identity, flags);
+	vmsig_delivery delivery;
+	vmsig_mem *mem;
+	char byte;
+
+	assert_int_equal(vmsig_subscribe(v, "a1"), 0);
+	delivery = await_kind(v, VMSIG_EV_MEMCTX);
+	mem = mem_open(&delivery);
+	assert_int_equal(vmsig_phys_read(mem, 0x1000, &byte, 1), 0);
+	return mem;
+}
+
+static void await_read(vmsig_mem *mem, int result)
+{
+	const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+	int64_t left_ms = DAEMON_WAIT_MS;
+	char byte;
+
+	while (vmsig_phys_read(mem, 0x1000, &byte, 1) != result) {
+		if ((left_ms -= 10) < 0)
+			fail_msg("no read answered %s", vmsig_error_name(result));
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* Nobody would say that the guest was reset. */
+static void reads_nothing_without_a_broker(void **state)
+{
+	static const int ends[] = {SIGKILL, SIGTERM};
+	struct world *world = *state;
+	char byte;
+
+	for (size_t i = 0; i < 2; i++) {
+		vmsig_mem *mem = open_a1(world, VMSIG_OPT_NO_RECONNECT);
+
+		daemon_stop(world->scene->daemon, ends[i]);
+		assert_int_equal(vmsig_phys_read(mem, 0x1000, &byte, 1), -VMSIG_ERR_NO_BROKER);
+		/* Another broker has pages of its own. */
+		daemon_start(world->scene->daemon);
+		assert_int_equal(vmsig_phys_read(mem, 0x1000, &byte, 1), -VMSIG_ERR_NO_BROKER);
+		vmsig_mem_close(mem);
+		world->v[0] = vmsig_close(world->v[0]);
+		vmsig_mem_close(open_a1(world, VMSIG_OPT_NO_RECONNECT));
+		world->v[0] = vmsig_close(world->v[0]);
+	}
+	world->scene->fds = daemon_fds(world->scene->daemon);
+}
+
+static void reads_nothing_while_the_broker_stands_still(void **state)
+{
+	struct world *world = *state;
+	vmsig_mem *mem;
+
+	scene_configure(world->scene, "{vouch: 500ms}", "{}");
+	daemon_stop(world->scene->daemon, SIGTERM);
+	daemon_start(world->scene->daemon);
+	mem = open_a1(world, 0);
+	assert_int_equal(kill(daemon_pid(world->scene->daemon), SIGSTOP), 0);
+	await_read(mem, -VMSIG_ERR_NO_BROKER);
+	assert_int_equal(kill(daemon_pid(world->scene->daemon), SIGCONT), 0);
+	await_read(mem, 0);
+	vmsig_mem_close(mem);
+	world->v[0] = vmsig_close(world->v[0]);
+	world->scene->fds = daemon_fds(world->scene->daemon);
+}
+
 static void replace_ram(struct world *world, const char *name)
 {
 	char path[128], old[160];
@@ -380,6 +449,8 @@ int main(void)
 		TEST(hides_what_is_not_ours),
 		TEST(refused_identities),
 		TEST(follows_a_broker_that_is_killed),
+		TEST(reads_nothing_without_a_broker),
+		TEST(reads_nothing_while_the_broker_stands_still),
 		TEST(follows_a_reset),
 		TEST(sensor_prints_the_banner),
 	};

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "broker/coherence.h"
+#include "broker/obituary.h"
 
 static int setup(void **state)
 {
@@ -146,7 +148,101 @@ static void holders_keep_their_mapping(void **state)
 	assert_null(coherence_free(NULL));
 }
 
-int main(void)
+/* ---- whoever kills the broker ---- */
+
+#define VICTIM_PAGES (OBITUARY_PER_THREAD + 500) /* more than one thread has */
+
+/* A broker of many pages, in a process of its own. It takes one back, says that it is there,
+ * and waits for its end. */
+static int victim(int first_fd)
+{
+	static struct coherence *pages[VICTIM_PAGES];
+
+	for (uint32_t i = 0; i < VICTIM_PAGES; i++) {
+		if (coherence_new(&pages[i], i + 1))
+			return 1;
+	}
+	coherence_free(pages[1]);
+	for (size_t i = 0; i < 2; i++) {
+		int fd = coherence_share(pages[i ? VICTIM_PAGES - 1 : 0]);
+
+		if (fd < 0 || dup2(fd, first_fd + (int)i) < 0)
+			return 1;
+	}
+	if (write(STDOUT_FILENO, "x", 1) != 1)
+		return 1;
+	for (;;)
+		pause();
+}
+
+static pid_t victim_start(void)
+{
+	int out[2];
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		dup2(out[1], STDOUT_FILENO);
+		execl("/proc/self/exe", "test_coherence", "victim", NULL);
+		_exit(127);
+	}
+	close(out[1]);
+	assert_int_equal(read(out[0], &byte, 1), 1);
+	close(out[0]);
+	return pid;
+}
+
+#define VICTIM_FD 100
+
+static const vmsig_coherence *victim_page(pid_t pid, int i)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, VICTIM_FD + i);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return map(fd);
+}
+
+static void a_killed_broker_leaves_its_mark(void **state)
+{
+	pid_t pid = victim_start();
+	const vmsig_coherence *pages[2];
+
+	for (int i = 0; i < 2; i++) {
+		pages[i] = victim_page(pid, i);
+		assert_int_not_equal(pages[i]->owner, 0);
+		assert_false(pages[i]->owner & VMSIG_COHERENCE_OWNER_DIED);
+	}
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	for (int i = 0; i < 2; i++)
+		assert_true(pages[i]->owner & VMSIG_COHERENCE_OWNER_DIED);
+}
+
+static void whoever_ends_says_so(void **state)
+{
+	struct coherence *coherence = NULL;
+	const vmsig_coherence *page;
+	int fd;
+
+	assert_int_equal(coherence_new(&coherence, 9), 0);
+	fd = coherence_share(coherence);
+	page = map(fd);
+	close(fd);
+	assert_int_not_equal(page->owner, 0);
+	coherence_vouch(coherence, 42);
+	assert_int_equal(page->vouched_ns, 42);
+	coherence_free(coherence);
+	assert_int_equal(page->owner, 0);
+	munmap((void *)(uintptr_t)page, VMSIG_COHERENCE_SIZE);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_holder_sees_what_the_broker_writes),
@@ -154,7 +250,11 @@ int main(void)
 		cmocka_unit_test(nothing_writes_through_it),
 		cmocka_unit_test(a_wake_reaches_other_processes),
 		cmocka_unit_test(holders_keep_their_mapping),
+		cmocka_unit_test(whoever_ends_says_so),
+		cmocka_unit_test(a_killed_broker_leaves_its_mark),
 	};
 
+	if (argc > 1)
+		return victim(VICTIM_FD);
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

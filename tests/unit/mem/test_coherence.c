@@ -99,6 +99,34 @@ static void a_write_that_does_not_end_is_torn(void **state)
 	assert_int_equal(read_word(lab, &word), 0);
 }
 
+static void without_a_broker_nothing_is_read(void **state)
+{
+	struct lab *lab = *state;
+	vmsig_coherence *page = lab->guest.page;
+	uint64_t word, sequence;
+
+	/* It stands still; then it goes on. */
+	page->vouched_ns = 1;
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_NO_BROKER);
+	assert_int_equal(vmsig_mem_wait(lab->mem, -1), -VMSIG_ERR_NO_BROKER);
+	page->vouched_ns = UINT64_MAX;
+	assert_int_equal(read_word(lab, &word), 0);
+	/* It dies between two looks, in the middle of a write. */
+	assert_int_equal(vmsig_mem_read_begin(lab->mem, &sequence), 0);
+	page->owner |= VMSIG_COHERENCE_OWNER_DIED;
+	assert_int_equal(vmsig_mem_read_end(lab->mem, sequence), -VMSIG_ERR_NO_BROKER);
+	page->sequence++;
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_NO_BROKER);
+	page->sequence++;
+	/* It has ended. */
+	page->owner = 0;
+	assert_int_equal(vmsig_phys_read(lab->mem, 0, &word, 8), -VMSIG_ERR_NO_BROKER);
+	assert_int_equal(vmsig_mem_wait(lab->mem, -1), -VMSIG_ERR_NO_BROKER);
+	/* What is known to be over is over, whoever says so. */
+	guest_set_epoch(&lab->guest, 8, VMSIG_STATE_READY);
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_STALE_EPOCH);
+}
+
 static void several_reads_belong_together_or_not(void **state)
 {
 	struct lab *lab = *state;
@@ -219,6 +247,7 @@ int main(void)
 		T(a_new_epoch_ends_every_read),
 		T(a_new_epoch_empties_the_cache),
 		T(a_write_that_does_not_end_is_torn),
+		T(without_a_broker_nothing_is_read),
 		T(several_reads_belong_together_or_not),
 		T(without_a_page_there_is_nothing_to_ask),
 		T(what_is_no_coherence_page_is_refused),
