@@ -2,6 +2,7 @@
 #include "broker/broker.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,14 +70,15 @@ static void do_wake_coherence(struct broker *broker, const struct core_action *a
 
 static void do_revoke_leases(struct broker *broker, const struct core_action *action)
 {
-	desk_endpoint_over(broker->desk, action->endpoint);
+	if (broker->desk)
+		desk_endpoint_over(broker->desk, action->endpoint);
 }
 
 static void do_ready(struct broker *broker, const struct core_action *action)
 {
 	struct endpoint_shell *shell = endpoint_shell_find(broker, action->endpoint);
 
-	if (shell)
+	if (shell && broker->desk)
 		desk_endpoint_ready(broker->desk, action->endpoint, action->epoch,
 			coherence_page(shell->coherence));
 	log_info("endpoint ready", LOG_STR("endpoint", action->name),
@@ -114,7 +116,8 @@ void broker_perform(struct broker *broker)
 	struct core_action action;
 
 	/* What is stored for these must not hang on somebody else's transaction. */
-	desk_flush(broker->desk);
+	if (broker->desk)
+		desk_flush(broker->desk);
 	while (core_next_action(broker->core, &action))
 		performers[action.kind](broker, &action);
 }
@@ -127,7 +130,8 @@ static void on_wake(uv_timer_t *timer)
 static void arm_wake(struct broker *broker)
 {
 	uint64_t deadline = core_deadline(broker->core), now = uv_hrtime();
-	uint64_t delay = desk_delay(broker->desk), awake = shares_deadline(broker->shares);
+	uint64_t delay = broker->desk ? desk_delay(broker->desk) : UINT64_MAX,
+		 awake = shares_deadline(broker->shares);
 
 	if (awake < deadline)
 		deadline = awake;
@@ -164,15 +168,18 @@ static void on_turn(uv_prepare_t *prepare)
 	(void)shares_run(broker->shares);
 	core_advance(broker->core, uv_hrtime());
 	broker_perform(broker);
-	desk_turn(broker->desk);
+	if (broker->desk)
+		desk_turn(broker->desk);
 	if (broker->net)
 		net_turn(broker->net);
 	/* Acknowledgements and pulls may have brought about more. */
 	broker_perform(broker);
-	desk_turn(broker->desk);
+	if (broker->desk)
+		desk_turn(broker->desk);
 	if (broker->net)
 		net_turn(broker->net);
 	arm_hurry(broker);
+	upkeep_turn(broker);
 	arm_wake(broker);
 }
 
@@ -195,56 +202,20 @@ static void on_vouch(uv_timer_t *timer)
 	vouch(timer->data);
 }
 
-/* ---- checkpoints ---- */
-
-static void on_checkpoint_work(uv_work_t *work)
-{
-	struct broker *broker = work->data;
-
-	/* A failure shows in the commits that follow, which are logged. */
-	(void)!store_checkpoint(broker->checkpoint_config->state_dir);
-}
-
-static void on_checkpoint_done(uv_work_t *work, int status)
-{
-	struct broker *broker = work->data;
-
-	broker->checkpointing = false;
-	broker->checkpoint_config = config_unref(broker->checkpoint_config);
-	if (broker->closing)
-		broker_closed(broker);
-	else
-		desk_prune(broker->desk);
-}
-
-static void on_checkpoint(uv_timer_t *timer)
-{
-	struct broker *broker = timer->data;
-
-	if (broker->checkpointing || broker->closing)
-		return;
-	broker->checkpoint_work.data = broker;
-	broker->checkpoint_config = config_ref(broker->config);
-	broker->checkpointing = uv_queue_work(&broker->loop, &broker->checkpoint_work,
-					on_checkpoint_work, on_checkpoint_done) == 0;
-	if (!broker->checkpointing)
-		broker->checkpoint_config = config_unref(broker->checkpoint_config);
-}
-
 /* ---- closing ---- */
 
 /* Called by each part that has ended; the last one lets the loop run out. */
 void broker_closed(struct broker *broker)
 {
-	if (broker->endpoints || broker->net || broker->desk_open || broker->checkpointing ||
+	if (broker->endpoints || broker->net || broker->desk_open || broker->upkeep.working ||
 		uv_is_closing((uv_handle_t *)&broker->turn))
 		return;
 	jobs_close(broker->jobs);
 	uv_close((uv_handle_t *)&broker->turn, NULL);
 	uv_close((uv_handle_t *)&broker->hurry, NULL);
 	uv_close((uv_handle_t *)&broker->wake, NULL);
-	uv_close((uv_handle_t *)&broker->checkpoint, NULL);
 	uv_close((uv_handle_t *)&broker->vouch, NULL);
+	upkeep_close(broker);
 	uv_close((uv_handle_t *)&broker->patience, NULL);
 	for (size_t i = 0; i < sizeof(broker->signals) / sizeof(broker->signals[0]); i++)
 		uv_close((uv_handle_t *)&broker->signals[i], NULL);
@@ -265,7 +236,10 @@ static void on_net_closed(void *arg)
 	struct broker *broker = arg;
 
 	broker->net = net_free(broker->net);
-	desk_close(broker->desk, on_desk_closed, broker);
+	if (broker->desk)
+		desk_close(broker->desk, on_desk_closed, broker);
+	else
+		on_desk_closed(broker);
 }
 
 /* A file system that hangs, say. What must last is in the store already. */
@@ -355,7 +329,8 @@ static void broker_reload(struct broker *broker)
 	warn_unchanged(old, config);
 	broker->config = config;
 	config_unref(old);
-	desk_reload(broker->desk, config);
+	if (broker->desk)
+		desk_reload(broker->desk, config);
 	endpoint_shells_reconcile(broker);
 	log_setup((enum log_level)config->log_level, config->log_json);
 	log_info("configuration reloaded", LOG_STR("file", config->file));
@@ -380,16 +355,13 @@ static int start_handles(struct broker *broker)
 	static const int signums[] = {SIGTERM, SIGINT, SIGHUP};
 	int r = uv_prepare_init(&broker->loop, &broker->turn);
 
-	broker->turn.data = broker->vouch.data = broker->checkpoint.data = broker->patience.data =
-		broker;
+	broker->turn.data = broker->vouch.data = broker->patience.data = broker;
 	if (!r)
 		r = uv_idle_init(&broker->loop, &broker->hurry);
 	if (!r)
 		r = uv_timer_init(&broker->loop, &broker->wake);
 	if (!r)
 		r = uv_timer_init(&broker->loop, &broker->vouch);
-	if (!r)
-		r = uv_timer_init(&broker->loop, &broker->checkpoint);
 	if (!r)
 		r = uv_timer_init(&broker->loop, &broker->patience);
 	for (size_t i = 0; !r && i < sizeof(signums) / sizeof(signums[0]); i++) {
@@ -401,8 +373,7 @@ static int start_handles(struct broker *broker)
 	if (!r)
 		r = uv_prepare_start(&broker->turn, on_turn);
 	if (!r)
-		r = uv_timer_start(&broker->checkpoint, on_checkpoint, STORE_CHECKPOINT_MS,
-			STORE_CHECKPOINT_MS);
+		r = upkeep_start(broker);
 	return r;
 }
 
@@ -411,19 +382,33 @@ static uint64_t monotonic_ns(void *ctx)
 	return uv_hrtime();
 }
 
-static int start_state(struct broker *broker)
+/* Beside the sockets, in the folder that is made for them. */
+static void run_mark(const struct config *config, char *path, size_t size)
 {
-	char error[512] = "";
-	int r = store_open(&broker->store, broker->config->state_dir, error, sizeof(error));
-
-	if (r)
-		log_error("cannot open the state", LOG_STR("error", error));
-	else
-		r = core_new(&broker->core, &broker->config->core);
-	return r;
+	snprintf(path, size, "%s.mark", config->ctx.path);
+	/* Whether it could be made shows when the socket is. */
+	(void)!net_make_folder(config->ctx.path);
 }
 
-static int start_desk(struct broker *broker)
+static int start_state(struct broker *broker)
+{
+	char error[512] = "", run[PATH_MAX];
+	int r;
+
+	run_mark(broker->config, run, sizeof(run));
+	r = store_open_beside(&broker->store, broker->config->state_dir, run, error, sizeof(error));
+	if (r) {
+		log_error("cannot open the state", LOG_STR("error", error));
+		return r;
+	}
+	if (store_unusable(broker->store))
+		log_error("the state cannot be used: sensors are served, nothing is granted or "
+			  "written until it can",
+			LOG_STR("error", error));
+	return core_new(&broker->core, &broker->config->core);
+}
+
+bool broker_open_desk(struct broker *broker, bool loudly)
 {
 	const struct desk_env env = {
 		.loop = &broker->loop,
@@ -435,14 +420,27 @@ static int start_desk(struct broker *broker)
 		.events = &write_plane_events,
 	};
 	char error[512] = "";
-	int r = fault_setup();
 
-	if (!r)
-		r = desk_new(&broker->desk, &env, error, sizeof(error));
-	broker->desk_open = !r;
-	if (r)
-		log_error("cannot open the write plane", LOG_STR("error", error));
-	return r;
+	if (store_unusable(broker->store) || desk_new(&broker->desk, &env, error, sizeof(error)))
+		broker->desk = NULL;
+	broker->desk_open = broker->desk != NULL;
+	if (!broker->desk && error[0])
+		log_at(loudly ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG,
+			"cannot open the write plane; it is tried again", LOG_STR("error", error));
+	return broker->desk_open;
+}
+
+const char *broker_desk_missing(const struct broker *broker)
+{
+	const char *why = store_refusal(broker->store);
+
+	/* What it says of paths is for the log. */
+	if (store_unusable(broker->store))
+		why = "the broker's state cannot be used, so nothing can be recorded; its log says "
+		      "why, and it tries again by itself";
+	return why ? why
+		   : "the broker cannot record what is done; its log says why, and it tries again "
+		     "by itself";
 }
 
 static int start_net(struct broker *broker)
@@ -492,16 +490,19 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	if (!r)
 		r = jobs_new(&broker->jobs, &broker->loop, JOB_THREADS);
 	if (!r)
-		r = start_desk(broker);
-	if (!r)
+		r = fault_setup();
+	if (!r) {
+		(void)!broker_open_desk(broker, true);
 		r = start_net(broker);
+	}
 	if (r)
 		return r;
 	broker->exit_code = 0;
 	endpoint_shells_reconcile(broker);
 	vouch(broker);
 	/* What the policy took away while no broker ran. */
-	desk_reload(broker->desk, config);
+	if (broker->desk)
+		desk_reload(broker->desk, config);
 	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),
 		LOG_STR("ctx", config->ctx.path), LOG_INT("endpoints", config->nendpoints),
 		LOG_INT("tenants", config->ntenants));

@@ -17,6 +17,7 @@
 #include "broker/desk/desk.h"
 #include "broker/policy/share.h"
 #include "broker/store/store.h"
+#include "broker/upkeep.h"
 
 struct guardian;
 struct endpoint_shell; /* one configured endpoint: its page and its adapter */
@@ -32,20 +33,19 @@ struct broker {
 	struct core *core;
 	struct store *store;
 	struct net *net;
-	struct desk *desk;
-	struct jobs *jobs;                /* file systems and scans; NULL before it starts */
-	bool desk_open;                   /* not closed yet */
+	struct desk *desk; /* NULL: what it needs of the store cannot be had at the moment */
+	struct jobs *jobs; /* file systems and scans; NULL before it starts */
+	bool desk_open;    /* not closed yet */
 	struct endpoint_shell *endpoints; /* by id */
 	uv_prepare_t turn;
-	uv_idle_t hurry;       /* keeps the loop from sleeping while tasks are ready */
-	uv_timer_t wake;       /* core_deadline() */
-	uv_timer_t vouch;      /* for the coherence pages */
-	uv_timer_t checkpoint; /* of the store, on the pool */
-	uv_work_t checkpoint_work;
+	uv_idle_t hurry;      /* keeps the loop from sleeping while tasks are ready */
+	uv_timer_t wake;      /* core_deadline() */
+	uv_timer_t vouch;     /* for the coherence pages */
+	struct upkeep upkeep; /* of the store */
 	uv_signal_t signals[3];
-	struct config *checkpoint_config; /* a reload may replace the other meanwhile */
-	uv_timer_t patience;              /* with what has to end */
-	bool checkpointing, closing;
+	uv_timer_t patience; /* with what has to end */
+	bool short_of_room;  /* was said in the log */
+	bool closing;
 	int exit_code;
 };
 
@@ -62,6 +62,12 @@ __attribute__((warn_unused_result)) int broker_share_coherence(
 
 /* Performs what the core has to do now, not before the loop sleeps. Not from an action. */
 void broker_perform(struct broker *broker);
+
+/* Opens the write plane, if the store lets it. What fails is logged, `loudly` as an error.
+ * Whether it is open. */
+bool broker_open_desk(struct broker *broker, bool loudly);
+/* Why there is none, for operators. */
+const char *broker_desk_missing(const struct broker *broker);
 
 /* One of the parts that shutdown waits for has ended. */
 void broker_closed(struct broker *broker);

@@ -136,7 +136,8 @@ static void shell_start(struct broker *broker, const struct config_endpoint *con
 		shell->broker = broker;
 		shell->config = config;
 		shell->id = row.id;
-		r = desk_endpoint_add(broker->desk, row.id, config->name);
+		if (broker->desk)
+			r = desk_endpoint_add(broker->desk, row.id, config->name);
 	}
 	if (!r)
 		r = shell_add(shell, &row);
@@ -183,7 +184,8 @@ static bool is_current(const struct endpoint_shell *shell)
 {
 	const struct config_endpoint *wanted = configured(shell->broker, shell->config->name);
 
-	return !shell->broker->closing && wanted && config_endpoint_equal(wanted, shell->config);
+	return !shell->broker->closing && !shell->misplaced && wanted &&
+	       config_endpoint_equal(wanted, shell->config);
 }
 
 static bool is_running(const struct broker *broker, const char *name)
@@ -222,5 +224,43 @@ void endpoint_shells_reconcile(struct broker *broker)
 	for (size_t i = 0; !broker->closing && i < broker->config->nendpoints; i++) {
 		if (!is_running(broker, broker->config->endpoints[i].name))
 			shell_start(broker, &broker->config->endpoints[i]);
+	}
+}
+
+void endpoint_shells_rebind(struct broker *broker)
+{
+	struct endpoint_shell *shell, *next;
+
+	HASH_ITER (hh, broker->endpoints, shell, next) {
+		struct store_endpoint row = {0};
+
+		shell->misplaced = store_endpoint(broker->store, shell->config->name, &row) ||
+				   row.id != shell->id;
+	}
+	endpoint_shells_reconcile(broker);
+}
+
+static int tell_desk(struct endpoint_shell *shell)
+{
+	struct broker *broker = shell->broker;
+	struct core_endpoint_info info;
+	int r = desk_endpoint_add(broker->desk, shell->id, shell->config->name);
+
+	if (r || core_endpoint_find(broker->core, NULL, shell->config->name, &info))
+		return r;
+	if (info.state == VMSIG_STATE_READY)
+		desk_endpoint_ready(
+			broker->desk, shell->id, info.epoch, coherence_page(shell->coherence));
+	return 0;
+}
+
+void endpoint_shells_tell_desk(struct broker *broker)
+{
+	struct endpoint_shell *shell, *next;
+
+	HASH_ITER (hh, broker->endpoints, shell, next) {
+		if (tell_desk(shell))
+			log_error("out of memory; the endpoint cannot be written to",
+				LOG_STR("endpoint", shell->config->name));
 	}
 }

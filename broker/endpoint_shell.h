@@ -26,6 +26,7 @@ struct endpoint_shell {
 	struct coherence *coherence;
 	struct adapter *adapter;
 	bool stopping;
+	bool misplaced; /* has another id in the store, and starts again with it */
 	UT_hash_handle hh;
 };
 
@@ -36,6 +37,10 @@ void endpoint_shells_reconcile(struct broker *broker);
 
 /* Promises holders that their pages are looked after until `until_ns` of CLOCK_MONOTONIC. */
 void endpoint_shells_vouch(struct broker *broker, uint64_t until_ns);
+/* The store has become usable: those that have another id there start again. */
+void endpoint_shells_rebind(struct broker *broker);
+/* The desk has come after they did. */
+void endpoint_shells_tell_desk(struct broker *broker);
 
 struct endpoint_shell *endpoint_shell_find(struct broker *broker, uint32_t id);
 

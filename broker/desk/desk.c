@@ -125,6 +125,9 @@ void desk_turn(struct desk *desk)
 {
 	bool more;
 
+	/* A checkpoint ends: whoever began a transaction now would stand still with the loop. */
+	if (store_is_held(desk->env.store) && !desk->closing)
+		return;
 	/* Leases wait for a restarted broker, whatever time closing takes. */
 	if (!desk->closing)
 		lease_advance(desk->engine, desk_now());
@@ -140,6 +143,9 @@ uint64_t desk_delay(const struct desk *desk)
 {
 	uint64_t due = lease_deadline(desk->engine), now_ns = desk_now();
 
+	/* Its end wakes the loop. */
+	if (store_is_held(desk->env.store) && !desk->closing)
+		return UINT64_MAX;
 	if (desk->retry_ns && desk->retry_ns < due)
 		due = desk->retry_ns;
 	if (desk->record_ns && desk->record_ns < due)
@@ -167,12 +173,33 @@ void desk_prune(struct desk *desk)
 
 /* ---- life ---- */
 
+/* What is gone cannot be proven any more, but that it is gone can. */
+static void record_loss(struct desk *desk)
+{
+	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
+	struct audit_loss loss;
+	struct audit_head head;
+
+	if (!audit_lost(desk->audit, &loss))
+		return;
+	audit_head(desk->audit, &head);
+	log_error("the audit log has lost records: power was lost, or the state was damaged or "
+		  "restored from a backup",
+		LOG_INT("had", loss.id), LOG_INT("has", head.id));
+	record.kind = VMSIG__AUDIT_RECORD__KIND__LOST;
+	record.pruned = loss.id;
+	record.anchor = (ProtobufCBinaryData){.data = loss.hash, .len = AUDIT_HASH};
+	desk_append(desk, &record);
+}
+
 static int open_parts(struct desk *desk)
 {
 	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
 	char version[] = VMSIG_VERSION;
 	int r = audit_new(&desk->audit, desk->env.store);
 
+	if (!r)
+		record_loss(desk);
 	if (!r)
 		r = ledger_new(&desk->ledger, desk->env.store);
 	if (!r)
@@ -208,6 +235,7 @@ int desk_new(struct desk **ret_desk, const struct desk_env *env, char *error, si
 		snprintf(error, error_size, "cannot open the leases and the audit log: %s (%s)",
 			error_text(r), store_error(env->store));
 		desk_free(desk);
+		store_rollback(env->store);
 		return r;
 	}
 	*ret_desk = desk;

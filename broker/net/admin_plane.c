@@ -136,6 +136,18 @@ static int on_audit(void *state, void *message)
 	return r;
 }
 
+static int check(void *state, const char **why)
+{
+	struct client *client = state;
+	struct broker *broker = net_user(conn_net(client->conn));
+
+	client->desk = broker->desk;
+	if (client->desk)
+		return 0;
+	*why = broker_desk_missing(broker);
+	return VMSIG_ERR_IO;
+}
+
 static const struct request_rule rules[] = {
 	[VMSIG__ADMIN_REQUEST__BODY_LEASE_LIST] = {on_list, true},
 	[VMSIG__ADMIN_REQUEST__BODY_LEASE_REVOKE] = {on_revoke, true},
@@ -147,6 +159,7 @@ static const struct dialect dialect = {
 	.message = &vmsig__admin_message__descriptor,
 	.rules = rules,
 	.nrules = sizeof(rules) / sizeof(rules[0]),
+	.check = check,
 	/* One request with one text in it, and unknown fields of a newer client. */
 	.budget = {.parts = 32, .bytes = 8192},
 };
@@ -155,13 +168,11 @@ static const struct dialect dialect = {
 
 static int client_open(struct conn *conn, void **ret_state)
 {
-	struct broker *broker = net_user(conn_net(conn));
 	struct client *client = calloc(1, sizeof(*client));
 
 	if (!client)
 		return -ENOMEM;
 	client->conn = conn;
-	client->desk = broker->desk;
 	*ret_state = client;
 	return 0;
 }

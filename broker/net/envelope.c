@@ -63,6 +63,14 @@ static int answer_hello(struct conn *conn, const struct dialect *dialect, bool *
 	return envelope_send(conn, dialect, request->request_id, ENVELOPE_HELLO, &body);
 }
 
+/* A descriptor that belongs to the request would go to the next one. */
+static int turn_down(struct conn *conn, const struct dialect *dialect,
+	const struct envelope *request, int error, const char *why)
+{
+	return conn_has_fds(conn) ? envelope_cut_off(conn, why)
+				  : envelope_error(conn, dialect, request->request_id, error, why);
+}
+
 static int dispatch(struct conn *conn, const struct dialect *dialect, bool *greeted, void *client,
 	struct envelope *request)
 {
@@ -71,9 +79,14 @@ static int dispatch(struct conn *conn, const struct dialect *dialect, bool *gree
 						  ? &dialect->rules[kind]
 						  : NULL;
 	bool is_hello = kind == ENVELOPE_HELLO;
+	const char *why = NULL;
+	int r;
 
 	if (!*greeted && !is_hello)
 		return envelope_cut_off(conn, "the first request must be Hello");
+	r = rule && dialect->check ? dialect->check(client, &why) : 0;
+	if (r)
+		return turn_down(conn, dialect, request, r, why);
 	if ((!rule || rule->answered) &&
 		!conn_may_answer(conn, conn_tenant(conn)->tenant.quota.pending))
 		return envelope_error(conn, dialect, request->request_id, VMSIG_ERR_QUOTA,

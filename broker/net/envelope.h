@@ -26,6 +26,8 @@ struct dialect {
 	const struct request_rule *rules; /* by body case */
 	size_t nrules;
 	struct unpack_budget budget; /* of one request; Hello has its own */
+	/* Whether requests can be served at the moment; `why` gets a sentence. May be NULL. */
+	int (*check)(void *client, const char **why);
 };
 
 /* Queues a message of the dialect with this body. As conn_send(). */

@@ -119,7 +119,7 @@ static int clear_stale(const struct sockaddr_un *addr)
 	return unlink(addr->sun_path) < 0 ? -errno : 0;
 }
 
-static int make_folder(const char *path)
+int net_make_folder(const char *path)
 {
 	char copy[PATH_MAX];
 	struct stat st;
@@ -145,7 +145,7 @@ static int bind_path(int fd, const char *path, mode_t mode)
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(addr.sun_path, path, strlen(path));
-	r = make_folder(path);
+	r = net_make_folder(path);
 	if (!r)
 		r = clear_stale(&addr);
 	if (r)

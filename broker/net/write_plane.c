@@ -205,6 +205,28 @@ static int on_memwrite(void *state, void *message)
 	return 0;
 }
 
+/* To the desk, once there is one. */
+static int attach(struct client *client)
+{
+	struct broker *broker = net_user(conn_net(client->conn));
+	int r = broker->desk && !client->desk ? desk_operator_open(broker->desk, &client->op) : 0;
+
+	if (!r)
+		client->desk = broker->desk;
+	return r;
+}
+
+static int check(void *state, const char **why)
+{
+	struct client *client = state;
+	int r = attach(client);
+
+	if (r || client->desk)
+		return r;
+	*why = broker_desk_missing(net_user(conn_net(client->conn)));
+	return VMSIG_ERR_IO;
+}
+
 static const struct request_rule rules[] = {
 	[VMSIG__WRITE_REQUEST__BODY_LEASE_ACQUIRE] = {on_acquire, true},
 	[VMSIG__WRITE_REQUEST__BODY_LEASE_RENEW] = {on_renew, true},
@@ -219,6 +241,7 @@ static const struct dialect dialect = {
 	.message = &vmsig__write_message__descriptor,
 	.rules = rules,
 	.nrules = sizeof(rules) / sizeof(rules[0]),
+	.check = check,
 	.budget = {.parts = PARTS_MAX, .bytes = PARTS_MAX * PART_BYTES},
 };
 
@@ -324,20 +347,18 @@ const struct desk_events write_plane_events = {
 
 static int client_open(struct conn *conn, void **ret_state)
 {
-	struct broker *broker = net_user(conn_net(conn));
 	struct client *client = calloc(1, sizeof(*client));
 	int r;
 
 	if (!client)
 		return -ENOMEM;
 	client->conn = conn;
-	client->desk = broker->desk;
 	client->op = (struct desk_operator){.tenant = conn_tenant(conn),
 		.uid = conn_uid(conn),
 		.pid = (uint32_t)conn_pid(conn),
 		.client = client};
 	snprintf(client->op.serial, sizeof(client->op.serial), "%s", conn_serial(conn));
-	r = desk_operator_open(client->desk, &client->op);
+	r = attach(client);
 	if (r) {
 		free(client);
 		return r;
@@ -370,7 +391,8 @@ static void client_close(struct conn *conn, void *state)
 	struct client *client = state;
 	struct asked *asked, *next;
 
-	desk_operator_close(client->desk, &client->op);
+	if (client->desk)
+		desk_operator_close(client->desk, &client->op);
 	LL_FOREACH_SAFE(client->asked, asked, next)
 	free(asked);
 	free(client);

@@ -49,7 +49,8 @@ struct audit {
 	struct auditchain_md *md;
 	sqlite3_stmt *stmts[STMTS];
 	struct audit_head head; /* committed */
-	uint64_t next_id;       /* of the last record in the open transaction */
+	struct audit_loss loss;
+	uint64_t next_id; /* of the last record in the open transaction */
 	uint8_t next_hash[AUDIT_HASH];
 };
 
@@ -129,6 +130,43 @@ static int anchor_load(struct audit *audit)
 	return text ? 0 : VMSIG_ERR_INTERNAL;
 }
 
+static int hash_of(struct audit *audit, uint64_t id, uint8_t ret_hash[static AUDIT_HASH])
+{
+	sqlite3_stmt *stmt = audit->stmts[STMT_GET];
+	uint64_t ignored;
+	int rc, r;
+
+	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)id);
+	rc = sqlite3_step(stmt);
+	r = rc == SQLITE_ROW ? row_read(stmt, &ignored, ret_hash) : VMSIG_ERR_INTERNAL;
+	sqlite3_reset(stmt);
+	return r;
+}
+
+/* Whether the record that was noted as the newest is still there. Retention never drops it. */
+static bool has_noted(struct audit *audit, uint64_t id, const uint8_t noted[static AUDIT_HASH])
+{
+	uint8_t hash[AUDIT_HASH];
+
+	return id <= audit->head.id && (id < audit->head.first || hash_of(audit, id, hash) ||
+					       memcmp(hash, noted, AUDIT_HASH) == 0);
+}
+
+static void compare_noted(struct audit *audit)
+{
+	struct audit_loss *loss = &audit->loss;
+
+	loss->id = store_found_audit(audit->store, loss->hash);
+	if (has_noted(audit, loss->id, loss->hash))
+		loss->id = 0;
+}
+
+bool audit_lost(const struct audit *audit, struct audit_loss *ret_loss)
+{
+	*ret_loss = audit->loss;
+	return audit->loss.id != 0;
+}
+
 int audit_new(struct audit **ret_audit, struct store *store)
 {
 	struct audit *audit = calloc(1, sizeof(*audit));
@@ -151,6 +189,7 @@ int audit_new(struct audit **ret_audit, struct store *store)
 		return r;
 	}
 	audit_rolled_back(audit);
+	compare_noted(audit);
 	*ret_audit = audit;
 	return 0;
 }
@@ -210,8 +249,11 @@ int audit_append(struct audit *audit, Vmsig__AuditRecord *record)
 
 void audit_committed(struct audit *audit)
 {
+	if (audit->head.id == audit->next_id)
+		return;
 	audit->head.id = audit->next_id;
 	memcpy(audit->head.hash, audit->next_hash, AUDIT_HASH);
+	store_note_audit(audit->store, audit->head.id, audit->head.hash);
 }
 
 void audit_rolled_back(struct audit *audit)
@@ -370,19 +412,6 @@ static int anchor_store(struct audit *audit, const uint8_t anchor[static AUDIT_H
 	text[2 * AUDIT_HASH] = '\0';
 	sqlite3_bind_text(stmt, 1, text, -1, SQLITE_TRANSIENT);
 	return store_run(stmt);
-}
-
-static int hash_of(struct audit *audit, uint64_t id, uint8_t ret_hash[static AUDIT_HASH])
-{
-	sqlite3_stmt *stmt = audit->stmts[STMT_GET];
-	uint64_t ignored;
-	int rc, r;
-
-	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)id);
-	rc = sqlite3_step(stmt);
-	r = rc == SQLITE_ROW ? row_read(stmt, &ignored, ret_hash) : VMSIG_ERR_INTERNAL;
-	sqlite3_reset(stmt);
-	return r;
 }
 
 static int prune_until(struct audit *audit, uint64_t last, uint8_t anchor[static AUDIT_HASH])

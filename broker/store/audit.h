@@ -33,6 +33,13 @@ struct audit_head {
 	uint8_t anchor[AUDIT_HASH]; /* hash of the record before that */
 };
 
+/* Records that were committed and are gone: the host lost its power, the database was damaged,
+ * or it was restored from a backup. */
+struct audit_loss {
+	uint64_t id; /* of the newest that had been committed; those above the head are gone */
+	uint8_t hash[AUDIT_HASH];
+};
+
 /* VMSIG_ERR_INTERNAL: the newest row is damaged. The store outlives it. */
 __attribute__((warn_unused_result)) int audit_new(struct audit **ret_audit, struct store *store);
 /* Accepts NULL, returns NULL. */
@@ -45,6 +52,10 @@ __attribute__((warn_unused_result)) int audit_append(
 /* The transaction was committed, or rolled back: the head moves, or does not. */
 void audit_committed(struct audit *audit);
 void audit_rolled_back(struct audit *audit);
+
+/* Whether the log that was opened is not the one that the broker had before, and what that one
+ * had come to. */
+bool audit_lost(const struct audit *audit, struct audit_loss *ret_loss);
 
 /* As committed. */
 void audit_head(const struct audit *audit, struct audit_head *ret_head);

@@ -3,83 +3,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <sqlite3.h>
-
+#include "broker/store/state.h"
 #include "vmsig/vmsig_error.h"
 
-#define DB_FILE "vmsig.db"
-#define LOCK_FILE "lock"
-#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
-#define BUSY_TIMEOUT_MS 100 /* somebody's sqlite3 shell; the loop stands still meanwhile */
-#define NOTE_SIZE 11        /* decimal digits of 32 bits, newline */
+/* A log of this many bytes is moved into the database. */
+#define WAL_CHECKPOINT (8u << 20)
+/* Beyond this nothing is written: the disk does not keep up, or somebody holds the log. */
+#define WAL_MAX (64u << 20)
+#define WAL_FRAME (4096u + 24u) /* a page and its header */
 
-enum statement {
-	STMT_ENDPOINT_GET,
-	STMT_ENDPOINT_ADD,
-	STMT_EPOCH_SET,
-	STMT_SESSION_SET,
-	STMT_BEGIN,
-	STMT_COMMIT,
-	STMTS,
-};
-
-static const char *const statements[STMTS] = {
-	[STMT_ENDPOINT_GET] = "SELECT id, epoch, session FROM endpoint WHERE name = ?1",
-	[STMT_ENDPOINT_ADD] = "INSERT INTO endpoint (name) VALUES (?1)",
-	[STMT_EPOCH_SET] = "UPDATE endpoint SET epoch = max(epoch, ?2), session = '' WHERE id = ?1",
-	[STMT_BEGIN] = "BEGIN IMMEDIATE",
-	[STMT_COMMIT] = "COMMIT",
-	[STMT_SESSION_SET] = "UPDATE endpoint SET session = ?3 WHERE id = ?1 AND epoch = ?2",
-};
-
-/* What brings a database from version i to i + 1. AUTOINCREMENT: the id of a name that was
- * removed is not used again. The ledger is a ring of LEDGER_WINDOW slots for each writer. */
-static const char *const migrations[] = {
-	"CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
-	"CREATE TABLE endpoint ("
-	" id INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 4294967295),"
-	" name TEXT NOT NULL UNIQUE,"
-	" epoch INTEGER NOT NULL DEFAULT 0 CHECK (epoch BETWEEN 0 AND 4294967295),"
-	" session TEXT NOT NULL DEFAULT '') STRICT;"
-	"INSERT INTO meta VALUES ('boot_id', '');",
-
-	"ALTER TABLE endpoint ADD COLUMN token INTEGER NOT NULL DEFAULT 0;"
-	"CREATE TABLE lease ("
-	" id INTEGER PRIMARY KEY, endpoint INTEGER NOT NULL, epoch INTEGER NOT NULL,"
-	" token INTEGER NOT NULL, tenant TEXT NOT NULL, uid INTEGER NOT NULL,"
-	" priority INTEGER NOT NULL, ranges BLOB NOT NULL, ttl INTEGER NOT NULL,"
-	" granted INTEGER NOT NULL, deadline INTEGER NOT NULL, hold INTEGER NOT NULL,"
-	" ended INTEGER NOT NULL DEFAULT 0) STRICT;"
-	"CREATE INDEX lease_by_end ON lease (ended);"
-	"CREATE TABLE ledger ("
-	" lease INTEGER NOT NULL, writer INTEGER NOT NULL, slot INTEGER NOT NULL,"
-	" sequence INTEGER NOT NULL, digest BLOB NOT NULL, intent INTEGER NOT NULL,"
-	" reply BLOB, PRIMARY KEY (lease, writer, slot)) STRICT, WITHOUT ROWID;"
-	"CREATE TABLE audit (id INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL) "
-	"STRICT;"
-	"INSERT INTO meta VALUES ('next_lease', '1'), ('audit_anchor', '');",
-};
-#define SCHEMA_VERSION ((int)(sizeof(migrations) / sizeof(migrations[0])))
-
-struct store {
-	sqlite3 *db;
-	sqlite3_stmt *stmts[STMTS];
-	int lock;          /* also holds the note */
-	uint32_t lost;     /* what the note says: the highest epoch not stored; 0: none */
-	uint32_t unsynced; /* commits since the last that was synced */
-	bool power;        /* commits wait for the disk */
-};
-
-static int sql_error(int rc)
+int store_sql_error(struct store *store, int rc)
 {
+	/* What was kept for this goes back to the disk: ends of leases can be stored. */
+	if (rc == SQLITE_FULL && store->reserve >= 0 && !store->low)
+		store->low = ftruncate(store->reserve, 0) == 0;
 	return rc == SQLITE_NOMEM ? -ENOMEM : VMSIG_ERR_IO;
 }
 
@@ -88,252 +30,33 @@ int store_run(sqlite3_stmt *stmt)
 	int rc = sqlite3_step(stmt);
 
 	sqlite3_reset(stmt);
-	return rc == SQLITE_DONE ? 0 : sql_error(rc);
+	return rc == SQLITE_DONE ? 0 : rc == SQLITE_NOMEM ? -ENOMEM : VMSIG_ERR_IO;
 }
 
-static int exec(sqlite3 *db, const char *sql)
+int store_exec(struct store *store, const char *sql)
 {
-	int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+	int rc = sqlite3_exec(store->db, sql, NULL, NULL, NULL);
 
-	return rc == SQLITE_OK ? 0 : sql_error(rc);
+	return rc == SQLITE_OK ? 0 : store_sql_error(store, rc);
 }
 
-/* ---- the lock and the note in it ---- */
-
-static int lock_open(struct store *store, const char *dir, char *error, size_t error_size)
-{
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	char path[PATH_MAX];
-	struct stat st;
-	int r;
-
-	if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
-		r = -errno;
-		snprintf(error, error_size, "cannot make the state directory %s: %s", dir,
-			strerror(-r));
-		return r;
-	}
-	if (stat(dir, &st) == 0 && st.st_mode & (S_IWGRP | S_IWOTH)) {
-		snprintf(error, error_size,
-			"the state directory %s can be written by others (mode %04o), who could "
-			"turn epochs back; chmod it to 0700",
-			dir, st.st_mode & 07777u);
-		return -EPERM;
-	}
-	snprintf(path, sizeof(path), "%s/%s", dir, LOCK_FILE);
-	store->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (store->lock < 0) {
-		r = -errno;
-		snprintf(error, error_size, "cannot open %s: %s", path, strerror(-r));
-		return r;
-	}
-	if (fcntl(store->lock, F_OFD_SETLK, &lock) < 0) {
-		snprintf(error, error_size,
-			"the state directory %s is in use by another vmsigd; stop that one or "
-			"give this one another state_dir",
-			dir);
-		return VMSIG_ERR_BUSY;
-	}
-	return 0;
-}
-
-/* A damaged one says as little as that something was lost. */
-static void note_read(struct store *store)
-{
-	char note[NOTE_SIZE + 1] = "";
-	ssize_t n = pread(store->lock, note, NOTE_SIZE, 0);
-	unsigned long lost = strtoul(note, NULL, 10);
-
-	if (n == 0)
-		store->lost = 0; /* a new file */
-	else if (strspn(note, "0123456789") == NOTE_SIZE - 1 && lost < UINT32_MAX)
-		store->lost = (uint32_t)lost;
-	else
-		store->lost = 1;
-}
-
-/* The bytes exist since the store was opened first, so this needs no room on the disk. */
-static int note_write(struct store *store, uint32_t lost)
-{
-	char note[NOTE_SIZE + 1];
-
-	snprintf(note, sizeof(note), "%010u\n", lost);
-	if (pwrite(store->lock, note, NOTE_SIZE, 0) != NOTE_SIZE)
-		return -EIO;
-	store->lost = lost;
-	return 0;
-}
-
-/* ---- opening ---- */
-
-static int schema_version(sqlite3 *db, int *ret_version)
+int store_number(struct store *store, const char *sql, uint64_t *ret_value)
 {
 	sqlite3_stmt *stmt = NULL;
-	int rc = sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &stmt, NULL);
+	int rc = sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL);
 
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(stmt);
 	if (rc == SQLITE_ROW)
-		*ret_version = sqlite3_column_int(stmt, 0);
+		*ret_value = (uint64_t)sqlite3_column_int64(stmt, 0);
 	sqlite3_finalize(stmt);
-	return rc == SQLITE_ROW ? 0 : sql_error(rc);
+	return rc == SQLITE_ROW ? 0 : store_sql_error(store, rc);
 }
 
-static int schema_apply(struct store *store, char *error, size_t error_size)
+void store_note(struct store *store)
 {
-	char set_version[64];
-	int version, r = schema_version(store->db, &version);
-
-	if (r)
-		return r;
-	if (version > SCHEMA_VERSION) {
-		snprintf(error, error_size,
-			"the state was written by a newer vmsigd (schema %d, this one knows %d); "
-			"install that version or choose an empty state_dir",
-			version, SCHEMA_VERSION);
-		return VMSIG_ERR_UNSUPPORTED;
-	}
-	if (version == SCHEMA_VERSION)
-		return 0;
-	if (version < 0)
-		return VMSIG_ERR_INTERNAL;
-	snprintf(set_version, sizeof(set_version), "PRAGMA user_version = %d", SCHEMA_VERSION);
-	r = exec(store->db, "BEGIN IMMEDIATE");
-	for (; !r && version < SCHEMA_VERSION; version++)
-		r = exec(store->db, migrations[version]);
-	if (!r)
-		r = exec(store->db, set_version);
-	if (!r)
-		r = exec(store->db, "COMMIT");
-	return r;
-}
-
-int store_boot_id(char boot_id[STORE_BOOT_ID_MAX])
-{
-	int fd = open(BOOT_ID_FILE, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	n = read(fd, boot_id, STORE_BOOT_ID_MAX - 1);
-	close(fd);
-	if (n <= 0)
-		return -EIO;
-	boot_id[n] = '\0';
-	boot_id[strcspn(boot_id, "\n")] = '\0';
-	return 0;
-}
-
-/* Skips epochs ahead when commits may have been lost, see the header. */
-static int account_for_losses(struct store *store)
-{
-	char boot_id[STORE_BOOT_ID_MAX], sql[256];
-	int r = store_boot_id(boot_id);
-
-	if (r)
-		return r;
-	note_read(store);
-	/* A boot id is hexadecimal digits and dashes. */
-	snprintf(sql, sizeof(sql),
-		"UPDATE endpoint SET epoch = min(max(epoch + %u, %u), 4294967295), session = '' "
-		"WHERE %d OR (SELECT value FROM meta WHERE key = 'boot_id') <> '%s'",
-		STORE_SKIP, store->lost, store->lost > 0, boot_id);
-	r = exec(store->db, "BEGIN IMMEDIATE");
-	if (!r)
-		r = exec(store->db, sql);
-	/* Leases do not outlive the boot whose clock their deadlines are on. */
-	snprintf(sql, sizeof(sql),
-		"UPDATE lease SET ended = CAST(strftime('%%s', 'now') AS INTEGER) "
-		"WHERE ended = 0 AND "
-		"(SELECT value FROM meta WHERE key = 'boot_id') <> '%s'",
-		boot_id);
-	if (!r)
-		r = exec(store->db, sql);
-	snprintf(sql, sizeof(sql), "UPDATE meta SET value = '%s' WHERE key = 'boot_id'", boot_id);
-	if (!r)
-		r = exec(store->db, sql);
-	if (!r)
-		r = exec(store->db, "COMMIT");
-	return r ? r : note_write(store, 0);
-}
-
-/* For nobody else to read; SQLite gives the WAL the same mode. Only before the first
- * connection: closing a descriptor drops the process's POSIX locks on the file. */
-static int db_make(const char *dir)
-{
-	char path[PATH_MAX];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, DB_FILE);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	close(fd);
-	return 0;
-}
-
-static int db_open(sqlite3 **ret_db, const char *dir)
-{
-	char path[PATH_MAX];
-	int rc;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, DB_FILE);
-	rc = sqlite3_open_v2(path, ret_db,
-		SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
-	if (rc != SQLITE_OK)
-		return sql_error(rc);
-	sqlite3_busy_timeout(*ret_db, BUSY_TIMEOUT_MS);
-	/* No checkpoint on the loop thread: store_checkpoint() does them elsewhere. */
-	return exec(*ret_db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-			     "PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = ON");
-}
-
-int store_open(struct store **ret_store, const char *dir, char *error, size_t error_size)
-{
-	struct store *store = calloc(1, sizeof(*store));
-	int r = -ENOMEM;
-
-	snprintf(error, error_size, "out of memory");
-	if (!store)
-		return r;
-	store->lock = -1;
-	r = lock_open(store, dir, error, error_size);
-	if (r)
-		goto fail;
-	error[0] = '\0';
-	r = db_make(dir);
-	if (!r)
-		r = db_open(&store->db, dir);
-	if (!r)
-		r = schema_apply(store, error, error_size);
-	if (!r)
-		r = account_for_losses(store);
-	if (!r)
-		r = exec(store->db, "PRAGMA synchronous = NORMAL");
-	if (!r)
-		r = store_prepare(store, statements, store->stmts, STMTS);
-	if (r)
-		goto fail;
-	*ret_store = store;
-	return 0;
-fail:
-	if (!error[0])
-		snprintf(error, error_size, "cannot use %s/%s: %s", dir, DB_FILE,
-			store->db ? sqlite3_errmsg(store->db) : strerror(r < 0 ? -r : ENOMEM));
-	store_close(store);
-	return r;
-}
-
-struct store *store_close(struct store *store)
-{
-	if (!store)
-		return NULL;
-	store_finalize(store->stmts, STMTS);
-	sqlite3_close(store->db);
-	if (store->lock >= 0)
-		close(store->lock);
-	free(store);
-	return NULL;
+	(void)!watermark_write(&store->lock, &store->mark);
+	(void)!watermark_write(&store->run, &store->mark);
 }
 
 struct sqlite3 *store_db(struct store *store)
@@ -357,7 +80,8 @@ void store_set_power(struct store *store, bool power)
 {
 	store->power = power;
 	/* A failure leaves what was, which the next commit would report. */
-	(void)!exec(store->db, power ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
+	(void)!store_exec(
+		store, power ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
 }
 
 int store_commit(struct store *store)
@@ -374,9 +98,10 @@ int store_commit(struct store *store)
 
 void store_rollback(struct store *store)
 {
+	(void)!store_sql_error(store, sqlite3_errcode(store->db));
 	/* SQLite rolls back by itself after some errors. */
 	if (store_is_open(store))
-		(void)!exec(store->db, "ROLLBACK");
+		(void)!store_exec(store, "ROLLBACK");
 }
 
 int store_prepare(
@@ -387,7 +112,7 @@ int store_prepare(
 			store->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &stmts[i], NULL);
 
 		if (rc != SQLITE_OK)
-			return sql_error(rc);
+			return store_sql_error(store, rc);
 	}
 	return 0;
 }
@@ -430,7 +155,7 @@ static int endpoint_get(struct store *store, const char *name, struct store_endp
 	if (rc == SQLITE_ROW)
 		r = endpoint_row(stmt, endpoint);
 	else
-		r = rc == SQLITE_DONE ? VMSIG_ERR_NO_SUCH_ENDPOINT : sql_error(rc);
+		r = rc == SQLITE_DONE ? VMSIG_ERR_NO_SUCH_ENDPOINT : store_sql_error(store, rc);
 	sqlite3_reset(stmt);
 	return r;
 }
@@ -438,7 +163,7 @@ static int endpoint_get(struct store *store, const char *name, struct store_endp
 /* With all commits before it. */
 static int run_synced(struct store *store, sqlite3_stmt *stmt)
 {
-	int r = exec(store->db, "PRAGMA synchronous = FULL");
+	int r = store_exec(store, "PRAGMA synchronous = FULL");
 
 	if (!r)
 		r = store_run(stmt);
@@ -461,16 +186,37 @@ int store_endpoint(struct store *store, const char *name, struct store_endpoint 
 	return r ? r : endpoint_get(store, name, ret_endpoint);
 }
 
+/* How much the endpoint's epoch rises by; nothing that it is known for: one. */
+static uint64_t epoch_rise(struct store *store, uint32_t id, uint32_t epoch)
+{
+	sqlite3_stmt *stmt = store->stmts[STMT_EPOCH_GET];
+	uint64_t before = UINT64_MAX;
+
+	sqlite3_bind_int64(stmt, 1, id);
+	if (sqlite3_step(stmt) == SQLITE_ROW)
+		before = (uint64_t)sqlite3_column_int64(stmt, 0);
+	sqlite3_reset(stmt);
+	if (before == UINT64_MAX)
+		return 1;
+	return epoch > before ? epoch - before : 0;
+}
+
 int store_persist_epoch(struct store *store, uint32_t id, uint32_t epoch)
 {
 	sqlite3_stmt *stmt = store->stmts[STMT_EPOCH_SET];
+	uint64_t rise = epoch_rise(store, id, epoch);
 	int r;
 
 	sqlite3_bind_int64(stmt, 1, id);
 	sqlite3_bind_int64(stmt, 2, epoch);
 	r = ++store->unsynced < STORE_SYNC_EVERY ? store_run(stmt) : run_synced(store, stmt);
-	if (r && epoch > store->lost && note_write(store, epoch) < 0)
-		return VMSIG_ERR_INTERNAL;
+	if (r)
+		(void)!store_sql_error(store, sqlite3_errcode(store->db));
+	store->mark.total += rise;
+	store->mark.behind |= r != 0;
+	if (epoch > store->mark.epoch)
+		store->mark.epoch = epoch;
+	store_note(store);
 	return r;
 }
 
@@ -484,13 +230,91 @@ int store_persist_session(struct store *store, uint32_t id, uint32_t epoch, cons
 	return store_run(stmt);
 }
 
-int store_checkpoint(const char *dir)
-{
-	sqlite3 *db = NULL;
-	int r = db_open(&db, dir);
+/* ---- how far it has come ---- */
 
-	if (!r)
-		r = exec(db, "PRAGMA wal_checkpoint(PASSIVE)");
-	sqlite3_close(db);
-	return r;
+void store_note_audit(struct store *store, uint64_t id, const uint8_t hash[STORE_HASH])
+{
+	store->mark.audit = id;
+	memcpy(store->mark.audit_hash, hash, STORE_HASH);
+	store_note(store);
+}
+
+uint64_t store_found_audit(const struct store *store, uint8_t ret_hash[STORE_HASH])
+{
+	memcpy(ret_hash, store->found.audit_hash, STORE_HASH);
+	return store->found.audit;
+}
+
+/* ---- the log and the disk ---- */
+
+bool store_wants_checkpoint(const struct store *store)
+{
+	return store->keeper && store->wal_pages * WAL_FRAME > WAL_CHECKPOINT;
+}
+
+int store_checkpoint(struct store *store, bool *ret_complete)
+{
+	*ret_complete = false;
+	return store->keeper ? keeper_checkpoint(store->keeper, ret_complete) : 0;
+}
+
+void store_checkpointed(struct store *store, bool complete)
+{
+	if (complete)
+		store->wal_pages = 0;
+}
+
+bool store_is_held(const struct store *store)
+{
+	return keeper_holds(store->keeper);
+}
+
+enum store_pressure store_pressure(const struct store *store)
+{
+	uint64_t bytes = store->wal_pages * WAL_FRAME;
+
+	return bytes > WAL_MAX       ? STORE_PRESSURE_FULL
+	       : bytes > WAL_MAX / 2 ? STORE_PRESSURE_HIGH
+				     : STORE_PRESSURE_NONE;
+}
+
+bool store_wants_inspection(const struct store *store)
+{
+	return store->keeper && !store->inspected;
+}
+
+int store_inspect(struct store *store, char *problem, size_t size)
+{
+	problem[0] = '\0';
+	return store->keeper ? keeper_inspect(store->keeper, problem, size) : 0;
+}
+
+void store_inspected(struct store *store, const char *problem)
+{
+	store->inspected = true;
+	if (problem[0])
+		snprintf(store->damage, sizeof(store->damage),
+			"the database in state_dir is damaged (%.200s): nothing is written until "
+			"it is "
+			"restored from a backup or moved away, and vmsigd started again",
+			problem);
+}
+
+bool store_reclaim(struct store *store)
+{
+	if (store->low && posix_fallocate(store->reserve, 0, STORE_RESERVE) == 0)
+		store->low = false;
+	return !store->low;
+}
+
+const char *store_refusal(const struct store *store)
+{
+	if (store->damage[0])
+		return store->damage;
+	return store->low ? "the disk of the broker's state_dir is full; make room there" : NULL;
+}
+
+const char *store_unusable(const struct store *store)
+{
+	return store->unusable[0] ? store->unusable : NULL;
 }

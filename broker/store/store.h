@@ -5,17 +5,40 @@
 /*
  * The broker's durable state: one SQLite database in the state directory, which one broker
  * owns at a time (an OFD lock held for life). WAL with synchronous=NORMAL: a commit survives
- * a crash of the broker. Two things can lose one:
+ * a crash of the broker.
+ *
+ *   store.c       transactions, endpoints and their epochs
+ *   opening.c     opening, and the stand-in when the database cannot be used
+ *   schema.c      tables; what has to be made up for when the database is opened
+ *   watermark.c   how far the broker had come, noted outside of the database
+ *   keeper.c      checkpoints and inspection, on a thread
+ *   audit.c       the audit log
+ *   ledger.c      at most once
+ *   marks.c       how far commands in flight came
+ *   lease_store.c where leases are durable
+ *
+ * An epoch never comes back (R3). What could bring one back, and why it does not:
  *
  * - the host's power, which may take the tail of the WAL and changes the boot id. What is
  *   written while opening and the row of a new endpoint are synced, and of the others every
  *   STORE_SYNC_EVERY-th, with all before it; so no more than that many epochs are lost.
- * - a full or failing disk. The highest epoch that could not be stored is noted in place in
- *   the lock file, which needs no room on the disk. (Losing the power as well, before a sync
- *   worked again, is beyond this: nothing could be stored anywhere.)
+ * - a full, failing or damaged disk, a WAL whose damaged tail SQLite drops in silence, a state
+ *   directory that was emptied or restored from a backup: the database is behind the watermark,
+ *   or has none of its own.
  *
- * After either one, all epochs skip ahead by STORE_SKIP, and past the note, and fingerprints
- * are void, so that an epoch never comes back (R3).
+ * After either one, all epochs skip ahead: by STORE_SKIP, past the watermark, and past the
+ * seconds of the wall clock since 2024; and fingerprints are void. The clock decides nothing
+ * else, and one that was turned back only makes the skip smaller.
+ *
+ * A database that cannot be opened, read or written does not take the read plane: a stand-in
+ * in memory gives ids (those of the database, as far as it can be read) and epochs, until
+ * store_retry() has the real one.
+ *
+ * Disk space is bounded: the database by the retention of the audit log, whose pages are used
+ * again, and the WAL by checkpoints that begin at 8 MiB; at 64 MiB nothing is written until it
+ * is smaller (store_pressure). A reserve of STORE_RESERVE bytes is given back to a full disk,
+ * so that ends of leases and retention can still be stored; until it could be allocated again
+ * nothing is granted or written (store_refusal).
  *
  * Rows are foreign input: what does not make sense is refused, never trusted.
  * Returns: 0, a positive enum vmsig_error, or -errno.
@@ -30,17 +53,29 @@
 #define STORE_SKIP 4096u
 #define STORE_SYNC_EVERY (STORE_SKIP / 2)
 #define STORE_CHECKPOINT_MS 60000u
+#define STORE_RESERVE (2u << 20) /* bytes: some thousand ends of leases, in pages of the WAL */
+#define STORE_HASH 32
 #define STORE_BOOT_ID_MAX 64
 
 struct sqlite3;
 struct sqlite3_stmt;
 struct store;
 
-/* Makes the directory (0700) when it is missing. `error` gets a sentence. VMSIG_ERR_BUSY:
- * another broker has it; -EPERM: others can write to it; VMSIG_ERR_UNSUPPORTED:
- * written by a newer version; VMSIG_ERR_IO. */
+/* Makes the directory (0700) when it is missing. `run` is a file beside the broker's sockets
+ * for the second watermark. `error` gets a sentence, also when the database cannot be used and
+ * a stand-in is: that is no failure. VMSIG_ERR_BUSY: another broker has the directory or the
+ * file; -EPERM: others can write to it; VMSIG_ERR_UNSUPPORTED: written by a newer version. */
+__attribute__((warn_unused_result)) int store_open_beside(
+	struct store **ret_store, const char *dir, const char *run, char *error, size_t error_size);
+/* The same without the file, without a reserve and without a stand-in: VMSIG_ERR_IO,
+ * VMSIG_ERR_INTERNAL when it is damaged. */
 __attribute__((warn_unused_result)) int store_open(
 	struct store **ret_store, const char *dir, char *error, size_t error_size);
+/* Why a stand-in is used; NULL: it is not. */
+const char *store_unusable(const struct store *store);
+/* Instead of a stand-in, on which no statement of another module may be left. 0: the database
+ * is used from now on, and ids may be others. */
+__attribute__((warn_unused_result)) int store_retry(struct store *store);
 /* Accepts NULL, returns NULL. */
 struct store *store_close(struct store *store);
 /* For the tables of other modules; borrowed. */
@@ -61,8 +96,8 @@ struct store_endpoint {
 __attribute__((warn_unused_result)) int store_endpoint(
 	struct store *store, const char *name, struct store_endpoint *ret_endpoint);
 
-/* Raises the mark and voids the fingerprint. VMSIG_ERR_IO: it was not stored, which is noted
- * for the next start; the broker may go on. */
+/* Raises the mark and voids the fingerprint. VMSIG_ERR_IO: it was not stored, which the
+ * watermark says to the next start; the broker may go on. */
 __attribute__((warn_unused_result)) int store_persist_epoch(
 	struct store *store, uint32_t id, uint32_t epoch);
 /* The fingerprint of the session of `epoch`; ignored when the mark is another. */
@@ -87,8 +122,46 @@ void store_finalize(struct sqlite3_stmt **stmts, size_t n);
 /* Runs a statement that gives no rows, and resets it. VMSIG_ERR_IO, -ENOMEM. */
 __attribute__((warn_unused_result)) int store_run(struct sqlite3_stmt *stmt);
 
-/* Moves the WAL into the database and syncs. Has a connection of its own, for a pool
- * thread. VMSIG_ERR_IO. */
-__attribute__((warn_unused_result)) int store_checkpoint(const char *dir);
+/* ---- room ---- */
+
+/* The WAL is large enough for a checkpoint before its time. */
+bool store_wants_checkpoint(const struct store *store);
+/* On a pool thread, and one at a time with store_inspect(): moves the WAL into the database and
+ * syncs. VMSIG_ERR_IO. Then, on the loop, store_checkpointed(). */
+__attribute__((warn_unused_result)) int store_checkpoint(struct store *store, bool *ret_complete);
+void store_checkpointed(struct store *store, bool complete);
+/* A checkpoint is about to end: who begins a transaction now waits for it. */
+bool store_is_held(const struct store *store);
+
+enum store_pressure {
+	STORE_PRESSURE_NONE,
+	STORE_PRESSURE_HIGH, /* who writes more than others has to wait */
+	STORE_PRESSURE_FULL, /* everybody has */
+};
+/* How far checkpoints are behind. */
+enum store_pressure store_pressure(const struct store *store);
+
+/* Tries to have the reserve again. Whether it is there. */
+bool store_reclaim(struct store *store);
+/* Why nothing may be granted or written: the disk is full, or the database damaged. NULL: it
+ * may. Borrowed. */
+const char *store_refusal(const struct store *store);
+
+/* ---- damage ---- */
+
+/* A large database is not looked at when it is opened. */
+bool store_wants_inspection(const struct store *store);
+/* On a pool thread: `problem` gets what is damaged, or "". VMSIG_ERR_IO. Then, on the loop,
+ * store_inspected(). */
+__attribute__((warn_unused_result)) int store_inspect(
+	struct store *store, char *problem, size_t size);
+void store_inspected(struct store *store, const char *problem);
+
+/* ---- the audit log's watermark ---- */
+
+/* The newest record that is committed. */
+void store_note_audit(struct store *store, uint64_t id, const uint8_t hash[static STORE_HASH]);
+/* What had been noted when the store was opened; 0: nothing. */
+uint64_t store_found_audit(const struct store *store, uint8_t ret_hash[static STORE_HASH]);
 
 #endif

@@ -122,17 +122,18 @@ static void a_removed_endpoints_id_is_not_used_again(void **state)
 static void another_boot_skips_epochs_ahead(void **state)
 {
 	struct lab *lab = *state;
-	uint32_t id = row(lab, "a").id;
+	uint32_t id = row(lab, "a").id, epoch;
 
 	assert_int_equal(store_persist_epoch(lab->store, id, 5), 0);
 	assert_int_equal(store_persist_session(lab->store, id, 5, "key"), 0);
 	lab_exec(lab, "UPDATE meta SET value = 'another' WHERE key = 'boot_id'");
 	lab_reopen(lab);
-	assert_int_equal(row(lab, "a").epoch, 5 + STORE_SKIP);
+	epoch = row(lab, "a").epoch;
+	assert_true(epoch >= 5 + STORE_SKIP);
 	assert_string_equal(row(lab, "a").session, "");
 	assert_int_equal(row(lab, "new").epoch, 0);
 	lab_reopen(lab);
-	assert_int_equal(row(lab, "a").epoch, 5 + STORE_SKIP);
+	assert_int_equal(row(lab, "a").epoch, epoch);
 }
 
 /* A disk that refuses the commit: the number must not come back after a restart. */
@@ -192,8 +193,8 @@ static void a_damaged_note_skips_epochs_ahead(void **state)
 	assert_int_equal(store_persist_epoch(lab->store, id, epoch), 0);
 	for (size_t i = 0; i < sizeof(notes) / sizeof(notes[0]); i++) {
 		lab_note(lab, notes[i]);
-		epoch += STORE_SKIP;
-		assert_int_equal(row(lab, "a").epoch, epoch);
+		assert_true(row(lab, "a").epoch >= epoch + STORE_SKIP);
+		epoch = row(lab, "a").epoch;
 	}
 }
 
@@ -293,10 +294,12 @@ static void a_damaged_file_is_refused(void **state)
 static void a_checkpoint_runs_beside_the_owner(void **state)
 {
 	struct lab *lab = *state;
+	bool complete = false;
 	uint32_t id = row(lab, "a").id;
 
 	assert_int_equal(store_persist_epoch(lab->store, id, 2), 0);
-	assert_int_equal(store_checkpoint(lab->dir), 0);
+	assert_int_equal(store_checkpoint(lab->store, &complete), 0);
+	assert_true(complete);
 	assert_int_equal(store_persist_epoch(lab->store, id, 3), 0);
 	assert_int_equal(row(lab, "a").epoch, 3);
 }
