@@ -78,18 +78,25 @@ static int find_banner(const vmsig_delivery *delivery, struct search *search)
 /* Whether a banner was printed. */
 static bool on_memctx(const vmsig_delivery *delivery)
 {
+	const vmsig_system *system = &delivery->system;
 	struct search search = {0};
 	vmsig_memctx pod;
-	int r = find_banner(delivery, &search);
+	int r;
 
 	memcpy(&pod, delivery->event.inln, sizeof(pod));
+	/* That one has no banner: the release is all there is. */
+	if (system->os == VMSIG_OS_WINDOWS) {
+		printf("%s epoch %u: Windows %s\n", delivery->endpoint, pod.epoch, system->release);
+		fflush(stdout);
+		return true;
+	}
+	r = find_banner(delivery, &search);
 	if (r == 1)
 		printf("%s epoch %u: %s\n", delivery->endpoint, pod.epoch, search.banner);
 	else
-		fprintf(stderr, "%s epoch %u: %s (%s %s, by %s)\n", delivery->endpoint, pod.epoch,
+		fprintf(stderr, "%s epoch %u: %s (proof: %s)\n", delivery->endpoint, pod.epoch,
 			r ? vmsig_error_text(r) : "no Linux banner found",
-			vmsig_os_name(delivery->system.os), delivery->system.release,
-			vmsig_proof_name(delivery->system.proof));
+			vmsig_proof_name(system->proof));
 	fflush(stdout);
 	return r == 1;
 }

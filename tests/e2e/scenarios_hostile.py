@@ -135,6 +135,34 @@ def no_qmp(lab):
     equal(number(holder.wait_ready()["kcr3"]), truth.kcr3, "kcr3 once QEMU is there")
 
 
+def _console_says(lab, words):
+    with open(lab.log("vm1-console"), encoding="utf-8", errors="replace") as file:
+        return words in file.read()
+
+
+def other_system(lab):
+    """Xen's page tables map themselves as Windows's do: it is said to be unknown, and not served."""
+    xen = lab.guest_file("xen")
+    if not os.path.exists(xen):
+        raise vmlab.Skip("no Xen could be downloaded when the guest was made")
+    dom0 = f"{lab.guest_file('vmlinuz')} console=hvc0,{lab.guest_file('initramfs.cpio.gz')}"
+    guest = Guest(lab, memory="768M", extra=[
+        "-kernel", xen, "-append", "com1=115200,8n1 console=com1 noreboot dom0_mem=384M",
+        "-initrd", dom0])
+    broker = Broker(lab, [vmlab.qemu_endpoint(lab)], [vmlab.tenant()])
+    holder = Holder(broker)
+    sensor = vmlab.Sensor(holder)
+    wait_until("Xen looked at", lambda: _detail(holder, "ntoskrnl.exe"), 90)
+    wait_until("dom0 is there, and may be gone again", lambda: _console_says(lab, "Dom0 has maximum"), 90)
+    try:
+        wait_until("a context", lambda: holder.endpoint()["state"] == "ready", 3)
+    except TimeoutError:
+        pass
+    check(guest.child.is_alive(), "QEMU ended")
+    check(not any(event["event"] == "memctx" for event in sensor.history()),
+          f"a context was served: {sensor.history()}")
+
+
 class _Liar:
     """Something at a QMP socket that is no QEMU."""
 
@@ -241,4 +269,5 @@ if __name__ == "__main__":
     vmlab.main({"attack_broker_uid": attack_broker_uid, "attack_file": attack_file,
                 "attack_memfd": attack_memfd, "attack_min_guard": attack_min_guard,
                 "hotplug": hotplug, "no_backend": no_backend, "no_qmp": no_qmp,
-                "not_shared": not_shared, "qmp_garbage": qmp_garbage})
+                "not_shared": not_shared, "other_system": other_system,
+                "qmp_garbage": qmp_garbage})

@@ -80,9 +80,7 @@ static void run_find(struct guest_job *job)
 		return;
 	if (job->roots.ncr3 == 0) {
 		/* kcr3_find() without roots would accept the last boot's kernel. */
-		snprintf(job->error, sizeof(job->error),
-			"no vCPU of %zu runs in long mode yet: firmware or boot loader",
-			job->roots.ncpus);
+		vcpu_say_none(&job->roots, job->error, sizeof(job->error));
 		job->result = VMSIG_ERR_NOT_READY;
 		return;
 	}

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,9 +47,14 @@ static bool field(const char *text, size_t len, const char *name, uint64_t *ret_
 	return hex_at(at, (size_t)(text + len - at), ret_value);
 }
 
+static bool paging(const struct registers *regs)
+{
+	return regs->cr0 & CR0_PG;
+}
+
 static bool long_mode(const struct registers *regs)
 {
-	return (regs->cr0 & CR0_PG) && (regs->efer & EFER_LMA);
+	return paging(regs) && (regs->efer & EFER_LMA);
 }
 
 /* The dump of one vCPU, from behind its heading to the next heading. */
@@ -82,6 +88,7 @@ int vcpu_parse(struct vcpu_roots *ret_roots, const char *text, size_t len)
 			return VMSIG_ERR_BAD_REQUEST;
 		}
 		roots.ncpus++;
+		roots.nlegacy += paging(&regs) && !long_mode(&regs);
 		if (long_mode(&regs) && roots.ncr3 < KCR3_VCPUS_MAX)
 			roots.cr3[roots.ncr3++] = regs.cr3;
 		at = next;
@@ -98,4 +105,18 @@ void vcpu_deinit(struct vcpu_roots *roots)
 {
 	free(roots->cr3);
 	*roots = (struct vcpu_roots){0};
+}
+
+void vcpu_say_none(const struct vcpu_roots *roots, char *why, size_t why_size)
+{
+	if (roots->nlegacy)
+		snprintf(why, why_size,
+			"%zu of %zu vCPUs run with 32-bit page tables: a 32-bit kernel; vmsig "
+			"serves "
+			"x86-64 kernels only",
+			roots->nlegacy, roots->ncpus);
+	else
+		snprintf(why, why_size,
+			"no vCPU of %zu runs in long mode yet: firmware or boot loader",
+			roots->ncpus);
 }

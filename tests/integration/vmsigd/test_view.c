@@ -36,6 +36,8 @@ static void expect_list(
 		assert_int_equal(info->state, VMSIG_STATE_READY);
 		assert_int_equal(info->ram_bytes, SCENE_RAM);
 		assert_true(info->id && info->epoch);
+		assert_int_equal(info->system->os, VMSIG_OS_UNKNOWN);
+		assert_int_equal(info->system->proof, VMSIG_PROOF_CONFIGURED);
 		assert_false(info->writable);
 	}
 	ctx_client_free_message(message);
@@ -77,6 +79,8 @@ static void check_ram(const Vmsig__Memctx *memctx, int fd, const char *name)
 	assert_int_equal(memctx->kcr3, SCENE_KCR3);
 	assert_int_equal(memctx->low, SCENE_RAM);
 	assert_true(memctx->flags & VMSIG_MEMCTX_RDONLY);
+	assert_int_equal(memctx->system->proof, VMSIG_PROOF_CONFIGURED);
+	assert_string_equal(memctx->system->release, "");
 	assert_int_equal(pread(fd, text, strlen(name), 0), strlen(name));
 	assert_string_equal(text, name);
 	assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);

@@ -27,6 +27,29 @@ static void test_long_mode_only(void **state)
 	vcpu_deinit(&roots);
 }
 
+/* Debian's linux-image-686-pae: paging is on, and there is no long mode. */
+static void test_32_bit(void **state)
+{
+	static const char text[] =
+		"CPU#0\nCR0=80050033 CR2=b7f4d000 CR3=0e0a7000 CR4=00000690\n"
+		"EFER=0000000000000000\nCPU#1\nCR0=60000010 CR3=00000000\nEFER=0000000000000000\n";
+	static const char firmware[] = "CPU#0\nCR0=60000010 CR3=00000000\nEFER=0000000000000000\n";
+	struct vcpu_roots roots;
+	char why[200];
+
+	assert_int_equal(vcpu_parse(&roots, text, strlen(text)), 0);
+	assert_int_equal(roots.ncr3, 0);
+	assert_int_equal(roots.nlegacy, 1);
+	vcpu_say_none(&roots, why, sizeof(why));
+	assert_non_null(strstr(why, "32-bit kernel; vmsig serves x86-64 kernels only"));
+	vcpu_deinit(&roots);
+	assert_int_equal(vcpu_parse(&roots, firmware, strlen(firmware)), 0);
+	assert_int_equal(roots.nlegacy, 0);
+	vcpu_say_none(&roots, why, sizeof(why));
+	assert_non_null(strstr(why, "firmware or boot loader"));
+	vcpu_deinit(&roots);
+}
+
 static void test_capture(void **state)
 {
 	FILE *file = fopen(TEST_DATA "/mtree/q35-512m.regs", "r");
@@ -57,6 +80,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_long_mode_only),
+		cmocka_unit_test(test_32_bit),
 		cmocka_unit_test(test_capture),
 		cmocka_unit_test(test_nonsense),
 	};

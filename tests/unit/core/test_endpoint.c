@@ -156,6 +156,38 @@ static void nonsense_of_adapters_is_refused(void **state)
 	assert_int_equal(rig_state(rig, 2, VMSIG_STATE_GONE, NULL), VMSIG_ERR_NO_SUCH_ENDPOINT);
 }
 
+/* As long as the context, and no longer. */
+static void what_runs_in_a_guest_is_told(void **state)
+{
+	struct rig *rig = *state;
+	vmsig_ram_facts facts = {.bytes = 8192,
+		.guard = VMSIG_GUARD_SEALED,
+		.system = {.os = VMSIG_OS_LINUX, .proof = VMSIG_PROOF_VMCOREINFO}};
+	struct core_endpoint_info info;
+	struct core_delivery delivery;
+	struct session *session;
+
+	rig_boot(rig, 1, "a", VMSIG_GUARD_SEALED);
+	session = rig_session(rig, &rig_all, 0);
+	assert_int_equal(session_subscribe(session, "a"), 0);
+	rig_drain(rig);
+	memset(facts.system.release, 'r', sizeof(facts.system.release));
+	assert_int_equal(rig->seam->ram_found(rig->seam->core, 1, &facts), 0);
+	assert_int_equal(rig_ready(rig, 1, rig_epoch(rig, "a")), 0);
+	rig_drain(rig);
+	assert_int_equal(core_endpoint_find(rig->core, session, "a", &info), 0);
+	assert_int_equal(info.system->os, VMSIG_OS_LINUX);
+	assert_int_equal(info.system->proof, VMSIG_PROOF_VMCOREINFO);
+	assert_int_equal(strlen(info.system->release), VMSIG_RELEASE_MAX - 1);
+	delivery = rig_expect(rig, session, VMSIG_EV_MEMCTX, rig_epoch(rig, "a"));
+	assert_int_equal(delivery.system.proof, VMSIG_PROOF_VMCOREINFO);
+	assert_int_equal(rig_reset(rig, 1), 0);
+	assert_int_equal(core_endpoint_find(rig->core, session, "a", &info), 0);
+	assert_int_equal(info.system->proof, VMSIG_PROOF_NONE);
+	assert_string_equal(info.system->release, "");
+	session_free(session);
+}
+
 static void ids_and_names_are_taken_once(void **state)
 {
 	struct rig *rig = *state;
@@ -243,6 +275,7 @@ int main(void)
 		T(another_session_gets_another_epoch),
 		T(a_broker_that_closes_leaves_the_epoch),
 		T(nonsense_of_adapters_is_refused),
+		T(what_runs_in_a_guest_is_told),
 		T(ids_and_names_are_taken_once),
 		T(a_write_path_comes_and_goes),
 		T(lists_are_in_the_order_of_names),

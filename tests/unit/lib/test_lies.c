@@ -255,6 +255,43 @@ static void memctx_with_an_unknown_descriptor(void **state)
 	vmsig_delivery_clear(&delivery);
 }
 
+/* The release is the guest's word, and ends on terminals. */
+static void what_runs_is_clean_text_that_ends(void **state)
+{
+	static const char *const releases[] = {"6.1.0-18-amd64", "\033[2J\r\n", ""};
+	static const char *const clean[] = {"6.1.0-18-amd64", "?[2J??", ""};
+	struct fake *fake = *state;
+	char endless[300];
+	Vmsig__System system;
+	struct fake_memctx memctx;
+	vmsig_delivery delivery;
+
+	fake_connect(fake);
+	memset(endless, 'r', sizeof(endless));
+	endless[sizeof(endless) - 1] = '\0';
+	for (uint32_t i = 0; i < 5; i++) {
+		fake_memctx_init(&memctx, "a", 1 + i);
+		vmsig__system__init(&system);
+		system.os = VMSIG_OS_WINDOWS;
+		system.proof = 77; /* of a newer broker */
+		system.release = i < 3 ? (char *)(uintptr_t)releases[i] : endless;
+		memctx.body.system = i < 4 ? &system : NULL;
+		fake_memctx_send(fake, &memctx);
+		if (i)
+			fake_expect(fake, VMSIG_EV_MEMCTX_INVALIDATED);
+		delivery = fake_expect(fake, VMSIG_EV_MEMCTX);
+		if (i < 3)
+			assert_string_equal(delivery.system.release, clean[i]);
+		assert_int_equal(strlen(delivery.system.release),
+			i < 3 ? strlen(clean[i]) : (i < 4 ? VMSIG_RELEASE_MAX - 1 : 0));
+		assert_string_equal(
+			vmsig_os_name(delivery.system.os), i < 4 ? "windows" : "unknown");
+		assert_string_equal(
+			vmsig_proof_name(delivery.system.proof), i < 4 ? "unknown" : "none");
+		vmsig_delivery_clear(&delivery);
+	}
+}
+
 /* ---- other messages ---- */
 
 static void send_empty_hello(struct fake *fake)
@@ -454,6 +491,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fake_setup, fake_teardown)
 		TEST(memctx_that_lies),
 		TEST(memctx_with_an_unknown_descriptor),
+		TEST(what_runs_is_clean_text_that_ends),
 		TEST(messages_that_lie),
 		TEST(unknown_message_is_skipped),
 		TEST(hello_of_another_version),
