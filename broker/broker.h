@@ -16,6 +16,7 @@
 #include "broker/core/core.h"
 #include "broker/desk/desk.h"
 #include "broker/policy/share.h"
+#include "broker/ram/claims.h"
 #include "broker/store/store.h"
 #include "broker/upkeep.h"
 
@@ -33,9 +34,10 @@ struct broker {
 	struct core *core;
 	struct store *store;
 	struct net *net;
-	struct desk *desk; /* NULL: what it needs of the store cannot be had at the moment */
-	struct jobs *jobs; /* file systems and scans; NULL before it starts */
-	bool desk_open;    /* not closed yet */
+	struct desk *desk;    /* NULL: what it needs of the store cannot be had at the moment */
+	struct claims claims; /* who has which RAM file */
+	struct jobs *jobs;    /* file systems and scans; NULL before it starts */
+	bool desk_open;       /* not closed yet */
 	struct endpoint_shell *endpoints; /* by id */
 	uv_prepare_t turn;
 	uv_idle_t hurry;      /* keeps the loop from sleeping while tasks are ready */

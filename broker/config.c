@@ -48,6 +48,7 @@ static const struct decode_field endpoint_fields[] = {
 	{"adapter", DECODE_ENUM, EP(adapter), .choices = adapters, .required = true},
 	{"min_guard", DECODE_ENUM, EP(min_guard), .choices = guards, .standard = VMSIG_GUARD_NONE},
 	{"writable", DECODE_BOOL, EP(writable), .max = 1},
+	{"owner", DECODE_UINT32, EP(owner), .max = UINT32_MAX - 1, .standard = UINT32_MAX},
 	{"path", DECODE_PATH, EP(path)},
 	{"low", DECODE_SIZE, EP(low), .min = 4096, .max = FOUR_GIB},
 	{"segments", DECODE_LIST, EP(segs), .count_offset = EP(nseg), .min = 1,
@@ -57,6 +58,7 @@ static const struct decode_field endpoint_fields[] = {
 	{"levels", DECODE_UINT32, EP(levels), .min = 4, .max = 5, .standard = 4},
 	{"poll", DECODE_MILLIS, EP(poll_ms), .min = 10, .max = HOUR_MS, .standard = 1000},
 	{"qmp", DECODE_PATH, EP(qmp)},
+	{"ram", DECODE_PATH, EP(ram)},
 	{"reprove", DECODE_MILLIS, EP(reprove_ms), .min = 100, .max = HOUR_MS, .standard = 2000},
 	{"retry", DECODE_MILLIS, EP(retry_ms), .min = 10, .max = HOUR_MS, .standard = 250},
 	{"retry_max", DECODE_MILLIS, EP(retry_max_ms), .min = 10, .max = HOUR_MS, .standard = 5000},
@@ -257,6 +259,10 @@ static int check_file_endpoint(
 	if (!endpoint->path)
 		return complain(check, "endpoints", i,
 			"endpoint '%s' has the adapter 'file' but no path; add 'path: FILE'",
+			endpoint->name);
+	if (endpoint->ram)
+		return complain(check, "endpoints", i,
+			"endpoint '%s': ram belongs to the adapter 'qemu'; here the file is 'path'",
 			endpoint->name);
 	if (!endpoint->low == !endpoint->nseg)
 		return complain(check, "endpoints", i,

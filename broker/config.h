@@ -26,6 +26,9 @@ struct config_endpoint {
 	int min_guard; /* enum vmsig_guard; the endpoint is not served below this */
 	bool writable; /* has a write path */
 
+	uint32_t owner; /* of the RAM file or QMP socket, where others may write to its folder:
+			 * ram/beneath.h. UINT32_MAX: the folder's */
+
 	/* adapter: file */
 	char *path;
 	uint64_t low;       /* bytes; 0 when segments are given */
@@ -38,6 +41,7 @@ struct config_endpoint {
 
 	/* adapter: qemu */
 	char *qmp;               /* path of the QMP socket */
+	char *ram;               /* the RAM file by the administrator's word, or NULL */
 	uint64_t reprove_ms;     /* period of the cheap re-proof */
 	uint64_t retry_ms;       /* first retry of a bootstrap or a connection; doubles */
 	uint64_t retry_max_ms;   /* upper bound of the doubling */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/ram/ram.h"
 #include "vmsig/vmsig_error.h"
@@ -58,20 +59,59 @@ static bool folder_was_tested(const struct config *all, const struct config_endp
 	return false;
 }
 
-/* Says in the log, once per folder, what descriptors from there are worth. */
-static void selftest(const struct config *all, const struct config_endpoint *config)
-{
-	char copy[PATH_MAX], report[256];
+/* The self-test of a folder; it touches the file system, so it is a job. */
+struct selftest {
+	struct job job; /* first */
+	char *name;     /* the endpoint's */
+	char folder[PATH_MAX];
 	enum vmsig_guard guard;
-	int r;
+	int result;
+	char report[512];
+};
 
-	if (config->adapter != CONFIG_ADAPTER_FILE || folder_was_tested(all, config))
+static enum job_step on_selftest(struct job *job)
+{
+	struct selftest *test = (struct selftest *)job;
+
+	test->result = ram_selftest(
+		dirname(test->folder), &test->guard, test->report, sizeof(test->report));
+	return JOB_DONE;
+}
+
+static void on_selftested(struct job *job)
+{
+	struct selftest *test = (struct selftest *)job;
+
+	if (job->finished)
+		log_at(test->result || test->guard < VMSIG_GUARD_RO_MOUNT ? LOG_LEVEL_WARNING
+									  : LOG_LEVEL_INFO,
+			"read-only guarantee self-test", LOG_STR("endpoint", test->name),
+			LOG_STR("result", test->report));
+	free(test->name);
+	free(test);
+}
+
+/* Says in the log, once per folder, what descriptors from there are worth. */
+static void selftest(struct broker *broker, const struct config_endpoint *config)
+{
+	static const struct job_ops ops = {.work = on_selftest, .done = on_selftested};
+	struct job_line *line;
+	struct selftest *test;
+
+	if (config->adapter != CONFIG_ADAPTER_FILE || folder_was_tested(broker->config, config))
 		return;
-	snprintf(copy, sizeof(copy), "%s", config->path);
-	r = ram_selftest(dirname(copy), &guard, report, sizeof(report));
-	log_at(r || guard < VMSIG_GUARD_RO_MOUNT ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
-		"read-only guarantee self-test", LOG_STR("endpoint", config->name),
-		LOG_STR("result", report));
+	test = calloc(1, sizeof(*test));
+	if (!test || !(test->name = strdup(config->name)) || job_line_new(&line, broker->jobs)) {
+		log_warning("out of memory for the self-test", LOG_STR("endpoint", config->name));
+		if (test)
+			free(test->name);
+		free(test);
+		return;
+	}
+	snprintf(test->folder, sizeof(test->folder), "%s", config->path);
+	test->job.ops = &ops;
+	job_start(&test->job, line);
+	job_line_leave(line);
 }
 
 static int add_to_core(struct endpoint_shell *shell, const struct store_endpoint *row)
@@ -99,6 +139,7 @@ static int start_adapter(struct endpoint_shell *shell)
 		.endpoint = shell->id,
 		.config = shell->config,
 		.jobs = shell->broker->jobs,
+		.claims = &shell->broker->claims,
 		.guardian = shell->broker->guardian,
 	};
 	char error[256] = "";
@@ -152,7 +193,7 @@ static void shell_start(struct broker *broker, const struct config_endpoint *con
 	}
 	shell->origin = config_ref(broker->config);
 	coherence_vouch(shell->coherence, uv_hrtime() + broker->config->vouch_ns);
-	selftest(broker->config, config);
+	selftest(broker, config);
 	if (start_adapter(shell))
 		shell_free(shell);
 }

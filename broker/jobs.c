@@ -368,6 +368,12 @@ struct job_line *job_line_free(struct job_line *line)
 	return NULL;
 }
 
+void job_line_leave(struct job_line *line)
+{
+	line->orphan = true;
+	line_check(line);
+}
+
 bool job_line_is_stuck(const struct job_line *line)
 {
 	bool stuck;

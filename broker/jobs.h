@@ -75,6 +75,8 @@ struct jobs *jobs_free(struct jobs *jobs);
 __attribute__((warn_unused_result)) int job_line_new(struct job_line **ret_line, struct jobs *jobs);
 /* Cancels what is left in it, whose done() comes all the same. Accepts NULL, returns NULL. */
 struct job_line *job_line_free(struct job_line *line);
+/* The same, but what is in it is still done: for lines of a job or two. */
+void job_line_leave(struct job_line *line);
 /* A step of it is late and has not come back: what is started now waits behind it. */
 bool job_line_is_stuck(const struct job_line *line);
 

@@ -16,6 +16,7 @@
 #include "vmsig/vmsig_event.h"
 
 struct adapter;
+struct claims;
 struct guardian;
 struct jobs;
 struct shares;
@@ -27,6 +28,7 @@ struct adapter_env {
 	uint32_t endpoint;                    /* id, already added to the core */
 	const struct config_endpoint *config; /* outlives the adapter */
 	struct jobs *jobs;                    /* for what waits: each endpoint has a line there */
+	struct claims *claims;                /* who has which RAM file */
 	struct guardian *guardian;            /* NULL: vCPUs may not be stopped */
 };
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,8 @@
 #include <unistd.h>
 
 #include "broker/ram/attack.h"
+#include "broker/ram/beneath.h"
+#include "broker/ram/mapper.h"
 #include "broker/ram/romount.h"
 #include "proto/physmap.h"
 #include "vmsig/vmsig_error.h"
@@ -23,10 +24,12 @@
 struct ram {
 	int fd;     /* read-only, on the read-only mount when the guard is RO_MOUNT */
 	int origin; /* O_PATH on the original mount: what the write plane re-opens */
-	char *path; /* NULL when it was opened from another process's descriptor */
+	char *path; /* as configured, with `owner`; NULL when it is what `mapper` maps */
+	uid_t owner;
+	const struct mapper *mapper; /* borrowed */
+	dev_t device;                /* of the mapping */
 	struct stat st;
 	enum vmsig_guard guard;
-	bool private_mode; /* only the owner may open it for writing */
 	bool sparse;
 };
 
@@ -65,30 +68,27 @@ static int check_regular(const struct stat *st, const char *what, char *error, s
 	return 0;
 }
 
-/* Opens the file `origin` refers to once more through a read-only view of its directory.
- * -ENOENT when the path names another file by now. */
-static int open_through_view(const char *path, const struct stat *expected)
+/* Opens the file once more through a read-only view of its folder. -ENOENT when the name is
+ * another file's by now. */
+static int open_through_view(const struct beneath *place, const struct stat *expected)
 {
-	char dir_copy[PATH_MAX], base_copy[PATH_MAX];
+	int fd, through, view = romount_open(place->folder);
 	struct stat st;
-	int view, fd;
 
-	if ((size_t)snprintf(dir_copy, sizeof(dir_copy), "%s", path) >= sizeof(dir_copy))
-		return -ENAMETOOLONG;
-	snprintf(base_copy, sizeof(base_copy), "%s", path);
-	view = romount_open(dirname(dir_copy));
 	if (view < 0)
 		return view;
-	/* NOFOLLOW: a link could lead to another mount, where nothing is read-only. */
-	fd = openat(view, basename(base_copy), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
-	if (fd < 0)
-		fd = -errno;
+	/* PATH and NOFOLLOW: nothing is opened before it is known to be the file. */
+	fd = openat(view, place->name, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+	through = fd < 0 ? -errno : 0;
 	close(view);
-	if (fd >= 0 && (fstat(fd, &st) < 0 || !same_file(&st, expected))) {
-		close(fd);
-		return -ENOENT;
-	}
-	return fd;
+	if (fd < 0)
+		return through;
+	if (fstat(fd, &st) < 0 || !same_file(&st, expected))
+		through = -ENOENT;
+	else
+		through = reopen(fd, O_RDONLY);
+	close(fd);
+	return through;
 }
 
 static bool seals_forbid_writing(int fd)
@@ -99,17 +99,15 @@ static bool seals_forbid_writing(int fd)
 	       (seals & F_SEAL_SHRINK);
 }
 
-/* Takes away what the mode gives to anybody but the owner (and with 0400 what the owner has
- * not kept open): the VM's own descriptors are open already. Whether nobody but the owner
- * can open the file for writing afterwards. */
-static bool narrow_mode(int origin, mode_t keep, struct stat *st)
+/* Takes away what the mode gives to anybody but the owner. */
+static void narrow_mode(struct ram *ram, mode_t keep)
 {
 	char path[PROC_PATH_MAX];
+	mode_t mode = ram->st.st_mode & 07777;
 
-	fd_path(origin, path);
-	if ((st->st_mode & 0777 & ~keep) && chmod(path, st->st_mode & keep) == 0)
-		st->st_mode &= ~(mode_t)0777 | keep;
-	return !(st->st_mode & (S_IWGRP | S_IWOTH));
+	fd_path(ram->origin, path);
+	if (mode & 0777 & ~keep && chmod(path, mode & ~(0777 & ~keep)) == 0)
+		ram->st.st_mode &= ~(0777 & ~keep);
 }
 
 static void ram_note_filesystem(struct ram *ram)
@@ -128,13 +126,15 @@ static struct ram *ram_alloc(void)
 	return ram;
 }
 
-static int ram_open_origin(struct ram *ram, const char *name, char *error, size_t error_size)
+/* Takes over an O_PATH descriptor. */
+static int ram_take_origin(
+	struct ram *ram, int origin, const char *name, char *error, size_t error_size)
 {
-	ram->origin = open(name, O_PATH | O_CLOEXEC);
-	if (ram->origin < 0 || fstat(ram->origin, &ram->st) < 0) {
+	ram->origin = origin;
+	if (fstat(origin, &ram->st) < 0) {
 		int r = -errno;
 
-		snprintf(error, error_size, "cannot open %s: %s", name, strerror(-r));
+		snprintf(error, error_size, "cannot look at %s: %s", name, strerror(-r));
 		return r;
 	}
 	return check_regular(&ram->st, name, error, error_size);
@@ -143,72 +143,139 @@ static int ram_open_origin(struct ram *ram, const char *name, char *error, size_
 static int ram_open_plain(struct ram *ram, const char *name, char *error, size_t error_size)
 {
 	ram->fd = reopen(ram->origin, O_RDONLY);
-	if (ram->fd < 0) {
-		snprintf(error, error_size, "cannot open %s for reading: %s", name,
-			strerror(-ram->fd));
-		return ram->fd;
+	if (ram->fd >= 0)
+		return 0;
+	snprintf(error, error_size, "cannot open %s for reading: %s", name, strerror(-ram->fd));
+	return ram->fd;
+}
+
+/* `place` may be NULL. */
+static int ram_open_guarded(struct ram *ram, const struct beneath *place, const char *name,
+	char *error, size_t error_size)
+{
+	bool private_mode = !(ram->st.st_mode & (S_IWGRP | S_IWOTH));
+
+	ram->fd = place ? open_through_view(place, &ram->st) : -ENOENT;
+	if (ram->fd >= 0) {
+		if (private_mode && !ram_attack(ram->fd))
+			ram->guard = VMSIG_GUARD_RO_MOUNT;
+	} else {
+		int r = ram_open_plain(ram, name, error, error_size);
+
+		if (r)
+			return r;
+		if (seals_forbid_writing(ram->fd))
+			ram->guard = VMSIG_GUARD_SEALED;
+		else if (private_mode)
+			ram->guard = VMSIG_GUARD_MODE;
 	}
-	if (seals_forbid_writing(ram->fd))
-		ram->guard = VMSIG_GUARD_SEALED;
-	else if (ram->private_mode)
-		ram->guard = VMSIG_GUARD_MODE;
+	ram_note_filesystem(ram);
 	return 0;
 }
 
-int ram_open_path(struct ram **ret_ram, const char *path, char *error, size_t error_size)
+static int out_of_memory(char *error, size_t error_size)
 {
-	struct ram *ram = ram_alloc();
-	char real[PATH_MAX];
-	int r = -ENOMEM;
+	snprintf(error, error_size, "out of memory");
+	return -ENOMEM;
+}
 
-	if (!ram || !(ram->path = strdup(path))) {
-		snprintf(error, error_size, "out of memory");
-		goto fail;
+static int ram_init_path(
+	struct ram *ram, const char *path, uid_t owner, char *error, size_t error_size)
+{
+	struct beneath place;
+	int r = beneath_open(&place, path, owner, error, error_size);
+
+	if (r)
+		return r;
+	ram->owner = owner;
+	ram->path = strdup(path);
+	r = ram_take_origin(ram, place.file, path, error, error_size);
+	place.file = -1;
+	if (!r && !ram->path)
+		r = out_of_memory(error, error_size);
+	if (!r) {
+		/* A VM that is started again opens its file by path: the owner keeps his bits. */
+		narrow_mode(ram, 0700);
+		r = ram_open_guarded(ram, &place, path, error, error_size);
 	}
-	r = ram_open_origin(ram, path, error, error_size);
-	if (r)
-		goto fail;
-	/* A VM that is started again opens its file by path, so the owner keeps his bits. */
-	ram->private_mode = narrow_mode(ram->origin, 0700, &ram->st);
-	ram->fd = realpath(path, real) ? open_through_view(real, &ram->st) : -errno;
-	if (ram->fd < 0)
-		r = ram_open_plain(ram, path, error, error_size);
-	else if (ram->private_mode && !ram_attack(ram->fd))
-		ram->guard = VMSIG_GUARD_RO_MOUNT;
-	if (r)
-		goto fail;
-	ram_note_filesystem(ram);
-	*ret_ram = ram;
-	return 0;
-fail:
-	ram_free(ram);
+	beneath_close(&place);
 	return r;
 }
 
-int ram_open_proc_fd(struct ram **ret_ram, pid_t pid, int fd, char *error, size_t error_size)
+int ram_open_path(
+	struct ram **ret_ram, const char *path, uid_t owner, char *error, size_t error_size)
 {
 	struct ram *ram = ram_alloc();
-	char name[PROC_PATH_MAX];
-	int r = -ENOMEM;
+	int r = ram ? ram_init_path(ram, path, owner, error, error_size)
+		    : out_of_memory(error, error_size);
 
-	if (!ram) {
-		snprintf(error, error_size, "out of memory");
-		goto fail;
+	if (r)
+		ram_free(ram);
+	else
+		*ret_ram = ram;
+	return r;
+}
+
+/* Where the file is, if it has a name that we can walk to; the kernel knows it. */
+static bool find_place(const struct ram *ram, struct beneath *ret_place)
+{
+	char link[PROC_PATH_MAX], path[PATH_MAX], why[256];
+	struct stat st;
+	ssize_t n;
+
+	fd_path(ram->origin, link);
+	n = readlink(link, path, sizeof(path) - 1);
+	if (n <= 0 || path[0] != '/')
+		return false;
+	path[n] = '\0';
+	if (beneath_open(ret_place, path, ram->st.st_uid, why, sizeof(why)))
+		return false;
+	if (fstat(ret_place->file, &st) == 0 && same_file(&st, &ram->st))
+		return true;
+	beneath_close(ret_place);
+	return false;
+}
+
+static int ram_init_mapped(struct ram *ram, const struct mapper *mapper,
+	const struct mapping_wanted *wanted, char *error, size_t error_size)
+{
+	struct mapping mapping;
+	struct beneath place;
+	bool placed;
+	int origin, r = mapper_find(mapper, wanted, &mapping, error, error_size);
+
+	if (!r)
+		r = mapper_open(&origin, mapper, &mapping, error, error_size);
+	if (r)
+		return r;
+	ram->device = mapping.device;
+	r = ram_take_origin(ram, origin, mapping.name, error, error_size);
+	if (r)
+		return r;
+	placed = find_place(ram, &place);
+	/* QEMU opens a file by its path when it is started again, but no file without one. */
+	if (ram->st.st_uid == mapper_uid(mapper))
+		narrow_mode(ram, placed ? 0700 : 0400);
+	r = ram_open_guarded(ram, placed ? &place : NULL, mapping.name, error, error_size);
+	if (placed)
+		beneath_close(&place);
+	return r;
+}
+
+int ram_open_mapped(struct ram **ret_ram, const struct mapper *mapper,
+	const struct mapping_wanted *wanted, char *error, size_t error_size)
+{
+	struct ram *ram = ram_alloc();
+	int r = ram ? ram_init_mapped(ram, mapper, wanted, error, error_size)
+		    : out_of_memory(error, error_size);
+
+	if (r) {
+		ram_free(ram);
+		return r;
 	}
-	snprintf(name, sizeof(name), "/proc/%d/fd/%d", (int)pid, fd);
-	r = ram_open_origin(ram, name, error, error_size);
-	if (r)
-		goto fail;
-	ram->private_mode = narrow_mode(ram->origin, 0400, &ram->st);
-	r = ram_open_plain(ram, name, error, error_size);
-	if (r)
-		goto fail;
-	ram_note_filesystem(ram);
+	ram->mapper = mapper;
 	*ret_ram = ram;
 	return 0;
-fail:
-	ram_free(ram);
-	return r;
 }
 
 struct ram *ram_free(struct ram *ram)
@@ -254,9 +321,37 @@ uid_t ram_owner(const struct ram *ram)
 	return ram->st.st_uid;
 }
 
+dev_t ram_device(const struct ram *ram)
+{
+	return ram->st.st_dev;
+}
+
+ino_t ram_inode(const struct ram *ram)
+{
+	return ram->st.st_ino;
+}
+
 bool ram_is_sparse(const struct ram *ram)
 {
 	return ram->sparse;
+}
+
+static enum ram_change check_path(const struct ram *ram)
+{
+	struct beneath place;
+	struct stat st;
+	char why[256];
+	int r = beneath_open(&place, ram->path, ram->owner, why, sizeof(why));
+	bool same;
+
+	/* What cannot be found out for want of descriptors is no evidence. */
+	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM)
+		return RAM_SAME;
+	if (r)
+		return r == -ENOENT ? RAM_MISSING : RAM_REPLACED;
+	same = fstat(place.file, &st) == 0 && same_file(&st, &ram->st);
+	beneath_close(&place);
+	return same ? RAM_SAME : RAM_REPLACED;
 }
 
 enum ram_change ram_check(const struct ram *ram)
@@ -265,11 +360,9 @@ enum ram_change ram_check(const struct ram *ram)
 
 	if (fstat(ram->fd, &st) < 0 || st.st_size < ram->st.st_size)
 		return RAM_SHRUNK;
-	if (!ram->path)
-		return RAM_SAME;
-	if (stat(ram->path, &st) < 0)
-		return RAM_MISSING;
-	return same_file(&st, &ram->st) ? RAM_SAME : RAM_REPLACED;
+	if (ram->path)
+		return check_path(ram);
+	return mapper_maps(ram->mapper, ram->device, ram->st.st_ino) ? RAM_SAME : RAM_UNMAPPED;
 }
 
 int ram_read(const struct ram *ram, uint64_t off, void *buf, size_t len)

@@ -15,19 +15,26 @@
 #include "vmsig/vmsig_event.h"
 
 struct ram;
+struct mapper;
+struct mapping_wanted;
 
-/* Opens by path: through a dissolved read-only clone of the directory's mount where the
- * kernel and our capabilities allow it, else plainly. A guard is never assumed: what was
- * opened is attacked (attack.h), and RO_MOUNT is only what withstood. `error` gets a sentence.
- * 0, -errno, VMSIG_ERR_BAD_REQUEST (not a regular file, empty). Blocks on the file system:
- * RAM lives on tmpfs or hugetlbfs. */
+/* What the configuration names, opened as beneath.h says; `owner` as there. `error` gets a
+ * sentence. 0, -errno, VMSIG_ERR_BAD_REQUEST (refused; not a regular file; empty). Waits for
+ * the file system: for jobs. */
 __attribute__((warn_unused_result)) int ram_open_path(
-	struct ram **ret_ram, const char *path, char *error, size_t error_size);
-/* From a descriptor of another process, /proc/<pid>/fd/<n>: a memfd or an unlinked file. The
- * guard is SEALED when the seals say so, RO_MOUNT is impossible, else MODE after the file's
- * mode was narrowed to 0400/0600 when we may, else NONE. */
-__attribute__((warn_unused_result)) int ram_open_proc_fd(
-	struct ram **ret_ram, pid_t pid, int fd, char *error, size_t error_size);
+	struct ram **ret_ram, const char *path, uid_t owner, char *error, size_t error_size);
+/* What a process maps: the inode, whatever its name is by now. The process is borrowed for as
+ * long as the RAM is open. 0, -errno, VMSIG_ERR_BAD_REQUEST, VMSIG_ERR_UNSUPPORTED (not proven to
+ * be its RAM). For jobs. */
+__attribute__((warn_unused_result)) int ram_open_mapped(struct ram **ret_ram,
+	const struct mapper *mapper, const struct mapping_wanted *wanted, char *error,
+	size_t error_size);
+/*
+ * Either way: the descriptor that was proven is the one that is used, the guard is never
+ * assumed (what was opened is attacked, attack.h), and the mode is narrowed last, to the
+ * owner's bits, and only of a file that was proven: one that the administrator named, or one
+ * of the uid that the process has.
+ */
 /* Closes. Accepts NULL, returns NULL. */
 struct ram *ram_free(struct ram *ram);
 
@@ -40,12 +47,20 @@ __attribute__((warn_unused_result)) int ram_open_writable(const struct ram *ram)
 int ram_fd(const struct ram *ram);
 uint64_t ram_size(const struct ram *ram); /* bytes when it was opened */
 enum vmsig_guard ram_guard(const struct ram *ram);
-uid_t ram_owner(const struct ram *ram);    /* GUARD_MODE does not hold against this uid */
+uid_t ram_owner(const struct ram *ram); /* GUARD_MODE does not hold against this uid */
+dev_t ram_device(const struct ram *ram);
+ino_t ram_inode(const struct ram *ram);
 bool ram_is_sparse(const struct ram *ram); /* may have holes (tmpfs, memfd, disk file) */
 
-/* Whether the file is still what it was: RAM_SAME, RAM_SHRUNK, RAM_REPLACED (the path names
- * another file now), RAM_MISSING. Cheap: two stat calls. */
-enum ram_change { RAM_SAME = 0, RAM_SHRUNK, RAM_REPLACED, RAM_MISSING };
+/* Whether the file is still what it was: the path names it, or the process maps it. For
+ * jobs. */
+enum ram_change {
+	RAM_SAME = 0,
+	RAM_SHRUNK,
+	RAM_REPLACED, /* the path names another file, or what may not be opened */
+	RAM_MISSING,  /* there is none of that name */
+	RAM_UNMAPPED, /* the process maps it no more */
+};
 enum ram_change ram_check(const struct ram *ram);
 
 /* pread(2) of exactly `len` bytes at `off` of the file; never allocates holes, never faults.
@@ -59,8 +74,8 @@ __attribute__((warn_unused_result)) int ram_read_gpa(
 	const struct ram *ram, const struct physmap *map, uint64_t gpa, void *buf, size_t len);
 
 /* Tries the read-only mount technique on the running kernel with a file of our own in `dir`,
- * attacks it, and says which guard files of that directory will get. Done once per
- * directory at start; `report` gets a sentence for the log. 0 or -errno. */
+ * attacks it, and says which guard files of that directory will get; `report` gets a sentence
+ * for the log. 0, -errno, VMSIG_ERR_BAD_REQUEST. For jobs. */
 __attribute__((warn_unused_result)) int ram_selftest(
 	const char *dir, enum vmsig_guard *ret_guard, char *report, size_t report_size);
 

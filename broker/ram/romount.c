@@ -6,12 +6,12 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
-int romount_open(const char *dir)
+int romount_open(int folder)
 {
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 	int tree, fd;
 
-	tree = open_tree(AT_FDCWD, dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	tree = open_tree(folder, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (tree < 0)
 		return -errno;
 	if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0) {

@@ -13,9 +13,9 @@
  * while it is open the mount belongs to a namespace and the flag can be cleared.
  */
 
-/* An O_PATH descriptor of `dir` inside such a view; the caller closes it and must never hand
- * it to anybody. -errno; -EPERM without CAP_SYS_ADMIN over the mount namespace, -ENOSYS on
- * a kernel older than 5.12. */
-__attribute__((warn_unused_result)) int romount_open(const char *dir);
+/* `folder` (O_PATH will do) inside such a view, O_PATH; the caller closes it and must never
+ * hand it to anybody. -errno; -EPERM without CAP_SYS_ADMIN over the mount namespace, -EINVAL
+ * for a folder of another namespace, -ENOSYS on a kernel older than 5.12. */
+__attribute__((warn_unused_result)) int romount_open(int folder);
 
 #endif

@@ -5,21 +5,32 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "broker/ram/attack.h"
+#include "broker/ram/beneath.h"
+#include "vmsig/vmsig_error.h"
 
 #define PROBE_SIZE 4096
 
-static int probe_create(const char *dir, char path[static PATH_MAX])
+struct probe {
+	int folder;
+	char name[40];
+};
+
+/* By descriptor: what the folder's path means may change meanwhile. */
+static int probe_create(struct probe *probe)
 {
+	unsigned long long tag;
 	int fd, r = 0;
 
-	if (snprintf(path, PATH_MAX, "%s/.vmsig-selftest-XXXXXX", dir) >= PATH_MAX)
-		return -ENAMETOOLONG;
-	fd = mkostemp(path, O_CLOEXEC);
+	if (getrandom(&tag, sizeof(tag), 0) != sizeof(tag))
+		return -errno;
+	snprintf(probe->name, sizeof(probe->name), ".vmsig-selftest-%016llx", tag);
+	fd = openat(probe->folder, probe->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+		0600);
 	if (fd < 0)
 		return -errno;
 	/* hugetlbfs rounds up to its page size only when told a multiple of it; any size that
@@ -28,29 +39,41 @@ static int probe_create(const char *dir, char path[static PATH_MAX])
 		r = -errno;
 	close(fd);
 	if (r < 0)
-		unlink(path);
+		unlinkat(probe->folder, probe->name, 0);
 	return r;
 }
 
-int ram_selftest(const char *dir, enum vmsig_guard *ret_guard, char *report, size_t report_size)
+static int probe_open(struct ram **ret_ram, struct probe *probe, const char *dir, char *report,
+	size_t report_size)
 {
-	char path[PATH_MAX], why[256];
-	const char *won;
-	struct ram *ram;
-	int fd = -1, r;
+	char path[PATH_MAX];
+	int r = probe_create(probe);
 
-	r = probe_create(dir, path);
 	if (r < 0) {
 		snprintf(report, report_size, "cannot create a probe file in %s: %s", dir,
 			strerror(-r));
 		return r;
 	}
-	r = ram_open_path(&ram, path, why, sizeof(why));
-	unlink(path);
-	if (r) {
-		snprintf(report, report_size, "%s", why);
-		return r < 0 ? r : -EINVAL;
-	}
+	r = VMSIG_ERR_BAD_REQUEST;
+	if (snprintf(path, sizeof(path), "%s/%s", dir, probe->name) < (int)sizeof(path))
+		r = ram_open_path(ret_ram, path, geteuid(), report, report_size);
+	unlinkat(probe->folder, probe->name, 0);
+	return r;
+}
+
+int ram_selftest(const char *dir, enum vmsig_guard *ret_guard, char *report, size_t report_size)
+{
+	struct probe probe;
+	const char *won;
+	struct ram *ram;
+	int fd = -1, r = beneath_open_folder(&probe.folder, dir, report, report_size);
+
+	if (r)
+		return r;
+	r = probe_open(&ram, &probe, dir, report, report_size);
+	close(probe.folder);
+	if (r)
+		return r;
 	*ret_guard = ram_guard(ram);
 	if (*ret_guard != VMSIG_GUARD_RO_MOUNT) {
 		snprintf(report, report_size,

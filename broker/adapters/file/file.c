@@ -1,51 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "broker/adapters/adapter.h"
+#include "broker/adapters/file/image.h"
 #include "broker/core/memwrite_reg.h"
-#include "broker/kcr3/kcr3.h"
 #include "broker/log.h"
-#include "broker/ram/ram.h"
-#include "proto/physmap.h"
 #include "vmsig/vmsig_error.h"
 
 /*
  * Adapter `file`: guest RAM in a file whose layout the configuration gives. The kernel root
  * is given too, or found. Nobody tells of resets, so a timer looks: a file that is replaced,
  * shrunk or missing ends the session, and so does a found kernel that is not there any more.
+ *
+ * The file is touched by jobs only (image.h). One at a time runs; one that does not come back
+ * is abandoned, and until it does nothing else is tried.
  */
 
 #define FOUR_GIB (1ull << 32)
-#define DETAIL_MAX 256
-#define REST 4 /* times as long as a scan took; it occupies one of the pool's few threads */
+#define HANGS "the file system of its RAM file does not answer; look at the disk"
+#define REST 4 /* times as long as a search took: the threads for them are few */
 
 struct file_adapter {
 	struct adapter base; /* first: adapter.h */
 	struct adapter_env env;
-	uint32_t epoch;  /* the bootstrap is for this one */
-	struct ram *ram; /* NULL: not open */
-	struct physmap map;
+	uint32_t epoch;      /* the bootstrap is for this one */
+	struct image *image; /* NULL: not open */
 	vmsig_memctx pod;
-	struct kcr3_proof proof;
+	struct kcr3_proof proof; /* levels 0: the root is configured */
 	bool ready;
 	bool awaiting; /* the core will ask for a bootstrap; until then there is nothing to do */
+	bool conflict; /* told: another endpoint has the file */
 
 	uv_timer_t timer;
-	uv_work_t work;
-	bool working;
-	atomic_bool cancel;
-	int scan_fd; /* its own description: the scan moves the offset */
-	uint32_t scan_epoch;
-	int scan_result;
-	uint64_t scan_began, rest_until; /* ms of the loop's clock */
-	char why[DETAIL_MAX];
+	struct job_line *line;
+	struct image_job *job;           /* NULL: none that anybody waits for */
+	uint64_t find_began, rest_until; /* ms of the loop's clock */
+	uint64_t notes_from;             /* where the next search goes on judging */
 
 	adapter_stopped_fn stopped;
 	void *stopped_arg;
@@ -89,24 +83,11 @@ static void emit_invalidated(struct file_adapter *file, const char *why)
 static void drop(struct file_adapter *file)
 {
 	file->ready = false;
-	atomic_store(&file->cancel, true);
-	/* A scan that runs still reads; its end drops the rest. */
-	if (file->working)
-		return;
-	physmap_deinit(&file->map);
-	file->ram = ram_free(file->ram);
+	file->job = image_job_abandon(file->job);
+	file->image = image_unref(file->image);
 }
 
 /* ---- bootstrapping ---- */
-
-static int layout(struct file_adapter *file)
-{
-	const struct config_endpoint *config = file->env.config;
-	uint64_t size = ram_size(file->ram);
-
-	return config->nseg ? physmap_init(&file->map, config->segs, config->nseg, size)
-			    : physmap_init_low(&file->map, config->low, size);
-}
 
 static uint64_t bytes_below_4g(const struct physmap *map)
 {
@@ -122,18 +103,17 @@ static uint64_t bytes_below_4g(const struct physmap *map)
  * counts as the same session. */
 static void facts_fill(const struct file_adapter *file, vmsig_ram_facts *facts)
 {
-	struct stat st;
+	const struct ram *ram = file->image->ram;
 
 	*facts = (vmsig_ram_facts){
-		.bytes = physmap_bytes(&file->map),
-		.guard = ram_guard(file->ram),
-		.owner = ram_owner(file->ram),
+		.bytes = physmap_bytes(&file->image->map),
+		.guard = ram_guard(ram),
+		.owner = ram_owner(ram),
 		.system = file->proof.system,
 	};
-	if (fstat(ram_fd(file->ram), &st) == 0)
-		snprintf(facts->session, sizeof(facts->session),
-			"file:%" PRIx64 ":%" PRIx64 ":%" PRIx64 ":%" PRIx64, (uint64_t)st.st_dev,
-			(uint64_t)st.st_ino, file->pod.kcr3, file->proof.digest);
+	snprintf(facts->session, sizeof(facts->session),
+		"file:%" PRIx64 ":%" PRIx64 ":%" PRIx64 ":%" PRIx64, (uint64_t)ram_device(ram),
+		(uint64_t)ram_inode(ram), file->pod.kcr3, file->proof.digest);
 }
 
 static void become_ready(struct file_adapter *file, uint64_t kcr3, unsigned levels)
@@ -142,10 +122,10 @@ static void become_ready(struct file_adapter *file, uint64_t kcr3, unsigned leve
 	vmsig_ram_facts facts;
 	vmsig_memctx pod;
 
-	file->pod = (vmsig_memctx){.kcr3 = kcr3, .low = bytes_below_4g(&file->map)};
-	file->pod.nseg = file->env.config->nseg ? (uint32_t)file->map.nseg : 0;
+	file->pod = (vmsig_memctx){.kcr3 = kcr3, .low = bytes_below_4g(&file->image->map)};
+	file->pod.nseg = file->env.config->nseg ? (uint32_t)file->image->map.nseg : 0;
 	file->pod.flags = VMSIG_MEMCTX_RDONLY | (levels == 5 ? VMSIG_MEMCTX_LA57 : 0) |
-			  (ram_is_sparse(file->ram) ? VMSIG_MEMCTX_SPARSE : 0);
+			  (ram_is_sparse(file->image->ram) ? VMSIG_MEMCTX_SPARSE : 0);
 	if (!file->env.config->nseg)
 		file->pod.low = file->env.config->low;
 	file->ready = true;
@@ -167,139 +147,124 @@ static void become_ready(struct file_adapter *file, uint64_t kcr3, unsigned leve
 		LOG_STR("release", file->proof.system.release));
 }
 
-static int read_gpa(void *ctx, uint64_t gpa, void *buf, size_t len)
+static void on_job_done(struct image_job *job);
+static void on_job_late(struct image_job *job);
+
+static void start_job(struct file_adapter *file, enum image_job_kind kind)
 {
-	const struct file_adapter *file = ctx;
-
-	return ram_read_gpa(file->ram, &file->map, gpa, buf, len);
-}
-
-static struct kcr3_memory memory_of(struct file_adapter *file)
-{
-	return (struct kcr3_memory){
-		.read = read_gpa, .ctx = file, .map = &file->map, .fd = file->scan_fd};
-}
-
-static void on_scan(uv_work_t *work)
-{
-	struct file_adapter *file = work->data;
-	struct kcr3_memory memory = memory_of(file);
-
-	/* Nobody knows this file's vCPUs. */
-	file->scan_result = kcr3_find(
-		&memory, NULL, 0, &file->cancel, &file->proof, file->why, sizeof(file->why));
-}
-
-static void bootstrap(struct file_adapter *file);
-static void stop_finish(struct file_adapter *file);
-
-static void on_scanned(uv_work_t *work, int status)
-{
-	struct file_adapter *file = work->data;
-
-	file->working = false;
-	file->rest_until =
-		uv_now(file->env.loop) + REST * (uv_now(file->env.loop) - file->scan_began);
-	if (status < 0)
-		file->scan_result = status;
-	close(file->scan_fd);
-	file->scan_fd = -1;
-	if (file->stopped) {
-		stop_finish(file);
-	} else if (file->scan_epoch != file->epoch || atomic_load(&file->cancel)) {
-		drop(file);
-		bootstrap(file);
-	} else if (file->scan_result == 0) {
-		become_ready(file, file->proof.kcr3, file->proof.levels);
-	} else {
-		emit_state(file, VMSIG_STATE_BOOTING,
-			file->why[0] ? file->why : vmsig_error_text(file->scan_result));
-		drop(file);
-	}
-}
-
-static void scan(struct file_adapter *file)
-{
-	file->scan_fd = ram_share(file->ram);
-	file->scan_epoch = file->epoch;
-	file->scan_began = uv_now(file->env.loop);
-	file->why[0] = '\0';
-	atomic_store(&file->cancel, false);
-	file->work.data = file;
-	if (file->scan_fd < 0 || uv_queue_work(file->env.loop, &file->work, on_scan, on_scanned)) {
-		emit_state(file, VMSIG_STATE_BOOTING, "cannot scan now; will try again");
-		if (file->scan_fd >= 0)
-			close(file->scan_fd);
-		drop(file);
+	if (image_job_new(&file->job, kind, file->image, &file->proof)) {
+		if (kind != IMAGE_CHECK)
+			drop(file); /* the timer tries again */
 		return;
 	}
-	file->working = true;
+	file->job->done = on_job_done;
+	file->job->late = on_job_late;
+	file->job->arg = file;
+	file->job->notes_from = file->notes_from;
+	job_start(&file->job->job, file->line);
 }
 
 /* One attempt; the timer tries again. */
 static void bootstrap(struct file_adapter *file)
 {
-	const struct config_endpoint *config = file->env.config;
-	char why[DETAIL_MAX];
-
-	if (file->working)
-		return;
 	drop(file);
-	if (ram_open_path(&file->ram, config->path, why, sizeof(why))) {
-		emit_state(file, VMSIG_STATE_GONE, why);
-		return;
-	}
-	if (layout(file)) {
-		snprintf(why, sizeof(why),
-			"%s has %" PRIu64
-			" bytes, which do not hold the configured layout; correct "
-			"'low' or 'segments'",
-			config->path, ram_size(file->ram));
-		emit_state(file, VMSIG_STATE_GONE, why);
-		drop(file);
-		return;
-	}
 	memset(&file->proof, 0, sizeof(file->proof));
-	if (config->kcr3_given) {
+	if (job_line_is_stuck(file->line))
+		emit_state(file, VMSIG_STATE_GONE, HANGS);
+	else if (image_new(&file->image, file->env.config) == 0)
+		start_job(file, IMAGE_OPEN);
+}
+
+/* False: another endpoint has this file, and who that is, is not for tenants. */
+static bool claim(struct file_adapter *file)
+{
+	const char *name = file->env.config->name;
+	const char *other =
+		claim_take(&file->image->claim, file->env.claims, file->image->ram, name);
+
+	if (other && !file->conflict)
+		log_error("two endpoints have one RAM file; the first keeps it",
+			LOG_STR("endpoint", name), LOG_STR("first", other));
+	file->conflict = other;
+	return !other;
+}
+
+static void on_opened(struct file_adapter *file, const struct image_job *job)
+{
+	const struct config_endpoint *config = file->env.config;
+
+	if (job->result) {
+		emit_state(file, VMSIG_STATE_GONE, job->why);
+		drop(file);
+	} else if (!claim(file)) {
+		emit_state(file, VMSIG_STATE_GONE,
+			"its RAM file is served as another endpoint already, which the broker's "
+			"log names; give each endpoint a file of its own");
+		drop(file);
+	} else if (config->kcr3_given) {
 		file->proof.system.proof = VMSIG_PROOF_CONFIGURED;
 		become_ready(file, config->kcr3, config->levels);
 	} else {
-		scan(file);
+		file->find_began = uv_now(file->env.loop);
+		start_job(file, IMAGE_FIND);
 	}
 }
 
-static const char *what_changed(struct file_adapter *file)
+static void on_found(struct file_adapter *file, const struct image_job *job)
 {
-	static const char *const changes[] = {
-		[RAM_SHRUNK] = "the RAM file shrank",
-		[RAM_REPLACED] = "the RAM file was replaced",
-		[RAM_MISSING] = "the RAM file is gone",
-	};
-	enum ram_change change = ram_check(file->ram);
-	struct kcr3_memory memory = memory_of(file);
+	uint64_t now = uv_now(file->env.loop);
 
-	if (change != RAM_SAME)
-		return changes[change];
-	if (!file->env.config->kcr3_given && kcr3_reprove(&memory, &file->proof, NULL, 0))
-		return "the kernel that was found is not there any more";
-	return NULL;
+	file->rest_until = now + REST * (now - file->find_began);
+	file->notes_from = job->notes_next;
+	if (job->result) {
+		emit_state(file, VMSIG_STATE_BOOTING, job->why);
+		drop(file);
+		return;
+	}
+	file->proof = job->proof;
+	become_ready(file, file->proof.kcr3, file->proof.levels);
+}
+
+static void on_checked(struct file_adapter *file, const struct image_job *job)
+{
+	if (job->result)
+		emit_invalidated(file, job->why);
+}
+
+static void on_job_done(struct image_job *job)
+{
+	static void (*const ends[])(struct file_adapter *, const struct image_job *) = {
+		[IMAGE_OPEN] = on_opened, [IMAGE_FIND] = on_found, [IMAGE_CHECK] = on_checked};
+	struct file_adapter *file = job->arg;
+
+	file->job = NULL;
+	ends[job->kind](file, job);
+	image_job_free(job);
+}
+
+/* Holders' mappings of it hang as well: what they have is void. */
+static void on_job_late(struct image_job *job)
+{
+	struct file_adapter *file = job->arg;
+	bool was_ready = file->ready;
+
+	drop(file);
+	if (was_ready)
+		emit_invalidated(file, HANGS); /* and GONE, when the core asks again */
+	else
+		emit_state(file, VMSIG_STATE_GONE, HANGS);
 }
 
 static void on_timer(uv_timer_t *timer)
 {
 	struct file_adapter *file = timer->data;
-	const char *why;
 
-	if (file->awaiting)
+	if (file->awaiting || file->job)
 		return;
-	if (!file->ready) {
-		if (uv_now(file->env.loop) >= file->rest_until)
-			bootstrap(file);
-		return;
-	}
-	why = what_changed(file);
-	if (why)
-		emit_invalidated(file, why);
+	if (file->ready)
+		start_job(file, IMAGE_CHECK);
+	else if (uv_now(file->env.loop) >= file->rest_until)
+		bootstrap(file);
 }
 
 /* ---- the seam ---- */
@@ -311,14 +276,14 @@ static void describe(
 
 	*out_pod = file->pod;
 	*out_nseg = file->pod.nseg;
-	*out_segs = file->pod.nseg ? file->map.segs : NULL;
+	*out_segs = file->pod.nseg ? file->image->map.segs : NULL;
 }
 
 static int share_fd(void *ctx)
 {
 	struct file_adapter *file = ctx;
 
-	return file->ready ? ram_share(file->ram) : -ENOENT;
+	return file->ready ? ram_share(file->image->ram) : -ENOENT;
 }
 
 static void invalidate(void *ctx, uint32_t epoch)
@@ -327,7 +292,6 @@ static void invalidate(void *ctx, uint32_t epoch)
 
 	file->epoch = epoch;
 	file->awaiting = false;
-	drop(file);
 	bootstrap(file);
 }
 
@@ -335,13 +299,20 @@ static int share_writable(void *ctx)
 {
 	struct file_adapter *file = ctx;
 
-	return file->ready ? ram_open_writable(file->ram) : -ENOENT;
+	return file->ready ? ram_open_writable(file->image->ram) : -ENOENT;
 }
 
 /* Nothing that moves guests knows of a file. */
 static int may_write(void *ctx, const char **ret_why)
 {
 	return 0;
+}
+
+static void unregister_all(struct file_adapter *file)
+{
+	if (file->env.config->writable)
+		file->env.emit->unregister_memwrite(file->env.emit->core, file->env.endpoint);
+	file->env.emit->unregister_memctx(file->env.emit->core, file->env.endpoint);
 }
 
 static int register_all(struct file_adapter *file)
@@ -364,58 +335,39 @@ static int register_all(struct file_adapter *file)
 	};
 	int r = env->emit->register_memctx(env->emit->core, &reg);
 
-	if (!r && env->config->writable)
-		r = env->emit->register_memwrite(env->emit->core, &writer);
+	if (r || !env->config->writable)
+		return r;
+	r = env->emit->register_memwrite(env->emit->core, &writer);
+	if (r)
+		env->emit->unregister_memctx(env->emit->core, env->endpoint);
 	return r;
-}
-
-static void unregister_all(struct file_adapter *file)
-{
-	if (file->env.config->writable)
-		file->env.emit->unregister_memwrite(file->env.emit->core, file->env.endpoint);
-	file->env.emit->unregister_memctx(file->env.emit->core, file->env.endpoint);
-}
-
-static void file_free(struct file_adapter *file)
-{
-	drop(file);
-	free(file);
-}
-
-static void on_start_failed(uv_handle_t *handle)
-{
-	file_free(handle->data);
 }
 
 static int file_start(
 	struct adapter **ret_adapter, const struct adapter_env *env, char *error, size_t error_size)
 {
 	struct file_adapter *file = calloc(1, sizeof(*file));
-	int r;
+	int r = file ? job_line_new(&file->line, env->jobs) : -ENOMEM;
 
-	if (!file) {
-		snprintf(error, error_size, "out of memory");
-		return -ENOMEM;
-	}
-	file->base.ops = &adapter_file;
-	file->env = *env;
-	file->scan_fd = -1;
-	file->awaiting = true;
-	r = uv_timer_init(env->loop, &file->timer);
 	if (r) {
+		snprintf(error, error_size, "out of memory");
 		free(file);
 		return r;
 	}
-	file->timer.data = file;
+	file->base.ops = &adapter_file;
+	file->env = *env;
+	file->awaiting = true;
 	r = register_all(file);
-	if (!r)
-		r = uv_timer_start(
-			&file->timer, on_timer, env->config->poll_ms, env->config->poll_ms);
 	if (r) {
-		snprintf(error, error_size, "cannot register the endpoint");
-		uv_close((uv_handle_t *)&file->timer, on_start_failed);
+		snprintf(error, error_size, "endpoint '%s' cannot be registered: %s",
+			env->config->name, vmsig_error_name(r));
+		job_line_free(file->line);
+		free(file);
 		return r;
 	}
+	(void)uv_timer_init(env->loop, &file->timer); /* cannot fail */
+	file->timer.data = file;
+	(void)uv_timer_start(&file->timer, on_timer, env->config->poll_ms, env->config->poll_ms);
 	*ret_adapter = &file->base;
 	return 0;
 }
@@ -426,16 +378,11 @@ static void on_closed(uv_handle_t *handle)
 	adapter_stopped_fn stopped = file->stopped;
 	void *arg = file->stopped_arg;
 
-	file_free(file);
+	free(file);
 	stopped(arg);
 }
 
-static void stop_finish(struct file_adapter *file)
-{
-	if (!file->working && !uv_is_closing((uv_handle_t *)&file->timer))
-		uv_close((uv_handle_t *)&file->timer, on_closed);
-}
-
+/* A job that runs is not waited for: it may hang. */
 static void file_stop(struct adapter *adapter, adapter_stopped_fn stopped, void *arg)
 {
 	struct file_adapter *file = (struct file_adapter *)adapter;
@@ -443,9 +390,9 @@ static void file_stop(struct adapter *adapter, adapter_stopped_fn stopped, void 
 	file->stopped = stopped;
 	file->stopped_arg = arg;
 	unregister_all(file);
-	atomic_store(&file->cancel, true);
-	uv_timer_stop(&file->timer);
-	stop_finish(file);
+	drop(file);
+	file->line = job_line_free(file->line);
+	uv_close((uv_handle_t *)&file->timer, on_closed);
 }
 
 const struct adapter_ops adapter_file = {

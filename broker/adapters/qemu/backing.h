@@ -3,25 +3,29 @@
 #define BROKER_ADAPTERS_QEMU_BACKING_H
 
 /*
- * Finds the file behind a memory backend and opens it: by its path while that still names
- * the file that QEMU has open, else through /proc/PID/fd (memfd, hugetlbfs directory, a file
- * that was unlinked or replaced, another mount namespace). Blocks: for the thread pool.
+ * Guest RAM is the inode that QEMU maps. What QMP says of it, a path, is a name from somebody
+ * who is not trusted with other guests' files: relative to a folder of its own, stale after a
+ * rename, or a lie. So it is never opened by that name: the mapping is found by its address or
+ * its size, proven, and opened through procfs; or the administrator has named the file.
  */
 
 #include <stddef.h>
 #include <sys/types.h>
 
 #include "broker/adapters/qemu/memmap.h"
+#include "broker/ram/mapper.h"
 #include "broker/ram/ram.h"
 
-/* `pid` is QEMU's, by SO_PEERCRED of its QMP socket. 0; VMSIG_ERR_UNSUPPORTED: it cannot be
- * told which file it is; what ram_open_path() and ram_open_proc_fd() return. `error` gets a
- * sentence. */
-__attribute__((warn_unused_result)) int backing_open(struct ram **ret_ram, pid_t pid,
-	const struct memmap_backend *backend, char *error, size_t error_size);
+struct backing {
+	const struct mapper *mapper; /* QEMU; NULL with a path */
+	const char *path;            /* the administrator's, or NULL */
+	uid_t owner;                 /* beneath.h, with a path */
+};
 
-/* For tests: as above with the directory that stands for /proc/PID. */
-__attribute__((warn_unused_result)) int backing_find_fd(const char *proc, const char *target,
-	bool prefix, uint64_t size, int *ret_fd, char *error, size_t error_size);
+/* Opens the RAM that `map` describes. 0; what ram_open_path() and ram_open_mapped() return;
+ * VMSIG_ERR_UNSUPPORTED: it is too small. `error` gets a sentence. For jobs; what `backing`
+ * has is borrowed as long as the RAM is open. */
+__attribute__((warn_unused_result)) int backing_open(struct ram **ret_ram,
+	const struct backing *backing, const struct memmap *map, char *error, size_t error_size);
 
 #endif

@@ -10,14 +10,37 @@
 #include "broker/adapters/qemu/backing.h"
 #include "vmsig/vmsig_error.h"
 
-int guest_new(struct guest **ret_guest, struct memmap *map, pid_t pid)
+/* Who proves that a file is RAM: the administrator, or QEMU's own mappings. */
+static int take_evidence(struct guest *guest, const struct config_endpoint *config, int socket,
+	char *error, size_t error_size)
+{
+	if (!config->ram)
+		return mapper_of_peer(&guest->mapper, socket, error, error_size);
+	guest->ram_owner = config->owner;
+	guest->ram_path = strdup(config->ram);
+	if (guest->ram_path)
+		return 0;
+	snprintf(error, error_size, "out of memory");
+	return -ENOMEM;
+}
+
+int guest_new(struct guest **ret_guest, struct memmap *map, const struct config_endpoint *config,
+	pid_t pid, int socket, char *error, size_t error_size)
 {
 	struct guest *guest = calloc(1, sizeof(*guest));
+	int r;
 
-	if (!guest)
+	if (!guest) {
+		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
+	}
 	guest->refs = 1;
 	guest->pid = pid;
+	r = take_evidence(guest, config, socket, error, error_size);
+	if (r) {
+		guest_unref(guest);
+		return r;
+	}
 	guest->map = *map;
 	*map = (struct memmap){0};
 	*ret_guest = guest;
@@ -34,11 +57,19 @@ struct guest *guest_unref(struct guest *guest)
 {
 	if (!guest || --guest->refs)
 		return NULL;
+	claim_drop(&guest->claim);
 	ram_free(guest->ram);
+	mapper_unref(guest->mapper);
+	free(guest->ram_path);
 	physmap_deinit(&guest->physmap);
 	memmap_deinit(&guest->map);
 	free(guest);
 	return NULL;
+}
+
+const char *guest_claim(struct guest *guest, struct claims *claims, const char *name)
+{
+	return claim_take(&guest->claim, claims, guest->ram, name);
 }
 
 /* pgwalk_read_fn */
@@ -53,8 +84,10 @@ static int guest_read(void *ctx, uint64_t gpa, void *buf, size_t len)
  * after done(). */
 static int open_ram(struct guest *guest, char *error, size_t error_size)
 {
+	const struct backing backing = {
+		.mapper = guest->mapper, .path = guest->ram_path, .owner = guest->ram_owner};
 	struct ram *ram;
-	int r = backing_open(&ram, guest->pid, guest->map.main, error, error_size);
+	int r = backing_open(&ram, &backing, &guest->map, error, error_size);
 
 	if (r)
 		return r;
@@ -74,8 +107,14 @@ static void run_find(struct guest_job *job)
 	struct kcr3_memory memory = {
 		.read = guest_read, .ctx = job->guest, .map = &job->guest->physmap, .fd = -1};
 
-	if (!job->guest->ram)
+	if (job->guest->ram)
+		job->change = ram_check(job->guest->ram);
+	else
 		job->result = open_ram(job->guest, job->error, sizeof(job->error));
+	if (job->change != RAM_SAME) {
+		snprintf(job->error, sizeof(job->error), "guest RAM was replaced");
+		job->result = VMSIG_ERR_NOT_READY;
+	}
 	if (job->result)
 		return;
 	if (job->roots.ncr3 == 0) {

@@ -15,7 +15,10 @@
 
 #include "broker/adapters/qemu/memmap.h"
 #include "broker/adapters/qemu/vcpu.h"
+#include "broker/config.h"
 #include "broker/kcr3/kcr3.h"
+#include "broker/ram/claims.h"
+#include "broker/ram/mapper.h"
 #include "broker/ram/ram.h"
 #include "proto/physmap.h"
 
@@ -23,15 +26,25 @@
 
 struct guest {
 	unsigned refs;
-	pid_t pid; /* QEMU's */
+	pid_t pid;             /* QEMU's */
+	struct mapper *mapper; /* QEMU, as what maps RAM; NULL: `ram_path` is the administrator's */
+	char *ram_path;
+	uid_t ram_owner;
+	struct claim claim; /* on the RAM file */
 	struct memmap map;
 	struct physmap physmap; /* empty until RAM was opened */
 	struct ram *ram;        /* NULL until then */
 };
 
-/* Takes the contents of `map`. -ENOMEM leaves it with the caller. */
-__attribute__((warn_unused_result)) int guest_new(
-	struct guest **ret_guest, struct memmap *map, pid_t pid);
+/* Takes the contents of `map`, and who is at the other end of the QMP socket for its QEMU.
+ * What fails leaves it with the caller: -errno, VMSIG_ERR_UNSUPPORTED; `error` gets a
+ * sentence. */
+__attribute__((warn_unused_result)) int guest_new(struct guest **ret_guest, struct memmap *map,
+	const struct config_endpoint *config, pid_t pid, int socket, char *error,
+	size_t error_size);
+/* One RAM file, one endpoint: as claim_take(), once RAM is open. */
+__attribute__((warn_unused_result)) const char *guest_claim(
+	struct guest *guest, struct claims *claims, const char *name);
 struct guest *guest_ref(struct guest *guest);
 /* Accepts NULL, returns NULL. */
 struct guest *guest_unref(struct guest *guest);
@@ -51,7 +64,7 @@ struct guest_job {
 	void (*done)(struct guest_job *job); /* on the loop thread; owns the job */
 	void *arg;
 
-	enum ram_change change; /* CHECK */
+	enum ram_change change; /* not SAME: another guest has to be made */
 	int memory;             /* CHECK: result of the proof from memory alone */
 	int result;             /* 0, positive enum vmsig_error, -errno */
 	char error[GUEST_ERROR_MAX];

@@ -2,7 +2,9 @@
 #include "broker/adapters/qemu/inquiry.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmsig/vmsig_error.h"
@@ -143,6 +145,27 @@ static int take_machine(struct inquiry *inquiry, json_t *value)
 	return memmap_finish(&inquiry->map, inquiry->error, sizeof(inquiry->error));
 }
 
+static json_t *ask_hva(struct inquiry *inquiry)
+{
+	char line[64];
+
+	snprintf(line, sizeof(line), "gpa2hva 0x%" PRIx64, memmap_probe(&inquiry->map));
+	return hmp(line);
+}
+
+/* "Host virtual address for 0x100000 (ram0) is 0x7f...": which of QEMU's mappings is RAM.
+ * Without it the mapping is told by its size. */
+static int take_hva(struct inquiry *inquiry, json_t *value)
+{
+	static const char is[] = " is 0x";
+	const char *text = json_string_value(value);
+	const char *at = text ? strstr(text, is) : NULL;
+
+	if (at)
+		memmap_set_hva(&inquiry->map, strtoull(at + sizeof(is) - 1, NULL, 16));
+	return 0;
+}
+
 static json_t *ask_registers(struct inquiry *inquiry)
 {
 	return hmp("info registers -a");
@@ -167,6 +190,7 @@ static const struct step steps[] = {
 	{INQUIRY_MAP, "qom-get", ask_offset, take_offset, .per_file = true, .optional = true},
 	{INQUIRY_MAP, "qom-get", ask_path, take_path, .per_file = true},
 	{INQUIRY_MAP, "qom-get", ask_machine, take_machine, .optional = true},
+	{INQUIRY_MAP, "human-monitor-command", ask_hva, take_hva, .optional = true},
 	{0, "human-monitor-command", ask_registers, take_registers},
 };
 

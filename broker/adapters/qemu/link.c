@@ -258,6 +258,15 @@ bool link_ready(const struct link *link)
 	return link->conn && link->conn->ready;
 }
 
+int link_fd(const struct link *link)
+{
+	uv_os_fd_t fd;
+
+	if (!link->conn || uv_fileno((const uv_handle_t *)&link->conn->pipe, &fd))
+		return -1;
+	return fd;
+}
+
 int link_command(struct link *link, const char *name, json_t *arguments, uint64_t *ret_id)
 {
 	int r;

@@ -35,6 +35,8 @@ __attribute__((warn_unused_result)) int link_open(struct link *link);
 /* Ends the connection without on_down(). */
 void link_close(struct link *link);
 bool link_ready(const struct link *link);
+/* The socket of a connection, whose other end is QEMU; -1: there is none. */
+int link_fd(const struct link *link);
 /* 0 or as qmp_command(); the reference of arguments is taken. */
 __attribute__((warn_unused_result)) int link_command(
 	struct link *link, const char *name, json_t *arguments, uint64_t *ret_id);

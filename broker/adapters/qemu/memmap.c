@@ -11,6 +11,7 @@
 #define MIB (1ull << 20)
 #define GIB4 (1ull << 32)
 #define NAMES_MAX 200
+#define MEMORY_BACKEND_RAM "child<memory-backend-ram>"
 
 static const struct {
 	const char *name;
@@ -18,6 +19,8 @@ static const struct {
 } types[] = {
 	{"child<memory-backend-file>", MEMMAP_FILE},
 	{"child<memory-backend-memfd>", MEMMAP_MEMFD},
+	{"child<memory-backend-shm>", MEMMAP_MEMFD},
+	{MEMORY_BACKEND_RAM, MEMMAP_MEMFD},
 };
 
 static const char *object_type(const json_t *objects, const char *id)
@@ -62,6 +65,9 @@ static bool backend_init(
 		if (strcmp(types[i].name, type) == 0)
 			backend->type = types[i].type;
 	}
+	/* Private, there is nothing behind it. */
+	if (type && strcmp(type, MEMORY_BACKEND_RAM) == 0 && !backend->share)
+		backend->type = MEMMAP_OTHER;
 	return true;
 }
 
@@ -262,6 +268,29 @@ int memmap_finish(struct memmap *map, char *error, size_t error_size)
 			map->low = seg->gpa + seg->len;
 	}
 	return 0;
+}
+
+/* The largest one is the least likely to be hidden by something smaller just now. */
+static const vmsig_memseg *probe_seg(const struct memmap *map)
+{
+	const vmsig_memseg *best = &map->segs[0];
+
+	for (size_t i = 1; i < map->nseg; i++) {
+		if (map->owners[i] == map->owners[0] && map->segs[i].len > best->len)
+			best = &map->segs[i];
+	}
+	return best;
+}
+
+uint64_t memmap_probe(const struct memmap *map)
+{
+	return probe_seg(map)->gpa;
+}
+
+void memmap_set_hva(struct memmap *map, uint64_t hva)
+{
+	map->hva = hva;
+	map->hva_offset = probe_seg(map)->file_off;
 }
 
 static size_t first_above(const struct memmap *map, uint64_t gpa)

@@ -26,7 +26,7 @@
 enum memmap_type {
 	MEMMAP_OTHER = 0, /* no file to be had */
 	MEMMAP_FILE,      /* memory-backend-file */
-	MEMMAP_MEMFD,     /* memory-backend-memfd */
+	MEMMAP_MEMFD,     /* memory-backend-memfd, -shm, and -ram with share=on: no path */
 };
 
 struct memmap_backend {
@@ -47,8 +47,10 @@ struct memmap {
 	vmsig_memseg *segs;                /* ascending; file_off is in the file after finish */
 	size_t *owners;                    /* backend of each segment */
 	size_t nseg;
-	uint64_t low;   /* end of the RAM below 4 GiB */
-	uint64_t bytes; /* all backends in use */
+	uint64_t low;        /* end of the RAM below 4 GiB */
+	uint64_t bytes;      /* all backends in use */
+	uint64_t hva;        /* where QEMU maps some of the main backend, 0: it did not say */
+	uint64_t hva_offset; /* what is there in the file */
 };
 
 /* Takes what query-memdev and qom-list /objects returned. 0, VMSIG_ERR_BAD_REQUEST, -ENOMEM. */
@@ -70,6 +72,11 @@ __attribute__((warn_unused_result)) int memmap_set_file(
 /* 0; VMSIG_ERR_UNSUPPORTED: several files. */
 __attribute__((warn_unused_result)) int memmap_finish(
 	struct memmap *map, char *error, size_t error_size);
+
+/* After memmap_finish(): a guest-physical address whose place in QEMU tells the file, and what
+ * QEMU answered. */
+uint64_t memmap_probe(const struct memmap *map);
+void memmap_set_hva(struct memmap *map, uint64_t hva);
 
 /* Whether both describe the same RAM. What lies below 1 MiB is left out: firmware programs
  * it without an event. */

@@ -173,7 +173,8 @@ static void watch_done(struct qemu *q, const struct guest_job *job)
 {
 	static const char *const changes[] = {[RAM_SHRUNK] = "the RAM file shrank",
 		[RAM_REPLACED] = "the RAM file was replaced",
-		[RAM_MISSING] = "the RAM file's name is gone"};
+		[RAM_MISSING] = "the RAM file's name is gone",
+		[RAM_UNMAPPED] = "QEMU does not map its RAM file any more"};
 
 	q->flow = FLOW_NONE;
 	if (job->change != RAM_SAME) {
@@ -188,9 +189,31 @@ static void watch_done(struct qemu *q, const struct guest_job *job)
 	}
 }
 
+/* False: another endpoint has this RAM file, and who that is, is not for tenants. */
+static bool claim_ram(struct qemu *q)
+{
+	static const char reason[] =
+		"its RAM file is served as another endpoint already, which the broker's log names; "
+		"give each guest a RAM file, and each RAM file one endpoint";
+	const char *other = guest_claim(q->guest, q->env.claims, q->env.config->name);
+
+	if (!other)
+		return true;
+	if (strcmp(q->told, reason) != 0)
+		log_error("two endpoints have one RAM file; the first keeps it",
+			LOG_STR("endpoint", q->env.config->name), LOG_STR("first", other));
+	q->guest = guest_unref(q->guest);
+	flow_failed(q, reason);
+	return false;
+}
+
 static void find_done(struct qemu *q, struct guest_job *job)
 {
-	if (q->guest->ram)
+	if (q->guest->ram && job->change == RAM_SAME && !claim_ram(q))
+		return;
+	if (job->change != RAM_SAME)
+		q->guest = guest_unref(q->guest);
+	else if (q->guest->ram)
 		qemu_tell_ram(q);
 	if (job->result) {
 		flow_failed(q, job->error[0] ? job->error : strerror(abs(job->result)));
@@ -246,7 +269,7 @@ static void job_start(struct qemu *q, enum guest_job_kind kind)
 /* Whether the RAM that is open is what this map describes. */
 static bool guest_is(const struct guest *guest, const struct qemu *q)
 {
-	return guest && guest->ram && guest->pid == q->pid && ram_check(guest->ram) == RAM_SAME &&
+	return guest && guest->ram && guest->pid == q->pid &&
 	       memmap_equal(&guest->map, &q->inquiry.map);
 }
 
@@ -265,10 +288,11 @@ static void bootstrap_answered(struct qemu *q)
 {
 	if (!guest_is(q->guest, q)) {
 		struct guest *guest;
-		int r = guest_new(&guest, &q->inquiry.map, q->pid);
+		char why[REASON_MAX];
 
-		if (r) {
-			flow_failed(q, strerror(-r));
+		if (guest_new(&guest, &q->inquiry.map, q->env.config, q->pid, link_fd(&q->link),
+			    why, sizeof(why))) {
+			flow_failed(q, why);
 			return;
 		}
 		guest_unref(q->guest);

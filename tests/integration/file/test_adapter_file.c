@@ -18,6 +18,9 @@
 #include <unistd.h>
 
 #include "broker/adapters/adapter.h"
+#include "broker/jobs.h"
+#include "broker/ram/beneath.h"
+#include "broker/ram/claims.h"
 #include "tests/unit/kcr3/image.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
@@ -39,6 +42,8 @@ static struct scene {
 	uv_timer_t tick;
 	char name[8], dir[64], ram[96], other[96];
 	struct config_endpoint config;
+	struct jobs *jobs;
+	struct claims claims;
 	struct adapter *adapter;
 	vmsig_memctx_reg reg;
 	bool registered, asked, deaf, stopped;
@@ -203,18 +208,24 @@ static int setup(void **state)
 	scene.config = (struct config_endpoint){.name = scene.name,
 		.adapter = CONFIG_ADAPTER_FILE,
 		.path = scene.ram,
+		.owner = BENEATH_ANYBODY,
 		.low = SIZE,
 		.poll_ms = POLL_MS};
+	scene.fds = count_fds();
+	assert_int_equal(jobs_new(&scene.jobs, &scene.loop, 2), 0);
 	return 0;
 }
 
 static void adapter_start(void)
 {
-	const struct adapter_env env = {
-		.loop = &scene.loop, .emit = &emit, .endpoint = ENDPOINT, .config = &scene.config};
+	const struct adapter_env env = {.loop = &scene.loop,
+		.emit = &emit,
+		.endpoint = ENDPOINT,
+		.config = &scene.config,
+		.jobs = scene.jobs,
+		.claims = &scene.claims};
 	char error[300];
 
-	scene.fds = count_fds();
 	assert_int_equal(adapter_file.start(&scene.adapter, &env, error, sizeof(error)), 0);
 }
 
@@ -246,10 +257,13 @@ static int teardown(void **state)
 	adapter_file.stop(scene.adapter, on_stopped, NULL);
 	assert_false(scene.registered);
 	wait_for(scene.stopped);
+	jobs_close(scene.jobs);
 	assert_int_equal(count_fds(), scene.fds);
 	uv_close((uv_handle_t *)&scene.tick, NULL);
 	uv_run(&scene.loop, UV_RUN_DEFAULT);
+	jobs_free(scene.jobs);
 	assert_int_equal(uv_loop_close(&scene.loop), 0);
+	assert_null(scene.claims.taken);
 	unlink(scene.ram);
 	assert_int_equal(rmdir(scene.dir), 0);
 	return 0;

@@ -81,6 +81,17 @@ static json_t *capabilities(struct fake_qmp *fake, json_t *list)
 	return json_object();
 }
 
+/* Of RAM that is mapped at fake->hva from 0 on. */
+static json_t *where_is(const struct fake_qmp *fake, const char *line)
+{
+	uint64_t gpa = strtoull(strchr(line, ' ') + 1, NULL, 16);
+
+	if (!fake->hva)
+		return json_string("No memory is mapped at that address\r\n");
+	return json_sprintf("Host virtual address for 0x%llx (ram0) is 0x%llx\r\n",
+		(unsigned long long)gpa, (unsigned long long)(fake->hva + gpa));
+}
+
 static json_t *answer(struct fake_qmp *fake, const char *command, const json_t *arguments)
 {
 	const char *line = json_string_value(json_object_get(arguments, "command-line"));
@@ -108,6 +119,8 @@ static json_t *answer(struct fake_qmp *fake, const char *command, const json_t *
 		fake->maps++;
 		return json_string(fake->mtree);
 	}
+	if (line && strncmp(line, "gpa2hva", 7) == 0)
+		return where_is(fake, line);
 	return line ? registers(fake) : NULL;
 }
 

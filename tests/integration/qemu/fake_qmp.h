@@ -16,6 +16,7 @@ struct fake_qmp {
 	uv_pipe_t listener;
 	uv_pipe_t client;
 	bool connected;
+	uint64_t hva;       /* where RAM is mapped; 0: it does not tell */
 	const char *ram;    /* mem-path */
 	const char *status; /* of query-status */
 	bool long_mode;     /* what `info registers` shows */

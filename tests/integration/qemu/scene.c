@@ -5,10 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "broker/adapters/qemu/guardian.h"
+#include "broker/jobs.h"
+#include "broker/ram/beneath.h"
 #include "vmsig/vmsig_error.h"
 
 #define ENDPOINT 7
@@ -151,8 +154,18 @@ void scene_ram_create(void)
 	int fd = open(scene.ram, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
 	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, 512l << 20), 0);
+	assert_int_equal(ftruncate(fd, SCENE_RAM_SIZE), 0);
+	scene_ram_unmap();
+	scene.map = mmap(NULL, SCENE_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(scene.map, MAP_FAILED);
 	close(fd);
+}
+
+void scene_ram_unmap(void)
+{
+	if (scene.map)
+		assert_int_equal(munmap(scene.map, SCENE_RAM_SIZE), 0);
+	scene.map = NULL;
 }
 
 int scene_setup(void **state)
@@ -173,7 +186,9 @@ int scene_setup(void **state)
 		.reprove_ms = 30,
 		.retry_ms = 10,
 		.retry_max_ms = 40,
-		.qmp_timeout_ms = 300};
+		.qmp_timeout_ms = 300,
+		.owner = BENEATH_ANYBODY};
+	assert_int_equal(jobs_new(&scene.jobs, &scene.loop, 2), 0);
 	return 0;
 }
 
@@ -183,6 +198,8 @@ void scene_adapter_start(void)
 		.emit = &emit,
 		.endpoint = ENDPOINT,
 		.config = &scene.config,
+		.jobs = scene.jobs,
+		.claims = &scene.claims,
 		.guardian = scene.guardian};
 	char error[300];
 
@@ -215,8 +232,12 @@ int scene_teardown(void **state)
 	scene_adapter_stop();
 	scene.guardian = guardian_stop(scene.guardian);
 	fake_qmp_stop(&scene.fake);
+	jobs_close(scene.jobs);
 	uv_close((uv_handle_t *)&scene.tick, NULL);
 	uv_run(&scene.loop, UV_RUN_DEFAULT);
+	jobs_free(scene.jobs);
+	scene_ram_unmap();
+	assert_null(scene.claims.taken);
 	assert_int_equal(uv_loop_close(&scene.loop), 0);
 	unlink(scene.ram);
 	unlink(scene.socket);

@@ -20,9 +20,11 @@
 #include "broker/adapters/adapter.h"
 #include "broker/core/memwrite_reg.h"
 #include "broker/kcr3/kcr3.h"
+#include "broker/ram/claims.h"
 #include "tests/integration/qemu/fake_qmp.h"
 #include "vmsig/vmsig_memctx.h"
 
+#define SCENE_RAM_SIZE (512l << 20)
 #define PATIENCE_MS 10000
 
 extern struct kernel {
@@ -37,6 +39,9 @@ extern struct scene {
 	uv_loop_t loop;
 	uv_timer_t tick; /* calls invalidate() later, as the shell does; keeps the loop turning */
 	char name[8], dir[64], socket[96], ram[96];
+	struct jobs *jobs;
+	struct claims claims;
+	void *map; /* of the RAM file, as QEMU has it: what proves that it is its RAM */
 	struct config_endpoint config;
 	struct fake_qmp fake;
 	struct adapter *adapter;
@@ -73,8 +78,9 @@ void scene_adapter_start(void);
 void scene_adapter_stop(void);
 /* A fake QEMU and the adapter, until the kernel is proven. */
 void scene_start(void);
-/* A RAM file where QEMU says that it is. */
+/* A RAM file where QEMU says that it is, mapped in place of what was mapped before. */
 void scene_ram_create(void);
+void scene_ram_unmap(void);
 /* QEMU sends it. */
 void scene_event(const char *name);
 

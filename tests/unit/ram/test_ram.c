@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "broker/ram/beneath.h"
+#include "broker/ram/mapper.h"
 #include "broker/ram/ram.h"
 #include "broker/ram/romount.h"
 #include "vmsig/vmsig_error.h"
@@ -61,8 +63,10 @@ static int teardown(void **state)
 
 static bool mount_clones_work(const char *dir)
 {
-	int fd = romount_open(dir);
+	int folder = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = romount_open(folder);
 
+	close(folder);
 	if (fd >= 0)
 		close(fd);
 	return fd >= 0;
@@ -72,7 +76,7 @@ static struct ram *ram_of(struct lab *lab)
 {
 	struct ram *ram = NULL;
 
-	if (ram_open_path(&ram, lab->path, lab->error, sizeof(lab->error)))
+	if (ram_open_path(&ram, lab->path, BENEATH_ANYBODY, lab->error, sizeof(lab->error)))
 		fail_msg("%s", lab->error);
 	return ram;
 }
@@ -195,28 +199,35 @@ static void what_is_no_ram_file_is_refused(void **state)
 	struct lab *lab = *state;
 	struct ram *ram = NULL;
 
-	assert_int_equal(ram_open_path(&ram, lab->dir, lab->error, sizeof(lab->error)),
+	assert_int_equal(
+		ram_open_path(&ram, lab->dir, BENEATH_ANYBODY, lab->error, sizeof(lab->error)),
 		VMSIG_ERR_BAD_REQUEST);
 	assert_non_null(strstr(lab->error, lab->dir));
-	assert_int_equal(
-		ram_open_path(&ram, "/nonexistent/ram", lab->error, sizeof(lab->error)), -ENOENT);
+	assert_int_equal(ram_open_path(&ram, "/nonexistent/ram", BENEATH_ANYBODY, lab->error,
+				 sizeof(lab->error)),
+		-ENOENT);
 	assert_int_equal(truncate(lab->path, 0), 0);
-	assert_int_equal(ram_open_path(&ram, lab->path, lab->error, sizeof(lab->error)),
+	assert_int_equal(
+		ram_open_path(&ram, lab->path, BENEATH_ANYBODY, lab->error, sizeof(lab->error)),
 		VMSIG_ERR_BAD_REQUEST);
 	assert_null(ram);
 }
 
 /* A link could lead out of the read-only view, so the view is made where the file is. */
-static void a_symbolic_link_is_followed_to_the_files_own_directory(void **state)
+static void a_link_of_the_administrators_leads_to_the_files_own_directory(void **state)
 {
+	char dir[] = "/run/vmsig-test-XXXXXX", link[128];
 	struct lab *lab = *state;
 	struct ram *ram = NULL;
-	char link[128];
 	int fd;
 
-	snprintf(link, sizeof(link), "%s.link", lab->path);
+	/* Only root has a folder that nobody else has a say in. */
+	if (!mkdtemp(dir))
+		skip();
+	snprintf(link, sizeof(link), "%s/link", dir);
 	assert_int_equal(symlink(lab->path, link), 0);
-	assert_int_equal(ram_open_path(&ram, link, lab->error, sizeof(lab->error)), 0);
+	assert_int_equal(
+		ram_open_path(&ram, link, BENEATH_ANYBODY, lab->error, sizeof(lab->error)), 0);
 	fd = ram_share(ram);
 	assert_true(fd >= 0);
 	if (ram_guard(ram) == VMSIG_GUARD_RO_MOUNT)
@@ -224,34 +235,66 @@ static void a_symbolic_link_is_followed_to_the_files_own_directory(void **state)
 	close(fd);
 	ram_free(ram);
 	unlink(link);
+	rmdir(dir);
 }
 
-static int memfd_make(unsigned seals)
+/* Maps `fd` and opens it as what this process maps. */
+static struct ram *mapped_of(
+	struct lab *lab, struct mapper *mapper, void *at, uint64_t offset, uint64_t size)
+{
+	const struct mapping_wanted wanted = {
+		.hva = (uintptr_t)at, .hva_offset = offset, .offset = offset, .size = size};
+	struct ram *ram = NULL;
+
+	if (ram_open_mapped(&ram, mapper, &wanted, lab->error, sizeof(lab->error)))
+		fail_msg("%s", lab->error);
+	return ram;
+}
+
+static struct mapper *this_process(struct lab *lab)
+{
+	struct mapper *mapper = NULL;
+
+	if (mapper_of_pid(&mapper, getpid(), lab->error, sizeof(lab->error)))
+		fail_msg("%s", lab->error);
+	return mapper;
+}
+
+static void *map_shared(int fd)
+{
+	void *at = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	assert_ptr_not_equal(at, MAP_FAILED);
+	return at;
+}
+
+static int memfd_make(void)
 {
 	int fd = memfd_create("vmsig-test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, SIZE), 0);
-	if (seals)
-		assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
 	return fd;
 }
 
 static void a_sealed_memfd_is_sealed_and_a_plain_one_has_its_mode(void **state)
 {
 	struct lab *lab = *state;
-	int sealed = memfd_make(F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
-	int plain = memfd_make(0);
-	struct ram *ram = NULL;
+	struct mapper *mapper = this_process(lab);
+	int sealed = memfd_make(), plain = memfd_make();
+	void *a = map_shared(sealed), *b = map_shared(plain);
+	struct ram *ram;
 	struct stat st;
 
-	assert_int_equal(
-		ram_open_proc_fd(&ram, getpid(), sealed, lab->error, sizeof(lab->error)), 0);
+	/* Our mapping was there before, as QEMU's would be. */
+	assert_int_equal(fcntl(sealed, F_ADD_SEALS,
+				 F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
+		0);
+	ram = mapped_of(lab, mapper, a, 0, SIZE);
 	assert_int_equal(ram_guard(ram), VMSIG_GUARD_SEALED);
-	ram = ram_free(ram);
+	ram_free(ram);
 
-	assert_int_equal(
-		ram_open_proc_fd(&ram, getpid(), plain, lab->error, sizeof(lab->error)), 0);
+	ram = mapped_of(lab, mapper, b, 0, SIZE);
 	assert_int_equal(ram_guard(ram), VMSIG_GUARD_MODE);
 	assert_int_equal(fstat(plain, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0400);
@@ -259,8 +302,43 @@ static void a_sealed_memfd_is_sealed_and_a_plain_one_has_its_mode(void **state)
 	assert_int_equal(ftruncate(plain, SIZE / 2), 0);
 	assert_int_equal(ram_check(ram), RAM_SHRUNK);
 	ram_free(ram);
+	munmap(a, SIZE);
+	munmap(b, SIZE);
 	close(sealed);
 	close(plain);
+	mapper_unref(mapper);
+}
+
+/* RAM is what is mapped, whatever became of its name. */
+static void a_mapped_file_needs_no_name(void **state)
+{
+	struct lab *lab = *state;
+	struct mapper *mapper = this_process(lab);
+	int fd = open(lab->path, O_RDWR | O_CLOEXEC);
+	void *at = map_shared(fd);
+	struct ram *ram;
+	char moved[128], byte;
+
+	close(fd);
+	memcpy(at, "x", 1);
+	snprintf(moved, sizeof(moved), "%s.moved", lab->path);
+	assert_int_equal(rename(lab->path, moved), 0);
+	file_create(lab->path, SIZE, 0600);
+	ram = mapped_of(lab, mapper, at, 0, SIZE);
+	assert_int_equal(ram_read(ram, 0, &byte, 1), 0);
+	assert_int_equal(byte, 'x');
+	assert_int_equal(ram_guard(ram),
+		mount_clones_work(lab->dir) ? VMSIG_GUARD_RO_MOUNT : VMSIG_GUARD_MODE);
+	assert_int_equal(unlink(moved), 0);
+	assert_int_equal(ram_check(ram), RAM_SAME);
+	ram_free(ram);
+
+	ram = mapped_of(lab, mapper, at, 0, SIZE);
+	assert_int_equal(ram_guard(ram), VMSIG_GUARD_MODE);
+	munmap(at, SIZE);
+	assert_int_equal(ram_check(ram), RAM_UNMAPPED);
+	ram_free(ram);
+	mapper_unref(mapper);
 }
 
 static void the_self_test_says_what_holds(void **state)
@@ -289,7 +367,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(reads_end_at_the_end_of_the_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_no_ram_file_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-			a_symbolic_link_is_followed_to_the_files_own_directory, setup, teardown),
+			a_link_of_the_administrators_leads_to_the_files_own_directory, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(a_mapped_file_needs_no_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_sealed_memfd_is_sealed_and_a_plain_one_has_its_mode, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_self_test_says_what_holds, setup, teardown),

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ADAPTERS_FILE_IMAGE_H
+#define BROKER_ADAPTERS_FILE_IMAGE_H
+
+/*
+ * A RAM image as the adapter serves it: the open file and its layout, plus the jobs that touch
+ * the file system. Counted references, taken and dropped on the loop thread only, because a
+ * job that hangs outlives the adapter's interest in it.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "broker/config.h"
+#include "broker/jobs.h"
+#include "broker/kcr3/kcr3.h"
+#include "broker/ram/claims.h"
+#include "broker/ram/ram.h"
+#include "proto/physmap.h"
+
+#define IMAGE_WHY_MAX 400
+
+struct image {
+	unsigned refs;
+	char *path; /* of the configuration: copies, see above */
+	uid_t owner;
+	uint64_t low;
+	vmsig_memseg *segs;
+	size_t nseg;
+
+	struct ram *ram; /* NULL until an OPEN job has ended */
+	struct physmap map;
+	struct claim claim;
+};
+
+/* -ENOMEM. */
+__attribute__((warn_unused_result)) int image_new(
+	struct image **ret_image, const struct config_endpoint *config);
+struct image *image_ref(struct image *image);
+/* Accepts NULL, returns NULL. */
+struct image *image_unref(struct image *image);
+
+enum image_job_kind {
+	IMAGE_OPEN,  /* and lay out */
+	IMAGE_FIND,  /* the kernel's root, in many steps */
+	IMAGE_CHECK, /* that the file, and what `proof` proves, are still there */
+};
+
+struct image_job {
+	struct job job; /* first */
+	enum image_job_kind kind;
+	struct image *image;
+	void (*done)(struct image_job *job); /* not called after image_job_abandon() */
+	void (*late)(struct image_job *job);
+	void *arg;
+
+	struct kcr3_proof proof; /* CHECK: levels 0, there is none to be checked */
+	int result;              /* 0, positive enum vmsig_error, -errno */
+	char why[IMAGE_WHY_MAX]; /* a sentence unless it is 0 */
+
+	/* FIND */
+	uint64_t notes_from, notes_next; /* kcr3_scan_new(), kcr3_scan_notes_next() */
+	struct kcr3_scan *scan;
+	int fd;
+};
+
+/* To be started with job_start(); the adapter frees it after done(). -ENOMEM. */
+__attribute__((warn_unused_result)) int image_job_new(struct image_job **ret_job,
+	enum image_job_kind kind, struct image *image, const struct kcr3_proof *proof);
+/* Nobody waits for it any more; it frees itself at its end. Accepts NULL, returns NULL. */
+struct image_job *image_job_abandon(struct image_job *job);
+struct image_job *image_job_free(struct image_job *job);
+
+#endif
