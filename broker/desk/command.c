@@ -333,7 +333,7 @@ static void prepare(struct command *command)
 		return;
 	if (!r)
 		r = command_check(command);
-	if (!r && (desk->closing || desk->retry_ns))
+	if (!r && (desk->closing || desk_is_stuck(desk)))
 		r = desk->closing ? VMSIG_ERR_SHUTTING_DOWN : VMSIG_ERR_IO;
 	if (!r)
 		r = replay_take(command);
@@ -516,14 +516,21 @@ static void tell_finished(struct desk *desk)
 	}
 }
 
+/* In the transaction of this turn's intents, if there are any. */
+static bool is_record_time(const struct desk *desk)
+{
+	if (!desk->record_ns)
+		return false;
+	return store_is_open(desk->env.store) || desk->closing ||
+	       (desk->record_ns <= desk_now() && !desk_is_stuck(desk));
+}
+
 bool commands_turn(struct desk *desk)
 {
 	if (!desk->ready && !desk->slicing && !desk->finished)
 		return false;
 	prepare_ready(desk);
-	/* In the transaction of this turn's intents, if there are any. */
-	if (desk->record_ns &&
-		(store_is_open(desk->env.store) || desk->closing || desk->record_ns <= desk_now()))
+	if (is_record_time(desk))
 		commands_record(desk);
 	start_intended(desk);
 	bulks_look(desk);

@@ -58,6 +58,34 @@ void desk_append(struct desk *desk, Vmsig__AuditRecord *record)
 	desk_note(desk, r);
 }
 
+bool desk_is_stuck(const struct desk *desk)
+{
+	return desk->retry_ns && desk_now() < desk->retry_ns;
+}
+
+/* Said once, and again now and then: it is tried four times a second. */
+static void complain(struct desk *desk, int error)
+{
+	uint64_t now_ns = desk_now();
+
+	if (desk->failing && now_ns - desk->complained_ns < DESK_COMPLAIN_NS)
+		return;
+	desk->complained_ns = now_ns;
+	log_error("what operators do cannot be recorded; nothing is granted or written meanwhile",
+		LOG_STR("error", error_text(error)),
+		LOG_STR("store", store_error(desk->env.store)));
+}
+
+static void settled(struct desk *desk, int result)
+{
+	if (!result && desk->failing)
+		log_info("what operators do can be recorded again");
+	desk->failing = result != 0;
+	desk->retry_ns = result ? desk_now() + DESK_RETRY_NS : 0;
+	ends_recorded(desk, result);
+	commands_recorded(desk, result);
+}
+
 int desk_commit(struct desk *desk)
 {
 	int r = desk->failed;
@@ -67,14 +95,12 @@ int desk_commit(struct desk *desk)
 		r = store_commit(desk->env.store);
 	if (!r) {
 		audit_committed(desk->audit);
-		commands_recorded(desk, 0);
-		return 0;
+	} else {
+		complain(desk, r);
+		store_rollback(desk->env.store);
+		audit_rolled_back(desk->audit);
 	}
-	log_error("what operators do cannot be recorded; nothing is granted or written meanwhile",
-		LOG_STR("error", error_text(r)), LOG_STR("store", store_error(desk->env.store)));
-	store_rollback(desk->env.store);
-	audit_rolled_back(desk->audit);
-	commands_recorded(desk, r);
+	settled(desk, r);
 	return r;
 }
 
@@ -139,17 +165,27 @@ void desk_turn(struct desk *desk)
 	desk_check_closed(desk);
 }
 
+/* When there is something to record, and it may be tried. */
+static uint64_t record_due(const struct desk *desk)
+{
+	uint64_t due = desk->nowed ? 0 : desk->record_ns ? desk->record_ns : UINT64_MAX;
+
+	return due < desk->retry_ns ? desk->retry_ns : due;
+}
+
 uint64_t desk_delay(const struct desk *desk)
 {
-	uint64_t due = lease_deadline(desk->engine), now_ns = desk_now();
+	/* Leases wait for a restarted broker. */
+	uint64_t due = desk->closing ? UINT64_MAX : lease_deadline(desk->engine);
+	uint64_t now_ns = desk_now(), record = record_due(desk);
 
 	/* Its end wakes the loop. */
 	if (store_is_held(desk->env.store) && !desk->closing)
 		return UINT64_MAX;
-	if (desk->retry_ns && desk->retry_ns < due)
-		due = desk->retry_ns;
-	if (desk->record_ns && desk->record_ns < due)
-		due = desk->record_ns;
+	if (desk->ready)
+		return 0;
+	if (record < due)
+		due = record;
 	return due == UINT64_MAX ? UINT64_MAX : due > now_ns ? due - now_ns : 0;
 }
 

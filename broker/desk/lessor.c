@@ -210,19 +210,33 @@ static void owe_end(struct desk *desk, const struct notice *notice)
 	}
 	desk->owed = grown;
 	desk->owed[desk->nowed++] = notice->lease;
-	desk->retry_ns = desk_now() + DESK_RETRY_NS;
 }
 
-static bool pay_ends(struct desk *desk)
+static void pay_ends(struct desk *desk)
 {
-	if (!desk->nowed || desk_now() < desk->retry_ns)
-		return false;
+	if (!desk->nowed || desk_is_stuck(desk))
+		return;
+	/* What was applied under them was applied before. */
+	commands_record(desk);
+	desk->paying = desk->nowed;
 	for (size_t i = 0; i < desk->nowed; i++) {
 		const struct lease_view lease = {.id = desk->owed[i]};
 
 		do_store_end(desk, &lease);
 	}
-	return true;
+}
+
+void ends_recorded(struct desk *desk, int result)
+{
+	size_t paid = result ? 0 : desk->paying;
+
+	desk->paying = 0;
+	if (!paid)
+		return;
+	log_info("ends of leases that could not be recorded are recorded now",
+		LOG_INT("leases", paid));
+	desk->nowed -= paid;
+	memmove(desk->owed, desk->owed + paid, desk->nowed * sizeof(*desk->owed));
 }
 
 static void settle_notices(struct desk *desk, int result)
@@ -246,10 +260,11 @@ static void settle_notices(struct desk *desk, int result)
 
 bool lessor_turn(struct desk *desk)
 {
-	bool paid = pay_ends(desk), any = false;
 	struct lease_action action;
+	bool any = false;
 	int r;
 
+	pay_ends(desk);
 	while (lease_next_action(desk->engine, &action)) {
 		performers[action.kind](desk, &action.lease);
 		any = true;
@@ -257,14 +272,6 @@ bool lessor_turn(struct desk *desk)
 	if (!any && !desk->failed && !store_is_open(desk->env.store))
 		return false;
 	r = desk_commit(desk);
-	if (paid && !r) {
-		log_info("ends of leases that could not be recorded are recorded now",
-			LOG_INT("leases", desk->nowed));
-		desk->nowed = 0;
-		desk->retry_ns = desk->finished ? desk->retry_ns : 0;
-	} else if (paid) {
-		desk->retry_ns = desk_now() + DESK_RETRY_NS;
-	}
 	desk->leases->ops->settled(desk->leases, r);
 	settle_notices(desk, r);
 	return any;

@@ -135,9 +135,6 @@ void commands_record(struct desk *desk)
 {
 	struct command *command;
 
-	/* The transaction before failed: not at once again. */
-	if (desk->retry_ns && desk_now() < desk->retry_ns)
-		return;
 	DL_FOREACH (desk->finished, command) {
 		if (!command->told || command->recorded)
 			continue;
@@ -147,28 +144,32 @@ void commands_record(struct desk *desk)
 	desk->record_ns = 0;
 }
 
+/* With its result in the ledger, or, when the broker ends, in its mark only. */
+static void leave(struct command *command, bool recorded)
+{
+	struct desk *desk = command->desk;
+
+	DL_DELETE(desk->finished, command);
+	/* Only now the end of its lease is told to anybody. */
+	if (command->begun)
+		lease_write_end(desk->engine, desk_now(), command->key.lease);
+	if (recorded)
+		replay_done(command);
+	command_free(command);
+}
+
 /* Results whose bytes are in the guest are not given up: they are tried again. */
 void commands_recorded(struct desk *desk, int result)
 {
 	struct command *command, *next;
-	bool any = false;
 
 	DL_FOREACH_SAFE (desk->finished, command, next) {
 		if (!command->recorded)
 			continue;
-		any = true;
 		command->recorded = false;
-		if (result)
-			continue;
-		DL_DELETE(desk->finished, command);
-		/* Only now the end of its lease is told to anybody. */
-		if (command->begun)
-			lease_write_end(desk->engine, desk_now(), command->key.lease);
-		replay_done(command);
-		command_free(command);
+		if (!result || desk->closing)
+			leave(command, !result);
+		else
+			desk->record_ns = desk->retry_ns;
 	}
-	if (any && result)
-		desk->retry_ns = desk->record_ns = desk_now() + DESK_RETRY_NS;
-	else if (any && !desk->nowed)
-		desk->retry_ns = 0;
 }

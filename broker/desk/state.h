@@ -32,6 +32,7 @@
 #define DETAIL_MAX 255
 #define DESK_RECORD_NS (1ull * NS_PER_MS)  /* results wait so long for a transaction to share */
 #define DESK_RETRY_NS (250ull * NS_PER_MS) /* after something could not be made durable */
+#define DESK_COMPLAIN_NS (60000ull * NS_PER_MS)   /* between two words about that */
 #define DESK_MARKS_RETRY_NS (5000ull * NS_PER_MS) /* after the marks could not be opened */
 
 /* An endpoint as the write plane knows it. */
@@ -165,9 +166,12 @@ struct desk {
 		record_ns; /* when results that were told are recorded at the latest; 0: none are */
 
 	int failed;        /* the open transaction cannot be committed */
-	uint64_t retry_ns; /* when what could not be made durable is tried again; 0: nothing */
-	uint64_t *owed;    /* leases whose end is not durable yet */
+	uint64_t retry_ns; /* when the store is tried again, which has failed; 0: it has not */
+	bool failing;
+	uint64_t complained_ns;
+	uint64_t *owed; /* leases whose end is not durable yet */
 	size_t nowed;
+	size_t paying; /* so many of the first ones are in the open transaction */
 	struct notice *notices;
 	size_t nnotices, notices_size;
 
@@ -188,6 +192,8 @@ void desk_append(struct desk *desk, Vmsig__AuditRecord *record);
 void desk_note(struct desk *desk, int r);
 /* Ends the transaction. 0 or why nothing of it happened. */
 __attribute__((warn_unused_result)) int desk_commit(struct desk *desk);
+/* The store has failed a moment ago: what can wait is not tried again yet. */
+bool desk_is_stuck(const struct desk *desk);
 /* The last part of shutdown that it waits for may have ended. */
 void desk_check_closed(struct desk *desk);
 
@@ -195,6 +201,8 @@ void desk_check_closed(struct desk *desk);
 __attribute__((warn_unused_result)) int lessor_init(struct desk *desk);
 /* Restores the leases that survived, in the open transaction. */
 __attribute__((warn_unused_result)) int lessor_restore(struct desk *desk);
+/* The transaction with ends that were owed was committed, or not. */
+void ends_recorded(struct desk *desk, int result);
 /* Performs what the engine wants; makes it durable; tells the planes. Whether anything
  * happened. */
 bool lessor_turn(struct desk *desk);

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The desk without a broker around it: the order of one lease's commands, what it does while
+ * nothing can be recorded, and what it finds after it was killed.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sqlite3.h>
+
+#include "broker/store/marks.h"
+#include "tests/unit/desk/lab.h"
+#include "vmsig/vmsig_error.h"
+
+#define ADDR 0x3000u
+
+/* ---- order ---- */
+
+static void a_release_waits_for_stopped_vcpus(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t first, second, third, lease;
+
+	lab_lease(lab);
+	lease = lab->lease;
+	first = lab_write_quiesced(lab, 1, ADDR, 1);
+	second = lab_write(lab, 2, ADDR, 2);
+	assert_int_equal(lab_release(lab), 0);
+	third = lab_write(lab, 3, ADDR, 3);
+	for (int i = 0; i < 3; i++)
+		lab_turn(lab);
+	/* The adapter is still at it. */
+	assert_non_null(lab->quiesced);
+	assert_int_equal(lab_count(lab, LAB_ENDED, lease), 0);
+	lab->quiesced(lab->quiesced_arg, 0);
+	lab_await(lab, 5);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, first).code, 0);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, second).code, 0);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, third).code, VMSIG_ERR_NO_LEASE);
+	assert_int_equal(lab_told(lab, LAB_ENDED, lease).code, 0);
+	assert_int_equal(lab_word(lab, ADDR), 2);
+}
+
+static void what_is_asked_for_behind_a_release_comes_after_it(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t lease;
+
+	lab_lease(lab);
+	lease = lab->lease;
+	lab_write(lab, 1, ADDR, 1);
+	assert_int_equal(lab_release(lab), 0);
+	assert_int_equal(lab_acquire(lab, true), 0);
+	lab_await(lab, 4);
+	assert_true(lab->lease > lease);
+	assert_int_equal(lab_count(lab, LAB_ENDED, lease), 1);
+	/* Alone it is done at once. */
+	assert_int_equal(lab_release(lab), 0);
+	assert_int_equal(lab_acquire(lab, true), 0);
+	assert_int_equal(lab_release(lab), VMSIG_ERR_NO_LEASE);
+}
+
+static void who_is_not_the_holder_releases_nothing(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t first;
+
+	lab_lease(lab);
+	first = lab_write(lab, 1, ADDR, 1);
+	lab->token++;
+	assert_int_equal(lab_release(lab), VMSIG_ERR_NO_LEASE);
+	lab->token--;
+	lab_await(lab, 2);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, first).code, 0);
+	assert_int_equal(lab_count(lab, LAB_ENDED, lab->lease), 0);
+}
+
+static void many_writes_find_their_earlier_transmissions(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t again;
+
+	lab_lease(lab);
+	for (uint64_t i = 1; i <= 1000; i++)
+		lab_write(lab, i, ADDR, i);
+	again = lab_write(lab, 500, ADDR, 500);
+	lab_await(lab, 1001);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, again).code, 0);
+	assert_int_equal(lab->op.commands, 0);
+	assert_null(lab->op.own);
+}
+
+static void more_writes_than_there_are_marks_wait_for_some(void **state)
+{
+	const uint64_t n = MARKS + 1000;
+	struct lab *lab = *state;
+
+	lab_lease(lab);
+	for (uint64_t i = 1; i <= n; i++)
+		lab_write(lab, i, ADDR, i);
+	lab_await(lab, 1 + n);
+	for (uint64_t i = 1; i <= n; i++)
+		assert_int_equal(lab_told(lab, LAB_WRITTEN, i).code, 0);
+	assert_int_equal(lab_word(lab, ADDR), n);
+}
+
+/* ---- nothing can be recorded ---- */
+
+static struct {
+	unsigned begun, settled;
+} tried;
+
+static int on_statement(unsigned type, void *ctx, void *stmt, void *text)
+{
+	const char *sql = sqlite3_sql(stmt);
+
+	tried.begun += strncmp(sql, "BEGIN", 5) == 0;
+	tried.settled += strncmp(sql, "UPDATE ledger SET reply", 23) == 0;
+	return 0;
+}
+
+static void watch(struct lab *lab)
+{
+	memset(&tried, 0, sizeof(tried));
+	assert_int_equal(
+		sqlite3_trace_v2(store_db(lab->store), SQLITE_TRACE_STMT, on_statement, NULL),
+		SQLITE_OK);
+}
+
+/* Turns as the loop would make them for so long; how many. */
+static unsigned sleep_for(struct lab *lab, uint64_t ns)
+{
+	unsigned turns = 0;
+
+	while (ns) {
+		uint64_t delay = desk_delay(lab->desk);
+
+		if (turns > 1000)
+			fail_msg("the loop spins");
+		lab_turn(lab);
+		turns++;
+		delay = desk_delay(lab->desk);
+		if (delay > ns)
+			delay = ns;
+		lab_pass(delay);
+		ns -= delay;
+	}
+	return turns;
+}
+
+static void a_result_and_an_end_that_are_owed_are_tried_in_turns(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t lease;
+	unsigned turns;
+
+	lab_lease(lab);
+	lease = lab->lease;
+	lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	/* Its result is not recorded yet. */
+	lab_store_works(lab, false);
+	assert_int_equal(lab_release(lab), 0);
+	lab_await(lab, 3);
+	watch(lab);
+	turns = sleep_for(lab, 10000 * LAB_MS);
+	/* A retry takes a turn or two, four times a second. */
+	assert_in_range(turns, 30, 100);
+	/* The result is tried each time. */
+	assert_in_range(tried.settled, 30, 50);
+	lab_store_works(lab, true);
+	watch(lab);
+	sleep_for(lab, 1000 * LAB_MS);
+	/* Both in one transaction. */
+	assert_int_equal(tried.settled, 1);
+	assert_int_equal(tried.begun, 1);
+	/* Nothing is left to do. */
+	assert_int_equal(desk_delay(lab->desk), UINT64_MAX);
+	lab_lease(lab);
+	assert_true(lab->lease > lease);
+	lab_write(lab, 1, ADDR, 2);
+	lab_await(lab, 5);
+	assert_int_equal(lab_word(lab, ADDR), 2);
+}
+
+static void nothing_is_written_meanwhile(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t id;
+
+	lab_lease(lab);
+	lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	lab_store_works(lab, false);
+	lab_pass(2 * LAB_MS);
+	lab_turn(lab);
+	for (uint64_t i = 2; i < 10; i++) {
+		id = lab_write(lab, i, ADDR, i);
+		lab_turn(lab);
+		assert_int_equal(lab_told(lab, LAB_REJECTED, id).code, VMSIG_ERR_IO);
+		lab_pass(100 * LAB_MS);
+	}
+	assert_int_equal(lab_word(lab, ADDR), 1);
+	lab_store_works(lab, true);
+	lab_pass(250 * LAB_MS);
+	id = lab_write(lab, 2, ADDR, 2);
+	lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	/* Only answers that are repeated know of the first one now. */
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_turn(lab);
+	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
+}
+
+static bool closed;
+
+static void on_closed(void *arg)
+{
+	closed = true;
+}
+
+/* The marks tell the next broker what could not be recorded. */
+static void it_ends_though_nothing_can_be_recorded(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t id;
+
+	lab_lease(lab);
+	lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	lab_store_works(lab, false);
+	closed = false;
+	desk_close(lab->desk, on_closed, NULL);
+	for (int i = 0; i < 4; i++)
+		lab_turn(lab);
+	assert_true(closed);
+	lab_kill(lab);
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 3);
+	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
+}
+
+/* ---- after it was killed ---- */
+
+static void an_outcome_that_was_told_is_told_again(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t zero = 0;
+	uint64_t id;
+
+	lab_lease(lab);
+	lab_write(lab, 1, ADDR, 1);
+	/* What is wrong with it uses its number up as well. */
+	lab_write(lab, 2, LAB_RAM, 1);
+	lab_await(lab, 3);
+	lab_kill(lab);
+	assert_int_equal(pwrite(lab->ram, &zero, sizeof(zero), ADDR), sizeof(zero));
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 4);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	id = lab_write(lab, 2, LAB_RAM, 1);
+	lab_await(lab, 5);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, VMSIG_ERR_OUT_OF_RANGE);
+	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
+}
+
+static void what_was_not_begun_is_new(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t id;
+
+	lab_lease(lab);
+	lab_write_quiesced(lab, 1, ADDR, 1);
+	lab_write(lab, 2, ADDR, 2);
+	for (int i = 0; i < 3; i++)
+		lab_turn(lab);
+	assert_non_null(lab->quiesced);
+	lab->quiesced = NULL;
+	lab_kill(lab);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	/* With another body too: the number was not used. */
+	id = lab_write(lab, 1, ADDR, 3);
+	lab_await(lab, 2);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	assert_false(lab_told(lab, LAB_WRITTEN, id).replayed);
+	assert_int_equal(lab_word(lab, ADDR), 3);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, lab_setup, lab_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_release_waits_for_stopped_vcpus),
+		TEST(what_is_asked_for_behind_a_release_comes_after_it),
+		TEST(who_is_not_the_holder_releases_nothing),
+		TEST(many_writes_find_their_earlier_transmissions),
+		TEST(more_writes_than_there_are_marks_wait_for_some),
+		TEST(a_result_and_an_end_that_are_owed_are_tried_in_turns),
+		TEST(nothing_is_written_meanwhile),
+		TEST(it_ends_though_nothing_can_be_recorded),
+		TEST(an_outcome_that_was_told_is_told_again),
+		TEST(what_was_not_begun_is_new),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
