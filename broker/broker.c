@@ -22,6 +22,7 @@
 
 #define NS_PER_MS 1000000u
 #define JOB_THREADS 2      /* scans of guest memory are bound by memory, not by their number */
+#define TURN_ROUNDS 8      /* two do, but for what nobody has thought of */
 #define SHUTDOWN_MS 15000u /* for clients, adapters and the pool's work to end */
 
 static const char *error_text(int error)
@@ -115,9 +116,6 @@ void broker_perform(struct broker *broker)
 {
 	struct core_action action;
 
-	/* What is stored for these must not hang on somebody else's transaction. */
-	if (broker->desk)
-		desk_flush(broker->desk);
 	while (core_next_action(broker->core, &action))
 		performers[action.kind](broker, &action);
 }
@@ -159,25 +157,35 @@ static void arm_hurry(struct broker *broker)
 		uv_idle_stop(&broker->hurry);
 }
 
-/* Runs before every sleep of the loop: all that its callbacks have brought about is carried
- * out here, in order, and leaves in as few system calls as possible. */
-static void on_turn(uv_prepare_t *prepare)
+static void run_parts(struct broker *broker)
 {
-	struct broker *broker = prepare->data;
-
-	(void)shares_run(broker->shares);
 	core_advance(broker->core, uv_hrtime());
 	broker_perform(broker);
 	if (broker->desk)
 		desk_turn(broker->desk);
 	if (broker->net)
 		net_turn(broker->net);
-	/* Acknowledgements and pulls may have brought about more. */
-	broker_perform(broker);
-	if (broker->desk)
-		desk_turn(broker->desk);
-	if (broker->net)
-		net_turn(broker->net);
+}
+
+static bool is_pending(const struct broker *broker)
+{
+	return core_deadline(broker->core) <= uv_hrtime() ||
+	       (broker->desk && desk_delay(broker->desk) == 0);
+}
+
+/* Runs before every sleep of the loop: all that its callbacks have brought about is carried
+ * out here, in order, and leaves in as few system calls as possible. What a part brings about
+ * for another (acknowledgements, connections that are closed) is carried out as well, until
+ * nothing is left or, after some rounds, the loop has looked for events again. */
+static void on_turn(uv_prepare_t *prepare)
+{
+	struct broker *broker = prepare->data;
+	unsigned rounds = 0;
+
+	(void)shares_run(broker->shares);
+	do
+		run_parts(broker);
+	while (++rounds < TURN_ROUNDS && is_pending(broker));
 	arm_hurry(broker);
 	upkeep_turn(broker);
 	arm_wake(broker);

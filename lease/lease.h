@@ -161,6 +161,7 @@ bool lease_next(const struct lease_engine *engine, uint64_t *cursor, struct leas
 /* ---- time and actions ---- */
 
 void lease_advance(struct lease_engine *engine, uint64_t now_ns);
+/* When lease_advance() has something to do; 0 while there are actions; UINT64_MAX: never. */
 uint64_t lease_deadline(const struct lease_engine *engine);
 
 enum lease_action_kind {

@@ -104,17 +104,26 @@ int desk_commit(struct desk *desk)
 	return r;
 }
 
+/* Only records of refusals are open between turns; what fails is logged. */
+static void flush(struct desk *desk)
+{
+	if (store_is_open(desk->env.store) || desk->failed)
+		(void)!desk_commit(desk);
+}
+
+/* The transaction of intents is begun and ended in one step. */
+static void on_flush(void *arg)
+{
+	struct desk *desk = arg;
+
+	assert(!desk->intended);
+	flush(desk);
+}
+
 void desk_settle(struct desk *desk)
 {
 	commands_record(desk);
-	desk_flush(desk);
-}
-
-void desk_flush(struct desk *desk)
-{
-	/* Only records of refusals are open between turns; what fails is logged. */
-	if (store_is_open(desk->env.store) || desk->failed)
-		(void)!desk_commit(desk);
+	flush(desk);
 }
 
 /* ---- operators ---- */
@@ -160,8 +169,9 @@ void desk_turn(struct desk *desk)
 	do {
 		more = lessor_turn(desk);
 		more |= commands_turn(desk);
-	} while (more);
-	desk_flush(desk);
+		/* Recorded results let leases end. */
+	} while (more || lease_deadline(desk->engine) == 0);
+	flush(desk);
 	desk_check_closed(desk);
 }
 
@@ -196,8 +206,6 @@ void desk_prune(struct desk *desk)
 	bool more = true;
 	int r = 0;
 
-	/* Retention has transactions of its own. */
-	desk_settle(desk);
 	for (int i = 0; !r && more && i < PRUNE_ROUNDS; i++)
 		r = audit_prune(desk->audit, config->size_max, config->age_max_ms, &more);
 	if (!r && now_s > LEDGER_KEEP_S)
@@ -274,6 +282,7 @@ int desk_new(struct desk **ret_desk, const struct desk_env *env, char *error, si
 		store_rollback(env->store);
 		return r;
 	}
+	store_set_owner(env->store, on_flush, desk);
 	*ret_desk = desk;
 	return 0;
 }
@@ -316,6 +325,7 @@ struct desk *desk_free(struct desk *desk)
 
 	if (!desk)
 		return NULL;
+	store_set_owner(desk->env.store, NULL, NULL);
 	for (lane = desk->lanes; lane; lane = lane->hh.next)
 		lane->owner = NULL;
 	while (desk->all)

@@ -94,8 +94,6 @@ void desk_reload(struct desk *desk, const struct config *config);
 uint64_t desk_now(void);
 /* Before the loop sleeps. */
 void desk_turn(struct desk *desk);
-/* Ends the transaction that is open, if one is; before anything else is stored. */
-void desk_flush(struct desk *desk);
 /* Makes the result of every write that was answered durable now; what fails is logged. */
 void desk_settle(struct desk *desk);
 /* Nanoseconds until the next turn is needed; UINT64_MAX: none. */

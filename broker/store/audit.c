@@ -435,16 +435,16 @@ static int prune_until(struct audit *audit, uint64_t last, uint8_t anchor[static
 
 int audit_prune(struct audit *audit, uint64_t bytes, uint64_t age_ms, bool *ret_more)
 {
-	uint64_t count = audit->head.id + 1 - audit->head.first;
-	uint64_t last = audit->head.first + PRUNE_BATCH - 1;
 	uint8_t anchor[AUDIT_HASH];
+	uint64_t last;
 	bool due = false;
-	int r;
+	int r = store_alone(audit->store);
 
 	*ret_more = false;
 	/* Few at a time would append as many records that say so. */
-	if (count < KEEP_LEAST + PRUNE_LEAST)
-		return 0;
+	if (r || audit->head.id + 1 - audit->head.first < KEEP_LEAST + PRUNE_LEAST)
+		return r;
+	last = audit->head.first + PRUNE_BATCH - 1;
 	if (last + KEEP_LEAST > audit->head.id)
 		last = audit->head.id - KEEP_LEAST;
 	r = prune_due(audit, bytes, age_ms, last, &due);

@@ -193,9 +193,12 @@ int ledger_highest(struct ledger *ledger, uint64_t lease, uint64_t writer, uint6
 
 int ledger_prune(struct ledger *ledger, uint64_t ended_before, bool *ret_more)
 {
-	int r = store_begin(ledger->store);
+	int r = store_alone(ledger->store);
 
 	*ret_more = false;
+	if (r)
+		return r;
+	r = store_begin(ledger->store);
 	for (int i = STMT_PRUNE_ENTRIES; !r && i <= STMT_PRUNE_LEASES; i++) {
 		sqlite3_bind_int64(ledger->stmts[i], 1, (sqlite3_int64)ended_before);
 		r = store_run(ledger->stmts[i]);

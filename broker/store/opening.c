@@ -179,6 +179,7 @@ static int db_use(struct store *store, char *error, size_t error_size)
 	r = db_make(path);
 	if (!r)
 		r = db_open(store, path, &store->db);
+	store->full = true;
 	if (!r)
 		r = schema_apply(store, error, error_size);
 	if (!r)
@@ -187,8 +188,6 @@ static int db_use(struct store *store, char *error, size_t error_size)
 		r = db_inspect(store, error, error_size);
 	if (!r)
 		r = schema_account_for_losses(store);
-	if (!r)
-		r = store_exec(store, "PRAGMA synchronous = NORMAL");
 	if (!r)
 		r = store_prepare(store, statements, store->stmts, STMTS);
 	if (!r)
@@ -259,6 +258,7 @@ static int standin_open(struct store *store, const char *why)
 	store->mark.total = store->found.total;
 	store_note(store);
 	r = sqlite3_open(":memory:", &store->db) == SQLITE_OK ? 0 : -ENOMEM;
+	store->full = true;
 	if (!r)
 		r = schema_apply(store, newer, sizeof(newer));
 	if (!r)

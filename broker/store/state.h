@@ -41,7 +41,10 @@ struct store {
 	bool inspected;         /* all of it */
 	uint64_t wal_pages;     /* after the last commit */
 	uint32_t unsynced;      /* commits since the last that was synced */
-	bool power;             /* commits wait for the disk */
+	bool power;             /* commits shall wait for the disk */
+	bool full;              /* they do */
+	void (*flush)(void *arg);
+	void *flush_arg;
 };
 
 /* VMSIG_ERR_IO or -ENOMEM; a full disk is noted. */

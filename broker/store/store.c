@@ -16,6 +16,9 @@
 /* Beyond this nothing is written: the disk does not keep up, or somebody holds the log. */
 #define WAL_MAX (64u << 20)
 #define WAL_FRAME (4096u + 24u) /* a page and its header */
+/* What PRAGMA synchronous answers. */
+#define LEVEL_NORMAL 1u
+#define LEVEL_FULL 2u
 
 int store_sql_error(struct store *store, int rc)
 {
@@ -71,17 +74,47 @@ bool store_is_open(struct store *store)
 	return !sqlite3_get_autocommit(store->db);
 }
 
+/* Only between transactions; SQLite refuses it inside of one. */
+static int level_set(struct store *store, bool full)
+{
+	uint64_t level = 0;
+	int r;
+
+	if (store->full == full)
+		return 0;
+	r = store_exec(store, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
+	if (!r)
+		r = store_number(store, "PRAGMA synchronous", &level);
+	if (!r && level != (full ? LEVEL_FULL : LEVEL_NORMAL))
+		r = VMSIG_ERR_INTERNAL;
+	if (!r)
+		store->full = full;
+	return r;
+}
+
+void store_set_owner(struct store *store, void (*flush)(void *arg), void *arg)
+{
+	store->flush = flush;
+	store->flush_arg = arg;
+}
+
+int store_alone(struct store *store)
+{
+	if (store_is_open(store) && store->flush)
+		store->flush(store->flush_arg);
+	return store_is_open(store) ? VMSIG_ERR_INTERNAL : 0;
+}
+
 int store_begin(struct store *store)
 {
-	return store_is_open(store) ? 0 : store_run(store->stmts[STMT_BEGIN]);
+	int r = store_is_open(store) ? 0 : level_set(store, store->power);
+
+	return r || store_is_open(store) ? r : store_run(store->stmts[STMT_BEGIN]);
 }
 
 void store_set_power(struct store *store, bool power)
 {
 	store->power = power;
-	/* A failure leaves what was, which the next commit would report. */
-	(void)!store_exec(
-		store, power ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
 }
 
 int store_commit(struct store *store)
@@ -160,17 +193,17 @@ static int endpoint_get(struct store *store, const char *name, struct store_endp
 	return r;
 }
 
-/* With all commits before it. */
-static int run_synced(struct store *store, sqlite3_stmt *stmt)
+/* In a transaction of its own; synced: with all commits before it. */
+static int run_alone(struct store *store, sqlite3_stmt *stmt, bool synced)
 {
-	int r = store_exec(store, "PRAGMA synchronous = FULL");
+	int r = store_alone(store);
 
 	if (!r)
-		r = store_run(stmt);
+		r = level_set(store, synced || store->power);
 	if (!r)
+		r = store_run(stmt);
+	if (!r && synced)
 		store->unsynced = 0;
-	/* A failure leaves it at FULL, which is slower and nothing else. */
-	store_set_power(store, store->power);
 	return r;
 }
 
@@ -182,7 +215,7 @@ int store_endpoint(struct store *store, const char *name, struct store_endpoint 
 	if (r != VMSIG_ERR_NO_SUCH_ENDPOINT)
 		return r;
 	sqlite3_bind_text(add, 1, name, -1, SQLITE_STATIC);
-	r = run_synced(store, add);
+	r = run_alone(store, add, true);
 	return r ? r : endpoint_get(store, name, ret_endpoint);
 }
 
@@ -209,7 +242,7 @@ int store_persist_epoch(struct store *store, uint32_t id, uint32_t epoch)
 
 	sqlite3_bind_int64(stmt, 1, id);
 	sqlite3_bind_int64(stmt, 2, epoch);
-	r = ++store->unsynced < STORE_SYNC_EVERY ? store_run(stmt) : run_synced(store, stmt);
+	r = run_alone(store, stmt, ++store->unsynced >= STORE_SYNC_EVERY);
 	if (r)
 		(void)!store_sql_error(store, sqlite3_errcode(store->db));
 	store->mark.total += rise;
@@ -227,7 +260,7 @@ int store_persist_session(struct store *store, uint32_t id, uint32_t epoch, cons
 	sqlite3_bind_int64(stmt, 1, id);
 	sqlite3_bind_int64(stmt, 2, epoch);
 	sqlite3_bind_text(stmt, 3, session, -1, SQLITE_TRANSIENT);
-	return store_run(stmt);
+	return run_alone(store, stmt, false);
 }
 
 /* ---- how far it has come ---- */

@@ -106,6 +106,12 @@ __attribute__((warn_unused_result)) int store_persist_session(
 
 /* ---- transactions, for the other modules of this folder ---- */
 
+/* There is one transaction at a time. It may stay open across calls, and then has one owner: who
+ * stores something by itself (an endpoint, an epoch, retention) has the owner end it first, so
+ * that nothing hangs on what somebody else does with it. NULL: there is no owner any more. */
+void store_set_owner(struct store *store, void (*flush)(void *arg), void *arg);
+/* No transaction is open from here on. VMSIG_ERR_INTERNAL: one is, and nobody owns it. */
+__attribute__((warn_unused_result)) int store_alone(struct store *store);
 /* Opens a transaction when none is open. VMSIG_ERR_IO. */
 __attribute__((warn_unused_result)) int store_begin(struct store *store);
 /* Makes it durable; on failure nothing of it has happened. VMSIG_ERR_IO, -ENOMEM. */
@@ -113,7 +119,8 @@ __attribute__((warn_unused_result)) int store_commit(struct store *store);
 void store_rollback(struct store *store);
 /* Whether a transaction is open. */
 bool store_is_open(struct store *store);
-/* Whether commits wait for the disk. */
+/* Whether commits wait for the disk, from the next transaction on; one that cannot be begun so
+ * is not begun. */
 void store_set_power(struct store *store, bool power);
 
 __attribute__((warn_unused_result)) int store_prepare(
