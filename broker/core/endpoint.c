@@ -207,17 +207,29 @@ static int on_invalidated(struct endpoint *endpoint, const vmsig_event *ev)
 	return 0;
 }
 
+/* Holders may have a context of the present epoch. */
+static bool has_context(const struct endpoint *endpoint)
+{
+	return endpoint->state == VMSIG_STATE_READY || endpoint->state == VMSIG_STATE_UNREACHABLE;
+}
+
+static bool may_tell(const struct endpoint *endpoint, uint32_t state)
+{
+	return state == VMSIG_STATE_BOOTING || state == VMSIG_STATE_GONE ||
+	       (state == VMSIG_STATE_UNREACHABLE && has_context(endpoint));
+}
+
 static int on_state(struct endpoint *endpoint, const vmsig_event *ev)
 {
 	const vmsig_endpoint_status *status = (const vmsig_endpoint_status *)(const void *)ev->inln;
 
-	if (status->state != VMSIG_STATE_BOOTING && status->state != VMSIG_STATE_GONE)
+	if (!may_tell(endpoint, status->state))
 		return VMSIG_ERR_BAD_REQUEST;
 	/* An adapter that tries again and again reports again and again: that is no news. */
 	if (endpoint->state == (enum vmsig_endpoint_state)status->state &&
 		detail_equal(endpoint, ev))
 		return 0;
-	if (endpoint->state == VMSIG_STATE_READY)
+	if (has_context(endpoint) && status->state != VMSIG_STATE_UNREACHABLE)
 		end_session(endpoint);
 	set_detail(endpoint, ev);
 	set_state(endpoint, (enum vmsig_endpoint_state)status->state);

@@ -16,6 +16,8 @@
  * The epoch decides, not the state: BOOTING and READY of the same epoch are alike. INVALID
  * says that the epoch has just ended, which is the same as seeing another one. GONE is an
  * error of its own, because waiting for a new context of a running guest is of no use.
+ * UNREACHABLE is one too: the broker cannot vouch for the epoch until it has contact again,
+ * and then the same context may be good as before.
  */
 
 #include <stdbool.h>
@@ -69,7 +71,8 @@ __attribute__((warn_unused_result)) static inline int coherence_vouched(
 		       : VMSIG_ERR_NO_BROKER;
 }
 
-/* 0, VMSIG_ERR_STALE_EPOCH, VMSIG_ERR_GONE or VMSIG_ERR_NO_BROKER. */
+/* 0, VMSIG_ERR_STALE_EPOCH, VMSIG_ERR_GONE, VMSIG_ERR_NO_BROKER or VMSIG_ERR_NOT_READY
+ * (unreachable). */
 __attribute__((warn_unused_result)) static inline int coherence_check(
 	const struct coherence *coherence)
 {
@@ -80,6 +83,8 @@ __attribute__((warn_unused_result)) static inline int coherence_check(
 		return VMSIG_ERR_STALE_EPOCH;
 	if (state == VMSIG_STATE_GONE)
 		return VMSIG_ERR_GONE;
+	if (state == VMSIG_STATE_UNREACHABLE && coherence_owned(coherence) == 0)
+		return VMSIG_ERR_NOT_READY;
 	return coherence_owned(coherence);
 }
 

@@ -44,7 +44,7 @@ __attribute__((warn_unused_result)) int mem_phys(
 	vmsig_mem *mem, uint64_t gpa, void *buf, size_t len);
 
 /* The same, coherent, and as a pgwalk_read_fn: `ctx` is the vmsig_mem. Adds
- * VMSIG_ERR_STALE_EPOCH, VMSIG_ERR_GONE, VMSIG_ERR_TORN. */
+ * VMSIG_ERR_STALE_EPOCH, VMSIG_ERR_NOT_READY, VMSIG_ERR_GONE, VMSIG_ERR_TORN. */
 __attribute__((warn_unused_result)) int mem_phys_coherent(
 	void *ctx, uint64_t gpa, void *buf, size_t len);
 

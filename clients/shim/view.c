@@ -75,6 +75,9 @@ static void take_state(struct shim *shim, const vmsig_delivery *delivery)
 		output_news(&shim->output, "gone", VMSIG_ERR_GONE, "%s is gone: %s",
 			shim->options.endpoint,
 			view->reason[0] ? view->reason : vmsig_error_text(VMSIG_ERR_GONE));
+	if (status.state == VMSIG_STATE_UNREACHABLE && before != VMSIG_STATE_UNREACHABLE)
+		output_news(&shim->output, "unreachable", VMSIG_ERR_NOT_READY,
+			"%s is unreachable: %s", shim->options.endpoint, view->reason);
 }
 
 void view_take(struct shim *shim, vmsig_delivery *delivery)

@@ -59,6 +59,18 @@ static void emit_state(struct adapter *adapter, enum vmsig_endpoint_state state)
 		broken("a state was refused");
 }
 
+/* Back with the same session later, unless it ends meanwhile. */
+static void lose_contact(struct adapter *adapter)
+{
+	vmsig_endpoint_status status = {.state = VMSIG_STATE_UNREACHABLE};
+	int r = emit(adapter, VMSIG_EV_ENDPOINT_STATE, &status, sizeof(status));
+
+	if (r == 0)
+		adapter->bootstrapping = true;
+	else if (r != VMSIG_ERR_BAD_REQUEST)
+		broken("the loss of contact was refused with %d", r);
+}
+
 static void emit_ready(struct adapter *adapter, uint32_t epoch)
 {
 	const vmsig_emit *seam = core_emit(world.core);
@@ -156,6 +168,10 @@ void adapter_step(struct adapter *adapter, size_t i)
 		adapter->generation++;
 		if (emit(adapter, VMSIG_EV_MEMCTX_INVALIDATED, &inv, sizeof(inv)))
 			broken("the end of a session was refused");
+		break;
+	case 3:
+		if (world.faults)
+			lose_contact(adapter);
 		break;
 	case 5: /* a stale bootstrap, or one of the future */
 		emit_ready(adapter, adapter->epoch + dice(5) - 2u + (dice(5) ? 0 : 1));

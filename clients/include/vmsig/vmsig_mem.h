@@ -17,7 +17,8 @@
  * broker is repeated and, when that does not help, gives -VMSIG_ERR_TORN. The buffer's
  * content is undefined after a failure: never silent old data. What counts is the epoch: a
  * context of the current one can be read while the endpoint is READY or BOOTING; INVALID is
- * -VMSIG_ERR_STALE_EPOCH, and a guest that is not running any more is -VMSIG_ERR_GONE.
+ * -VMSIG_ERR_STALE_EPOCH, a guest that is not running any more is -VMSIG_ERR_GONE, and one that
+ * the broker has lost contact to is -VMSIG_ERR_NOT_READY until contact is back.
  *
  * Without a broker nobody would say that the guest was reset: -VMSIG_ERR_NO_BROKER from the moment
  * in which it ended or was killed, and when it has stood still for longer than it vouches for
@@ -79,9 +80,9 @@ VMSIG_API VMSIG_MUST_USE int vmsig_mem_attach_coherence(
 
 /* For several reads that must belong together. begin() notes epoch and sequence, waiting out
  * a write in progress for a bounded number of spins; end() says whether everything read
- * since was coherent. 0, -VMSIG_ERR_STALE_EPOCH, -VMSIG_ERR_GONE, -VMSIG_ERR_NO_BROKER,
- * -VMSIG_ERR_TORN. Without a
- * coherence page both are -VMSIG_ERR_UNSUPPORTED. */
+ * since was coherent. 0, -VMSIG_ERR_STALE_EPOCH, -VMSIG_ERR_NOT_READY, -VMSIG_ERR_GONE,
+ * -VMSIG_ERR_NO_BROKER, -VMSIG_ERR_TORN. Without a coherence page both are
+ * -VMSIG_ERR_UNSUPPORTED. */
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_read_begin(vmsig_mem *mem, uint64_t *ret_sequence);
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_read_end(vmsig_mem *mem, uint64_t sequence);
 

@@ -47,6 +47,10 @@ enum vmsig_endpoint_state {
 	VMSIG_STATE_READY = 2,   /* a MEMCTX of the current epoch can be had */
 	VMSIG_STATE_INVALID = 3, /* the epoch has just ended; BOOTING or GONE follows */
 	VMSIG_STATE_GONE = 4,    /* the guest or its RAM file is not there */
+	/* Nobody vouches for the guest at the moment, but nothing says that its session ended:
+	 * the epoch goes on. READY in the same epoch follows when the same session is found
+	 * again, INVALID when it is another one. */
+	VMSIG_STATE_UNREACHABLE = 5,
 };
 
 /* inln of VMSIG_EV_ENDPOINT_STATE. */
@@ -169,7 +173,9 @@ typedef struct vmsig_emit {
 	 *   MEMCTX              bootstrap done; inln.epoch names the epoch it was done for, and
 	 *                       one that is over is dropped (VMSIG_ERR_STALE_EPOCH)
 	 *   MEMCTX_INVALIDATED  the VM session ended; inln.epoch is ignored, the core decides
-	 *   ENDPOINT_STATE      BOOTING or GONE with a reason for people */
+	 *   ENDPOINT_STATE      BOOTING or GONE with a reason for people; UNREACHABLE, only while
+	 *                       a context is out: the epoch goes on, and MEMCTX of the same epoch
+	 *                       makes the endpoint READY again */
 	int (*event)(void *core, const vmsig_event *ev);
 } vmsig_emit;
 

@@ -38,7 +38,8 @@ def check(history, endpoint="vm1"):
     """Raises HistoryError. A history without any word about the endpoint breaks R5."""
     checker = _Checker()
     handlers = {"memctx": checker.memctx, "invalidated": checker.invalidated,
-                "booting": checker.state, "gone": checker.state, "ready": checker.state}
+                "booting": checker.state, "gone": checker.state, "ready": checker.state,
+                "unreachable": checker.state}
     seen = 0
     roots = {}
     for event in history:

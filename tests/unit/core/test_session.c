@@ -208,6 +208,52 @@ static void patterns_that_overlap_are_counted(void **state)
 	}
 }
 
+/* Told, and the same context again in the same epoch: nobody was reset, no lease is revoked. */
+static void a_guest_out_of_contact_keeps_its_epoch(void **state)
+{
+	struct rig *rig = *state;
+	struct session *session = rig_session(rig, &rig_all, 1);
+	struct session *late = rig_session(rig, &rig_all, 2);
+
+	rig_boot(rig, 1, "a", VMSIG_GUARD_SEALED);
+	assert_int_equal(session_subscribe(session, "a"), 0);
+	rig_drain(rig);
+	rig_expect(rig, session, S, 1);
+	/* What nobody has a context of can only be gone. */
+	assert_int_equal(
+		rig_state(rig, 1, VMSIG_STATE_UNREACHABLE, "silent"), VMSIG_ERR_BAD_REQUEST);
+	assert_int_equal(rig_ready(rig, 1, 1), 0);
+	rig_drain(rig);
+	rig_expect(rig, session, M, 1);
+	assert_int_equal(core_session_taken(session), 0);
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_UNREACHABLE, "silent"), 0);
+	rig_drain(rig);
+	assert_int_equal(rig_count(rig, CORE_ACT_REVOKE_LEASES), 0);
+	assert_int_equal(rig_count(rig, CORE_ACT_PERSIST_EPOCH), 0);
+	assert_int_equal(rig_count(rig, CORE_ACT_BOOTSTRAP), 0);
+	assert_int_equal(rig->page.state, VMSIG_STATE_UNREACHABLE);
+	assert_int_equal(rig->page.epoch, 1);
+	assert_int_equal(rig_expect(rig, session, S, 1).state, VMSIG_STATE_UNREACHABLE);
+	assert_int_equal(session_subscribe(late, "a"), 0);
+	assert_int_equal(rig_expect(rig, late, S, 1).state, VMSIG_STATE_UNREACHABLE);
+	rig_expect_nothing(rig, late);
+	assert_int_equal(rig_ready(rig, 1, 1), 0);
+	rig_drain(rig);
+	assert_int_equal(rig->page.state, VMSIG_STATE_READY);
+	rig_expect(rig, session, M, 1);
+	assert_int_equal(core_session_taken(session), 0);
+	rig_expect(rig, late, M, 1);
+	assert_int_equal(core_session_taken(late), 0);
+	/* But what turns out to be another session ends this one. */
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_UNREACHABLE, "silent"), 0);
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_GONE, "ended"), 0);
+	rig_drain(rig);
+	assert_int_equal(rig_count(rig, CORE_ACT_REVOKE_LEASES), 1);
+	rig_expect(rig, session, I, 2);
+	session_free(late);
+	session_free(session);
+}
+
 static void a_weak_guard_gets_a_reason_and_no_context(void **state)
 {
 	struct rig *rig = *state;
@@ -386,6 +432,7 @@ int main(void)
 		T(subscriptions_have_a_quota),
 		T(globs_have_a_quota_of_their_own),
 		T(patterns_that_overlap_are_counted),
+		T(a_guest_out_of_contact_keeps_its_epoch),
 		T(a_weak_guard_gets_a_reason_and_no_context),
 		T(a_file_mode_stops_neither_root_nor_the_owner),
 		T(an_endpoint_that_goes_and_comes_is_told_in_order),

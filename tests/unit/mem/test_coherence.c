@@ -71,6 +71,20 @@ static void a_new_epoch_ends_every_read(void **state)
 	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_STALE_EPOCH);
 }
 
+static void out_of_contact_is_no_reset(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t word, sequence;
+
+	assert_int_equal(vmsig_mem_read_begin(lab->mem, &sequence), 0);
+	guest_set_epoch(&lab->guest, 7, VMSIG_STATE_UNREACHABLE);
+	assert_int_equal(vmsig_mem_read_end(lab->mem, sequence), -VMSIG_ERR_NOT_READY);
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_NOT_READY);
+	/* The same context is good again. */
+	guest_set_epoch(&lab->guest, 7, VMSIG_STATE_READY);
+	assert_int_equal(read_word(lab, &word), 0);
+}
+
 static void a_new_epoch_empties_the_cache(void **state)
 {
 	struct lab *lab = *state;
@@ -245,6 +259,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_new_epoch_ends_every_read),
+		T(out_of_contact_is_no_reset),
 		T(a_new_epoch_empties_the_cache),
 		T(a_write_that_does_not_end_is_torn),
 		T(without_a_broker_nothing_is_read),
