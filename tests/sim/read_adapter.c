@@ -170,7 +170,7 @@ void adapter_step(struct adapter *adapter, size_t i)
 			broken("the end of a session was refused");
 		break;
 	case 3:
-		if (world.faults)
+		if (world.faults && dice(2))
 			lose_contact(adapter);
 		break;
 	case 5: /* a stale bootstrap, or one of the future */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The questions, in their order, and what is made of each answer; see inquiry.h. */
 #include "broker/adapters/qemu/inquiry.h"
 
 #include <errno.h>
@@ -6,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "vmsig/vmsig_error.h"
 
@@ -18,6 +20,7 @@ struct step {
 	int (*take)(struct inquiry *inquiry, json_t *value);
 	bool per_file; /* repeated for each backend that is a file */
 	bool optional; /* an error reply counts as no answer: value is NULL */
+	bool (*wanted)(const struct inquiry *inquiry); /* NULL: it is */
 };
 
 static int nonsense(struct inquiry *inquiry, const char *command)
@@ -38,6 +41,7 @@ static int take_status(struct inquiry *inquiry, json_t *value)
 	if (!status)
 		return nonsense(inquiry, "query-status");
 	snprintf(inquiry->status, sizeof(inquiry->status), "%s", status);
+	inquiry->look.running = strcmp(status, "running") == 0;
 	return 0;
 }
 
@@ -71,6 +75,41 @@ static int take_objects(struct inquiry *inquiry, json_t *value)
 {
 	return memmap_init(
 		&inquiry->map, inquiry->memdev, value, inquiry->error, sizeof(inquiry->error));
+}
+
+/* `memory-backend` came with QEMU 5.0; it is empty for a machine whose NUMA nodes have one each,
+ * and for one whose RAM is no user's object. */
+static json_t *ask_main_memory(struct inquiry *inquiry)
+{
+	return json_pack("{s:s, s:s}", "path", "/machine", "property", "memory-backend");
+}
+
+static int take_main_memory(struct inquiry *inquiry, json_t *value)
+{
+	memmap_name_main(&inquiry->map, json_string_value(value));
+	return 0;
+}
+
+static int take_memory_devices(struct inquiry *inquiry, json_t *value)
+{
+	memmap_name_devices(&inquiry->map, value);
+	return 0;
+}
+
+static bool needs_regions(const struct inquiry *inquiry)
+{
+	return !memmap_knows_main(&inquiry->map);
+}
+
+static json_t *ask_regions(struct inquiry *inquiry)
+{
+	return hmp("info mtree");
+}
+
+static int take_regions(struct inquiry *inquiry, json_t *value)
+{
+	memmap_name_nodes(&inquiry->map, json_string_value(value));
+	return 0;
 }
 
 static json_t *ask_mtree(struct inquiry *inquiry)
@@ -141,7 +180,7 @@ static int take_machine(struct inquiry *inquiry, json_t *value)
 {
 	const char *machine = json_string_value(value);
 
-	inquiry->split = machine ? memmap_split(machine, inquiry->map.bytes) : 0;
+	inquiry->split = machine ? memmap_split(machine, inquiry->map.base_bytes) : 0;
 	return memmap_finish(&inquiry->map, inquiry->error, sizeof(inquiry->error));
 }
 
@@ -181,11 +220,54 @@ static int take_registers(struct inquiry *inquiry, json_t *value)
 	return r > 0 ? nonsense(inquiry, "info registers") : r;
 }
 
+static json_t *ask_nodes(struct inquiry *inquiry)
+{
+	return json_pack("{s:b}", "flat", 1);
+}
+
+static int take_nodes(struct inquiry *inquiry, json_t *value)
+{
+	struct timeval now;
+
+	gettimeofday(&now, NULL); /* what snapshots are dated by */
+	inquiry->look.now_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_usec;
+	look_snapshots(&inquiry->look, value);
+	if (inquiry->look.restorable)
+		inquiry->what |= INQUIRY_CLOCK;
+	return 0;
+}
+
+static json_t *ask_clock(struct inquiry *inquiry)
+{
+	inquiry->look.asked_ns = uv_hrtime();
+	return hmp(LOOK_CLOCK_COMMAND);
+}
+
+static int take_clock(struct inquiry *inquiry, json_t *value)
+{
+	inquiry->look.answered_ns = uv_hrtime();
+	look_clock(&inquiry->look, json_string_value(value));
+	return 0;
+}
+
+static int take_jobs(struct inquiry *inquiry, json_t *value)
+{
+	look_jobs(inquiry->load_job, value);
+	return 0;
+}
+
 static const struct step steps[] = {
 	{0, "query-status", NULL, take_status},
 	{0, "query-migrate", NULL, take_migrate, .optional = true},
+	{INQUIRY_JOBS, "query-jobs", NULL, take_jobs, .optional = true},
+	{INQUIRY_SNAPSHOTS, "query-named-block-nodes", ask_nodes, take_nodes, .optional = true},
+	{INQUIRY_CLOCK, "human-monitor-command", ask_clock, take_clock, .optional = true},
 	{INQUIRY_MAP, "query-memdev", NULL, take_memdev},
 	{INQUIRY_MAP, "qom-list", ask_objects, take_objects},
+	{INQUIRY_MAP, "qom-get", ask_main_memory, take_main_memory, .optional = true},
+	{INQUIRY_MAP, "query-memory-devices", NULL, take_memory_devices, .optional = true},
+	{INQUIRY_MAP, "human-monitor-command", ask_regions, take_regions, .optional = true,
+		.wanted = needs_regions},
 	{INQUIRY_MAP, "human-monitor-command", ask_mtree, take_mtree},
 	{INQUIRY_MAP, "qom-get", ask_offset, take_offset, .per_file = true, .optional = true},
 	{INQUIRY_MAP, "qom-get", ask_path, take_path, .per_file = true},
@@ -199,6 +281,8 @@ static const struct step steps[] = {
 static bool step_wanted(struct inquiry *inquiry, const struct step *step)
 {
 	if (step->what && !(step->what & inquiry->what))
+		return false;
+	if (step->wanted && !step->wanted(inquiry))
 		return false;
 	return !step->per_file || memmap_next_file(&inquiry->map);
 }

@@ -11,13 +11,18 @@
 #include <stdint.h>
 
 #include "broker/adapters/qemu/link.h"
+#include "broker/adapters/qemu/look.h"
 #include "broker/adapters/qemu/memmap.h"
 #include "broker/adapters/qemu/vcpu.h"
 
 #define INQUIRY_ERROR_MAX 400
 #define INQUIRY_STATUS_MAX 32
 
-#define INQUIRY_MAP 0x1u /* also the memory map; run state and vCPUs always are */
+/* What is asked beside run state, migration and vCPUs. */
+#define INQUIRY_MAP 0x1u       /* the memory map */
+#define INQUIRY_SNAPSHOTS 0x2u /* and, when there are any, the clock */
+#define INQUIRY_CLOCK 0x4u
+#define INQUIRY_JOBS 0x8u
 
 struct inquiry {
 	bool active;
@@ -28,6 +33,8 @@ struct inquiry {
 
 	char status[INQUIRY_STATUS_MAX]; /* query-status: "running", "paused", ... */
 	bool migrating;                  /* query-migrate: a migration, out or in, is under way */
+	struct restore_look look;
+	char load_job[LOOK_JOB_MAX]; /* look_jobs() */
 	struct memmap map;
 	uint64_t split; /* where the RAM below 4 GiB should end, 0: unknown */
 	struct vcpu_roots roots;

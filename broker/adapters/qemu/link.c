@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The socket under a QMP connection; see link.h. */
 #include "broker/adapters/qemu/link.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "broker/policy/share.h"
 #include "vmsig/vmsig_error.h"
 
 #define CHUNK (64u << 10)
 #define REASON_MAX 300
+#define PIECE_MESSAGES 16 /* an event takes some microseconds to parse and to act on */
+#define UNREAD_MS 10      /* its answer may be among the bytes that we have not read yet */
 
 struct link_conn {
 	struct link *link; /* NULL once it is over */
@@ -22,6 +27,9 @@ struct link_conn {
 	char *writing; /* bytes that the kernel has not taken yet */
 	unsigned handles;
 	bool ready;
+	bool silent; /* told so */
+	bool paused; /* what was read comes first */
+	struct share_task task;
 	pid_t pid;
 	struct qmp *qmp;
 	struct link *owner; /* for `closing` */
@@ -47,6 +55,7 @@ static void conn_end(struct link_conn *conn)
 	conn->link->conn = NULL;
 	conn->link->closing++;
 	conn->link = NULL;
+	share_task_cancel(&conn->task);
 	uv_close((uv_handle_t *)&conn->pipe, on_handle_closed);
 	uv_close((uv_handle_t *)&conn->timer, on_handle_closed);
 }
@@ -70,15 +79,30 @@ static void conn_down_error(struct link_conn *conn, int r)
 
 static void arm_timer(struct link_conn *conn);
 
+static bool has_unread(const struct link_conn *conn)
+{
+	uv_os_fd_t fd;
+	char byte;
+
+	return conn->paused || (uv_fileno((const uv_handle_t *)&conn->pipe, &fd) == 0 &&
+				       recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct link_conn *conn = timer->data;
-	int r = qmp_advance(conn->qmp, uv_now(timer->loop));
+	struct link *link = conn->link;
 
-	if (r)
-		conn_down_error(conn, r);
-	else
+	if (has_unread(conn)) {
+		uv_timer_start(timer, on_timer, UNREAD_MS, 0);
+		return;
+	}
+	if (!qmp_advance(conn->qmp, uv_now(timer->loop))) {
 		arm_timer(conn);
+		return;
+	}
+	conn->silent = true;
+	link->on_silent(link->arg, qmp_reason(conn->qmp));
 }
 
 static void arm_timer(struct link_conn *conn)
@@ -133,6 +157,13 @@ static void deliver(struct link_conn *conn, struct qmp_message *message)
 {
 	struct link *link = conn->link;
 
+	if (conn->silent) {
+		conn->silent = false;
+		if (conn->ready)
+			link->on_voice(link->arg);
+	}
+	if (!conn->link)
+		return;
 	if (message->kind == QMP_READY) {
 		conn->ready = true;
 		link->on_ready(link->arg, conn->pid);
@@ -142,23 +173,38 @@ static void deliver(struct link_conn *conn, struct qmp_message *message)
 }
 
 /* The callbacks may end the connection. */
-static void drain(struct link_conn *conn)
+static int drain(struct link_conn *conn)
 {
 	struct qmp_message message;
-	int r = 0;
 
-	while (conn->link) {
-		r = qmp_next(conn->qmp, uv_now(conn->pipe.loop), &message);
+	for (int i = 0; i < PIECE_MESSAGES && conn->link; i++) {
+		int r = qmp_next(conn->qmp, uv_now(conn->pipe.loop), &message);
+
 		if (r)
-			break;
+			return r;
 		deliver(conn, &message);
 		qmp_message_clear(&message);
 	}
+	return 0;
+}
+
+static int go_on_reading(struct link_conn *conn);
+
+static void on_piece(struct share_task *task)
+{
+	struct link_conn *conn =
+		(struct link_conn *)((char *)task - offsetof(struct link_conn, task));
+	int r = drain(conn);
+
 	if (!conn->link)
 		return;
-	if (r == VMSIG_ERR_WOULD_BLOCK)
+	if (r == 0)
+		share_task_ready(task);
+	if (r == VMSIG_ERR_WOULD_BLOCK) {
 		flush(conn);
-	else
+		r = go_on_reading(conn);
+	}
+	if (r)
 		conn_down_error(conn, r);
 }
 
@@ -181,10 +227,19 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		return;
 	}
 	r = qmp_feed(conn->qmp, buf->base, (size_t)n);
-	if (r)
+	if (r) {
 		conn_down_error(conn, r);
-	else
-		drain(conn);
+		return;
+	}
+	conn->paused = true;
+	uv_read_stop(stream);
+	share_task_ready(&conn->task);
+}
+
+static int go_on_reading(struct link_conn *conn)
+{
+	conn->paused = false;
+	return uv_read_start((uv_stream_t *)&conn->pipe, on_alloc, on_read);
 }
 
 static pid_t peer_pid(uv_pipe_t *pipe)
@@ -199,6 +254,19 @@ static pid_t peer_pid(uv_pipe_t *pipe)
 	return cred.pid;
 }
 
+/* EAGAIN is what unix(7) calls a full backlog: somebody has the socket, and others wait. */
+static void connect_reason(const struct link *link, int r, char reason[static REASON_MAX])
+{
+	if (r == UV_EAGAIN)
+		snprintf(reason, REASON_MAX,
+			"QMP socket %s is taken, and others wait for it as well: it serves one "
+			"client at a time, so give vmsigd a -qmp socket of its own",
+			link->path);
+	else
+		snprintf(reason, REASON_MAX, "cannot connect to QMP socket %s: %s", link->path,
+			uv_strerror(r));
+}
+
 static void on_connected(uv_connect_t *connect, int status)
 {
 	struct link_conn *conn = connect->data;
@@ -208,10 +276,9 @@ static void on_connected(uv_connect_t *connect, int status)
 	if (!conn->link)
 		return;
 	if (!r)
-		r = uv_read_start((uv_stream_t *)&conn->pipe, on_alloc, on_read);
+		r = go_on_reading(conn);
 	if (r) {
-		snprintf(reason, sizeof(reason), "cannot connect to QMP socket %s: %s",
-			conn->link->path, uv_strerror(r));
+		connect_reason(conn->link, r, reason);
 		conn_down(conn, reason);
 		return;
 	}
@@ -240,6 +307,7 @@ int link_open(struct link *link)
 	}
 	(void)uv_timer_init(link->loop, &conn->timer); /* cannot fail */
 	conn->handles = 2;
+	share_task_init(&conn->task, link->share, on_piece);
 	conn->link = conn->owner = link;
 	conn->pipe.data = conn->timer.data = conn->connect.data = conn;
 	link->conn = conn;
@@ -255,7 +323,7 @@ void link_close(struct link *link)
 
 bool link_ready(const struct link *link)
 {
-	return link->conn && link->conn->ready;
+	return link->conn && link->conn->ready && !link->conn->silent;
 }
 
 int link_fd(const struct link *link)

@@ -5,6 +5,13 @@
 /*
  * One QMP connection on the loop: socket, time-outs, and QEMU's pid. It ends exactly once,
  * with on_down() and a reason; link_open() starts the next one.
+ *
+ * A QEMU that does not answer keeps its connection: on_silent(), and on_voice() when it speaks
+ * again. In between link_ready() is false. Nothing that it said is lost meanwhile, neither is its
+ * order, and its backlog does not fill with connections that nobody waits at any more.
+ *
+ * What QEMU sends is its own share's work, a few messages in a piece, and nothing is read
+ * before the last of it is done: whoever floods, waits.
  */
 
 #include <stdbool.h>
@@ -15,9 +22,11 @@
 #include "broker/adapters/qemu/qmp.h"
 
 struct link_conn;
+struct share;
 
 struct link {
 	uv_loop_t *loop;
+	struct share *share; /* who pays for what QEMU sends; borrowed */
 	const char *path;
 	uint64_t timeout_ms;
 	struct link_conn *conn; /* NULL: none */
@@ -25,6 +34,8 @@ struct link {
 	void *arg;
 	void (*on_ready)(void *arg, pid_t pid);
 	void (*on_message)(void *arg, struct qmp_message *message);
+	void (*on_silent)(void *arg, const char *reason);
+	void (*on_voice)(void *arg); /* of one that was ready when it fell silent */
 	void (*on_down)(void *arg, const char *reason);
 	void (*on_closed)(void *arg); /* closing has become 0 */
 };
@@ -34,6 +45,7 @@ struct link {
 __attribute__((warn_unused_result)) int link_open(struct link *link);
 /* Ends the connection without on_down(). */
 void link_close(struct link *link);
+/* Whether commands can be sent and are likely to be answered. */
 bool link_ready(const struct link *link);
 /* The socket of a connection, whose other end is QEMU; -1: there is none. */
 int link_fd(const struct link *link);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* QEMU's memory backends and where the machine has them as RAM; see memmap.h. */
 #include "broker/adapters/qemu/memmap.h"
 
 #include <errno.h>
@@ -124,6 +125,99 @@ static struct memmap_backend *backend_find(const struct memmap *map, const char 
 	return NULL;
 }
 
+/* ---- which of them are RAM ---- */
+
+void memmap_name_main(struct memmap *map, const char *name)
+{
+	struct memmap_backend *backend = name ? backend_find(map, name) : NULL;
+
+	if (backend)
+		backend->is_main = true;
+}
+
+bool memmap_knows_main(const struct memmap *map)
+{
+	for (size_t i = 0; i < map->nbackends; i++) {
+		if (map->backends[i].is_main)
+			return true;
+	}
+	return false;
+}
+
+/* qapi/machine.json, MemoryDeviceInfo: what the guest's memory allocator gets. */
+static bool is_system_memory(const char *type)
+{
+	return type && (strcmp(type, "dimm") == 0 || strcmp(type, "virtio-mem") == 0);
+}
+
+void memmap_name_devices(struct memmap *map, const json_t *devices)
+{
+	size_t i;
+	json_t *device;
+
+	json_array_foreach (devices, i, device) {
+		const char *type = json_string_value(json_object_get(device, "type"));
+		const char *memdev = json_string_value(
+			json_object_get(json_object_get(device, "data"), "memdev"));
+		struct memmap_backend *backend = memdev ? backend_find(map, memdev) : NULL;
+
+		if (backend && is_system_memory(type))
+			backend->plugged = true;
+		else if (backend)
+			backend->foreign = true;
+	}
+}
+
+/* A line of a region's tree: "    START-END (prio N, ram): NAME". */
+static void name_node(struct memmap *map, const char *line, size_t len)
+{
+	static const char mark[] = ", ram): ";
+	const char *at = memmem(line, len, mark, sizeof(mark) - 1);
+	char name[MTREE_NAME_MAX];
+	size_t n;
+
+	if (!at)
+		return;
+	at += sizeof(mark) - 1;
+	n = (size_t)(line + len - at);
+	while (n && (at[n - 1] == '\r' || at[n - 1] == ' '))
+		n--;
+	if (n >= sizeof(name))
+		return;
+	memcpy(name, at, n);
+	name[n] = '\0';
+	memmap_name_main(map, name);
+}
+
+void memmap_name_nodes(struct memmap *map, const char *text)
+{
+	/* hw/i386/pc.c, microvm.c: of whatever the machine's RAM is called. */
+	static const char alias[] = "alias ram-below-4g @";
+	const char *at = text ? strstr(text, alias) : NULL;
+	char heading[MTREE_NAME_MAX + sizeof("memory-region: ")];
+
+	if (!at)
+		return;
+	at += sizeof(alias) - 1;
+	snprintf(heading, sizeof(heading), "memory-region: %.*s", (int)strcspn(at, " \r\n"), at);
+	at = strstr(text, heading);
+	/* Until the empty line behind the region. */
+	while (at && (at = strchr(at, '\n')) && at[1] == ' ') {
+		at++;
+		name_node(map, at, strcspn(at, "\n"));
+	}
+}
+
+/* A machine that does not say what its RAM is has it in whatever no device has. */
+static bool is_ram(const struct memmap *map, const struct memmap_backend *backend)
+{
+	if (backend->foreign)
+		return false;
+	return backend->is_main || backend->plugged || !memmap_knows_main(map);
+}
+
+/* ---- where they are ---- */
+
 static int place_range(struct memmap *map, struct memmap_backend *backend,
 	const struct mtree_range *range, char *error, size_t error_size)
 {
@@ -172,7 +266,8 @@ static int check_used(struct memmap *map, char *error, size_t error_size)
 		int r = 0;
 
 		if (map->backends[i].used) {
-			map->bytes += map->backends[i].size;
+			if (!map->backends[i].plugged)
+				map->base_bytes += map->backends[i].size;
 			r = check_backend(&map->backends[i], error, error_size);
 		}
 		if (r)
@@ -196,7 +291,8 @@ int memmap_place(struct memmap *map, const struct mtree *mtree, char *error, siz
 	for (size_t i = 0; i < mtree->nranges; i++) {
 		const struct mtree_range *range = &mtree->ranges[i];
 		struct memmap_backend *backend = backend_find(map, range->name);
-		int r = backend ? place_range(map, backend, range, error, error_size) : 0;
+		bool ram = backend && is_ram(map, backend);
+		int r = ram ? place_range(map, backend, range, error, error_size) : 0;
 
 		if (r)
 			return r;

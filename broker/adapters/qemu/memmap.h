@@ -8,8 +8,13 @@
  * (qom-get mem-path, offset). Pure. What cannot be served is refused with a sentence that
  * says what to write on QEMU's command line.
  *
- * Order of use: memmap_init(), memmap_place(), memmap_set_file() for each backend that
- * memmap_next_file() names, memmap_finish().
+ * RAM is what the machine uses as system RAM: its memory backend, or those of its NUMA nodes, its
+ * DIMMs and virtio-mem. A device's shared memory (ivshmem, virtio-pmem, an NVDIMM) has a memory
+ * backend and appears as "ram" in the flat view, and is none; the guest maps and unmaps it.
+ *
+ * Order of use: memmap_init(), memmap_name_main(), memmap_name_devices() and, when the machine
+ * names no backend, memmap_name_nodes(); memmap_place(), memmap_set_file() for each backend
+ * that memmap_next_file() names, memmap_finish().
  */
 
 #include <stdbool.h>
@@ -34,7 +39,10 @@ struct memmap_backend {
 	char type_name[64];
 	enum memmap_type type;
 	bool share;
-	bool used;       /* part of the flat view */
+	bool is_main;    /* the machine's, or one of its NUMA nodes' */
+	bool plugged;    /* a DIMM's or virtio-mem's */
+	bool foreign;    /* another device's */
+	bool used;       /* RAM, and part of the flat view */
 	uint64_t size;   /* bytes */
 	char *path;      /* FILE: mem-path, a file or a directory; owned */
 	uint64_t offset; /* FILE: where the backend starts in the file, bytes */
@@ -48,15 +56,24 @@ struct memmap {
 	size_t *owners;                    /* backend of each segment */
 	size_t nseg;
 	uint64_t low;        /* end of the RAM below 4 GiB */
-	uint64_t bytes;      /* all backends in use */
 	uint64_t hva;        /* where QEMU maps some of the main backend, 0: it did not say */
 	uint64_t hva_offset; /* what is there in the file */
+	uint64_t base_bytes; /* backends in use, without what can be plugged */
 };
 
 /* Takes what query-memdev and qom-list /objects returned. 0, VMSIG_ERR_BAD_REQUEST, -ENOMEM. */
 __attribute__((warn_unused_result)) int memmap_init(struct memmap *ret_map, const json_t *memdev,
 	const json_t *objects, char *error, size_t error_size);
 void memmap_deinit(struct memmap *map);
+
+/* What /machine has as memory-backend: an id, or a path below /objects; NULL and "": none. */
+void memmap_name_main(struct memmap *map, const char *name);
+bool memmap_knows_main(const struct memmap *map);
+/* What query-memory-devices returned; NULL: nothing. */
+void memmap_name_devices(struct memmap *map, const json_t *devices);
+/* What `info mtree` printed, NULL: nothing. The machine's RAM is a region of which its NUMA nodes'
+ * backends are parts. */
+void memmap_name_nodes(struct memmap *map, const char *text);
 
 /* Finds the backends' windows. 0; VMSIG_ERR_UNSUPPORTED: refused; VMSIG_ERR_BAD_REQUEST: the
  * answers contradict each other; -ENOMEM. */

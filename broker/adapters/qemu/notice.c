@@ -1,15 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What the adapter tells the core, and the log. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "broker/adapters/qemu/qemu.h"
 #include "broker/log.h"
 #include "vmsig/vmsig_memctx.h"
 
+#define LOG_BURST 20u /* lines, of which one comes back each second */
+#define MS_PER_S 1000u
+
+/* What QEMU sends decides how much there is to say. */
+bool qemu_may_log(struct qemu *q)
+{
+	uint64_t now = uv_now(q->env.loop) / MS_PER_S;
+
+	q->log_spent -=
+		now - q->log_second < q->log_spent ? (unsigned)(now - q->log_second) : q->log_spent;
+	q->log_second = now;
+	if (q->log_spent >= LOG_BURST) {
+		q->log_left_out++;
+		return false;
+	}
+	q->log_spent++;
+	if (q->log_left_out)
+		log_warning("lines about the endpoint were left out",
+			LOG_STR("endpoint", q->env.config->name),
+			LOG_INT("count", q->log_left_out));
+	q->log_left_out = 0;
+	return true;
+}
+
 void qemu_tell_state(struct qemu *q, uint32_t state, const char *reason)
 {
+	static const char *const states[] = {
+		[VMSIG_STATE_BOOTING] = "waiting for the guest's kernel",
+		[VMSIG_STATE_GONE] = "guest is not there",
+		[VMSIG_STATE_UNREACHABLE] = "guest is unreachable"};
 	vmsig_event ev = {.kind = VMSIG_EV_ENDPOINT_STATE,
 		.source = VMSIG_SRC_MEMCTX,
 		.endpoint = q->env.endpoint,
@@ -21,9 +49,9 @@ void qemu_tell_state(struct qemu *q, uint32_t state, const char *reason)
 		return;
 	q->told_state = state;
 	snprintf(q->told, sizeof(q->told), "%s", reason);
-	log_info(
-		state == VMSIG_STATE_GONE ? "guest is not there" : "waiting for the guest's kernel",
-		LOG_STR("endpoint", q->env.config->name), LOG_STR("reason", reason));
+	if (qemu_may_log(q))
+		log_info(states[state], LOG_STR("endpoint", q->env.config->name),
+			LOG_STR("reason", reason));
 	memcpy(ev.inln, &status, sizeof(status));
 	if (q->env.emit->event(q->env.emit->core, &ev))
 		log_warning("the core refused a state", LOG_STR("endpoint", q->env.config->name));
@@ -42,34 +70,12 @@ void qemu_tell_invalidated(struct qemu *q)
 			LOG_STR("endpoint", q->env.config->name));
 }
 
-/* Field 22 of /proc/PID/stat, proc(5): tells a process from a later one with its pid. 0 when it
- * cannot be read. */
-static unsigned long long start_time(pid_t pid)
-{
-	char path[64], text[1024];
-	unsigned long long start = 0;
-	const char *at;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
-	fclose(file);
-	/* The name, in parentheses, may have anything in it. */
-	at = strrchr(text, ')');
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	if (at)
-		start = strtoull(at, NULL, 10);
-	return start;
-}
-
-/* Only where the boot itself is random: QEMU does not say how often it has reset the guest. */
+/* Only where the boot itself is random: QEMU does not say how often it has reset the guest. And
+ * only where no snapshot could be loaded while nobody watches. */
 static void session_fill(const struct qemu *q, char session[static VMSIG_SESSION_MAX])
 {
-	unsigned long long start = q->proof.placement ? start_time(q->pid) : 0;
+	bool tellable = q->proof.placement && !q->restore.restorable;
+	unsigned long long start = tellable ? process_start_time(q->pid) : 0;
 
 	session[0] = '\0';
 	if (start)

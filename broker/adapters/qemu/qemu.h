@@ -3,8 +3,17 @@
 #define BROKER_ADAPTERS_QEMU_QEMU_H
 
 /*
- * The state of one QEMU endpoint; private to the adapter. qemu.c moves it, notice.c tells
- * the core about it. All of it belongs to the loop thread.
+ * The state of one QEMU endpoint; private to the adapter. All of it belongs to the loop thread.
+ *
+ *   qemu.c     its life, and what QEMU says
+ *   flow.c     what is asked and proven, one flow at a time
+ *   session.c  the VM session: published, out of contact, over; QEMU's process
+ *   notice.c   what the core and the log are told
+ *   seam.c     what the core asks, and the write path
+ *
+ * Below these, each with a header of its own: link and qmp (the connection), inquiry, look, mtree,
+ * memmap, vcpu (the answers), restore (whether RAM went back in time), guest and backing (RAM),
+ * process, quiesce, guardian.
  */
 
 #include <stdbool.h>
@@ -16,25 +25,30 @@
 #include "broker/adapters/qemu/guest.h"
 #include "broker/adapters/qemu/inquiry.h"
 #include "broker/adapters/qemu/link.h"
+#include "broker/adapters/qemu/process.h"
 #include "broker/adapters/qemu/quiesce.h"
+#include "broker/adapters/qemu/restore.h"
 #include "vmsig/vmsig_memctx.h"
 
 #define REASON_MAX 400
 
-enum flow { FLOW_NONE = 0, FLOW_BOOTSTRAP, FLOW_CONFIRM, FLOW_WATCH };
+enum flow { FLOW_NONE = 0, FLOW_BOOTSTRAP, FLOW_CONFIRM, FLOW_WATCH, FLOW_RIVAL };
 
-/* qemu.c moves it, quiesce.c stops its vCPUs around writes, seam.c is its write path. */
 struct qemu {
 	struct adapter base;
 	struct adapter_env env;
+	struct share *share; /* of the loop's time: what QEMU sends costs this */
 	struct link link;
 	uv_timer_t timer; /* the next connection or flow */
 	uint64_t backoff_ms;
 	pid_t pid;
+	struct process *process; /* NULL: it cannot be watched */
+	unsigned closing;        /* processes whose handle is not closed yet */
 
 	uint32_t epoch;
 	bool owed;    /* the core waits for the MEMCTX of `epoch` */
 	bool ready;   /* the core has it */
+	bool lost;    /* ... but nobody can vouch for it at the moment */
 	bool removed; /* unregistered: nothing may be emitted */
 
 	enum flow flow;
@@ -45,13 +59,20 @@ struct qemu {
 
 	struct guest *guest;
 	struct kcr3_proof proof;
+	struct restore restore;
 	unsigned strikes_memory, strikes_vcpu;
-	unsigned map_reads; /* WATCH flows that still have to ask for the map */
-	bool urgent;        /* RAM may have been replaced as a whole: the next failure counts */
+	uint64_t rival_ms,
+		rival_wait_ms; /* when, and how long after, another kernel is looked for */
+	unsigned map_reads;    /* WATCH flows that still have to ask for the map */
+	bool urgent;           /* RAM may have been replaced as a whole: the next failure counts */
 
 	uint32_t told_state;
 	char told[REASON_MAX];
 	char down_reason[REASON_MAX];
+	bool loads_job;              /* a job changed: is it one that loads a snapshot? */
+	char load_job[LOOK_JOB_MAX]; /* the last of these that was acted on */
+	unsigned log_spent;          /* lines */
+	uint64_t log_second, log_left_out;
 
 	bool migrating; /* or it is not known that none is */
 	struct quiesce quiesce;
@@ -61,6 +82,35 @@ struct qemu {
 	bool timer_open;
 };
 
+/* ---- qemu.c ---- */
+/* The next flow, or connection, in so many milliseconds; instead of one that was to come. */
+void qemu_schedule(struct qemu *q, uint64_t ms);
+/* Later each time, until retry_max. */
+void qemu_schedule_retry(struct qemu *q);
+/* Whether this was the last thing to wait for; may free `q`. */
+void qemu_maybe_stopped(struct qemu *q);
+
+/* ---- flow.c ---- */
+void qemu_flow_start(struct qemu *q, enum flow flow);
+void qemu_flow_reply(struct qemu *q, const struct qmp_message *message);
+void qemu_flow_cancel(struct qemu *q);
+
+/* ---- session.c ---- */
+/* The kernel is proven: MEMCTX. */
+void qemu_session_publish(struct qemu *q);
+/* What the core knows of this VM session is void. */
+void qemu_session_end(struct qemu *q, const char *reason);
+/* Back to the start, in whatever epoch it will be. */
+void qemu_session_forget(struct qemu *q);
+/* Nobody can vouch for a session that was published. */
+void qemu_session_lose(struct qemu *q, const char *reason);
+/* The process behind a new connection. */
+void qemu_process_found(struct qemu *q, pid_t pid);
+void qemu_process_forget(struct qemu *q);
+
+/* ---- notice.c ---- */
+/* Whether there is room for another line of the log; those left out are counted. */
+__attribute__((warn_unused_result)) bool qemu_may_log(struct qemu *q);
 /* ENDPOINT_STATE; the same state with the same reason is told once. */
 void qemu_tell_state(struct qemu *q, uint32_t state, const char *reason);
 void qemu_tell_invalidated(struct qemu *q);

@@ -42,6 +42,7 @@ struct qmp {
 	size_t max_message;
 	uint64_t timeout;
 	enum state state;
+	bool silent;
 	struct bytes in;
 	struct bytes out;
 	struct scan scan;
@@ -112,6 +113,17 @@ __attribute__((format(printf, 3, 4))) static int qmp_fail(
 	va_end(args);
 	qmp->state = STATE_FAILED;
 	return error;
+}
+
+/* Whatever it says: it is there. */
+static void note_voice(struct qmp *qmp, uint64_t now_ms)
+{
+	if (!qmp->silent)
+		return;
+	qmp->silent = false;
+	qmp->reason[0] = '\0';
+	for (size_t i = 0; i < qmp->npending; i++)
+		qmp->pending[i].deadline = now_ms + qmp->timeout;
 }
 
 int qmp_new(struct qmp **ret_qmp, const struct qmp_limits *limits, uint64_t now_ms)
@@ -293,11 +305,23 @@ static int take_greeting(struct qmp *qmp, json_t *root, uint64_t now_ms, struct 
 	return 0;
 }
 
+/* qapi/qapi-schema.json, "Client Library": seconds are -1 when QEMU could not tell. */
+static uint64_t event_stamp(const json_t *stamp)
+{
+	json_int_t seconds = json_integer_value(json_object_get(stamp, "seconds"));
+	json_int_t micros = json_integer_value(json_object_get(stamp, "microseconds"));
+
+	if (seconds <= 0 || seconds > UINT32_MAX || micros < 0 || micros >= 1000000)
+		return 0;
+	return (uint64_t)seconds * 1000000 + (uint64_t)micros;
+}
+
 static int take_event(struct qmp *qmp, json_t *root, struct qmp_message *m)
 {
 	m->kind = QMP_EVENT;
 	m->name = json_string_value(json_object_get(root, "event"));
 	m->value = json_object_get(root, "data");
+	m->stamp_us = event_stamp(json_object_get(root, "timestamp"));
 	if (!m->name)
 		return qmp_fail(qmp, VMSIG_ERR_PROTOCOL, "a QMP event without a name");
 	return 0;
@@ -365,6 +389,7 @@ int qmp_next(struct qmp *qmp, uint64_t now_ms, struct qmp_message *ret_message)
 	r = message_parse(qmp, len, &m.root);
 	if (r)
 		return r;
+	note_voice(qmp, now_ms);
 	if (qmp->state == STATE_GREETING)
 		r = take_greeting(qmp, m.root, now_ms, &m);
 	else if (json_object_get(m.root, "event"))
@@ -408,7 +433,7 @@ void qmp_output_consumed(struct qmp *qmp, size_t len)
 
 uint64_t qmp_deadline(const struct qmp *qmp)
 {
-	if (qmp->state == STATE_FAILED)
+	if (qmp->state == STATE_FAILED || qmp->silent)
 		return UINT64_MAX;
 	if (qmp->state == STATE_GREETING)
 		return qmp->greeting_deadline;
@@ -419,12 +444,20 @@ int qmp_advance(struct qmp *qmp, uint64_t now_ms)
 {
 	if (now_ms < qmp_deadline(qmp))
 		return 0;
+	qmp->silent = true;
 	if (qmp->state == STATE_GREETING)
-		return qmp_fail(qmp, VMSIG_ERR_TIMEOUT,
+		snprintf(qmp->reason, sizeof(qmp->reason),
 			"connected, but no QMP greeting came: a QMP socket serves one client at a "
 			"time, so give vmsigd a -qmp socket of its own");
-	return qmp_fail(qmp, VMSIG_ERR_TIMEOUT, "QEMU did not answer %s within %llu ms",
-		qmp->pending[0].name, (unsigned long long)qmp->timeout);
+	else
+		snprintf(qmp->reason, sizeof(qmp->reason), "QEMU did not answer %s within %llu ms",
+			qmp->pending[0].name, (unsigned long long)qmp->timeout);
+	return VMSIG_ERR_TIMEOUT;
+}
+
+bool qmp_is_silent(const struct qmp *qmp)
+{
+	return qmp->silent;
 }
 
 const char *qmp_reason(const struct qmp *qmp)

@@ -8,19 +8,27 @@
  * nesting, number of values and open commands are bounded, and whatever breaks a bound or
  * the protocol ends the connection with a reason.
  *
+ * A peer that does not answer in time is *silent*, which is no end: a QEMU that was stopped, or
+ * waits for a disk, answers when it goes on, and until then a new connection would only fill
+ * its backlog. The next message makes it talk again, and what it owes has the full time anew.
+ *
  * Order of use: qmp_feed(), then qmp_next() until VMSIG_ERR_WOULD_BLOCK, then write
- * qmp_output(). After VMSIG_ERR_PROTOCOL or VMSIG_ERR_TIMEOUT only qmp_reason() and
- * qmp_free() make sense. Times are milliseconds on one monotonic clock.
+ * qmp_output(). After VMSIG_ERR_PROTOCOL only qmp_reason() and qmp_free() make sense. Times are
+ * milliseconds on one monotonic clock.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <jansson.h>
 
-#define QMP_MAX_MESSAGE (8u << 20) /* default bound of one message, bytes */
-#define QMP_MAX_DEPTH 64           /* nesting; QEMU's own replies stay below 10 */
-#define QMP_MAX_VALUES (1u << 18)  /* members and elements of one message */
+/* The longest reply is `info mtree -f`, some 8 KiB for each device with an address space of its
+ * own; the one with most values lists block nodes, some 60 each. What is more than these costs
+ * the loop too much in one piece. */
+#define QMP_MAX_MESSAGE (4u << 20) /* default bound of one message, bytes */
+#define QMP_MAX_DEPTH 32           /* nesting; QEMU's own replies stay below 10 */
+#define QMP_MAX_VALUES (1u << 16)  /* members and elements of one message */
 #define QMP_MAX_PENDING 16         /* commands without a reply */
 
 struct qmp;
@@ -43,6 +51,7 @@ struct qmp_message {
 	json_t *value;      /* REPLY: the return value; EVENT: data, may be NULL. Borrowed */
 	const char *name;   /* EVENT: its name. REPLY: the error class, NULL on success. Borrowed */
 	const char *detail; /* REPLY: the error's description. Borrowed */
+	uint64_t stamp_us;  /* EVENT: when, by the host's clock of the day; 0: it does not say */
 	json_t *root;       /* owns all of the above */
 };
 
@@ -69,12 +78,15 @@ __attribute__((warn_unused_result)) int qmp_command(
 const void *qmp_output(const struct qmp *qmp, size_t *ret_len);
 void qmp_output_consumed(struct qmp *qmp, size_t len);
 
-/* When the oldest unanswered thing times out; UINT64_MAX: nothing is open. */
+/* When the oldest unanswered thing times out; UINT64_MAX: nothing is open, or the peer is silent
+ * already. */
 uint64_t qmp_deadline(const struct qmp *qmp);
-/* 0 or VMSIG_ERR_TIMEOUT. */
+/* 0 or VMSIG_ERR_TIMEOUT: it is silent from now on, and qmp_reason() says what it owes. */
 __attribute__((warn_unused_result)) int qmp_advance(struct qmp *qmp, uint64_t now_ms);
 
-/* Why the connection is over, a sentence; "" while it is not. */
+bool qmp_is_silent(const struct qmp *qmp);
+
+/* Why the connection is over, or the peer called silent, a sentence; "" while neither is so. */
 const char *qmp_reason(const struct qmp *qmp);
 
 #endif

@@ -82,8 +82,10 @@ static void send_cont(struct quiesce *quiesce)
 	}
 	quiesce->state = QUIESCE_RESUMING;
 	quiesce->id = 0;
-	if (!sent)
+	if (!sent) {
 		sent = link_command(quiesce->link, "cont", NULL, &quiesce->cont_id) == 0;
+		quiesce->resume_due = sent;
+	}
 	if (quiesce->closing)
 		uv_timer_start(&quiesce->timer, on_timer, CLOSE_MS, 0);
 	else if (sent)
@@ -161,9 +163,25 @@ void quiesce_end(struct quiesce *quiesce)
 	send_cont(quiesce);
 }
 
-bool quiesce_is_active(const struct quiesce *quiesce)
+static bool is_active(const struct quiesce *quiesce)
 {
 	return quiesce->state != QUIESCE_IDLE && quiesce->state != QUIESCE_REFUSED;
+}
+
+bool quiesce_owns_stop(struct quiesce *quiesce)
+{
+	bool owned = quiesce->stop_due;
+
+	quiesce->stop_due = false;
+	return owned;
+}
+
+bool quiesce_owns_resume(struct quiesce *quiesce)
+{
+	bool owned = quiesce->resume_due;
+
+	quiesce->resume_due = false;
+	return owned;
 }
 
 /* ---- QEMU's side ---- */
@@ -189,7 +207,8 @@ static void on_status(struct quiesce *quiesce, const struct qmp_message *message
 		return;
 	}
 	quiesce->stopped = true;
-	if (command(quiesce, "stop", QUIESCE_STOPPING))
+	quiesce->stop_due = command(quiesce, "stop", QUIESCE_STOPPING);
+	if (quiesce->stop_due)
 		return;
 	disarm(quiesce);
 	go_idle(quiesce);
@@ -198,6 +217,7 @@ static void on_status(struct quiesce *quiesce, const struct qmp_message *message
 
 static void on_stopped(struct quiesce *quiesce, const struct qmp_message *message)
 {
+	quiesce->stop_due = false;
 	if (message->name) {
 		disarm(quiesce);
 		go_idle(quiesce);
@@ -212,6 +232,7 @@ static void on_stopped(struct quiesce *quiesce, const struct qmp_message *messag
 static void on_continued(struct quiesce *quiesce)
 {
 	quiesce->cont_id = 0;
+	quiesce->stop_due = quiesce->resume_due = false; /* QEMU did both before */
 	disarm(quiesce);
 	if (quiesce->state == QUIESCE_RESUMING)
 		go_idle(quiesce);
@@ -241,7 +262,8 @@ bool quiesce_reply(struct quiesce *quiesce, const struct qmp_message *message)
 void quiesce_link_down(struct quiesce *quiesce)
 {
 	quiesce->cont_id = 0;
-	if (!quiesce_is_active(quiesce))
+	quiesce->stop_due = quiesce->resume_due = false;
+	if (!is_active(quiesce))
 		return;
 	go_idle(quiesce);
 	tell(quiesce, VMSIG_ERR_GONE);

@@ -33,7 +33,9 @@ struct quiesce {
 	struct link *link;
 	struct guardian *guardian;
 	enum quiesce_state state;
-	bool stopped; /* by us: cont is owed */
+	bool stopped;              /* by us: cont is owed */
+	bool stop_due, resume_due; /* the events of our own commands, which come before their
+				    * replies, if there is anything to stop or to continue */
 	bool closing;
 	uint64_t id;      /* of the command that the state waits for, but cont; 0: none */
 	uint64_t cont_id; /* of the cont that is on its way, whatever the state; 0: none */
@@ -61,8 +63,10 @@ void quiesce_start(
 bool quiesce_is_still(const struct quiesce *quiesce);
 void quiesce_end(struct quiesce *quiesce);
 
-/* Whether STOP and RESUME events are of our own making. */
-bool quiesce_is_active(const struct quiesce *quiesce);
+/* Whether the STOP or RESUME event at hand is of our own making; each of ours is so once. What
+ * others do meanwhile is theirs. */
+__attribute__((warn_unused_result)) bool quiesce_owns_stop(struct quiesce *quiesce);
+__attribute__((warn_unused_result)) bool quiesce_owns_resume(struct quiesce *quiesce);
 
 /* Whether the reply was ours. */
 bool quiesce_reply(struct quiesce *quiesce, const struct qmp_message *message);

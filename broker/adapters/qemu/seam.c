@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What the core asks of the adapter: the locator, descriptors, and whether a write may go. */
 #include <errno.h>
 
 #include "broker/adapters/qemu/qemu.h"
@@ -46,14 +47,22 @@ static int share_writable(void *ctx)
 }
 
 /* QEMU's dirty log does not see our stores: what is written while memory is copied may be
- * missing on the other side. */
+ * missing on the other side. And the holder of a lease meant the memory of its epoch. */
 static int may_write(void *ctx, const char **ret_why)
 {
 	const struct qemu *q = ctx;
 
-	if (!q->migrating)
+	if (q->lost)
+		*ret_why =
+			"QEMU does not answer, so that nothing is known of the guest; write when "
+			"it is reachable again";
+	else if (restore_in_doubt(&q->restore))
+		*ret_why = "QEMU stopped or continued the guest, and it is being looked at whether "
+			   "a snapshot was loaded; write again";
+	else if (q->migrating)
+		*ret_why = "a migration of the guest is under way; write when it is over";
+	else
 		return 0;
-	*ret_why = "a migration of the guest is under way; write when it is over";
 	return VMSIG_ERR_BUSY;
 }
 

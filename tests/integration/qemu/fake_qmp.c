@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include <jansson.h>
 
@@ -55,6 +56,94 @@ static json_t *property(const struct fake_qmp *fake, const char *name)
 	return NULL;
 }
 
+/* ---- time ---- */
+
+static bool is_running(const struct fake_qmp *fake)
+{
+	return strcmp(fake->status, "running") == 0;
+}
+
+static uint64_t clock_now(const struct fake_qmp *fake)
+{
+	return fake->clock_ns + (is_running(fake) ? uv_hrtime() - fake->running_ns : 0);
+}
+
+static void set_status(struct fake_qmp *fake, const char *status)
+{
+	fake->clock_ns = clock_now(fake);
+	fake->running_ns = uv_hrtime();
+	fake->status = status;
+}
+
+static void say_event(struct fake_qmp *fake, const char *name)
+{
+	struct timeval now;
+	char line[160];
+
+	gettimeofday(&now, NULL);
+	snprintf(line, sizeof(line),
+		"{\"event\": \"%s\", \"timestamp\": {\"seconds\": %lld, \"microseconds\": %lld}}",
+		name, (long long)now.tv_sec, (long long)now.tv_usec);
+	fake_qmp_say(fake, line);
+}
+
+void fake_qmp_pause(struct fake_qmp *fake)
+{
+	set_status(fake, "paused");
+	say_event(fake, "STOP");
+}
+
+void fake_qmp_resume(struct fake_qmp *fake)
+{
+	say_event(fake, "RESUME");
+	set_status(fake, "running");
+}
+
+void fake_qmp_load(struct fake_qmp *fake, uint64_t age_ns)
+{
+	bool was_running = is_running(fake);
+
+	if (was_running)
+		fake_qmp_pause(fake);
+	fake->clock_ns -= age_ns;
+	if (was_running)
+		fake_qmp_resume(fake);
+}
+
+static json_t *nodes(const struct fake_qmp *fake)
+{
+	json_t *snapshots = json_array();
+
+	if (fake->refuses_nodes)
+		return NULL;
+	for (unsigned i = 0; i < fake->snapshots; i++)
+		json_array_append_new(snapshots,
+			json_pack("{s:s, s:i, s:I, s:i}", "id", "1", "vm-state-size", 4096,
+				"date-sec", (json_int_t)fake->snapshot_s, "date-nsec", 0));
+	return json_pack("[{s:s, s:{s:s, s:o}}]", "node-name", "disk", "image", "filename", "d",
+		"snapshots", snapshots);
+}
+
+static json_t *clock_words(const struct fake_qmp *fake)
+{
+	uint64_t ticks = clock_now(fake) / 10;
+	char text[80];
+
+	if (!fake->has_clock)
+		return json_string("00000000fed000f0: Cannot access memory\r\n");
+	snprintf(text, sizeof(text), "00000000fed000f0: 0x%08x 0x%08x\r\n", (unsigned)ticks,
+		(unsigned)(ticks >> 32));
+	return json_string(text);
+}
+
+static json_t *jobs(const struct fake_qmp *fake)
+{
+	if (!fake->job)
+		return json_array();
+	return json_pack(
+		"[{s:s, s:s, s:s}]", "id", "job0", "type", fake->job, "status", fake->job_status);
+}
+
 /* As QEMU does it: the event comes before the reply, and only when something changed. */
 static json_t *run_state(struct fake_qmp *fake, const char *command)
 {
@@ -66,8 +155,8 @@ static json_t *run_state(struct fake_qmp *fake, const char *command)
 	if (!stops && fake->refuses_cont)
 		return NULL;
 	if (strcmp(fake->status, status) != 0)
-		fake_qmp_say(fake, stops ? "{\"event\": \"STOP\"}" : "{\"event\": \"RESUME\"}");
-	fake->status = !stops && fake->stopped_by_other ? fake->stopped_by_other : status;
+		say_event(fake, stops ? "STOP" : "RESUME");
+	set_status(fake, !stops && fake->stopped_by_other ? fake->stopped_by_other : status);
 	return json_object();
 }
 
@@ -115,6 +204,14 @@ static json_t *answer(struct fake_qmp *fake, const char *command, const json_t *
 			"[{s:s, s:s}]", "name", "ram0", "type", "child<memory-backend-file>");
 	if (strcmp(command, "qom-get") == 0)
 		return property(fake, json_string_value(json_object_get(arguments, "property")));
+	if (strcmp(command, "query-named-block-nodes") == 0)
+		return nodes(fake);
+	if (strcmp(command, "query-jobs") == 0)
+		return jobs(fake);
+	if (line && strncmp(line, "xp ", 3) == 0)
+		return clock_words(fake);
+	if (line && strcmp(line, "info mtree") == 0)
+		return json_string("");
 	if (line && strncmp(line, "info mtree", 10) == 0) {
 		fake->maps++;
 		return json_string(fake->mtree);
@@ -205,7 +302,11 @@ void fake_qmp_start(struct fake_qmp *fake, uv_loop_t *loop, const char *path, co
 {
 	FILE *file = fopen(TEST_DATA "/mtree/q35-512m.mtree", "r");
 
-	*fake = (struct fake_qmp){.ram = ram, .status = "running", .long_mode = true};
+	*fake = (struct fake_qmp){.ram = ram,
+		.status = "running",
+		.long_mode = true,
+		.clock_ns = 1000000000000,
+		.running_ns = uv_hrtime()};
 	must(file && fread(fake->mtree, 1, sizeof(fake->mtree) - 1, file) > 0);
 	fclose(file);
 	must(uv_pipe_init(loop, &fake->listener, 0) == 0);
@@ -220,8 +321,14 @@ void fake_qmp_hang_up(struct fake_qmp *fake)
 		uv_close((uv_handle_t *)&fake->client, on_closed);
 }
 
+void fake_qmp_stop_listening(struct fake_qmp *fake)
+{
+	if (!uv_is_closing((uv_handle_t *)&fake->listener))
+		uv_close((uv_handle_t *)&fake->listener, NULL);
+}
+
 void fake_qmp_stop(struct fake_qmp *fake)
 {
 	fake_qmp_hang_up(fake);
-	uv_close((uv_handle_t *)&fake->listener, NULL);
+	fake_qmp_stop_listening(fake);
 }

@@ -32,6 +32,14 @@ struct fake_qmp {
 	const char
 		*stopped_by_other; /* status from the next cont on, as when somebody else stops */
 	char log[1024];            /* "stop cont ...": those that change something */
+	bool refuses_nodes;        /* an old QEMU: no list of snapshots */
+	unsigned snapshots;        /* with VM state */
+	int64_t snapshot_s;        /* date of the youngest */
+	bool has_clock;            /* an HPET that counts */
+	uint64_t clock_ns;         /* its value when the guest was stopped, or ... */
+	uint64_t running_ns;       /* ... when it was continued here, by the host's clock */
+	const char *job;           /* type and state of a job, NULL: there is none */
+	const char *job_status;
 	char mtree[64 << 10];
 	char line[4096];
 	size_t len;
@@ -39,9 +47,16 @@ struct fake_qmp {
 
 void fake_qmp_start(struct fake_qmp *fake, uv_loop_t *loop, const char *path, const char *ram);
 void fake_qmp_say(struct fake_qmp *fake, const char *line);
+/* What is shown by a QEMU that stops, loads a snapshot that is so old, and continues. */
+void fake_qmp_load(struct fake_qmp *fake, uint64_t age_ns);
+/* stop and cont by somebody else. */
+void fake_qmp_pause(struct fake_qmp *fake);
+void fake_qmp_resume(struct fake_qmp *fake);
 void fake_qmp_go_on(struct fake_qmp *fake);
 /* The client sees the end of the stream; the next one is welcome. */
 void fake_qmp_hang_up(struct fake_qmp *fake);
+/* Nobody else gets a connection. */
+void fake_qmp_stop_listening(struct fake_qmp *fake);
 void fake_qmp_stop(struct fake_qmp *fake);
 
 #endif

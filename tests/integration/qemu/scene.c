@@ -12,6 +12,7 @@
 #include "broker/adapters/qemu/guardian.h"
 #include "broker/jobs.h"
 #include "broker/ram/beneath.h"
+#include "broker/adapters/qemu/process.h"
 #include "vmsig/vmsig_error.h"
 
 #define ENDPOINT 7
@@ -48,6 +49,76 @@ int kcr3_reprove(const struct kcr3_memory *memory, const struct kcr3_proof *proo
 	bool lost = atomic_load(&kernel.memory_lost) || (nvcpu && atomic_load(&kernel.vcpu_lost));
 
 	return lost ? VMSIG_ERR_NOT_READY : 0;
+}
+
+/* ---- QEMU's process, which is not the test's own ---- */
+
+struct process {
+	uv_timer_t handle;
+	unsigned long long start;
+	void (*on_closed)(void *arg);
+	void *closed_arg;
+};
+
+int process_open(struct process **ret_process, uv_loop_t *loop, pid_t pid,
+	void (*on_end)(void *arg), void *arg)
+{
+	struct process *process = calloc(1, sizeof(*process));
+
+	assert_non_null(process);
+	assert_int_equal(pid, getpid());
+	process->start = scene.process.start;
+	assert_int_equal(uv_timer_init(loop, &process->handle), 0);
+	process->handle.data = process;
+	scene.process.watched = true;
+	scene.process.ended = false;
+	scene.process.on_end = on_end;
+	scene.process.arg = arg;
+	*ret_process = process;
+	return 0;
+}
+
+static void on_process_closed(uv_handle_t *handle)
+{
+	struct process *process = handle->data;
+	void (*closed)(void *arg) = process->on_closed;
+	void *arg = process->closed_arg;
+
+	free(process);
+	closed(arg);
+}
+
+struct process *process_close(struct process *process, void (*on_closed)(void *arg), void *arg)
+{
+	if (!process)
+		return NULL;
+	scene.process.watched = false;
+	process->on_closed = on_closed;
+	process->closed_arg = arg;
+	uv_close((uv_handle_t *)&process->handle, on_process_closed);
+	return NULL;
+}
+
+bool process_is_alive(const struct process *process)
+{
+	return process && !scene.process.ended && process->start == scene.process.start;
+}
+
+bool process_is(const struct process *process, pid_t pid)
+{
+	return process_is_alive(process);
+}
+
+unsigned long long process_start_time(pid_t pid)
+{
+	return scene.process.start;
+}
+
+void scene_process_end(void)
+{
+	scene.process.ended = true;
+	if (scene.process.watched)
+		scene.process.on_end(scene.process.arg);
 }
 
 /* ---- the core ---- */
@@ -139,6 +210,16 @@ static const vmsig_emit emit = {.register_memctx = on_register,
 	.ram_found = on_ram_found,
 	.event = on_event};
 
+static uint64_t now_ns(void *ctx)
+{
+	return uv_hrtime();
+}
+
+static void on_turn(uv_prepare_t *turn)
+{
+	shares_run(scene.shares);
+}
+
 static void on_tick(uv_timer_t *timer)
 {
 	if (scene.asked && scene.registered) {
@@ -179,6 +260,10 @@ int scene_setup(void **state)
 	scene_ram_create();
 	kernel = (struct kernel){.proof = {.kcr3 = 0x262e000, .levels = 5}};
 	assert_int_equal(uv_loop_init(&scene.loop), 0);
+	assert_int_equal(shares_new(&scene.shares, &SHARE_LIMITS_DEFAULT, now_ns, NULL), 0);
+	assert_int_equal(uv_prepare_init(&scene.loop, &scene.turn), 0);
+	assert_int_equal(uv_prepare_start(&scene.turn, on_turn), 0);
+	scene.process.start = 1;
 	assert_int_equal(uv_timer_init(&scene.loop, &scene.tick), 0);
 	assert_int_equal(uv_timer_start(&scene.tick, on_tick, 0, 2), 0);
 	scene.config = (struct config_endpoint){.name = scene.name,
@@ -195,6 +280,7 @@ int scene_setup(void **state)
 void scene_adapter_start(void)
 {
 	const struct adapter_env env = {.loop = &scene.loop,
+		.shares = scene.shares,
 		.emit = &emit,
 		.endpoint = ENDPOINT,
 		.config = &scene.config,
@@ -234,11 +320,13 @@ int scene_teardown(void **state)
 	fake_qmp_stop(&scene.fake);
 	jobs_close(scene.jobs);
 	uv_close((uv_handle_t *)&scene.tick, NULL);
+	uv_close((uv_handle_t *)&scene.turn, NULL);
 	uv_run(&scene.loop, UV_RUN_DEFAULT);
 	jobs_free(scene.jobs);
 	scene_ram_unmap();
 	assert_null(scene.claims.taken);
 	assert_int_equal(uv_loop_close(&scene.loop), 0);
+	scene.shares = shares_free(scene.shares);
 	unlink(scene.ram);
 	unlink(scene.socket);
 	assert_int_equal(rmdir(scene.dir), 0);

@@ -21,6 +21,7 @@
 #include "broker/core/memwrite_reg.h"
 #include "broker/kcr3/kcr3.h"
 #include "broker/ram/claims.h"
+#include "broker/policy/share.h"
 #include "tests/integration/qemu/fake_qmp.h"
 #include "vmsig/vmsig_memctx.h"
 
@@ -46,6 +47,14 @@ extern struct scene {
 	struct fake_qmp fake;
 	struct adapter *adapter;
 	struct guardian *guardian;
+	struct shares *shares;
+	uv_prepare_t turn; /* runs their tasks, as the broker does */
+	struct {
+		bool watched, ended;
+		unsigned long long start; /* changes: another process got the number */
+		void (*on_end)(void *arg);
+		void *arg;
+	} process;
 	vmsig_memctx_reg reg;
 	vmsig_memwrite_reg writer;
 	bool registered, writable, asked, stopped;
@@ -81,6 +90,8 @@ void scene_start(void);
 /* A RAM file where QEMU says that it is, mapped in place of what was mapped before. */
 void scene_ram_create(void);
 void scene_ram_unmap(void);
+/* QEMU's process ends. */
+void scene_process_end(void);
 /* QEMU sends it. */
 void scene_event(const char *name);
 

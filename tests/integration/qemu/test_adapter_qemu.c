@@ -70,6 +70,9 @@ static void test_session_ends(void **state)
 static void test_qemu_restarts(void **state)
 {
 	scene_start();
+	scene_process_end();
+	assert_int_equal(scene.invalidated, 0); /* the end of the connection comes, and says why */
+	scene.process.start = 2;
 	fake_qmp_hang_up(&scene.fake);
 	wait_for(scene.state == VMSIG_STATE_GONE);
 	assert_int_equal(scene.invalidated, 1);
@@ -78,18 +81,75 @@ static void test_qemu_restarts(void **state)
 	assert_int_equal(scene.memctx_epoch, 2);
 }
 
+/* A connection that ends ends nothing: the same process has the same guest. */
+static void test_contact_is_lost(void **state)
+{
+	for (unsigned i = 1; i < 4; i++) {
+		if (i == 1)
+			scene_start();
+		fake_qmp_hang_up(&scene.fake);
+		wait_for(scene.state == VMSIG_STATE_UNREACHABLE);
+		assert_non_null(strstr(scene.detail, "closed its QMP socket"));
+		wait_for(scene.memctx == i + 1);
+		assert_int_equal(scene.fake.accepted, i + 1);
+	}
+	assert_int_equal(scene.memctx_epoch, 1);
+	assert_int_equal(scene.invalidated, 0);
+	/* But the kernel has to be there still. */
+	fake_qmp_hang_up(&scene.fake);
+	wait_for(scene.state == VMSIG_STATE_UNREACHABLE);
+	atomic_store(&kernel.memory_lost, true);
+	wait_for(scene.invalidated == 1);
+}
+
+static void test_another_answers(void **state)
+{
+	scene_start();
+	fake_qmp_hang_up(&scene.fake);
+	wait_for(scene.state == VMSIG_STATE_UNREACHABLE);
+	scene.process.start = 2;
+	wait_for(scene.invalidated == 1);
+	wait_for(scene.memctx == 2);
+	assert_int_equal(scene.memctx_epoch, 2);
+}
+
+/* Out of contact first, and then nothing is left to wait for. */
+static void test_process_ends_alone(void **state)
+{
+	scene_start();
+	fake_qmp_stop_listening(&scene.fake);
+	fake_qmp_hang_up(&scene.fake);
+	wait_for(scene.state == VMSIG_STATE_UNREACHABLE);
+	scene_process_end();
+	wait_for(scene.state == VMSIG_STATE_GONE);
+	assert_int_equal(scene.invalidated, 1);
+}
+
+/* The connection stays, and with it the order of what QEMU says. */
 static void test_qemu_falls_silent(void **state)
 {
 	scene_start();
-	scene.fake.mute = true;
-	wait_for(scene.state == VMSIG_STATE_GONE);
+	scene.fake.slow = true;
+	wait_for(scene.state == VMSIG_STATE_UNREACHABLE);
 	assert_non_null(strstr(scene.detail, "did not answer"));
-	assert_int_equal(scene.invalidated, 1);
-	scene.fake.mute = false;
+	assert_int_equal(scene.invalidated, 0);
+	scene.fake.slow = false;
+	fake_qmp_go_on(&scene.fake);
 	wait_for(scene.memctx == 2);
+	assert_int_equal(scene.memctx_epoch, 1);
+	assert_int_equal(scene.invalidated, 0);
+	assert_int_equal(scene.fake.accepted, 1);
+	/* A reset meanwhile is one. */
+	scene.fake.slow = true;
+	wait_for(scene.state == VMSIG_STATE_UNREACHABLE);
+	scene_event("RESET");
+	scene.fake.slow = false;
+	fake_qmp_go_on(&scene.fake);
+	wait_for(scene.memctx == 3);
+	assert_int_equal(scene.memctx_epoch, 2);
 }
 
-/* No event announces a kexec. */
+/* No event announces a kexec. What the last kernel leaves in memory may go on proving it. */
 static void test_kexec(void **state)
 {
 	scene_start();
@@ -98,10 +158,41 @@ static void test_kexec(void **state)
 	assert_int_equal(scene.memctx, 1);
 	atomic_store(&kernel.memory_lost, false);
 	wait_for(scene.memctx == 2);
+	kernel.proof.kcr3 += 0x1000;
 	atomic_store(&kernel.vcpu_lost, true);
 	wait_for(scene.invalidated == 2);
 	atomic_store(&kernel.vcpu_lost, false);
 	wait_for(scene.memctx == 3);
+}
+
+/* vCPUs that are elsewhere for as long as they like, and no other kernel: nothing ends. */
+static void test_nested_guest(void **state)
+{
+	unsigned finds;
+
+	scene_start();
+	finds = atomic_load(&kernel.finds);
+	atomic_store(&kernel.not_ready, 1000000);
+	atomic_store(&kernel.vcpu_lost, true);
+	wait_for(atomic_load(&kernel.finds) >= finds + 3);
+	assert_int_equal(scene.invalidated, 0);
+	assert_int_equal(scene.state, VMSIG_STATE_READY);
+	scene.fake.long_mode = false;
+	finds = scene.fake.asked;
+	wait_for(scene.fake.asked >= finds + 30);
+	assert_int_equal(scene.invalidated, 0);
+}
+
+static void test_name_of_ram_is_removed(void **state)
+{
+	unsigned asked;
+
+	scene_start();
+	assert_int_equal(unlink(scene.ram), 0);
+	asked = scene.fake.asked;
+	wait_for(scene.fake.asked >= asked + 12);
+	assert_int_equal(scene.invalidated, 0);
+	assert_int_equal(scene.state, VMSIG_STATE_READY);
 }
 
 /* All vCPUs in firmware for a moment: not the end of a session. */
@@ -125,8 +216,8 @@ static void test_resume_proves_at_once(void **state)
 {
 	scene.config.reprove_ms = PATIENCE_MS * 10;
 	scene_start();
-	scene_event("STOP");
-	scene_event("RESUME");
+	fake_qmp_pause(&scene.fake);
+	fake_qmp_resume(&scene.fake);
 	wait_for(scene.fake.asked > 0);
 	atomic_store(&kernel.memory_lost, true);
 	scene_event("RESUME");
@@ -196,8 +287,13 @@ int main(void)
 		TEST(test_reset_during_scan),
 		TEST(test_session_ends),
 		TEST(test_qemu_restarts),
+		TEST(test_contact_is_lost),
+		TEST(test_another_answers),
+		TEST(test_process_ends_alone),
 		TEST(test_qemu_falls_silent),
 		TEST(test_kexec),
+		TEST(test_nested_guest),
+		TEST(test_name_of_ram_is_removed),
 		TEST(test_no_false_alarm),
 		TEST(test_resume_proves_at_once),
 		TEST(test_hotplug),

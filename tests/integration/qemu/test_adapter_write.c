@@ -30,6 +30,7 @@ static void test_no_write_path_unless_asked(void **state)
 
 static void test_writable(void **state)
 {
+	const char *why = NULL;
 	int fd;
 
 	scene.config.writable = true;
@@ -42,10 +43,15 @@ static void test_writable(void **state)
 	assert_true(fd >= 0);
 	assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDWR);
 	close(fd);
+	/* Nobody knows what QEMU does meanwhile. */
+	fake_qmp_stop_listening(&scene.fake);
 	fake_qmp_hang_up(&scene.fake);
+	wait_for(scene.state == VMSIG_STATE_UNREACHABLE);
+	assert_int_equal(scene.writer.may_write(scene.writer.ctx, &why), VMSIG_ERR_BUSY);
+	assert_non_null(strstr(why, "does not answer"));
+	scene_process_end();
 	wait_for(scene.state == VMSIG_STATE_GONE);
 	assert_int_equal(scene.writer.share_writable(scene.writer.ctx), -ENODEV);
-	/* Nobody knows what QEMU does meanwhile. */
 	assert_true(is_refused());
 }
 

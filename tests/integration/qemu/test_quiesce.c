@@ -24,6 +24,7 @@
 
 #include "broker/adapters/qemu/guardian.h"
 #include "broker/adapters/qemu/quiesce.h"
+#include "broker/policy/share.h"
 #include "tests/integration/qemu/fake_qmp.h"
 #include "vmsig/vmsig_error.h"
 
@@ -39,6 +40,9 @@ static struct scene {
 	struct link link;
 	struct quiesce quiesce;
 	struct guardian *guardian;
+	struct shares *shares;
+	struct share *share;
+	uv_prepare_t turn; /* runs their tasks, as the broker does */
 	bool ready, quiesce_closed;
 	unsigned done;
 	int error;
@@ -75,6 +79,27 @@ static void on_down(void *arg, const char *reason)
 	quiesce_link_down(&scene.quiesce);
 }
 
+/* As a link that is down: the next commands are of the next connection. */
+static void on_silent(void *arg, const char *reason)
+{
+	on_down(arg, reason);
+}
+
+static void on_voice(void *arg)
+{
+	on_ready(arg, 0);
+}
+
+static uint64_t now_ns(void *ctx)
+{
+	return uv_hrtime();
+}
+
+static void on_turn(uv_prepare_t *turn)
+{
+	shares_run(scene.shares);
+}
+
 static void on_link_closed(void *arg)
 {
 	/* The loop runs out. */
@@ -98,6 +123,13 @@ static void on_done(void *arg, int error)
 	while (!(condition))                                                                       \
 	uv_run(&scene.loop, UV_RUN_ONCE)
 
+static bool is_active(void)
+{
+	enum quiesce_state state = scene.quiesce.state;
+
+	return state != QUIESCE_IDLE && state != QUIESCE_REFUSED;
+}
+
 static void connect_link(void)
 {
 	assert_int_equal(link_open(&scene.link), 0);
@@ -116,11 +148,18 @@ static int setup(void **state)
 	scene.began = uv_now(&scene.loop);
 	uv_timer_start(&scene.tick, on_tick, TICK_MS, TICK_MS);
 	fake_qmp_start(&scene.fake, &scene.loop, scene.socket, "");
+	assert_int_equal(shares_new(&scene.shares, &SHARE_LIMITS_DEFAULT, now_ns, NULL), 0);
+	assert_int_equal(share_get(scene.shares, SHARE_QEMU, "vm", &scene.share), 0);
+	assert_int_equal(uv_prepare_init(&scene.loop, &scene.turn), 0);
+	assert_int_equal(uv_prepare_start(&scene.turn, on_turn), 0);
 	scene.link = (struct link){.loop = &scene.loop,
+		.share = scene.share,
 		.path = scene.socket,
 		.timeout_ms = 5000,
 		.on_ready = on_ready,
 		.on_message = on_message,
+		.on_silent = on_silent,
+		.on_voice = on_voice,
 		.on_down = on_down,
 		.on_closed = on_link_closed};
 	quiesce_init(&scene.quiesce, &scene.link, scene.guardian, on_quiesce_closed, NULL);
@@ -135,8 +174,11 @@ static int teardown(void **state)
 	await(scene.quiesce_closed);
 	fake_qmp_stop(&scene.fake);
 	uv_close((uv_handle_t *)&scene.tick, NULL);
+	uv_close((uv_handle_t *)&scene.turn, NULL);
 	uv_run(&scene.loop, UV_RUN_DEFAULT);
 	assert_int_equal(uv_loop_close(&scene.loop), 0);
+	share_unref(scene.share);
+	shares_free(scene.shares);
 	guardian_stop(scene.guardian);
 	unlink(scene.socket);
 	return rmdir(scene.dir);
@@ -159,7 +201,7 @@ static void a_running_guest_is_stopped_and_goes_on(void **state)
 	assert_string_equal(scene.fake.log, "stop ");
 	quiesce_end(&scene.quiesce);
 	assert_false(quiesce_is_still(&scene.quiesce));
-	await(!quiesce_is_active(&scene.quiesce));
+	await(!is_active());
 	assert_string_equal(scene.fake.log, "stop cont ");
 	assert_int_equal(scene.done, 1);
 }
@@ -172,7 +214,7 @@ static void a_paused_guest_stays_paused(void **state)
 	assert_int_equal(scene.error, 0);
 	assert_true(quiesce_is_still(&scene.quiesce));
 	quiesce_end(&scene.quiesce);
-	await(!quiesce_is_active(&scene.quiesce));
+	await(!is_active());
 	assert_string_equal(scene.fake.log, "");
 }
 
@@ -182,7 +224,7 @@ static void the_bound_ends_it(void **state)
 	await(scene.done);
 	assert_int_equal(scene.error, 0);
 	/* Nobody resumes it. */
-	await(!quiesce_is_active(&scene.quiesce));
+	await(!is_active());
 	assert_false(quiesce_is_still(&scene.quiesce));
 	assert_string_equal(scene.fake.log, "stop cont ");
 	quiesce_end(&scene.quiesce);
@@ -207,7 +249,7 @@ static void one_follows_the_other(void **state)
 		assert_int_equal(scene.error, 0);
 		quiesce_end(&scene.quiesce);
 	}
-	await(!quiesce_is_active(&scene.quiesce));
+	await(!is_active());
 	assert_string_equal(scene.fake.log, "stop cont stop cont stop cont ");
 }
 
@@ -221,7 +263,7 @@ static void a_lost_connection_is_made_up_for(void **state)
 	assert_false(quiesce_is_still(&scene.quiesce));
 	connect_link();
 	await(strcmp(scene.fake.log, "stop cont ") == 0);
-	await(!quiesce_is_active(&scene.quiesce));
+	await(!is_active());
 }
 
 /* Somebody else stops the guest as soon as it goes on. It is theirs to continue. */
@@ -255,10 +297,10 @@ static void a_late_answer_settles_it(void **state)
 	start(20);
 	await(scene.done);
 	assert_int_equal(scene.error, VMSIG_ERR_TIMEOUT);
-	assert_true(quiesce_is_active(&scene.quiesce));
+	assert_true(is_active());
 	assert_true(quiesce_reply(
 		&scene.quiesce, &(struct qmp_message){.kind = QMP_REPLY, .id = cont}));
-	assert_false(quiesce_is_active(&scene.quiesce));
+	assert_false(is_active());
 	assert_false(scene.quiesce.stopped);
 	assert_string_equal(scene.fake.log, "stop cont ");
 }
@@ -274,7 +316,7 @@ static void a_cont_that_cannot_be_sent_is_tried_again(void **state)
 		;
 	quiesce_end(&scene.quiesce);
 	assert_int_equal(scene.quiesce.cont_id, 0);
-	await(!quiesce_is_active(&scene.quiesce));
+	await(!is_active());
 	assert_string_equal(scene.fake.log, "stop cont ");
 }
 

@@ -66,7 +66,7 @@ static void expect_map(const char *name, uint64_t low, uint64_t bytes, const cha
 
 	assert_int_equal(map_load(name, &map), 0);
 	assert_int_equal(map.low, low);
-	assert_int_equal(map.bytes, bytes);
+	assert_int_equal(map.base_bytes, bytes);
 	assert_int_equal(memmap_split(machine, bytes), low);
 	n = low < bytes ? 3 : 2;
 	assert_int_equal(map.nseg, n);

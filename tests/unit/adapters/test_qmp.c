@@ -227,6 +227,11 @@ static void test_timeouts(void **state)
 	assert_int_equal(qmp_advance(qmp, 1099), 0);
 	assert_int_equal(qmp_advance(qmp, 1100), VMSIG_ERR_TIMEOUT);
 	assert_non_null(strstr(qmp_reason(qmp), "one client"));
+	/* Once; and its turn may come. */
+	assert_int_equal(qmp_deadline(qmp), UINT64_MAX);
+	assert_int_equal(qmp_advance(qmp, 9000), 0);
+	assert_int_equal(next_kind(qmp, "{\"QMP\": {}}"), QMP_GREETING);
+	assert_string_equal(qmp_reason(qmp), "");
 	qmp_free(qmp);
 
 	qmp = ready_client(0);
@@ -236,7 +241,43 @@ static void test_timeouts(void **state)
 	assert_int_equal(qmp_deadline(qmp), 2100);
 	assert_int_equal(qmp_advance(qmp, 2100), VMSIG_ERR_TIMEOUT);
 	assert_non_null(strstr(qmp_reason(qmp), "stop"));
+	assert_true(qmp_is_silent(qmp));
+	/* Whatever it says next, it is there, and what it owes has the full time again. */
+	assert_int_equal(next_kind(qmp, "{\"event\": \"STOP\"}"), QMP_EVENT);
+	assert_false(qmp_is_silent(qmp));
+	assert_int_equal(next_kind(qmp, "{\"return\": {}, \"id\": 2}"), QMP_REPLY);
+	assert_int_equal(next_kind(qmp, "{\"return\": {}, \"id\": 3}"), QMP_REPLY);
+	assert_int_equal(qmp_deadline(qmp), UINT64_MAX);
 	qmp_free(qmp);
+}
+
+static uint64_t stamp(const char *text)
+{
+	struct qmp *qmp = ready_client(0);
+	struct qmp_message message;
+	uint64_t stamp_us;
+
+	assert_int_equal(qmp_feed(qmp, text, strlen(text)), 0);
+	assert_int_equal(qmp_next(qmp, 0, &message), 0);
+	stamp_us = message.stamp_us;
+	qmp_message_clear(&message);
+	qmp_free(qmp);
+	return stamp_us;
+}
+
+static void test_stamps(void **state)
+{
+	assert_int_equal(stamp("{\"event\": \"X\", \"timestamp\": {\"seconds\": 1795718127, "
+			       "\"microseconds\": 318042}}"),
+		1795718127318042);
+	assert_int_equal(stamp("{\"event\": \"X\"}"), 0);
+	assert_int_equal(stamp("{\"event\": \"X\", \"timestamp\": {\"seconds\": -1, "
+			       "\"microseconds\": -1}}"),
+		0);
+	assert_int_equal(stamp("{\"event\": \"X\", \"timestamp\": {\"seconds\": 99999999999999, "
+			       "\"microseconds\": 0}}"),
+		0);
+	assert_int_equal(stamp("{\"event\": \"X\", \"timestamp\": [1]}"), 0);
 }
 
 static void test_pending_bound(void **state)
@@ -271,6 +312,7 @@ int main(void)
 		cmocka_unit_test(test_lying_replies),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_timeouts),
+		cmocka_unit_test(test_stamps),
 		cmocka_unit_test(test_pending_bound),
 		cmocka_unit_test(test_large_numbers),
 	};

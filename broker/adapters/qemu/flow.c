@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the adapter finds out, one flow at a time. BOOTSTRAP asks for everything and scans RAM
+ * for a live kernel root; CONFIRM proves that root once more with vCPU state asked for after the
+ * scan: QEMU sends events and replies in order, so a reset before that reply has been heard of.
+ * Then MEMCTX is emitted. WATCH repeats the proof every reprove_ms and finds what raises no event
+ * (kexec, a replaced RAM file, a snapshot that was loaded).
+ *
+ * A kernel lives for as long as its memory proves it. Where vCPUs are at a moment says nothing:
+ * in firmware, in system management mode, in a guest of the guest. That none is on the kernel's
+ * root for a while is only a reason to look for another kernel, the RIVAL flow, and a session
+ * ends when one is proven.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/adapters/qemu/qemu.h"
+#include "broker/log.h"
+#include "vmsig/vmsig_error.h"
+
+#define STRIKES_MEMORY 2
+/* Looks without a vCPU on the kernel's root, after which another kernel is searched for. */
+#define STRIKES_VCPU 3
+/* A search reads all of RAM, and a guest of the guest can spin for as long as it likes. */
+#define RIVAL_MAX_MS 30000
+
+static void schedule_watch(struct qemu *q)
+{
+	bool soon = q->map_reads || restore_in_doubt(&q->restore);
+
+	qemu_schedule(q, soon ? q->env.config->retry_ms : q->env.config->reprove_ms);
+}
+
+void qemu_flow_cancel(struct qemu *q)
+{
+	inquiry_reset(&q->inquiry);
+	q->flow = q->queued = FLOW_NONE;
+	if (q->job && !q->job_void) {
+		q->job_void = true;
+		guest_job_cancel(q->job);
+	}
+}
+
+static void flow_failed(struct qemu *q, const char *why)
+{
+	/* A map that cannot be served any more is not the one that holders have. */
+	bool map_refused = q->inquiry.what & INQUIRY_MAP && !q->job;
+	enum flow flow = q->flow;
+	char reason[REASON_MAX];
+
+	snprintf(reason, sizeof(reason), "%s", why); /* `why` may be the inquiry's own */
+	qemu_flow_cancel(q);
+	if (q->ready && map_refused) {
+		qemu_session_end(q, reason);
+		return;
+	}
+	if (q->ready) {
+		if (flow != FLOW_RIVAL && qemu_may_log(q))
+			log_warning("cannot check the guest",
+				LOG_STR("endpoint", q->env.config->name),
+				LOG_STR("reason", reason));
+		schedule_watch(q);
+		return;
+	}
+	qemu_tell_state(q, VMSIG_STATE_BOOTING, reason);
+	qemu_schedule_retry(q);
+}
+
+/* ---- jobs ---- */
+
+static void on_job_done(struct guest_job *job);
+
+/* Takes the contents of `roots`. */
+static void job_start(struct qemu *q, enum guest_job_kind kind, struct vcpu_roots *roots)
+{
+	int r = guest_job_start(
+		&q->job, q->env.loop, kind, q->guest, roots, &q->proof, on_job_done, q);
+
+	if (r)
+		flow_failed(q, strerror(-r));
+}
+
+static const char *job_error(const struct guest_job *job)
+{
+	if (job->error[0])
+		return job->error;
+	return job->result < 0 ? strerror(-job->result) : vmsig_error_text(job->result);
+}
+
+/* The first search comes at once: a kexec is told no later than it can be. */
+static bool is_rival_due(struct qemu *q)
+{
+	uint64_t now = uv_now(q->env.loop);
+
+	if (q->strikes_vcpu < STRIKES_VCPU || now < q->rival_ms)
+		return false;
+	q->rival_wait_ms =
+		q->rival_wait_ms ? q->rival_wait_ms * 2 : q->env.config->reprove_ms * STRIKES_VCPU;
+	if (q->rival_wait_ms > RIVAL_MAX_MS)
+		q->rival_wait_ms = RIVAL_MAX_MS;
+	q->rival_ms = now + q->rival_wait_ms;
+	return true;
+}
+
+static void memory_failed(struct qemu *q)
+{
+	if (++q->strikes_memory >= STRIKES_MEMORY || q->urgent || q->lost)
+		qemu_session_end(q, "the kernel's proof is gone from memory");
+	else
+		qemu_schedule(q, q->env.config->reprove_ms);
+}
+
+static void memory_holds(struct qemu *q, struct guest_job *job)
+{
+	q->strikes_memory = 0;
+	q->urgent = false;
+	if (q->lost) {
+		qemu_session_publish(q);
+		return;
+	}
+	if (!job->result) {
+		q->strikes_vcpu = 0;
+		q->rival_ms = q->rival_wait_ms = 0;
+	} else {
+		q->strikes_vcpu++;
+	}
+	if (job->result && job->roots.ncr3 && is_rival_due(q)) {
+		q->flow = FLOW_RIVAL;
+		job_start(q, GUEST_FIND, &job->roots);
+		return;
+	}
+	schedule_watch(q);
+}
+
+static void watch_done(struct qemu *q, struct guest_job *job)
+{
+	/* A RAM file whose name is gone is still what QEMU maps. */
+	static const char *const changes[] = {[RAM_SHRUNK] = "the RAM file shrank",
+		[RAM_REPLACED] = "the RAM file was replaced",
+		[RAM_UNMAPPED] = "QEMU does not map its RAM file any more"};
+	size_t change = job->change;
+
+	q->flow = FLOW_NONE;
+	if (change < sizeof(changes) / sizeof(changes[0]) && changes[change]) {
+		q->guest = guest_unref(q->guest);
+		qemu_session_end(q, changes[change]);
+	} else if (job->memory) {
+		memory_failed(q);
+	} else {
+		memory_holds(q, job);
+	}
+}
+
+static void rival_done(struct qemu *q, const struct guest_job *job)
+{
+	q->flow = FLOW_NONE;
+	if (job->result == 0 && job->proof.kcr3 != q->proof.kcr3)
+		qemu_session_end(q, "vCPUs run another kernel");
+	else
+		schedule_watch(q);
+}
+
+/* False: another endpoint has this RAM file, and who that is, is not for tenants. */
+static bool claim_ram(struct qemu *q)
+{
+	static const char reason[] =
+		"its RAM file is served as another endpoint already, which the broker's log names; "
+		"give each guest a RAM file, and each RAM file one endpoint";
+	const char *other = guest_claim(q->guest, q->env.claims, q->env.config->name);
+
+	if (!other)
+		return true;
+	if (strcmp(q->told, reason) != 0 && qemu_may_log(q))
+		log_error("two endpoints have one RAM file; the first keeps it",
+			LOG_STR("endpoint", q->env.config->name), LOG_STR("first", other));
+	q->guest = guest_unref(q->guest);
+	flow_failed(q, reason);
+	return false;
+}
+
+static void find_done(struct qemu *q, struct guest_job *job)
+{
+	if (q->guest->ram && job->change == RAM_SAME && !claim_ram(q))
+		return;
+	if (job->change != RAM_SAME)
+		q->guest = guest_unref(q->guest);
+	else if (q->guest->ram)
+		qemu_tell_ram(q);
+	if (job->result) {
+		flow_failed(q, job_error(job));
+		return;
+	}
+	q->proof = job->proof;
+	qemu_flow_start(q, FLOW_CONFIRM);
+}
+
+static void confirm_done(struct qemu *q, const struct guest_job *job)
+{
+	bool kept = job->change == RAM_SAME || job->change == RAM_MISSING;
+
+	if (job->result || !kept) {
+		flow_failed(q, "a kernel was found, but a moment later no vCPU was on its root");
+		return;
+	}
+	q->flow = FLOW_NONE;
+	qemu_session_publish(q);
+}
+
+static void on_job_done(struct guest_job *job)
+{
+	struct qemu *q = job->arg;
+	enum flow queued = q->queued;
+
+	q->job = NULL;
+	if (q->job_void) {
+		q->job_void = false;
+		q->queued = FLOW_NONE;
+		if (queued)
+			qemu_flow_start(q, queued);
+	} else if (q->flow == FLOW_BOOTSTRAP) {
+		find_done(q, job);
+	} else if (q->flow == FLOW_CONFIRM) {
+		confirm_done(q, job);
+	} else if (q->flow == FLOW_RIVAL) {
+		rival_done(q, job);
+	} else {
+		watch_done(q, job);
+	}
+	guest_job_free(job);
+	qemu_maybe_stopped(q);
+}
+
+/* ---- answers ---- */
+
+/* Whether the RAM that is open is what this map describes. */
+static bool guest_is(const struct guest *guest, const struct qemu *q)
+{
+	return guest && guest->ram && guest->pid == q->pid &&
+	       memmap_equal(&guest->map, &q->inquiry.map);
+}
+
+static void check_split(const struct qemu *q)
+{
+	const struct memmap *map = &q->guest->map;
+
+	if (q->inquiry.split && q->inquiry.split != map->low)
+		log_warning("RAM below 4 GiB ends elsewhere than QEMU's default says; the memory "
+			    "map is used",
+			LOG_STR("endpoint", q->env.config->name), LOG_HEX("low", map->low),
+			LOG_HEX("default", q->inquiry.split));
+}
+
+static void bootstrap_answered(struct qemu *q)
+{
+	if (!guest_is(q->guest, q)) {
+		struct guest *guest;
+		char why[REASON_MAX];
+
+		if (guest_new(&guest, &q->inquiry.map, q->env.config, q->pid, link_fd(&q->link),
+			    why, sizeof(why))) {
+			flow_failed(q, why);
+			return;
+		}
+		guest_unref(q->guest);
+		q->guest = guest;
+		check_split(q);
+	}
+	job_start(q, GUEST_FIND, &q->inquiry.roots);
+}
+
+static void confirm_answered(struct qemu *q)
+{
+	restore_begin(&q->restore, &q->inquiry.look);
+	job_start(q, GUEST_CHECK, &q->inquiry.roots);
+}
+
+static void watch_answered(struct qemu *q)
+{
+	const char *why = "";
+	enum restore_verdict verdict;
+
+	if ((q->inquiry.what & INQUIRY_MAP) && !memmap_equal(&q->guest->map, &q->inquiry.map)) {
+		qemu_session_end(q, "the memory map changed");
+		return;
+	}
+	verdict = restore_judge(&q->restore, &q->inquiry.look, &why);
+	if (verdict == RESTORE_REPLACED) {
+		qemu_session_end(q, why);
+	} else if (verdict == RESTORE_AGAIN) {
+		qemu_flow_cancel(q);
+		schedule_watch(q);
+	} else {
+		job_start(q, GUEST_CHECK, &q->inquiry.roots);
+	}
+}
+
+/* Run states (qapi/run-state.json) in which no guest kernel of this QEMU is to be served. */
+static const char *status_refusal(const char *status)
+{
+	static const char *const refused[][2] = {
+		{"inmigrate", "waiting for an incoming migration"},
+		{"prelaunch", "QEMU was started with -S and waits for `cont`"},
+		{"postmigrate", "the guest was migrated away"},
+		{"shutdown", "the guest has shut down"},
+		{"restore-vm", "QEMU loads a snapshot of the guest"},
+		{"colo", "QEMU stands by for a guest that runs elsewhere (COLO)"},
+	};
+
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		if (strcmp(status, refused[i][0]) == 0)
+			return refused[i][1];
+	}
+	return NULL;
+}
+
+/* Each state of such a job counts once: it stays in the list until its maker dismisses it. */
+static bool is_loading(struct qemu *q)
+{
+	if (!q->inquiry.load_job[0] || strcmp(q->inquiry.load_job, q->load_job) == 0)
+		return false;
+	memcpy(q->load_job, q->inquiry.load_job, sizeof(q->load_job));
+	return true;
+}
+
+static void flow_answered(struct qemu *q)
+{
+	const char *refusal = status_refusal(q->inquiry.status);
+
+	q->migrating = q->inquiry.migrating;
+	if (refusal && q->ready)
+		qemu_session_end(q, refusal);
+	else if (q->ready && is_loading(q))
+		qemu_session_end(q, "QEMU loads a snapshot of the guest");
+	else if (refusal)
+		flow_failed(q, refusal);
+	else if (q->flow == FLOW_BOOTSTRAP)
+		bootstrap_answered(q);
+	else if (q->flow == FLOW_CONFIRM)
+		confirm_answered(q);
+	else
+		watch_answered(q);
+}
+
+static void flow_step(struct qemu *q, int r)
+{
+	if (r == 0)
+		flow_answered(q);
+	else if (r != VMSIG_ERR_WOULD_BLOCK)
+		flow_failed(q, q->inquiry.error);
+}
+
+void qemu_flow_reply(struct qemu *q, const struct qmp_message *message)
+{
+	if (q->inquiry.active && message->id == q->inquiry.id)
+		flow_step(q, inquiry_reply(&q->inquiry, &q->link, message));
+}
+
+static unsigned watch_asks(struct qemu *q)
+{
+	unsigned what = 0;
+
+	if (q->map_reads) {
+		q->map_reads--;
+		what |= INQUIRY_MAP;
+	}
+	if (q->lost)
+		what |= INQUIRY_MAP;
+	if (restore_in_doubt(&q->restore))
+		what |= INQUIRY_SNAPSHOTS;
+	if (q->restore.restorable)
+		what |= INQUIRY_CLOCK;
+	if (q->loads_job)
+		what |= INQUIRY_JOBS;
+	q->loads_job = false;
+	return what;
+}
+
+void qemu_flow_start(struct qemu *q, enum flow flow)
+{
+	unsigned what = 0;
+
+	if (q->job_void) {
+		q->queued = flow;
+		return;
+	}
+	if (flow == FLOW_BOOTSTRAP)
+		what = INQUIRY_MAP;
+	else if (flow == FLOW_CONFIRM)
+		what = INQUIRY_SNAPSHOTS;
+	else
+		what = watch_asks(q);
+	q->flow = flow;
+	flow_step(q, inquiry_start(&q->inquiry, &q->link, what));
+}
