@@ -3,6 +3,7 @@
 #include "broker/adapters/qemu/look.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define US_PER_S 1000000u
@@ -46,15 +47,30 @@ void look_snapshots(struct restore_look *look, const json_t *nodes)
 	}
 }
 
+/* " 0x0a8c72c5" */
+static bool take_word(const char **at, uint64_t *ret_word)
+{
+	static const char prefix[] = " 0x";
+	char *end;
+
+	if (strncmp(*at, prefix, sizeof(prefix) - 1) != 0)
+		return false;
+	*ret_word = strtoull(*at, &end, 16);
+	*at = end;
+	return *ret_word <= UINT32_MAX;
+}
+
 /* "00000000fed000f0: 0x0a8c72c5 0x00000003" */
 void look_clock(struct restore_look *look, const char *text)
 {
-	const char *colon = text ? strchr(text, ':') : NULL;
-	unsigned low, high;
+	const char *at = text ? strchr(text, ':') : NULL;
+	uint64_t low, high;
 
-	look->clock = colon && sscanf(colon, ": 0x%8x 0x%8x", &low, &high) == 2;
+	if (at)
+		at++;
+	look->clock = at && take_word(&at, &low) && take_word(&at, &high);
 	if (look->clock)
-		look->value_ns = ((uint64_t)high << 32 | low) * CLOCK_NS;
+		look->value_ns = (high << 32 | low) * CLOCK_NS;
 }
 
 void look_jobs(char ret_load[static LOOK_JOB_MAX], const json_t *jobs)

@@ -189,6 +189,13 @@ static void name_node(struct memmap *map, const char *line, size_t len)
 	memmap_name_main(map, name);
 }
 
+static const char *next_line(const char *at)
+{
+	const char *newline = at ? strchr(at, '\n') : NULL;
+
+	return newline ? newline + 1 : NULL;
+}
+
 void memmap_name_nodes(struct memmap *map, const char *text)
 {
 	/* hw/i386/pc.c, microvm.c: of whatever the machine's RAM is called. */
@@ -202,10 +209,8 @@ void memmap_name_nodes(struct memmap *map, const char *text)
 	snprintf(heading, sizeof(heading), "memory-region: %.*s", (int)strcspn(at, " \r\n"), at);
 	at = strstr(text, heading);
 	/* Until the empty line behind the region. */
-	while (at && (at = strchr(at, '\n')) && at[1] == ' ') {
-		at++;
+	for (at = next_line(at); at && *at == ' '; at = next_line(at))
 		name_node(map, at, strcspn(at, "\n"));
-	}
 }
 
 /* A machine that does not say what its RAM is has it in whatever no device has. */
