@@ -110,6 +110,7 @@ static const struct decode_field quota_fields[] = {
 		.standard = 256},
 	{"globs", DECODE_UINT32, TE(tenant.quota.globs), .max = 100000, .standard = 16},
 	{"pending", DECODE_UINT32, TE(tenant.quota.pending), .min = 1, .max = 4096, .standard = 64},
+	{"audit", DECODE_SIZE, TE(audit_rate), .min = 1024, .max = 1ull << 40, .standard = 1 << 20},
 	{"queued", DECODE_SIZE, TE(queued_max), .min = 1 << 20, .max = 1 << 30,
 		.standard = 16 << 20},
 	{.key = NULL},

@@ -75,6 +75,7 @@ struct config_tenant {
 	int role;             /* enum identity_role */
 	uint32_t *uids;       /* the kernel's uids that may speak for the tenant */
 	size_t nuids;
+	uint64_t audit_rate;             /* bytes of audit records a second; 0: not bounded */
 	uint64_t queued_max;             /* bytes of a connection's writes without an outcome */
 	struct config_write_rule *rules; /* operators; none: may write nowhere */
 	size_t nrules;

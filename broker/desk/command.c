@@ -62,7 +62,7 @@ void command_reject(struct command *command, int error, const char *detail)
 		snprintf(command->detail, sizeof(command->detail), "%s", detail ? detail : "");
 	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED);
 	record.outcome = (uint32_t)number;
-	desk_append(desk, &record);
+	refusal_record(desk, &record);
 	replay_done(command);
 	if (op)
 		desk->env.events->rejected(op->client, command->request_id, number,

@@ -12,7 +12,9 @@
 #include "vmsig/vmsig_error.h"
 
 #define LEDGER_KEEP_S 3600 /* answers of ended leases */
-#define PRUNE_ROUNDS 4     /* batches in one call: some ten milliseconds */
+#define RETAIN_STEP                                                                                \
+	(256u << 10) /* bytes of new records after which the log's size is looked at               \
+		      */
 
 uint64_t desk_now(void)
 {
@@ -51,11 +53,15 @@ void desk_note(struct desk *desk, int r)
 
 void desk_append(struct desk *desk, Vmsig__AuditRecord *record)
 {
+	uint64_t before = audit_appended(desk->audit);
 	int r = store_begin(desk->env.store);
 
 	if (!r)
 		r = audit_append(desk->audit, record);
 	desk_note(desk, r);
+	/* That it is asked to go is not the holder's doing. */
+	if (record->kind != VMSIG__AUDIT_RECORD__KIND__NOTICE)
+		account_charge(desk, record->tenant, audit_appended(desk->audit) - before);
 }
 
 bool desk_is_stuck(const struct desk *desk)
@@ -156,6 +162,22 @@ void desk_operator_close(struct desk *desk, struct desk_operator *op)
 
 /* ---- the turn ---- */
 
+/* The oldest records go as fast as new ones come, a step a turn. */
+static void retain(struct desk *desk)
+{
+	const struct config_audit *config = &desk->env.config->audit;
+	uint64_t appended = audit_appended(desk->audit);
+	int r;
+
+	if (!desk->over && appended - desk->retained < RETAIN_STEP)
+		return;
+	desk->retained = appended;
+	r = audit_prune(desk->audit, config->size_max, config->age_max_ms, &desk->over);
+	/* The next ones are a while away: the log says it once a minute, desk_prune(). */
+	if (r)
+		desk->over = false;
+}
+
 void desk_turn(struct desk *desk)
 {
 	bool more;
@@ -171,7 +193,9 @@ void desk_turn(struct desk *desk)
 		more |= commands_turn(desk);
 		/* Recorded results let leases end. */
 	} while (more || lease_deadline(desk->engine) == 0);
+	refusals_turn(desk, false);
 	flush(desk);
+	retain(desk);
 	desk_check_closed(desk);
 }
 
@@ -196,6 +220,8 @@ uint64_t desk_delay(const struct desk *desk)
 		return 0;
 	if (record < due)
 		due = record;
+	if (desk->refusals_ns && desk->refusals_ns < due)
+		due = desk->refusals_ns;
 	return due == UINT64_MAX ? UINT64_MAX : due > now_ns ? due - now_ns : 0;
 }
 
@@ -204,10 +230,9 @@ void desk_prune(struct desk *desk)
 	const struct config_audit *config = &desk->env.config->audit;
 	uint64_t now_s = (uint64_t)time(NULL);
 	bool more = true;
-	int r = 0;
+	int r;
 
-	for (int i = 0; !r && more && i < PRUNE_ROUNDS; i++)
-		r = audit_prune(desk->audit, config->size_max, config->age_max_ms, &more);
+	r = audit_prune(desk->audit, config->size_max, config->age_max_ms, &desk->over);
 	if (!r && now_s > LEDGER_KEEP_S)
 		r = ledger_prune(desk->ledger, now_s - LEDGER_KEEP_S, &more);
 	if (r)
@@ -302,6 +327,8 @@ void desk_close(struct desk *desk, void (*closed)(void *arg), void *arg)
 	desk->closing = true;
 	desk->closed = closed;
 	desk->closed_arg = arg;
+	refusals_turn(desk, true);
+	desk_settle(desk);
 	desk_check_closed(desk);
 }
 
@@ -317,6 +344,8 @@ static void free_tables(struct desk *desk)
 		replay_forget(desk, desk->tallies->lease);
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 	budgets_free(desk);
+	refusals_free(desk);
+	accounts_free(desk);
 }
 
 struct desk *desk_free(struct desk *desk)

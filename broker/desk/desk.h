@@ -21,6 +21,8 @@
  *   bulk.c      data in a memfd, slice by slice
  *   record.c    audit records
  *   budget.c    tenants' rates
+ *   account.c   what tenants have stored
+ *   refusal.c   refusals, recorded and counted
  *
  * Returns: 0, a positive enum vmsig_error, or -errno.
  */

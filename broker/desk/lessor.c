@@ -141,7 +141,10 @@ static void do_ended(struct desk *desk, const struct lease_view *lease)
 
 static void do_refused(struct desk *desk, const struct lease_view *lease)
 {
-	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__REFUSED);
+	Vmsig__AuditRecord record;
+
+	record_lease(&record, desk, VMSIG__AUDIT_RECORD__KIND__REFUSED, lease);
+	refusal_record(desk, &record);
 	notice_add(desk, LEASE_ACT_REFUSED, lease);
 }
 

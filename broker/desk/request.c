@@ -174,7 +174,7 @@ static void record_refusal(struct desk *desk, const struct desk_operator *op,
 	record.ttl_ms = request->ttl_ms;
 	record.outcome = (uint32_t)(error > 0 ? error : VMSIG_ERR_NO_MEMORY);
 	record.detail = (char *)(uintptr_t)detail;
-	desk_append(desk, &record);
+	refusal_record(desk, &record);
 }
 
 #define DEFAULT_TTL_NS (5000ull * NS_PER_MS)
@@ -186,8 +186,12 @@ static int acquire(struct desk *desk, struct desk_operator *op, const Vmsig__Lea
 	const struct config_write_rule *rule = NULL;
 	struct core_endpoint_info info;
 	uint32_t wait_ms;
-	int r = find_endpoint(desk, op, request->endpoint, &info, &rule, detail, size);
+	int r = account_request(desk, op->tenant, detail, size);
 
+	if (!r)
+		r = account_check(desk, op->tenant, detail, size);
+	if (!r)
+		r = find_endpoint(desk, op, request->endpoint, &info, &rule, detail, size);
 	if (r || !rule)
 		return r;
 	if (budget_charge(desk, op->tenant, rule, 0, &wait_ms))
@@ -253,9 +257,12 @@ int desk_renew(struct desk *desk, struct desk_operator *op, uint64_t lease, uint
 {
 	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
 	uint64_t now_ns = desk_now(), deadline_ns;
-	int r = lease_renew(
-		desk->engine, now_ns, op->tenant->tenant.name, lease, token, &deadline_ns);
+	char detail[DETAIL_MAX + 1] = "";
+	int r = account_request(desk, op->tenant, detail, sizeof(detail));
 
+	if (!r)
+		r = lease_renew(
+			desk->engine, now_ns, op->tenant->tenant.name, lease, token, &deadline_ns);
 	if (!r) {
 		*ret_remaining_ms = (uint32_t)((deadline_ns - now_ns) / NS_PER_MS);
 		return 0;
@@ -268,7 +275,8 @@ int desk_renew(struct desk *desk, struct desk_operator *op, uint64_t lease, uint
 	record.lease = lease;
 	record.token = token;
 	record.outcome = (uint32_t)(r > 0 ? r : VMSIG_ERR_NO_MEMORY);
-	desk_append(desk, &record);
+	record.detail = detail;
+	refusal_record(desk, &record);
 	return r;
 }
 
@@ -322,9 +330,12 @@ int desk_release(struct desk *desk, struct desk_operator *op, uint64_t lease, ui
 {
 	const char *tenant = op->tenant->tenant.name;
 	struct lane *lane = lane_find(desk, lease);
+	char detail[DETAIL_MAX + 1];
 	struct lease_view view;
-	int r;
+	int r = account_request(desk, op->tenant, detail, sizeof(detail));
 
+	if (r)
+		return r;
 	if (!lane || !lease_find(desk->engine, lease, &view) || view.state < LEASE_ACTIVE)
 		return lease_release(desk->engine, desk_now(), tenant, lease, token);
 	r = release_check(desk, tenant, &view, token);
@@ -335,9 +346,14 @@ int desk_resume(struct desk *desk, struct desk_operator *op, uint64_t lease, uin
 {
 	struct lease_view view;
 	Vmsig__AuditRecord record;
-	int r = lease_resume(desk->engine, desk_now(), op->tenant->tenant.name, op->uid, lease,
-		token, op->session, NULL);
+	char detail[DETAIL_MAX + 1];
+	int r = account_request(desk, op->tenant, detail, sizeof(detail));
 
+	if (!r)
+		r = account_check(desk, op->tenant, detail, sizeof(detail));
+	if (!r)
+		r = lease_resume(desk->engine, desk_now(), op->tenant->tenant.name, op->uid, lease,
+			token, op->session, NULL);
 	if (r)
 		return r;
 	if (lease_find(desk->engine, lease, &view)) {

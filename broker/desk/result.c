@@ -7,7 +7,9 @@
 
 #include "vmsig/vmsig_error.h"
 
-#define REPLY_OLD_MAX (64u << 10) /* bytes before that are kept for a repeated question */
+/* Bytes before that are kept for a repeated question; a writer has LEDGER_WINDOW of them. */
+#define REPLY_OLD_MAX 4096u
+#define LEDGER_ROW 160u /* of a row beside its reply */
 
 static size_t old_len(const struct command *command)
 {
@@ -76,6 +78,8 @@ static void settle(struct command *command)
 	}
 	if (!command->intended)
 		desk_note(desk, ledger_intend(desk->ledger, &command->key, command->digest, 0));
+	account_charge(
+		desk, command->tenant, LEDGER_ROW + vmsig__write_result__get_packed_size(&result));
 	desk_note(desk, ledger_settle(desk->ledger, &command->key, reply,
 				vmsig__write_result__pack(&result, reply)));
 }

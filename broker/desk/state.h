@@ -82,6 +82,34 @@ struct budget {
 	UT_hash_handle hh;
 };
 
+/* What a tenant's doing has cost and may cost. */
+struct account {
+	char tenant[LEASE_NAME_MAX + 1];
+	uint64_t rate; /* bytes of records a second */
+	struct rate audit, requests;
+	uint64_t behind;   /* bytes since checkpoints fell behind; 0 while they are not */
+	unsigned refusals; /* of desk->refusals */
+	UT_hash_handle hh;
+};
+
+/* Refusals that are alike. */
+struct refusal_key {
+	char tenant[LEASE_NAME_MAX + 1];
+	char endpoint[64]; /* "": any */
+	uint32_t kind, outcome;
+};
+
+struct refusal {
+	struct refusal_key key;
+	uint64_t until_ns; /* then the repeats are recorded, or it is forgotten */
+	uint32_t shown;    /* recorded one by one */
+	uint64_t repeats;  /* since the last record */
+	uint32_t uid, pid; /* of the last of them */
+	char serial[IDENTITY_SERIAL_MAX + 1];
+	char detail[DETAIL_MAX + 1];
+	UT_hash_handle hh;
+};
+
 struct bulk;
 struct bulk_payer;
 
@@ -152,6 +180,9 @@ struct desk {
 	struct tally *tallies;
 	struct lane *lanes;
 	struct budget *budgets;
+	struct account *accounts; /* by tenant */
+	struct refusal *refusals; /* by key */
+	uint64_t refusals_ns;     /* when they are looked at; 0: there are none */
 	struct bulk_payer *payers;
 	uint64_t policy; /* counts reloads */
 
@@ -165,8 +196,11 @@ struct desk {
 	uint64_t
 		record_ns; /* when results that were told are recorded at the latest; 0: none are */
 
-	int failed;        /* the open transaction cannot be committed */
-	uint64_t retry_ns; /* when the store is tried again, which has failed; 0: it has not */
+	uint64_t retained;   /* bytes of the log when its size was last looked at */
+	bool over;           /* it is too large */
+	uint64_t reclaim_ns; /* when room is looked for again */
+	int failed;          /* the open transaction cannot be committed */
+	uint64_t retry_ns;   /* when the store is tried again, which has failed; 0: it has not */
 	bool failing;
 	uint64_t complained_ns;
 	uint64_t *owed; /* leases whose end is not durable yet */
@@ -322,6 +356,29 @@ __attribute__((warn_unused_result)) int command_rule(
 /* The tenant's rule for an operator of that name, whatever connection it has; NULL: none. */
 const struct config_write_rule *desk_rule(const struct desk *desk, const char *tenant, uint32_t uid,
 	const char *endpoint, const struct config_tenant **ret_tenant);
+
+/* ---- account.c ---- */
+/* Charges one request other than a write. VMSIG_ERR_QUOTA, -ENOMEM; `detail` says why. */
+__attribute__((warn_unused_result)) int account_request(
+	struct desk *desk, const struct config_tenant *tenant, char *detail, size_t size);
+/* Whether more of the tenant's doing may be recorded. VMSIG_ERR_QUOTA: it owes; VMSIG_ERR_BUSY:
+ * the disk does not keep up; VMSIG_ERR_IO: it is full or the state damaged; -ENOMEM. `detail`
+ * says so. */
+__attribute__((warn_unused_result)) int account_check(
+	struct desk *desk, const struct config_tenant *tenant, char *detail, size_t size);
+/* What was stored on its account. NULL: on nobody's. */
+void account_charge(struct desk *desk, const char *tenant, uint64_t bytes);
+/* How many kinds of refusals of the tenant are being counted, after the change. */
+unsigned account_count_refusals(struct desk *desk, const char *tenant, int change);
+void accounts_free(struct desk *desk);
+
+/* ---- refusal.c ---- */
+/* Records the refusal, or counts it if it is like one that was recorded. May shorten the
+ * record's ranges. */
+void refusal_record(struct desk *desk, Vmsig__AuditRecord *record);
+/* Records what was counted, if it is time, or `all`. */
+void refusals_turn(struct desk *desk, bool all);
+void refusals_free(struct desk *desk);
 
 /* ---- budget.c ---- */
 /* Charges one command of so many bytes. VMSIG_ERR_QUOTA, *ret_wait_ms until it would do. */

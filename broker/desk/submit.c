@@ -139,8 +139,13 @@ static int rate_check(struct command *command, const struct desk_operator *op,
 {
 	uint64_t bytes = refusal ? 0 : command->bytes;
 	uint32_t wait_ms;
-	int r = budget_charge(command->desk, op->tenant, rule, bytes, &wait_ms);
+	int r = refusal ? 0
+			: account_check(command->desk, op->tenant, command->detail,
+				  sizeof(command->detail));
 
+	if (r)
+		return r;
+	r = budget_charge(command->desk, op->tenant, rule, bytes, &wait_ms);
 	if (r > 0)
 		snprintf(command->detail, sizeof(command->detail),
 			"more than the policy's writes_per_second or bytes_per_second; send it "

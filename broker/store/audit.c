@@ -13,7 +13,8 @@
 #include "vmsig/vmsig_error.h"
 
 #define RECORD_STACK 2048 /* records up to this are packed on the stack */
-#define PRUNE_BATCH 4096  /* records dropped in one transaction: some milliseconds */
+#define PRUNE_BATCH 1024  /* records dropped in one transaction: a millisecond or two */
+#define ROW_BYTES 64      /* of a record beside its body: hash, key, headers */
 #define KEEP_LEAST 1024   /* newest records that retention never touches */
 #define PRUNE_LEAST 256   /* records that are worth a transaction and a record */
 
@@ -52,6 +53,7 @@ struct audit {
 	struct audit_loss loss;
 	uint64_t next_id; /* of the last record in the open transaction */
 	uint8_t next_hash[AUDIT_HASH];
+	uint64_t appended; /* bytes, since it was opened */
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -222,6 +224,7 @@ static int append_packed(struct audit *audit, uint64_t id, const uint8_t *body, 
 		return r;
 	audit->next_id = id;
 	memcpy(audit->next_hash, hash, AUDIT_HASH);
+	audit->appended += len + ROW_BYTES;
 	return 0;
 }
 
@@ -263,6 +266,11 @@ void audit_rolled_back(struct audit *audit)
 	memcpy(audit->next_hash,
 		audit->head.first > audit->head.id ? audit->head.anchor : audit->head.hash,
 		AUDIT_HASH);
+}
+
+uint64_t audit_appended(const struct audit *audit)
+{
+	return audit->appended;
 }
 
 void audit_head(const struct audit *audit, struct audit_head *ret_head)

@@ -57,6 +57,9 @@ void audit_rolled_back(struct audit *audit);
  * had come to. */
 bool audit_lost(const struct audit *audit, struct audit_loss *ret_loss);
 
+/* Bytes that were appended since the log was opened, as the database needs them. */
+uint64_t audit_appended(const struct audit *audit);
+
 /* As committed. */
 void audit_head(const struct audit *audit, struct audit_head *ret_head);
 

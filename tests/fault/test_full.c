@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tests/fault/history.h"
+#include "tests/support/ctx_client.h"
 
 #define ADDR 0x3000u
 #define RETRY_MS 10 /* between questions whether it goes on */
@@ -30,6 +31,18 @@ static void fill_disk(bool full)
 	close(fd);
 }
 
+static void restart(struct desk_scene *scene, int signal)
+{
+	setenv("LD_PRELOAD", FULL_LIBRARY, 1);
+	/* A sanitizer's runtime wants to be first, and need not be. */
+	setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1);
+	setenv("FULL_ARMED", armed, 1);
+	desk_scene_restart(scene, signal);
+	unsetenv("LD_PRELOAD");
+	unsetenv("ASAN_OPTIONS");
+	unsetenv("FULL_ARMED");
+}
+
 static int setup(void **state)
 {
 	struct desk_scene *scene;
@@ -39,14 +52,7 @@ static int setup(void **state)
 		return r;
 	scene = *state;
 	snprintf(armed, sizeof(armed), "%s/full", daemon_dir(scene->daemon));
-	setenv("LD_PRELOAD", FULL_LIBRARY, 1);
-	/* A sanitizer's runtime wants to be first, and need not be. */
-	setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1);
-	setenv("FULL_ARMED", armed, 1);
-	desk_scene_restart(scene, SIGTERM);
-	unsetenv("LD_PRELOAD");
-	unsetenv("ASAN_OPTIONS");
-	unsetenv("FULL_ARMED");
+	restart(scene, SIGTERM);
 	return 0;
 }
 
@@ -115,6 +121,32 @@ static void nothing_is_written_without_its_record(void **state)
 	assert_true(daemon_log_count(scene->daemon, "cannot be recorded") > 0);
 }
 
+/* Once the broker has noticed that there is room. */
+static struct write_lease granted_with_room(struct write_client *client)
+{
+	for (;;) {
+		uint64_t id = write_client_ask(client, "w1", 0, 0, 0, 0, true);
+		Vmsig__WriteMessage *message = write_client_receive(client);
+		struct write_lease lease = {0};
+		uint32_t code = 0;
+
+		assert_non_null(message);
+		assert_int_equal(message->request_id, id);
+		if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_ERROR)
+			code = message->error->code;
+		else
+			lease = (struct write_lease){.id = message->lease_info->lease,
+				.token = message->lease_info->token,
+				.epoch = message->lease_info->epoch,
+				.endpoint = message->lease_info->endpoint};
+		write_client_free_message(message);
+		if (!code)
+			return lease;
+		assert_int_equal(code, VMSIG_ERR_IO);
+		usleep(RETRY_MS * 1000);
+	}
+}
+
 static void nothing_is_granted_without_its_record(void **state)
 {
 	struct desk_scene *scene = *state;
@@ -131,8 +163,7 @@ static void nothing_is_granted_without_its_record(void **state)
 	}
 	fill_disk(false);
 	/* Nothing of them is left that would be in the way. */
-	write_client_ask(&bob, "w1", 0, 0, 0, 0, true);
-	lease = write_client_granted(&bob);
+	lease = granted_with_room(&bob);
 	assert_true(lease.token);
 	write_client_close(&alice);
 	write_client_close(&bob);
@@ -164,8 +195,7 @@ static void an_end_is_recorded_later(void **state)
 	fill_disk(false);
 	/* The broker tries again by itself; the grant shows that it has. */
 	write_client_open(&bob, scene->daemon, "write.sock", &scene->bob);
-	write_client_ask(&bob, "w1", 0, 0, 0, 0, true);
-	write_client_granted(&bob);
+	granted_with_room(&bob);
 	daemon_await_log(scene->daemon, "are recorded now", 1);
 	write_client_close(&bob);
 	write_client_close(&alice);
@@ -173,6 +203,54 @@ static void an_end_is_recorded_later(void **state)
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
 	assert_int_equal(write_word(&alice, &lease, 1, 1), VMSIG_ERR_NO_LEASE);
 	write_client_close(&alice);
+}
+
+static uint32_t epoch_of(struct desk_scene *scene, const char *endpoint)
+{
+	struct ctx_client client;
+	Vmsig__CtxMessage *message;
+	uint32_t epoch;
+	int fds[2];
+
+	ctx_client_open(&client, scene->daemon, &scene->alice);
+	ctx_client_expect_done(&client, ctx_client_subscribe(&client, endpoint));
+	message = ctx_client_expect_memctx(&client, fds);
+	epoch = message->memctx->epoch;
+	ctx_client_free_message(message);
+	close(fds[0]);
+	close(fds[1]);
+	ctx_client_close(&client);
+	return epoch;
+}
+
+/* Sensors are served, operators told, and all is well again when there is room. */
+static void a_start_on_a_full_disk_serves_who_reads(void **state)
+{
+	struct desk_scene *scene = *state;
+	struct write_client alice;
+	struct write_lease lease;
+	uint32_t before, meanwhile;
+	uint64_t id;
+
+	before = epoch_of(scene, "w1");
+	fill_disk(true);
+	restart(scene, SIGKILL);
+	meanwhile = epoch_of(scene, "w1");
+	assert_true(meanwhile > before);
+	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
+	id = write_client_ask(&alice, "w1", 0, 0, 0, 0, false);
+	write_client_expect_error(&alice, id, VMSIG_ERR_IO);
+	fill_disk(false);
+	lease = granted_with_room(&alice);
+	assert_true(lease.epoch >= meanwhile);
+	assert_int_equal(write_word(&alice, &lease, 1, 5), 0);
+	assert_int_equal(word_at(scene), 5);
+	write_client_close(&alice);
+	before = epoch_of(scene, "w1");
+	assert_true(before >= meanwhile);
+	history_check(scene, NULL, 0);
+	desk_scene_restart(scene, SIGTERM);
+	assert_true(epoch_of(scene, "w1") >= before);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, desk_scene_teardown)
@@ -183,6 +261,7 @@ int main(void)
 		TEST(nothing_is_written_without_its_record),
 		TEST(nothing_is_granted_without_its_record),
 		TEST(an_end_is_recorded_later),
+		TEST(a_start_on_a_full_disk_serves_who_reads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
