@@ -18,6 +18,7 @@
 #include "broker/net/ctx_plane.h"
 #include "broker/net/net.h"
 #include "broker/net/write_plane.h"
+#include "broker/reload.h"
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
@@ -274,82 +275,14 @@ static void broker_close(struct broker *broker)
 	net_close(broker->net, on_net_closed, broker);
 }
 
-/* ---- reload ---- */
-
-static bool is_same_core(const struct core_limits *a, const struct core_limits *b)
-{
-	return a->endpoints == b->endpoints && a->sessions == b->sessions &&
-	       a->inflight == b->inflight && a->take_timeout_ns == b->take_timeout_ns;
-}
-
-static bool is_same_listen(const struct config_listen *a, const struct config_listen *b)
-{
-	return a->given == b->given && strcmp(a->path, b->path) == 0 && a->mode == b->mode;
-}
-
-static bool is_same_leases(const struct lease_limits *a, const struct lease_limits *b)
-{
-	return a->leases == b->leases && a->waiters == b->waiters && a->ranges == b->ranges &&
-	       a->preempt_grace_ns == b->preempt_grace_ns &&
-	       a->resume_grace_ns == b->resume_grace_ns;
-}
-
-/* What is only read at start. */
-static void warn_unchanged(const struct config *old, const struct config *config)
-{
-	const struct {
-		const char *key;
-		bool changed;
-	} settings[] = {
-		{"state_dir", strcmp(old->state_dir, config->state_dir) != 0},
-		{"listen", !is_same_listen(&old->ctx, &config->ctx) ||
-				   !is_same_listen(&old->write, &config->write) ||
-				   !is_same_listen(&old->admin, &config->admin)},
-		{"limits: leases, waiters, lease_ranges, preempt_grace, resume_grace",
-			!is_same_leases(&old->leases, &config->leases)},
-		{"limits: endpoints, connections, inflight_contexts, take_timeout",
-			!is_same_core(&old->core, &config->core)},
-	};
-
-	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
-		if (settings[i].changed)
-			log_warning("the setting changes with the next start, not with a reload",
-				LOG_STR("key", settings[i].key));
-	}
-}
-
-static void broker_reload(struct broker *broker)
-{
-	struct config *config, *old = broker->config;
-	char error[512];
-	int r = config_load(&config, old->file, error, sizeof(error));
-
-	if (r) {
-		log_error("reload failed; the old configuration stays", LOG_STR("error", error));
-		return;
-	}
-	r = net_reload(broker->net, config, error, sizeof(error));
-	if (r) {
-		log_error("reload failed; the old configuration stays", LOG_STR("error", error));
-		config_unref(config);
-		return;
-	}
-	warn_unchanged(old, config);
-	broker->config = config;
-	config_unref(old);
-	if (broker->desk)
-		desk_reload(broker->desk, config);
-	endpoint_shells_reconcile(broker);
-	log_setup((enum log_level)config->log_level, config->log_json);
-	log_info("configuration reloaded", LOG_STR("file", config->file));
-}
+/* ---- signals ---- */
 
 static void on_signal(uv_signal_t *handle, int signum)
 {
 	struct broker *broker = handle->data;
 
 	if (signum == SIGHUP && !broker->closing) {
-		broker_reload(broker);
+		reload_request(broker->reload);
 		return;
 	}
 	log_info("shutting down", LOG_STR("signal", strsignal(signum)));
@@ -503,6 +436,8 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 		(void)!broker_open_desk(broker, true);
 		r = start_net(broker);
 	}
+	if (!r)
+		r = reload_new(&broker->reload, broker);
 	if (r)
 		return r;
 	broker->exit_code = 0;
@@ -539,6 +474,7 @@ static void end_loop(struct broker *broker)
 	jobs_close(broker->jobs);
 	uv_walk(&broker->loop, close_handle, NULL);
 	uv_run(&broker->loop, UV_RUN_DEFAULT);
+	reload_free(broker->reload);
 	jobs_free(broker->jobs);
 	net_free(broker->net);
 	desk_free(broker->desk);

@@ -24,6 +24,7 @@ struct guardian;
 struct endpoint_shell; /* one configured endpoint: its page and its adapter */
 struct jobs;
 struct net;
+struct reload;
 
 struct broker {
 	uv_loop_t loop;
@@ -34,11 +35,13 @@ struct broker {
 	struct core *core;
 	struct store *store;
 	struct net *net;
-	struct desk *desk;    /* NULL: what it needs of the store cannot be had at the moment */
-	struct claims claims; /* who has which RAM file */
-	struct jobs *jobs;    /* file systems and scans; NULL before it starts */
-	bool desk_open;       /* not closed yet */
+	struct desk *desk; /* NULL: what it needs of the store cannot be had at the moment */
+	struct reload *reload;
+	struct claims claims;             /* who has which RAM file */
+	struct jobs *jobs;                /* file systems and scans; NULL before it starts */
+	bool desk_open;                   /* not closed yet */
 	struct endpoint_shell *endpoints; /* by id */
+	struct endpoint_shell *endpoints_by_name;
 	uv_prepare_t turn;
 	uv_idle_t hurry;      /* keeps the loop from sleeping while tasks are ready */
 	uv_timer_t wake;      /* core_deadline() */

@@ -2,10 +2,12 @@
 #include "broker/check.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -119,11 +121,36 @@ static void check_file(struct check *check, const struct config_endpoint *endpoi
 			(unsigned long long)layout_end(endpoint));
 }
 
+/* What people write from habit, with what is wrong about it. */
+static const struct {
+	const char *pattern; /* fnmatch(3) */
+	const char *why;
+} wrong_sockets[] = {
+	{"*/libvirt/qemu/*/monitor.sock", "that is libvirt's own monitor, which serves libvirt "
+					  "alone; give the domain a second "
+					  "one with <qemu:commandline>"},
+	{"*/tcp:*",
+		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET"},
+	{"*/telnet:*",
+		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET"},
+	{"*/unix:*", "write the path alone, without 'unix:'"},
+	{"*,server*", "write the path alone, without QEMU's options"},
+	{"*:[0-9]*[0-9]",
+		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET"},
+};
+
 static void check_qemu(struct check *check, const struct config_endpoint *endpoint)
 {
 	char copy[PATH_MAX];
 	struct stat st;
 
+	for (size_t i = 0; i < sizeof(wrong_sockets) / sizeof(wrong_sockets[0]); i++) {
+		if (fnmatch(wrong_sockets[i].pattern, endpoint->qmp, 0) == 0) {
+			complain(check, "endpoint '%s': qmp '%s': %s", endpoint->name,
+				endpoint->qmp, wrong_sockets[i].why);
+			return;
+		}
+	}
 	snprintf(copy, sizeof(copy), "%s", endpoint->qmp);
 	if (strlen(endpoint->qmp) > SUN_PATH_MAX)
 		complain(check, "endpoint '%s': '%s' is too long for a socket's path",
@@ -134,6 +161,84 @@ static void check_qemu(struct check *check, const struct config_endpoint *endpoi
 	else if (stat(endpoint->qmp, &st) == 0 && !S_ISSOCK(st.st_mode))
 		complain(check, "endpoint '%s': '%s' is no socket; start QEMU with -qmp unix:%s",
 			endpoint->name, endpoint->qmp, endpoint->qmp);
+}
+
+/* ---- what two endpoints must not share ---- */
+
+struct place {
+	dev_t dev;
+	ino_t ino;
+	const struct config_endpoint *endpoint;
+};
+
+static const char *path_of(const struct config_endpoint *endpoint)
+{
+	return endpoint->adapter == CONFIG_ADAPTER_QEMU ? endpoint->qmp : endpoint->path;
+}
+
+static int place_compare(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	if (x->dev != y->dev)
+		return x->dev < y->dev ? -1 : 1;
+	if (x->ino != y->ino)
+		return x->ino < y->ino ? -1 : 1;
+	return (x->endpoint > y->endpoint) - (x->endpoint < y->endpoint);
+}
+
+static int text_compare(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+	int r = strcmp(path_of(x->endpoint), path_of(y->endpoint));
+
+	return r ? r : (x->endpoint > y->endpoint) - (x->endpoint < y->endpoint);
+}
+
+static void complain_shared(struct check *check, const struct place *a, const struct place *b)
+{
+	bool qemu = b->endpoint->adapter == CONFIG_ADAPTER_QEMU;
+
+	complain(check, "endpoint '%s': its %s %s is that of endpoint '%s' too; %s",
+		b->endpoint->name, qemu ? "QMP socket" : "RAM image", path_of(b->endpoint),
+		a->endpoint->name,
+		qemu ? "a QMP socket serves one client, give each QEMU one of its own"
+		     : "an image is served once, remove one of them");
+}
+
+/* By what the paths lead to, and by the paths of what is not there yet. */
+static void check_shared(struct check *check)
+{
+	const struct config *config = check->config;
+	struct place *places = calloc(config->nendpoints * 2 + 1, sizeof(*places));
+	struct place *missing = places ? places + config->nendpoints : NULL;
+	size_t n = 0, nmissing = 0;
+
+	for (size_t i = 0; places && i < config->nendpoints; i++) {
+		struct place place = {.endpoint = &config->endpoints[i]};
+		struct stat st;
+
+		if (stat(path_of(place.endpoint), &st) < 0) {
+			missing[nmissing++] = place;
+			continue;
+		}
+		place.dev = st.st_dev;
+		place.ino = st.st_ino;
+		places[n++] = place;
+	}
+	if (!places)
+		complain(check, "out of memory");
+	qsort(places, n, sizeof(*places), place_compare);
+	qsort(missing, nmissing, sizeof(*missing), text_compare);
+	for (size_t i = 1; i < n; i++) {
+		if (places[i - 1].dev == places[i].dev && places[i - 1].ino == places[i].ino)
+			complain_shared(check, &places[i - 1], &places[i]);
+	}
+	for (size_t i = 1; i < nmissing; i++) {
+		if (strcmp(path_of(missing[i - 1].endpoint), path_of(missing[i].endpoint)) == 0)
+			complain_shared(check, &missing[i - 1], &missing[i]);
+	}
+	free(places);
 }
 
 size_t check_config(const struct config *config, FILE *out)
@@ -153,5 +258,6 @@ size_t check_config(const struct config *config, FILE *out)
 		check_socket(&check, "listen.admin.path", config->admin.path);
 	for (size_t i = 0; i < config->nendpoints; i++)
 		checks[config->endpoints[i].adapter](&check, &config->endpoints[i]);
+	check_shared(&check);
 	return check.problems;
 }

@@ -228,6 +228,78 @@ static const struct decode_field fields[] = {
 	{.key = NULL},
 };
 
+/* ---- by name ---- */
+
+static int identity_order(int role, const char *name, const struct config_tenant *tenant)
+{
+	return role != tenant->role ? (role > tenant->role) - (role < tenant->role)
+				    : strcmp(name, tenant->tenant.name);
+}
+
+/* Of two with one name the later one is the one too many. */
+static int endpoint_compare(const void *a, const void *b)
+{
+	const struct config_endpoint *const *x = a, *const *y = b;
+	int r = strcmp((*x)->name, (*y)->name);
+
+	return r ? r : (*x > *y) - (*x < *y);
+}
+
+static int tenant_compare(const void *a, const void *b)
+{
+	const struct config_tenant *const *x = a, *const *y = b;
+	int r = identity_order((*x)->role, (*x)->tenant.name, *y);
+
+	return r ? r : (*x > *y) - (*x < *y);
+}
+
+static int sort(struct config *config)
+{
+	config->by_name = calloc(config->nendpoints + 1, sizeof(*config->by_name));
+	config->by_identity = calloc(config->ntenants + 1, sizeof(*config->by_identity));
+	if (!config->by_name || !config->by_identity)
+		return -ENOMEM;
+	for (size_t i = 0; i < config->nendpoints; i++)
+		config->by_name[i] = &config->endpoints[i];
+	for (size_t i = 0; i < config->ntenants; i++)
+		config->by_identity[i] = &config->tenants[i];
+	qsort(config->by_name, config->nendpoints, sizeof(*config->by_name), endpoint_compare);
+	qsort(config->by_identity, config->ntenants, sizeof(*config->by_identity), tenant_compare);
+	return 0;
+}
+
+static int endpoint_search(const void *key, const void *element)
+{
+	const struct config_endpoint *const *endpoint = element;
+
+	return strcmp(key, (*endpoint)->name);
+}
+
+static int tenant_search(const void *key, const void *element)
+{
+	const struct config_tenant *const *tenant = element;
+	const struct identity *identity = key;
+
+	return identity_order((int)identity->role, identity->name, *tenant);
+}
+
+const struct config_endpoint *config_endpoint_find(const struct config *config, const char *name)
+{
+	const struct config_endpoint **found = bsearch(name, config->by_name, config->nendpoints,
+		sizeof(*config->by_name), endpoint_search);
+
+	return found ? *found : NULL;
+}
+
+const struct config_tenant *config_tenant_find(
+	const struct config *config, const struct identity *identity)
+{
+	const struct config_tenant **found = bsearch(identity, config->by_identity,
+		config->ntenants, sizeof(*config->by_identity), tenant_search);
+
+	return found ? *found : NULL;
+}
+
 /* ---- what the tables cannot say ---- */
 
 struct check {
@@ -323,13 +395,16 @@ static int check_endpoints(const struct check *check)
 
 		if (r)
 			return r;
-		for (size_t j = 0; j < i; j++) {
-			if (strcmp(config->endpoints[j].name, endpoint->name) == 0)
-				return complain(check, "endpoints", i,
-					"the name '%s' is taken by the endpoint in line %u; choose "
-					"another",
-					endpoint->name, decode_line(check->lines, "endpoints", j));
-		}
+	}
+	for (size_t i = 1; i < config->nendpoints; i++) {
+		const struct config_endpoint *a = config->by_name[i - 1], *b = config->by_name[i];
+
+		if (strcmp(a->name, b->name) == 0)
+			return complain(check, "endpoints", (size_t)(b - config->endpoints),
+				"the name '%s' is taken by the endpoint in line %u; choose another",
+				b->name,
+				decode_line(check->lines, "endpoints",
+					(size_t)(a - config->endpoints)));
 	}
 	return 0;
 }
@@ -367,17 +442,17 @@ static int check_tenants(const struct check *check)
 
 		if (r)
 			return r;
-		for (size_t j = 0; j < i; j++) {
-			if (config->tenants[i].role == config->tenants[j].role &&
-				strcmp(config->tenants[i].tenant.name,
-					config->tenants[j].tenant.name) == 0)
-				return complain(check, "tenants", i,
-					"the %s '%s' stands in line %u already; merge the two",
-					identity_role_name(
-						(enum identity_role)config->tenants[i].role),
-					config->tenants[i].tenant.name,
-					decode_line(check->lines, "tenants", j));
-		}
+	}
+	for (size_t i = 1; i < config->ntenants; i++) {
+		const struct config_tenant *a = config->by_identity[i - 1];
+		const struct config_tenant *b = config->by_identity[i];
+
+		if (identity_order(a->role, a->tenant.name, b) == 0)
+			return complain(check, "tenants", (size_t)(b - config->tenants),
+				"the %s '%s' stands in line %u already; merge the two",
+				identity_role_name((enum identity_role)b->role), b->tenant.name,
+				decode_line(
+					check->lines, "tenants", (size_t)(a - config->tenants)));
 	}
 	return 0;
 }
@@ -411,7 +486,10 @@ int config_load(struct config **ret_config, const char *file, char *error, size_
 		goto fail;
 	check.lines = lines;
 	config->core.sessions = config->max_connections;
-	r = check_limits(&check);
+	config->ended = decode_is_ended(lines);
+	r = sort(config);
+	if (!r)
+		r = check_limits(&check);
 	if (!r)
 		r = check_endpoints(&check);
 	if (!r)
@@ -439,19 +517,10 @@ struct config *config_unref(struct config *config)
 	if (!config || --config->refs)
 		return NULL;
 	decode_free(fields, config);
+	free(config->by_name);
+	free(config->by_identity);
 	free(config->file);
 	free(config);
-	return NULL;
-}
-
-const struct config_tenant *config_tenant_find(
-	const struct config *config, const struct identity *identity)
-{
-	for (size_t i = 0; i < config->ntenants; i++) {
-		if (config->tenants[i].role == (int)identity->role &&
-			strcmp(config->tenants[i].tenant.name, identity->name) == 0)
-			return &config->tenants[i];
-	}
 	return NULL;
 }
 

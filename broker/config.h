@@ -116,6 +116,9 @@ struct config {
 	size_t nendpoints;
 	struct config_tenant *tenants;
 	size_t ntenants;
+	const struct config_endpoint **by_name; /* endpoints, sorted */
+	const struct config_tenant **by_identity;
+	bool ended; /* the file ends with a line "..." */
 };
 
 /* Reads and checks all of it. `error` gets "FILE:LINE: what; what to write instead".
@@ -128,6 +131,9 @@ struct config *config_ref(struct config *config);
 struct config *config_unref(struct config *config);
 
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b);
+
+/* By its name, or NULL. */
+const struct config_endpoint *config_endpoint_find(const struct config *config, const char *name);
 
 /* The policy's entry for a certificate's identity, or NULL: the default denies. */
 const struct config_tenant *config_tenant_find(

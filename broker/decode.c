@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <yaml.h>
 
@@ -20,6 +22,12 @@
 
 struct decode_lines {
 	yaml_document_t document;
+	bool ended;
+};
+
+struct file_bytes {
+	unsigned char *data;
+	size_t len;
 };
 
 struct decoder {
@@ -351,54 +359,164 @@ static int decode_map(struct decoder *decoder, const struct decode_field *fields
 
 /* ---- files ---- */
 
-static int complain_syntax(struct decoder *decoder, const yaml_parser_t *parser)
+#define DEPTH_MAX 16      /* of nesting; the tables need six */
+#define NODES_MAX 500000u /* of some 100 bytes each */
+
+struct shape {
+	size_t nodes, depth, documents;
+	bool ended; /* an explicit end of the document */
+};
+
+static int complain_at(struct decoder *decoder, size_t line, const char *what)
 {
+	snprintf(decoder->error, decoder->error_size, "%s:%zu: %s", decoder->file, line + 1, what);
+	return VMSIG_ERR_BAD_REQUEST;
+}
+
+static const char *shape_error(struct shape *shape, const yaml_event_t *event)
+{
+	switch (event->type) {
+	case YAML_DOCUMENT_START_EVENT:
+		return shape->documents++ ? "a second document begins here, which nobody would "
+					    "read; remove the '---' and what follows"
+					  : NULL;
+	case YAML_DOCUMENT_END_EVENT:
+		shape->ended = !event->data.document_end.implicit;
+		return NULL;
+	case YAML_ALIAS_EVENT:
+		return "aliases (*name) are not known here; write the value out";
+	case YAML_SEQUENCE_START_EVENT:
+	case YAML_MAPPING_START_EVENT:
+		if (++shape->depth > DEPTH_MAX)
+			return "this is nested too deeply; no key takes that";
+		break;
+	case YAML_SEQUENCE_END_EVENT:
+	case YAML_MAPPING_END_EVENT:
+		shape->depth--;
+		return NULL;
+	default:
+		break;
+	}
+	return ++shape->nodes > NODES_MAX ? "there is more in the file than any configuration has"
+					  : NULL;
+}
+
+static int parser_error(struct decoder *decoder, const yaml_parser_t *parser)
+{
+	if (parser->error == YAML_MEMORY_ERROR)
+		return -ENOMEM;
 	snprintf(decoder->error, decoder->error_size, "%s:%zu: %s; this is not valid YAML",
 		decoder->file, parser->problem_mark.line + 1,
 		parser->problem ? parser->problem : "cannot be read");
 	return VMSIG_ERR_BAD_REQUEST;
 }
 
-static int load_document(struct decoder *decoder, FILE *stream, yaml_document_t *document)
+/* Before the document is built: what it would cost. */
+static int check_shape(struct decoder *decoder, const struct file_bytes *bytes, bool *ret_ended)
+{
+	struct shape shape = {0};
+	yaml_parser_t parser;
+	bool more = true;
+	int r = 0;
+
+	if (!yaml_parser_initialize(&parser))
+		return -ENOMEM;
+	yaml_parser_set_input_string(&parser, bytes->data, bytes->len);
+	while (!r && more) {
+		yaml_event_t event;
+		const char *error;
+
+		if (!yaml_parser_parse(&parser, &event)) {
+			r = parser_error(decoder, &parser);
+			break;
+		}
+		error = shape_error(&shape, &event);
+		if (error)
+			r = complain_at(decoder, event.start_mark.line, error);
+		more = event.type != YAML_STREAM_END_EVENT;
+		yaml_event_delete(&event);
+	}
+	yaml_parser_delete(&parser);
+	*ret_ended = shape.ended;
+	return r;
+}
+
+static int load_document(
+	struct decoder *decoder, const struct file_bytes *bytes, yaml_document_t *document)
 {
 	yaml_parser_t parser;
 	int r = 0;
 
 	if (!yaml_parser_initialize(&parser))
 		return -ENOMEM;
-	yaml_parser_set_input_file(&parser, stream);
+	yaml_parser_set_input_string(&parser, bytes->data, bytes->len);
 	if (!yaml_parser_load(&parser, document))
-		r = parser.error == YAML_MEMORY_ERROR ? -ENOMEM : complain_syntax(decoder, &parser);
+		r = parser_error(decoder, &parser);
 	yaml_parser_delete(&parser);
 	return r;
 }
 
-static int open_file(struct decoder *decoder, FILE **ret_stream)
+static int read_all(int fd, struct file_bytes *bytes, size_t size)
 {
-	char copy[PATH_MAX];
-	struct stat st;
-	FILE *stream = fopen(decoder->file, "re");
-	int r;
+	/* One more shows that it has grown. */
+	bytes->data = malloc(size + 1);
+	if (!bytes->data)
+		return -ENOMEM;
+	while (bytes->len <= size) {
+		ssize_t n = read(fd, bytes->data + bytes->len, size + 1 - bytes->len);
 
-	if (!stream || fstat(fileno(stream), &st) < 0) {
-		r = -errno;
-		snprintf(
-			decoder->error, decoder->error_size, "%s: %s", decoder->file, strerror(-r));
-		if (stream)
-			fclose(stream);
-		return r;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		bytes->len += (size_t)n;
 	}
-	if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
+	return 0;
+}
+
+/* Not waiting for the other end of a pipe that somebody put in its place. */
+static int read_file(struct decoder *decoder, struct file_bytes *bytes)
+{
+	int fd = open(decoder->file, O_RDONLY | O_NONBLOCK | O_CLOEXEC), r = 0;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		r = -errno;
+	else if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX)
+		r = VMSIG_ERR_BAD_REQUEST;
+	else
+		r = read_all(fd, bytes, (size_t)st.st_size);
+	if (!r && bytes->len != (size_t)st.st_size)
+		r = -EAGAIN;
+	if (r < 0 && r != -ENOMEM)
+		snprintf(decoder->error, decoder->error_size, "%s: %s", decoder->file,
+			r == -EAGAIN ? "it is being written at this moment; try again"
+				     : strerror(-r));
+	if (r > 0)
 		snprintf(decoder->error, decoder->error_size,
 			"%s: not a file, or larger than %u bytes", decoder->file, FILE_MAX);
-		fclose(stream);
-		return VMSIG_ERR_BAD_REQUEST;
-	}
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+static void find_folder(struct decoder *decoder)
+{
+	char copy[PATH_MAX];
+
 	if (!realpath(decoder->file, copy))
 		snprintf(copy, sizeof(copy), "%s", decoder->file);
 	snprintf(decoder->folder, sizeof(decoder->folder), "%s", dirname(copy));
-	*ret_stream = stream;
-	return 0;
+}
+
+static int decode_root(struct decoder *decoder, const struct decode_field *fields, void *object)
+{
+	yaml_node_t *root = yaml_document_get_root_node(decoder->document);
+
+	return root ? decode_map(decoder, fields, root, object)
+		    : complain_at(decoder, 0, "the file is empty; see vmsigd.example.yaml");
 }
 
 int decode_file(const char *file, const struct decode_field *fields, void *object,
@@ -406,36 +524,27 @@ int decode_file(const char *file, const struct decode_field *fields, void *objec
 {
 	struct decoder decoder = {.file = file, .error = error, .error_size = error_size};
 	struct decode_lines *lines = calloc(1, sizeof(*lines));
-	yaml_node_t *root;
-	FILE *stream = NULL;
-	int r = lines ? open_file(&decoder, &stream) : -ENOMEM;
+	struct file_bytes bytes = {0};
+	int r = lines ? read_file(&decoder, &bytes) : -ENOMEM;
 
-	if (r)
-		goto out;
-	r = load_document(&decoder, stream, &lines->document);
-	if (r)
-		goto out;
-	decoder.document = &lines->document;
-	root = yaml_document_get_root_node(&lines->document);
-	if (root) {
-		r = decode_map(&decoder, fields, root, object);
-	} else {
-		snprintf(error, error_size, "%s:1: the file is empty; see vmsigd.example.yaml",
-			file);
-		r = VMSIG_ERR_BAD_REQUEST;
+	if (!r)
+		r = check_shape(&decoder, &bytes, &lines->ended);
+	if (!r)
+		r = load_document(&decoder, &bytes, &lines->document);
+	if (!r) {
+		decoder.document = &lines->document;
+		find_folder(&decoder);
+		r = decode_root(&decoder, fields, object);
+		if (r || !ret_lines)
+			yaml_document_delete(&lines->document);
 	}
-	if (!r && ret_lines) {
-		*ret_lines = lines;
-		lines = NULL;
-	} else {
-		yaml_document_delete(&lines->document);
-	}
-out:
 	if (r == -ENOMEM)
 		snprintf(error, error_size, "%s: out of memory", file);
-	free(lines);
-	if (stream)
-		fclose(stream);
+	free(bytes.data);
+	if (r || !ret_lines)
+		free(lines);
+	else
+		*ret_lines = lines;
 	return r;
 }
 
@@ -477,6 +586,11 @@ unsigned decode_line(const struct decode_lines *lines, const char *key, size_t i
 		return 0;
 	item = yaml_document_get_node(document, list->data.sequence.items.start[index]);
 	return (unsigned)item->start_mark.line + 1;
+}
+
+bool decode_is_ended(const struct decode_lines *lines)
+{
+	return lines->ended;
 }
 
 struct decode_lines *decode_lines_free(struct decode_lines *lines)

@@ -37,6 +37,7 @@ static void shell_free(struct endpoint_shell *shell)
 	broker_perform(shell->broker);
 	core_endpoint_remove(shell->broker->core, shell->id);
 	HASH_DEL(shell->broker->endpoints, shell);
+	HASH_DELETE(hh_name, shell->broker->endpoints_by_name, shell);
 	coherence_free(shell->coherence);
 	config_unref(shell->origin);
 	free(shell);
@@ -152,6 +153,21 @@ static int start_adapter(struct endpoint_shell *shell)
 	return r;
 }
 
+static int index_add(struct endpoint_shell *shell)
+{
+	struct broker *broker = shell->broker;
+	const char *name = shell->config->name;
+
+	HASH_ADD(hh, broker->endpoints, id, sizeof(shell->id), shell);
+	if (!shell->hh.tbl)
+		return -ENOMEM;
+	HASH_ADD_KEYPTR(hh_name, broker->endpoints_by_name, name, strlen(name), shell);
+	if (shell->hh_name.tbl)
+		return 0;
+	HASH_DEL(broker->endpoints, shell);
+	return -ENOMEM;
+}
+
 static int shell_add(struct endpoint_shell *shell, const struct store_endpoint *row)
 {
 	int r = coherence_new(&shell->coherence, row->id);
@@ -160,8 +176,7 @@ static int shell_add(struct endpoint_shell *shell, const struct store_endpoint *
 		r = add_to_core(shell, row);
 	if (r)
 		return r;
-	HASH_ADD(hh, shell->broker->endpoints, id, sizeof(shell->id), shell);
-	if (shell->hh.tbl)
+	if (index_add(shell) == 0)
 		return 0;
 	core_endpoint_remove(shell->broker->core, shell->id);
 	return -ENOMEM;
@@ -198,46 +213,36 @@ static void shell_start(struct broker *broker, const struct config_endpoint *con
 		shell_free(shell);
 }
 
-static void on_stopped(void *arg)
-{
-	struct endpoint_shell *shell = arg;
-	struct broker *broker = shell->broker;
-
-	shell_free(shell);
-	if (broker->closing)
-		broker_closed(broker);
-	else
-		endpoint_shells_reconcile(broker);
-}
-
-static const struct config_endpoint *configured(const struct broker *broker, const char *name)
-{
-	const struct config *config = broker->config;
-
-	for (size_t i = 0; i < config->nendpoints; i++) {
-		if (strcmp(config->endpoints[i].name, name) == 0)
-			return &config->endpoints[i];
-	}
-	return NULL;
-}
-
 static bool is_current(const struct endpoint_shell *shell)
 {
-	const struct config_endpoint *wanted = configured(shell->broker, shell->config->name);
+	const struct broker *broker = shell->broker;
+	const struct config_endpoint *wanted =
+		config_endpoint_find(broker->config, shell->config->name);
 
-	return !shell->broker->closing && !shell->misplaced && wanted &&
+	return !broker->closing && !shell->misplaced && wanted &&
 	       config_endpoint_equal(wanted, shell->config);
 }
 
 static bool is_running(const struct broker *broker, const char *name)
 {
-	struct endpoint_shell *shell, *next;
+	struct endpoint_shell *shell = NULL;
 
-	HASH_ITER (hh, broker->endpoints, shell, next) {
-		if (strcmp(shell->config->name, name) == 0)
-			return true;
-	}
-	return false;
+	HASH_FIND(hh_name, broker->endpoints_by_name, name, strlen(name), shell);
+	return shell != NULL;
+}
+
+static void on_stopped(void *arg)
+{
+	struct endpoint_shell *shell = arg;
+	struct broker *broker = shell->broker;
+	const struct config_endpoint *wanted =
+		config_endpoint_find(broker->config, shell->config->name);
+
+	shell_free(shell);
+	if (broker->closing)
+		broker_closed(broker);
+	else if (wanted)
+		shell_start(broker, wanted);
 }
 
 void endpoint_shells_vouch(struct broker *broker, uint64_t until_ns)

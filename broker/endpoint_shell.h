@@ -26,8 +26,9 @@ struct endpoint_shell {
 	struct coherence *coherence;
 	struct adapter *adapter;
 	bool stopping;
-	bool misplaced; /* has another id in the store, and starts again with it */
-	UT_hash_handle hh;
+	bool misplaced;         /* has another id in the store, and starts again with it */
+	UT_hash_handle hh;      /* by id */
+	UT_hash_handle hh_name; /* by name; at most one of a name runs */
 };
 
 /* Brings what runs in line with broker->config: starts what is missing, stops what is not

@@ -69,6 +69,11 @@ static int parse_bool(const char *text, uint64_t *ret_value)
 	return 0;
 }
 
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
 int scalar_parse(
 	enum decode_type type, const char *text, uint64_t *ret_value, const char **ret_example)
 {
@@ -81,8 +86,8 @@ int scalar_parse(
 		return parse_bool(text, ret_value);
 	}
 	*ret_example = notation->example;
-	/* strtoull(3) would take a sign and leading spaces. */
-	if (text[0] < '0' || text[0] > '9')
+	/* strtoull(3) would take a sign and leading spaces, and 010 for 8. */
+	if (!is_digit(text[0]) || (!notation->base && text[0] == '0' && is_digit(text[1])))
 		return VMSIG_ERR_BAD_REQUEST;
 	errno = 0;
 	number = strtoull(text, &end, notation->base);
@@ -116,7 +121,7 @@ void scalar_format(enum decode_type type, uint64_t value, char *buf, size_t size
 
 static bool is_word_char(char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c);
 }
 
 bool scalar_is_name(const char *text)

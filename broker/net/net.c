@@ -9,8 +9,7 @@
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
 
-#define TICK_MS 50 /* resolution of time-outs and of retries after EMFILE */
-#define PLANES_MAX 8
+#define TICK_MS 50               /* resolution of time-outs and of retries after EMFILE */
 #define LOG_PER_SECOND 50u       /* records that anybody who may connect can provoke */
 #define STRANGERS_CONNECTIONS 4u /* of a uid that the policy does not name, and so has no quota */
 
@@ -153,49 +152,19 @@ void *net_user(struct net *net)
 	return net->user;
 }
 
-static int plane_tls(struct tls_ctx **ret_tls, const struct config *config,
-	const struct plane_ops *plane, char *error, size_t error_size)
-{
-	const struct tls_files files = {
-		.ca = config->ca, .cert = config->cert, .key = config->key, .crl = config->crl};
-
-	return tls_ctx_new(ret_tls, TLS_SERVER, &files, plane->roles, error, error_size);
-}
-
 int net_listen(struct net *net, const struct config_listen *where, const struct plane_ops *plane,
 	char *error, size_t error_size)
 {
+	struct tls_set tls = {.planes = {plane}, .n = 1};
 	struct listener *listener;
-	struct tls_ctx *tls;
-	int r = plane_tls(&tls, net->config, plane, error, error_size);
+	int r = tls_set_load(&tls, net->config, error, error_size);
 
-	if (r)
-		return r;
-	r = listener_open(&listener, net, where, plane, tls, error, error_size);
-	tls_ctx_unref(tls);
+	if (!r)
+		r = listener_open(&listener, net, where, plane, tls.contexts[0], error, error_size);
+	tls_set_deinit(&tls);
 	if (!r)
 		LL_PREPEND(net->listeners, listener);
 	return r;
-}
-
-/* New contexts for every listener, or for none. */
-static int reload_tls(struct net *net, const struct config *config,
-	struct tls_ctx *contexts[static PLANES_MAX], char *error, size_t error_size)
-{
-	struct listener *listener;
-	size_t n = 0;
-
-	LL_FOREACH (net->listeners, listener) {
-		int r = plane_tls(&contexts[n], config, listener->plane, error, error_size);
-
-		if (r) {
-			while (n)
-				tls_ctx_unref(contexts[--n]);
-			return r;
-		}
-		n++;
-	}
-	return 0;
 }
 
 struct tls_ctx *net_tls(struct net *net, const struct plane_ops *plane)
@@ -209,23 +178,28 @@ struct tls_ctx *net_tls(struct net *net, const struct plane_ops *plane)
 	return NULL;
 }
 
-int net_reload(struct net *net, const struct config *config, char *error, size_t error_size)
+void net_planes(const struct net *net, struct tls_set *ret_set)
 {
-	struct tls_ctx *contexts[PLANES_MAX];
+	struct listener *listener;
+
+	*ret_set = TLS_SET_INIT;
+	LL_FOREACH (net->listeners, listener)
+		ret_set->planes[ret_set->n++] = listener->plane;
+}
+
+int net_reload(struct net *net, const struct config *config, struct tls_set *tls)
+{
 	struct charge *charges = charges_new(config);
 	struct listener *listener;
 	struct conn *conn, *next;
-	size_t n = 0;
-	int r = charges ? reload_tls(net, config, contexts, error, error_size) : -ENOMEM;
 
-	if (r) {
-		free(charges);
-		return r;
-	}
+	if (!charges)
+		return -ENOMEM;
 	LL_FOREACH (net->listeners, listener) {
 		tls_ctx_unref(listener->tls);
-		listener->tls = contexts[n++];
+		listener->tls = tls_ctx_ref(tls_set_find(tls, listener->plane));
 	}
+	tls_set_deinit(tls);
 	free(net->charges);
 	net->charges = charges;
 	net->config = config;

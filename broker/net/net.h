@@ -14,6 +14,7 @@
 
 #include "broker/config.h"
 #include "broker/net/conn.h"
+#include "broker/net/tls_set.h"
 #include "broker/policy/share.h"
 
 struct net;
@@ -28,10 +29,13 @@ __attribute__((warn_unused_result)) int net_listen(struct net *net,
 	const struct config_listen *where, const struct plane_ops *plane, char *error,
 	size_t error_size);
 
-/* New policy and certificates. Connections that they do not allow any more are closed, the
- * others go on. On failure nothing has changed. */
+/* The planes that are listened on: what a set of contexts is made for. */
+void net_planes(const struct net *net, struct tls_set *ret_set);
+/* New policy and certificates, of net_planes(); the set's references are taken over.
+ * Connections that they do not allow any more are closed, the others go on. -ENOMEM: nothing has
+ * changed. */
 __attribute__((warn_unused_result)) int net_reload(
-	struct net *net, const struct config *config, char *error, size_t error_size);
+	struct net *net, const struct config *config, struct tls_set *tls);
 
 /* Once per turn of the loop, before it sleeps: sends what is queued. */
 void net_turn(struct net *net);

@@ -255,15 +255,85 @@ static void a_file_that_is_not_there_is_named(void **state)
 	assert_non_null(strstr(error, "not a file"));
 }
 
-/* Ten levels of nine references each would be billions of values if they were copied. */
-static void aliases_do_not_multiply(void **state)
+static void expect_bad(const char *text, const char *words)
 {
 	struct config *config = NULL;
 
-	assert_int_equal(load(&config, TLS "log: &a [x]\n"
-					   "limits: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n"
-					   "endpoints: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"),
-		VMSIG_ERR_BAD_REQUEST);
+	assert_int_equal(load(&config, text), VMSIG_ERR_BAD_REQUEST);
+	if (!strstr(error, words))
+		fail_msg("no '%s' in: %s", words, error);
+}
+
+/* Ten levels of nine references each would be billions of values if they were copied. */
+static void aliases_are_refused(void **state)
+{
+	expect_bad(TLS "log: &a [x]\n"
+		       "limits: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n"
+		       "endpoints: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n",
+		"vmsigd.yaml:3: aliases (*name) are not known here");
+}
+
+static void a_second_document_is_no_secret(void **state)
+{
+	expect_bad(TLS "---\ntenants: []\n", "vmsigd.yaml:2: a second document begins here");
+}
+
+/* A parser that goes on would not come back for minutes, or use up the host. */
+static void a_file_costs_what_a_file_may(void **state)
+{
+	size_t size = 4u << 20;
+	char *text = malloc(size + 1);
+
+	assert_non_null(text);
+	memset(text, '[', size);
+	text[size] = '\0';
+	expect_bad(text, "nested too deeply");
+	for (size_t i = 0; i < size; i += 2)
+		memcpy(text + i, "- ", 2);
+	expect_bad(text, "nested too deeply");
+	memcpy(text, "a: [", 4);
+	for (size_t i = 4; i < size; i += 2)
+		memcpy(text + i, "1,", 2);
+	expect_bad(text, "more in the file than any configuration has");
+	free(text);
+}
+
+static void octal_is_not_guessed(void **state)
+{
+	expect_bad(TLS "tenants: [{name: a, role: sensor, uids: [010]}]\n", "'010' is no value");
+}
+
+static void the_end_can_be_marked(void **state)
+{
+	struct config *config = load_good(TLS "...\n");
+
+	assert_true(config->ended);
+	config_unref(config);
+	config = load_good(TLS);
+	assert_false(config->ended);
+	config_unref(config);
+}
+
+static void many_names_are_found(void **state)
+{
+	size_t size = 4u << 20, n = 20000;
+	char *text = malloc(size), name[32];
+	struct config *config;
+	int at = snprintf(text, size, TLS "limits: {endpoints: 100000}\nendpoints:\n");
+
+	for (size_t i = 0; i < n; i++)
+		at += snprintf(text + at, size - (size_t)at,
+			"- {name: e%zu, adapter: qemu, qmp: q%zu}\n", (i * 7919) % n, i);
+	config = load_good(text);
+	for (size_t i = 0; i < n; i++) {
+		snprintf(name, sizeof(name), "e%zu", i);
+		assert_string_equal(config_endpoint_find(config, name)->name, name);
+	}
+	assert_null(config_endpoint_find(config, "e"));
+	config_unref(config);
+	snprintf(text + at, size - (size_t)at, "- {name: e5, adapter: qemu, qmp: q}\n");
+	expect_bad(text, "vmsigd.yaml:20004: the name 'e5' is taken by the endpoint in line");
+	free(text);
 }
 
 static void the_example_is_valid(void **state)
@@ -316,6 +386,7 @@ static void what_the_example_comments_out_is_the_default(void **state)
 	assert_int_equal(with->tx_max, without->tx_max);
 	assert_int_equal(with->tx_soft, without->tx_soft);
 	assert_int_equal(with->soft_ms, without->soft_ms);
+	assert_int_equal(with->vouch_ns, without->vouch_ns);
 	for (size_t i = 0; i < with->nendpoints; i++) {
 		const struct config_endpoint *a = &with->endpoints[i];
 		const struct config_endpoint *b = &without->endpoints[i];
@@ -352,7 +423,12 @@ int main(void)
 		cmocka_unit_test(wrong_write_rules_are_refused),
 		cmocka_unit_test(the_first_rule_that_matches_counts),
 		cmocka_unit_test(a_file_that_is_not_there_is_named),
-		cmocka_unit_test(aliases_do_not_multiply),
+		cmocka_unit_test(aliases_are_refused),
+		cmocka_unit_test(a_second_document_is_no_secret),
+		cmocka_unit_test(a_file_costs_what_a_file_may),
+		cmocka_unit_test(octal_is_not_guessed),
+		cmocka_unit_test(the_end_can_be_marked),
+		cmocka_unit_test(many_names_are_found),
 		cmocka_unit_test(the_example_is_valid),
 		cmocka_unit_test(what_the_example_comments_out_is_the_default),
 	};

@@ -258,6 +258,8 @@ static struct config_tenant tenant = {
 	.nrules = 1,
 };
 
+static const struct config_tenant *by_identity[] = {&tenant};
+
 struct lab *lab_new(void)
 {
 	struct lab *lab = calloc(1, sizeof(*lab));
@@ -279,6 +281,7 @@ struct lab *lab_new(void)
 			.resume_grace_ns = 2000 * LAB_MS},
 		.audit = {.size_max = 1ull << 30, .age_max_ms = UINT64_MAX},
 		.tenants = &tenant,
+		.by_identity = by_identity,
 		.ntenants = 1};
 	assert_int_equal(fault_setup(), 0);
 	return lab;
