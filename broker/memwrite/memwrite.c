@@ -36,7 +36,7 @@ static bool is_expected(
 static int check_piece(const struct batch *batch, const struct memwrite_piece *piece, uint8_t *old)
 {
 	const struct lease_range range = range_of(piece);
-	int r = batch->admit ? batch->admit(batch->ctx, &range) : 0;
+	int r = batch->admit(batch->ctx, &range);
 
 	if (!r)
 		r = target_read(batch->target, piece->off, old, (size_t)piece->len);
@@ -160,7 +160,7 @@ static int store_piece(const struct batch *batch, const struct memwrite_piece *p
 	const struct memwrite_op *op = &batch->ops[piece->op];
 	uint8_t *guest = batch->target->base + piece->off;
 	const struct lease_range range = range_of(piece);
-	int r = batch->admit ? batch->admit(batch->ctx, &range) : 0;
+	int r = batch->admit(batch->ctx, &range);
 
 	if (r)
 		return r;

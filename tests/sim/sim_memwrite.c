@@ -468,6 +468,12 @@ static void apply(struct memwrite_result *result)
 	memwrite_apply(world.target, world.ops, &world.plan, admit, NULL, world.old, result);
 }
 
+static int admit_all(void *ctx, const struct lease_range *range)
+{
+	meanwhile();
+	return 0;
+}
+
 /* The fault that gave the rule its name. */
 static void apply_walking(struct memwrite_result *result)
 {
@@ -478,7 +484,7 @@ static void apply_walking(struct memwrite_result *result)
 		if (resolve(&world.ops[i], 1))
 			return;
 		memwrite_apply(
-			world.target, &world.ops[i], &world.plan, NULL, NULL, world.old, &one);
+			world.target, &world.ops[i], &world.plan, admit_all, NULL, world.old, &one);
 		result->error = one.error;
 		result->written += one.written;
 	}
