@@ -42,11 +42,13 @@ static bool is_allowed(struct desk *desk, const struct lease_view *lease)
 	const struct config_write_rule *rule = desk_rule(
 		desk, lease->tenant, lease->uid, desk_endpoint_name(desk, lease->endpoint), NULL);
 
-	for (size_t i = 0; rule && i < lease->nranges; i++) {
+	if (!rule || lease->priority > rule->priority_max)
+		return false;
+	for (size_t i = 0; i < lease->nranges; i++) {
 		if (!is_covered(rule, &lease->ranges[i]))
 			return false;
 	}
-	return rule != NULL;
+	return true;
 }
 
 void desk_reload(struct desk *desk, const struct config *config)

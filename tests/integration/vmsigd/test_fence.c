@@ -5,6 +5,7 @@
  * outside of the lease changes, and the audit log names the memory that did.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -260,6 +261,57 @@ static void bulk_data_is_recorded_where_it_went(void **state)
 	thief_close(&thief);
 }
 
+/* A lease outlives the broker, and so does what was allowed then. */
+static void a_policy_that_was_narrowed_over_a_restart_holds(void **state)
+{
+	struct desk_scene *scene = *state;
+	struct write_client alice;
+	struct write_lease lease;
+	uint64_t id, word = 1;
+
+	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
+	lease = write_client_acquire(&alice, "w1");
+	write_client_write(&alice, &lease, 1, VICTIM, &word, sizeof(word), NULL);
+	assert_int_equal(write_client_outcome(&alice), VMSIG_ERR_OK);
+	write_client_close(&alice);
+	desk_scene_configure(scene, "{}", "ranges: [{gpa: 64KiB, len: 64KiB}]");
+	desk_scene_restart(scene, SIGTERM);
+	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
+	word = 2;
+	id = write_client_write(&alice, &lease, 2, VICTIM, &word, sizeof(word), NULL);
+	write_client_expect_error(&alice, id, VMSIG_ERR_NO_LEASE);
+	desk_scene_read(scene, "w1", VICTIM, &word, sizeof(word));
+	assert_int_equal(word, 1);
+	write_client_close(&alice);
+}
+
+static void a_reload_that_forbids_it_ends_the_lease(void **state)
+{
+	static const char *const rules[] = {
+		"priority_max: 5, ranges: [{gpa: 64KiB, len: 64KiB}]", "priority_max: 4"};
+	struct desk_scene *scene = *state;
+	Vmsig__WriteMessage *message;
+	struct write_client alice;
+	struct write_lease lease;
+	uint64_t id, word = 1;
+
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+		desk_scene_configure(scene, "{}", "priority_max: 5");
+		desk_scene_reload(scene);
+		write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
+		write_client_ask(&alice, "w1", 0, 0, 0, 5, false);
+		lease = write_client_granted(&alice);
+		desk_scene_configure(scene, "{}", rules[i]);
+		desk_scene_reload(scene);
+		message = write_client_expect(&alice, VMSIG__WRITE_MESSAGE__BODY_LEASE_ENDED);
+		assert_int_equal(message->lease_ended->reason, VMSIG_ERR_LEASE_REVOKED);
+		write_client_free_message(message);
+		id = write_client_write(&alice, &lease, 1, VICTIM, &word, sizeof(word), NULL);
+		write_client_expect_error(&alice, id, VMSIG_ERR_NO_LEASE);
+		write_client_close(&alice);
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, desk_scene_setup, desk_scene_teardown)
 
 int main(void)
@@ -269,6 +321,8 @@ int main(void)
 		TEST(an_operation_does_not_lead_itself_out),
 		TEST(bulk_data_does_not_lead_itself_out),
 		TEST(bulk_data_is_recorded_where_it_went),
+		TEST(a_policy_that_was_narrowed_over_a_restart_holds),
+		TEST(a_reload_that_forbids_it_ends_the_lease),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
