@@ -43,8 +43,10 @@ void fake_qmp_say(struct fake_qmp *fake, const char *line)
 
 static json_t *registers(const struct fake_qmp *fake)
 {
-	return json_string(fake->long_mode ? "CPU#0\nCR0=80050033 CR3=000000000262e002\nEFER=0d01\n"
-					   : "CPU#0\nCR0=00000010 CR3=00000000\nEFER=0000\n");
+	if (!fake->long_mode)
+		return json_string("CPU#0\nCR0=00000010 CR3=00000000\nEFER=0000\n");
+	return json_sprintf(
+		"CPU#0\nCR0=80050033 CR3=%016llx\nEFER=0d01\n", (unsigned long long)fake->cr3 | 2);
 }
 
 static json_t *property(const struct fake_qmp *fake, const char *name)
@@ -305,6 +307,7 @@ void fake_qmp_start(struct fake_qmp *fake, uv_loop_t *loop, const char *path, co
 	*fake = (struct fake_qmp){.ram = ram,
 		.status = "running",
 		.long_mode = true,
+		.cr3 = 0x262e000,
 		.clock_ns = 1000000000000,
 		.running_ns = uv_hrtime()};
 	must(file && fread(fake->mtree, 1, sizeof(fake->mtree) - 1, file) > 0);

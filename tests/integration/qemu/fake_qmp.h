@@ -20,6 +20,7 @@ struct fake_qmp {
 	const char *ram;    /* mem-path */
 	const char *status; /* of query-status */
 	bool long_mode;     /* what `info registers` shows */
+	uint64_t cr3;       /* likewise */
 	bool mute;          /* answers nothing any more */
 	bool refuses_cont;
 	bool late;             /* begins with answers that the client before did not stay for */
