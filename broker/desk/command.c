@@ -439,12 +439,15 @@ static void start_bulk(struct command *command)
 /* One whose lease has ended meanwhile needs no release. */
 static void release(struct command *command)
 {
-	struct desk_operator *op = desk_operator_find(command->desk, command->session);
+	struct desk *desk = command->desk;
+	struct desk_operator *op = desk_operator_find(desk, command->session);
 
-	if (op)
+	(void)!lease_release(
+		desk->engine, desk_now(), command->tenant, command->key.lease, command->release);
+	if (op) {
 		op->releases--;
-	(void)!lease_release(command->desk->engine, desk_now(), command->tenant, command->key.lease,
-		command->release);
+		desk->env.events->released(op->client, command->request_id);
+	}
 	command_free(command);
 }
 

@@ -67,6 +67,8 @@ struct desk_events {
 	void (*refused)(void *client, const struct lease_view *lease);
 	void (*notice)(void *client, const struct lease_view *lease);
 	void (*ended)(void *client, const struct lease_view *lease);
+	/* The release that was asked for with this request is done. */
+	void (*released)(void *client, uint64_t request_id);
 	void (*written)(void *client, uint64_t request_id, const Vmsig__WriteResult *result);
 	/* Nothing of the command was applied, and its number is not used up. */
 	void (*rejected)(void *client, uint64_t request_id, int error, const char *detail);
@@ -128,8 +130,10 @@ __attribute__((warn_unused_result)) int desk_acquire(struct desk *desk, struct d
 	size_t detail_size);
 __attribute__((warn_unused_result)) int desk_renew(struct desk *desk, struct desk_operator *op,
 	uint64_t lease, uint64_t token, uint32_t *ret_remaining_ms);
-__attribute__((warn_unused_result)) int desk_release(
-	struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token);
+/* *ret_later: it takes its turn behind commands of the lease that were sent before it, and
+ * released() comes then. */
+__attribute__((warn_unused_result)) int desk_release(struct desk *desk, struct desk_operator *op,
+	uint64_t request_id, uint64_t lease, uint64_t token, bool *ret_later);
 __attribute__((warn_unused_result)) int desk_resume(
 	struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token);
 

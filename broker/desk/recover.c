@@ -156,21 +156,45 @@ static void settle_mark(struct desk *desk, const struct mark_view *mark)
 	free(entry.reply);
 }
 
+/* Those that have ended come last, in the order in which they did. */
+static int by_order(const void *a, const void *b)
+{
+	const struct mark_view *left = a, *right = b;
+	uint64_t x = left->state == MARK_ENDED ? left->order : 0;
+	uint64_t y = right->state == MARK_ENDED ? right->order : 0;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The log has results in the order of the bytes. */
+static int settle_marks(struct desk *desk)
+{
+	struct mark_view *views = calloc(MARKS, sizeof(*views));
+	uint32_t cursor = 0;
+	size_t n = 0;
+
+	if (!views)
+		return -ENOMEM;
+	while (desk->marks && marks_next(desk->marks, &cursor, &views[n]))
+		n++;
+	qsort(views, n, sizeof(*views), by_order);
+	for (size_t i = 0; i < n; i++)
+		settle_mark(desk, &views[i]);
+	free(views);
+	return 0;
+}
+
 void recover_writes(struct desk *desk)
 {
 	char detail[] = "the broker ended, and there is no mark of how far it came; read the bytes";
 	struct ledger_key key = {0};
 	struct ledger_entry entry;
-	struct mark_view mark;
-	uint32_t cursor = 0;
+	int r = store_begin(desk->env.store);
 
-	if (store_begin(desk->env.store)) {
-		desk_note(desk, VMSIG_ERR_IO);
-		return;
-	}
-	while (desk->marks && marks_next(desk->marks, &cursor, &mark))
-		settle_mark(desk, &mark);
-	while (ledger_next_open(desk->ledger, &key, &entry))
+	if (!r)
+		r = settle_marks(desk);
+	desk_note(desk, r);
+	while (!r && ledger_next_open(desk->ledger, &key, &entry))
 		settle(desk, &key, entry.intent, VMSIG_ERR_UNKNOWN_OUTCOME, 0, detail);
 }
 

@@ -294,8 +294,8 @@ static int release_check(
 }
 
 /* It takes its turn behind the commands that were sent before it. */
-static int defer_release(
-	struct desk *desk, struct desk_operator *op, struct lane *lane, uint64_t token)
+static int defer_release(struct desk *desk, struct desk_operator *op, uint64_t request_id,
+	struct lane *lane, uint64_t token, bool *ret_later)
 {
 	struct command *command;
 	struct share *share;
@@ -317,6 +317,7 @@ static int defer_release(
 	command->bulk_fd = -1;
 	command->key.lease = lane->lease;
 	command->release = token;
+	command->request_id = request_id;
 	snprintf(command->tenant, sizeof(command->tenant), "%s", op->tenant->tenant.name);
 	DL_APPEND2(desk->all, command, all_prev, all_next);
 	command_charge(command, op->session);
@@ -325,10 +326,12 @@ static int defer_release(
 	lane->releasing = true;
 	op->releases++;
 	DL_APPEND(desk->ready, command);
+	*ret_later = true;
 	return 0;
 }
 
-int desk_release(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token)
+int desk_release(struct desk *desk, struct desk_operator *op, uint64_t request_id, uint64_t lease,
+	uint64_t token, bool *ret_later)
 {
 	const char *tenant = op->tenant->tenant.name;
 	struct lane *lane = lane_find(desk, lease);
@@ -336,12 +339,13 @@ int desk_release(struct desk *desk, struct desk_operator *op, uint64_t lease, ui
 	struct lease_view view;
 	int r = account_request(desk, op->tenant, detail, sizeof(detail));
 
+	*ret_later = false;
 	if (r)
 		return r;
 	if (!lane || !lease_find(desk->engine, lease, &view) || view.state < LEASE_ACTIVE)
 		return lease_release(desk->engine, desk_now(), tenant, lease, token);
 	r = release_check(desk, tenant, &view, token);
-	return r ? r : defer_release(desk, op, lane, token);
+	return r ? r : defer_release(desk, op, request_id, lane, token, ret_later);
 }
 
 int desk_resume(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token)

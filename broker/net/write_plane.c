@@ -118,9 +118,11 @@ static int on_release(void *state, void *message)
 	const Vmsig__WriteRequest *request = message;
 	const Vmsig__LeaseRelease *release = request->lease_release;
 	struct client *client = state;
-	int r = desk_release(client->desk, &client->op, release->lease, release->token);
+	bool later;
+	int r = desk_release(client->desk, &client->op, request->request_id, release->lease,
+		release->token, &later);
 
-	return answer(client, request->request_id, r, NULL);
+	return later ? 0 : answer(client, request->request_id, r, NULL);
 }
 
 static int send_info(struct client *client, uint64_t request_id, const struct lease_view *lease)
@@ -323,6 +325,15 @@ static void tell_ended(void *state, const struct lease_view *lease)
 		send_event(client, 0, VMSIG__WRITE_MESSAGE__BODY_LEASE_ENDED, &body);
 }
 
+static void tell_released(void *state, uint64_t request_id)
+{
+	struct client *client = state;
+	int r = envelope_done(client->conn, &dialect, request_id);
+
+	if (r)
+		conn_close(client->conn, r, NULL);
+}
+
 static void tell_written(void *state, uint64_t request_id, const Vmsig__WriteResult *result)
 {
 	send_event(state, request_id, VMSIG__WRITE_MESSAGE__BODY_WRITE_RESULT,
@@ -339,6 +350,7 @@ const struct desk_events write_plane_events = {
 	.refused = tell_refused,
 	.notice = tell_notice,
 	.ended = tell_ended,
+	.released = tell_released,
 	.written = tell_written,
 	.rejected = tell_rejected,
 };

@@ -17,7 +17,7 @@
 #include "vmsig/vmsig_error.h"
 
 #define MARKS_FILE "marks"
-#define MAGIC 0x314b52414d474956ull /* "VIGMARK1", and the order of bytes */
+#define MAGIC 0x314b52414d534d56ull /* "VMSMARK1", and the order of bytes */
 #define HEADER_SIZE 4096u
 #define FILE_SIZE (HEADER_SIZE + MARKS * sizeof(struct slot))
 
@@ -35,7 +35,8 @@ struct slot {
 	uint8_t digest[LEDGER_DIGEST];
 	uint64_t key_sum; /* of key and digest */
 	uint64_t done, done_sum;
-	uint64_t reply_sum;
+	uint64_t order;     /* in which they ended */
+	uint64_t reply_sum; /* of order and reply */
 	uint32_t reply_len, reserved;
 	uint8_t reply[MARKS_REPLY_MAX];
 };
@@ -47,6 +48,7 @@ struct marks {
 	struct slot *slots;
 	uint32_t free[MARKS]; /* the last one is taken next: few pages are touched */
 	uint32_t nfree;
+	uint64_t order;
 };
 
 /* FNV-1a: against what a crash or a disk leaves, not against who can write to the directory. */
@@ -63,6 +65,11 @@ static uint64_t sum_of(const void *data, size_t len)
 static uint64_t key_sum(const struct slot *slot)
 {
 	return sum_of(&slot->key, sizeof(slot->key)) ^ sum_of(slot->digest, sizeof(slot->digest));
+}
+
+static uint64_t reply_sum(const struct slot *slot)
+{
+	return sum_of(&slot->order, sizeof(slot->order)) ^ sum_of(slot->reply, slot->reply_len);
 }
 
 /* ---- the file ---- */
@@ -139,6 +146,19 @@ static int file_check(int fd)
 	return file_make(fd, &wanted);
 }
 
+/* Those that a former process has left stay in use. */
+static void slots_collect(struct marks *marks)
+{
+	for (uint32_t i = MARKS; i > 0; i--) {
+		const struct slot *slot = &marks->slots[i - 1];
+
+		if (slot->state == MARK_FREE)
+			marks->free[marks->nfree++] = i;
+		else if (slot->order > marks->order)
+			marks->order = slot->order;
+	}
+}
+
 static int file_map(struct marks *marks, int fd)
 {
 	void *map = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
@@ -150,6 +170,7 @@ static int file_map(struct marks *marks, int fd)
 	/* So that no mark waits for a disk; without the right to it one may. */
 	(void)mlock(map, FILE_SIZE);
 	(void)madvise(map, FILE_SIZE, MADV_DONTFORK);
+	slots_collect(marks);
 	return 0;
 }
 
@@ -173,10 +194,6 @@ int marks_open(struct marks **ret_marks, const char *dir, char *error, size_t er
 			"cannot use %s, which tells after a crash what became of a write: %s", path,
 			strerror(-r));
 		return marks_close(marks), r;
-	}
-	for (uint32_t i = MARKS; i > 0; i--) {
-		if (marks->slots[i - 1].state == MARK_FREE)
-			marks->free[marks->nfree++] = i;
 	}
 	*ret_marks = marks;
 	return 0;
@@ -242,7 +259,8 @@ void marks_end(struct marks *marks, uint32_t mark, const void *reply, size_t len
 
 	memcpy(slot->reply, reply, len);
 	slot->reply_len = (uint32_t)len;
-	slot->reply_sum = sum_of(slot->reply, len);
+	slot->order = ++marks->order;
+	slot->reply_sum = reply_sum(slot);
 	state_set(slot, MARK_ENDED);
 }
 
@@ -256,8 +274,7 @@ void marks_release(struct marks *marks, uint32_t mark)
 static enum mark_state state_of(const struct slot *slot)
 {
 	if (slot->state == MARK_ENDED)
-		return slot->reply_len <= MARKS_REPLY_MAX &&
-				       sum_of(slot->reply, slot->reply_len) == slot->reply_sum
+		return slot->reply_len <= MARKS_REPLY_MAX && reply_sum(slot) == slot->reply_sum
 			       ? MARK_ENDED
 			       : MARK_BEGUN;
 	if (slot->state == MARK_PAUSED)
@@ -278,6 +295,7 @@ bool marks_next(const struct marks *marks, uint32_t *cursor, struct mark_view *r
 			.key = slot->key,
 			.digest = slot->digest,
 			.done = slot->done,
+			.order = slot->order,
 			.reply = slot->reply,
 			.reply_len = slot->reply_len};
 		return true;

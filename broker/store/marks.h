@@ -35,10 +35,8 @@
 
 #include "broker/store/ledger.h"
 
-#define MARKS 4096u /* commands between intent and durable result; 2 MiB of file */
-#define MARKS_REPLY_MAX                                                                            \
-	408u /* bytes of a packed WriteResult without old bytes, and some of them                  \
-	      */
+#define MARKS 4096u          /* commands between intent and durable result; 2 MiB of file */
+#define MARKS_REPLY_MAX 400u /* of a packed WriteResult: a sentence, and some old bytes */
 
 struct marks;
 
@@ -68,6 +66,7 @@ struct mark_view {
 	struct ledger_key key;
 	const uint8_t *digest; /* LEDGER_DIGEST bytes */
 	uint64_t done;         /* PAUSED */
+	uint64_t order;        /* ENDED: later ones have a higher one */
 	const uint8_t *reply;  /* ENDED */
 	size_t reply_len;
 };

@@ -82,6 +82,11 @@ static void on_ended(void *client, const struct lease_view *lease)
 	tell(client, (struct lab_event){LAB_ENDED, lease->id, (int)lease->reason, false});
 }
 
+static void on_released(void *client, uint64_t id)
+{
+	tell(client, (struct lab_event){.kind = LAB_RELEASED, .id = id});
+}
+
 static void on_written(void *client, uint64_t id, const Vmsig__WriteResult *result)
 {
 	tell(client, (struct lab_event){LAB_WRITTEN, id, (int)result->outcome, result->replayed});
@@ -97,6 +102,7 @@ static const struct desk_events events = {
 	.refused = on_refused,
 	.notice = on_notice,
 	.ended = on_ended,
+	.released = on_released,
 	.written = on_written,
 	.rejected = on_rejected,
 };
@@ -324,7 +330,10 @@ int lab_open(struct lab *lab)
 	if (r)
 		return r;
 	lab->op = (struct desk_operator){.tenant = &tenant, .uid = uid, .client = lab};
-	return desk_operator_open(lab->desk, &lab->op);
+	r = desk_operator_open(lab->desk, &lab->op);
+	if (r)
+		lab->op.session = 0;
+	return r;
 }
 
 static void close_core(struct lab *lab)
@@ -452,7 +461,13 @@ void lab_lease(struct lab *lab)
 
 int lab_release(struct lab *lab)
 {
-	return desk_release(lab->desk, &lab->op, lab->lease, lab->token);
+	bool later;
+	int r = desk_release(
+		lab->desk, &lab->op, ++lab->next_request, lab->lease, lab->token, &later);
+
+	if (!r && !later)
+		tell(lab, (struct lab_event){.kind = LAB_RELEASED, .id = lab->next_request});
+	return r;
 }
 
 static uint64_t send_word(

@@ -24,7 +24,15 @@
 #define LAB_EVENTS 16384
 #define LAB_MS 1000000ull
 
-enum lab_kind { LAB_GRANTED, LAB_REFUSED, LAB_NOTICE, LAB_ENDED, LAB_WRITTEN, LAB_REJECTED };
+enum lab_kind {
+	LAB_GRANTED,
+	LAB_REFUSED,
+	LAB_NOTICE,
+	LAB_ENDED,
+	LAB_RELEASED,
+	LAB_WRITTEN,
+	LAB_REJECTED
+};
 
 struct lab_event {
 	enum lab_kind kind;
@@ -77,6 +85,7 @@ void lab_await(struct lab *lab, size_t n);
 void lab_lease(struct lab *lab);
 /* 0: granted or waiting. */
 int lab_acquire(struct lab *lab, bool no_wait);
+/* The number of its request is lab->next_request. */
 int lab_release(struct lab *lab);
 /* Sends a write of one word; returns its request's number. */
 uint64_t lab_write(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word);

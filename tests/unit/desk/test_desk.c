@@ -20,21 +20,24 @@
 static void a_release_waits_for_stopped_vcpus(void **state)
 {
 	struct lab *lab = *state;
-	uint64_t first, second, third, lease;
+	uint64_t first, second, third, release, lease;
 
 	lab_lease(lab);
 	lease = lab->lease;
 	first = lab_write_quiesced(lab, 1, ADDR, 1);
 	second = lab_write(lab, 2, ADDR, 2);
 	assert_int_equal(lab_release(lab), 0);
+	release = lab->next_request;
 	third = lab_write(lab, 3, ADDR, 3);
 	for (int i = 0; i < 3; i++)
 		lab_turn(lab);
 	/* The adapter is still at it. */
 	assert_non_null(lab->quiesced);
 	assert_int_equal(lab_count(lab, LAB_ENDED, lease), 0);
+	assert_int_equal(lab_count(lab, LAB_RELEASED, release), 0);
 	lab->quiesced(lab->quiesced_arg, 0);
-	lab_await(lab, 5);
+	lab_await(lab, 6);
+	assert_int_equal(lab_count(lab, LAB_RELEASED, release), 1);
 	assert_int_equal(lab_told(lab, LAB_WRITTEN, first).code, 0);
 	assert_int_equal(lab_told(lab, LAB_WRITTEN, second).code, 0);
 	assert_int_equal(lab_told(lab, LAB_REJECTED, third).code, VMSIG_ERR_NO_LEASE);
@@ -52,7 +55,7 @@ static void what_is_asked_for_behind_a_release_comes_after_it(void **state)
 	lab_write(lab, 1, ADDR, 1);
 	assert_int_equal(lab_release(lab), 0);
 	assert_int_equal(lab_acquire(lab, true), 0);
-	lab_await(lab, 4);
+	lab_await(lab, 5);
 	assert_true(lab->lease > lease);
 	assert_int_equal(lab_count(lab, LAB_ENDED, lease), 1);
 	/* Alone it is done at once. */
@@ -162,7 +165,7 @@ static void a_result_and_an_end_that_are_owed_are_tried_in_turns(void **state)
 	/* Its result is not recorded yet. */
 	lab_store_works(lab, false);
 	assert_int_equal(lab_release(lab), 0);
-	lab_await(lab, 3);
+	lab_await(lab, 4);
 	watch(lab);
 	turns = sleep_for(lab, 10000 * LAB_MS);
 	/* A retry takes a turn or two, four times a second. */
@@ -180,7 +183,7 @@ static void a_result_and_an_end_that_are_owed_are_tried_in_turns(void **state)
 	lab_lease(lab);
 	assert_true(lab->lease > lease);
 	lab_write(lab, 1, ADDR, 2);
-	lab_await(lab, 5);
+	lab_await(lab, 6);
 	assert_int_equal(lab_word(lab, ADDR), 2);
 }
 
@@ -328,6 +331,40 @@ static void an_outcome_that_was_told_is_told_again(void **state)
 	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
 }
 
+/* So that the last one of an address is what is there. */
+static void what_it_finds_is_recorded_in_the_order_of_the_bytes(void **state)
+{
+	struct lab *lab = *state;
+	struct audit_page page;
+	uint64_t last = 0;
+
+	lab_lease(lab);
+	for (uint64_t i = 1; i <= 4; i++)
+		lab_write(lab, i, ADDR, i);
+	lab_await(lab, 5);
+	/* Marks are free again, the last ones first. */
+	desk_settle(lab->desk);
+	for (uint64_t i = 5; i <= 8; i++)
+		lab_write(lab, i, ADDR, i);
+	lab_await(lab, 9);
+	lab_kill(lab);
+	assert_int_equal(audit_page(desk_audit(lab->desk), 0, 100, &page), 0);
+	for (size_t i = 0; i < page.n; i++) {
+		Vmsig__AuditRecord *record = vmsig__audit_record__unpack(
+			NULL, page.rows[i].body.len, page.rows[i].body.data);
+
+		assert_non_null(record);
+		if (record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT) {
+			assert_int_equal(record->sequence, ++last);
+			assert_int_equal(record->outcome, 0);
+			assert_string_equal(record->tenant, "alice");
+		}
+		vmsig__audit_record__free_unpacked(record, NULL);
+	}
+	audit_page_free(&page);
+	assert_int_equal(last, 8);
+}
+
 static void what_was_not_begun_is_new(void **state)
 {
 	struct lab *lab = *state;
@@ -366,6 +403,7 @@ int main(void)
 		TEST(an_endpoint_is_stored_beside_a_refused_request),
 		TEST(durability_changes_with_the_next_transaction),
 		TEST(an_outcome_that_was_told_is_told_again),
+		TEST(what_it_finds_is_recorded_in_the_order_of_the_bytes),
 		TEST(what_was_not_begun_is_new),
 	};
 

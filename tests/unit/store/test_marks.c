@@ -21,7 +21,7 @@
 /* Where things are in the file; it is read by other versions too. */
 #define HEADER 4096
 #define SLOT 512
-#define AT_REPLY 104
+#define AT_REPLY 112
 
 static char dir[64], path[96];
 static const struct ledger_key key = {.lease = 7, .writer = 8, .sequence = 9};
@@ -171,7 +171,7 @@ static void change(off_t at)
 /* Bytes of a slot that has ended which say nothing: how far it came before, and padding. */
 static bool is_ignored(off_t at)
 {
-	return (at >= 72 && at < 88) || (at >= 100 && at < AT_REPLY);
+	return (at >= 72 && at < 88) || (at >= 108 && at < AT_REPLY);
 }
 
 /* A torn or damaged slot proves less, and never more. */
@@ -257,6 +257,26 @@ static void they_are_bounded(void **state)
 	marks_close(marks);
 }
 
+static void they_know_in_which_order_they_ended(void **state)
+{
+	struct marks *marks = marks_at(dir);
+	uint32_t marked[3], cursor = 0;
+	struct mark_view view;
+
+	for (int i = 0; i < 3; i++)
+		marked[i] = take(marks);
+	marks_end(marks, marked[2], "3", 1);
+	marks_end(marks, marked[0], "1", 1);
+	marks_close(marks);
+	marks = marks_at(dir);
+	marks_end(marks, marked[1], "2", 1);
+	while (marks_next(marks, &cursor, &view))
+		assert_int_equal(view.order, view.reply[0] == '3'   ? 1
+					     : view.reply[0] == '1' ? 2
+								    : 3);
+	marks_close(marks);
+}
+
 static void a_full_disk_is_told_when_it_is_opened(void **state)
 {
 	struct rlimit limit, small;
@@ -296,6 +316,7 @@ int main(void)
 		TEST(another_boot_or_file_is_none),
 		TEST(a_file_of_another_size_is_none),
 		TEST(they_are_bounded),
+		TEST(they_know_in_which_order_they_ended),
 		TEST(a_full_disk_is_told_when_it_is_opened),
 		TEST(a_planted_link_is_refused),
 	};
