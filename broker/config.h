@@ -75,6 +75,7 @@ struct config_tenant {
 	int role;             /* enum identity_role */
 	uint32_t *uids;       /* the kernel's uids that may speak for the tenant */
 	size_t nuids;
+	uint32_t connects;               /* a second, all planes */
 	uint64_t audit_rate;             /* bytes of audit records a second; 0: not bounded */
 	uint64_t queued_max;             /* bytes of a connection's writes without an outcome */
 	struct config_write_rule *rules; /* operators; none: may write nowhere */
@@ -106,12 +107,15 @@ struct config {
 	struct config_audit audit;
 	uint32_t max_connections;
 	uint32_t max_frame;      /* bytes of one frame from a client */
-	uint32_t max_handshakes; /* in progress at once */
+	uint32_t max_handshakes; /* in progress at once, on each plane */
+	uint32_t connects;       /* a second, of a uid of the policy, before it has shaken hands */
+	uint32_t stranger_connects; /* likewise, of any other uid */
 	uint64_t handshake_timeout_ms;
 	uint64_t tx_max;  /* bytes of a connection's send queue: hard limit */
 	uint64_t tx_soft; /* held above this for soft_ms: disconnected */
 	uint64_t soft_ms;
 	uint64_t vouch_ns; /* how long holders take the broker's word after it was last heard of */
+	uint64_t tx_all; /* bytes of all send queues together; of a tenant's: a quarter */
 	struct config_endpoint *endpoints;
 	size_t nendpoints;
 	struct config_tenant *tenants;

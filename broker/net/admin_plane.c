@@ -206,6 +206,7 @@ static void client_farewell(struct conn *conn, int error, const char *detail)
 
 const struct plane_ops admin_plane = {
 	.name = "admin",
+	.door = NET_DOOR_ADMIN,
 	.roles = IDENTITY_ADMIN,
 	.rx_fds = 0,
 	.frame_max = CONN_SMALL_FRAME,

@@ -23,7 +23,7 @@
 void admission_over(struct conn *conn)
 {
 	conn->handshake_by_ms = 0;
-	conn->net->nhandshakes--;
+	lobby_give_slot(conn);
 }
 
 /* ---- identity and policy ---- */
@@ -45,12 +45,32 @@ static int admit(struct conn *conn, const char **ret_why)
 	conn->tenant = tenant;
 	conn->charge = &conn->net->charges[tenant - config->tenants];
 	conn->charge->connections++;
+	queued_enter(conn);
 	return 0;
 }
 
-static bool over_quota(const struct conn *conn)
+/* Of the tenant: what it has open, and how fast it opens more. */
+static int check_quota(struct conn *conn, char *why, size_t why_size)
 {
-	return conn->charge->connections > conn->tenant->tenant.quota.connections;
+	const struct config_tenant *tenant = conn->tenant;
+	struct charge *charge = conn->charge;
+
+	if (charge->connections > tenant->tenant.quota.connections) {
+		snprintf(why, why_size,
+			"the tenant has its %u connections open; close one or raise "
+			"quota.connections",
+			tenant->tenant.quota.connections);
+		return VMSIG_ERR_QUOTA;
+	}
+	if (rate_wait(&charge->connects, net_now_ns(conn->net), tenant->connects, 1)) {
+		snprintf(why, why_size,
+			"the tenant opened %u connections in a second; keep them open, or raise "
+			"quota.connects_per_second",
+			tenant->connects);
+		return VMSIG_ERR_QUOTA;
+	}
+	rate_spend(&charge->connects, 1);
+	return 0;
 }
 
 /* Everything that must hold before the plane hears of the connection. */
@@ -68,13 +88,9 @@ static int conn_enter(struct conn *conn, char *why, size_t why_size)
 	snprintf(why, why_size, "%s", reason);
 	if (r)
 		return r;
-	if (over_quota(conn)) {
-		snprintf(why, why_size,
-			"the tenant has its %u connections open; close one or raise "
-			"quota.connections",
-			conn->tenant->tenant.quota.connections);
-		return VMSIG_ERR_QUOTA;
-	}
+	r = check_quota(conn, why, why_size);
+	if (r)
+		return r;
 	return conn->plane->open(conn, &conn->plane_state);
 }
 
@@ -164,6 +180,7 @@ int admission_worked(struct conn *conn)
 	int r = conn->work_result;
 
 	conn->worked = false;
+	conn->heard_ms = uv_now(conn->net->loop);
 	share_charge(conn->share, conn->work_ns / POOL_WEIGHT);
 	if (r && r != VMSIG_ERR_WOULD_BLOCK)
 		return r;
@@ -178,6 +195,7 @@ int admission_step(struct conn *conn)
 	int r = chan_fill(conn->chan);
 
 	conn->wants_read = false;
+	conn->heard_ms = uv_now(conn->net->loop);
 	if (r == VMSIG_ERR_WOULD_BLOCK)
 		return conn_flush(conn);
 	if (r)
@@ -208,74 +226,67 @@ static int share_of_uid(struct net *net, uid_t uid, struct share **ret_share)
 	return share_get(net->shares, SHARE_UID, key, ret_share);
 }
 
-/* NULL when there is no memory or the socket has no peer any more; the socket stays open. */
-static struct conn *conn_new(
-	struct net *net, const struct plane_ops *plane, struct tls_ctx *tls, int fd)
+static struct conn *conn_new(struct net *net, const struct arrival *arrival)
 {
-	const struct chan_limits limits = {
-		.frame_max = frame_max(net, plane),
-		.tx_max = net->config->tx_max,
-		.rx_fds_max = plane->rx_fds,
-	};
 	struct conn *conn = calloc(1, sizeof(*conn));
 
 	if (!conn)
 		return NULL;
 	conn->net = net;
-	conn->plane = plane;
+	conn->plane = arrival->plane;
+	conn->cred = arrival->cred;
+	conn->account = arrival->account;
+	conn->handshake_by_ms = arrival->handshake_by_ms;
+	conn->heard_ms = uv_now(net->loop);
 	conn->poll.data = conn;
-	if (chan_new(&conn->chan, tls, fd, &limits)) {
-		free(conn);
-		return NULL;
-	}
 	return conn;
 }
 
-/* Before any work is done for it. */
-static int check_limits(struct conn *conn)
+/* Starts to count. */
+static void conn_admit(struct conn *conn)
 {
 	struct net *net = conn->net;
-	const char *slot = "connections of the uid";
-	uint32_t limit = net->config->max_connections;
-	int r = chan_peer_cred(conn->chan, &conn->cred);
 
-	if (!r && net->nconns >= limit) {
-		slot = "limits.connections";
-		r = VMSIG_ERR_QUOTA;
-	}
-	if (!r)
-		r = net_charge_uid(net, conn->cred.uid, &conn->uid_account, &limit);
-	if (r == VMSIG_ERR_QUOTA && net_may_log(net))
-		log_warning("connection refused: quota", CONN_WHO(conn), LOG_STR("slot", slot),
-			LOG_INT("limit", limit));
-	return r;
-}
-
-void conn_accept(struct net *net, const struct plane_ops *plane, struct tls_ctx *tls, int fd)
-{
-	struct conn *conn = conn_new(net, plane, tls, fd);
-
-	if (!conn) {
-		close(fd);
-		return;
-	}
-	if (check_limits(conn) || share_of_uid(net, conn->cred.uid, &conn->share) ||
-		uv_poll_init(net->loop, &conn->poll, fd)) {
-		net_refund_uid(net, conn->uid_account);
-		share_unref(conn->share);
-		chan_free(conn->chan);
-		free(conn);
-		return;
-	}
 	share_task_init(&conn->task, conn->share, conn_run);
-	conn->handshake_by_ms = uv_now(net->loop) + net->config->handshake_timeout_ms;
 	net->nhandles++;
 	net->nconns++;
-	net->nhandshakes++;
+	lobby_take_slot(conn);
 	DL_APPEND(net->conns, conn);
 	net_expect(net);
-	if (conn_watch(conn, UV_READABLE))
-		conn_close(conn, VMSIG_ERR_INTERNAL, "cannot watch the socket");
+}
+
+static int conn_equip(struct conn *conn, const struct arrival *arrival)
+{
+	const struct chan_limits limits = {
+		.frame_max = frame_max(conn->net, arrival->plane),
+		.tx_max = conn->net->config->tx_max,
+		.rx_fds_max = arrival->plane->rx_fds,
+	};
+	int r = share_of_uid(conn->net, conn->cred.uid, &conn->share);
+
+	if (!r)
+		r = chan_new(&conn->chan, arrival->tls, arrival->fd, &limits);
+	return r ? r : uv_poll_init(conn->net->loop, &conn->poll, arrival->fd);
+}
+
+void conn_start(struct net *net, const struct arrival *arrival)
+{
+	struct conn *conn = conn_new(net, arrival);
+
+	if (conn && !conn_equip(conn, arrival)) {
+		conn_admit(conn);
+		if (conn_watch(conn, UV_READABLE))
+			conn_close(conn, VMSIG_ERR_INTERNAL, "cannot watch the socket");
+		return;
+	}
+	account_leave(arrival->account);
+	if (conn)
+		share_unref(conn->share);
+	if (conn && conn->chan)
+		chan_free(conn->chan);
+	else
+		close(arrival->fd);
+	free(conn);
 }
 
 /* ---- a new policy ---- */

@@ -52,6 +52,11 @@ bool conn_has_room(const struct conn *conn)
 	return chan_output_bytes(conn->chan) < conn->net->config->tx_soft;
 }
 
+bool conn_may_log(struct conn *conn)
+{
+	return account_may_log(&conn->net->accounts, conn->account, net_now_ns(conn->net));
+}
+
 /* ---- closing ---- */
 
 static void dirty_remove(struct conn *conn)
@@ -106,11 +111,12 @@ static void conn_leave(struct conn *conn)
 	if (conn->plane_open)
 		conn->plane->close(conn, conn->plane_state);
 	conn->plane_open = false;
+	queued_leave(conn);
 	if (conn->charge)
 		conn->charge->connections--;
 	conn->charge = NULL;
-	net_refund_uid(conn->net, conn->uid_account);
-	conn->uid_account = NULL;
+	account_leave(conn->account);
+	conn->account = NULL;
 }
 
 void conn_finish(struct conn *conn)
@@ -130,7 +136,7 @@ void conn_close(struct conn *conn, int error, const char *why)
 
 	if (conn->state == CONN_CLOSING)
 		return;
-	if (level == LOG_LEVEL_DEBUG || net_may_log(conn->net))
+	if (level == LOG_LEVEL_DEBUG || conn_may_log(conn))
 		log_at(level, "connection closed", CONN_WHO(conn),
 			LOG_STR("error", error < 0 ? strerror(-error) : vmsig_error_name(error)),
 			LOG_STR("why", why ? why : vmsig_error_text(error)));
@@ -177,7 +183,8 @@ int conn_send(struct conn *conn, const void *message, const int *fds, size_t nfd
 	protobuf_c_message_pack(message, buf);
 	r = chan_send(conn->chan, buf, len, fds, nfds);
 	conn->unread += !r;
-	if (r == VMSIG_ERR_QUOTA && net_may_log(conn->net))
+	queued_note(conn);
+	if (r == VMSIG_ERR_QUOTA && conn_may_log(conn))
 		log_warning("client does not read", CONN_WHO(conn),
 			LOG_STR("slot", "limits.send_queue"),
 			LOG_INT("queued_bytes", chan_output_bytes(conn->chan)),
@@ -237,6 +244,7 @@ int conn_flush(struct conn *conn)
 {
 	int r = chan_drain(conn->chan);
 
+	queued_note(conn);
 	if (r == VMSIG_ERR_BUSY) {
 		/* Too many descriptors in flight on the host; nobody's fault who is here. The
 		 * socket may well be writable: that would wake us for nothing, at once. */
@@ -402,9 +410,10 @@ bool conn_tick(struct conn *conn, uint64_t now_ms)
 	if (conn->handshake_by_ms && now_ms >= conn->handshake_by_ms) {
 		conn_close(conn, VMSIG_ERR_TIMEOUT, "the handshake took too long");
 	} else if (conn->soft_since_ms && now_ms - conn->soft_since_ms >= config->soft_ms) {
-		log_warning("client does not read", CONN_WHO(conn),
-			LOG_INT("queued_bytes", chan_output_bytes(conn->chan)),
-			LOG_INT("limit", config->tx_soft));
+		if (conn_may_log(conn))
+			log_warning("client does not read", CONN_WHO(conn),
+				LOG_INT("queued_bytes", chan_output_bytes(conn->chan)),
+				LOG_INT("limit", config->tx_soft));
 		conn_close(conn, VMSIG_ERR_QUOTA, "the send queue was full for too long");
 	} else if (conn->wake_at_ms && now_ms >= conn->wake_at_ms) {
 		conn->wake_at_ms = 0;

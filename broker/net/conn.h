@@ -18,10 +18,16 @@
 #define CONN_SMALL_FRAME (16u << 10) /* bytes: of a plane whose requests hold a name or two */
 
 struct conn;
+struct listener;
 struct net;
+
+/* Each plane has a door of its own, with so many handshakes at once: who throngs at one of
+ * them is in nobody's way at the others. */
+enum net_door { NET_DOOR_CTX, NET_DOOR_WRITE, NET_DOOR_ADMIN, NET_DOORS };
 
 struct plane_ops {
 	const char *name;
+	enum net_door door;
 	unsigned roles;     /* mask of enum identity_role, checked inside the handshake */
 	size_t rx_fds;      /* descriptors that a client may have in flight towards us */
 	uint32_t frame_max; /* bytes of a client's frame; 0: as configured, which binds anyway */
@@ -38,9 +44,6 @@ struct plane_ops {
 	 * peer has proven its certificate, but may not be admitted; there is no state. */
 	void (*farewell)(struct conn *conn, int error, const char *detail);
 };
-
-/* Takes over an accepted, non-blocking socket, in any case. */
-void conn_accept(struct net *net, const struct plane_ops *plane, struct tls_ctx *tls, int fd);
 
 /* ---- for planes ---- */
 

@@ -405,6 +405,7 @@ static void client_farewell(struct conn *conn, int error, const char *detail)
 
 const struct plane_ops ctx_plane = {
 	.name = "ctx",
+	.door = NET_DOOR_CTX,
 	.roles = IDENTITY_SENSOR | IDENTITY_OPERATOR,
 	.rx_fds = 0,
 	.frame_max = CONN_SMALL_FRAME,

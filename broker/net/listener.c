@@ -21,7 +21,7 @@
 #endif
 
 #define BACKLOG 1024    /* the kernel caps it at net.core.somaxconn */
-#define ACCEPT_BATCH 64 /* per wake-up, so that a storm leaves turns to others */
+#define ACCEPT_BATCH 16 /* per wake-up, so that a storm leaves turns to others */
 
 static int spare_open(void)
 {
@@ -61,19 +61,14 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	struct net *net = listener->net;
 
 	for (int i = 0; i < ACCEPT_BATCH; i++) {
-		int fd;
+		int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-		if (net->nhandshakes >= net->config->max_handshakes) {
-			listener_pause(listener);
-			return;
-		}
-		fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
-			conn_accept(net, listener->plane, listener->tls, fd);
+			lobby_accept(listener, fd);
 			continue;
 		}
 		if (is_exhaustion(errno)) {
-			if (net_may_log(net))
+			if (account_may_log(&net->accounts, NULL, net_now_ns(net)))
 				log_warning("cannot accept a client and dropped it; raise "
 					    "RLIMIT_NOFILE",
 					LOG_STR("plane", listener->plane->name),

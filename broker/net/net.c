@@ -9,34 +9,11 @@
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
 
-#define TICK_MS 50               /* resolution of time-outs and of retries after EMFILE */
-#define LOG_PER_SECOND 50u       /* records that anybody who may connect can provoke */
-#define STRANGERS_CONNECTIONS 4u /* of a uid that the policy does not name, and so has no quota */
+#define TICK_MS 50 /* resolution of time-outs and of retries after EMFILE */
 
-static void refill_log_credit(struct net *net)
+uint64_t net_now_ns(const struct net *net)
 {
-	uint64_t now_ms = uv_now(net->loop);
-
-	if (now_ms - net->log_window_ms < 1000)
-		return;
-	if (net->log_suppressed)
-		log_warning("records about connections were left out",
-			LOG_INT("count", net->log_suppressed));
-	net->log_suppressed = 0;
-	net->log_credit = LOG_PER_SECOND;
-	net->log_window_ms = now_ms;
-}
-
-bool net_may_log(struct net *net)
-{
-	refill_log_credit(net);
-	if (net->log_credit) {
-		net->log_credit--;
-		return true;
-	}
-	net->log_suppressed++;
-	net_expect(net);
-	return false;
+	return uv_now(net->loop) * 1000000u;
 }
 
 /* Runs only while something has a deadline: an idle broker sleeps. */
@@ -54,8 +31,9 @@ static void on_tick(uv_timer_t *timer)
 	}
 	LL_FOREACH (net->listeners, listener)
 		expecting |= listener_resume(listener);
-	refill_log_credit(net);
-	if (!expecting && !net->log_suppressed)
+	expecting |= lobby_tick(net);
+	expecting |= accounts_tick(&net->accounts, net->config, net_now_ns(net));
+	if (!expecting)
 		uv_timer_stop(&net->tick);
 }
 
@@ -65,60 +43,13 @@ void net_expect(struct net *net)
 		uv_timer_start(&net->tick, on_tick, TICK_MS, TICK_MS);
 }
 
-/* ---- what a uid may have open ---- */
-
-/* As much as all tenants together that it may speak for. */
-static uint32_t uid_limit(const struct config *config, uid_t uid)
+static struct charge *charges_new(const struct config *config, uint64_t now_ns)
 {
-	uint32_t limit = 0;
+	struct charge *charges = calloc(config->ntenants + 1, sizeof(*charges));
 
-	for (size_t i = 0; i < config->ntenants; i++) {
-		if (config_tenant_has_uid(&config->tenants[i], uid))
-			limit += config->tenants[i].tenant.quota.connections;
-	}
-	return limit ? limit : STRANGERS_CONNECTIONS;
-}
-
-int net_charge_uid(
-	struct net *net, uid_t uid, struct uid_account **ret_account, uint32_t *ret_limit)
-{
-	uint32_t limit = uid_limit(net->config, uid);
-	struct uid_account *account = NULL;
-
-	HASH_FIND(hh, net->uids, &uid, sizeof(uid), account);
-	if (account && account->connections >= limit) {
-		*ret_limit = limit;
-		return VMSIG_ERR_QUOTA;
-	}
-	if (!account) {
-		account = calloc(1, sizeof(*account));
-		if (!account)
-			return -ENOMEM;
-		account->uid = uid;
-		HASH_ADD(hh, net->uids, uid, sizeof(account->uid), account);
-		if (!account->hh.tbl) {
-			free(account);
-			return -ENOMEM;
-		}
-	}
-	account->connections++;
-	*ret_account = account;
-	return 0;
-}
-
-void net_refund_uid(struct net *net, struct uid_account *account)
-{
-	if (!account || --account->connections)
-		return;
-	HASH_DEL(net->uids, account);
-	free(account);
-}
-
-/* ---- */
-
-static struct charge *charges_new(const struct config *config)
-{
-	return calloc(config->ntenants + 1, sizeof(struct charge));
+	for (size_t i = 0; charges && i < config->ntenants; i++)
+		rate_init(&charges[i].connects, now_ns, config->tenants[i].connects);
+	return charges;
 }
 
 int net_new(struct net **ret_net, uv_loop_t *loop, struct shares *shares,
@@ -127,7 +58,10 @@ int net_new(struct net **ret_net, uv_loop_t *loop, struct shares *shares,
 	struct net *net = calloc(1, sizeof(*net));
 	int r = -ENOMEM;
 
-	if (!net || !(net->charges = charges_new(config)))
+	if (!net || !(net->charges = charges_new(config, uv_now(loop) * 1000000u)))
+		goto fail;
+	r = accounts_init(&net->accounts, config, uv_now(loop) * 1000000u);
+	if (r)
 		goto fail;
 	r = uv_timer_init(loop, &net->tick);
 	if (r)
@@ -136,13 +70,15 @@ int net_new(struct net **ret_net, uv_loop_t *loop, struct shares *shares,
 	net->shares = shares;
 	net->config = config;
 	net->user = user;
-	net->log_credit = LOG_PER_SECOND;
 	net->nhandles = 1;
 	net->tick.data = net;
 	*ret_net = net;
 	return 0;
 fail:
-	free(net ? net->charges : NULL);
+	if (net) {
+		accounts_deinit(&net->accounts);
+		free(net->charges);
+	}
 	free(net);
 	return r;
 }
@@ -189,12 +125,18 @@ void net_planes(const struct net *net, struct tls_set *ret_set)
 
 int net_reload(struct net *net, const struct config *config, struct tls_set *tls)
 {
-	struct charge *charges = charges_new(config);
+	struct charge *charges = charges_new(config, net_now_ns(net));
 	struct listener *listener;
 	struct conn *conn, *next;
+	int r;
 
 	if (!charges)
 		return -ENOMEM;
+	r = accounts_set_policy(&net->accounts, config);
+	if (r) {
+		free(charges);
+		return r;
+	}
 	LL_FOREACH (net->listeners, listener) {
 		tls_ctx_unref(listener->tls);
 		listener->tls = tls_ctx_ref(tls_set_find(tls, listener->plane));
@@ -212,9 +154,11 @@ int net_reload(struct net *net, const struct config *config, struct tls_set *tls
 
 void net_turn(struct net *net)
 {
+	lobby_serve(net);
 	/* Each leaves the list first. */
 	while (net->dirty)
 		conn_send_queued(net->dirty);
+	queued_shed(net);
 }
 
 void net_handle_closed(struct net *net)
@@ -240,6 +184,7 @@ void net_close(struct net *net, void (*closed)(void *arg), void *arg)
 	LL_FOREACH_SAFE(net->listeners, listener, next_listener)
 	listener_close(listener);
 	net->listeners = NULL;
+	(void)lobby_tick(net);
 	for (conn = net->conns; conn; conn = next) {
 		next = conn_next(conn);
 		conn_close(conn, VMSIG_ERR_SHUTTING_DOWN, NULL);
@@ -251,10 +196,13 @@ struct net *net_free(struct net *net)
 {
 	if (!net)
 		return NULL;
-	assert(!net->nhandles && !net->nconns && !net->nhandshakes && !net->conns);
-	assert(!net->uids && !net->dirty);
+	assert(!net->nhandles && !net->nconns && !net->nvisitors && !net->conns);
+	assert(!net->dirty && !net->queued);
+	for (size_t i = 0; i < NET_DOORS; i++)
+		assert(!net->doors[i].handshakes && !net->doors[i].strangers);
 	for (size_t i = 0; i < net->config->ntenants; i++)
-		assert(net->charges[i].connections == 0);
+		assert(!net->charges[i].connections && !net->charges[i].queued);
+	accounts_deinit(&net->accounts);
 	free(net->charges);
 	free(net);
 	return NULL;

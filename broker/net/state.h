@@ -6,9 +6,8 @@
  * The inside of net/: shared by its files, and by nobody else.
  */
 
-/* An entry that could not be added has hh.tbl == NULL; the default would exit. */
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
+#include "broker/net/account.h"
+
 #include <utlist.h>
 
 #include "broker/net/net.h"
@@ -17,13 +16,14 @@
 /* What one tenant of the policy is charged; same index as config->tenants. */
 struct charge {
 	uint32_t connections;
+	struct rate connects;
+	size_t queued; /* bytes that its connections have not read */
 };
 
-/* What one uid has open. Lives while there is something. */
-struct uid_account {
-	uid_t uid;
-	uint32_t connections;
-	UT_hash_handle hh;
+/* Handshakes on one plane. */
+struct door {
+	uint32_t handshakes, strangers;
+	struct conn *conns; /* the same, oldest first */
 };
 
 struct listener {
@@ -48,11 +48,12 @@ struct net {
 	struct conn *conns;
 	struct conn *dirty; /* something to send before the loop sleeps */
 	struct charge *charges;
-	struct uid_account *uids;
-	uint32_t nconns, nhandshakes, nhandles;
-	uv_timer_t tick; /* connections' deadlines; resumes paused listeners */
-	uint32_t log_credit, log_suppressed;
-	uint64_t log_window_ms; /* when the credit was given */
+	struct accounts accounts;
+	struct door doors[NET_DOORS];
+	uint32_t nconns, nvisitors, nhandles;
+	size_t queued;    /* bytes that all connections have not read */
+	bool is_overfull; /* too many of them, or of a tenant's */
+	uv_timer_t tick;  /* connections' deadlines; resumes paused listeners */
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;
@@ -72,8 +73,9 @@ struct conn {
 	struct identity identity;
 	const struct config_tenant *tenant;
 	struct charge *charge; /* NULL: not charged */
-	struct uid_account *uid_account;
-	bool stale; /* the certificate was verified before a reload, not after */
+	struct account *account;
+	bool is_stranger; /* while it has a slot: the policy did not name the uid when it came */
+	bool stale;       /* the certificate was verified before a reload, not after */
 
 	uv_poll_t poll;
 	int mask; /* what the poll handle watches */
@@ -91,10 +93,13 @@ struct conn {
 	bool is_choked;  /* it does not read, so nothing is read from it */
 	bool is_dirty;
 	uint32_t unread;                      /* messages queued since the queue was empty last */
+	size_t queued;                        /* bytes, as they are in the charge */
+	uint64_t heard_ms;                    /* of a handshake: when it last went on */
 	uint64_t handshake_by_ms, wake_at_ms; /* 0: none */
 	uint64_t soft_since_ms;               /* over the soft limit since; 0: not */
 	struct conn *prev, *next;
 	struct conn *dirty_prev, *dirty_next;
+	struct conn *door_prev, *door_next;
 };
 
 /* Who, for log records. The name is empty before the handshake. */
@@ -103,16 +108,12 @@ struct conn {
 		LOG_INT("uid", (conn)->cred.uid), LOG_INT("pid", (conn)->cred.pid)
 
 void net_handle_closed(struct net *net);
-/* Whether a record that any local user can provoke may be written now. */
-bool net_may_log(struct net *net);
 /* Something has got a deadline: ticks until nothing has. */
 void net_expect(struct net *net);
 /* The context that new connections of the plane get; borrowed. */
 struct tls_ctx *net_tls(struct net *net, const struct plane_ops *plane);
-/* Charges the uid for a connection, or says how many it may have. */
-__attribute__((warn_unused_result)) int net_charge_uid(
-	struct net *net, uid_t uid, struct uid_account **ret_account, uint32_t *ret_limit);
-void net_refund_uid(struct net *net, struct uid_account *account);
+/* Nanoseconds on the loop's own clock, of this turn. */
+uint64_t net_now_ns(const struct net *net);
 
 __attribute__((warn_unused_result)) int listener_open(struct listener **ret_listener,
 	struct net *net, const struct config_listen *where, const struct plane_ops *plane,
@@ -147,7 +148,41 @@ __attribute__((warn_unused_result)) int conn_watch(struct conn *conn, int mask);
 __attribute__((warn_unused_result)) int conn_flush(struct conn *conn);
 __attribute__((warn_unused_result)) int conn_reverify(struct conn *conn);
 
+/* Whether a record that this client can provoke may be written now. */
+bool conn_may_log(struct conn *conn);
+
+/* ---- lobby.c ---- */
+/* Takes over an accepted, non-blocking socket, in any case. */
+void lobby_accept(struct listener *listener, int fd);
+/* Once per turn of the loop: lets in whom there is room for. */
+void lobby_serve(struct net *net);
+/* Drops who has waited too long; while closing, everybody. Whether somebody waits. */
+bool lobby_tick(struct net *net);
+/* A handshake begins, and ends. */
+void lobby_take_slot(struct conn *conn);
+void lobby_give_slot(struct conn *conn);
+
+/* ---- queued.c ---- */
+/* What the connection has queued may have changed. */
+void queued_note(struct conn *conn);
+/* It is charged to a tenant from now on; it goes. */
+void queued_enter(struct conn *conn);
+void queued_leave(struct conn *conn);
+/* Closes the heaviest connections while all together, or those of a tenant, hold too much. */
+void queued_shed(struct net *net);
+
 /* ---- admission.c ---- */
+struct arrival {
+	int fd;
+	struct ucred cred;
+	struct account *account; /* charged for the connection */
+	const struct plane_ops *plane;
+	struct tls_ctx *tls;
+	uint64_t handshake_by_ms;
+};
+
+/* Starts the handshake. Takes the descriptor and the account's charge over, in any case. */
+void conn_start(struct net *net, const struct arrival *arrival);
 /* Something came from a peer whose handshake is under way. */
 __attribute__((warn_unused_result)) int admission_step(struct conn *conn);
 /* The pool has come back with a part of the handshake. */

@@ -417,6 +417,7 @@ static void client_farewell(struct conn *conn, int error, const char *detail)
 
 const struct plane_ops write_plane = {
 	.name = "write",
+	.door = NET_DOOR_WRITE,
 	.roles = IDENTITY_OPERATOR,
 	.rx_fds = CHAN_FDS_PER_FRAME,
 	.open = client_open,

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_NET_ACCOUNT_H
+#define BROKER_NET_ACCOUNT_H
+
+/*
+ * What one uid may do before it has proven to be a tenant: connections, connects a second,
+ * handshakes at once, and records in the log. A uid that the policy names has as many
+ * connections as its tenants together, any other a few, and all others together not many
+ * more: they will be refused anyway.
+ *
+ * An account outlives its connections until its rates have recovered, so that coming back
+ * gains nothing.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* An entry that could not be added has hh.tbl == NULL; the default would exit. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "broker/config.h"
+#include "broker/net/conn.h"
+#include "broker/policy/rate.h"
+
+struct visitor;
+
+/* A uid of the policy, and what its tenants may have open together. */
+struct named_uid {
+	uint32_t uid;
+	uint32_t connections;
+	UT_hash_handle hh;
+};
+
+struct account {
+	uid_t uid;
+	uint32_t connections;           /* open, or in the lobby */
+	uint32_t handshakes[NET_DOORS]; /* in progress */
+	struct rate connects, records;
+	uint32_t left_out;                       /* records, since the last summary */
+	struct visitor *visitors[NET_DOORS];     /* in the lobby, in order */
+	struct account *lobby_prev, *lobby_next; /* accounts->waiting, while there are visitors */
+	UT_hash_handle hh;
+};
+
+struct accounts {
+	struct account *table;    /* by uid */
+	struct account *waiting;  /* those with visitors, whose turn is next first */
+	struct named_uid *named;  /* by uid */
+	struct rate strangers;    /* connects of all uids that the policy does not name */
+	struct rate stranger_log; /* their records */
+	uint32_t left_out;        /* records that no account stands for */
+	uint64_t summary_ns;      /* when it was last told what was left out */
+};
+
+/* -ENOMEM. */
+__attribute__((warn_unused_result)) int accounts_init(
+	struct accounts *accounts, const struct config *config, uint64_t now_ns);
+
+/* A new policy. -ENOMEM: the old one stays. */
+__attribute__((warn_unused_result)) int accounts_set_policy(
+	struct accounts *accounts, const struct config *config);
+/* Tells what was left out of the log, forgets who owes nothing. Whether it has to be called
+ * again. */
+bool accounts_tick(struct accounts *accounts, const struct config *config, uint64_t now_ns);
+/* No connection is left. */
+void accounts_deinit(struct accounts *accounts);
+
+/* Charges the uid for a connection. VMSIG_ERR_QUOTA: *ret_slot and *ret_limit say of what.
+ * -ENOMEM. */
+__attribute__((warn_unused_result)) int account_enter(struct accounts *accounts,
+	const struct config *config, uid_t uid, uint64_t now_ns, struct account **ret_account,
+	const char **ret_slot, uint32_t *ret_limit);
+/* Accepts NULL. */
+void account_leave(struct account *account);
+
+/* Whether a uid of the policy may have one more handshake in this second; a stranger has paid
+ * when it connected. */
+bool account_may_shake(struct accounts *accounts, const struct config *config,
+	struct account *account, uint64_t now_ns);
+
+bool account_is_named(const struct accounts *accounts, uid_t uid);
+/* Whether a record that the uid can provoke may be written now; else it is counted. NULL: of a
+ * uid that has no account. */
+bool account_may_log(struct accounts *accounts, struct account *account, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From accept(2) to the handshake. Every client is accepted at once: who cannot be served is
+ * told so by the end of its connection, and nobody waits behind it in the kernel's queue. What
+ * shakes hands has a slot of its plane's door: a uid has a quarter of them at most, all uids
+ * that the policy does not name an eighth together.
+ *
+ * A uid of the policy that has no slot free, or has used up its rate, waits here: that is a
+ * descriptor and a few words, no TLS. While somebody waits whom there is no slot for, a
+ * handshake whose client has been silent gives its slot up: the oldest one of the uid that has
+ * most, or of the same uid when that has its quarter. So silence keeps nobody out for longer
+ * than STALL_MS.
+ */
+#include "broker/net/state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "broker/log.h"
+#include "vmsig/vmsig_error.h"
+
+#define STALL_MS 200u        /* far above what an answer of a living client takes */
+#define UID_PART 4u          /* of a door's slots, for one uid */
+#define STRANGERS_PART 8u    /* for all uids without a policy */
+#define SLOTS_LEAST 4u       /* of a part, if there are so many at all */
+#define ADMIN_CONNECTIONS 16 /* beyond limits.connections: administrators always get in */
+
+struct visitor {
+	int fd;
+	struct ucred cred;
+	struct listener *listener;
+	uint64_t leave_by_ms;
+	struct visitor *prev, *next;
+};
+
+static uint64_t now_ms(const struct net *net)
+{
+	return uv_now(net->loop);
+}
+
+static uint64_t now_ns(const struct net *net)
+{
+	return uv_now(net->loop) * 1000000u;
+}
+
+/* ---- slots ---- */
+
+static uint32_t part_of(uint32_t slots, uint32_t part)
+{
+	uint32_t least = slots < SLOTS_LEAST ? slots : SLOTS_LEAST;
+
+	return slots / part > least ? slots / part : least;
+}
+
+void lobby_take_slot(struct conn *conn)
+{
+	struct door *door = &conn->net->doors[conn->plane->door];
+
+	conn->is_stranger = !account_is_named(&conn->net->accounts, conn->cred.uid);
+	door->handshakes++;
+	door->strangers += conn->is_stranger;
+	conn->account->handshakes[conn->plane->door]++;
+	DL_APPEND2(door->conns, conn, door_prev, door_next);
+}
+
+void lobby_give_slot(struct conn *conn)
+{
+	struct door *door = &conn->net->doors[conn->plane->door];
+
+	door->handshakes--;
+	door->strangers -= conn->is_stranger;
+	conn->account->handshakes[conn->plane->door]--;
+	DL_DELETE2(door->conns, conn, door_prev, door_next);
+}
+
+/* The pool has nothing of it, and it has not been heard of. */
+static bool is_stalled(const struct conn *conn)
+{
+	return !conn->working && !conn->task.is_ready &&
+	       now_ms(conn->net) - conn->heard_ms >= STALL_MS;
+}
+
+/* For who has its part: its own oldest silent one; else the oldest of who has most. */
+static struct conn *find_stalled(
+	const struct door *door, enum net_door kind, const struct account *account, bool own)
+{
+	struct conn *conn, *worst = NULL;
+	uint32_t most = account->handshakes[kind];
+
+	for (conn = door->conns; conn; conn = conn->door_next) {
+		uint32_t has = conn->account->handshakes[kind];
+
+		if (!is_stalled(conn) || (own ? conn->account != account : has <= most))
+			continue;
+		worst = conn;
+		most = has;
+		if (own)
+			break;
+	}
+	return worst;
+}
+
+/* Whether there is a slot for it now, if need be one that was taken from a silent one. */
+static bool has_slot(struct net *net, enum net_door kind, const struct account *account)
+{
+	struct door *door = &net->doors[kind];
+	uint32_t slots = net->config->max_handshakes;
+	bool own = account->handshakes[kind] >= part_of(slots, UID_PART);
+	struct conn *stalled;
+
+	if (!own && door->handshakes < slots)
+		return true;
+	stalled = find_stalled(door, kind, account, own);
+	if (!stalled)
+		return false;
+	conn_close(stalled, VMSIG_ERR_TIMEOUT,
+		"the handshake stood still while others waited; connect again");
+	return true;
+}
+
+/* ---- who waits ---- */
+
+static bool is_waiting(const struct account *account)
+{
+	for (size_t i = 0; i < NET_DOORS; i++) {
+		if (account->visitors[i])
+			return true;
+	}
+	return false;
+}
+
+/* Takes it out; the descriptor is the caller's. */
+static struct visitor visitor_take(
+	struct net *net, struct account *account, enum net_door kind, struct visitor *visitor)
+{
+	struct visitor taken = *visitor;
+
+	DL_DELETE(account->visitors[kind], visitor);
+	free(visitor);
+	net->nvisitors--;
+	if (!is_waiting(account))
+		DL_DELETE2(net->accounts.waiting, account, lobby_prev, lobby_next);
+	return taken;
+}
+
+static void visitor_drop(
+	struct net *net, struct account *account, enum net_door kind, struct visitor *visitor)
+{
+	close(visitor_take(net, account, kind, visitor).fd);
+	account_leave(account);
+}
+
+static bool is_gone(const struct visitor *visitor)
+{
+	char byte;
+
+	return recv(visitor->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void conn_begin(struct net *net, struct account *account, const struct visitor *visitor)
+{
+	const struct arrival arrival = {.fd = visitor->fd,
+		.cred = visitor->cred,
+		.account = account,
+		.plane = visitor->listener->plane,
+		.tls = visitor->listener->tls,
+		.handshake_by_ms = visitor->leave_by_ms};
+
+	conn_start(net, &arrival);
+}
+
+/* Whether somebody left the lobby. */
+static bool serve_first(struct net *net, struct account *account, enum net_door kind)
+{
+	struct visitor *visitor = account->visitors[kind], taken;
+
+	if (!visitor)
+		return false;
+	if (is_gone(visitor)) {
+		visitor_drop(net, account, kind, visitor);
+		return true;
+	}
+	if (!has_slot(net, kind, account) ||
+		!account_may_shake(&net->accounts, net->config, account, now_ns(net)))
+		return false;
+	taken = visitor_take(net, account, kind, visitor);
+	conn_begin(net, account, &taken);
+	return true;
+}
+
+void lobby_serve(struct net *net)
+{
+	struct account *account, *next;
+	bool moved = true;
+
+	/* One for each uid and door, then again. */
+	while (moved) {
+		moved = false;
+		DL_FOREACH_SAFE2(net->accounts.waiting, account, next, lobby_next)
+		{
+			for (int kind = NET_DOORS - 1; kind >= 0; kind--)
+				moved |= serve_first(net, account, (enum net_door)kind);
+		}
+	}
+	if (net->accounts.waiting)
+		net_expect(net);
+}
+
+bool lobby_tick(struct net *net)
+{
+	struct account *account, *next;
+	struct visitor *visitor, *after;
+
+	DL_FOREACH_SAFE2(net->accounts.waiting, account, next, lobby_next)
+	{
+		for (int kind = 0; kind < NET_DOORS; kind++) {
+			DL_FOREACH_SAFE (account->visitors[kind], visitor, after) {
+				if (net->closing || visitor->leave_by_ms <= now_ms(net))
+					visitor_drop(net, account, (enum net_door)kind, visitor);
+			}
+		}
+	}
+	return net->accounts.waiting != NULL;
+}
+
+/* ---- coming in ---- */
+
+/* Who has no policy does not wait: it will be refused after the handshake as well. */
+static bool stranger_has_slot(const struct net *net, enum net_door kind)
+{
+	uint32_t slots = part_of(net->config->max_handshakes, STRANGERS_PART);
+
+	return net->doors[kind].strangers < slots;
+}
+
+static int visitor_add(struct net *net, struct account *account, const struct visitor *arrived)
+{
+	enum net_door kind = arrived->listener->plane->door;
+	struct visitor *visitor = malloc(sizeof(*visitor));
+
+	if (!visitor)
+		return -ENOMEM;
+	*visitor = *arrived;
+	if (!is_waiting(account))
+		DL_APPEND2(net->accounts.waiting, account, lobby_prev, lobby_next);
+	DL_APPEND(account->visitors[kind], visitor);
+	net->nvisitors++;
+	return 0;
+}
+
+/* A slot, a place to wait, or nothing; before anything was made for it but its account. */
+static int visitor_enter(struct net *net, const struct visitor *visitor,
+	struct account **ret_account, const char **ret_slot, uint32_t *ret_limit)
+{
+	enum net_door kind = visitor->listener->plane->door;
+	uint32_t limit = net->config->max_connections;
+	int r;
+
+	*ret_slot = "limits.connections";
+	*ret_limit = limit;
+	if (net->nconns + net->nvisitors >=
+		limit + (kind == NET_DOOR_ADMIN ? ADMIN_CONNECTIONS : 0))
+		return VMSIG_ERR_QUOTA;
+	r = account_enter(&net->accounts, net->config, visitor->cred.uid, now_ns(net), ret_account,
+		ret_slot, ret_limit);
+	if (r)
+		return r;
+	if (account_is_named(&net->accounts, visitor->cred.uid)) {
+		r = visitor_add(net, *ret_account, visitor);
+	} else if (stranger_has_slot(net, kind)) {
+		conn_begin(net, *ret_account, visitor);
+	} else {
+		*ret_slot = "limits.handshakes, the part of uids without a policy";
+		*ret_limit = part_of(net->config->max_handshakes, STRANGERS_PART);
+		r = VMSIG_ERR_QUOTA;
+	}
+	if (r)
+		account_leave(*ret_account);
+	return r;
+}
+
+void lobby_accept(struct listener *listener, int fd)
+{
+	struct net *net = listener->net;
+	struct visitor visitor = {.fd = fd,
+		.listener = listener,
+		.leave_by_ms = now_ms(net) + net->config->handshake_timeout_ms};
+	socklen_t len = sizeof(visitor.cred);
+	struct account *account = NULL;
+	const char *slot = "";
+	uint32_t limit = 0;
+	int r;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &visitor.cred, &len) < 0) {
+		close(fd);
+		return;
+	}
+	r = visitor_enter(net, &visitor, &account, &slot, &limit);
+	if (!r)
+		return;
+	close(fd);
+	net_expect(net);
+	if (r == VMSIG_ERR_QUOTA && account_may_log(&net->accounts, account, now_ns(net)))
+		log_warning("connection refused: quota", LOG_STR("plane", listener->plane->name),
+			LOG_INT("uid", visitor.cred.uid), LOG_INT("pid", visitor.cred.pid),
+			LOG_STR("slot", slot), LOG_INT("limit", limit));
+}
