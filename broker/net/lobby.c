@@ -6,10 +6,10 @@
  * that the policy does not name an eighth together.
  *
  * A uid of the policy that has no slot free, or has used up its rate, waits here: that is a
- * descriptor and a few words, no TLS. While somebody waits whom there is no slot for, a
- * handshake whose client has been silent gives its slot up: the oldest one of the uid that has
- * most, or of the same uid when that has its quarter. So silence keeps nobody out for longer
- * than STALL_MS.
+ * descriptor and a few words, no TLS. Of those who wait the first one that has said something
+ * is served, and a handshake whose client is silent gives its slot up for it: the oldest one of
+ * the uid that has most, or of the same uid when that has its quarter. So silence keeps nobody
+ * out for longer than STALL_MS.
  */
 #include "broker/net/state.h"
 
@@ -22,7 +22,8 @@
 #include "broker/log.h"
 #include "vmsig/vmsig_error.h"
 
-#define STALL_MS 200u        /* far above what an answer of a living client takes */
+#define STALL_MS 100u        /* far above what an answer of a living client takes */
+#define LOOK_MS 5u           /* between looks at who of those that wait has spoken */
 #define UID_PART 4u          /* of a door's slots, for one uid */
 #define STRANGERS_PART 8u    /* for all uids without a policy */
 #define SLOTS_LEAST 4u       /* of a part, if there are so many at all */
@@ -39,11 +40,6 @@ struct visitor {
 static uint64_t now_ms(const struct net *net)
 {
 	return uv_now(net->loop);
-}
-
-static uint64_t now_ns(const struct net *net)
-{
-	return uv_now(net->loop) * 1000000u;
 }
 
 /* ---- slots ---- */
@@ -103,17 +99,23 @@ static struct conn *find_stalled(
 	return worst;
 }
 
-/* Whether there is a slot for it now, if need be one that was taken from a silent one. */
-static bool has_slot(struct net *net, enum net_door kind, const struct account *account)
+static bool has_part(const struct net *net, enum net_door kind, const struct account *account)
 {
-	struct door *door = &net->doors[kind];
-	uint32_t slots = net->config->max_handshakes;
-	bool own = account->handshakes[kind] >= part_of(slots, UID_PART);
-	struct conn *stalled;
+	return account->handshakes[kind] >= part_of(net->config->max_handshakes, UID_PART);
+}
 
-	if (!own && door->handshakes < slots)
-		return true;
-	stalled = find_stalled(door, kind, account, own);
+static bool has_slot(const struct net *net, enum net_door kind, const struct account *account)
+{
+	return !has_part(net, kind, account) &&
+	       net->doors[kind].handshakes < net->config->max_handshakes;
+}
+
+/* Frees a slot for the uid, if there is a silent one that has to go before it. */
+static bool make_slot(struct net *net, enum net_door kind, const struct account *account)
+{
+	struct conn *stalled =
+		find_stalled(&net->doors[kind], kind, account, has_part(net, kind, account));
+
 	if (!stalled)
 		return false;
 	conn_close(stalled, VMSIG_ERR_TIMEOUT,
@@ -153,11 +155,22 @@ static void visitor_drop(
 	account_leave(account);
 }
 
-static bool is_gone(const struct visitor *visitor)
+/* The first one, or the first that has said something; who has gone is dropped. */
+static struct visitor *visitor_first(
+	struct net *net, struct account *account, enum net_door kind, bool speaking)
 {
-	char byte;
+	struct visitor *visitor, *next;
 
-	return recv(visitor->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+	DL_FOREACH_SAFE (account->visitors[kind], visitor, next) {
+		char byte;
+		ssize_t n = recv(visitor->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+		if (n == 0)
+			visitor_drop(net, account, kind, visitor);
+		else if (n > 0 || !speaking)
+			return visitor;
+	}
+	return NULL;
 }
 
 static void conn_begin(struct net *net, struct account *account, const struct visitor *visitor)
@@ -167,28 +180,37 @@ static void conn_begin(struct net *net, struct account *account, const struct vi
 		.account = account,
 		.plane = visitor->listener->plane,
 		.tls = visitor->listener->tls,
-		.handshake_by_ms = visitor->leave_by_ms};
+		.handshake_by_ms = now_ms(net) + net->config->handshake_timeout_ms};
 
 	conn_start(net, &arrival);
 }
 
-/* Whether somebody left the lobby. */
+/* Whether one was let in. */
 static bool serve_first(struct net *net, struct account *account, enum net_door kind)
 {
-	struct visitor *visitor = account->visitors[kind], taken;
+	bool contended = !has_slot(net, kind, account);
+	struct visitor *visitor, taken;
 
-	if (!visitor)
+	if (contended && !net->may_look)
 		return false;
-	if (is_gone(visitor)) {
-		visitor_drop(net, account, kind, visitor);
-		return true;
-	}
-	if (!has_slot(net, kind, account) ||
-		!account_may_shake(&net->accounts, net->config, account, now_ns(net)))
+	visitor = visitor_first(net, account, kind, contended);
+	if (!visitor || (contended && !make_slot(net, kind, account)) ||
+		!account_may_shake(&net->accounts, net->config, account, net_now_ns(net)))
 		return false;
 	taken = visitor_take(net, account, kind, visitor);
 	conn_begin(net, account, &taken);
 	return true;
+}
+
+/* One for each door. */
+static bool serve_account(struct net *net, struct account *account)
+{
+	bool moved = false;
+
+	/* Its last visitor takes it off the list, and it may go. */
+	for (int kind = NET_DOORS - 1; kind >= 0 && is_waiting(account); kind--)
+		moved |= serve_first(net, account, (enum net_door)kind);
+	return moved;
 }
 
 void lobby_serve(struct net *net)
@@ -196,14 +218,16 @@ void lobby_serve(struct net *net)
 	struct account *account, *next;
 	bool moved = true;
 
-	/* One for each uid and door, then again. */
+	if (!net->accounts.waiting)
+		return;
+	net->may_look = now_ms(net) - net->looked_ms >= LOOK_MS;
+	if (net->may_look)
+		net->looked_ms = now_ms(net);
+	/* Each uid in turn, until nobody is let in any more. */
 	while (moved) {
 		moved = false;
 		DL_FOREACH_SAFE2(net->accounts.waiting, account, next, lobby_next)
-		{
-			for (int kind = NET_DOORS - 1; kind >= 0; kind--)
-				moved |= serve_first(net, account, (enum net_door)kind);
-		}
+		moved |= serve_account(net, account);
 	}
 	if (net->accounts.waiting)
 		net_expect(net);
@@ -264,8 +288,8 @@ static int visitor_enter(struct net *net, const struct visitor *visitor,
 	if (net->nconns + net->nvisitors >=
 		limit + (kind == NET_DOOR_ADMIN ? ADMIN_CONNECTIONS : 0))
 		return VMSIG_ERR_QUOTA;
-	r = account_enter(&net->accounts, net->config, visitor->cred.uid, now_ns(net), ret_account,
-		ret_slot, ret_limit);
+	r = account_enter(&net->accounts, net->config, visitor->cred.uid, net_now_ns(net),
+		ret_account, ret_slot, ret_limit);
 	if (r)
 		return r;
 	if (account_is_named(&net->accounts, visitor->cred.uid)) {
@@ -303,7 +327,7 @@ void lobby_accept(struct listener *listener, int fd)
 		return;
 	close(fd);
 	net_expect(net);
-	if (r == VMSIG_ERR_QUOTA && account_may_log(&net->accounts, account, now_ns(net)))
+	if (r == VMSIG_ERR_QUOTA && account_may_log(&net->accounts, account, net_now_ns(net)))
 		log_warning("connection refused: quota", LOG_STR("plane", listener->plane->name),
 			LOG_INT("uid", visitor.cred.uid), LOG_INT("pid", visitor.cred.pid),
 			LOG_STR("slot", slot), LOG_INT("limit", limit));

@@ -51,9 +51,11 @@ struct net {
 	struct accounts accounts;
 	struct door doors[NET_DOORS];
 	uint32_t nconns, nvisitors, nhandles;
-	size_t queued;    /* bytes that all connections have not read */
-	bool is_overfull; /* too many of them, or of a tenant's */
-	uv_timer_t tick;  /* connections' deadlines; resumes paused listeners */
+	uint64_t looked_ms; /* when the lobby was looked through last */
+	bool may_look;      /* it is time to do it again */
+	size_t queued;      /* bytes that all connections have not read */
+	bool is_overfull;   /* too many of them, or of a tenant's */
+	uv_timer_t tick;    /* connections' deadlines; resumes paused listeners */
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;

@@ -62,6 +62,36 @@ static void subscriptions_over_the_quota_are_refused(void **state)
 	ctx_client_close(&client);
 }
 
+/* Patterns come and go without end: whoever asks for little is served meanwhile. */
+static void a_storm_of_globs_costs_nobody_else(void **state)
+{
+	enum { GLOBS = 16, ROUNDS = 300 };
+	struct scene *scene = *state;
+	struct ctx_client client;
+	char glob[16];
+
+	ctx_client_open(&client, scene->daemon, &scene->acme);
+	for (int i = 0; i < GLOBS; i++) {
+		snprintf(glob, sizeof(glob), "x%d*", i);
+		ctx_client_expect_done(&client, ctx_client_subscribe(&client, glob));
+	}
+	ctx_client_expect_error(&client, ctx_client_subscribe(&client, "y*"), VMSIG_ERR_QUOTA);
+	for (int round = 0; round < ROUNDS; round++) {
+		uint64_t ids[2 * GLOBS];
+
+		for (int i = 0; i < GLOBS; i++) {
+			snprintf(glob, sizeof(glob), "x%d*", i);
+			ids[2 * i] = ctx_client_unsubscribe(&client, glob);
+			ids[2 * i + 1] = ctx_client_subscribe(&client, glob);
+		}
+		if (round % 100 == 0)
+			expect_service(scene);
+		for (int i = 0; i < 2 * GLOBS; i++)
+			ctx_client_expect_done(&client, ids[i]);
+	}
+	ctx_client_close(&client);
+}
+
 static void the_broker_wide_limit_holds(void **state)
 {
 	struct scene *scene = *state;
@@ -169,6 +199,25 @@ static void a_client_that_never_reads_is_cut_off(void **state)
 	expect_service(scene);
 	daemon_await_log(scene->daemon, "client does not read", 1);
 	ctx_client_close(&client);
+}
+
+/* Each stays below its own limits; together they are too much, and who has most goes. */
+static void many_that_never_read_are_bounded_together(void **state)
+{
+	enum { CLIENTS = 8 };
+	struct scene *scene = *state;
+	struct ctx_client clients[CLIENTS];
+
+	scene_configure(scene, "{send_queues: 4MiB}", "{pending: 4096}");
+	scene_restart(scene);
+	for (size_t i = 0; i < CLIENTS; i++) {
+		ctx_client_open(&clients[i], scene->daemon, &scene->acme);
+		(void)ask_until_nobody_listens(&clients[i]);
+	}
+	daemon_await_log(scene->daemon, "limits.send_queues", 1);
+	expect_service(scene);
+	for (size_t i = 0; i < CLIENTS; i++)
+		ctx_client_close(&clients[i]);
 }
 
 /* Each request has its answer, in order; from some point on the answer is that there are too
@@ -377,11 +426,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(connections_over_the_tenants_quota_are_refused),
 		T(subscriptions_over_the_quota_are_refused),
+		T(a_storm_of_globs_costs_nobody_else),
 		T(the_broker_wide_limit_holds),
 		T(a_stalled_handshake_times_out),
 		T(stalled_handshakes_do_not_lock_others_out),
 		T(a_context_that_is_not_taken_ends_its_connection),
 		T(a_client_that_never_reads_is_cut_off),
+		T(many_that_never_read_are_bounded_together),
 		T(unread_answers_over_the_quota_are_refused),
 		T(an_invalidation_behind_a_full_queue_arrives),
 		T(a_uid_without_policy_has_few_connections),
