@@ -235,7 +235,7 @@ static struct conn *conn_new(struct net *net, const struct arrival *arrival)
 	conn->net = net;
 	conn->plane = arrival->plane;
 	conn->cred = arrival->cred;
-	conn->account = arrival->account;
+	conn->caller = arrival->caller;
 	conn->handshake_by_ms = arrival->handshake_by_ms;
 	conn->heard_ms = uv_now(net->loop);
 	conn->poll.data = conn;
@@ -279,7 +279,7 @@ void conn_start(struct net *net, const struct arrival *arrival)
 			conn_close(conn, VMSIG_ERR_INTERNAL, "cannot watch the socket");
 		return;
 	}
-	account_leave(arrival->account);
+	caller_leave(arrival->caller);
 	if (conn)
 		share_unref(conn->share);
 	if (conn && conn->chan)

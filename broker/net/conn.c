@@ -54,7 +54,7 @@ bool conn_has_room(const struct conn *conn)
 
 bool conn_may_log(struct conn *conn)
 {
-	return account_may_log(&conn->net->accounts, conn->account, net_now_ns(conn->net));
+	return caller_may_log(&conn->net->callers, conn->caller, net_now_ns(conn->net));
 }
 
 /* ---- closing ---- */
@@ -115,8 +115,8 @@ static void conn_leave(struct conn *conn)
 	if (conn->charge)
 		conn->charge->connections--;
 	conn->charge = NULL;
-	account_leave(conn->account);
-	conn->account = NULL;
+	caller_leave(conn->caller);
+	conn->caller = NULL;
 }
 
 void conn_finish(struct conn *conn)

@@ -68,7 +68,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 			continue;
 		}
 		if (is_exhaustion(errno)) {
-			if (account_may_log(&net->accounts, NULL, net_now_ns(net)))
+			if (caller_may_log(&net->callers, NULL, net_now_ns(net)))
 				log_warning("cannot accept a client and dropped it; raise "
 					    "RLIMIT_NOFILE",
 					LOG_STR("plane", listener->plane->name),

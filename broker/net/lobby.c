@@ -55,10 +55,10 @@ void lobby_take_slot(struct conn *conn)
 {
 	struct door *door = &conn->net->doors[conn->plane->door];
 
-	conn->is_stranger = !account_is_named(&conn->net->accounts, conn->cred.uid);
+	conn->is_stranger = !caller_is_named(&conn->net->callers, conn->cred.uid);
 	door->handshakes++;
 	door->strangers += conn->is_stranger;
-	conn->account->handshakes[conn->plane->door]++;
+	conn->caller->handshakes[conn->plane->door]++;
 	DL_APPEND2(door->conns, conn, door_prev, door_next);
 }
 
@@ -68,7 +68,7 @@ void lobby_give_slot(struct conn *conn)
 
 	door->handshakes--;
 	door->strangers -= conn->is_stranger;
-	conn->account->handshakes[conn->plane->door]--;
+	conn->caller->handshakes[conn->plane->door]--;
 	DL_DELETE2(door->conns, conn, door_prev, door_next);
 }
 
@@ -81,15 +81,15 @@ static bool is_stalled(const struct conn *conn)
 
 /* For who has its part: its own oldest silent one; else the oldest of who has most. */
 static struct conn *find_stalled(
-	const struct door *door, enum net_door kind, const struct account *account, bool own)
+	const struct door *door, enum net_door kind, const struct caller *caller, bool own)
 {
 	struct conn *conn, *worst = NULL;
-	uint32_t most = account->handshakes[kind];
+	uint32_t most = caller->handshakes[kind];
 
 	for (conn = door->conns; conn; conn = conn->door_next) {
-		uint32_t has = conn->account->handshakes[kind];
+		uint32_t has = conn->caller->handshakes[kind];
 
-		if (!is_stalled(conn) || (own ? conn->account != account : has <= most))
+		if (!is_stalled(conn) || (own ? conn->caller != caller : has <= most))
 			continue;
 		worst = conn;
 		most = has;
@@ -99,22 +99,22 @@ static struct conn *find_stalled(
 	return worst;
 }
 
-static bool has_part(const struct net *net, enum net_door kind, const struct account *account)
+static bool has_part(const struct net *net, enum net_door kind, const struct caller *caller)
 {
-	return account->handshakes[kind] >= part_of(net->config->max_handshakes, UID_PART);
+	return caller->handshakes[kind] >= part_of(net->config->max_handshakes, UID_PART);
 }
 
-static bool has_slot(const struct net *net, enum net_door kind, const struct account *account)
+static bool has_slot(const struct net *net, enum net_door kind, const struct caller *caller)
 {
-	return !has_part(net, kind, account) &&
+	return !has_part(net, kind, caller) &&
 	       net->doors[kind].handshakes < net->config->max_handshakes;
 }
 
 /* Frees a slot for the uid, if there is a silent one that has to go before it. */
-static bool make_slot(struct net *net, enum net_door kind, const struct account *account)
+static bool make_slot(struct net *net, enum net_door kind, const struct caller *caller)
 {
 	struct conn *stalled =
-		find_stalled(&net->doors[kind], kind, account, has_part(net, kind, account));
+		find_stalled(&net->doors[kind], kind, caller, has_part(net, kind, caller));
 
 	if (!stalled)
 		return false;
@@ -125,10 +125,10 @@ static bool make_slot(struct net *net, enum net_door kind, const struct account 
 
 /* ---- who waits ---- */
 
-static bool is_waiting(const struct account *account)
+static bool is_waiting(const struct caller *caller)
 {
 	for (size_t i = 0; i < NET_DOORS; i++) {
-		if (account->visitors[i])
+		if (caller->visitors[i])
 			return true;
 	}
 	return false;
@@ -136,48 +136,48 @@ static bool is_waiting(const struct account *account)
 
 /* Takes it out; the descriptor is the caller's. */
 static struct visitor visitor_take(
-	struct net *net, struct account *account, enum net_door kind, struct visitor *visitor)
+	struct net *net, struct caller *caller, enum net_door kind, struct visitor *visitor)
 {
 	struct visitor taken = *visitor;
 
-	DL_DELETE(account->visitors[kind], visitor);
+	DL_DELETE(caller->visitors[kind], visitor);
 	free(visitor);
 	net->nvisitors--;
-	if (!is_waiting(account))
-		DL_DELETE2(net->accounts.waiting, account, lobby_prev, lobby_next);
+	if (!is_waiting(caller))
+		DL_DELETE2(net->callers.waiting, caller, lobby_prev, lobby_next);
 	return taken;
 }
 
 static void visitor_drop(
-	struct net *net, struct account *account, enum net_door kind, struct visitor *visitor)
+	struct net *net, struct caller *caller, enum net_door kind, struct visitor *visitor)
 {
-	close(visitor_take(net, account, kind, visitor).fd);
-	account_leave(account);
+	close(visitor_take(net, caller, kind, visitor).fd);
+	caller_leave(caller);
 }
 
 /* The first one, or the first that has said something; who has gone is dropped. */
 static struct visitor *visitor_first(
-	struct net *net, struct account *account, enum net_door kind, bool speaking)
+	struct net *net, struct caller *caller, enum net_door kind, bool speaking)
 {
 	struct visitor *visitor, *next;
 
-	DL_FOREACH_SAFE (account->visitors[kind], visitor, next) {
+	DL_FOREACH_SAFE (caller->visitors[kind], visitor, next) {
 		char byte;
 		ssize_t n = recv(visitor->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
 		if (n == 0)
-			visitor_drop(net, account, kind, visitor);
+			visitor_drop(net, caller, kind, visitor);
 		else if (n > 0 || !speaking)
 			return visitor;
 	}
 	return NULL;
 }
 
-static void conn_begin(struct net *net, struct account *account, const struct visitor *visitor)
+static void conn_begin(struct net *net, struct caller *caller, const struct visitor *visitor)
 {
 	const struct arrival arrival = {.fd = visitor->fd,
 		.cred = visitor->cred,
-		.account = account,
+		.caller = caller,
 		.plane = visitor->listener->plane,
 		.tls = visitor->listener->tls,
 		.handshake_by_ms = now_ms(net) + net->config->handshake_timeout_ms};
@@ -186,39 +186,39 @@ static void conn_begin(struct net *net, struct account *account, const struct vi
 }
 
 /* Whether one was let in. */
-static bool serve_first(struct net *net, struct account *account, enum net_door kind)
+static bool serve_first(struct net *net, struct caller *caller, enum net_door kind)
 {
-	bool contended = !has_slot(net, kind, account);
+	bool contended = !has_slot(net, kind, caller);
 	struct visitor *visitor, taken;
 
 	if (contended && !net->may_look)
 		return false;
-	visitor = visitor_first(net, account, kind, contended);
-	if (!visitor || (contended && !make_slot(net, kind, account)) ||
-		!account_may_shake(&net->accounts, net->config, account, net_now_ns(net)))
+	visitor = visitor_first(net, caller, kind, contended);
+	if (!visitor || (contended && !make_slot(net, kind, caller)) ||
+		!caller_may_shake(&net->callers, net->config, caller, net_now_ns(net)))
 		return false;
-	taken = visitor_take(net, account, kind, visitor);
-	conn_begin(net, account, &taken);
+	taken = visitor_take(net, caller, kind, visitor);
+	conn_begin(net, caller, &taken);
 	return true;
 }
 
 /* One for each door. */
-static bool serve_account(struct net *net, struct account *account)
+static bool serve_caller(struct net *net, struct caller *caller)
 {
 	bool moved = false;
 
 	/* Its last visitor takes it off the list, and it may go. */
-	for (int kind = NET_DOORS - 1; kind >= 0 && is_waiting(account); kind--)
-		moved |= serve_first(net, account, (enum net_door)kind);
+	for (int kind = NET_DOORS - 1; kind >= 0 && is_waiting(caller); kind--)
+		moved |= serve_first(net, caller, (enum net_door)kind);
 	return moved;
 }
 
 void lobby_serve(struct net *net)
 {
-	struct account *account, *next;
+	struct caller *caller, *next;
 	bool moved = true;
 
-	if (!net->accounts.waiting)
+	if (!net->callers.waiting)
 		return;
 	net->may_look = now_ms(net) - net->looked_ms >= LOOK_MS;
 	if (net->may_look)
@@ -226,28 +226,28 @@ void lobby_serve(struct net *net)
 	/* Each uid in turn, until nobody is let in any more. */
 	while (moved) {
 		moved = false;
-		DL_FOREACH_SAFE2(net->accounts.waiting, account, next, lobby_next)
-		moved |= serve_account(net, account);
+		DL_FOREACH_SAFE2(net->callers.waiting, caller, next, lobby_next)
+		moved |= serve_caller(net, caller);
 	}
-	if (net->accounts.waiting)
+	if (net->callers.waiting)
 		net_expect(net);
 }
 
 bool lobby_tick(struct net *net)
 {
-	struct account *account, *next;
+	struct caller *caller, *next;
 	struct visitor *visitor, *after;
 
-	DL_FOREACH_SAFE2(net->accounts.waiting, account, next, lobby_next)
+	DL_FOREACH_SAFE2(net->callers.waiting, caller, next, lobby_next)
 	{
 		for (int kind = 0; kind < NET_DOORS; kind++) {
-			DL_FOREACH_SAFE (account->visitors[kind], visitor, after) {
+			DL_FOREACH_SAFE (caller->visitors[kind], visitor, after) {
 				if (net->closing || visitor->leave_by_ms <= now_ms(net))
-					visitor_drop(net, account, (enum net_door)kind, visitor);
+					visitor_drop(net, caller, (enum net_door)kind, visitor);
 			}
 		}
 	}
-	return net->accounts.waiting != NULL;
+	return net->callers.waiting != NULL;
 }
 
 /* ---- coming in ---- */
@@ -260,7 +260,7 @@ static bool stranger_has_slot(const struct net *net, enum net_door kind)
 	return net->doors[kind].strangers < slots;
 }
 
-static int visitor_add(struct net *net, struct account *account, const struct visitor *arrived)
+static int visitor_add(struct net *net, struct caller *caller, const struct visitor *arrived)
 {
 	enum net_door kind = arrived->listener->plane->door;
 	struct visitor *visitor = malloc(sizeof(*visitor));
@@ -268,16 +268,16 @@ static int visitor_add(struct net *net, struct account *account, const struct vi
 	if (!visitor)
 		return -ENOMEM;
 	*visitor = *arrived;
-	if (!is_waiting(account))
-		DL_APPEND2(net->accounts.waiting, account, lobby_prev, lobby_next);
-	DL_APPEND(account->visitors[kind], visitor);
+	if (!is_waiting(caller))
+		DL_APPEND2(net->callers.waiting, caller, lobby_prev, lobby_next);
+	DL_APPEND(caller->visitors[kind], visitor);
 	net->nvisitors++;
 	return 0;
 }
 
-/* A slot, a place to wait, or nothing; before anything was made for it but its account. */
-static int visitor_enter(struct net *net, const struct visitor *visitor,
-	struct account **ret_account, const char **ret_slot, uint32_t *ret_limit)
+/* A slot, a place to wait, or nothing; before anything else was made for it. */
+static int visitor_enter(struct net *net, const struct visitor *visitor, struct caller **ret_caller,
+	const char **ret_slot, uint32_t *ret_limit)
 {
 	enum net_door kind = visitor->listener->plane->door;
 	uint32_t limit = net->config->max_connections;
@@ -288,21 +288,21 @@ static int visitor_enter(struct net *net, const struct visitor *visitor,
 	if (net->nconns + net->nvisitors >=
 		limit + (kind == NET_DOOR_ADMIN ? ADMIN_CONNECTIONS : 0))
 		return VMSIG_ERR_QUOTA;
-	r = account_enter(&net->accounts, net->config, visitor->cred.uid, net_now_ns(net),
-		ret_account, ret_slot, ret_limit);
+	r = caller_enter(&net->callers, net->config, visitor->cred.uid, net_now_ns(net), ret_caller,
+		ret_slot, ret_limit);
 	if (r)
 		return r;
-	if (account_is_named(&net->accounts, visitor->cred.uid)) {
-		r = visitor_add(net, *ret_account, visitor);
+	if (caller_is_named(&net->callers, visitor->cred.uid)) {
+		r = visitor_add(net, *ret_caller, visitor);
 	} else if (stranger_has_slot(net, kind)) {
-		conn_begin(net, *ret_account, visitor);
+		conn_begin(net, *ret_caller, visitor);
 	} else {
 		*ret_slot = "limits.handshakes, the part of uids without a policy";
 		*ret_limit = part_of(net->config->max_handshakes, STRANGERS_PART);
 		r = VMSIG_ERR_QUOTA;
 	}
 	if (r)
-		account_leave(*ret_account);
+		caller_leave(*ret_caller);
 	return r;
 }
 
@@ -313,7 +313,7 @@ void lobby_accept(struct listener *listener, int fd)
 		.listener = listener,
 		.leave_by_ms = now_ms(net) + net->config->handshake_timeout_ms};
 	socklen_t len = sizeof(visitor.cred);
-	struct account *account = NULL;
+	struct caller *caller = NULL;
 	const char *slot = "";
 	uint32_t limit = 0;
 	int r;
@@ -322,12 +322,12 @@ void lobby_accept(struct listener *listener, int fd)
 		close(fd);
 		return;
 	}
-	r = visitor_enter(net, &visitor, &account, &slot, &limit);
+	r = visitor_enter(net, &visitor, &caller, &slot, &limit);
 	if (!r)
 		return;
 	close(fd);
 	net_expect(net);
-	if (r == VMSIG_ERR_QUOTA && account_may_log(&net->accounts, account, net_now_ns(net)))
+	if (r == VMSIG_ERR_QUOTA && caller_may_log(&net->callers, caller, net_now_ns(net)))
 		log_warning("connection refused: quota", LOG_STR("plane", listener->plane->name),
 			LOG_INT("uid", visitor.cred.uid), LOG_INT("pid", visitor.cred.pid),
 			LOG_STR("slot", slot), LOG_INT("limit", limit));

@@ -32,7 +32,7 @@ static void on_tick(uv_timer_t *timer)
 	LL_FOREACH (net->listeners, listener)
 		expecting |= listener_resume(listener);
 	expecting |= lobby_tick(net);
-	expecting |= accounts_tick(&net->accounts, net->config, net_now_ns(net));
+	expecting |= callers_tick(&net->callers, net->config, net_now_ns(net));
 	if (!expecting)
 		uv_timer_stop(&net->tick);
 }
@@ -60,7 +60,7 @@ int net_new(struct net **ret_net, uv_loop_t *loop, struct shares *shares,
 
 	if (!net || !(net->charges = charges_new(config, uv_now(loop) * 1000000u)))
 		goto fail;
-	r = accounts_init(&net->accounts, config, uv_now(loop) * 1000000u);
+	r = callers_init(&net->callers, config, uv_now(loop) * 1000000u);
 	if (r)
 		goto fail;
 	r = uv_timer_init(loop, &net->tick);
@@ -76,7 +76,7 @@ int net_new(struct net **ret_net, uv_loop_t *loop, struct shares *shares,
 	return 0;
 fail:
 	if (net) {
-		accounts_deinit(&net->accounts);
+		callers_deinit(&net->callers);
 		free(net->charges);
 	}
 	free(net);
@@ -132,7 +132,7 @@ int net_reload(struct net *net, const struct config *config, struct tls_set *tls
 
 	if (!charges)
 		return -ENOMEM;
-	r = accounts_set_policy(&net->accounts, config);
+	r = callers_set_policy(&net->callers, config);
 	if (r) {
 		free(charges);
 		return r;
@@ -202,7 +202,7 @@ struct net *net_free(struct net *net)
 		assert(!net->doors[i].handshakes && !net->doors[i].strangers);
 	for (size_t i = 0; i < net->config->ntenants; i++)
 		assert(!net->charges[i].connections && !net->charges[i].queued);
-	accounts_deinit(&net->accounts);
+	callers_deinit(&net->callers);
 	free(net->charges);
 	free(net);
 	return NULL;

@@ -6,7 +6,7 @@
  * The inside of net/: shared by its files, and by nobody else.
  */
 
-#include "broker/net/account.h"
+#include "broker/net/caller.h"
 
 #include <utlist.h>
 
@@ -48,7 +48,7 @@ struct net {
 	struct conn *conns;
 	struct conn *dirty; /* something to send before the loop sleeps */
 	struct charge *charges;
-	struct accounts accounts;
+	struct callers callers;
 	struct door doors[NET_DOORS];
 	uint32_t nconns, nvisitors, nhandles;
 	uint64_t looked_ms; /* when the lobby was looked through last */
@@ -75,7 +75,7 @@ struct conn {
 	struct identity identity;
 	const struct config_tenant *tenant;
 	struct charge *charge; /* NULL: not charged */
-	struct account *account;
+	struct caller *caller;
 	bool is_stranger; /* while it has a slot: the policy did not name the uid when it came */
 	bool stale;       /* the certificate was verified before a reload, not after */
 
@@ -177,13 +177,13 @@ void queued_shed(struct net *net);
 struct arrival {
 	int fd;
 	struct ucred cred;
-	struct account *account; /* charged for the connection */
+	struct caller *caller; /* charged for the connection */
 	const struct plane_ops *plane;
 	struct tls_ctx *tls;
 	uint64_t handshake_by_ms;
 };
 
-/* Starts the handshake. Takes the descriptor and the account's charge over, in any case. */
+/* Starts the handshake. Takes the descriptor and the caller's charge over, in any case. */
 void conn_start(struct net *net, const struct arrival *arrival);
 /* Something came from a peer whose handshake is under way. */
 __attribute__((warn_unused_result)) int admission_step(struct conn *conn);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef BROKER_NET_ACCOUNT_H
-#define BROKER_NET_ACCOUNT_H
+#ifndef BROKER_NET_CALLER_H
+#define BROKER_NET_CALLER_H
 
 /*
  * What one uid may do before it has proven to be a tenant: connections, connects a second,
@@ -8,7 +8,7 @@
  * connections as its tenants together, any other a few, and all others together not many
  * more: they will be refused anyway.
  *
- * An account outlives its connections until its rates have recovered, so that coming back
+ * It outlives its connections until its rates have recovered, so that coming back
  * gains nothing.
  */
 
@@ -33,56 +33,56 @@ struct named_uid {
 	UT_hash_handle hh;
 };
 
-struct account {
+struct caller {
 	uid_t uid;
 	uint32_t connections;           /* open, or in the lobby */
 	uint32_t handshakes[NET_DOORS]; /* in progress */
 	struct rate connects, records;
-	uint32_t left_out;                       /* records, since the last summary */
-	struct visitor *visitors[NET_DOORS];     /* in the lobby, in order */
-	struct account *lobby_prev, *lobby_next; /* accounts->waiting, while there are visitors */
+	uint32_t left_out;                      /* records, since the last summary */
+	struct visitor *visitors[NET_DOORS];    /* in the lobby, in order */
+	struct caller *lobby_prev, *lobby_next; /* callers->waiting, while there are visitors */
 	UT_hash_handle hh;
 };
 
-struct accounts {
-	struct account *table;    /* by uid */
-	struct account *waiting;  /* those with visitors, whose turn is next first */
+struct callers {
+	struct caller *table;     /* by uid */
+	struct caller *waiting;   /* those with visitors, whose turn is next first */
 	struct named_uid *named;  /* by uid */
 	struct rate strangers;    /* connects of all uids that the policy does not name */
 	struct rate stranger_log; /* their records */
-	uint32_t left_out;        /* records that no account stands for */
+	uint32_t left_out;        /* records of uids that are not in the table */
 	uint64_t summary_ns;      /* when it was last told what was left out */
 };
 
 /* -ENOMEM. */
-__attribute__((warn_unused_result)) int accounts_init(
-	struct accounts *accounts, const struct config *config, uint64_t now_ns);
+__attribute__((warn_unused_result)) int callers_init(
+	struct callers *callers, const struct config *config, uint64_t now_ns);
 
 /* A new policy. -ENOMEM: the old one stays. */
-__attribute__((warn_unused_result)) int accounts_set_policy(
-	struct accounts *accounts, const struct config *config);
+__attribute__((warn_unused_result)) int callers_set_policy(
+	struct callers *callers, const struct config *config);
 /* Tells what was left out of the log, forgets who owes nothing. Whether it has to be called
  * again. */
-bool accounts_tick(struct accounts *accounts, const struct config *config, uint64_t now_ns);
+bool callers_tick(struct callers *callers, const struct config *config, uint64_t now_ns);
 /* No connection is left. */
-void accounts_deinit(struct accounts *accounts);
+void callers_deinit(struct callers *callers);
 
 /* Charges the uid for a connection. VMSIG_ERR_QUOTA: *ret_slot and *ret_limit say of what.
  * -ENOMEM. */
-__attribute__((warn_unused_result)) int account_enter(struct accounts *accounts,
-	const struct config *config, uid_t uid, uint64_t now_ns, struct account **ret_account,
+__attribute__((warn_unused_result)) int caller_enter(struct callers *callers,
+	const struct config *config, uid_t uid, uint64_t now_ns, struct caller **ret_caller,
 	const char **ret_slot, uint32_t *ret_limit);
 /* Accepts NULL. */
-void account_leave(struct account *account);
+void caller_leave(struct caller *caller);
 
 /* Whether a uid of the policy may have one more handshake in this second; a stranger has paid
  * when it connected. */
-bool account_may_shake(struct accounts *accounts, const struct config *config,
-	struct account *account, uint64_t now_ns);
+bool caller_may_shake(struct callers *callers, const struct config *config, struct caller *caller,
+	uint64_t now_ns);
 
-bool account_is_named(const struct accounts *accounts, uid_t uid);
+bool caller_is_named(const struct callers *callers, uid_t uid);
 /* Whether a record that the uid can provoke may be written now; else it is counted. NULL: of a
- * uid that has no account. */
-bool account_may_log(struct accounts *accounts, struct account *account, uint64_t now_ns);
+ * uid that is none. */
+bool caller_may_log(struct callers *callers, struct caller *caller, uint64_t now_ns);
 
 #endif
