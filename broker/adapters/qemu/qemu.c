@@ -143,6 +143,7 @@ static void identify(struct qemu *q, pid_t pid)
 	}
 	if (q->ready)
 		qemu_session_end(q, "another QEMU answers at the socket");
+	restore_distrust(&q->restore);
 	qemu_process_found(q, pid);
 }
 

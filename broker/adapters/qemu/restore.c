@@ -8,7 +8,7 @@
 /* The clock stops before the STOP event is sent: vCPUs have to come out of the guest first. */
 #define SLACK_NS (100 * NS_PER_MS)
 /* A clock that has run as it should for so long is one. */
-#define TRUST_NS (100 * NS_PER_MS)
+#define TRUST_NS (3 * SLACK_NS)
 /* A snapshot that was younger than this when it was loaded is within the slack of the clock and
  * the resolution of its own date. */
 #define YOUNG_US 3000000ll
@@ -56,13 +56,22 @@ static enum clock clock_judge(struct restore *restore, const struct restore_look
 	return agrees ? CLOCK_AGREES : CLOCK_DIFFERS;
 }
 
+/* Looks that follow each other soon are one trial. */
+static bool is_on_trial(const struct restore *restore, const struct restore_look *look)
+{
+	return restore->based && look->clock && !restore->trusted && !restore->stops &&
+	       !restore->since_ns && look->asked_ns < restore->answered_ns + (uint64_t)TRUST_NS;
+}
+
 /* The next look starts from this one. */
 static void settle(struct restore *restore, const struct restore_look *look)
 {
-	restore->based = look->clock;
-	restore->value_ns = look->value_ns;
-	restore->asked_ns = look->asked_ns;
-	restore->answered_ns = look->answered_ns;
+	if (!is_on_trial(restore, look)) {
+		restore->based = look->clock;
+		restore->value_ns = look->value_ns;
+		restore->asked_ns = look->asked_ns;
+		restore->answered_ns = look->answered_ns;
+	}
 	restore->since_ns = look->running ? 0 : look->answered_ns;
 	restore->stopped_ns = 0;
 	restore->stops = restore->foreign = 0;
@@ -75,7 +84,10 @@ static void settle(struct restore *restore, const struct restore_look *look)
 
 void restore_begin(struct restore *restore, const struct restore_look *look)
 {
-	*restore = (struct restore){.restorable = true};
+	/* A clock that stands still with its guest cannot be seen to run. */
+	bool trusted = restore->trusted && !look->running;
+
+	*restore = (struct restore){.restorable = true, .trusted = trusted};
 	settle(restore, look);
 }
 

@@ -71,7 +71,8 @@ void restore_stopped(struct restore *restore, uint64_t now_ns, bool ours);
 void restore_resumed(struct restore *restore, uint64_t now_ns, bool ours);
 /* The connection was lost: there may have been others. */
 void restore_missed(struct restore *restore);
-/* The guest woke from sleep; its firmware and kernel set the clock anew. */
+/* The guest woke from sleep, and its firmware and kernel set the clock anew; or it is another
+ * QEMU's. */
 void restore_distrust(struct restore *restore);
 
 /* Whether writes have to wait for a look. */

@@ -20,6 +20,7 @@ from .operator import Operator
 from .process import Child, wait_until
 
 decode = json.loads
+REPROVE_S = 0.5  # how often the broker looks at a guest
 SKIPPED = 77  # what ctest is told with SKIP_RETURN_CODE
 
 __all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Operator", "Sensor", "Skip",
@@ -44,7 +45,7 @@ def equal(got, wanted, what):
 
 def qemu_endpoint(lab, name="vm1", **more):
     return {"name": name, "adapter": "qemu", "qmp": lab.path("qmp", f"{name}.sock"),
-            "reprove": "500ms", "retry": "100ms", "retry_max": "500ms", **more}
+            "reprove": f"{int(REPROVE_S * 1000)}ms", "retry": "100ms", "retry_max": "500ms", **more}
 
 
 def tenant(name="acme", uids=(0,), endpoints=("*",), role="sensor"):

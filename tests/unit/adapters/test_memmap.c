@@ -200,12 +200,133 @@ static void test_bad_lines(void **state)
 	assert_int_equal(mtree_parse(&mtree, "", 0, error, sizeof(error)), VMSIG_ERR_BAD_REQUEST);
 }
 
+/* ---- what is no RAM although it looks so ---- */
+
+#define DEVICES                                                                                    \
+	"[{\"type\": \"virtio-mem\", \"data\": {\"memdev\": \"/objects/vmem\"}}, "                 \
+	"{\"type\": \"virtio-pmem\", \"data\": {\"memdev\": \"/objects/pmem\"}}, "                 \
+	"{\"type\": \"nvdimm\", \"data\": {\"memdev\": \"/objects/nv\"}}, "                        \
+	"{\"type\": \"dimm\", \"data\": {\"memdev\": \"/objects/dimm\"}}, 7]"
+
+/* As QEMU 7.2 prints it, with the BARs of an ivshmem device and of virtio-pmem mapped. */
+static const char crowded[] =
+	"FlatView #1\n"
+	" AS \"memory\", root: system\n"
+	" Root memory region: system\n"
+	"  0000000000000000-00000000000bffff (prio 0, ram): a\n"
+	"  0000000000100000-0000000007ffffff (prio 0, ram): a @0000000000100000\n"
+	"  0000000008000000-000000000fffffff (prio 0, ram): b\n"
+	"  00000000fc000000-00000000fdffffff (prio 1, ram): ivshmem\n"
+	"  0000000100000000-0000000107ffffff (prio 0, ram): vmem\n"
+	"  0000000110000000-0000000117ffffff (prio 0, ram): dimm\n"
+	"  0000000120000000-0000000127ffffff (prio 0, ram): pmem\n"
+	"  0000000130000000-0000000137ffffff (prio 0, ram): nv\n";
+
+static void map_crowd(struct memmap *map)
+{
+	static const char *const ids[] = {"a", "b", "ivshmem", "vmem", "dimm", "pmem", "nv"};
+	json_t *memdev = json_array(), *objects = json_array();
+
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		json_array_append_new(memdev,
+			json_pack("{s:s, s:I, s:b}", "id", ids[i], "size", (json_int_t)128 << 20,
+				"share", strcmp(ids[i], "ivshmem") != 0));
+		json_array_append_new(objects, json_pack("{s:s, s:s}", "name", ids[i], "type",
+						       "child<memory-backend-file>"));
+	}
+	assert_int_equal(memmap_init(map, memdev, objects, error, sizeof(error)), 0);
+	json_decref(memdev);
+	json_decref(objects);
+}
+
+/* The backends that are RAM, in the order of their addresses. */
+static void expect_ram(struct memmap *map, const char *wanted)
+{
+	struct mtree mtree;
+	char got[200] = "";
+	size_t last = SIZE_MAX;
+
+	assert_int_equal(
+		mtree_parse(&mtree, crowded, sizeof(crowded) - 1, error, sizeof(error)), 0);
+	assert_int_equal(memmap_place(map, &mtree, error, sizeof(error)), 0);
+	mtree_deinit(&mtree);
+	for (size_t i = 0; i < map->nseg; i++) {
+		if (map->owners[i] != last)
+			strcat(strcat(got, " "), map->backends[map->owners[i]].id);
+		last = map->owners[i];
+	}
+	assert_string_equal(got, wanted);
+}
+
+static void name_devices(struct memmap *map)
+{
+	json_t *devices = json_loads(DEVICES, 0, NULL);
+
+	assert_non_null(devices);
+	memmap_name_devices(map, devices);
+	json_decref(devices);
+}
+
+static void test_main_memory_and_dimms(void **state)
+{
+	struct memmap map;
+
+	map_crowd(&map);
+	memmap_name_main(&map, "/objects/a");
+	assert_true(memmap_knows_main(&map));
+	name_devices(&map);
+	expect_ram(&map, " a vmem dimm");
+	/* What is plugged says nothing of where RAM below 4 GiB ends. */
+	assert_int_equal(map.base_bytes, 128 << 20);
+	memmap_deinit(&map);
+}
+
+static void test_numa_nodes(void **state)
+{
+	static const char text[] =
+		"address-space: memory\n"
+		"  0000000000000000-ffffffffffffffff (prio 0, i/o): system\n"
+		"    0000000000000000-000000000fffffff (prio 0, ram): alias ram-below-4g @pc.ram "
+		"0000000000000000-000000000fffffff\n"
+		"\n"
+		"memory-region: pci\n"
+		"  0000000000000000-ffffffffffffffff (prio -1, i/o): pci\n"
+		"    00000000fc000000-00000000fdffffff (prio 1, ram): ivshmem\n"
+		"\n"
+		"memory-region: pc.ram\n"
+		"  0000000000000000-000000000fffffff (prio 0, i/o): pc.ram\n"
+		"    0000000000000000-0000000007ffffff (prio 0, ram): a\r\n"
+		"    0000000008000000-000000000fffffff (prio 0, ram): b\n"
+		"\n"
+		"memory-region: smram\n"
+		"    0000000000000000-0000000007ffffff (prio 0, ram): nv\n";
+	static const char *const nonsense[] = {"", "alias ram-below-4g @",
+		"alias ram-below-4g @x\n", "alias ram-below-4g @x \nmemory-region: x",
+		"memory-region: x\n  , ram): a\n"};
+	struct memmap map;
+
+	map_crowd(&map);
+	memmap_name_main(&map, NULL);
+	memmap_name_main(&map, "");
+	for (size_t i = 0; i < sizeof(nonsense) / sizeof(nonsense[0]); i++)
+		memmap_name_nodes(&map, nonsense[i]);
+	memmap_name_nodes(&map, NULL);
+	assert_false(memmap_knows_main(&map));
+	memmap_name_nodes(&map, text);
+	name_devices(&map);
+	expect_ram(&map, " a b vmem dimm");
+	assert_int_equal(map.base_bytes, 256 << 20);
+	memmap_deinit(&map);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_one_file),
+		cmocka_unit_test(test_main_memory_and_dimms),
+		cmocka_unit_test(test_numa_nodes),
 		cmocka_unit_test(test_equal),
 		cmocka_unit_test(test_lines),
 		cmocka_unit_test(test_bad_lines),

@@ -97,7 +97,7 @@ static void begin(bool restorable)
 	world.guest_ns = 70 * S;
 	world.running = world.has_clock = true;
 	world.restorable = restorable;
-	world.newest_us = restorable ? DAY : 0;
+	world.newest_us = restorable ? DAY : 0; /* long before */
 	now = look();
 	restore_begin(&world.restore, &now);
 }
@@ -197,6 +197,27 @@ static void a_paused_guest_leaves_no_room(void **state)
 	expect_replaced();
 }
 
+/* Found while it stands still; what comes is judged by the clock that was seen to run before. */
+static void a_guest_restored_while_paused_goes_on(void **state)
+{
+	struct restore_look now;
+
+	begin_trusted();
+	stop(false);
+	expect_same();
+	load(5 * S);
+	expect_replaced();
+	now = look();
+	restore_begin(&world.restore, &now);
+	pass(30 * S);
+	go_on(false);
+	pass(20 * MS);
+	expect_same();
+	pass(S);
+	load(5 * S);
+	expect_replaced();
+}
+
 /* No event of others: it was in the window of a quiesced write. */
 static void a_restore_while_we_hold_the_guest(void **state)
 {
@@ -254,6 +275,28 @@ static void a_lost_connection_is_bridged_by_the_clock(void **state)
 	pass(2 * S);
 	world.running = true;
 	pass(30 * S);
+	expect_replaced();
+}
+
+/* However often it is looked at. */
+static void trust_takes_its_time(void **state)
+{
+	begin(true);
+	for (int i = 0; i < 20; i++) {
+		pass(30 * MS);
+		expect_same();
+	}
+	stop(false);
+	pass(S);
+	go_on(false);
+	expect_same();
+	begin(true);
+	world.stuck = true;
+	for (int i = 0; i < 40; i++) {
+		pass(30 * MS);
+		expect_same();
+	}
+	stop(false);
 	expect_replaced();
 }
 
@@ -360,10 +403,12 @@ int main(void)
 		cmocka_unit_test(the_clock_tells_a_stop_from_a_restore),
 		cmocka_unit_test(a_snapshot_of_the_future_is_one_too),
 		cmocka_unit_test(a_paused_guest_leaves_no_room),
+		cmocka_unit_test(a_guest_restored_while_paused_goes_on),
 		cmocka_unit_test(a_restore_while_we_hold_the_guest),
 		cmocka_unit_test(without_a_clock_a_stop_counts_as_a_restore),
 		cmocka_unit_test(a_clock_that_does_not_run_is_none),
 		cmocka_unit_test(a_lost_connection_is_bridged_by_the_clock),
+		cmocka_unit_test(trust_takes_its_time),
 		cmocka_unit_test(a_young_snapshot_is_beyond_the_clock),
 		cmocka_unit_test(a_guest_that_wakes_sets_its_clock),
 		cmocka_unit_test(snapshots_with_ram_count),
