@@ -94,8 +94,9 @@ static const struct decode_field write_fields[] = {
 	{"waits", DECODE_UINT32, WR(waits), .min = 1, .max = 65536, .standard = 64},
 	{"writes_per_second", DECODE_UINT32, WR(writes_rate), .min = 1, .max = UINT32_MAX,
 		.standard = 100000},
+	/* About what bulk data of one tenant reaches on a machine that does other things too. */
 	{"bytes_per_second", DECODE_SIZE, WR(bytes_rate), .min = 4096, .max = UINT64_MAX >> 10,
-		.standard = 1 << 30},
+		.standard = 256 << 20},
 	{"bulk", DECODE_SIZE, WR(bulk_max), .max = 1ull << 40, .standard = 64 << 20},
 	{"quiesce", DECODE_MILLIS, WR(quiesce_max_ms), .max = 60000, .standard = 0},
 	{"keep_bytes", DECODE_BOOL, WR(keep_bytes), .max = 1},

@@ -5,8 +5,8 @@
  *   hashing    on a thread: the memfd is read, a piece at a time, for the hash of its data
  *   planning   on the loop, in parts: where in the guest it goes, and that it may go there
  *   (the intent, like that of any command)
- *   storing    a slice on the loop, then on a thread: the hash of the bytes that were there,
- *              and the data of the next slice
+ *   storing    some slices on the loop, one at a time, then on a thread: the hash of the bytes
+ *              that were there, and the data of the next ones
  *
  * What is done on the loop is a task of the tenant's share of its time; what is done on threads
  * are jobs in a line of the tenant, so more commands do not make it more. Of one tenant one
@@ -34,7 +34,7 @@
 #include "vmsig/vmsig_error.h"
 
 #define SLICE (256u << 10)     /* bytes that are stored in one go: some 100 us */
-#define HASH_STEP (1u << 20)   /* bytes that are hashed before another line has its turn */
+#define STEP (1u << 20)        /* bytes that a thread takes before another line has its turn */
 #define PLAN_PART (4ull << 20) /* bytes whose addresses are looked up in one go: 1,024 pages */
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 
@@ -46,7 +46,7 @@ struct bulk_payer {
 	struct job_line *line;
 	struct command *storing;
 	uint8_t *read; /* for one step of hashing: jobs of a line do not overlap */
-	uint8_t *data; /* of the slice of `storing` */
+	uint8_t *data; /* the next STEP bytes of `storing` */
 	uint8_t *old;  /* what was there */
 	UT_hash_handle hh;
 };
@@ -63,8 +63,8 @@ struct bulk {
 	uint64_t len, hashed;
 	int plan_error;
 	uint64_t done;
-	size_t data_len, old_len; /* of the slice */
-	bool last;                /* it was the last slice: `result` says why */
+	size_t data_len, old_len; /* what was read, and how much of it has been stored */
+	bool last;                /* there is no further slice: `result` says why */
 	struct memwrite_result result;
 };
 
@@ -86,8 +86,8 @@ static struct bulk_payer *payer_unref(struct bulk_payer *payer)
 static int payer_fill(struct bulk_payer *payer)
 {
 	payer->read = malloc(SLICE);
-	payer->data = malloc(SLICE);
-	payer->old = malloc(SLICE);
+	payer->data = malloc(STEP);
+	payer->old = malloc(STEP);
 	if (!payer->read || !payer->data || !payer->old)
 		return -ENOMEM;
 	return job_line_new(&payer->line, payer->desk->env.jobs);
@@ -190,15 +190,15 @@ static int read_data(const struct bulk *bulk, uint64_t at, uint8_t *buf, size_t 
 	return 0;
 }
 
-static size_t slice_len(const struct bulk *bulk, uint64_t at)
+static size_t at_most(uint64_t left, size_t most)
 {
-	return bulk->len - at < SLICE ? (size_t)(bulk->len - at) : SLICE;
+	return left < most ? (size_t)left : most;
 }
 
 /* On a thread, as what follows it up to the next heading's first function. */
 static int hash_piece(struct bulk *bulk)
 {
-	size_t len = slice_len(bulk, bulk->hashed);
+	size_t len = at_most(bulk->len - bulk->hashed, SLICE);
 	int r = read_data(bulk, bulk->hashed, bulk->payer->read, len);
 
 	if (!r && EVP_DigestUpdate(bulk->hash, bulk->payer->read, len) != 1)
@@ -211,7 +211,7 @@ static enum job_step hash_work(struct job *job)
 {
 	struct bulk *bulk = job->arg;
 
-	for (unsigned i = 0; i < HASH_STEP / SLICE && bulk->hashed < bulk->len; i++) {
+	for (unsigned i = 0; i < STEP / SLICE && bulk->hashed < bulk->len; i++) {
 		bulk->error = hash_piece(bulk);
 		if (bulk->error)
 			return JOB_DONE;
@@ -379,7 +379,7 @@ static enum job_step slice_work(struct job *job)
 	if (bulk->old_len && EVP_DigestUpdate(bulk->hash, payer->old, bulk->old_len) != 1)
 		bulk->error = VMSIG_ERR_INTERNAL;
 	bulk->old_len = 0;
-	bulk->data_len = bulk->last ? 0 : slice_len(bulk, bulk->done);
+	bulk->data_len = bulk->last ? 0 : at_most(bulk->len - bulk->done, STEP);
 	if (!bulk->error)
 		bulk->error = read_data(bulk, bulk->done, payer->data, bulk->data_len);
 	return JOB_DONE;
@@ -398,7 +398,6 @@ static void finish(struct bulk *bulk, struct memwrite_result result)
 	struct command *command = bulk->command;
 	enum vmsig_error cause = result.cause ? result.cause : result.error;
 
-	share_task_cancel(&bulk->task);
 	if (result.error && !command->detail[0])
 		snprintf(command->detail, sizeof(command->detail), "after %llu bytes: %s",
 			(unsigned long long)bulk->done, vmsig_error_text((int)cause));
@@ -407,7 +406,8 @@ static void finish(struct bulk *bulk, struct memwrite_result result)
 	result.written = bulk->done;
 	result.failed_op = 0;
 	command->result = result;
-	if (hash_end(bulk, command->old_hash))
+	/* Not of all of it when a thread was stopped before it had looked: then of nothing. */
+	if (bulk->old_len || hash_end(bulk, command->old_hash))
 		memset(command->old_hash, 0, AUDIT_HASH);
 	DL_DELETE(command->desk->slicing, command);
 	command_finish(command);
@@ -417,10 +417,11 @@ static void finish(struct bulk *bulk, struct memwrite_result result)
 	}
 }
 
-static void fail(struct bulk *bulk, int error)
+static void end_by(struct bulk *bulk, int error)
 {
-	finish(bulk, (struct memwrite_result){
-			     .error = error > 0 ? (enum vmsig_error)error : VMSIG_ERR_INTERNAL});
+	bulk->last = true;
+	bulk->result = (struct memwrite_result){
+		.error = error > 0 ? (enum vmsig_error)error : VMSIG_ERR_INTERNAL};
 }
 
 static void on_sliced(struct job *job)
@@ -429,15 +430,27 @@ static void on_sliced(struct job *job)
 	int r = job->finished ? bulk->error : VMSIG_ERR_SHUTTING_DOWN;
 
 	bulk->working = false;
+	if (!r)
+		r = stop_reason(bulk->command);
+	if (r && !bulk->last)
+		end_by(bulk, r);
 	if (bulk->last)
 		finish(bulk, bulk->result);
-	else if (r || (r = stop_reason(bulk->command)))
-		fail(bulk, r);
 	else
 		share_task_ready(&bulk->task);
 }
 
 static const struct job_ops slice_ops = {.work = slice_work, .done = on_sliced};
+
+/* There is nothing more to store; a thread still has to look at what was there before. */
+static void wind_up(struct bulk *bulk)
+{
+	share_task_cancel(&bulk->task);
+	if (bulk->old_len)
+		work_start(bulk, &slice_ops);
+	else
+		finish(bulk, bulk->result);
+}
 
 /* The last one ends it, though its result has still to be made. */
 static void slice_mark(struct bulk *bulk, uint64_t done)
@@ -454,7 +467,8 @@ static void slice_mark(struct bulk *bulk, uint64_t done)
 static void slice_apply(struct bulk *bulk)
 {
 	struct command *command = bulk->command;
-	struct memwrite_op op = {.data = bulk->payer->data};
+	struct memwrite_op op = {.data = bulk->payer->data + bulk->old_len};
+	size_t len = at_most(bulk->data_len - bulk->old_len, SLICE);
 	struct memwrite_slice slice;
 	int r = stop_reason(command);
 
@@ -462,11 +476,11 @@ static void slice_apply(struct bulk *bulk)
 		bulk->result = (struct memwrite_result){.error = (enum vmsig_error)r};
 		return;
 	}
-	memwrite_plan_cut(&command->plan, bulk->done, bulk->data_len, &slice);
+	memwrite_plan_cut(&command->plan, bulk->done, len, &slice);
 	op.len = slice.plan.bytes;
 	marks_begin(command->desk->marks, command->mark);
 	memwrite_apply(command->site->target, &op, &slice.plan, command_admit, command,
-		bulk->payer->old, &bulk->result);
+		bulk->payer->old + bulk->old_len, &bulk->result);
 	slice_mark(bulk, bulk->done + bulk->result.written);
 }
 
@@ -476,12 +490,14 @@ static void store_step(struct share_task *task)
 
 	slice_apply(bulk);
 	bulk->done += bulk->result.written;
-	bulk->old_len = (size_t)bulk->result.written;
+	bulk->old_len += (size_t)bulk->result.written;
 	bulk->last = bulk->result.error || bulk->done == bulk->len;
-	if (bulk->last && !bulk->old_len)
-		finish(bulk, bulk->result);
-	else
+	if (bulk->last)
+		wind_up(bulk);
+	else if (bulk->old_len == bulk->data_len)
 		work_start(bulk, &slice_ops);
+	else
+		share_task_ready(task);
 }
 
 /* The next one of the tenant, in the order in which they were recorded. */
@@ -514,7 +530,9 @@ void bulks_look(struct desk *desk)
 	DL_FOREACH_SAFE (desk->slicing, command, next) {
 		int r = command->bulk->working ? 0 : stop_reason(command);
 
-		if (r)
-			fail(command->bulk, r);
+		if (!r)
+			continue;
+		end_by(command->bulk, r);
+		wind_up(command->bulk);
 	}
 }
