@@ -15,6 +15,7 @@
 #include "broker/log.h"
 #include "broker/memwrite/fault.h"
 #include "broker/net/admin_plane.h"
+#include "broker/net/closer.h"
 #include "broker/net/ctx_plane.h"
 #include "broker/net/net.h"
 #include "broker/net/write_plane.h"
@@ -355,6 +356,7 @@ bool broker_open_desk(struct broker *broker, bool loudly)
 		.loop = &broker->loop,
 		.shares = broker->shares,
 		.jobs = broker->jobs,
+		.closer = broker->closer,
 		.core = broker->core,
 		.store = broker->store,
 		.config = broker->config,
@@ -399,6 +401,8 @@ static int start_net(struct broker *broker)
 	char error[512] = "";
 	int r = net_new(&broker->net, &broker->loop, broker->shares, config, broker);
 
+	if (!r)
+		r = net_guard(broker->net, broker->closer, broker->porter);
 	for (size_t i = 0; !r && i < sizeof(planes) / sizeof(planes[0]); i++) {
 		if (planes[i].wanted)
 			r = net_listen(broker->net, planes[i].where, planes[i].plane, error,
@@ -409,13 +413,22 @@ static int start_net(struct broker *broker)
 	return r;
 }
 
-int broker_init(struct broker *broker, struct config *config, struct guardian *guardian)
+/* On a thread of the closer. */
+static void on_stuck(void *ctx, uid_t uid, unsigned count)
+{
+	log_warning("sockets of clients do not close; their uid may not connect meanwhile",
+		LOG_INT("uid", uid), LOG_INT("count", count));
+}
+
+int broker_init(struct broker *broker, struct config *config, struct guardian *guardian,
+	struct porter *porter)
 {
 	int r;
 
 	memset(broker, 0, sizeof(*broker));
 	broker->config = config;
 	broker->guardian = guardian;
+	broker->porter = porter;
 	broker->exit_code = 1;
 	r = uv_loop_init(&broker->loop);
 	if (r) {
@@ -428,6 +441,8 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 		r = start_state(broker);
 	if (!r)
 		r = start_handles(broker);
+	if (!r)
+		r = closer_new(&broker->closer, on_stuck, broker);
 	if (!r)
 		r = jobs_new(&broker->jobs, &broker->loop, JOB_THREADS);
 	if (!r)
@@ -481,6 +496,7 @@ static void end_loop(struct broker *broker)
 	core_free(broker->core);
 	store_close(broker->store);
 	shares_free(broker->shares);
+	closer_free(broker->closer);
 	uv_loop_close(&broker->loop);
 }
 

@@ -20,7 +20,9 @@
 #include "broker/store/store.h"
 #include "broker/upkeep.h"
 
+struct closer;
 struct guardian;
+struct porter;
 struct endpoint_shell; /* one configured endpoint: its page and its adapter */
 struct jobs;
 struct net;
@@ -31,6 +33,8 @@ struct broker {
 	bool loop_open;
 	struct config *config;
 	struct guardian *guardian; /* borrowed; NULL: no guest is ever stopped */
+	struct porter *porter;     /* borrowed; NULL: no client may send descriptors */
+	struct closer *closer;     /* of what clients send */
 	struct shares *shares;     /* of the loop's time */
 	struct core *core;
 	struct store *store;
@@ -55,8 +59,8 @@ struct broker {
 };
 
 /* Takes over the configuration. Logs what fails. 0, positive enum vmsig_error, -errno. */
-__attribute__((warn_unused_result)) int broker_init(
-	struct broker *broker, struct config *config, struct guardian *guardian);
+__attribute__((warn_unused_result)) int broker_init(struct broker *broker, struct config *config,
+	struct guardian *guardian, struct porter *porter);
 /* Runs until SIGTERM or SIGINT, then closes everything. The process's exit status. */
 int broker_run(struct broker *broker);
 void broker_deinit(struct broker *broker);

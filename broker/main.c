@@ -14,6 +14,8 @@
 #include "broker/broker.h"
 #include "broker/check.h"
 #include "broker/log.h"
+#include "broker/net/porter.h"
+#include "proto/standard.h"
 
 #define DEFAULT_CONFIG "/etc/vmsig/vmsigd.yaml"
 
@@ -75,19 +77,31 @@ static struct guardian *start_guardian(const struct config *config)
 	return guardian;
 }
 
+/* For operators who send bulk data. */
+static struct porter *start_porter(const struct config *config)
+{
+	struct porter *porter = NULL;
+	int r = config->write.given ? porter_start(&porter) : 0;
+
+	if (r)
+		log_warning("no bulk data can be received", LOG_STR("error", strerror(-r)));
+	return porter;
+}
+
 static int serve(struct config *config)
 {
 	struct guardian *guardian;
+	struct porter *porter;
 	struct broker broker;
 	int code = 1;
 
 	log_setup((enum log_level)config->log_level, config->log_json);
-	guardian = start_guardian(config);
 	if (raise_descriptor_limit()) {
-		guardian_stop(guardian);
 		config_unref(config);
 		return code;
 	}
+	guardian = start_guardian(config);
+	porter = start_porter(config);
 	/* Searches for kernel roots take seconds each and must not keep handshakes waiting; libuv
 	 * reads this when the pool is first used. */
 	setenv("UV_THREADPOOL_SIZE", "8", 0);
@@ -96,9 +110,10 @@ static int serve(struct config *config)
 	/* Not even a process of our own uid may look into us, or take our descriptors. */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		log_warning("cannot become non-dumpable", LOG_STR("error", strerror(errno)));
-	if (broker_init(&broker, config, guardian) == 0)
+	if (broker_init(&broker, config, guardian, porter) == 0)
 		code = broker_run(&broker);
 	broker_deinit(&broker);
+	porter_stop(porter);
 	guardian_stop(guardian);
 	return code;
 }
@@ -119,6 +134,8 @@ int main(int argc, char **argv)
 	char error[512];
 	int option;
 
+	if (standard_secure())
+		return 1;
 	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) >= 0) {
 		switch (option) {
 		case 'c':

@@ -78,6 +78,16 @@ struct chan *chan_free(struct chan *chan)
 	return NULL;
 }
 
+void chan_dispose(struct chan *chan, void (*close_fd)(void *ctx, int fd), void *ctx)
+{
+	chan->wire.disposal = (struct wire_disposal){.close = close_fd, .ctx = ctx};
+}
+
+void chan_look_for_fds(struct chan *chan)
+{
+	chan->wire.look = true;
+}
+
 int chan_socket(const struct chan *chan)
 {
 	return chan->wire.fd;
@@ -136,6 +146,13 @@ int chan_fill(struct chan *chan)
 	if (r < 0)
 		return chan_fail(chan, r, strerror(-r));
 	return r;
+}
+
+int chan_give(struct chan *chan, const void *data, size_t len, const int *fds, size_t nfds)
+{
+	int r = wire_give(&chan->wire, data, len, fds, nfds);
+
+	return r ? chan_fail(chan, r, "out of memory for received bytes") : 0;
 }
 
 int chan_drain(struct chan *chan)
@@ -406,7 +423,7 @@ int chan_take_fds(struct chan *chan, const struct chan_fd_claim *claims, size_t 
 	for (size_t i = 0; i < n && !error; i++)
 		error = claim_mismatch(queue->entries[queue->head + i].fd, &claims[i]);
 	if (error) {
-		fdqueue_deinit(queue);
+		wire_drop_received(&chan->wire);
 		return chan_fail(chan, VMSIG_ERR_PROTOCOL, error);
 	}
 	fdqueue_pop(queue, ret_fds, n);

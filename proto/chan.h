@@ -36,7 +36,8 @@ struct chan;
 struct chan_limits {
 	size_t frame_max;  /* largest payload accepted from the peer, <= CHAN_FRAME_MAX */
 	size_t tx_max;     /* bytes of ciphertext that may be queued; chan_send() refuses beyond */
-	size_t rx_fds_max; /* descriptors that may wait in the FIFO; 0: the peer may send none */
+	size_t rx_fds_max; /* descriptors that may wait in the FIFO; 0: the peer may send none.
+			    * With so many waiting no more are received before some were taken */
 };
 
 struct chan_fd_claim; /* see below */
@@ -46,6 +47,17 @@ __attribute__((warn_unused_result)) int chan_new(
 	struct chan **ret_chan, struct tls_ctx *tls, int fd, const struct chan_limits *limits);
 /* Closes the socket and every descriptor in both queues. Accepts NULL, returns NULL. */
 struct chan *chan_free(struct chan *chan);
+
+/* From now on the peer's descriptors, and the socket, which may hold unread ones, are given to
+ * `close_fd` instead of being closed: the last close of a file may wait as long as its owner
+ * likes. */
+void chan_dispose(struct chan *chan, void (*close_fd)(void *ctx, int fd), void *ctx);
+/* From now on chan_fill() receives no descriptors: it says VMSIG_ERR_BUSY and leaves the bytes
+ * that bring some in the socket. Somebody else receives both, and chan_give() puts them in. */
+void chan_look_for_fds(struct chan *chan);
+/* What was received for the channel elsewhere, in order. Takes the descriptors in any case. */
+__attribute__((warn_unused_result)) int chan_give(
+	struct chan *chan, const void *data, size_t len, const int *fds, size_t nfds);
 
 int chan_socket(const struct chan *chan);
 /* Kernel credentials of the peer, as of connect(2). */
@@ -63,8 +75,9 @@ __attribute__((warn_unused_result)) int chan_reverify(struct chan *chan, struct 
 /* Reads what the socket has, up to a fair share per call. 0: something was read;
  * VMSIG_ERR_WOULD_BLOCK, also while enough undecrypted bytes wait for chan_recv() (poll by
  * level, not by edge); VMSIG_ERR_DISCONNECTED at end of stream (what was read before is
- * still there for chan_recv()); VMSIG_ERR_PROTOCOL: descriptors that were truncated,
- * unasked for or too many (all are closed). */
+ * still there for chan_recv()); VMSIG_ERR_BUSY: see chan_look_for_fds(); VMSIG_ERR_PROTOCOL:
+ * descriptors that were truncated, unasked for, or more than may wait while no whole frame is
+ * there (all are closed). */
 __attribute__((warn_unused_result)) int chan_fill(struct chan *chan);
 /* Writes queued ciphertext. 0: all is written; VMSIG_ERR_WOULD_BLOCK: wait for POLLOUT;
  * VMSIG_ERR_BUSY: the kernel has too many descriptors in flight (ETOOMANYREFS), call again
@@ -114,7 +127,8 @@ struct chan_fd_claim {
 __attribute__((warn_unused_result)) int chan_fd_describe(int fd, struct chan_fd_claim *ret_claim);
 
 /* Takes the next descriptors from the FIFO and verifies each against its claim with fstat(2)
- * and fcntl(2). All or nothing: on VMSIG_ERR_PROTOCOL (too few, or a mismatch) every
+ * and fcntl(2). fstat(2) of a foreign file may wait: whoever must not wait lets only memfds in
+ * (chan_look_for_fds()). All or nothing: on VMSIG_ERR_PROTOCOL (too few, or a mismatch) every
  * descriptor of the FIFO is closed and the channel should be too. The caller owns ret_fds. */
 __attribute__((warn_unused_result)) int chan_take_fds(
 	struct chan *chan, const struct chan_fd_claim *claims, size_t n, int *ret_fds);

@@ -10,7 +10,7 @@
 
 union control {
 	struct cmsghdr align;
-	char bytes[CMSG_SPACE(WIRE_FDS_MAX * sizeof(int))];
+	char bytes[CMSG_SPACE(WIRE_FDS_ROOM * sizeof(int))];
 };
 
 void wire_init(struct wire *wire, int fd, size_t rx_fds_max)
@@ -18,14 +18,32 @@ void wire_init(struct wire *wire, int fd, size_t rx_fds_max)
 	*wire = (struct wire){.fd = fd, .rx_fds_max = rx_fds_max};
 }
 
+static void wire_dispose(struct wire *wire, int fd)
+{
+	if (wire->disposal.close)
+		wire->disposal.close(wire->disposal.ctx, fd);
+	else
+		close(fd);
+}
+
+void wire_drop_received(struct wire *wire)
+{
+	while (wire->rx_fds.len) {
+		int fd;
+
+		fdqueue_pop(&wire->rx_fds, &fd, 1);
+		wire_dispose(wire, fd);
+	}
+}
+
 void wire_deinit(struct wire *wire)
 {
-	fdqueue_deinit(&wire->rx_fds);
+	wire_drop_received(wire);
 	fdqueue_deinit(&wire->tx_fds);
 	buffer_deinit(&wire->buffers.rx);
 	buffer_deinit(&wire->buffers.tx);
 	if (wire->fd >= 0)
-		close(wire->fd);
+		wire_dispose(wire, wire->fd);
 	wire->fd = -1;
 }
 
@@ -36,7 +54,7 @@ uint64_t wire_tx_end(const struct wire *wire)
 
 static int wire_protocol_error(struct wire *wire, const char *error)
 {
-	fdqueue_deinit(&wire->rx_fds);
+	wire_drop_received(wire);
 	wire->error = error;
 	return VMSIG_ERR_PROTOCOL;
 }
@@ -45,32 +63,32 @@ static int wire_protocol_error(struct wire *wire, const char *error)
  * the control buffer names, so each must end in the queue or be closed. */
 static int wire_take_control(struct wire *wire, struct msghdr *msg)
 {
+	size_t total = 0;
 	int r = 0;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		int fds[WIRE_FDS_MAX];
+		int fds[WIRE_FDS_ROOM];
 		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
-		if (n > WIRE_FDS_MAX)
-			n = WIRE_FDS_MAX;
+		if (n > WIRE_FDS_ROOM)
+			n = WIRE_FDS_ROOM;
+		total += n;
 		memcpy(fds, CMSG_DATA(c), n * sizeof(int));
 		if (r == 0)
 			r = fdqueue_push(&wire->rx_fds, 0, fds, n);
-		if (r) {
-			for (size_t i = 0; i < n; i++)
-				close(fds[i]);
-		}
+		for (size_t i = 0; r && i < n; i++)
+			wire_dispose(wire, fds[i]);
 	}
 	if (msg->msg_flags & MSG_CTRUNC)
-		return wire_protocol_error(wire,
-			wire->rx_fds_max == 0
-				? "the peer sent descriptors, which it may not"
-				: "the peer sent more descriptors than fit one message, or no "
-				  "descriptor was free here (RLIMIT_NOFILE)");
-	if (wire->rx_fds.len > wire->rx_fds_max)
-		return wire_protocol_error(wire, "the peer sent more descriptors than may wait");
+		return wire_protocol_error(
+			wire, "the peer sent descriptors, and none was free here (RLIMIT_NOFILE)");
+	if (total && !wire->rx_fds_max)
+		return wire_protocol_error(wire, "the peer sent descriptors, which it may not");
+	if (total > WIRE_FDS_MAX)
+		return wire_protocol_error(
+			wire, "the peer sent more descriptors than fit one message");
 	return r;
 }
 
@@ -89,15 +107,48 @@ static int wire_recv_error(struct wire *wire, int error)
 	}
 }
 
+static ssize_t receive(int fd, struct msghdr *msg, int flags)
+{
+	ssize_t n;
+
+	do {
+		n = recvmsg(fd, msg, flags | MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	return n;
+}
+
+/* How many bytes may be read, of iov->iov_len, without receiving a descriptor. VMSIG_ERR_BUSY:
+ * the next ones, or those right behind them, bring some. */
+static int wire_look(struct wire *wire, struct iovec *iov)
+{
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 1};
+	ssize_t n = receive(wire->fd, &msg, MSG_PEEK);
+
+	if (n < 0)
+		return wire_recv_error(wire, errno);
+	if (msg.msg_flags & MSG_CTRUNC)
+		return VMSIG_ERR_BUSY;
+	/* Bytes that have come since may have descriptors. At the end of the stream 0 bytes
+	 * are read, too. */
+	iov->iov_len = (size_t)n;
+	return 0;
+}
+
+static bool fds_are_full(const struct wire *wire)
+{
+	return wire->rx_fds_max && wire->rx_fds.len >= wire->rx_fds_max;
+}
+
 /* One recvmsg(2). *ret_more tells whether the socket may have more. */
 static int wire_recv(struct wire *wire, size_t max, size_t *ret_len, bool *ret_more)
 {
 	struct buffer *rx = &wire->buffers.rx;
 	union control control;
 	struct iovec iov;
-	/* Without room for a control message the kernel never installs a descriptor, it only
-	 * reports MSG_CTRUNC. CMSG_LEN and not CMSG_SPACE: the padding would hold another. */
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct msghdr msg = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
 	ssize_t n;
 	int r;
 
@@ -105,13 +156,12 @@ static int wire_recv(struct wire *wire, size_t max, size_t *ret_len, bool *ret_m
 	if (r)
 		return r;
 	iov = (struct iovec){.iov_base = buffer_tail(rx), .iov_len = max};
-	if (wire->rx_fds_max) {
-		msg.msg_control = &control;
-		msg.msg_controllen = CMSG_LEN(WIRE_FDS_MAX * sizeof(int));
+	if (wire->look || fds_are_full(wire)) {
+		r = wire_look(wire, &iov);
+		if (r)
+			return r;
 	}
-	do {
-		n = recvmsg(wire->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	} while (n < 0 && errno == EINTR);
+	n = receive(wire->fd, &msg, 0);
 	if (n < 0)
 		return wire_recv_error(wire, errno);
 	r = wire_take_control(wire, &msg);
@@ -147,8 +197,22 @@ int wire_fill(struct wire *wire)
 	}
 	if (wire->buffers.rx.len == 0)
 		buffer_trim(&wire->buffers.rx);
-	if (r == VMSIG_ERR_WOULD_BLOCK && total)
+	if ((r == VMSIG_ERR_WOULD_BLOCK || r == VMSIG_ERR_BUSY) && total)
 		return 0;
+	/* The caller has taken all whole frames, and what is left of one needs no more. */
+	if (r == VMSIG_ERR_BUSY && fds_are_full(wire))
+		return wire_protocol_error(wire, "the peer sent more descriptors than may wait");
+	return r;
+}
+
+int wire_give(struct wire *wire, const void *data, size_t len, const int *fds, size_t nfds)
+{
+	int r = buffer_append(&wire->buffers.rx, data, len);
+
+	if (!r)
+		r = fdqueue_push(&wire->rx_fds, 0, fds, nfds);
+	for (size_t i = 0; r && i < nfds; i++)
+		wire_dispose(wire, fds[i]);
 	return r;
 }
 
@@ -180,7 +244,7 @@ static int wire_send(struct wire *wire)
 	struct buffer *tx = &wire->buffers.tx;
 	struct iovec iov = {.iov_base = tx->data + tx->head, .iov_len = tx->len};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	union control control = {0};
+	union control control;
 	int fds[WIRE_FDS_MAX];
 	uint64_t at = UINT64_MAX;
 	size_t nfds = fdqueue_peek(&wire->tx_fds, fds, WIRE_FDS_MAX, &at);
@@ -189,6 +253,7 @@ static int wire_send(struct wire *wire)
 	if (nfds && at == wire->tx_sent) {
 		struct cmsghdr *c;
 
+		memset(&control, 0, CMSG_SPACE(nfds * sizeof(int)));
 		msg.msg_control = &control;
 		msg.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
 		c = CMSG_FIRSTHDR(&msg);
@@ -208,6 +273,12 @@ static int wire_send(struct wire *wire)
 	do {
 		n = sendmsg(wire->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	} while (n < 0 && errno == EINTR);
+	/* The receiver takes no descriptors (SO_PASSRIGHTS). It has the message without them, and
+	 * says why it may not have them. */
+	if (n < 0 && errno == EPERM && nfds) {
+		fdqueue_drop(&wire->tx_fds, nfds);
+		return 0;
+	}
 	if (n < 0)
 		return wire_send_error(wire, errno);
 	/* The kernel has its own references from the first byte on. */

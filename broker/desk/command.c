@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/net/closer.h"
 #include "vmsig/vmsig_error.h"
 
 /* ---- ends ---- */
@@ -41,7 +42,7 @@ struct command *command_free(struct command *command)
 	DL_DELETE2(desk->all, command, all_prev, all_next);
 	bulk_free(command->bulk);
 	if (command->bulk_fd >= 0)
-		close(command->bulk_fd);
+		closer_give(desk->env.closer, command->bulk_fd, command->uid);
 	share_unref(command->share);
 	memwrite_plan_deinit(&command->plan);
 	free(command->ops);

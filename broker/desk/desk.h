@@ -74,10 +74,13 @@ struct desk_events {
 	void (*rejected)(void *client, uint64_t request_id, int error, const char *detail);
 };
 
+struct closer;
+
 struct desk_env {
 	uv_loop_t *loop;
 	struct shares *shares; /* of the loop's time */
 	struct jobs *jobs;     /* for what takes long; closed after the desk */
+	struct closer *closer; /* of bulk data's memfds */
 	struct core *core;
 	struct store *store;
 	const struct config *config; /* until desk_reload() */

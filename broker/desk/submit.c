@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/net/closer.h"
 #include "vmsig/vmsig_error.h"
 
 #define COMMANDS_PER_PENDING 4 /* writes are cheap to have in line, and come in windows of 64 */
@@ -83,7 +84,8 @@ static const char *shape_error(const struct command *command)
 	if (body->bulk && (body->want_old || body->quiesce))
 		return "bulk data goes without want_old and quiesce; use operations";
 	if (body->bulk && command->bulk_fd < 0)
-		return "the descriptor of the bulk data is not there";
+		return "the descriptor of the bulk data is not there: none was sent, or the "
+		       "policy's 'bulk' is 0";
 	if (body->bulk && !body->bulk->len)
 		return "the bulk data is empty";
 	return NULL;
@@ -226,7 +228,7 @@ void desk_write(
 			op->client, request->request_id, VMSIG_ERR_NO_MEMORY, NULL);
 		vmsig__write_request__free_unpacked(request, NULL);
 		if (bulk_fd >= 0)
-			close(bulk_fd);
+			closer_give(desk->env.closer, bulk_fd, op->uid);
 		return;
 	}
 	r = share_get(desk->env.shares, SHARE_TENANT, command->tenant, &command->share);

@@ -208,7 +208,6 @@ const struct plane_ops admin_plane = {
 	.name = "admin",
 	.door = NET_DOOR_ADMIN,
 	.roles = IDENTITY_ADMIN,
-	.rx_fds = 0,
 	.frame_max = CONN_SMALL_FRAME,
 	.open = client_open,
 	.frame = client_frame,

@@ -91,7 +91,8 @@ static int conn_enter(struct conn *conn, char *why, size_t why_size)
 	r = check_quota(conn, why, why_size);
 	if (r)
 		return r;
-	return conn->plane->open(conn, &conn->plane_state);
+	r = rights_update(conn);
+	return r ? r : conn->plane->open(conn, &conn->plane_state);
 }
 
 /* From now on the tenant pays, whichever of its uids, connections and planes it uses. */
@@ -198,6 +199,8 @@ int admission_step(struct conn *conn)
 	conn->heard_ms = uv_now(conn->net->loop);
 	if (r == VMSIG_ERR_WOULD_BLOCK)
 		return conn_flush(conn);
+	if (r == VMSIG_ERR_BUSY)
+		return rights_fetch(conn);
 	if (r)
 		return r;
 	r = conn_watch(conn, 0);
@@ -260,13 +263,16 @@ static int conn_equip(struct conn *conn, const struct arrival *arrival)
 	const struct chan_limits limits = {
 		.frame_max = frame_max(conn->net, arrival->plane),
 		.tx_max = conn->net->config->tx_max,
-		.rx_fds_max = arrival->plane->rx_fds,
+		.rx_fds_max = arrival->plane->takes_fds ? CHAN_FDS_PER_FRAME : 0,
 	};
 	int r = share_of_uid(conn->net, conn->cred.uid, &conn->share);
 
 	if (!r)
 		r = chan_new(&conn->chan, arrival->tls, arrival->fd, &limits);
-	return r ? r : uv_poll_init(conn->net->loop, &conn->poll, arrival->fd);
+	if (r)
+		return r;
+	rights_begin(conn);
+	return uv_poll_init(conn->net->loop, &conn->poll, arrival->fd);
 }
 
 void conn_start(struct net *net, const struct arrival *arrival)
@@ -285,7 +291,7 @@ void conn_start(struct net *net, const struct arrival *arrival)
 	if (conn && conn->chan)
 		chan_free(conn->chan);
 	else
-		close(arrival->fd);
+		rights_close(net, arrival->fd, arrival->cred.uid);
 	free(conn);
 }
 
@@ -304,6 +310,11 @@ void conn_reload(struct conn *conn)
 	r = admit(conn, &why);
 	if (r) {
 		conn_close(conn, r, why);
+		return;
+	}
+	r = rights_update(conn);
+	if (r) {
+		conn_fail(conn, r);
 		return;
 	}
 	conn_want_read(conn);

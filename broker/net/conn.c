@@ -105,6 +105,7 @@ static void conn_leave(struct conn *conn)
 	if (conn->state == CONN_HANDSHAKE)
 		admission_over(conn);
 	conn->state = CONN_CLOSING;
+	rights_end(conn);
 	dirty_remove(conn);
 	share_task_cancel(&conn->task);
 	conn->share = share_unref(conn->share);
@@ -235,7 +236,7 @@ static void note_queue(struct conn *conn)
  * again, but to say so costs more than to hear it once. */
 static int readable_mask(const struct conn *conn)
 {
-	if (conn->is_choked)
+	if (conn->is_choked || rights_fetching(conn))
 		return 0;
 	return conn->wants_read ? conn->mask & UV_READABLE : UV_READABLE;
 }
@@ -340,12 +341,17 @@ static int receive(struct conn *conn)
 		conn->is_choked = true;
 		return 0;
 	}
-	filled = chan_fill(conn->chan);
-	if (filled && filled != VMSIG_ERR_WOULD_BLOCK && filled != VMSIG_ERR_DISCONNECTED)
+	filled = rights_fetching(conn) ? VMSIG_ERR_WOULD_BLOCK : chan_fill(conn->chan);
+	if (filled && filled != VMSIG_ERR_WOULD_BLOCK && filled != VMSIG_ERR_BUSY &&
+		filled != VMSIG_ERR_DISCONNECTED)
 		return filled;
-	/* What came before the end of the stream counts. */
+	/* What came before the end of the stream, or before descriptors, counts. */
 	r = take_frames(conn);
-	return !r && filled == VMSIG_ERR_DISCONNECTED && !conn->wants_read ? filled : r;
+	if (r || conn->wants_read || conn->state != CONN_OPEN)
+		return r;
+	if (filled == VMSIG_ERR_BUSY)
+		return rights_fetch(conn);
+	return filled == VMSIG_ERR_DISCONNECTED ? filled : 0;
 }
 
 /* ---- a piece of work ---- */

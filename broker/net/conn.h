@@ -29,7 +29,7 @@ struct plane_ops {
 	const char *name;
 	enum net_door door;
 	unsigned roles;     /* mask of enum identity_role, checked inside the handshake */
-	size_t rx_fds;      /* descriptors that a client may have in flight towards us */
+	bool takes_fds;     /* its messages may have memfds beside them */
 	uint32_t frame_max; /* bytes of a client's frame; 0: as configured, which binds anyway */
 	/* The peer is known. *ret_state is the plane's own. Non-zero closes. */
 	int (*open)(struct conn *conn, void **ret_state);
@@ -65,6 +65,8 @@ __attribute__((warn_unused_result)) int conn_take_fds(
 	struct conn *conn, const struct chan_fd_claim *claims, size_t n, int *ret_fds);
 /* Whether descriptors have come that no message has taken. */
 bool conn_has_fds(const struct conn *conn);
+/* Whether the client may send descriptors; without that right the kernel refuses them. */
+bool conn_sends_fds(const struct conn *conn);
 /* Whether a client that may have `pending` unread answers can have another one. */
 bool conn_may_answer(struct conn *conn, uint32_t pending);
 /* Calls the plane's writable() when it is the client's share's turn, or after `delay_ms`. */

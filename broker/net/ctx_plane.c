@@ -407,7 +407,6 @@ const struct plane_ops ctx_plane = {
 	.name = "ctx",
 	.door = NET_DOOR_CTX,
 	.roles = IDENTITY_SENSOR | IDENTITY_OPERATOR,
-	.rx_fds = 0,
 	.frame_max = CONN_SMALL_FRAME,
 	.open = client_open,
 	.frame = client_frame,

@@ -14,14 +14,12 @@
 #include <unistd.h>
 
 #include "broker/log.h"
+#include "broker/net/closer.h"
 #include "vmsig/vmsig_error.h"
-
-#ifndef SO_PASSRIGHTS
-#define SO_PASSRIGHTS 83 /* Linux 6.16, asm-generic/socket.h */
-#endif
 
 #define BACKLOG 1024    /* the kernel caps it at net.core.somaxconn */
 #define ACCEPT_BATCH 16 /* per wake-up, so that a storm leaves turns to others */
+#define NOBODY ((uid_t)-1)
 
 static int spare_open(void)
 {
@@ -38,7 +36,7 @@ static void shed(struct listener *listener)
 		close(listener->spare);
 	fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
 	if (fd >= 0)
-		close(fd);
+		rights_close(listener->net, fd, NOBODY);
 	listener->spare = spare_open();
 }
 
@@ -61,8 +59,13 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 	struct net *net = listener->net;
 
 	for (int i = 0; i < ACCEPT_BATCH; i++) {
-		int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd;
 
+		if (closer_pending(net->closer) > CLOSER_QUEUE / 2) {
+			listener_pause(listener);
+			return;
+		}
+		fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
 			lobby_accept(listener, fd);
 			continue;
@@ -155,22 +158,18 @@ static int bind_path(int fd, const char *path, mode_t mode)
 
 static int socket_open(struct listener *listener)
 {
-	int zero = 0;
-
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (listener->fd < 0)
 		return -errno;
-	/* Refuses clients' descriptors before they cost anything; older kernels do not know
-	 * the option, and the channel closes what arrives anyway. */
-	if (!listener->plane->rx_fds)
-		(void)setsockopt(listener->fd, SOL_SOCKET, SO_PASSRIGHTS, &zero, sizeof(zero));
+	rights_listen(listener->net, listener->fd);
 	return bind_path(listener->fd, listener->path, listener->mode);
 }
 
 static void listener_free(struct listener *listener)
 {
+	/* Who has not been accepted yet may have sent descriptors. */
 	if (listener->fd >= 0)
-		close(listener->fd);
+		rights_close(listener->net, listener->fd, NOBODY);
 	if (listener->spare >= 0)
 		close(listener->spare);
 	tls_ctx_unref(listener->tls);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "broker/log.h"
+#include "broker/net/closer.h"
 #include "vmsig/vmsig_error.h"
 
 #define STALL_MS 100u        /* far above what an answer of a living client takes */
@@ -151,7 +152,9 @@ static struct visitor visitor_take(
 static void visitor_drop(
 	struct net *net, struct caller *caller, enum net_door kind, struct visitor *visitor)
 {
-	close(visitor_take(net, caller, kind, visitor).fd);
+	struct visitor taken = visitor_take(net, caller, kind, visitor);
+
+	rights_close(net, taken.fd, taken.cred.uid);
 	caller_leave(caller);
 }
 
@@ -285,6 +288,10 @@ static int visitor_enter(struct net *net, const struct visitor *visitor, struct 
 
 	*ret_slot = "limits.connections";
 	*ret_limit = limit;
+	if (closer_stuck_of(net->closer, visitor->cred.uid)) {
+		*ret_slot = "sockets of the uid that do not close";
+		return VMSIG_ERR_QUOTA;
+	}
 	if (net->nconns + net->nvisitors >=
 		limit + (kind == NET_DOOR_ADMIN ? ADMIN_CONNECTIONS : 0))
 		return VMSIG_ERR_QUOTA;
@@ -319,13 +326,13 @@ void lobby_accept(struct listener *listener, int fd)
 	int r;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &visitor.cred, &len) < 0) {
-		close(fd);
+		rights_close(net, fd, visitor.cred.uid);
 		return;
 	}
 	r = visitor_enter(net, &visitor, &caller, &slot, &limit);
 	if (!r)
 		return;
-	close(fd);
+	rights_close(net, fd, visitor.cred.uid);
 	net_expect(net);
 	if (r == VMSIG_ERR_QUOTA && caller_may_log(&net->callers, caller, net_now_ns(net)))
 		log_warning("connection refused: quota", LOG_STR("plane", listener->plane->name),

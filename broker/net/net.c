@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "broker/log.h"
+#include "broker/net/closer.h"
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
 
@@ -81,6 +82,18 @@ fail:
 	}
 	free(net);
 	return r;
+}
+
+int net_guard(struct net *net, struct closer *closer, struct porter *porter)
+{
+	int r = porter ? porter_open(porter, net->loop, closer) : 0;
+
+	if (r)
+		return r;
+	net->closer = closer;
+	net->porter = porter;
+	net->nhandles += porter != NULL;
+	return 0;
 }
 
 void *net_user(struct net *net)
@@ -173,6 +186,11 @@ static void on_own_closed(uv_handle_t *handle)
 	net_handle_closed(handle->data);
 }
 
+static void on_porter_closed(void *arg)
+{
+	net_handle_closed(arg);
+}
+
 void net_close(struct net *net, void (*closed)(void *arg), void *arg)
 {
 	struct listener *listener, *next_listener;
@@ -189,6 +207,8 @@ void net_close(struct net *net, void (*closed)(void *arg), void *arg)
 		next = conn_next(conn);
 		conn_close(conn, VMSIG_ERR_SHUTTING_DOWN, NULL);
 	}
+	if (net->porter)
+		porter_close(net->porter, on_porter_closed, net);
 	uv_close((uv_handle_t *)&net->tick, on_own_closed);
 }
 

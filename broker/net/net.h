@@ -17,12 +17,18 @@
 #include "broker/net/tls_set.h"
 #include "broker/policy/share.h"
 
+struct closer;
 struct net;
+struct porter;
 
 /* `config` is borrowed until net_reload(), `shares` until net_free(); `user` is for planes. */
 __attribute__((warn_unused_result)) int net_new(struct net **ret_net, uv_loop_t *loop,
 	struct shares *shares, const struct config *config, void *user);
 void *net_user(struct net *net);
+/* Before the first net_listen(): who closes and who receives clients' descriptors. Borrowed;
+ * porter NULL: no client may send any. Without a closer the loop waits for them. */
+__attribute__((warn_unused_result)) int net_guard(
+	struct net *net, struct closer *closer, struct porter *porter);
 
 /* Opens a socket. `error` names the path and what to do. 0, VMSIG_ERR_*, -errno. */
 __attribute__((warn_unused_result)) int net_listen(struct net *net,

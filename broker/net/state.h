@@ -11,6 +11,7 @@
 #include <utlist.h>
 
 #include "broker/net/net.h"
+#include "broker/net/porter.h"
 #include "proto/tls.h"
 
 /* What one tenant of the policy is charged; same index as config->tenants. */
@@ -44,6 +45,9 @@ struct net {
 	struct shares *shares;
 	const struct config *config;
 	void *user;
+	struct closer *closer; /* borrowed, like the porter */
+	struct porter *porter; /* NULL: nobody may send descriptors */
+	bool kernel_refuses;   /* descriptors: it knows SO_PASSRIGHTS */
 	struct listener *listeners;
 	struct conn *conns;
 	struct conn *dirty; /* something to send before the loop sleeps */
@@ -86,6 +90,11 @@ struct conn {
 	bool worked;  /* it has given it back, and nobody has looked at work_result */
 	int work_result;
 	uint64_t work_ns; /* of the pool's CPU */
+
+	bool sends_rights;   /* may send descriptors */
+	bool fetches_rights; /* may have sent some when it was allowed to */
+	bool holds_rights;   /* they may be in the socket: the loop must not close it */
+	struct porter_request fetch;
 
 	/* Whoever it is has what it wants of us done as a task of its share. */
 	struct share *share;
@@ -172,6 +181,21 @@ void queued_enter(struct conn *conn);
 void queued_leave(struct conn *conn);
 /* Closes the heaviest connections while all together, or those of a tenant, hold too much. */
 void queued_shed(struct net *net);
+/* ---- rights.c ---- */
+/* Has the kernel refuse descriptors to who connects here, if it can. */
+void rights_listen(struct net *net, int fd);
+/* Closes an accepted socket that has no connection, or a listening one. */
+void rights_close(struct net *net, int fd, uid_t uid);
+/* The connection is new and has its channel. */
+void rights_begin(struct conn *conn);
+/* It is admitted, or the policy has changed. -errno. */
+__attribute__((warn_unused_result)) int rights_update(struct conn *conn);
+/* chan_fill() has said VMSIG_ERR_BUSY and all whole frames are taken: has the porter receive
+ * what comes next, or ends a connection that may not send it. */
+__attribute__((warn_unused_result)) int rights_fetch(struct conn *conn);
+/* The porter has the socket's reading side: nothing may be read before it answers. */
+bool rights_fetching(const struct conn *conn);
+void rights_end(struct conn *conn);
 
 /* ---- admission.c ---- */
 struct arrival {

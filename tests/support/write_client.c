@@ -257,6 +257,36 @@ uint64_t write_client_write(struct write_client *client, const struct write_leas
 	return write_client_send(client, &request, NULL, 0);
 }
 
+uint64_t write_client_bulk(struct write_client *client, const struct write_lease *lease,
+	uint64_t sequence, uint64_t addr, int memfd, uint64_t len)
+{
+	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
+	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
+	Vmsig__Descriptor data = VMSIG__DESCRIPTOR__INIT;
+	Vmsig__WriteBulk bulk = VMSIG__WRITE_BULK__INIT;
+	struct chan_fd_claim claim;
+
+	assert_int_equal(chan_fd_describe(memfd, &claim), 0);
+	data.purpose = VMSIG__DESCRIPTOR__PURPOSE__WRITE_DATA;
+	data.dev = claim.dev;
+	data.ino = claim.ino;
+	data.size = claim.size;
+	data.access = claim.access;
+	bulk.addr = addr;
+	bulk.len = len;
+	bulk.data = &data;
+	body.lease = lease->id;
+	body.token = lease->token;
+	body.endpoint = lease->endpoint;
+	body.epoch = lease->epoch;
+	body.writer = client->writer;
+	body.sequence = sequence;
+	body.bulk = &bulk;
+	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
+	request.memwrite = &body;
+	return write_client_send(client, &request, &memfd, 1);
+}
+
 int write_client_outcome(struct write_client *client)
 {
 	Vmsig__WriteMessage *message =

@@ -332,31 +332,7 @@ static int memfd_of(const void *data, size_t len, int seals)
 
 static uint64_t send_bulk(struct hand *hand, uint64_t sequence, uint64_t addr, int fd, uint64_t len)
 {
-	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
-	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
-	Vmsig__Descriptor data = VMSIG__DESCRIPTOR__INIT;
-	Vmsig__WriteBulk bulk = VMSIG__WRITE_BULK__INIT;
-	struct chan_fd_claim claim;
-
-	assert_int_equal(chan_fd_describe(fd, &claim), 0);
-	data.purpose = VMSIG__DESCRIPTOR__PURPOSE__WRITE_DATA;
-	data.dev = claim.dev;
-	data.ino = claim.ino;
-	data.size = claim.size;
-	data.access = claim.access;
-	bulk.addr = addr;
-	bulk.len = len;
-	bulk.data = &data;
-	body.lease = hand->lease.id;
-	body.token = hand->lease.token;
-	body.endpoint = hand->lease.endpoint;
-	body.epoch = hand->lease.epoch;
-	body.writer = hand->client.writer;
-	body.sequence = sequence;
-	body.bulk = &bulk;
-	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
-	request.memwrite = &body;
-	return write_client_send(&hand->client, &request, &fd, 1);
+	return write_client_bulk(&hand->client, &hand->lease, sequence, addr, fd, len);
 }
 
 static void bulk_data_comes_in_a_memfd(void **state)

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/net/porter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <utlist.h>
+
+#include "broker/log.h"
+#include "broker/net/closer.h"
+#include "broker/net/porter_door.h"
+#include "vmsig/vmsig_error.h"
+
+#define ANSWERS_PER_WAKE 16
+#define STUCK_UIDS_MAX 64
+#define PARTING_MS 500 /* for a porter in which nothing is stuck */
+#define PAUSE_MS 5
+
+struct porter {
+	pid_t pid;
+	int fd; /* -1: it is gone */
+	uv_poll_t poll;
+	bool open;
+	struct closer *closer;
+	uint64_t last_id;
+	struct porter_request *requests;
+	uid_t stuck[STUCK_UIDS_MAX]; /* have something stuck in it */
+	unsigned nstuck;
+	void (*closed)(void *arg);
+	void *closed_arg;
+	struct porter_answer answer;
+};
+
+int porter_start(struct porter **ret_porter)
+{
+	struct porter *porter = calloc(1, sizeof(*porter));
+	int fds[2], r = porter ? 0 : -ENOMEM;
+
+	if (!r && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		r = -errno;
+	if (r) {
+		free(porter);
+		return r;
+	}
+	porter->pid = fork();
+	if (porter->pid == 0)
+		porter_door(fds[1]);
+	r = porter->pid < 0 ? -errno : 0;
+	close(fds[1]);
+	if (!r && fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0)
+		r = -errno;
+	if (r) {
+		close(fds[0]);
+		free(porter);
+		return r;
+	}
+	porter->fd = fds[0];
+	*ret_porter = porter;
+	return 0;
+}
+
+struct porter *porter_stop(struct porter *porter)
+{
+	const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000};
+
+	if (!porter)
+		return NULL;
+	if (porter->fd >= 0)
+		close(porter->fd);
+	/* What is stuck in it ends with its owner's answer, and init reaps it. */
+	for (int waited = 0; waited < PARTING_MS; waited += PAUSE_MS) {
+		if (waitpid(porter->pid, NULL, WNOHANG) != 0)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	free(porter);
+	return NULL;
+}
+
+/* ---- who has something stuck in it ---- */
+
+/* Where the uid is, or nstuck. */
+static unsigned stuck_find(const struct porter *porter, uid_t uid)
+{
+	unsigned i = 0;
+
+	while (i < porter->nstuck && porter->stuck[i] != uid)
+		i++;
+	return i;
+}
+
+static void note_stuck(struct porter *porter, uid_t uid, unsigned count)
+{
+	unsigned i = stuck_find(porter, uid);
+
+	if (!count) {
+		if (i < porter->nstuck)
+			porter->stuck[i] = porter->stuck[--porter->nstuck];
+		log_info("a client's descriptors are closed at last", LOG_INT("uid", uid));
+		return;
+	}
+	if (i == porter->nstuck && i < STUCK_UIDS_MAX)
+		porter->stuck[porter->nstuck++] = uid;
+	log_warning("descriptors that a client sent do not close; its uid may send none meanwhile",
+		LOG_INT("uid", uid), LOG_INT("count", count));
+}
+
+bool porter_serves(const struct porter *porter, uid_t uid)
+{
+	return porter && porter->open && porter->fd >= 0 &&
+	       stuck_find(porter, uid) == porter->nstuck;
+}
+
+/* ---- requests ---- */
+
+static void finish(
+	struct porter *porter, struct porter_request *request, const struct porter_catch *catch)
+{
+	DL_DELETE(porter->requests, request);
+	request->id = 0;
+	request->done(request, catch);
+}
+
+static int send_order(struct porter *porter, struct porter_request *request)
+{
+	const struct porter_order order = {.id = request->id, .uid = request->uid};
+	int r = porter_send(porter->fd, &order, sizeof(order), &request->socket, 1, MSG_DONTWAIT);
+
+	request->sent = !r;
+	return r;
+}
+
+/* Those that the kernel had no room for; it has after an answer. */
+static void send_waiting(struct porter *porter)
+{
+	struct porter_request *request, *next;
+
+	DL_FOREACH_SAFE (porter->requests, request, next) {
+		int r = request->sent ? 0 : send_order(porter, request);
+
+		if (r == -EAGAIN)
+			return;
+		if (r)
+			finish(porter, request, &(struct porter_catch){.result = r});
+	}
+}
+
+static void porter_lost(struct porter *porter)
+{
+	log_error("the process that receives bulk data has ended; there is none until the next "
+		  "start");
+	uv_poll_stop(&porter->poll);
+	close(porter->fd);
+	porter->fd = -1;
+	while (porter->requests)
+		finish(porter, porter->requests, &(struct porter_catch){.result = -EPIPE});
+}
+
+static void take_catch(
+	struct porter *porter, const struct porter_answer *answer, const int *fds, size_t nfds)
+{
+	const struct porter_catch catch = {.result = answer->result,
+		.foreign = answer->count,
+		.data = answer->data,
+		.len = answer->len,
+		.fds = fds,
+		.nfds = nfds};
+	struct porter_request *request;
+
+	DL_SEARCH_SCALAR(porter->requests, request, id, answer->id);
+	if (request) {
+		finish(porter, request, &catch);
+		return;
+	}
+	for (size_t i = 0; i < nfds; i++)
+		closer_give(porter->closer, fds[i], answer->uid);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+	struct porter *porter = poll->data;
+
+	for (int i = 0; i < ANSWERS_PER_WAKE && porter->fd >= 0; i++) {
+		struct porter_answer *answer = &porter->answer;
+		int fds[PORTER_FDS_ROOM];
+		size_t nfds = 0;
+		ssize_t n = porter_receive(porter->fd, answer, sizeof(*answer), fds, &nfds);
+
+		if (n == -EAGAIN)
+			break;
+		if (n < (ssize_t)offsetof(struct porter_answer, data)) {
+			porter_lost(porter);
+			return;
+		}
+		if (answer->kind == PORTER_STUCK)
+			note_stuck(porter, answer->uid, answer->count);
+		else
+			take_catch(porter, answer, fds, nfds);
+	}
+	if (porter->fd >= 0)
+		send_waiting(porter);
+}
+
+void porter_ask(struct porter *porter, struct porter_request *request)
+{
+	request->id = ++porter->last_id;
+	request->sent = false;
+	DL_APPEND(porter->requests, request);
+	send_waiting(porter);
+}
+
+void porter_cancel(struct porter *porter, struct porter_request *request)
+{
+	if (!request->id)
+		return;
+	DL_DELETE(porter->requests, request);
+	request->id = 0;
+}
+
+/* ---- on the loop ---- */
+
+int porter_open(struct porter *porter, uv_loop_t *loop, struct closer *closer)
+{
+	int r = uv_poll_init(loop, &porter->poll, porter->fd);
+
+	if (r)
+		return r;
+	porter->closer = closer;
+	porter->poll.data = porter;
+	porter->open = true;
+	return uv_poll_start(&porter->poll, UV_READABLE, on_poll);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	struct porter *porter = handle->data;
+
+	porter->closed(porter->closed_arg);
+}
+
+void porter_close(struct porter *porter, void (*closed)(void *arg), void *arg)
+{
+	porter->open = false;
+	porter->closed = closed;
+	porter->closed_arg = arg;
+	uv_close((uv_handle_t *)&porter->poll, on_closed);
+}
