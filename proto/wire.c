@@ -200,7 +200,7 @@ int wire_fill(struct wire *wire)
 	if ((r == VMSIG_ERR_WOULD_BLOCK || r == VMSIG_ERR_BUSY) && total)
 		return 0;
 	/* The caller has taken all whole frames, and what is left of one needs no more. */
-	if (r == VMSIG_ERR_BUSY && fds_are_full(wire))
+	if (r == VMSIG_ERR_BUSY && !wire->look)
 		return wire_protocol_error(wire, "the peer sent more descriptors than may wait");
 	return r;
 }

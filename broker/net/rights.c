@@ -122,13 +122,19 @@ static void on_fetched(struct porter_request *request, const struct porter_catch
 	else if (r)
 		conn_fail(conn, r);
 	else
-		conn_defer(conn);
+		conn_want_read(conn);
 }
 
 int rights_fetch(struct conn *conn)
 {
-	if (!conn->fetches_rights || !conn->net->porter) {
-		conn_close(conn, VMSIG_ERR_PROTOCOL, "the peer sent descriptors, which it may not");
+	const char *why = NULL;
+
+	if (!conn->fetches_rights || !conn->net->porter)
+		why = "the peer sent descriptors, which it may not";
+	else if (chan_pending_fds(conn->chan) >= CHAN_FDS_PER_FRAME)
+		why = "the peer sent more descriptors than one message may have";
+	if (why) {
+		conn_close(conn, VMSIG_ERR_PROTOCOL, why);
 		return 0;
 	}
 	conn->fetch.done = on_fetched;
