@@ -20,6 +20,7 @@
 #include "broker/net/net.h"
 #include "broker/net/write_plane.h"
 #include "broker/reload.h"
+#include "broker/watchdog.h"
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
@@ -191,6 +192,7 @@ static void on_turn(uv_prepare_t *prepare)
 	arm_hurry(broker);
 	upkeep_turn(broker);
 	arm_wake(broker);
+	watchdog_turn(broker->watchdog);
 }
 
 /* ---- coherence pages ---- */
@@ -263,6 +265,7 @@ static void on_patience(uv_timer_t *timer)
 			LOG_STR("endpoint", shell->config->name));
 	}
 	log_error("shutdown did not end in time", LOG_INT("limit_ms", SHUTDOWN_MS));
+	log_stop();
 	_exit(1);
 }
 
@@ -438,6 +441,8 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	broker->loop_open = true;
 	r = shares_new(&broker->shares, &SHARE_LIMITS_DEFAULT, monotonic_ns, NULL);
 	if (!r)
+		r = watchdog_new(&broker->watchdog, &broker->loop, broker->shares);
+	if (!r)
 		r = start_state(broker);
 	if (!r)
 		r = start_handles(broker);
@@ -495,6 +500,7 @@ static void end_loop(struct broker *broker)
 	desk_free(broker->desk);
 	core_free(broker->core);
 	store_close(broker->store);
+	watchdog_free(broker->watchdog);
 	shares_free(broker->shares);
 	closer_free(broker->closer);
 	uv_loop_close(&broker->loop);

@@ -23,6 +23,7 @@
 struct closer;
 struct guardian;
 struct porter;
+struct watchdog;
 struct endpoint_shell; /* one configured endpoint: its page and its adapter */
 struct jobs;
 struct net;
@@ -36,6 +37,7 @@ struct broker {
 	struct porter *porter;     /* borrowed; NULL: no client may send descriptors */
 	struct closer *closer;     /* of what clients send */
 	struct shares *shares;     /* of the loop's time */
+	struct watchdog *watchdog; /* of the loop's turns */
 	struct core *core;
 	struct store *store;
 	struct net *net;

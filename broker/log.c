@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "broker/log_writer.h"
 
 #define RECORD_MAX 2048 /* below PIPE_BUF, so that records of threads do not mix */
 
@@ -178,28 +179,57 @@ void log_setup(enum log_level level, bool json)
 	atomic_store(&log_json, json);
 }
 
+static void put_record(struct record *record, enum log_level level, const char *message,
+	const struct log_field *fields)
+{
+	bool json = atomic_load(&log_json);
+
+	if (json)
+		put_text(record, "{");
+	put_time(record, json);
+	put_field(record, &LOG_STR("level", level_names[level]), json);
+	put_field(record, &LOG_STR("msg", message), json);
+	for (; fields->type != LOG_FIELD_END; fields++)
+		put_field(record, fields, json);
+	if (json)
+		put_closing(record, '}');
+	put_closing(record, '\n');
+}
+
 void log_record(enum log_level level, const char *message, const struct log_field *fields)
 {
 	struct record record = {.len = 0};
-	bool json = atomic_load(&log_json);
 	int saved = errno;
-	ssize_t n;
 
 	if ((int)level > atomic_load(&log_level))
 		return;
-	if (json)
-		put_text(&record, "{");
-	put_time(&record, json);
-	put_field(&record, &LOG_STR("level", level_names[level]), json);
-	put_field(&record, &LOG_STR("msg", message), json);
-	for (; fields->type != LOG_FIELD_END; fields++)
-		put_field(&record, fields, json);
-	if (json)
-		put_closing(&record, '}');
-	put_closing(&record, '\n');
-	do
-		n = write(STDERR_FILENO, record.text, record.len);
-	while (n < 0 && errno == EINTR);
-	/* A log that nobody reads any more must not stop the broker. */
+	put_record(&record, level, message, fields);
+	log_writer_put(record.text, record.len);
 	errno = saved;
+}
+
+/* ---- not waiting for the reader ---- */
+
+static size_t format_lost(char *text, size_t size, unsigned long lost)
+{
+	const struct log_field fields[] = {LOG_INT("count", lost), {.type = LOG_FIELD_END}};
+	struct record record = {.len = 0};
+
+	put_record(&record, LOG_LEVEL_WARNING, "records were lost: the log was not read", fields);
+	memcpy(text, record.text, record.len < size ? record.len : size);
+	return record.len < size ? record.len : size;
+}
+
+void log_start(void)
+{
+	int r = log_writer_start(format_lost);
+
+	if (r)
+		log_warning("no thread for the log: whoever reads it slowly stops the broker",
+			LOG_STR("error", strerror(-r)));
+}
+
+void log_stop(void)
+{
+	log_writer_stop();
 }

@@ -5,8 +5,9 @@
 /*
  * vmsigd's structured log on standard error: one line a record, logfmt
  * (level=info msg="..." key=value ...) or JSON. Called from the loop thread and from pool
- * threads; each record is one write(2). Only the shell logs: proto/, lease/, core/ return
- * errors instead. Never pass secrets.
+ * threads. Between log_start() and log_stop() it never waits: records that the log's reader does
+ * not take in time are counted and lost. Only the shell logs: proto/, lease/, core/ return errors
+ * instead. Never pass secrets.
  */
 
 #include <stdbool.h>
@@ -29,6 +30,11 @@ struct log_field {
 #define LOG_HEX(k, v) ((struct log_field){.key = (k), .type = LOG_FIELD_HEX, .hex = (v)})
 
 void log_setup(enum log_level level, bool json);
+/* From here on, and until here, records go to standard error from a thread of the log's own.
+ * Processes that are forked in between must not log. log_stop() gets out what it can within
+ * LOG_WRITER_PARTING_MS; what is logged later is written at once, if that did not take longer. */
+void log_start(void);
+void log_stop(void);
 void log_record(enum log_level level, const char *message, const struct log_field *fields);
 
 /* The first element is there so that a record without fields has no stray comma. */

@@ -102,6 +102,7 @@ static int serve(struct config *config)
 	}
 	guardian = start_guardian(config);
 	porter = start_porter(config);
+	log_start();
 	/* Searches for kernel roots take seconds each and must not keep handshakes waiting; libuv
 	 * reads this when the pool is first used. */
 	setenv("UV_THREADPOOL_SIZE", "8", 0);
@@ -115,6 +116,7 @@ static int serve(struct config *config)
 	broker_deinit(&broker);
 	porter_stop(porter);
 	guardian_stop(guardian);
+	log_stop();
 	return code;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "clients/ctl/ctl.h"
+#include "proto/standard.h"
 
 #define DEFAULT_WAIT_MS 10000
 #define OPTIONS_MAX 24
@@ -142,6 +143,8 @@ int main(int argc, char **argv)
 	const struct ctl_command *command;
 	int code;
 
+	if (standard_secure())
+		return EXIT_ERROR;
 	while ((code = getopt_long(argc, argv, "+h", global_options, NULL)) >= 0) {
 		if (code == 'h') {
 			usage(stdout);

@@ -10,10 +10,12 @@
  */
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmsig/vmsig.h"
 #include "vmsig/vmsig_mem.h"
@@ -129,6 +131,11 @@ int main(int argc, char **argv)
 	vmsig *v;
 	int r;
 
+	/* Without standard output it would print into the first thing that it opens. */
+	for (int fd = 0; fd <= 2; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+			return 1;
+	}
 	if (argc - once > 2 || (argc > 1 && !once && argv[1][0] == '-')) {
 		fprintf(stderr, "Usage: VMSIG_IDENTITY=DIR vmsig-banner [--once] [ENDPOINT]\n"
 				"ENDPOINT is a name or a pattern; '*' without one.\n");

@@ -10,6 +10,7 @@
 #include "clients/common/text.h"
 #include "clients/shim/prompt.h"
 #include "clients/shim/script.h"
+#include "proto/standard.h"
 
 #define READY_MS 10000
 
@@ -201,6 +202,8 @@ int main(int argc, char **argv)
 	static struct shim shim;
 	int status;
 
+	if (standard_secure())
+		return EXIT_ERROR;
 	shim.session.fd = -1;
 	shim.options.identity = getenv("VMSIG_IDENTITY");
 	shim.options.write_socket = environment("VMSIG_WRITE_SOCKET", VMSIG_WRITE_SOCKET);

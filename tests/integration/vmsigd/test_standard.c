@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What stands around the broker cannot stop it: a log that nobody reads, standard descriptors
+ * that are not there.
+ */
+#include "tests/integration/vmsigd/desk_scene.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STRANGERS 9000 /* records of 250 bytes: more than pipe and ring hold */
+#define RING_BYTES (1u << 20)
+
+static void pause_ms(long ms)
+{
+	nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
+}
+
+/* Starts the broker with the descriptors that the actions give it; -1: it has not come up. */
+static pid_t start(struct desk_scene *scene, posix_spawn_file_actions_t *actions)
+{
+	const char *argv[] = {VMSIGD, "-c", daemon_config(scene->daemon), NULL};
+	pid_t pid = 0;
+
+	assert_int_equal(
+		posix_spawn(&pid, VMSIGD, actions, NULL, (char *const *)(uintptr_t)argv, environ),
+		0);
+	posix_spawn_file_actions_destroy(actions);
+	return pid;
+}
+
+static int try_connect(struct desk_scene *scene)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/run/admin.sock",
+		daemon_dir(scene->daemon));
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static void await_listening(struct desk_scene *scene)
+{
+	int fd;
+
+	for (int i = 0; (fd = try_connect(scene)) < 0; i++) {
+		if (i == DAEMON_WAIT_MS / 5)
+			fail_msg("vmsigd does not listen");
+		pause_ms(5);
+	}
+	close(fd);
+}
+
+static int end(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGTERM);
+	for (int i = 0; waitpid(pid, &status, WNOHANG) == 0; i++) {
+		if (i == DAEMON_WAIT_MS / 5) {
+			kill(pid, SIGKILL);
+			waitpid(pid, &status, 0);
+			fail_msg("vmsigd does not end");
+		}
+		pause_ms(5);
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void expect_service(struct desk_scene *scene)
+{
+	struct write_client bob;
+	struct write_lease lease;
+
+	write_client_open(&bob, scene->daemon, "write.sock", &scene->bob);
+	lease = write_client_acquire(&bob, "w2");
+	write_client_write(&bob, &lease, 1, 0x1000, "served", 6, NULL);
+	assert_int_equal(write_client_outcome(&bob), 0);
+	write_client_close(&bob);
+}
+
+/* Each leaves records at the level that the scene logs at. */
+static void flood(struct desk_scene *scene)
+{
+	for (int i = 0; i < STRANGERS; i++) {
+		struct write_client admin;
+
+		if (i % 8 == 0) {
+			write_client_open(&admin, scene->daemon, "admin.sock", &scene->admin);
+			write_client_close(&admin);
+		} else {
+			close(try_connect(scene));
+		}
+	}
+}
+
+static size_t drain(int fd, char *text, size_t size)
+{
+	size_t len = 0;
+	ssize_t n;
+
+	while (len + 1 < size && (n = read(fd, text + len, size - 1 - len)) > 0)
+		len += (size_t)n;
+	text[len] = '\0';
+	return len;
+}
+
+static void a_log_that_nobody_reads_stops_nobody(void **state)
+{
+	struct desk_scene *scene = *state;
+	posix_spawn_file_actions_t actions;
+	int pipes[2];
+	pid_t pid;
+
+	assert_int_equal(daemon_stop(scene->daemon, SIGTERM), 0);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, pipes[1], 2);
+	pid = start(scene, &actions);
+	close(pipes[1]);
+	await_listening(scene);
+	flood(scene);
+	expect_service(scene);
+	assert_int_equal(end(pid), 0);
+	close(pipes[0]);
+	desk_scene_start(scene);
+}
+
+/* What was lost is counted where it is missing, and what is there is whole. */
+static void lost_records_are_counted(void **state)
+{
+	static char text[4 * RING_BYTES];
+	struct desk_scene *scene = *state;
+	posix_spawn_file_actions_t actions;
+	int pipes[2];
+	pid_t pid, reader;
+	int status;
+
+	assert_int_equal(daemon_stop(scene->daemon, SIGTERM), 0);
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, pipes[1], 2);
+	pid = start(scene, &actions);
+	close(pipes[1]);
+	await_listening(scene);
+	flood(scene);
+	reader = fork();
+	assert_true(reader >= 0);
+	if (reader == 0) {
+		size_t len = drain(pipes[0], text, sizeof(text));
+
+		_exit(len < 2 || text[len - 1] != '\n' || !strstr(text, "records were lost"));
+	}
+	assert_int_equal(end(pid), 0);
+	close(pipes[0]);
+	assert_int_equal(waitpid(reader, &status, 0), reader);
+	assert_int_equal(status, 0);
+	desk_scene_start(scene);
+}
+
+static void missing_standard_descriptors_harm_nobody(void **state)
+{
+	struct desk_scene *scene = *state;
+	char link[64], path[64];
+	pid_t pid;
+
+	assert_int_equal(daemon_stop(scene->daemon, SIGTERM), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		for (int fd = 0; fd <= 2; fd++)
+			close(fd);
+		execl(VMSIGD, VMSIGD, "-c", daemon_config(scene->daemon), (char *)NULL);
+		_exit(127);
+	}
+	await_listening(scene);
+	expect_service(scene);
+	for (int fd = 0; fd <= 2; fd++) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+		n = readlink(path, link, sizeof(link) - 1);
+		assert_true(n > 0);
+		link[n] = '\0';
+		assert_string_equal(link, "/dev/null");
+	}
+	assert_int_equal(end(pid), 0);
+	desk_scene_start(scene);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, desk_scene_setup, desk_scene_teardown)
+	const struct CMUnitTest tests[] = {
+		T(a_log_that_nobody_reads_stops_nobody),
+		T(lost_records_are_counted),
+		T(missing_standard_descriptors_harm_nobody),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
