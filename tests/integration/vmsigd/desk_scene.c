@@ -202,6 +202,10 @@ unsigned desk_scene_audit(
 	do {
 		Vmsig__AdminMessage *message = audit_page(&admin, last);
 
+		/* What retention has left begins after the anchor. */
+		if (!last && message->audit_rows->first > 1)
+			auditchain_start(&chain, message->audit_rows->first - 1,
+				message->audit_rows->anchor.data);
 		before = last;
 		count += count_page(message->audit_rows, &chain, kind, &newest, &last);
 		vmsig__admin_message__free_unpacked(message, NULL);
