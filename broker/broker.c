@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/check.h"
 #include "broker/coherence.h"
 #include "broker/endpoint_shell.h"
 #include "broker/jobs.h"
@@ -279,6 +280,19 @@ static void broker_close(struct broker *broker)
 	net_close(broker->net, on_net_closed, broker);
 }
 
+/* ---- history ---- */
+
+void broker_warn_history(const struct config *config)
+{
+	uint64_t seconds = check_audit_history(config);
+
+	if (seconds < CHECK_HISTORY_S)
+		log_warning("operators that record as much as quota.audit allows fill the audit "
+			    "log sooner than in a day, and the oldest records go then; raise "
+			    "audit.size or lower quota.audit, or export the log as often",
+			LOG_INT("seconds", seconds));
+}
+
 /* ---- signals ---- */
 
 static void on_signal(uv_signal_t *handle, int signum)
@@ -466,6 +480,7 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	/* What the policy took away while no broker ran. */
 	if (broker->desk)
 		desk_reload(broker->desk, config);
+	broker_warn_history(config);
 	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),
 		LOG_STR("ctx", config->ctx.path), LOG_INT("endpoints", config->nendpoints),
 		LOG_INT("tenants", config->ntenants));

@@ -80,6 +80,9 @@ bool broker_open_desk(struct broker *broker, bool loudly);
 /* Why there is none, for operators. */
 const char *broker_desk_missing(const struct broker *broker);
 
+/* Says in the log when it keeps less than a day of the audit log. */
+void broker_warn_history(const struct config *config);
+
 /* One of the parts that shutdown waits for has ended. */
 void broker_closed(struct broker *broker);
 

@@ -261,3 +261,12 @@ size_t check_config(const struct config *config, FILE *out)
 	check_shared(&check);
 	return check.problems;
 }
+
+uint64_t check_audit_history(const struct config *config)
+{
+	uint64_t rate = 0;
+
+	for (size_t i = 0; config->write.given && i < config->ntenants; i++)
+		rate += config->tenants[i].nrules ? config->tenants[i].audit_rate : 0;
+	return rate ? config->audit.size_max / rate : UINT64_MAX;
+}

@@ -17,4 +17,9 @@
  * no problem. */
 size_t check_config(const struct config *config, FILE *out);
 
+#define CHECK_HISTORY_S 86400u /* less of the audit log is worth a warning */
+/* How many seconds of history the audit log keeps at least: when every operator records as much
+ * as it may. UINT64_MAX: nobody may write. */
+uint64_t check_audit_history(const struct config *config);
+
 #endif

@@ -138,7 +138,6 @@ bool config_endpoint_equal(const struct config_endpoint *a, const struct config_
 
 /* By its name, or NULL. */
 const struct config_endpoint *config_endpoint_find(const struct config *config, const char *name);
-
 /* The policy's entry for a certificate's identity, or NULL: the default denies. */
 const struct config_tenant *config_tenant_find(
 	const struct config *config, const struct identity *identity);

@@ -164,6 +164,7 @@ static int adopt(struct reload *reload)
 	}
 	reload->config = NULL;
 	warn_unchanged(old, config);
+	broker_warn_history(config);
 	broker->config = config;
 	config_unref(old);
 	if (broker->desk)

@@ -157,6 +157,8 @@ static int chain_check(
 		return chain_broken(chain, id,
 			"does not have the hash that it and the one before it give: one of the "
 			"two was edited");
+	if (record->kind == VMSIG__AUDIT_RECORD__KIND__LOST)
+		chain->lost = id;
 	return record->kind == VMSIG__AUDIT_RECORD__KIND__PRUNED ? chain_pruned(chain, record) : 0;
 }
 
@@ -186,6 +188,11 @@ int auditchain_add(struct auditchain *chain, uint64_t id, const void *body, size
 	chain->id = id;
 	memcpy(chain->hash, hash, AUDITCHAIN_HASH);
 	return chain_learn(chain, id, hash);
+}
+
+uint64_t auditchain_lost(const struct auditchain *chain)
+{
+	return chain->lost;
 }
 
 /* ---- the end ---- */

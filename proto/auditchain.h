@@ -57,6 +57,7 @@ struct auditchain {
 	bool found;
 	int result; /* of everything so far */
 	uint64_t culprit;
+	uint64_t lost;
 	char error[AUDITCHAIN_ERROR_MAX + 1];
 };
 
@@ -82,6 +83,9 @@ __attribute__((warn_unused_result)) int auditchain_add(struct auditchain *chain,
  * auditchain_add(); the log is intact only if this returns 0. */
 __attribute__((warn_unused_result)) int auditchain_finish(
 	struct auditchain *chain, uint64_t *ret_id, uint8_t ret_hash[static AUDITCHAIN_HASH]);
+/* The newest record that says that records before it were lost (KIND LOST); 0: none does. They
+ * are missing from the log without breaking it. */
+uint64_t auditchain_lost(const struct auditchain *chain);
 /* Why a call failed; "" when none did. Lives as long as the chain. */
 const char *auditchain_error(const struct auditchain *chain);
 /* The record that it names. */

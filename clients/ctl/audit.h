@@ -51,6 +51,7 @@ struct audit_verdict {
 	uint64_t culprit; /* record that `error` is about; 0: none */
 	char error[512];
 	uint64_t records, first; /* intact: so many, from this one on */
+	uint64_t lost;           /* the newest record that says that some were lost; 0: none */
 	uint64_t head;
 	uint8_t head_hash[AUDITCHAIN_HASH];
 };

@@ -67,6 +67,8 @@ static void detail_log(const Vmsig__AuditRecord *record, struct table_row *row)
 {
 	if (record->pruned)
 		detail_add(row, "records up to %" PRIu64, record->pruned);
+	if (record->repeats)
+		detail_add(row, "%" PRIu64 " more like this", record->repeats);
 	if (record->version[0])
 		detail_add(row, "vmsigd %s", record->version);
 }

@@ -118,6 +118,7 @@ static int verdict_finish(struct audit_verdict *verdict, struct auditchain *chai
 {
 	int r = auditchain_finish(chain, &verdict->head, verdict->head_hash);
 
+	verdict->lost = auditchain_lost(chain);
 	if (r && r != VMSIG_ERR_BAD_REQUEST)
 		return ctl_fail(r, "%s", auditchain_error(chain));
 	if (r)
@@ -196,14 +197,23 @@ static int print_intact(const struct ctl *ctl, const struct audit_verdict *verdi
 	if (!hash)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for the head");
 	if (ctl->json)
-		code = ctl_print_json(json_pack("{s:b, s:I, s:I, s:I, s:o}", "intact", 1, "records",
-			(json_int_t)verdict->records, "first", (json_int_t)verdict->first, "last",
-			(json_int_t)verdict->head, "head",
+		code = ctl_print_json(json_pack("{s:b, s:I, s:I, s:I, s:I, s:o}", "intact", 1,
+			"records", (json_int_t)verdict->records, "first",
+			(json_int_t)verdict->first, "last", (json_int_t)verdict->head, "lost",
+			(json_int_t)verdict->lost, "head",
 			json_sprintf("%" PRIu64 ":%s", verdict->head, hash)));
 	else
 		printf("intact   %" PRIu64 " records, %" PRIu64 " to %" PRIu64 "\n"
 		       "head     %" PRIu64 ":%s\n",
 			verdict->records, verdict->first, verdict->head, verdict->head, hash);
+	if (verdict->lost)
+		fprintf(stderr,
+			"vmsigctl: record %" PRIu64
+			" says that the broker's state had lost records: "
+			"power was lost, or it was damaged or restored from a backup; see "
+			"`vmsigctl "
+			"audit show %" PRIu64 "`\n",
+			verdict->lost, verdict->lost);
 	free(hash);
 	return code;
 }
