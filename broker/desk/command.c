@@ -350,10 +350,26 @@ static void prepare(struct command *command)
 
 /* ---- the bytes ---- */
 
+/* Since the intent of a quiesced one its guest has run until it stopped. */
+static int place_check(struct command *command)
+{
+	int r = command->body->quiesce ? memwrite_plan_holds(command->site->target, command->ops,
+						 command->nops, &command->plan)
+				       : 0;
+
+	if (r == VMSIG_ERR_BUSY)
+		snprintf(command->detail, sizeof(command->detail),
+			"the guest has moved the memory behind these addresses before it stopped; "
+			"nothing was written; send it again");
+	return r < 0 ? VMSIG_ERR_NO_MEMORY : r;
+}
+
 static void apply(struct command *command)
 {
 	int r = command_check(command);
 
+	if (!r)
+		r = place_check(command);
 	if (r) {
 		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
 	} else {

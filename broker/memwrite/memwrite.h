@@ -97,6 +97,11 @@ __attribute__((warn_unused_result)) int memwrite_resolve(const struct memwrite_t
 __attribute__((warn_unused_result)) int memwrite_resolve_part(const struct memwrite_target *target,
 	const struct memwrite_op *op, uint64_t len, struct memwrite_plan *plan);
 
+/* Whether the batch's addresses still mean the memory of its plan: for a guest that went on
+ * after it was made, and stands still now. Only a look; what is stored to stays the plan.
+ * VMSIG_ERR_BUSY: the guest has moved it. */
+__attribute__((warn_unused_result)) int memwrite_plan_holds(const struct memwrite_target *target,
+	const struct memwrite_op *ops, size_t nops, const struct memwrite_plan *plan);
 /* Whether it was made for this target. */
 bool memwrite_plan_fits(const struct memwrite_plan *plan, const struct memwrite_target *target);
 

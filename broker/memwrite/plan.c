@@ -231,6 +231,29 @@ void memwrite_plan_deinit(struct memwrite_plan *plan)
 	*plan = (struct memwrite_plan){0};
 }
 
+static bool is_same(const struct memwrite_plan *a, const struct memwrite_plan *b)
+{
+	for (size_t i = 0; a->n == b->n && i < a->n; i++) {
+		if (a->pieces[i].gpa != b->pieces[i].gpa || a->pieces[i].len != b->pieces[i].len)
+			return false;
+	}
+	return a->n == b->n;
+}
+
+int memwrite_plan_holds(const struct memwrite_target *target, const struct memwrite_op *ops,
+	size_t nops, const struct memwrite_plan *plan)
+{
+	struct memwrite_plan now = {0};
+	uint32_t failed_op;
+	int r = memwrite_resolve(target, ops, nops, &now, &failed_op);
+
+	/* What is not mapped any more has been moved too. */
+	if (r >= 0)
+		r = r || !is_same(plan, &now) ? VMSIG_ERR_BUSY : 0;
+	memwrite_plan_deinit(&now);
+	return r;
+}
+
 bool memwrite_plan_fits(const struct memwrite_plan *plan, const struct memwrite_target *target)
 {
 	return plan->serial == target->serial;

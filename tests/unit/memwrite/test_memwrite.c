@@ -245,6 +245,24 @@ static void a_guest_that_turns_its_tables_redirects_nothing(void **state)
 	assert_memory_equal(lab->ram + 0x9100, "\0\0\0\0\0\0\0\0", 8);
 }
 
+static void a_plan_tells_whether_the_guest_has_moved_the_memory(void **state)
+{
+	struct lab *lab = *state;
+	const struct memwrite_op ops[] = {
+		{.addr = 0x3000, .data = BYTES("a"), .len = 1},
+		{.addr = 0xffe, .data = BYTES("abcd"), .len = 4, .is_virtual = true},
+	};
+
+	assert_int_equal(resolve(lab, ops, 2), 0);
+	assert_int_equal(memwrite_plan_holds(lab->target, ops, 2, &lab->plan), 0);
+	*entry(lab, LEAF, 1) = 0x9000 | 3;
+	assert_int_equal(memwrite_plan_holds(lab->target, ops, 2, &lab->plan), VMSIG_ERR_BUSY);
+	*entry(lab, LEAF, 1) = 0;
+	assert_int_equal(memwrite_plan_holds(lab->target, ops, 2, &lab->plan), VMSIG_ERR_BUSY);
+	*entry(lab, LEAF, 1) = 0x8000 | 3;
+	assert_int_equal(memwrite_plan_holds(lab->target, ops, 2, &lab->plan), 0);
+}
+
 static void a_plan_is_good_for_its_own_target_only(void **state)
 {
 	static const vmsig_memseg seg = {0, SIZE, 0};
@@ -515,6 +533,7 @@ int main(void)
 		T(a_batch_does_not_turn_its_own_tables),
 		T(an_operation_does_not_turn_its_own_tables),
 		T(a_guest_that_turns_its_tables_redirects_nothing),
+		T(a_plan_tells_whether_the_guest_has_moved_the_memory),
 		T(a_plan_is_good_for_its_own_target_only),
 		T(the_end_of_the_admission_stops_a_batch_between_its_pieces),
 		T(a_plan_names_the_memory_it_goes_to),
