@@ -17,8 +17,8 @@
 #include "broker/net/closer.h"
 #include "vmsig/vmsig_error.h"
 
-#define BACKLOG 1024    /* the kernel caps it at net.core.somaxconn */
-#define ACCEPT_BATCH 16 /* per wake-up, so that a storm leaves turns to others */
+#define BACKLOG 1024   /* the kernel caps it at net.core.somaxconn */
+#define ACCEPT_BATCH 4 /* per wake-up: a storm of them leaves most of the time to others */
 #define NOBODY ((uid_t)-1)
 
 static int spare_open(void)

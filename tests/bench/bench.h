@@ -56,6 +56,8 @@ void row_idle(const struct bench *bench);
 void row_subscribe(const struct bench *bench);
 void row_read_4k(const struct bench *bench);
 void row_read_8b(const struct bench *bench);
+/* Several rows: the name tells which flood. */
+void row_flood(const struct bench *bench);
 /* Not a row: writes the RAM image that the rows of reading and writing use. */
 void row_image(const struct bench *bench);
 

@@ -30,6 +30,14 @@ static const struct {
 	{"subscribe_first_memctx", row_subscribe},
 	{"coherent_read_4k", row_read_4k},
 	{"coherent_read_8b", row_read_8b},
+	{"flood_frames", row_flood},
+	{"flood_globs", row_flood},
+	{"flood_unread", row_flood},
+	{"flood_waiters", row_flood},
+	{"flood_bulk", row_flood},
+	{"flood_refusals", row_flood},
+	{"flood_churn", row_flood},
+	{"flood_silent", row_flood},
 };
 
 uint64_t bench_now(void)

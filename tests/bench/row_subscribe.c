@@ -5,9 +5,9 @@
 #include "tests/bench/bare.h"
 #include "tests/bench/crowd.h"
 #include "tests/bench/line.h"
-#include "vmsig/vmsig.h"
+#include "tests/bench/sensor.h"
 
-static vmsig *sensor_open(const struct bench *bench)
+vmsig *sensor_open(const struct bench *bench)
 {
 	char socket[108], identity[256], error[256];
 	const vmsig_options options = {
@@ -46,7 +46,7 @@ static void unsubscribe(vmsig *v)
 	vmsig_endpoint_list_free(list);
 }
 
-static void subscribe(vmsig *v, unsigned n, uint64_t *times)
+void sensor_subscribe(vmsig *v, unsigned n, uint64_t *times)
 {
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t began = bench_now();
@@ -92,7 +92,7 @@ void row_subscribe(const struct bench *bench)
 	for (unsigned i = 0; i < bench->rounds; i++) {
 		for (unsigned at = 0; at < n; at += slice) {
 			echo(line, &bare, slice, bare_times + at);
-			subscribe(v, slice, times + at);
+			sensor_subscribe(v, slice, times + at);
 		}
 		bench_report(bench->row, bench_percentile(times, n, 50),
 			bench_percentile(bare_times, n, 50));
