@@ -15,7 +15,8 @@
 
 void desk_open(struct desk *desk, const struct bench *bench, const char *run, const char *endpoint)
 {
-	const vmsig_lease_request request = {.endpoint = endpoint, .no_wait = true};
+	const vmsig_lease_request request = {
+		.endpoint = endpoint, .no_wait = true, .ttl_ms = 30000};
 	char socket[108], identity[256], error[256];
 	const vmsig_options options = {
 		.socket_path = bench_path(socket, sizeof(socket), run, "write.sock"),

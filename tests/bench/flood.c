@@ -4,13 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -315,8 +315,11 @@ static size_t kind_find(const char *name)
 /* Each attacker lives as long as this process. */
 __attribute__((noreturn)) static void run_all(const struct bench *bench, size_t kind)
 {
+	const struct sched_param lowest = {.sched_priority = 0};
+
 	setpgid(0, 0);
-	setpriority(PRIO_PROCESS, 0, 19);
+	if (sched_setscheduler(0, SCHED_IDLE, &lowest) < 0)
+		bench_die("SCHED_IDLE: %s", strerror(errno));
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (unsigned i = 0; i < kinds[kind].count; i++) {
 		const struct attacker attacker = {.bench = bench, .number = i};
@@ -342,7 +345,7 @@ void flood_start(struct flood *flood, const struct bench *bench, const char *kin
 		run_all(bench, which);
 	/* Both sides, whoever comes first; it may be there already. */
 	(void)setpgid(flood->pid, flood->pid);
-	usleep(500000);
+	usleep(1000000);
 }
 
 void flood_stop(struct flood *flood)

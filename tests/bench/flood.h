@@ -4,8 +4,8 @@
 
 /*
  * Tenants within their default quotas, and strangers, that make the broker work as hard as they
- * can. In processes of their own, at the lowest priority, so that what others lose they lose
- * inside of the broker.
+ * can. In processes of their own that take what CPU is left (SCHED_IDLE), so that what others lose
+ * they lose inside of the broker.
  */
 
 #include "tests/bench/bench.h"
