@@ -206,6 +206,7 @@ int admission_step(struct conn *conn)
 	r = conn_watch(conn, 0);
 	if (r)
 		return r;
+	conn->has_spoken = true;
 	conn->work.data = conn;
 	r = uv_queue_work(conn->net->loop, &conn->work, on_work, on_worked);
 	conn->working = !r;

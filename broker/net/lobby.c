@@ -7,9 +7,10 @@
  *
  * A uid of the policy that has no slot free, or has used up its rate, waits here: that is a
  * descriptor and a few words, no TLS. Of those who wait the first one that has said something
- * is served, and a handshake whose client is silent gives its slot up for it: the oldest one of
- * the uid that has most, or of the same uid when that has its quarter. So silence keeps nobody
- * out for longer than STALL_MS.
+ * is served first, and a handshake whose client is silent gives its slot up for it: the oldest
+ * one of the uid that has most, or of the same uid when that has its quarter. Of another uid one
+ * that never said anything goes soon; a client that has many handshakes of its own to do at once
+ * is slow, and no reason to end them.
  */
 #include "broker/net/state.h"
 
@@ -23,7 +24,9 @@
 #include "broker/net/closer.h"
 #include "vmsig/vmsig_error.h"
 
-#define STALL_MS 100u        /* far above what an answer of a living client takes */
+#define SILENT_MS 100u       /* far above what it takes to say something */
+#define STALL_MS 2000u       /* of who has said something, or is of the same uid */
+#define PATIENCE 2u          /* times limits.handshake_timeout: how long somebody waits */
 #define LOOK_MS 5u           /* between looks at who of those that wait has spoken */
 #define UID_PART 4u          /* of a door's slots, for one uid */
 #define STRANGERS_PART 8u    /* for all uids without a policy */
@@ -74,10 +77,12 @@ void lobby_give_slot(struct conn *conn)
 }
 
 /* The pool has nothing of it, and it has not been heard of. */
-static bool is_stalled(const struct conn *conn)
+static bool is_stalled(const struct conn *conn, bool own)
 {
+	uint64_t silent_ms = now_ms(conn->net) - conn->heard_ms;
+
 	return !conn->working && !conn->task.is_ready &&
-	       now_ms(conn->net) - conn->heard_ms >= STALL_MS;
+	       silent_ms >= (own || conn->has_spoken ? STALL_MS : SILENT_MS);
 }
 
 /* For who has its part: its own oldest silent one; else the oldest of who has most. */
@@ -90,7 +95,7 @@ static struct conn *find_stalled(
 	for (conn = door->conns; conn; conn = conn->door_next) {
 		uint32_t has = conn->caller->handshakes[kind];
 
-		if (!is_stalled(conn) || (own ? conn->caller != caller : has <= most))
+		if (!is_stalled(conn, own) || (own ? conn->caller != caller : has <= most))
 			continue;
 		worst = conn;
 		most = has;
@@ -158,7 +163,7 @@ static void visitor_drop(
 	caller_leave(caller);
 }
 
-/* The first one, or the first that has said something; who has gone is dropped. */
+/* The first that has said something; or, unless it has to, the first. Who has gone is dropped. */
 static struct visitor *visitor_first(
 	struct net *net, struct caller *caller, enum net_door kind, bool speaking)
 {
@@ -168,12 +173,12 @@ static struct visitor *visitor_first(
 		char byte;
 		ssize_t n = recv(visitor->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
+		if (n > 0)
+			return visitor;
 		if (n == 0)
 			visitor_drop(net, caller, kind, visitor);
-		else if (n > 0 || !speaking)
-			return visitor;
 	}
-	return NULL;
+	return speaking ? NULL : caller->visitors[kind];
 }
 
 static void conn_begin(struct net *net, struct caller *caller, const struct visitor *visitor)
@@ -318,7 +323,7 @@ void lobby_accept(struct listener *listener, int fd)
 	struct net *net = listener->net;
 	struct visitor visitor = {.fd = fd,
 		.listener = listener,
-		.leave_by_ms = now_ms(net) + net->config->handshake_timeout_ms};
+		.leave_by_ms = now_ms(net) + PATIENCE * net->config->handshake_timeout_ms};
 	socklen_t len = sizeof(visitor.cred);
 	struct caller *caller = NULL;
 	const char *slot = "";

@@ -80,6 +80,7 @@ struct conn {
 	const struct config_tenant *tenant;
 	struct charge *charge; /* NULL: not charged */
 	struct caller *caller;
+	bool has_spoken;  /* a part of the handshake has come */
 	bool is_stranger; /* while it has a slot: the policy did not name the uid when it came */
 	bool stale;       /* the certificate was verified before a reload, not after */
 
