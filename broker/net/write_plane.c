@@ -130,10 +130,13 @@ static int send_info(struct client *client, uint64_t request_id, const struct le
 	const char *name = desk_endpoint_name(client->desk, lease->endpoint);
 	const struct lease_viewer viewer = viewer_of(client);
 	Vmsig__LeaseInfo info;
+	const struct config_write_rule *rule =
+		name ? config_write_rule_find(client->op.tenant, name) : NULL;
 	int r = lease_info_fill(&info, lease, name ? name : "", &viewer);
 
 	if (r)
 		return r;
+	info.bulk_max = rule ? rule->bulk_max : 0;
 	r = envelope_send(
 		client->conn, &dialect, request_id, VMSIG__WRITE_MESSAGE__BODY_LEASE_INFO, &info);
 	lease_info_clear(&info);

@@ -122,9 +122,7 @@ static int take_print(struct walk *walk, const struct audit_entry *entries, size
 		audit_table_print(&walk->table, entries, n);
 	for (size_t i = 0; !code && walk->action->ctl->json && i < n; i++)
 		code = ctl_print_json(audit_entry_json(&entries[i]));
-	if (!code && fflush(stdout) == EOF)
-		code = ctl_fail(VMSIG_ERR_IO, "cannot write the output");
-	return code;
+	return code ? code : ctl_flush();
 }
 
 int audit_ls(struct audit_action *action)
@@ -186,7 +184,7 @@ static int follow(struct walk *walk)
 	struct audit_action *action = walk->action;
 	int code = EXIT_OK;
 
-	while (!code) {
+	while (!code && !ctl_output_is_gone()) {
 		nanosleep(&pause, NULL);
 		code = walk_on(walk);
 		if (code == EXIT_CONNECT)

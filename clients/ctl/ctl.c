@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,21 +48,44 @@ static const struct {
 	{VMSIG_ERR_QUOTA, "try again later, or ask for a higher quota"},
 };
 
-int ctl_fail(int error, const char *format, ...)
+static const char *hint_find(int error)
 {
 	int number = error < 0 ? -error : error;
-	va_list args;
 
-	fputs("vmsigctl: ", stderr);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
 	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++) {
 		if ((int)hints[i].error == number)
-			fprintf(stderr, "; %s", hints[i].next);
+			return hints[i].next;
 	}
-	fputc('\n', stderr);
+	return NULL;
+}
+
+#define MESSAGE_MAX 2048
+
+int ctl_fail(int error, const char *format, ...)
+{
+	const char *hint = hint_find(error);
+	char message[MESSAGE_MAX];
+	size_t len;
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	/* A sentence goes on with what to do. */
+	len = strlen(message);
+	if (hint && len && message[len - 1] == '.')
+		message[len - 1] = '\0';
+	fprintf(stderr, "vmsigctl: %s%s%s\n", message, hint ? "; " : "", hint ? hint : "");
 	return exit_status(error);
+}
+
+int ctl_fail_about(const char *name, int error, const char *why)
+{
+	size_t len = strlen(name);
+
+	return strncmp(why, name, len) == 0 && why[len] == ':'
+		       ? ctl_fail(error, "%s", why)
+		       : ctl_fail(error, "%s: %s", name, why);
 }
 
 int ctl_usage(const struct ctl_command *command, const char *format, ...)
@@ -81,9 +105,25 @@ int ctl_print_json(json_t *json)
 	int r = json ? json_dumpf(json, stdout, JSON_COMPACT) : -1;
 
 	json_decref(json);
-	if (r < 0 || putchar('\n') == EOF || fflush(stdout) == EOF)
-		return ctl_fail(VMSIG_ERR_IO, "cannot write the output");
-	return EXIT_OK;
+	if (r < 0)
+		return ctl_fail(VMSIG_ERR_NO_MEMORY, "cannot make the output");
+	putchar('\n');
+	return ctl_flush();
+}
+
+int ctl_flush(void)
+{
+	/* A part that was lost before has left its reason. */
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return EXIT_OK;
+	return ctl_fail(VMSIG_ERR_IO, "cannot write the output: %s", strerror(errno));
+}
+
+bool ctl_output_is_gone(void)
+{
+	struct pollfd output = {.fd = STDOUT_FILENO};
+
+	return poll(&output, 1, 0) == 1 && (output.revents & (POLLERR | POLLHUP));
 }
 
 json_t *ctl_system_json(const vmsig_system *system)
@@ -231,7 +271,7 @@ int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct ctl_con
 		return code;
 	r = vmsig_subscribe_wait(ret_context->connection, endpoint, -1);
 	if (r)
-		code = ctl_fail(r, "%s: %s", endpoint, vmsig_last_error(ret_context->connection));
+		code = ctl_fail_about(endpoint, r, vmsig_last_error(ret_context->connection));
 	if (!code)
 		code = context_wait(ctl, endpoint, ret_context);
 	if (!code)

@@ -52,7 +52,8 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	const struct option *own, ctl_option_fn handle, void *ctx);
 
 extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
-	ctl_scan, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki;
+	ctl_scan, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki,
+	ctl_version;
 
 /* Prints "vmsigctl: ..." with what to do next, and gives the exit code that fits. */
 __attribute__((format(printf, 2, 3))) int ctl_fail(int error, const char *format, ...);
@@ -61,6 +62,13 @@ __attribute__((format(printf, 2, 3))) int ctl_usage(
 	const struct ctl_command *command, const char *format, ...);
 /* Prints a JSON value as one line and releases it. */
 int ctl_print_json(json_t *json);
+/* What was printed is on its way, or a message says why it is not. */
+int ctl_flush(void);
+/* Whether nobody reads standard output any more: a command that follows something ends then,
+ * and not only when it has something to say. */
+bool ctl_output_is_gone(void);
+/* The message for what went wrong with something that the user named; `why` may name it too. */
+int ctl_fail_about(const char *name, int error, const char *why);
 /* Becomes the command. When it cannot be run: a message, and the exit status that shells
  * give. */
 _Noreturn void ctl_become(char **command);

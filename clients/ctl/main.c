@@ -14,7 +14,7 @@ enum { OPT_IDENTITY = 0x1000, OPT_SOCKET, OPT_JSON, OPT_WAIT };
 
 static const struct ctl_command *const commands[] = {&ctl_ls, &ctl_info, &ctl_watch, &ctl_read,
 	&ctl_translate, &ctl_pmap, &ctl_scan, &ctl_exec, &ctl_lease, &ctl_write, &ctl_undo,
-	&ctl_audit, &ctl_pki};
+	&ctl_audit, &ctl_pki, &ctl_version};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const struct option global_options[] = {
@@ -48,7 +48,7 @@ static void usage(FILE *stream)
 	for (size_t i = 0; i < COMMANDS; i++)
 		fprintf(stream, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
 	fprintf(stream,
-		"  %-10s %s\n\n%s\n"
+		"\n%s\n"
 		"Exit status: 0 done; 1 error; 2 wrong usage; 3 no such endpoint, or forbidden;\n"
 		"4 not ready in time; 5 cannot connect; 6 the guest was reset meanwhile;\n"
 		"7 an address is not mapped, or not leased; 8 somebody else holds the lease;\n"
@@ -56,7 +56,7 @@ static void usage(FILE *stream)
 		"written; 12 it cannot be told whether it was written; 13 the endpoint cannot be\n"
 		"written to; 14 busy, or a quota is used up; 15 the audit log is not intact.\n"
 		"`exec` and `lease acquire` exit as their command does; 124: the lease was lost.\n",
-		"version", "print the version", global_help);
+		global_help);
 }
 
 static void command_help(const struct ctl_command *command)
@@ -116,6 +116,28 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	return EXIT_OK;
 }
 
+static int run_version(struct ctl *ctl, int argc, char **argv)
+{
+	int code = ctl_options(ctl, &ctl_version, argc, argv, NULL, NULL, NULL);
+
+	if (code)
+		return code;
+	if (optind < argc)
+		return ctl_usage(&ctl_version, "it takes no argument");
+	if (ctl->json)
+		return ctl_print_json(json_pack("{s:s}", "version", vmsig_version()));
+	printf("vmsigctl %s\n", vmsig_version());
+	return EXIT_OK;
+}
+
+const struct ctl_command ctl_version = {
+	.name = "version",
+	.arguments = "",
+	.summary = "Print the version",
+	.help = "",
+	.run = run_version,
+};
+
 static const struct ctl_command *command_find(const char *name)
 {
 	for (size_t i = 0; i < COMMANDS; i++) {
@@ -158,10 +180,6 @@ int main(int argc, char **argv)
 	if (optind == argc) {
 		usage(stderr);
 		return EXIT_USAGE;
-	}
-	if (strcmp(argv[optind], "version") == 0) {
-		printf("vmsigctl %s\n", vmsig_version());
-		return EXIT_OK;
 	}
 	command = command_find(argv[optind]);
 	if (!command) {

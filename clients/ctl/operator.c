@@ -103,8 +103,8 @@ int ctl_lease_ask(const struct ctl *ctl, vmsig_writer *writer, const vmsig_lease
 	for (;;) {
 		r = vmsig_lease_acquire(writer, request, &lease);
 		if (r)
-			return ctl_fail(
-				r, "%s: %s", request->endpoint, vmsig_writer_last_error(writer));
+			return ctl_fail_about(
+				request->endpoint, r, vmsig_writer_last_error(writer));
 		r = lease_answer(writer, request->endpoint, text);
 		if (!r)
 			break;

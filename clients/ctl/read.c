@@ -118,9 +118,7 @@ static int print_bytes(
 		print_str(bytes, len);
 		break;
 	}
-	if (fflush(stdout) == EOF || ferror(stdout))
-		return ctl_fail(VMSIG_ERR_IO, "cannot write the output");
-	return EXIT_OK;
+	return ctl_flush();
 }
 
 /* ---- reading ---- */
@@ -171,6 +169,8 @@ static int run_read(struct ctl *ctl, int argc, char **argv)
 		return ctl_usage(&ctl_read, "ADDR and LEN are numbers like 0x1000 or 4096");
 	if (len > READ_MAX)
 		return ctl_usage(&ctl_read, "LEN is at most 1 GiB");
+	if (options.format == FORMAT_U64 && len % sizeof(uint64_t))
+		return ctl_usage(&ctl_read, "LEN is a multiple of 8 with --format u64");
 	code = ctl_context_open(ctl, argv[optind], &context);
 	if (code)
 		return code;

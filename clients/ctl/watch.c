@@ -7,6 +7,7 @@
 #include "clients/ctl/ctl.h"
 
 #define TIME_MAX 48
+#define LOOK_MS 200 /* between two looks whether somebody still reads */
 
 static void time_text(char text[static TIME_MAX])
 {
@@ -106,7 +107,7 @@ static int print_line(const vmsig_delivery *delivery, const char *kind, const ch
 		printf("  %s", vmsig_delivery_text(delivery));
 	}
 	putchar('\n');
-	return fflush(stdout) == EOF ? ctl_fail(VMSIG_ERR_IO, "cannot write the output") : EXIT_OK;
+	return ctl_flush();
 }
 
 static int print_delivery(const struct ctl *ctl, const vmsig_delivery *delivery)
@@ -133,6 +134,18 @@ static int check_refused(const vmsig_delivery *delivery, int *pending)
 	return EXIT_OK;
 }
 
+/* The next delivery; -VMSIG_ERR_DISCONNECTED with `*ret_gone` when nobody reads the output. */
+static int next(vmsig *v, vmsig_delivery *delivery, bool *ret_gone)
+{
+	int r;
+
+	do {
+		*ret_gone = ctl_output_is_gone();
+		r = *ret_gone ? -VMSIG_ERR_DISCONNECTED : vmsig_wait(v, delivery, LOOK_MS);
+	} while (r == -VMSIG_ERR_TIMEOUT);
+	return r;
+}
+
 /* `pending` patterns wait for their first answer. */
 static int watch(const struct ctl *ctl, vmsig *v, uint64_t most, int pending)
 {
@@ -140,8 +153,11 @@ static int watch(const struct ctl *ctl, vmsig *v, uint64_t most, int pending)
 
 	for (uint64_t n = 0; !code && (!most || n < most); n++) {
 		vmsig_delivery delivery = VMSIG_DELIVERY_INIT;
-		int r = vmsig_wait(v, &delivery, -1);
+		bool gone;
+		int r = next(v, &delivery, &gone);
 
+		if (gone)
+			return EXIT_OK;
 		if (r)
 			return ctl_fail(r, "%s", vmsig_last_error(v));
 		code = print_delivery(ctl, &delivery);
@@ -184,7 +200,7 @@ static int run_watch(struct ctl *ctl, int argc, char **argv)
 	for (int i = 0; !code && i < n; i++) {
 		r = vmsig_subscribe(v, patterns[i]);
 		if (r)
-			code = ctl_fail(r, "%s: %s", patterns[i], vmsig_last_error(v));
+			code = ctl_fail_about(patterns[i], r, vmsig_last_error(v));
 	}
 	if (!code)
 		code = watch(ctl, v, most, n);

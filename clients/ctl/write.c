@@ -3,11 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clients/ctl/operator.h"
 #include "clients/ctl/undo_record.h"
 #include "clients/ctl/write_data.h"
+
+#define RATE_PAUSE_MS 100 /* before what exceeded the policy's rate is sent again */
 
 enum source { SOURCE_NONE, SOURCE_HEX, SOURCE_FILE, SOURCE_NUMBER };
 
@@ -190,20 +193,73 @@ static int write_inline(
 	return vmsig_write_wait(lease, &op, 1, flags, ret_result, CTL_WRITE_MS);
 }
 
-static int write_bulk(
-	const struct write_job *job, vmsig_lease *lease, vmsig_write_result *ret_result)
+/* One part of the data from the memfd: as bulk data, or where the policy lets no bulk in, inside
+ * of the message. */
+static int write_part(const struct write_job *job, const struct ctl_hold *hold, size_t at,
+	size_t len, vmsig_write_result *ret_result)
 {
 	const struct write_options *options = job->options;
-	bool shows = isatty(STDERR_FILENO) == 1;
+	vmsig_write_op op = {.addr = job->addr + at,
+		.cr3 = options->cr3,
+		.flags = options->physical ? 0 : VMSIG_OP_VIRTUAL,
+		.len = (uint32_t)len};
+	unsigned char *bytes;
 	int r;
 
-	if (shows)
-		fprintf(stderr, "writing %.1f MiB...", (double)job->data.len / (1 << 20));
-	r = vmsig_write_bulk_wait(lease, job->addr, options->physical ? 0 : VMSIG_OP_VIRTUAL,
-		options->cr3, job->data.memfd, 0, job->data.len, 0, ret_result, CTL_WRITE_MS);
+	if (hold->info.bulk_max)
+		return vmsig_write_bulk_wait(hold->lease, op.addr, op.flags, op.cr3,
+			job->data.memfd, at, len, 0, ret_result, CTL_WRITE_MS);
+	bytes = malloc(len);
+	if (!bytes)
+		return -VMSIG_ERR_NO_MEMORY;
+	op.data = bytes;
+	r = pread(job->data.memfd, bytes, len, (off_t)at) == (ssize_t)len
+		    ? vmsig_write_wait(hold->lease, &op, 1, 0, ret_result, CTL_WRITE_MS)
+		    : -VMSIG_ERR_IO;
+	free(bytes);
+	return r;
+}
+
+/* The policy's rates make a large write wait between its parts. */
+static int write_part_in_time(const struct ctl *ctl, const struct write_job *job,
+	const struct ctl_hold *hold, size_t at, size_t len, vmsig_write_result *ret_result)
+{
+	const struct timespec pause = {.tv_nsec = RATE_PAUSE_MS * 1000000l};
+	int64_t until = ctl_now_ms() + ctl->wait_ms;
+	int r = write_part(job, hold, at, len, ret_result);
+
+	while (r == -VMSIG_ERR_QUOTA && ctl_now_ms() < until) {
+		vmsig_write_result_clear(ret_result);
+		nanosleep(&pause, NULL);
+		r = write_part(job, hold, at, len, ret_result);
+	}
+	return r;
+}
+
+/* In parts of what the policy lets in at once. `ret_result` is that of the last one, with the
+ * bytes of all of them; some of which makes it -VMSIG_ERR_PARTIAL. */
+static int write_parts(const struct ctl *ctl, const struct write_job *job,
+	const struct ctl_hold *hold, vmsig_write_result *ret_result)
+{
+	bool shows = isatty(STDERR_FILENO) == 1;
+	uint64_t most = hold->info.bulk_max ? hold->info.bulk_max : WRITE_DATA_INLINE_MAX;
+	uint64_t done = 0;
+	int r = 0;
+
+	while (!r && done < job->data.len) {
+		uint64_t left = job->data.len - done;
+
+		vmsig_write_result_clear(ret_result);
+		if (shows)
+			fprintf(stderr, "\rwriting %.1f of %.1f MiB...", (double)done / (1 << 20),
+				(double)job->data.len / (1 << 20));
+		r = write_part_in_time(ctl, job, hold, done, left < most ? left : most, ret_result);
+		done += ret_result->written;
+	}
 	if (shows)
 		fputs("\r\033[K", stderr);
-	return r;
+	ret_result->written = done;
+	return r && done ? -VMSIG_ERR_PARTIAL : r;
 }
 
 /* ---- afterwards ---- */
@@ -267,7 +323,7 @@ static int job_write(const struct ctl *ctl, struct write_job *job, vmsig_writer 
 	if (code)
 		return code;
 	r = job->data.bytes ? write_inline(job, hold.lease, &result)
-			    : write_bulk(job, hold.lease, &result);
+			    : write_parts(ctl, job, &hold, &result);
 	if (r) {
 		code = ctl_write_fail(writer, r, &result, job->endpoint, job->addr, job->data.len);
 	} else {
@@ -326,7 +382,7 @@ const struct ctl_command ctl_write = {
 		"\n"
 		"A write is all or nothing; of 1, 2, 4 or 8 aligned bytes it is one atomic store.\n"
 		"More than 480 KiB are written in slices: without --expect, --mask, --quiesce,\n"
-		"--show-old and undo.\n"
+		"--show-old and undo; and more than the policy lets in at once in several writes.\n"
 		"\n"
 		"The lease is the one of the environment, see `vmsigctl lease acquire -h`, or one\n"
 		"for this write alone, which --wait T says how long to queue for: of the bytes\n"

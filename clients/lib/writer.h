@@ -60,7 +60,8 @@ struct vmsig_lease {
 	int error;      /* OVER: positive, 0: released */
 	uint64_t id, token;
 	uint32_t endpoint_id, epoch, granted_ttl_ms;
-	int64_t deadline; /* CLOCK_BOOTTIME, counted from before the request */
+	uint64_t bulk_max; /* as granted */
+	int64_t deadline;  /* CLOCK_BOOTTIME, counted from before the request */
 
 	enum lease_ask asking;
 	uint64_t request_id; /* of what is being asked */

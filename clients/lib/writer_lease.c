@@ -141,6 +141,7 @@ int lease_granted(vmsig_lease *lease, const Vmsig__LeaseInfo *info)
 	lease->endpoint_id = info->endpoint;
 	lease->epoch = info->epoch;
 	lease->granted_ttl_ms = info->ttl_ms;
+	lease->bulk_max = info->bulk_max;
 	/* How long the grant was on its way is only known of one that did not wait. */
 	if (lease->phase == VMSIG_LEASE_QUEUED) {
 		lease->waited = true;
@@ -398,6 +399,7 @@ void vmsig_lease_get(const vmsig_lease *lease, vmsig_lease_info *ret_info)
 		.ttl_ms = lease->granted_ttl_ms,
 		.deadline = lease->deadline,
 		.in_flight = lease->nwrites,
+		.bulk_max = lease->bulk_max,
 	};
 }
 

@@ -26,6 +26,9 @@
 /* Bound on the tables that one walk over an address space reads: maps of 32 TiB in pages of
  * 4 KiB, and what a kernel's address sanitizer maps again and again. */
 #define MEM_MAX_TABLES (1ull << 24)
+/* Bound on the ranges that one map tells: a guest whose tables refer to themselves maps its pages
+ * without end, honest ones map a page a few times. */
+#define MEM_MAX_RANGES(mem) (4 * ((mem)->ram.size >> 12) + 65536)
 
 struct vmsig_mem {
 	struct ram ram;

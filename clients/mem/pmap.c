@@ -7,6 +7,7 @@ struct pmap {
 	void *ctx;
 	vmsig_range range; /* not yet told; len 0: none */
 	int stopped;       /* what the visitor returned */
+	uint64_t left;     /* ranges */
 };
 
 static int pmap_tell(struct pmap *pmap)
@@ -43,6 +44,8 @@ static int pmap_leaf(void *ctx, const struct pgwalk_leaf *leaf)
 	}
 	if (pmap_tell(pmap))
 		return pmap->stopped;
+	if (!pmap->left--)
+		return VMSIG_ERR_BAD_PAGE_TABLE;
 	*range = next;
 	return 0;
 }
@@ -51,7 +54,11 @@ int vmsig_pmap(
 	vmsig_mem *mem, uint64_t cr3, uint64_t start, uint64_t end, vmsig_range_fn visit, void *ctx)
 {
 	struct pgwalk walk = mem_walk(mem, cr3, mem_phys_coherent);
-	struct pmap pmap = {.start = start, .end = end, .visit = visit, .ctx = ctx};
+	struct pmap pmap = {.start = start,
+		.end = end,
+		.visit = visit,
+		.ctx = ctx,
+		.left = MEM_MAX_RANGES(mem)};
 	int r = pgwalk_visit(&walk, start, end, MEM_MAX_TABLES, pmap_leaf, &pmap);
 
 	if (pmap.stopped)

@@ -115,12 +115,15 @@ int vmsig_scan_phys(vmsig_mem *mem, uint64_t start, uint64_t end, const void *pa
 	const void *mask, size_t len, vmsig_match_fn match, void *ctx)
 {
 	struct scan scan = {.mem = mem, .start = start, .end = end, .match = match, .ctx = ctx};
+	uint64_t first;
 	int r = scan_init(&scan, pattern, mask, len);
 
 	if (r)
 		return mem_public(r);
 	scan.window->reread = reread_phys;
 	scan.left = UINT64_MAX;
+	if (!physmap_next(&mem->map, start, &first) || first > end)
+		return scan_end(&scan, VMSIG_ERR_OUT_OF_RANGE);
 	/* One byte less than the whole space would wrap `len`, and no segment reaches it. */
 	if (end == UINT64_MAX)
 		scan.end--;

@@ -11,6 +11,7 @@
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 #include "vmsig/vmsig_mem.h"
 
 #define BANNER_MAX 512
+#define LOOK_MS 200 /* between two looks whether somebody still reads */
 /* Where x86-64 Linux maps its image: the last 2 GiB, without the modules behind it. */
 #define KERNEL_START 0xffffffff80000000ull
 #define KERNEL_END 0xffffffffbfffffffull
@@ -77,6 +79,14 @@ static int find_banner(const vmsig_delivery *delivery, struct search *search)
 	return r;
 }
 
+/* A pipe whose reader has ended, which is only told to who writes. */
+static bool output_is_gone(void)
+{
+	struct pollfd output = {.fd = STDOUT_FILENO};
+
+	return poll(&output, 1, 0) == 1 && (output.revents & (POLLERR | POLLHUP));
+}
+
 /* Whether a banner was printed. */
 static bool on_memctx(const vmsig_delivery *delivery)
 {
@@ -108,16 +118,27 @@ static int run(vmsig *v, bool once)
 	vmsig_delivery delivery = VMSIG_DELIVERY_INIT;
 	bool done = false;
 
-	while (!done && vmsig_wait(v, &delivery, -1) == 0) {
+	while (!done && !ferror(stdout)) {
+		int r = vmsig_wait(v, &delivery, LOOK_MS);
+
+		if (r == -VMSIG_ERR_TIMEOUT) {
+			if (output_is_gone())
+				return 0;
+			continue;
+		}
+		if (r) {
+			fprintf(stderr, "vmsig-banner: %s\n", vmsig_last_error(v));
+			return 1;
+		}
 		if (delivery.event.kind == VMSIG_EV_MEMCTX)
 			done = on_memctx(&delivery) && once;
 		else if (delivery.error)
 			fprintf(stderr, "vmsig-banner: %s\n", vmsig_delivery_text(&delivery));
 		vmsig_delivery_clear(&delivery); /* closes the descriptors */
 	}
-	if (!done)
-		fprintf(stderr, "vmsig-banner: %s\n", vmsig_last_error(v));
-	return done ? 0 : 1;
+	if (ferror(stdout))
+		fprintf(stderr, "vmsig-banner: cannot write the output\n");
+	return ferror(stdout) ? 1 : 0;
 }
 
 int main(int argc, char **argv)

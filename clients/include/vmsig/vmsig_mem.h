@@ -132,7 +132,8 @@ VMSIG_API VMSIG_MUST_USE int vmsig_gva_translate(
  * equal protection and page size are one range when they touch in guest-virtual space. A
  * non-zero return of the visitor stops and is returned as it is. Each table is read
  * coherently, the map as a whole is not a snapshot. -VMSIG_ERR_BAD_PAGE_TABLE after 2^24
- * tables (a cycle). */
+ * tables, or four times as many ranges as RAM has pages (and some for small guests): a guest may
+ * map its pages without end. */
 typedef int (*vmsig_range_fn)(void *ctx, const vmsig_range *range);
 VMSIG_API VMSIG_MUST_USE int vmsig_pmap(vmsig_mem *mem, uint64_t cr3, uint64_t start, uint64_t end,
 	vmsig_range_fn visit, void *ctx);
@@ -142,7 +143,8 @@ VMSIG_API VMSIG_MUST_USE int vmsig_pmap(vmsig_mem *mem, uint64_t cr3, uint64_t s
  * Holes of the RAM file are skipped, not allocated; a match that has bytes of data may reach
  * into one, where it finds zeros, but nothing matches inside a hole. (hugetlbfs, and a file
  * whose mode forbids to open it anew, do not tell holes: all is data there.)
- * 1 <= len <= 4096. A non-zero return of the visitor stops and is returned as it is.
+ * 1 <= len <= 4096. -VMSIG_ERR_OUT_OF_RANGE: nothing between start and end is RAM (of
+ * guest-physical addresses). A non-zero return of the visitor stops and is returned as it is.
  * scan_virt looks at 16 times the size of RAM and 1 GiB at most (-VMSIG_ERR_BAD_PAGE_TABLE):
  * a guest may map one page without end. */
 typedef int (*vmsig_match_fn)(void *ctx, uint64_t addr);

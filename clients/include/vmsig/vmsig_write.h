@@ -137,6 +137,7 @@ typedef struct {
 	uint32_t ttl_ms;    /* as granted */
 	int64_t deadline;   /* CLOCK_BOOTTIME nanoseconds; counted from before the request */
 	uint32_t in_flight; /* writes without an outcome */
+	uint64_t bulk_max;  /* bytes of one bulk write that the policy allows; 0: none */
 } vmsig_lease_info;
 
 VMSIG_API void vmsig_lease_get(const vmsig_lease *lease, vmsig_lease_info *ret_info);

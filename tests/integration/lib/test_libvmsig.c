@@ -441,6 +441,31 @@ static void sensor_prints_the_banner(void **state)
 	assert_non_null(strstr(line, ": Linux version 6.1.0-test (me) #1\n"));
 }
 
+/* Its output is lost: that is no success. */
+static void sensor_says_that_its_output_is_lost(void **state)
+{
+	struct world *world = *state;
+	char identity[128], socket[128];
+	char program[] = VMSIG_BANNER, once[] = "--once", name[] = "a1";
+	char *argv[] = {program, once, name, NULL};
+	char *envp[] = {identity, socket, NULL};
+	posix_spawn_file_actions_t actions;
+	int status;
+	pid_t pid;
+
+	put_kernel(world, "a1", "Linux version 6.1.0-test (me) #1\nmore");
+	snprintf(identity, sizeof(identity), "VMSIG_IDENTITY=%s", world->identity);
+	snprintf(socket, sizeof(socket), "VMSIG_SOCKET=%s", daemon_socket(world->scene->daemon));
+	assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
+	assert_int_equal(
+		posix_spawn_file_actions_addopen(&actions, 1, "/dev/full", O_WRONLY, 0), 0);
+	assert_int_equal(posix_spawn(&pid, program, &actions, NULL, argv, envp), 0);
+	posix_spawn_file_actions_destroy(&actions);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -453,6 +478,7 @@ int main(void)
 		TEST(reads_nothing_while_the_broker_stands_still),
 		TEST(follows_a_reset),
 		TEST(sensor_prints_the_banner),
+		TEST(sensor_says_that_its_output_is_lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -262,6 +262,28 @@ static void a_cycle_of_tables_ends(void **state)
 	assert_int_equal(vmsig_gva_read(lab->mem, lab->guest.root, 0x1000, &word, 8), 0);
 }
 
+static int count_range(void *ctx, const vmsig_range *range)
+{
+	struct lab *lab = ctx;
+
+	lab->n++;
+	return 0;
+}
+
+/* Rights that alternate leave nothing to merge: what is told is bounded by the RAM. */
+static void a_map_without_end_is_cut_off(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t *root = (uint64_t *)(void *)(lab->guest.ram + lab->guest.root);
+
+	for (unsigned i = 0; i < 512; i++)
+		root[i] = lab->guest.root | GUEST_P | (i & 1 ? GUEST_W : 0);
+	lab->n = 0;
+	assert_int_equal(vmsig_pmap(lab->mem, lab->guest.root, 0, UINT64_MAX, count_range, lab),
+		-VMSIG_ERR_BAD_PAGE_TABLE);
+	assert_in_range(lab->n, 65536, 65536 + 4 * (lab->guest.size >> 12));
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -278,6 +300,7 @@ int main(void)
 		T(neighbours_with_equal_rights_are_one_range),
 		T(a_map_of_a_part_has_that_part),
 		T(a_cycle_of_tables_ends),
+		T(a_map_without_end_is_cut_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
