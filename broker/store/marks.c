@@ -287,17 +287,18 @@ bool marks_next(const struct marks *marks, uint32_t *cursor, struct mark_view *r
 {
 	while (*cursor < MARKS) {
 		const struct slot *slot = slot_of(marks, ++*cursor);
+		enum mark_state state = key_sum(slot) == slot->key_sum ? state_of(slot) : MARK_FREE;
 
 		if (slot->state == MARK_FREE)
 			continue;
 		*ret_view = (struct mark_view){.mark = *cursor,
-			.state = key_sum(slot) == slot->key_sum ? state_of(slot) : MARK_FREE,
+			.state = state,
 			.key = slot->key,
 			.digest = slot->digest,
 			.done = slot->done,
 			.order = slot->order,
 			.reply = slot->reply,
-			.reply_len = slot->reply_len};
+			.reply_len = state == MARK_ENDED ? slot->reply_len : 0};
 		return true;
 	}
 	return false;

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <sqlite3.h>
 
@@ -187,6 +189,20 @@ static void a_result_and_an_end_that_are_owed_are_tried_in_turns(void **state)
 	assert_int_equal(lab_word(lab, ADDR), 2);
 }
 
+/* What is refused meanwhile, counted and of the first kind, wakes nobody. */
+static void refused_requests_do_not_keep_it_awake(void **state)
+{
+	struct lab *lab = *state;
+
+	lab_lease(lab);
+	lab_store_works(lab, false);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(lab_acquire(lab, true), VMSIG_ERR_LEASE_HELD);
+	assert_in_range(sleep_for(lab, 60000 * LAB_MS), 1, 100);
+	lab_store_works(lab, true);
+	assert_in_range(sleep_for(lab, 60000 * LAB_MS), 1, 100);
+}
+
 static void nothing_is_written_meanwhile(void **state)
 {
 	struct lab *lab = *state;
@@ -214,6 +230,31 @@ static void nothing_is_written_meanwhile(void **state)
 	id = lab_write(lab, 1, ADDR, 1);
 	lab_turn(lab);
 	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
+}
+
+/* What stands in the way of the file is found again and again, and then it is not. */
+static void without_marks_nothing_is_written(void **state)
+{
+	struct lab *lab = *state;
+	char path[96];
+	uint64_t id;
+
+	lab_close(lab);
+	snprintf(path, sizeof(path), "%s/marks", lab->dir);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(lab_open(lab), 0);
+	lab_lease(lab);
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, id).code, VMSIG_ERR_IO);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	assert_int_equal(rmdir(path), 0);
+	lab_pass(5000 * LAB_MS);
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	assert_int_equal(lab_word(lab, ADDR), 1);
 }
 
 static bool closed;
@@ -398,7 +439,9 @@ int main(void)
 		TEST(many_writes_find_their_earlier_transmissions),
 		TEST(more_writes_than_there_are_marks_wait_for_some),
 		TEST(a_result_and_an_end_that_are_owed_are_tried_in_turns),
+		TEST(refused_requests_do_not_keep_it_awake),
 		TEST(nothing_is_written_meanwhile),
+		TEST(without_marks_nothing_is_written),
 		TEST(it_ends_though_nothing_can_be_recorded),
 		TEST(an_endpoint_is_stored_beside_a_refused_request),
 		TEST(durability_changes_with_the_next_transaction),

@@ -69,7 +69,8 @@ static enum mark_state found(struct mark_view *ret_view)
 		static uint8_t reply[MARKS_REPLY_MAX];
 
 		*ret_view = view;
-		memcpy(reply, view.reply, view.reply_len);
+		if (view.reply_len)
+			memcpy(reply, view.reply, view.reply_len);
 		ret_view->reply = reply;
 	}
 	marks_close(marks);
