@@ -7,7 +7,7 @@
  *   P  pwrite64(2)           a transaction reaches the database
  *   V  process_vm_writev(2)  bytes reach the guest
  *   S  sendmsg(2)            an answer leaves
- *   E  epoll_wait(2), epoll_pwait(2)  a turn of the loop is over
+ *   E  epoll_wait(2), epoll_pwait(2)  the first turn of the loop after a V is over
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -32,6 +32,7 @@ __attribute__((visibility("default"))) int epoll_wait(
 	int fd, struct epoll_event *events, int most, int timeout);
 
 static int calls;
+static int written; /* since the last E */
 
 static void *real(const char *name)
 {
@@ -101,6 +102,7 @@ ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long nl
 	int due = before('V');
 	ssize_t n = next(pid, local, nlocal, remote, nremote, flags);
 
+	written = 1;
 	after('V', due);
 	return n;
 }
@@ -108,9 +110,10 @@ ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long nl
 int epoll_pwait(int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask)
 {
 	int (*next)(int, struct epoll_event *, int, int, const sigset_t *) = real("epoll_pwait");
-	int due = before('E');
+	int due = written && before('E');
 	int n = next(fd, events, most, timeout, mask);
 
+	written = 0;
 	after('E', due);
 	return n;
 }
@@ -118,9 +121,10 @@ int epoll_pwait(int fd, struct epoll_event *events, int most, int timeout, const
 int epoll_wait(int fd, struct epoll_event *events, int most, int timeout)
 {
 	int (*next)(int, struct epoll_event *, int, int) = real("epoll_wait");
-	int due = before('E');
+	int due = written && before('E');
 	int n = next(fd, events, most, timeout);
 
+	written = 0;
 	after('E', due);
 	return n;
 }

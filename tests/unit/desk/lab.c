@@ -69,7 +69,8 @@ static void on_granted(void *client, const struct lease_view *lease)
 
 static void on_refused(void *client, const struct lease_view *lease)
 {
-	tell(client, (struct lab_event){LAB_REFUSED, lease->id, (int)lease->reason, false});
+	tell(client, (struct lab_event){
+			     .kind = LAB_REFUSED, .id = lease->id, .code = (int)lease->reason});
 }
 
 static void on_notice(void *client, const struct lease_view *lease)
@@ -79,7 +80,8 @@ static void on_notice(void *client, const struct lease_view *lease)
 
 static void on_ended(void *client, const struct lease_view *lease)
 {
-	tell(client, (struct lab_event){LAB_ENDED, lease->id, (int)lease->reason, false});
+	tell(client,
+		(struct lab_event){.kind = LAB_ENDED, .id = lease->id, .code = (int)lease->reason});
 }
 
 static void on_released(void *client, uint64_t id)
@@ -89,12 +91,16 @@ static void on_released(void *client, uint64_t id)
 
 static void on_written(void *client, uint64_t id, const Vmsig__WriteResult *result)
 {
-	tell(client, (struct lab_event){LAB_WRITTEN, id, (int)result->outcome, result->replayed});
+	tell(client, (struct lab_event){.kind = LAB_WRITTEN,
+			     .id = id,
+			     .code = (int)result->outcome,
+			     .written = result->written,
+			     .replayed = result->replayed});
 }
 
 static void on_rejected(void *client, uint64_t id, int error, const char *detail)
 {
-	tell(client, (struct lab_event){LAB_REJECTED, id, error, false});
+	tell(client, (struct lab_event){.kind = LAB_REJECTED, .id = id, .code = error});
 }
 
 static const struct desk_events events = {
@@ -470,33 +476,59 @@ int lab_release(struct lab *lab)
 	return r;
 }
 
-static uint64_t send_word(
-	struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word, bool quiesced)
+/* Takes the descriptor. */
+static uint64_t send_body(struct lab *lab, uint64_t sequence, Vmsig__CmdMemwrite *body, int bulk_fd)
 {
 	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
-	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
-	Vmsig__WriteOp op = VMSIG__WRITE_OP__INIT, *ops = &op;
 	uint8_t packed[256];
 	size_t len;
 
+	body->lease = lab->lease;
+	body->token = lab->token;
+	body->endpoint = lab->endpoint;
+	body->epoch = lab->epoch;
+	body->writer = 1;
+	body->sequence = sequence;
+	request.request_id = ++lab->next_request;
+	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
+	request.memwrite = body;
+	assert_true(vmsig__write_request__get_packed_size(&request) <= sizeof(packed));
+	len = vmsig__write_request__pack(&request, packed);
+	desk_write(lab->desk, &lab->op, vmsig__write_request__unpack(NULL, len, packed), bulk_fd);
+	return request.request_id;
+}
+
+static uint64_t send_word(
+	struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word, bool quiesced)
+{
+	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
+	Vmsig__WriteOp op = VMSIG__WRITE_OP__INIT, *ops = &op;
+
 	op.addr = addr;
 	op.data = (ProtobufCBinaryData){.data = (uint8_t *)&word, .len = sizeof(word)};
-	body.lease = lab->lease;
-	body.token = lab->token;
-	body.endpoint = lab->endpoint;
-	body.epoch = lab->epoch;
-	body.writer = 1;
-	body.sequence = sequence;
 	body.ops = &ops;
 	body.n_ops = 1;
 	body.quiesce = quiesced;
-	request.request_id = ++lab->next_request;
-	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
-	request.memwrite = &body;
-	assert_true(vmsig__write_request__get_packed_size(&request) <= sizeof(packed));
-	len = vmsig__write_request__pack(&request, packed);
-	desk_write(lab->desk, &lab->op, vmsig__write_request__unpack(NULL, len, packed), -1);
-	return request.request_id;
+	return send_body(lab, sequence, &body, -1);
+}
+
+uint64_t lab_write_bulk(struct lab *lab, uint64_t sequence, uint64_t addr, size_t len)
+{
+	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
+	Vmsig__WriteBulk bulk = VMSIG__WRITE_BULK__INIT;
+	int fd = memfd_create("bulk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	uint8_t *data = malloc(len);
+
+	assert_true(fd >= 0);
+	assert_non_null(data);
+	memset(data, 1, len);
+	assert_int_equal(write(fd, data, len), len);
+	free(data);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
+	bulk.addr = addr;
+	bulk.len = len;
+	body.bulk = &bulk;
+	return send_body(lab, sequence, &body, fd);
 }
 
 uint64_t lab_write(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word)

@@ -38,6 +38,7 @@ struct lab_event {
 	enum lab_kind kind;
 	uint64_t id; /* lease or request */
 	int code;
+	uint64_t written;
 	bool replayed;
 };
 
@@ -90,6 +91,8 @@ int lab_release(struct lab *lab);
 /* Sends a write of one word; returns its request's number. */
 uint64_t lab_write(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word);
 uint64_t lab_write_quiesced(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word);
+/* Of a memfd of its own, full of ones. */
+uint64_t lab_write_bulk(struct lab *lab, uint64_t sequence, uint64_t addr, size_t len);
 uint64_t lab_word(struct lab *lab, uint64_t addr);
 /* What was told about it; fails without. */
 struct lab_event lab_told(struct lab *lab, enum lab_kind kind, uint64_t id);

@@ -428,6 +428,48 @@ static void what_was_not_begun_is_new(void **state)
 	assert_int_equal(lab_word(lab, ADDR), 3);
 }
 
+/* How many of the bytes are there, which must be the first ones. */
+static size_t bulk_there(struct lab *lab, size_t len)
+{
+	uint8_t *ram = malloc(len);
+	size_t n = 0;
+
+	assert_non_null(ram);
+	assert_int_equal(pread(lab->ram, ram, len, 0), len);
+	while (n < len && ram[n])
+		n++;
+	for (size_t i = n; i < len; i++)
+		assert_int_equal(ram[i], 0);
+	free(ram);
+	return n;
+}
+
+static void of_bulk_data_it_knows_the_length(void **state)
+{
+	const size_t len = 3u << 20;
+	struct lab *lab = *state;
+	struct lab_event told;
+	uint64_t id;
+	size_t there;
+
+	lab_lease(lab);
+	lab_write_bulk(lab, 1, 0, len);
+	while (!(there = bulk_there(lab, len)))
+		lab_turn(lab);
+	/* A thread is at the next part. */
+	assert_true(there < len);
+	lab_kill(lab);
+	assert_int_equal(bulk_there(lab, len), there);
+	id = lab_write_bulk(lab, 1, 0, len);
+	while (!lab_count(lab, LAB_WRITTEN, id))
+		lab_turn(lab);
+	told = lab_told(lab, LAB_WRITTEN, id);
+	assert_int_equal(told.code, VMSIG_ERR_PARTIAL);
+	assert_int_equal(told.written, there);
+	assert_true(told.replayed);
+	assert_int_equal(bulk_there(lab, len), there);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, lab_setup, lab_teardown)
 
 int main(void)
@@ -448,6 +490,7 @@ int main(void)
 		TEST(an_outcome_that_was_told_is_told_again),
 		TEST(what_it_finds_is_recorded_in_the_order_of_the_bytes),
 		TEST(what_was_not_begun_is_new),
+		TEST(of_bulk_data_it_knows_the_length),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
