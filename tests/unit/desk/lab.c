@@ -15,6 +15,7 @@
 #include "broker/jobs.h"
 #include "broker/memwrite/fault.h"
 #include "broker/policy/share.h"
+#include "broker/store/marks.h"
 #include "vmsig/vmsig_error.h"
 
 #define SESSION "the same"
@@ -391,12 +392,32 @@ struct lab *lab_free(struct lab *lab)
 	return NULL;
 }
 
+/* The marks as they are, or as they were; the file stays the same. */
+static void marks_copy(struct lab *lab, uint8_t *copy, size_t size, bool back)
+{
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/marks", lab->dir);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(back ? pwrite(fd, copy, size, 0) : pread(fd, copy, size, 0), size);
+	close(fd);
+}
+
 void lab_kill(struct lab *lab)
 {
-	/* What was not committed is lost, and nothing that closing would still do is done. */
+	const size_t size = 4096 + MARKS * 512;
+	uint8_t *copy = malloc(size);
+
+	assert_non_null(copy);
+	/* What was not committed is lost, and nothing that closing does has happened. */
 	store_rollback(lab->store);
 	lab_store_works(lab, false);
+	marks_copy(lab, copy, size, false);
 	lab_close(lab);
+	marks_copy(lab, copy, size, true);
+	free(copy);
 	assert_int_equal(lab_open(lab), 0);
 }
 
