@@ -140,15 +140,17 @@ static int send_order(struct porter *porter, struct porter_request *request)
 /* Those that the kernel had no room for; it has after an answer. */
 static void send_waiting(struct porter *porter)
 {
-	struct porter_request *request, *next;
+	struct porter_request *request = porter->requests;
 
-	DL_FOREACH_SAFE (porter->requests, request, next) {
+	while (request) {
+		struct porter_request *next = request->next;
 		int r = request->sent ? 0 : send_order(porter, request);
 
 		if (r == -EAGAIN)
 			return;
 		if (r)
 			finish(porter, request, &(struct porter_catch){.result = r});
+		request = next;
 	}
 }
 

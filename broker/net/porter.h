@@ -64,7 +64,7 @@ void porter_close(struct porter *porter, void (*closed)(void *arg), void *arg);
 /* Whether clients of this uid may send descriptors: the porter is there, and nothing that this
  * uid has sent is stuck in it. NULL: no. */
 bool porter_serves(const struct porter *porter, uid_t uid);
-/* done() follows from the loop. */
+/* done() follows from the loop, or is called at once when the porter cannot be asked. */
 void porter_ask(struct porter *porter, struct porter_request *request);
 /* done() will not follow; what comes for it is disposed of. Accepts one that is not under way. */
 void porter_cancel(struct porter *porter, struct porter_request *request);

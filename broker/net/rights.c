@@ -142,7 +142,9 @@ int rights_fetch(struct conn *conn)
 	conn->fetch.socket = chan_socket(conn->chan);
 	conn->fetch.uid = conn->cred.uid;
 	porter_ask(conn->net->porter, &conn->fetch);
-	/* The answer wakes it. */
+	/* Failed already. Else the answer wakes it. */
+	if (conn->state == CONN_CLOSING)
+		return 0;
 	return conn_watch(conn, conn->mask & ~UV_READABLE);
 }
 

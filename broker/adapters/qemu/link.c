@@ -13,6 +13,10 @@
 #include "broker/policy/share.h"
 #include "vmsig/vmsig_error.h"
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16, asm-generic/socket.h */
+#endif
+
 #define CHUNK (64u << 10)
 #define REASON_MAX 300
 #define PIECE_MESSAGES 16 /* an event takes some microseconds to parse and to act on */
@@ -286,6 +290,20 @@ static void on_connected(uv_connect_t *connect, int status)
 	arm_timer(conn);
 }
 
+/* A QEMU that was taken over may send descriptors, which read(2) has the kernel drop on this
+ * thread, and the last close of some waits for their owner. A kernel that knows the option
+ * refuses them; it must be on before QEMU can accept. */
+static void open_socket(uv_pipe_t *pipe)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), zero = 0;
+
+	if (fd < 0)
+		return; /* libuv tries again, and says why not */
+	(void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &zero, sizeof(zero));
+	if (uv_pipe_open(pipe, fd))
+		close(fd);
+}
+
 int link_open(struct link *link)
 {
 	const struct qmp_limits limits = {.timeout_ms = link->timeout_ms};
@@ -311,6 +329,7 @@ int link_open(struct link *link)
 	conn->link = conn->owner = link;
 	conn->pipe.data = conn->timer.data = conn->connect.data = conn;
 	link->conn = conn;
+	open_socket(&conn->pipe);
 	uv_pipe_connect(&conn->connect, &conn->pipe, link->path, on_connected);
 	return 0;
 }

@@ -2,9 +2,13 @@
 /* The adapter's state machine. */
 #include "tests/integration/qemu/scene.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+#define SO_PASSRIGHTS_NUMBER 83 /* not in the headers of older systems */
 
 static void test_qemu_comes_late(void **state)
 {
@@ -268,6 +272,38 @@ static void test_waits_for_migration(void **state)
 	wait_for(strstr(scene.detail, "migrated away"));
 }
 
+/* What a QEMU sends is no message, and its close may wait. */
+static void test_descriptors_are_refused(void **state)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {{0}};
+	struct iovec iov = {.iov_base = (char[]){"\n"}, .iov_len = 1};
+	struct msghdr msg = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control.bytes)};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&msg);
+	socklen_t len = sizeof(int);
+	uv_os_fd_t sock;
+	int value, fd = STDIN_FILENO;
+
+	fake_qmp_start(&scene.fake, &scene.loop, scene.socket, scene.ram);
+	scene_adapter_start();
+	wait_for(scene.fake.connected);
+	assert_int_equal(uv_fileno((uv_handle_t *)&scene.fake.client, &sock), 0);
+	/* Before Linux 6.16 nobody can refuse them. */
+	if (getsockopt(sock, SOL_SOCKET, SO_PASSRIGHTS_NUMBER, &value, &len) < 0)
+		return;
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+	assert_int_equal(sendmsg(sock, &msg, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPERM);
+}
+
 static void test_stop_during_scan(void **state)
 {
 	atomic_store(&kernel.scan_for_ever, true);
@@ -299,6 +335,7 @@ int main(void)
 		TEST(test_hotplug),
 		TEST(test_ram_replaced),
 		TEST(test_waits_for_migration),
+		TEST(test_descriptors_are_refused),
 		TEST(test_stop_during_scan),
 	};
 
