@@ -19,6 +19,7 @@
 #include "broker/log.h"
 #include "vmsig/vmsig_error.h"
 
+#define HANGS "the file system of guest RAM does not answer"
 #define STRIKES_MEMORY 2
 /* Looks without a vCPU on the kernel's root, after which another kernel is searched for. */
 #define STRIKES_VCPU 3
@@ -71,12 +72,31 @@ static void flow_failed(struct qemu *q, const char *why)
 
 static void on_job_done(struct guest_job *job);
 
-/* Takes the contents of `roots`. */
-static void job_start(struct qemu *q, enum guest_job_kind kind, struct vcpu_roots *roots)
+/* What holders have mapped hangs as well: it is void. */
+static void on_job_late(struct guest_job *job)
 {
-	int r = guest_job_start(
-		&q->job, q->env.loop, kind, q->guest, roots, &q->proof, on_job_done, q);
+	struct qemu *q = job->arg;
 
+	q->job = guest_job_abandon(q->job);
+	q->job_void = false;
+	q->guest = guest_unref(q->guest);
+	if (!q->removed && (q->ready || q->owed))
+		qemu_session_end(q, HANGS);
+	qemu_maybe_stopped(q);
+}
+
+/* Takes the contents of `roots`. */
+static void job_begin(struct qemu *q, enum guest_job_kind kind, struct vcpu_roots *roots)
+{
+	static const struct guest_job_ops ops = {.done = on_job_done, .late = on_job_late};
+	int r;
+
+	if (job_line_is_stuck(q->line)) {
+		vcpu_deinit(roots);
+		flow_failed(q, HANGS);
+		return;
+	}
+	r = guest_job_start(&q->job, q->line, kind, q->guest, roots, &q->proof, &ops, q);
 	if (r)
 		flow_failed(q, strerror(-r));
 }
@@ -127,7 +147,7 @@ static void memory_holds(struct qemu *q, struct guest_job *job)
 	}
 	if (job->result && job->roots.ncr3 && is_rival_due(q)) {
 		q->flow = FLOW_RIVAL;
-		job_start(q, GUEST_FIND, &job->roots);
+		job_begin(q, GUEST_FIND, &job->roots);
 		return;
 	}
 	schedule_watch(q);
@@ -266,13 +286,13 @@ static void bootstrap_answered(struct qemu *q)
 		q->guest = guest;
 		check_split(q);
 	}
-	job_start(q, GUEST_FIND, &q->inquiry.roots);
+	job_begin(q, GUEST_FIND, &q->inquiry.roots);
 }
 
 static void confirm_answered(struct qemu *q)
 {
 	restore_begin(&q->restore, &q->inquiry.look);
-	job_start(q, GUEST_CHECK, &q->inquiry.roots);
+	job_begin(q, GUEST_CHECK, &q->inquiry.roots);
 }
 
 static void watch_answered(struct qemu *q)
@@ -291,7 +311,7 @@ static void watch_answered(struct qemu *q)
 		qemu_flow_cancel(q);
 		schedule_watch(q);
 	} else {
-		job_start(q, GUEST_CHECK, &q->inquiry.roots);
+		job_begin(q, GUEST_CHECK, &q->inquiry.roots);
 	}
 }
 

@@ -102,107 +102,157 @@ static int open_ram(struct guest *guest, char *error, size_t error_size)
 	return 0;
 }
 
-static void run_find(struct guest_job *job)
-{
-	struct kcr3_memory memory = {
-		.read = guest_read, .ctx = job->guest, .map = &job->guest->physmap, .fd = -1};
+/* ---- on a job's thread ---- */
 
-	if (job->guest->ram)
-		job->change = ram_check(job->guest->ram);
-	else
-		job->result = open_ram(job->guest, job->error, sizeof(job->error));
-	if (job->change != RAM_SAME) {
-		snprintf(job->error, sizeof(job->error), "guest RAM was replaced");
-		job->result = VMSIG_ERR_NOT_READY;
-	}
-	if (job->result)
-		return;
-	if (job->roots.ncr3 == 0) {
-		/* kcr3_find() without roots would accept the last boot's kernel. */
-		vcpu_say_none(&job->roots, job->error, sizeof(job->error));
-		job->result = VMSIG_ERR_NOT_READY;
-		return;
-	}
-	memory.fd = ram_share(job->guest->ram);
-	job->result = kcr3_find(&memory, job->roots.cr3, job->roots.ncr3, &job->cancel, &job->proof,
-		job->error, sizeof(job->error));
-	if (memory.fd >= 0)
-		close(memory.fd);
+static struct kcr3_memory memory_of(struct guest *guest, int fd)
+{
+	return (struct kcr3_memory){
+		.read = guest_read, .ctx = guest, .map = &guest->physmap, .fd = fd};
 }
 
-static void run_check(struct guest_job *job)
+static int scan_begin(struct guest_job *job)
 {
-	const struct kcr3_memory memory = {
-		.read = guest_read, .ctx = job->guest, .map = &job->guest->physmap, .fd = -1};
+	struct guest *guest = job->guest;
+	struct kcr3_memory memory;
+	int r;
+
+	if (guest->ram)
+		job->change = ram_check(guest->ram);
+	if (job->change != RAM_SAME) {
+		snprintf(job->error, sizeof(job->error), "guest RAM was replaced");
+		return VMSIG_ERR_NOT_READY;
+	}
+	r = guest->ram ? 0 : open_ram(guest, job->error, sizeof(job->error));
+	if (r)
+		return r;
+	if (job->roots.ncr3 == 0) {
+		/* A search without roots would accept the last boot's kernel. */
+		vcpu_say_none(&job->roots, job->error, sizeof(job->error));
+		return VMSIG_ERR_NOT_READY;
+	}
+	/* A description of its own: the search moves the offset. Without one it takes holes for
+	 * data. */
+	job->fd = ram_share(guest->ram);
+	memory = memory_of(guest, job->fd);
+	return kcr3_scan_new(
+		&job->scan, &memory, job->roots.cr3, job->roots.ncr3, guest->notes_from);
+}
+
+static void scan_end(struct guest_job *job)
+{
+	job->scan = kcr3_scan_free(job->scan);
+	if (job->fd >= 0)
+		close(job->fd);
+	job->fd = -1;
+}
+
+static int run_find(struct guest_job *job)
+{
+	int r = job->scan ? 0 : scan_begin(job);
+
+	if (!r)
+		r = kcr3_scan_step(job->scan);
+	if (r == VMSIG_ERR_WOULD_BLOCK)
+		return r;
+	if (!r)
+		job->proof = *kcr3_scan_proof(job->scan);
+	else if (job->scan)
+		snprintf(job->error, sizeof(job->error), "%s", kcr3_scan_why(job->scan));
+	if (job->scan)
+		job->guest->notes_from = kcr3_scan_notes_next(job->scan);
+	scan_end(job);
+	return r;
+}
+
+static int run_check(struct guest_job *job)
+{
+	const struct kcr3_memory memory = memory_of(job->guest, -1);
 
 	job->change = ram_check(job->guest->ram);
 	job->memory = kcr3_reprove(&memory, &job->proof, NULL, 0);
-	job->result = job->memory;
-	if (!job->result && job->roots.ncr3 == 0)
-		job->result = VMSIG_ERR_NOT_READY;
-	if (!job->result)
-		job->result = kcr3_reprove(&memory, &job->proof, job->roots.cr3, job->roots.ncr3);
+	if (job->memory)
+		return job->memory;
+	return job->roots.ncr3 ? kcr3_reprove(&memory, &job->proof, job->roots.cr3, job->roots.ncr3)
+			       : VMSIG_ERR_NOT_READY;
 }
 
-static void on_work(uv_work_t *work)
+static enum job_step on_work(struct job *base)
 {
-	struct guest_job *job = work->data;
+	struct guest_job *job = (struct guest_job *)base;
 
-	if (job->kind == GUEST_FIND)
-		run_find(job);
+	job->result = job->kind == GUEST_FIND ? run_find(job) : run_check(job);
+	return job->result == VMSIG_ERR_WOULD_BLOCK ? JOB_AGAIN : JOB_DONE;
+}
+
+/* ---- on the loop thread ---- */
+
+static void on_late(struct job *base)
+{
+	struct guest_job *job = (struct guest_job *)base;
+
+	if (job->late)
+		job->late(job);
+}
+
+static void on_done(struct job *base)
+{
+	struct guest_job *job = (struct guest_job *)base;
+
+	if (!base->finished)
+		job->result = -ECANCELED;
+	if (job->done)
+		job->done(job);
 	else
-		run_check(job);
+		guest_job_free(job);
 }
 
-static void on_after_work(uv_work_t *work, int status)
-{
-	struct guest_job *job = work->data;
-
-	if (status && !job->result)
-		job->result = status;
-	job->done(job);
-}
-
-int guest_job_start(struct guest_job **ret_job, uv_loop_t *loop, enum guest_job_kind kind,
+int guest_job_start(struct guest_job **ret_job, struct job_line *line, enum guest_job_kind kind,
 	struct guest *guest, struct vcpu_roots *roots, const struct kcr3_proof *proof,
-	void (*done)(struct guest_job *job), void *arg)
+	const struct guest_job_ops *ops, void *arg)
 {
+	static const struct job_ops job_ops = {.work = on_work, .late = on_late, .done = on_done};
 	struct guest_job *job = calloc(1, sizeof(*job));
-	int r;
 
 	if (!job) {
 		vcpu_deinit(roots);
 		return -ENOMEM;
 	}
-	job->work.data = job;
+	job->job.ops = &job_ops;
+	job->fd = -1;
 	job->kind = kind;
 	job->guest = guest_ref(guest);
 	job->roots = *roots;
 	*roots = (struct vcpu_roots){0};
 	if (proof)
 		job->proof = *proof;
-	job->done = done;
+	job->done = ops->done;
+	job->late = ops->late;
 	job->arg = arg;
-	r = uv_queue_work(loop, &job->work, on_work, on_after_work);
-	if (r) {
-		guest_job_free(job);
-		return r;
-	}
 	*ret_job = job;
+	job_start(&job->job, line);
 	return 0;
 }
 
 void guest_job_cancel(struct guest_job *job)
 {
-	atomic_store(&job->cancel, true);
-	/* EBUSY: it runs already and the flag ends it. */
-	(void)uv_cancel((uv_req_t *)&job->work);
+	job_cancel(&job->job);
+}
+
+struct guest_job *guest_job_abandon(struct guest_job *job)
+{
+	if (!job)
+		return NULL;
+	job->done = NULL;
+	job->late = NULL;
+	job_cancel(&job->job);
+	return NULL;
 }
 
 struct guest_job *guest_job_free(struct guest_job *job)
 {
 	if (!job)
 		return NULL;
+	scan_end(job); /* of a search that was cancelled */
 	guest_unref(job->guest);
 	vcpu_deinit(&job->roots);
 	free(job);

@@ -4,18 +4,18 @@
 
 /*
  * A guest's RAM as the adapter serves it: the open file and the layout, plus the work on it
- * that takes time and runs on the thread pool. Counted references, because a job may outlive
- * the adapter's interest; references are taken and dropped on the loop thread only.
+ * that takes time, as jobs. Counted references, because a job may outlive the adapter's interest;
+ * references are taken and dropped on the loop thread only.
  */
 
-#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
-#include <uv.h>
 
 #include "broker/adapters/qemu/memmap.h"
 #include "broker/adapters/qemu/vcpu.h"
 #include "broker/config.h"
+#include "broker/jobs.h"
 #include "broker/kcr3/kcr3.h"
 #include "broker/ram/claims.h"
 #include "broker/ram/mapper.h"
@@ -34,6 +34,7 @@ struct guest {
 	struct memmap map;
 	struct physmap physmap; /* empty until RAM was opened */
 	struct ram *ram;        /* NULL until then */
+	uint64_t notes_from;    /* of the next search: kcr3.h */
 };
 
 /* Takes the contents of `map`, and who is at the other end of the QMP socket for its QEMU.
@@ -55,27 +56,41 @@ enum guest_job_kind {
 };
 
 struct guest_job {
-	uv_work_t work;
+	struct job job; /* first */
 	enum guest_job_kind kind;
 	struct guest *guest;
 	struct vcpu_roots roots;
 	struct kcr3_proof proof;
-	atomic_bool cancel;
-	void (*done)(struct guest_job *job); /* on the loop thread; owns the job */
+	void (*done)(struct guest_job *job);
+	void (*late)(struct guest_job *job);
 	void *arg;
 
 	enum ram_change change; /* not SAME: another guest has to be made */
 	int memory;             /* CHECK: result of the proof from memory alone */
 	int result;             /* 0, positive enum vmsig_error, -errno */
 	char error[GUEST_ERROR_MAX];
+
+	struct kcr3_scan *scan; /* FIND, under way */
+	int fd;                 /* what it reads holes by, or -1 */
 };
 
-/* Starts; takes the contents of `roots`, also when it fails. `proof` for CHECK. */
-__attribute__((warn_unused_result)) int guest_job_start(struct guest_job **ret_job, uv_loop_t *loop,
-	enum guest_job_kind kind, struct guest *guest, struct vcpu_roots *roots,
-	const struct kcr3_proof *proof, void (*done)(struct guest_job *job), void *arg);
+/* Called on the loop thread. */
+struct guest_job_ops {
+	void (*done)(struct guest_job *job); /* owns the job */
+	/* RAM's file system does not answer. What is left is to abandon the job. */
+	void (*late)(struct guest_job *job);
+};
+
+/* Starts; takes the contents of `roots`, also when it fails. `proof` for CHECK; `ops` is copied.
+ * -ENOMEM. */
+__attribute__((warn_unused_result)) int guest_job_start(struct guest_job **ret_job,
+	struct job_line *line, enum guest_job_kind kind, struct guest *guest,
+	struct vcpu_roots *roots, const struct kcr3_proof *proof, const struct guest_job_ops *ops,
+	void *arg);
 /* What it finds is not wanted any more; done() is called all the same. */
 void guest_job_cancel(struct guest_job *job);
+/* Nobody waits for it any more; it frees itself at its end. Accepts NULL, returns NULL. */
+struct guest_job *guest_job_abandon(struct guest_job *job);
 struct guest_job *guest_job_free(struct guest_job *job);
 
 #endif

@@ -311,6 +311,7 @@ void qemu_maybe_stopped(struct qemu *q)
 	inquiry_reset(&q->inquiry);
 	guest_unref(q->guest);
 	share_unref(q->share);
+	job_line_free(q->line);
 	free(q);
 	stopped(arg);
 }
@@ -343,6 +344,8 @@ static void qemu_stop(struct adapter *adapter, adapter_stopped_fn stopped, void 
 	q->removed = true;
 	seam_unregister(q);
 	qemu_flow_cancel(q);
+	/* Not waited for: it may hang. */
+	q->job = guest_job_abandon(q->job);
 	qemu_process_forget(q);
 	q->ready = q->owed = false;
 	q->stopped = stopped;
@@ -379,7 +382,8 @@ static int qemu_start(
 		return VMSIG_ERR_BAD_REQUEST;
 	}
 	q = calloc(1, sizeof(*q));
-	if (!q) {
+	if (!q || job_line_new(&q->line, env->jobs)) {
+		free(q);
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
 	}
@@ -400,6 +404,7 @@ static int qemu_start(
 	r = qemu_register(q, error, error_size);
 	if (r) {
 		share_unref(q->share);
+		job_line_free(q->line);
 		free(q);
 		return r;
 	}

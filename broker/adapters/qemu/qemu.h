@@ -54,6 +54,7 @@ struct qemu {
 	enum flow flow;
 	enum flow queued; /* starts when the voided job has ended */
 	struct inquiry inquiry;
+	struct job_line *line;
 	struct guest_job *job;
 	bool job_void;
 

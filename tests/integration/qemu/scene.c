@@ -22,25 +22,60 @@ struct scene scene;
 
 /* ---- the proof ---- */
 
-int kcr3_find(const struct kcr3_memory *memory, const uint64_t *vcpu_cr3, size_t nvcpu,
-	const atomic_bool *cancel, struct kcr3_proof *ret_proof, char *why, size_t why_size)
+struct kcr3_scan {
+	struct kcr3_memory memory;
+};
+
+int kcr3_scan_new(struct kcr3_scan **ret_scan, const struct kcr3_memory *memory,
+	const uint64_t *vcpu_cr3, size_t nvcpu, uint64_t notes_from)
 {
-	char byte;
+	struct kcr3_scan *scan = calloc(1, sizeof(*scan));
 
 	atomic_fetch_add(&kernel.finds, 1);
-	if (nvcpu == 0 || memory->read(memory->ctx, 0x100000, &byte, 1) != 0 ||
+	if (!scan || nvcpu == 0 || notes_from)
+		abort();
+	scan->memory = *memory;
+	*ret_scan = scan;
+	return 0;
+}
+
+int kcr3_scan_step(struct kcr3_scan *scan)
+{
+	const struct kcr3_memory *memory = &scan->memory;
+	char byte;
+
+	if (memory->read(memory->ctx, 0x100000, &byte, 1) != 0 ||
 		memory->read(memory->ctx, 0xa0000, &byte, 1) != VMSIG_ERR_OUT_OF_RANGE)
 		abort();
-	while (atomic_load(&kernel.scan_for_ever) && !atomic_load(cancel))
+	if (atomic_load(&kernel.scan_for_ever)) {
 		usleep(1000);
-	if (atomic_load(cancel) || atomic_load(&kernel.not_ready)) {
-		if (atomic_load(&kernel.not_ready))
-			atomic_fetch_sub(&kernel.not_ready, 1);
-		snprintf(why, why_size, "nothing yet");
-		return VMSIG_ERR_NOT_READY;
+		return VMSIG_ERR_WOULD_BLOCK;
 	}
-	*ret_proof = kernel.proof;
+	if (!atomic_load(&kernel.not_ready))
+		return 0;
+	atomic_fetch_sub(&kernel.not_ready, 1);
+	return VMSIG_ERR_NOT_READY;
+}
+
+const struct kcr3_proof *kcr3_scan_proof(const struct kcr3_scan *scan)
+{
+	return &kernel.proof;
+}
+
+const char *kcr3_scan_why(const struct kcr3_scan *scan)
+{
+	return "nothing yet";
+}
+
+uint64_t kcr3_scan_notes_next(const struct kcr3_scan *scan)
+{
 	return 0;
+}
+
+struct kcr3_scan *kcr3_scan_free(struct kcr3_scan *scan)
+{
+	free(scan);
+	return NULL;
 }
 
 int kcr3_reprove(const struct kcr3_memory *memory, const struct kcr3_proof *proof,
