@@ -125,7 +125,7 @@ def _exec(holder, truth):
     magic = holder.ctl("exec", "vm1", "--", "head", "-c", "24", "/proc/self/fd/4")
     word, version, _, epoch = struct.unpack("<QIII", magic[:20])
     equal(word, 0x484F434749534D56, "magic of the coherence page")
-    equal((version, epoch), (1, int(env["VMSIG_EPOCH"], 0)), "version and epoch in the page")
+    equal((version, epoch), (2, int(env["VMSIG_EPOCH"], 0)), "version and epoch in the page")
 
 
 def _everything(holder, truth):
