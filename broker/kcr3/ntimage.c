@@ -97,7 +97,8 @@ static int headers_read(struct reader *reader, struct ntimage *image)
 	return rva_read(reader, word(optional + OPTIONAL_EXPORTS), reader->exports, EXPORTS_SIZE);
 }
 
-/* Whether the bytes at `rva` are the name: as strcmp() says. */
+/* How the string at `rva` stands to the name, as strcmp() says: behind the first difference, or the
+ * NUL that they share, nothing counts. */
 static int name_compare(const struct reader *reader, uint64_t rva, const char *name, int *ret_order)
 {
 	char text[NAME_MAX_LEN];
@@ -105,7 +106,7 @@ static int name_compare(const struct reader *reader, uint64_t rva, const char *n
 	int r = rva_read(reader, rva, text, len);
 
 	if (!r)
-		*ret_order = strncmp(text, name, len);
+		*ret_order = memcmp(text, name, len);
 	return r;
 }
 
