@@ -159,20 +159,6 @@ static void nobody_but_a_holder_is_charged(void **state)
 	sender_close(&sender);
 }
 
-static void what_no_memfd_has_is_refused_before_it_is_touched(void **state)
-{
-	struct sender sender;
-	int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-
-	assert_true(fd >= 0);
-	sender_open_with(&sender, state, "bytes_per_second: 4096");
-	write_client_expect_error(
-		&sender.client, send_simple(&sender, 0, 4096, fd), VMSIG_ERR_BAD_REQUEST);
-	word_goes_through(&sender);
-	close(fd);
-	sender_close(&sender);
-}
-
 /* ---- what is there ---- */
 
 static void holes_stay_holes(void **state)
@@ -344,7 +330,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(lengths_that_are_not_there_are_not_charged),
 		TEST(nobody_but_a_holder_is_charged),
-		TEST(what_no_memfd_has_is_refused_before_it_is_touched),
 		TEST(holes_stay_holes),
 		TEST(several_at_once_arrive_whole),
 		TEST(a_slice_does_not_turn_the_tables_of_the_next),
