@@ -32,7 +32,7 @@ static const struct {
 		"check --identity, and that the policy names this tenant with your uid"},
 	{VMSIG_ERR_DISCONNECTED, "check that vmsigd runs, and --socket"},
 	{VMSIG_ERR_SHUTTING_DOWN, "start vmsigd again"},
-	{VMSIG_ERR_STALE_EPOCH, "the guest was reset; try again"},
+	{VMSIG_ERR_STALE_EPOCH, "the guest was reset, or a snapshot of it was loaded; try again"},
 	{VMSIG_ERR_TORN, "the guest is being written to; try again"},
 	{VMSIG_ERR_NOT_MAPPED, "see `vmsigctl pmap` for what is mapped"},
 	{VMSIG_ERR_OUT_OF_RANGE, "see `vmsigctl info` for the RAM's ranges"},

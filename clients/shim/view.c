@@ -26,7 +26,8 @@ static void take_epoch(struct shim *shim, uint32_t epoch)
 	view->epoch = epoch;
 	view_close(view);
 	if (before)
-		output_news(&shim->output, "epoch", 0, "%s was reset: epoch %u is over, this is %u",
+		output_news(&shim->output, "epoch", 0,
+			"%s was reset or restored: epoch %u is over, this is %u",
 			shim->options.endpoint, before, epoch);
 	hold_epoch(shim, epoch);
 }

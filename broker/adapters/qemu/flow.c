@@ -45,17 +45,11 @@ void qemu_flow_cancel(struct qemu *q)
 
 static void flow_failed(struct qemu *q, const char *why)
 {
-	/* A map that cannot be served any more is not the one that holders have. */
-	bool map_refused = q->inquiry.what & INQUIRY_MAP && !q->job;
 	enum flow flow = q->flow;
 	char reason[REASON_MAX];
 
 	snprintf(reason, sizeof(reason), "%s", why); /* `why` may be the inquiry's own */
 	qemu_flow_cancel(q);
-	if (q->ready && map_refused) {
-		qemu_session_end(q, reason);
-		return;
-	}
 	if (q->ready) {
 		if (flow != FLOW_RIVAL && qemu_may_log(q))
 			log_warning("cannot check the guest",
@@ -362,12 +356,28 @@ static void flow_answered(struct qemu *q)
 		watch_answered(q);
 }
 
+/* A map that cannot be served any more is not the one that holders have; one that could not be
+ * asked for says nothing. */
+static bool is_map_refused(const struct qemu *q, int r)
+{
+	return (q->inquiry.what & INQUIRY_MAP) &&
+	       (r == VMSIG_ERR_UNSUPPORTED || r == VMSIG_ERR_BAD_REQUEST);
+}
+
 static void flow_step(struct qemu *q, int r)
 {
-	if (r == 0)
+	char reason[REASON_MAX];
+
+	if (r == VMSIG_ERR_WOULD_BLOCK)
+		return;
+	if (r == 0) {
 		flow_answered(q);
-	else if (r != VMSIG_ERR_WOULD_BLOCK)
+	} else if (q->ready && is_map_refused(q, r)) {
+		snprintf(reason, sizeof(reason), "%s", q->inquiry.error);
+		qemu_session_end(q, reason);
+	} else {
 		flow_failed(q, q->inquiry.error);
+	}
 }
 
 void qemu_flow_reply(struct qemu *q, const struct qmp_message *message)

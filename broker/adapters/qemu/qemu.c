@@ -181,11 +181,12 @@ static void event_end(struct qemu *q, const struct qmp_message *message)
 static void look_at_once(struct qemu *q)
 {
 	q->urgent = true;
-	if (!q->ready)
-		q->backoff_ms = q->env.config->retry_ms;
 	/* What a flow under way has asked before may be of the RAM that was replaced. */
 	qemu_flow_cancel(q);
-	qemu_schedule(q, 0);
+	/* A search of RAM costs more than a look, and events cost QEMU nothing. */
+	if (!q->ready)
+		q->backoff_ms = q->env.config->retry_ms;
+	qemu_schedule(q, q->ready ? 0 : q->backoff_ms);
 }
 
 /* Of the event, in the loop's clock: when it is read says little about when it was. */
