@@ -20,7 +20,10 @@
 #define CHUNK (64u << 10)
 #define REASON_MAX 300
 #define PIECE_MESSAGES 16 /* an event takes some microseconds to parse and to act on */
-#define UNREAD_MS 10      /* its answer may be among the bytes that we have not read yet */
+/* What a piece costs that does not end for want of messages: no QEMU has so much to say for long,
+ * and one that has is made to sleep rather than to fill each turn of the loop. */
+#define PIECE_FEE_NS 1000000u
+#define UNREAD_MS 10 /* its answer may be among the bytes that we have not read yet */
 
 struct link_conn {
 	struct link *link; /* NULL once it is over */
@@ -202,8 +205,10 @@ static void on_piece(struct share_task *task)
 
 	if (!conn->link)
 		return;
-	if (r == 0)
+	if (r == 0) {
+		share_charge(task->share, PIECE_FEE_NS);
 		share_task_ready(task);
+	}
 	if (r == VMSIG_ERR_WOULD_BLOCK) {
 		flush(conn);
 		r = go_on_reading(conn);

@@ -114,10 +114,11 @@ void fake_qmp_load(struct fake_qmp *fake, uint64_t age_ns)
 
 static json_t *nodes(const struct fake_qmp *fake)
 {
-	json_t *snapshots = json_array();
+	json_t *snapshots;
 
 	if (fake->refuses_nodes)
 		return NULL;
+	snapshots = json_array();
 	for (unsigned i = 0; i < fake->snapshots; i++)
 		json_array_append_new(snapshots,
 			json_pack("{s:s, s:i, s:I, s:i}", "id", "1", "vm-state-size", 4096,
