@@ -196,6 +196,7 @@ int admission_step(struct conn *conn)
 	int r = chan_fill(conn->chan);
 
 	conn->wants_read = false;
+	conn->heard_again = 0;
 	conn->heard_ms = uv_now(conn->net->loop);
 	if (r == VMSIG_ERR_WOULD_BLOCK)
 		return conn_flush(conn);

@@ -13,6 +13,7 @@
 
 #define FRAMES_PER_PIECE 16 /* requests, before the share's other connections have a turn */
 #define BUSY_RETRY_MS 20    /* after ETOOMANYREFS */
+#define HEARD_AGAIN_MAX 32u /* reports of a readable socket that waits for its share's turn */
 #define SEND_STACK 4096     /* messages up to this are packed on the stack */
 
 /* ---- looking ---- */
@@ -335,6 +336,7 @@ static int receive(struct conn *conn)
 	int r = conn_has_room(conn) ? 0 : conn_flush(conn), filled;
 
 	conn->wants_read = false;
+	conn->heard_again = 0;
 	if (r)
 		return r;
 	if (!conn_has_room(conn)) {
@@ -396,8 +398,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 	/* An error status does not mean that there is nothing to read: libuv reports EBADF for
 	 * a peer that closed with our bytes unread. Reading tells. */
 	if (status < 0 || (events & UV_READABLE)) {
-		/* It has been waiting since it was heard before. */
-		if (conn->wants_read)
+		/* It has been waiting since it was heard before. Turns are short, and to stop
+		 * listening costs more than to hear it some more times. */
+		if (conn->wants_read && ++conn->heard_again == HEARD_AGAIN_MAX)
 			r = conn_watch(conn, conn->mask & ~UV_READABLE);
 		conn_want_read(conn);
 	}

@@ -104,6 +104,7 @@ struct conn {
 	bool wants_turn; /* the plane has something to tell */
 	bool is_choked;  /* it does not read, so nothing is read from it */
 	bool is_dirty;
+	uint32_t heard_again;                 /* while it waits for its share's turn */
 	uint32_t unread;                      /* messages queued since the queue was empty last */
 	size_t queued;                        /* bytes, as they are in the charge */
 	uint64_t heard_ms;                    /* of a handshake: when it last went on */
