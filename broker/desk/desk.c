@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The desk's life, its turn, and its transaction, which it owns: whoever else stores something
+ * has it ended first (store_set_owner). After a commit that failed there is one moment for the
+ * next try, for all that is owed.
+ */
 #include "broker/desk/state.h"
 
 #include <assert.h>

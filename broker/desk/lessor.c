@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Performs what the lease engine wants, in its order: first all of it in the open transaction,
+ * then the commit, then the words to the operators. A grant that is not durable is taken back;
+ * an end that is not durable holds all the same, and is owed to the store.
+ */
 #include "broker/desk/state.h"
 
 #include <errno.h>

@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * At most once: whether a command is new, or an earlier transmission of it is under way, has an
+ * outcome, or was another command. What a crash left is in the ledger before the first command
+ * comes (recover.c), so this is answered from the ledger and the commands at hand, and from
+ * nothing that the guest can change.
+ */
 #include "broker/desk/state.h"
 
 #include <errno.h>

@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A command's outcome: marked, so that a crash does not lose it; told; then recorded, in the
+ * transaction of the next intents or soon after. One that cannot be recorded is tried again with
+ * the rest of what is owed, and keeps its mark until it is durable.
+ */
 #include "broker/desk/state.h"
 
 #include <errno.h>
