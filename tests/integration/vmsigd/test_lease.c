@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -424,6 +425,41 @@ static void others_leases_are_shown_without_names(void **state)
 	write_client_close(&carol);
 }
 
+/* Their records are in a transaction that is open; new endpoints and epochs are stored all the
+ * same. */
+static void a_reload_adds_endpoints_beside_refused_requests(void **state)
+{
+	struct desk_scene *scene = *state;
+	struct write_client carol;
+	unsigned ready = daemon_log_count(scene->daemon, "endpoint ready");
+
+	write_client_open(&carol, scene->daemon, "write.sock", &scene->carol);
+	for (unsigned round = 0; round < 5; round++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "n%u", round);
+		daemon_ram(scene->daemon, name, DESK_RAM);
+		daemon_configure(scene->daemon,
+			"endpoints:\n"
+			"  - {name: %s, path: %s.ram, adapter: file, low: 1MiB, kcr3: 0x2000,\n"
+			"     poll: 20ms}\n"
+			"tenants:\n"
+			"  - {name: carol, role: operator, uids: [%u], endpoints: [w2],\n"
+			"     write: [{endpoints: ['*']}]}\n",
+			name, name, getuid());
+		for (int i = 0; i < 30; i++)
+			write_client_ask(&carol, "w1", 0, 0, 0, 0, true);
+		kill(daemon_pid(scene->daemon), SIGHUP);
+		for (int i = 0; i < 30; i++)
+			write_client_ask(&carol, "w1", 0, 0, 0, 0, true);
+		for (int i = 0; i < 60; i++)
+			write_client_free_message(write_client_receive(&carol));
+		daemon_await_log(scene->daemon, "endpoint ready", ready + round + 1);
+	}
+	assert_int_equal(daemon_log_count(scene->daemon, "cannot set the endpoint up"), 0);
+	write_client_close(&carol);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, desk_scene_setup, desk_scene_teardown)
 
 int main(void)
@@ -442,6 +478,7 @@ int main(void)
 		TEST(a_policy_that_takes_it_away_revokes),
 		TEST(an_administrator_sees_and_revokes),
 		TEST(others_leases_are_shown_without_names),
+		TEST(a_reload_adds_endpoints_beside_refused_requests),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
