@@ -19,9 +19,17 @@
 #include "vmsig/vmsig_error.h"
 
 #define ANSWERS_PER_WAKE 16
-#define STUCK_UIDS_MAX 64
+#define BARRED_MAX 64
+#define BARRED_MS 2000 /* after a descriptor that was no memfd; by then it is known to be stuck */
 #define PARTING_MS 500 /* for a porter in which nothing is stuck */
 #define PAUSE_MS 5
+
+/* A uid that may send nothing: something of it is stuck, or may turn out to be. */
+struct barred {
+	uid_t uid;
+	unsigned stuck;
+	uint64_t until_ms;
+};
 
 struct porter {
 	pid_t pid;
@@ -31,8 +39,8 @@ struct porter {
 	struct closer *closer;
 	uint64_t last_id;
 	struct porter_request *requests;
-	uid_t stuck[STUCK_UIDS_MAX]; /* have something stuck in it */
-	unsigned nstuck;
+	struct barred barred[BARRED_MAX];
+	unsigned nbarred;
 	void (*closed)(void *arg);
 	void *closed_arg;
 	struct porter_answer answer;
@@ -86,36 +94,67 @@ struct porter *porter_stop(struct porter *porter)
 
 /* ---- who has something stuck in it ---- */
 
-/* Where the uid is, or nstuck. */
-static unsigned stuck_find(const struct porter *porter, uid_t uid)
+static bool is_over(const struct porter *porter, const struct barred *barred)
+{
+	return !barred->stuck && uv_now(porter->poll.loop) >= barred->until_ms;
+}
+
+/* Where the uid is, or nbarred. */
+static unsigned barred_find(const struct porter *porter, uid_t uid)
 {
 	unsigned i = 0;
 
-	while (i < porter->nstuck && porter->stuck[i] != uid)
+	while (i < porter->nbarred && porter->barred[i].uid != uid)
 		i++;
 	return i;
 }
 
+/* Its entry, or one that is free now; NULL: there are as many as can be. */
+static struct barred *barred_take(struct porter *porter, uid_t uid)
+{
+	unsigned i = barred_find(porter, uid);
+
+	if (i < porter->nbarred)
+		return &porter->barred[i];
+	for (i = 0; i < porter->nbarred && !is_over(porter, &porter->barred[i]); i++)
+		;
+	if (i == BARRED_MAX)
+		return NULL;
+	porter->nbarred += i == porter->nbarred;
+	porter->barred[i] = (struct barred){.uid = uid};
+	return &porter->barred[i];
+}
+
+static void note_foreign(struct porter *porter, uid_t uid)
+{
+	struct barred *barred = barred_take(porter, uid);
+
+	if (barred)
+		barred->until_ms = uv_now(porter->poll.loop) + BARRED_MS;
+}
+
 static void note_stuck(struct porter *porter, uid_t uid, unsigned count)
 {
-	unsigned i = stuck_find(porter, uid);
+	struct barred *barred = barred_take(porter, uid);
 
-	if (!count) {
-		if (i < porter->nstuck)
-			porter->stuck[i] = porter->stuck[--porter->nstuck];
+	if (barred)
+		barred->stuck = count;
+	if (count)
+		log_warning("descriptors that a client sent do not close; its uid may send none "
+			    "meanwhile",
+			LOG_INT("uid", uid), LOG_INT("count", count));
+	else
 		log_info("a client's descriptors are closed at last", LOG_INT("uid", uid));
-		return;
-	}
-	if (i == porter->nstuck && i < STUCK_UIDS_MAX)
-		porter->stuck[porter->nstuck++] = uid;
-	log_warning("descriptors that a client sent do not close; its uid may send none meanwhile",
-		LOG_INT("uid", uid), LOG_INT("count", count));
 }
 
 bool porter_serves(const struct porter *porter, uid_t uid)
 {
-	return porter && porter->open && porter->fd >= 0 &&
-	       stuck_find(porter, uid) == porter->nstuck;
+	unsigned i;
+
+	if (!porter || !porter->open || porter->fd < 0)
+		return false;
+	i = barred_find(porter, uid);
+	return i == porter->nbarred || is_over(porter, &porter->barred[i]);
 }
 
 /* ---- requests ---- */
@@ -176,6 +215,8 @@ static void take_catch(
 		.nfds = nfds};
 	struct porter_request *request;
 
+	if (answer->count)
+		note_foreign(porter, answer->uid);
 	DL_SEARCH_SCALAR(porter->requests, request, id, answer->id);
 	if (request) {
 		finish(porter, request, &catch);

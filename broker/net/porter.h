@@ -62,7 +62,7 @@ __attribute__((warn_unused_result)) int porter_open(
 void porter_close(struct porter *porter, void (*closed)(void *arg), void *arg);
 
 /* Whether clients of this uid may send descriptors: the porter is there, and nothing that this
- * uid has sent is stuck in it. NULL: no. */
+ * uid has sent is stuck in it, or was no memfd within the last seconds. NULL: no. */
 bool porter_serves(const struct porter *porter, uid_t uid);
 /* done() follows from the loop, or is called at once when the porter cannot be asked. */
 void porter_ask(struct porter *porter, struct porter_request *request);

@@ -102,8 +102,14 @@ static int receive_result(ssize_t n)
 	return n == -EAGAIN ? VMSIG_ERR_WOULD_BLOCK : (int)n;
 }
 
+/* What can be stuck for ever has threads of its own: everybody's sockets and memfds do not wait
+ * behind it. */
+struct closers {
+	struct closer *usual, *foreign;
+};
+
 /* Nothing is closed here: a client's socket may have more in it. */
-static void serve(struct closer *closer, const struct porter_order *order, int client)
+static void serve(const struct closers *closers, const struct porter_order *order, int client)
 {
 	static struct porter_answer answer;
 	int fds[PORTER_FDS_ROOM];
@@ -125,8 +131,8 @@ static void serve(struct closer *closer, const struct porter_order *order, int c
 		(void)!porter_send(way, &answer, offsetof(struct porter_answer, data), NULL, 0, 0);
 	}
 	for (size_t i = 0; i < nfds; i++)
-		closer_give(closer, fds[i], order->uid);
-	closer_give(closer, client, order->uid);
+		closer_give(answer.count ? closers->foreign : closers->usual, fds[i], order->uid);
+	closer_give(closers->usual, client, order->uid);
 }
 
 /* What ends the broker's process group is for the broker, which ends this. */
@@ -150,14 +156,14 @@ static void close_others(int fd)
 void porter_door(int fd)
 {
 	struct pollfd poller = {.fd = fd, .events = POLLIN};
-	struct closer *closer;
+	struct closers closers;
 
 	prctl(PR_SET_DUMPABLE, 0);
 	ignore_signals();
 	close_others(fd);
 	prctl(PR_SET_NAME, "vmsig-porter");
 	way = fd;
-	if (closer_new(&closer, on_stuck, NULL))
+	if (closer_new(&closers.usual, NULL, NULL) || closer_new(&closers.foreign, on_stuck, NULL))
 		_exit(1);
 	for (;;) {
 		struct porter_order order;
@@ -168,7 +174,7 @@ void porter_door(int fd)
 		if (n == -EAGAIN)
 			poll(&poller, 1, -1);
 		else if (n == sizeof(order) && nfds == 1)
-			serve(closer, &order, fds[0]);
+			serve(&closers, &order, fds[0]);
 		else if (n <= 0)
 			_exit(0);
 	}

@@ -93,9 +93,14 @@ int rights_update(struct conn *conn)
 	return r;
 }
 
-bool conn_sends_fds(const struct conn *conn)
+bool conn_sends_fds(struct conn *conn)
 {
-	return conn->sends_rights;
+	bool sends = conn->sends_rights;
+
+	/* What kept it from them may be over: then the next one gets through. */
+	if (!sends)
+		(void)!rights_update(conn);
+	return sends;
 }
 
 /* ---- receiving ---- */
