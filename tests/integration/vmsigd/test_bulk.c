@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proto/auditchain.h"
 #include "tests/integration/vmsigd/desk_scene.h"
 
 #define INTENT VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT
@@ -304,6 +305,65 @@ static void too_many_pieces_are_refused(void **state)
 	sender_close(&sender);
 }
 
+static void check_hash(const ProtobufCBinaryData *hash, const uint8_t *data, size_t len)
+{
+	uint8_t expected[AUDITCHAIN_HASH];
+	struct auditchain_md *md;
+
+	assert_int_equal(auditchain_md_new(&md), 0);
+	assert_int_equal(auditchain_digest(md, data, len, expected), 0);
+	auditchain_md_free(md);
+	assert_int_equal(hash->len, sizeof(expected));
+	assert_memory_equal(hash->data, expected, sizeof(expected));
+}
+
+/* What a slice finds on the two pages is what the one before it has left. */
+static uint8_t *found_make(const uint8_t *data, unsigned pages)
+{
+	const unsigned slice = (256 << 10) / 4096;
+	uint8_t *found = calloc(pages, 4096);
+
+	assert_non_null(found);
+	for (unsigned i = slice; i < pages; i++)
+		memcpy(found + i * 4096ull, data + (i / slice * slice - 2 + i % 2) * 4096ull, 4096);
+	return found;
+}
+
+/* Longer than what is staged at once, on two pages in turns. */
+static void long_data_is_recorded_as_it_went(void **state)
+{
+	enum { PAGES = 600, LEN = PAGES * 4096 };
+	uint8_t *data = malloc(LEN), *found, there[4096];
+	Vmsig__AuditRecord *record;
+	struct sender sender;
+	uint64_t leaves[512];
+	int fd;
+
+	assert_non_null(data);
+	sender_open_with(&sender, state, "leases: 16");
+	for (unsigned i = 0; i < 512; i++)
+		leaves[i] = (0x20000u + (i % 2) * 0x2000u) | BITS;
+	tables_make(sender.scene, leaves, 512);
+	for (size_t i = 0; i < LEN; i++)
+		data[i] = (uint8_t)(i / 4096 * 37 + i);
+	fd = memfd_of(data, LEN);
+	send_virtual(&sender, 0, LEN, fd);
+	assert_int_equal(write_client_outcome(&sender.client), VMSIG_ERR_OK);
+	desk_scene_read(sender.scene, "w1", 0x22000, there, sizeof(there));
+	assert_memory_equal(there, data + (PAGES - 1) * 4096, sizeof(there));
+	assert_int_equal(desk_scene_audit(sender.scene, RESULT, &record), 1);
+	check_hash(&record->new_hash, data, LEN);
+	found = found_make(data, PAGES);
+	check_hash(&record->old_hash, found, LEN);
+	free(found);
+	assert_int_equal(record->bytes, LEN);
+	assert_int_equal(record->n_ranges, 2);
+	vmsig__audit_record__free_unpacked(record, NULL);
+	close(fd);
+	free(data);
+	sender_close(&sender);
+}
+
 /* ---- what the policy says by now ---- */
 
 static void a_reload_holds_for_what_comes_after(void **state)
@@ -334,6 +394,7 @@ int main(void)
 		TEST(several_at_once_arrive_whole),
 		TEST(a_slice_does_not_turn_the_tables_of_the_next),
 		TEST(too_many_pieces_are_refused),
+		TEST(long_data_is_recorded_as_it_went),
 		TEST(a_reload_holds_for_what_comes_after),
 	};
 
