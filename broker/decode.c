@@ -3,31 +3,19 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <yaml.h>
-
+#include "broker/document.h"
 #include "broker/scalar.h"
 #include "vmsig/vmsig_error.h"
 
-#define FILE_MAX (4u << 20) /* bytes of a configuration; far beyond thousands of endpoints */
-
 struct decode_lines {
-	yaml_document_t document;
-	bool ended;
-};
-
-struct file_bytes {
-	unsigned char *data;
-	size_t len;
+	struct document document;
 };
 
 struct decoder {
@@ -357,150 +345,7 @@ static int decode_map(struct decoder *decoder, const struct decode_field *fields
 	return r;
 }
 
-/* ---- files ---- */
-
-#define DEPTH_MAX 16      /* of nesting; the tables need six */
-#define NODES_MAX 500000u /* of some 100 bytes each */
-
-struct shape {
-	size_t nodes, depth, documents;
-	bool ended; /* an explicit end of the document */
-};
-
-static int complain_at(struct decoder *decoder, size_t line, const char *what)
-{
-	snprintf(decoder->error, decoder->error_size, "%s:%zu: %s", decoder->file, line + 1, what);
-	return VMSIG_ERR_BAD_REQUEST;
-}
-
-static const char *shape_error(struct shape *shape, const yaml_event_t *event)
-{
-	switch (event->type) {
-	case YAML_DOCUMENT_START_EVENT:
-		return shape->documents++ ? "a second document begins here, which nobody would "
-					    "read; remove the '---' and what follows"
-					  : NULL;
-	case YAML_DOCUMENT_END_EVENT:
-		shape->ended = !event->data.document_end.implicit;
-		return NULL;
-	case YAML_ALIAS_EVENT:
-		return "aliases (*name) are not known here; write the value out";
-	case YAML_SEQUENCE_START_EVENT:
-	case YAML_MAPPING_START_EVENT:
-		if (++shape->depth > DEPTH_MAX)
-			return "this is nested too deeply; no key takes that";
-		break;
-	case YAML_SEQUENCE_END_EVENT:
-	case YAML_MAPPING_END_EVENT:
-		shape->depth--;
-		return NULL;
-	default:
-		break;
-	}
-	return ++shape->nodes > NODES_MAX ? "there is more in the file than any configuration has"
-					  : NULL;
-}
-
-static int parser_error(struct decoder *decoder, const yaml_parser_t *parser)
-{
-	if (parser->error == YAML_MEMORY_ERROR)
-		return -ENOMEM;
-	snprintf(decoder->error, decoder->error_size, "%s:%zu: %s; this is not valid YAML",
-		decoder->file, parser->problem_mark.line + 1,
-		parser->problem ? parser->problem : "cannot be read");
-	return VMSIG_ERR_BAD_REQUEST;
-}
-
-/* Before the document is built: what it would cost. */
-static int check_shape(struct decoder *decoder, const struct file_bytes *bytes, bool *ret_ended)
-{
-	struct shape shape = {0};
-	yaml_parser_t parser;
-	bool more = true;
-	int r = 0;
-
-	if (!yaml_parser_initialize(&parser))
-		return -ENOMEM;
-	yaml_parser_set_input_string(&parser, bytes->data, bytes->len);
-	while (!r && more) {
-		yaml_event_t event;
-		const char *error;
-
-		if (!yaml_parser_parse(&parser, &event)) {
-			r = parser_error(decoder, &parser);
-			break;
-		}
-		error = shape_error(&shape, &event);
-		if (error)
-			r = complain_at(decoder, event.start_mark.line, error);
-		more = event.type != YAML_STREAM_END_EVENT;
-		yaml_event_delete(&event);
-	}
-	yaml_parser_delete(&parser);
-	*ret_ended = shape.ended;
-	return r;
-}
-
-static int load_document(
-	struct decoder *decoder, const struct file_bytes *bytes, yaml_document_t *document)
-{
-	yaml_parser_t parser;
-	int r = 0;
-
-	if (!yaml_parser_initialize(&parser))
-		return -ENOMEM;
-	yaml_parser_set_input_string(&parser, bytes->data, bytes->len);
-	if (!yaml_parser_load(&parser, document))
-		r = parser_error(decoder, &parser);
-	yaml_parser_delete(&parser);
-	return r;
-}
-
-static int read_all(int fd, struct file_bytes *bytes, size_t size)
-{
-	/* One more shows that it has grown. */
-	bytes->data = malloc(size + 1);
-	if (!bytes->data)
-		return -ENOMEM;
-	while (bytes->len <= size) {
-		ssize_t n = read(fd, bytes->data + bytes->len, size + 1 - bytes->len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		bytes->len += (size_t)n;
-	}
-	return 0;
-}
-
-/* Not waiting for the other end of a pipe that somebody put in its place. */
-static int read_file(struct decoder *decoder, struct file_bytes *bytes)
-{
-	int fd = open(decoder->file, O_RDONLY | O_NONBLOCK | O_CLOEXEC), r = 0;
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		r = -errno;
-	else if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX)
-		r = VMSIG_ERR_BAD_REQUEST;
-	else
-		r = read_all(fd, bytes, (size_t)st.st_size);
-	if (!r && bytes->len != (size_t)st.st_size)
-		r = -EAGAIN;
-	if (r < 0 && r != -ENOMEM)
-		snprintf(decoder->error, decoder->error_size, "%s: %s", decoder->file,
-			r == -EAGAIN ? "it is being written at this moment; try again"
-				     : strerror(-r));
-	if (r > 0)
-		snprintf(decoder->error, decoder->error_size,
-			"%s: not a file, or larger than %u bytes", decoder->file, FILE_MAX);
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
+/* ---- the whole ---- */
 
 static void find_folder(struct decoder *decoder)
 {
@@ -515,8 +360,11 @@ static int decode_root(struct decoder *decoder, const struct decode_field *field
 {
 	yaml_node_t *root = yaml_document_get_root_node(decoder->document);
 
-	return root ? decode_map(decoder, fields, root, object)
-		    : complain_at(decoder, 0, "the file is empty; see vmsigd.example.yaml");
+	if (root)
+		return decode_map(decoder, fields, root, object);
+	snprintf(decoder->error, decoder->error_size,
+		"%s:1: the file is empty; see vmsigd.example.yaml", decoder->file);
+	return VMSIG_ERR_BAD_REQUEST;
 }
 
 int decode_file(const char *file, const struct decode_field *fields, void *object,
@@ -524,25 +372,20 @@ int decode_file(const char *file, const struct decode_field *fields, void *objec
 {
 	struct decoder decoder = {.file = file, .error = error, .error_size = error_size};
 	struct decode_lines *lines = calloc(1, sizeof(*lines));
-	struct file_bytes bytes = {0};
-	int r = lines ? read_file(&decoder, &bytes) : -ENOMEM;
+	int r = lines ? document_load(&lines->document, file, error, error_size) : -ENOMEM;
 
-	if (!r)
-		r = check_shape(&decoder, &bytes, &lines->ended);
-	if (!r)
-		r = load_document(&decoder, &bytes, &lines->document);
-	if (!r) {
-		decoder.document = &lines->document;
+	if (r) {
+		free(lines);
+		lines = NULL;
+	} else {
+		decoder.document = &lines->document.yaml;
 		find_folder(&decoder);
 		r = decode_root(&decoder, fields, object);
-		if (r || !ret_lines)
-			yaml_document_delete(&lines->document);
 	}
 	if (r == -ENOMEM)
 		snprintf(error, error_size, "%s: out of memory", file);
-	free(bytes.data);
 	if (r || !ret_lines)
-		free(lines);
+		decode_lines_free(lines);
 	else
 		*ret_lines = lines;
 	return r;
@@ -574,7 +417,7 @@ void decode_free(const struct decode_field *fields, void *object)
 
 unsigned decode_line(const struct decode_lines *lines, const char *key, size_t index)
 {
-	yaml_document_t *document = (yaml_document_t *)(uintptr_t)&lines->document;
+	yaml_document_t *document = (yaml_document_t *)(uintptr_t)&lines->document.yaml;
 	struct decoder decoder = {.document = document};
 	yaml_node_t *root = yaml_document_get_root_node(document);
 	yaml_node_t *list = root ? value_of(&decoder, root, key) : NULL;
@@ -590,13 +433,13 @@ unsigned decode_line(const struct decode_lines *lines, const char *key, size_t i
 
 bool decode_is_ended(const struct decode_lines *lines)
 {
-	return lines->ended;
+	return lines->document.ended;
 }
 
 struct decode_lines *decode_lines_free(struct decode_lines *lines)
 {
 	if (lines)
-		yaml_document_delete(&lines->document);
+		document_deinit(&lines->document);
 	free(lines);
 	return NULL;
 }

@@ -7,9 +7,6 @@
  * value goes, its bounds and its default are data. An error names file, line, what is wrong
  * and what to write instead.
  *
- * Bounds: 4 MiB, 16 levels, 500,000 nodes, one document, no aliases, so that a file costs some
- * 100 MiB and a second at most, whatever is in it.
- *
  * Memory: strings and lists are allocated into the struct, also when decoding fails half
  * way; decode_free() with the same table releases them.
  */
