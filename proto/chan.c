@@ -20,6 +20,7 @@
 #define RECORD_OVERHEAD 22u
 /* What OpenSSL may put in front of a record on its own: the answer to a key update. */
 #define RECORD_SPARE 64u
+#define WHY_MAX 320u /* bytes of a sentence about a failure of TLS */
 
 _Static_assert(CHAN_FRAME_HEADER == FRAME_HEADER, "one frame header");
 _Static_assert(CHAN_FDS_PER_FRAME <= WIRE_FDS_MAX, "a frame's descriptors fit one message");
@@ -35,7 +36,7 @@ struct chan {
 	bool established;
 	bool closing; /* close_notify is queued */
 	struct tls_peer peer;
-	char error[224];
+	char error[WHY_MAX + 24];
 };
 
 int chan_new(struct chan **ret_chan, struct tls_ctx *tls, int fd, const struct chan_limits *limits)
@@ -181,10 +182,26 @@ static void chan_rest(struct chan *chan)
 	buffer_trim(&chan->plain);
 }
 
+/* Empties OpenSSL's queue of errors into a sentence. A client that is refused gets an alert, which
+ * says little: what it showed is added. */
+static int tls_failed(struct chan *chan, char why[static WHY_MAX])
+{
+	int r = tls_peer_failure(why, WHY_MAX);
+	char face[WHY_MAX];
+	size_t len = strlen(why);
+
+	if (r != VMSIG_ERR_UNAUTHENTICATED || SSL_is_server(chan->ssl))
+		return r;
+	tls_peer_own_face(chan->ssl, face, sizeof(face));
+	if (face[0])
+		snprintf(why + len, WHY_MAX - len, "; %s", face);
+	return r;
+}
+
 static int handshake_failed(struct chan *chan)
 {
-	char why[192];
-	int r = tls_peer_failure(why, sizeof(why));
+	char why[WHY_MAX];
+	int r = tls_failed(chan, why);
 
 	snprintf(chan->error, sizeof(chan->error), "TLS handshake failed: %s",
 		chan->peer.error[0] ? chan->peer.error : why);
@@ -233,7 +250,7 @@ static int chan_ended(struct chan *chan)
 /* Decrypts one record. */
 static int chan_decrypt(struct chan *chan)
 {
-	char why[192];
+	char why[WHY_MAX];
 	size_t n = 0;
 	int r;
 
@@ -255,7 +272,7 @@ static int chan_decrypt(struct chan *chan)
 	case SSL_ERROR_ZERO_RETURN:
 		return chan_ended(chan);
 	default:
-		r = tls_peer_failure(why, sizeof(why));
+		r = tls_failed(chan, why);
 		return chan_fail(chan, r, why);
 	}
 }

@@ -232,3 +232,38 @@ int tls_peer_failure(char *error, size_t error_size)
 	snprintf(error, error_size, "%s", text ? text : "unknown TLS error");
 	return reason == ERR_R_MALLOC_FAILURE ? -ENOMEM : VMSIG_ERR_PROTOCOL;
 }
+
+static void moment_text(const ASN1_TIME *moment, char text[static 32])
+{
+	struct tm tm = {0};
+
+	if (!ASN1_TIME_to_tm(moment, &tm) || !strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &tm))
+		snprintf(text, 32, "a moment that cannot be read");
+}
+
+void tls_peer_own_face(SSL *ssl, char *text, size_t size)
+{
+	X509 *cert = SSL_get_certificate(ssl);
+	struct identity identity;
+	char why[160], moment[32];
+
+	text[0] = '\0';
+	if (!cert)
+		return;
+	if (X509_cmp_current_time(X509_get0_notBefore(cert)) > 0) {
+		moment_text(X509_get0_notBefore(cert), moment);
+		snprintf(
+			text, size, "our certificate is valid from %s on; check the clock", moment);
+	} else if (X509_cmp_current_time(X509_get0_notAfter(cert)) < 0) {
+		moment_text(X509_get0_notAfter(cert), moment);
+		snprintf(text, size, "our certificate has expired on %s; issue another", moment);
+	} else if (tls_peer_certificate(cert, &identity, why, sizeof(why))) {
+		snprintf(text, size, "of ours %s", why);
+	} else {
+		snprintf(text, size,
+			"we are the %s '%s': this socket may be another role's, or the peer does "
+			"not "
+			"know our authority; its log says why",
+			identity_role_name(identity.role), identity.name);
+	}
+}

@@ -189,6 +189,41 @@ static void refused_identities(void **state)
 	vmsig_close(v);
 }
 
+/* An alert says nothing that helps; what is known here does. */
+static void expect_face(
+	struct world *world, const char *name, const struct pki_request *request, const char *words)
+{
+	struct pki_cert cert;
+	char identity[96];
+	vmsig *v;
+
+	pki_issue(daemon_pki(world->scene->daemon), name, request, &cert);
+	identity_make(world, &cert, name, identity);
+	v = open_as(world, identity, VMSIG_OPT_NO_RECONNECT);
+	assert_int_equal(vmsig_wait_connected(v, DAEMON_WAIT_MS), -VMSIG_ERR_UNAUTHENTICATED);
+	if (!strstr(vmsig_last_error(v), words))
+		fail_msg("no '%s' in: %s", words, vmsig_last_error(v));
+	vmsig_close(v);
+}
+
+static void refusals_say_what_was_shown(void **state)
+{
+	static const char *const none[] = {NULL};
+	static const char *const two[] = {"vmsig://sensor/acme", "vmsig://sensor/globex", NULL};
+	static const char *const admin[] = {"vmsig://admin/acme", NULL};
+	static const char *const sensor[] = {"vmsig://sensor/acme", NULL};
+
+	expect_face(*state, "none", &(struct pki_request){.uris = none}, "0 URI names");
+	expect_face(*state, "two", &(struct pki_request){.uris = two}, "2 URI names");
+	expect_face(*state, "role", &(struct pki_request){.uris = admin}, "the admin 'acme'");
+	expect_face(*state, "early",
+		&(struct pki_request){.uris = sensor, .not_before = 3600, .not_after = 7200},
+		"check the clock");
+	expect_face(*state, "late",
+		&(struct pki_request){.uris = sensor, .not_before = -7200, .not_after = -3600},
+		"has expired on");
+}
+
 /* R4 for one endpoint, over everything that one sensor was ever told. */
 struct history {
 	uint32_t context; /* epoch of the context that the holder has, or 0 */
@@ -473,6 +508,7 @@ int main(void)
 		TEST(lists_and_reads),
 		TEST(hides_what_is_not_ours),
 		TEST(refused_identities),
+		TEST(refusals_say_what_was_shown),
 		TEST(follows_a_broker_that_is_killed),
 		TEST(reads_nothing_without_a_broker),
 		TEST(reads_nothing_while_the_broker_stands_still),
