@@ -109,13 +109,13 @@ static void write_queue(struct write *write)
 static int lease_check(vmsig_lease *lease)
 {
 	vmsig_writer *writer = lease->writer;
-	int error = lease->error ? lease->error : VMSIG_ERR_NO_LEASE;
+	int error;
 
 	leases_expire(writer);
+	error = lease->error ? lease->error : VMSIG_ERR_NO_LEASE;
 	if (lease->phase == VMSIG_LEASE_OVER)
-		return writer_fail(writer, lease->error ? lease->error : error,
-			"the lease on %s is over: %s", lease->endpoint,
-			vmsig_error_text(lease->error ? lease->error : error));
+		return writer_fail(writer, error, "the lease on %s is over: %s", lease->endpoint,
+			vmsig_error_text(error));
 	if (lease->phase != VMSIG_LEASE_HELD || lease->releasing)
 		return writer_fail(
 			writer, VMSIG_ERR_NO_LEASE, "the lease on %s is not held", lease->endpoint);
