@@ -21,6 +21,7 @@
 #include "broker/net/net.h"
 #include "broker/net/write_plane.h"
 #include "broker/reload.h"
+#include "broker/syncer.h"
 #include "broker/watchdog.h"
 #include "vmsig/vmsig_error.h"
 
@@ -373,6 +374,7 @@ bool broker_open_desk(struct broker *broker, bool loudly)
 		.loop = &broker->loop,
 		.shares = broker->shares,
 		.jobs = broker->jobs,
+		.syncer = broker->syncer,
 		.closer = broker->closer,
 		.core = broker->core,
 		.store = broker->store,
@@ -465,6 +467,8 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	if (!r)
 		r = jobs_new(&broker->jobs, &broker->loop, JOB_THREADS);
 	if (!r)
+		r = syncer_new(&broker->syncer, broker->jobs, broker->config->state_dir);
+	if (!r)
 		r = fault_setup();
 	if (!r) {
 		(void)!broker_open_desk(broker, true);
@@ -510,6 +514,7 @@ static void end_loop(struct broker *broker)
 	uv_walk(&broker->loop, close_handle, NULL);
 	uv_run(&broker->loop, UV_RUN_DEFAULT);
 	reload_free(broker->reload);
+	syncer_free(broker->syncer);
 	jobs_free(broker->jobs);
 	net_free(broker->net);
 	desk_free(broker->desk);

@@ -28,6 +28,7 @@ struct endpoint_shell; /* one configured endpoint: its page and its adapter */
 struct jobs;
 struct net;
 struct reload;
+struct syncer;
 
 struct broker {
 	uv_loop_t loop;
@@ -43,7 +44,8 @@ struct broker {
 	struct net *net;
 	struct desk *desk; /* NULL: what it needs of the store cannot be had at the moment */
 	struct reload *reload;
-	struct claims claims;             /* who has which RAM file */
+	struct claims claims; /* who has which RAM file */
+	struct syncer *syncer;
 	struct jobs *jobs;                /* file systems and scans; NULL before it starts */
 	bool desk_open;                   /* not closed yet */
 	struct endpoint_shell *endpoints; /* by id */

@@ -7,6 +7,7 @@
 #include "broker/broker.h"
 #include "broker/endpoint_shell.h"
 #include "broker/log.h"
+#include "broker/syncer.h"
 #include "vmsig/vmsig_error.h"
 
 #define TICK_MS 1000u
@@ -75,6 +76,9 @@ void upkeep_turn(struct broker *broker)
 {
 	struct upkeep *upkeep = &broker->upkeep;
 
+	/* Nobody waits for it. */
+	if (store_wants_sync(broker->store))
+		(void)syncer_ask(broker->syncer);
 	if (upkeep->working || broker->closing || !store_wants_checkpoint(broker->store) ||
 		uv_now(&broker->loop) < upkeep->resume_ms)
 		return;

@@ -504,25 +504,35 @@ static void prepare_ready(struct desk *desk)
 	}
 }
 
+void command_proceed(struct command *command, int result)
+{
+	struct share_scope scope;
+
+	if (!result || command->release) {
+		share_enter(&scope, command->desk->env.shares, command->share);
+		start(command);
+		(void)share_leave(&scope);
+		return;
+	}
+	command->intended = false;
+	command_reject(command, VMSIG_ERR_IO,
+		"the broker cannot record it, so nothing was written; its log says why");
+}
+
 static void start_intended(struct desk *desk)
 {
 	struct command *command = desk->intended, *next;
-	struct share_scope scope;
 	int r = store_is_open(desk->env.store) || desk->failed ? desk_commit(desk) : 0;
+	uint64_t sync = command && !r ? durable_ask(desk) : 0;
 
 	desk->intended = NULL;
 	for (; command; command = next) {
 		next = command->next;
 		command->prev = command->next = NULL;
-		if (!r || command->release) {
-			share_enter(&scope, desk->env.shares, command->share);
-			start(command);
-			(void)share_leave(&scope);
-			continue;
-		}
-		command->intended = false;
-		command_reject(command, VMSIG_ERR_IO,
-			"the broker cannot record it, so nothing was written; its log says why");
+		if (sync)
+			durable_hold(command, sync);
+		else
+			command_proceed(command, r);
 	}
 }
 

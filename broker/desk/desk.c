@@ -103,6 +103,8 @@ int desk_commit(struct desk *desk)
 
 	desk->failed = 0;
 	if (!r)
+		r = durable_failed(desk);
+	if (!r)
 		r = store_commit(desk->env.store);
 	if (!r) {
 		audit_committed(desk->audit);
@@ -280,7 +282,6 @@ static int open_parts(struct desk *desk)
 		r = lessor_init(desk);
 	if (r)
 		return r;
-	store_set_power(desk->env.store, desk->env.config->audit.power);
 	recover_open_marks(desk);
 	record.kind = VMSIG__AUDIT_RECORD__KIND__START;
 	record.version = version;
@@ -313,6 +314,7 @@ int desk_new(struct desk **ret_desk, const struct desk_env *env, char *error, si
 		return r;
 	}
 	store_set_owner(env->store, on_flush, desk);
+	durable_init(desk);
 	*ret_desk = desk;
 	return 0;
 }
@@ -332,6 +334,7 @@ void desk_close(struct desk *desk, void (*closed)(void *arg), void *arg)
 	desk->closing = true;
 	desk->closed = closed;
 	desk->closed_arg = arg;
+	durable_drop(desk);
 	refusals_turn(desk, true);
 	desk_settle(desk);
 	desk_check_closed(desk);
@@ -360,6 +363,7 @@ struct desk *desk_free(struct desk *desk)
 	if (!desk)
 		return NULL;
 	store_set_owner(desk->env.store, NULL, NULL);
+	durable_drop(desk);
 	for (lane = desk->lanes; lane; lane = lane->hh.next)
 		lane->owner = NULL;
 	while (desk->all)

@@ -21,6 +21,7 @@
  *   bulk.c      data in a memfd, slice by slice
  *   record.c    audit records
  *   budget.c    tenants' rates
+ *   durable.c   what waits for the disk
  *   account.c   what tenants have stored
  *   refusal.c   refusals, recorded and counted
  *
@@ -45,6 +46,7 @@
 struct desk;
 struct jobs;
 struct shares;
+struct syncer;
 
 /* One operator's connection; embedded in the plane's own. */
 struct desk_operator {
@@ -83,6 +85,7 @@ struct desk_env {
 	struct closer *closer; /* of bulk data's memfds */
 	struct core *core;
 	struct store *store;
+	struct syncer *syncer;       /* NULL: nothing waits for the disk */
 	const struct config *config; /* until desk_reload() */
 	const struct desk_events *events;
 };

@@ -247,14 +247,9 @@ void ends_recorded(struct desk *desk, int result)
 	memmove(desk->owed, desk->owed + paid, desk->nowed * sizeof(*desk->owed));
 }
 
-static void settle_notices(struct desk *desk, int result)
+/* Telling may close connections, but performs no action. */
+void notices_settle(struct desk *desk, const struct notice *notices, size_t n, int result)
 {
-	struct notice *notices = desk->notices;
-	size_t n = desk->nnotices;
-
-	/* Telling may close connections, but performs no action. */
-	desk->notices = NULL;
-	desk->nnotices = desk->notices_size = 0;
 	for (size_t i = 0; i < n; i++) {
 		if (result)
 			take_back(desk, &notices[i]);
@@ -263,6 +258,20 @@ static void settle_notices(struct desk *desk, int result)
 		if (result)
 			owe_end(desk, &notices[i]);
 	}
+}
+
+static void settle_notices(struct desk *desk, int result)
+{
+	struct notice *notices = desk->notices;
+	size_t n = desk->nnotices;
+	uint64_t sync = n && !result ? durable_ask(desk) : 0;
+
+	desk->notices = NULL;
+	desk->nnotices = desk->notices_size = 0;
+	if (sync)
+		durable_hold_notices(desk, notices, n, sync);
+	else
+		notices_settle(desk, notices, n, result);
 	free(notices);
 }
 

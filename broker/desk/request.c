@@ -58,7 +58,6 @@ void desk_reload(struct desk *desk, const struct config *config)
 
 	desk->env.config = config;
 	desk->policy++;
-	store_set_power(desk->env.store, config->audit.power);
 	while (lease_next(desk->engine, &cursor, &lease)) {
 		/* One that is over already is no failure. */
 		if (!is_allowed(desk, &lease))

@@ -6,9 +6,10 @@
  * The desk's inside: shared by its files, and by nobody else.
  *
  * A command is in exactly one list of its desk at a time: `ready` (to be looked at in the
- * next turn), a lane's `waiting`, `intended` (until the transaction), `slicing`, a
- * site's `waiting`, `finished` (to be answered, then its result is made durable), or in none
- * while a callback is due (quiesce, the pool).
+ * next turn), a lane's `waiting`, `intended` (until the transaction), `unsynced` (until that is
+ * on the disk, if the policy wants that), `slicing`, a site's `waiting`, `finished` (to be
+ * answered, then its result is made durable), or in none while a callback is due (quiesce, the
+ * pool).
  *
  * The intent is durable before bytes change. The result is recorded after the answer has
  * left, in the transaction of the next turn's intents or DESK_RECORD_NS later, so that a write
@@ -147,6 +148,7 @@ struct command {
 	uint8_t *before;           /* as the intent saw them */
 	uint8_t *old;              /* as they were when the bytes changed */
 	uint8_t data_hash[AUDIT_HASH], old_hash[AUDIT_HASH], new_hash[AUDIT_HASH];
+	uint64_t sync; /* held until that one */
 	uint64_t intent;
 	uint32_t mark; /* 0: none */
 	bool taken;    /* its number is in use: another transmission waits for its outcome */
@@ -166,6 +168,7 @@ struct notice {
 	enum lease_action_kind kind;
 	uint64_t lease, session;
 	enum vmsig_error reason;
+	uint64_t sync; /* held until that one */
 };
 
 struct desk {
@@ -188,7 +191,7 @@ struct desk {
 
 	struct command *all;
 	struct command *taken; /* by key */
-	struct command *ready, *intended, *slicing, *finished;
+	struct command *ready, *intended, *unsynced, *slicing, *finished;
 	bool crowded;        /* what is ready waits for marks, that is for results to be recorded */
 	struct marks *marks; /* NULL: they cannot be opened, and nothing is written */
 	uint64_t marks_retry_ns; /* when that is tried again */
@@ -208,6 +211,8 @@ struct desk {
 	size_t paying; /* so many of the first ones are in the open transaction */
 	struct notice *notices;
 	size_t nnotices, notices_size;
+	struct notice *held; /* of what is not on the disk yet, in order */
+	size_t nheld;
 
 	uint8_t *scratch;
 	size_t scratch_size;
@@ -215,6 +220,18 @@ struct desk {
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
+
+/* ---- durable.c ---- */
+void durable_init(struct desk *desk);
+/* Nobody waits any more; the broker ends. */
+void durable_drop(struct desk *desk);
+/* 0; VMSIG_ERR_IO: nothing that waits for the disk may be committed any more. */
+__attribute__((warn_unused_result)) int durable_failed(const struct desk *desk);
+/* After a commit: which sync what it was about has to wait for; 0: for none. */
+uint64_t durable_ask(struct desk *desk);
+void durable_hold(struct command *command, uint64_t sync);
+/* Copies them. */
+void durable_hold_notices(struct desk *desk, struct notice *notices, size_t n, uint64_t sync);
 
 /* ---- desk.c ---- */
 struct desk_operator *desk_operator_find(struct desk *desk, uint64_t session);
@@ -232,6 +249,8 @@ bool desk_is_stuck(const struct desk *desk);
 void desk_check_closed(struct desk *desk);
 
 /* ---- lessor.c ---- */
+/* Tells them, when what they say is durable; else what must not be used is taken back. */
+void notices_settle(struct desk *desk, const struct notice *notices, size_t n, int result);
 __attribute__((warn_unused_result)) int lessor_init(struct desk *desk);
 /* Restores the leases that survived, in the open transaction. */
 __attribute__((warn_unused_result)) int lessor_restore(struct desk *desk);
@@ -272,6 +291,8 @@ void lane_own(struct command *command);
 void lane_leave(struct command *command);
 
 /* ---- command.c ---- */
+/* Its intent is durable: bytes may change; or (result) it never will be. */
+void command_proceed(struct command *command, int result);
 /* Whether the lease holds, the policy still allows it and the endpoint takes bytes. `detail`
  * may say why not. */
 __attribute__((warn_unused_result)) int command_check(struct command *command);

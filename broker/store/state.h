@@ -41,8 +41,8 @@ struct store {
 	bool inspected;         /* all of it */
 	uint64_t wal_pages;     /* after the last commit */
 	uint32_t unsynced;      /* commits since the last that was synced */
-	bool power;             /* commits shall wait for the disk */
-	bool full;              /* they do */
+	bool wants_sync;        /* store_wants_sync() */
+	bool full;              /* commits wait for the disk, as while opening */
 	void (*flush)(void *arg);
 	void *flush_arg;
 };

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +19,6 @@
 #define WAL_FRAME (4096u + 24u) /* a page and its header */
 /* What PRAGMA synchronous answers. */
 #define LEVEL_NORMAL 1u
-#define LEVEL_FULL 2u
 
 int store_sql_error(struct store *store, int rc)
 {
@@ -74,21 +74,46 @@ bool store_is_open(struct store *store)
 	return !sqlite3_get_autocommit(store->db);
 }
 
-/* Only between transactions; SQLite refuses it inside of one. */
-static int level_set(struct store *store, bool full)
+/* What is written while opening is synced, what comes later when store_sync() is called. Only
+ * between transactions; SQLite refuses it inside of one. */
+static int level_set(struct store *store)
 {
 	uint64_t level = 0;
 	int r;
 
-	if (store->full == full)
+	if (!store->full)
 		return 0;
-	r = store_exec(store, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
+	r = store_exec(store, "PRAGMA synchronous = NORMAL");
 	if (!r)
 		r = store_number(store, "PRAGMA synchronous", &level);
-	if (!r && level != (full ? LEVEL_FULL : LEVEL_NORMAL))
+	if (!r && level != LEVEL_NORMAL)
 		r = VMSIG_ERR_INTERNAL;
 	if (!r)
-		store->full = full;
+		store->full = false;
+	return r;
+}
+
+bool store_wants_sync(struct store *store)
+{
+	bool wants = store->wants_sync;
+
+	store->wants_sync = false;
+	return wants;
+}
+
+/* In WAL mode the log alone has to reach the disk; a checkpoint syncs for itself. */
+int store_sync(const char *dir)
+{
+	char path[PATH_MAX];
+	int fd, r;
+
+	if (snprintf(path, sizeof(path), "%s/vmsig.db-wal", dir) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	r = fdatasync(fd) < 0 ? -errno : 0;
+	close(fd);
 	return r;
 }
 
@@ -107,14 +132,9 @@ int store_alone(struct store *store)
 
 int store_begin(struct store *store)
 {
-	int r = store_is_open(store) ? 0 : level_set(store, store->power);
+	int r = store_is_open(store) ? 0 : level_set(store);
 
 	return r || store_is_open(store) ? r : store_run(store->stmts[STMT_BEGIN]);
-}
-
-void store_set_power(struct store *store, bool power)
-{
-	store->power = power;
 }
 
 int store_commit(struct store *store)
@@ -193,17 +213,19 @@ static int endpoint_get(struct store *store, const char *name, struct store_endp
 	return r;
 }
 
-/* In a transaction of its own; synced: with all commits before it. */
+/* In a transaction of its own; synced: with all commits before it, soon. */
 static int run_alone(struct store *store, sqlite3_stmt *stmt, bool synced)
 {
 	int r = store_alone(store);
 
 	if (!r)
-		r = level_set(store, synced || store->power);
+		r = level_set(store);
 	if (!r)
 		r = store_run(stmt);
-	if (!r && synced)
+	if (!r && synced) {
 		store->unsynced = 0;
+		store->wants_sync = true;
+	}
 	return r;
 }
 

@@ -20,8 +20,9 @@
  * An epoch never comes back (R3). What could bring one back, and why it does not:
  *
  * - the host's power, which may take the tail of the WAL and changes the boot id. What is
- *   written while opening and the row of a new endpoint are synced, and of the others every
- *   STORE_SYNC_EVERY-th, with all before it; so no more than that many epochs are lost.
+ *   written while opening is synced; the row of a new endpoint, and of the others every
+ *   STORE_SYNC_EVERY-th with all before it, asks for a sync (store_wants_sync), which the loop
+ *   does not wait for; so hardly more than that many epochs are lost, and the skip is twice that.
  * - a full, failing or damaged disk, a WAL whose damaged tail SQLite drops in silence, a state
  *   directory that was emptied or restored from a backup: the database is behind the watermark,
  *   or has none of its own.
@@ -119,9 +120,11 @@ __attribute__((warn_unused_result)) int store_commit(struct store *store);
 void store_rollback(struct store *store);
 /* Whether a transaction is open. */
 bool store_is_open(struct store *store);
-/* Whether commits wait for the disk, from the next transaction on; one that cannot be begun so
- * is not begun. */
-void store_set_power(struct store *store, bool power);
+/* Whether what was committed should be brought to the disk, by store_sync() on a thread; once. */
+bool store_wants_sync(struct store *store);
+/* Brings what was committed before the call to the disk, and waits for that: from any thread but
+ * the loop's. -errno: nobody knows what the disk has (syncer.h). */
+__attribute__((warn_unused_result)) int store_sync(const char *dir);
 
 __attribute__((warn_unused_result)) int store_prepare(
 	struct store *store, const char *const *sql, struct sqlite3_stmt **stmts, size_t n);

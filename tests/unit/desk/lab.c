@@ -13,6 +13,7 @@
 
 #include "broker/core/memwrite_reg.h"
 #include "broker/jobs.h"
+#include "broker/syncer.h"
 #include "broker/memwrite/fault.h"
 #include "broker/policy/share.h"
 #include "broker/store/marks.h"
@@ -315,6 +316,8 @@ static int open_parts(struct lab *lab)
 		r = shares_new(&lab->shares, &SHARE_LIMITS_DEFAULT, monotonic_ns, NULL);
 	if (!r)
 		r = jobs_new(&lab->jobs, &lab->loop, 1);
+	if (!r)
+		r = syncer_new(&lab->syncer, lab->jobs, lab->dir);
 	if (r)
 		return r;
 	lab->endpoint = row.id;
@@ -322,6 +325,7 @@ static int open_parts(struct lab *lab)
 	env.store = lab->store;
 	env.shares = lab->shares;
 	env.jobs = lab->jobs;
+	env.syncer = lab->syncer;
 	r = desk_new(&lab->desk, &env, error, sizeof(error));
 	if (!r)
 		r = desk_endpoint_add(lab->desk, row.id, "w1");
@@ -374,6 +378,7 @@ void lab_close(struct lab *lab)
 		close_core(lab);
 	lab->desk = desk_free(lab->desk);
 	lab->core = core_free(lab->core);
+	lab->syncer = syncer_free(lab->syncer);
 	lab->jobs = jobs_free(lab->jobs);
 	lab->shares = shares_free(lab->shares);
 	lab->store = store_close(lab->store);

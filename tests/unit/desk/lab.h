@@ -47,6 +47,7 @@ struct lab {
 	uv_loop_t loop;
 	struct shares *shares;
 	struct jobs *jobs;
+	struct syncer *syncer;
 	struct core *core;
 	struct store *store;
 	struct config config;

@@ -309,43 +309,6 @@ static void an_endpoint_is_stored_beside_a_refused_request(void **state)
 	assert_string_equal(row.session, "session");
 }
 
-static int level_of(struct lab *lab)
-{
-	sqlite3_stmt *stmt = NULL;
-	int level = -1;
-
-	assert_int_equal(
-		sqlite3_prepare_v2(store_db(lab->store), "PRAGMA synchronous", -1, &stmt, NULL),
-		SQLITE_OK);
-	if (sqlite3_step(stmt) == SQLITE_ROW)
-		level = sqlite3_column_int(stmt, 0);
-	sqlite3_finalize(stmt);
-	return level;
-}
-
-static void durability_changes_with_the_next_transaction(void **state)
-{
-	struct lab *lab = *state;
-	struct config power = lab->config;
-
-	power.audit.power = 1;
-	lab_lease(lab);
-	assert_int_equal(level_of(lab), 1);
-	assert_int_equal(lab_acquire(lab, true), VMSIG_ERR_LEASE_HELD);
-	assert_true(store_is_open(lab->store));
-	desk_reload(lab->desk, &power);
-	lab_turn(lab);
-	lab_write(lab, 1, ADDR, 1);
-	lab_await(lab, 2);
-	assert_int_equal(level_of(lab), 2);
-	assert_int_equal(lab_acquire(lab, true), VMSIG_ERR_LEASE_HELD);
-	desk_reload(lab->desk, &lab->config);
-	lab_turn(lab);
-	lab_write(lab, 2, ADDR, 1);
-	lab_await(lab, 3);
-	assert_int_equal(level_of(lab), 1);
-}
-
 /* ---- after it was killed ---- */
 
 static void an_outcome_that_was_told_is_told_again(void **state)
@@ -486,7 +449,6 @@ int main(void)
 		TEST(without_marks_nothing_is_written),
 		TEST(it_ends_though_nothing_can_be_recorded),
 		TEST(an_endpoint_is_stored_beside_a_refused_request),
-		TEST(durability_changes_with_the_next_transaction),
 		TEST(an_outcome_that_was_told_is_told_again),
 		TEST(what_it_finds_is_recorded_in_the_order_of_the_bytes),
 		TEST(what_was_not_begun_is_new),

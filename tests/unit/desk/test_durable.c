@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `durability: power`: what waits for the disk, and what does not. This program stands between
+ * the broker and the kernel for fdatasync(): a disk that does not answer until it is let, or that
+ * fails.
+ */
+#include "tests/unit/desk/lab.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "vmsig/vmsig_error.h"
+
+#define ADDR 0x3000u
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
+static bool hangs, fails;
+static unsigned begun;
+
+__attribute__((visibility("default"))) int fdatasync(int fd);
+
+int fdatasync(int fd)
+{
+	int r;
+
+	pthread_mutex_lock(&lock);
+	begun++;
+	pthread_cond_broadcast(&moved);
+	while (hangs)
+		pthread_cond_wait(&moved, &lock);
+	r = fails ? -1 : 0;
+	pthread_mutex_unlock(&lock);
+	errno = r ? EIO : 0;
+	return r;
+}
+
+static void disk(bool hang, bool fail)
+{
+	pthread_mutex_lock(&lock);
+	hangs = hang;
+	fails = fail;
+	pthread_cond_broadcast(&moved);
+	pthread_mutex_unlock(&lock);
+}
+
+/* The disk is busy with another one than `before`. */
+static unsigned await_sync(struct lab *lab, unsigned before)
+{
+	unsigned now = before;
+
+	while (now == before) {
+		lab_turn(lab);
+		pthread_mutex_lock(&lock);
+		now = begun;
+		pthread_mutex_unlock(&lock);
+	}
+	return now;
+}
+
+static int setup(void **state)
+{
+	int r = lab_setup(state);
+	struct lab *lab = *state;
+
+	disk(false, false);
+	lab->config.audit.power = 1;
+	desk_reload(lab->desk, &lab->config);
+	return r;
+}
+
+static int teardown(void **state)
+{
+	disk(false, false);
+	return lab_teardown(state);
+}
+
+/* The loop does: a turn comes back while the disk does not. */
+static void a_grant_waits_for_the_disk(void **state)
+{
+	struct lab *lab = *state;
+
+	disk(true, false);
+	assert_int_equal(lab_acquire(lab, true), 0);
+	await_sync(lab, begun);
+	for (int i = 0; i < 100; i++)
+		lab_turn(lab);
+	assert_int_equal(lab->nevents, 0);
+	disk(false, false);
+	lab_await(lab, 1);
+	assert_int_equal(lab->events[0].kind, LAB_GRANTED);
+}
+
+static void bytes_wait_for_their_intent(void **state)
+{
+	struct lab *lab = *state;
+	unsigned before;
+	uint64_t id;
+
+	lab_lease(lab);
+	before = begun;
+	disk(true, false);
+	id = lab_write(lab, 1, ADDR, 7);
+	await_sync(lab, before);
+	for (int i = 0; i < 100; i++)
+		lab_turn(lab);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	assert_int_equal(lab->nevents, 1);
+	disk(false, false);
+	lab_await(lab, 2);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	assert_int_equal(lab_word(lab, ADDR), 7);
+}
+
+/* Those of meanwhile share one sync, and keep their order; the release stays behind. */
+static void what_comes_meanwhile_shares_the_next_sync(void **state)
+{
+	struct lab *lab = *state;
+	unsigned before, written = 0;
+
+	lab_lease(lab);
+	before = begun;
+	disk(true, false);
+	lab_write(lab, 1, ADDR, 1);
+	before = await_sync(lab, before);
+	for (uint64_t i = 2; i <= 50; i++) {
+		lab_write(lab, i, ADDR, i);
+		lab_turn(lab);
+	}
+	assert_int_equal(lab_release(lab), 0);
+	for (int i = 0; i < 10; i++)
+		lab_turn(lab);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	disk(false, false);
+	/* The grant, fifty writes, the release and the end. */
+	lab_await(lab, 1 + 50 + 2);
+	assert_int_equal(lab_word(lab, ADDR), 50);
+	for (size_t i = 0; i < lab->nevents; i++)
+		written += lab->events[i].kind == LAB_WRITTEN && lab->events[i].code == 0;
+	assert_int_equal(written, 50);
+	assert_true(begun <= before + 3);
+}
+
+/* A policy that does not wait any more lets nothing pass what still does. */
+static void a_new_policy_keeps_the_order(void **state)
+{
+	struct lab *lab = *state;
+	struct config lax = lab->config;
+	unsigned before;
+
+	lab_lease(lab);
+	before = begun;
+	disk(true, false);
+	lab_write(lab, 1, ADDR, 1);
+	await_sync(lab, before);
+	lax.audit.power = 0;
+	desk_reload(lab->desk, &lax);
+	lab_write(lab, 2, ADDR, 2);
+	for (int i = 0; i < 10; i++)
+		lab_turn(lab);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	disk(false, false);
+	lab_await(lab, 3);
+	assert_int_equal(lab_word(lab, ADDR), 2);
+	/* And from here on nobody waits. */
+	disk(true, false);
+	lab_write(lab, 3, ADDR, 3);
+	lab_await(lab, 4);
+	assert_int_equal(lab_word(lab, ADDR), 3);
+	disk(false, false);
+	desk_reload(lab->desk, &lab->config);
+}
+
+static void a_sync_that_failed_is_final(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t id, later;
+
+	lab_lease(lab);
+	disk(false, true);
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, id).code, VMSIG_ERR_IO);
+	/* The kernel has forgotten what it lost: another try would find nothing wrong. */
+	disk(false, false);
+	later = lab_write(lab, 2, ADDR, 2);
+	lab_await(lab, 3);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, later).code, VMSIG_ERR_IO);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+}
+
+static void a_grant_that_is_not_on_the_disk_is_taken_back(void **state)
+{
+	struct lab *lab = *state;
+
+	disk(false, true);
+	assert_int_equal(lab_acquire(lab, true), 0);
+	lab_await(lab, 1);
+	assert_int_not_equal(lab->events[0].kind, LAB_GRANTED);
+}
+
+/* What waits then is dropped: the next broker knows that it never began. */
+static void it_ends_though_the_disk_hangs(void **state)
+{
+	struct lab *lab = *state;
+	unsigned before;
+
+	lab_lease(lab);
+	before = begun;
+	disk(true, false);
+	lab_write(lab, 1, ADDR, 1);
+	await_sync(lab, before);
+	desk_operator_close(lab->desk, &lab->op);
+	memset(&lab->op, 0, sizeof(lab->op));
+	desk_close(lab->desk, NULL, NULL);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	disk(false, false);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_grant_waits_for_the_disk),
+		TEST(bytes_wait_for_their_intent),
+		TEST(what_comes_meanwhile_shares_the_next_sync),
+		TEST(a_new_policy_keeps_the_order),
+		TEST(a_sync_that_failed_is_final),
+		TEST(a_grant_that_is_not_on_the_disk_is_taken_back),
+		TEST(it_ends_though_the_disk_hangs),
+	};
+
+	return cmocka_run_group_tests_name("durable", tests, NULL, NULL);
+}
