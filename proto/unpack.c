@@ -52,6 +52,13 @@ int unpack_message(ProtobufCMessage **ret_message, const ProtobufCMessageDescrip
 	return 0;
 }
 
+void unpack_free(ProtobufCMessage *message)
+{
+	ProtobufCAllocator allocator = {charged_alloc, charged_free, NULL};
+
+	protobuf_c_message_free_unpacked(message, &allocator);
+}
+
 uint64_t unpack_request_id(const uint8_t *data, size_t len)
 {
 	uint64_t id = 0;

@@ -18,12 +18,16 @@ struct unpack_budget {
 	size_t bytes; /* of memory, beside one byte for each of the frame */
 };
 
-/* 0, and the message is freed by protobuf_c_message_free_unpacked(message, NULL);
+/* 0, and the message is freed by unpack_free(), or where only its generated type is known by
+ * that one's free_unpacked() with NULL for libc's heap, where it is;
  * VMSIG_ERR_PROTOCOL: it is none of this type; VMSIG_ERR_BAD_REQUEST: it is over the budget;
  * -ENOMEM. */
 __attribute__((warn_unused_result)) int unpack_message(ProtobufCMessage **ret_message,
 	const ProtobufCMessageDescriptor *type, const struct unpack_budget *budget,
 	const uint8_t *data, size_t len);
+
+/* With all that is still in it; NULL is fine. */
+void unpack_free(ProtobufCMessage *message);
 
 /* The request id of an envelope that could not be unpacked, if it stands first, where every
  * encoder puts it; 0 otherwise. */

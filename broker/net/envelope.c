@@ -133,6 +133,6 @@ int envelope_receive(struct conn *conn, const struct dialect *dialect, bool *gre
 	if (r)
 		return envelope_error(conn, dialect, unpack_request_id(data, len), r, NULL);
 	r = dispatch(conn, dialect, greeted, client, (struct envelope *)(void *)message);
-	protobuf_c_message_free_unpacked(message, NULL);
+	unpack_free(message);
 	return r;
 }

@@ -29,13 +29,13 @@ enum statement {
 static const char *const statements[STMTS] = {
 	[STMT_TOKEN] =
 		"UPDATE endpoint SET token = max(token + 1, ?2) WHERE id = ?1 RETURNING token",
-	[STMT_GRANT] = "INSERT INTO lease (id, endpoint, epoch, token, tenant, uid, priority, "
-		       "ranges, ttl, granted, deadline, hold) "
-		       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+	[STMT_GRANT] = ("INSERT INTO lease (id, endpoint, epoch, token, tenant, uid, priority, "
+			"ranges, ttl, granted, deadline, hold) "
+			"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"),
 	[STMT_RENEW] = "UPDATE lease SET deadline = ?2 WHERE id = ?1",
 	[STMT_END] = "UPDATE lease SET ended = ?2 WHERE id = ?1",
-	[STMT_LOAD] = "SELECT id, endpoint, epoch, token, tenant, uid, priority, ranges, ttl, "
-		      "granted, deadline, hold FROM lease WHERE ended = 0 ORDER BY id",
+	[STMT_LOAD] = ("SELECT id, endpoint, epoch, token, tenant, uid, priority, ranges, ttl, "
+		       "granted, deadline, hold FROM lease WHERE ended = 0 ORDER BY id"),
 	[STMT_FIND] = "SELECT tenant, token FROM lease WHERE id = ?1",
 	[STMT_ID_GET] = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'next_lease'",
 	[STMT_ID_SET] = "UPDATE meta SET value = CAST(?1 AS TEXT) WHERE key = 'next_lease'",

@@ -23,8 +23,8 @@
 
 static const char *const statements[STMTS] = {
 	[STMT_ENDPOINT_GET] = "SELECT id, epoch, session FROM endpoint WHERE name = ?1",
-	[STMT_ENDPOINT_ADD] = "INSERT INTO endpoint (name, epoch) SELECT ?1, "
-			      "CAST(value AS INTEGER) FROM meta WHERE key = 'epoch_floor'",
+	[STMT_ENDPOINT_ADD] = ("INSERT INTO endpoint (name, epoch) SELECT ?1, "
+			       "CAST(value AS INTEGER) FROM meta WHERE key = 'epoch_floor'"),
 	[STMT_EPOCH_GET] = "SELECT epoch FROM endpoint WHERE id = ?1",
 	[STMT_EPOCH_SET] = "UPDATE endpoint SET epoch = max(epoch, ?2), session = '' WHERE id = ?1",
 	[STMT_BEGIN] = "BEGIN IMMEDIATE",

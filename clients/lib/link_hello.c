@@ -77,6 +77,6 @@ int link_take_frame(struct client_link *link, const uint8_t *data, size_t len)
 				  "any that it may send",
 			len);
 	r = dispatch(link, (const struct envelope *)(const void *)message);
-	protobuf_c_message_free_unpacked(message, NULL);
+	unpack_free(message);
 	return r;
 }

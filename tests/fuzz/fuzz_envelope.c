@@ -44,6 +44,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!packed || protobuf_c_message_pack(message, packed) != len)
 		abort();
 	free(packed);
-	protobuf_c_message_free_unpacked(message, NULL);
+	unpack_free(message);
 	return 0;
 }

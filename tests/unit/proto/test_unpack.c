@@ -37,7 +37,7 @@ static int unpack_write(const uint8_t *data, size_t len, const struct unpack_bud
 	ProtobufCMessage *message = NULL;
 	int r = unpack_message(&message, &vmsig__write_request__descriptor, budget, data, len);
 
-	protobuf_c_message_free_unpacked(message, NULL);
+	unpack_free(message);
 	return r;
 }
 
