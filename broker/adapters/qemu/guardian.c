@@ -40,7 +40,8 @@ struct guardian {
 /* ---- in the process of its own ---- */
 
 struct armed {
-	char path[PATH_BYTES];
+	char path[PATH_BYTES]; /* the name in orders */
+	int place;             /* the socket */
 	struct armed *next;
 };
 
@@ -93,7 +94,7 @@ static bool ask(int fd, const char *command, int64_t until)
 }
 
 /* Waits in the queue of a QEMU that serves somebody else, which may be full, but not for ever. */
-static int connect_qmp(int fd, const char *path, int64_t until)
+static int connect_qmp(int fd, int place, int64_t until)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int64_t left = until - now_ms();
@@ -101,15 +102,15 @@ static int connect_qmp(int fd, const char *path, int64_t until)
 
 	if (left < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
 		return -ETIMEDOUT;
-	strncpy(addr.sun_path, path, sizeof(addr.sun_path) - 1);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d", place);
 	return connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
 }
 
 /* Whether it is settled: QEMU has answered to cont, or is not there any more. */
-static bool try_cont(const char *path, int64_t until)
+static bool try_cont(int place, int64_t until)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int r = fd < 0 ? -errno : connect_qmp(fd, path, until);
+	int r = fd < 0 ? -errno : connect_qmp(fd, place, until);
 	bool settled = r == -ENOENT || r == -ECONNREFUSED;
 
 	if (!r)
@@ -120,49 +121,87 @@ static bool try_cont(const char *path, int64_t until)
 	return settled;
 }
 
-static void retry_cont(const char *path)
+static void retry_cont(int place)
 {
 	const struct timespec pause = {.tv_nsec = RETRY_MS * 1000000};
 	int64_t until = now_ms() + RESCUE_MS;
 
-	while (now_ms() < until && !try_cont(path, until))
+	while (now_ms() < until && !try_cont(place, until))
 		nanosleep(&pause, NULL);
 }
 
 /* Apart: a QEMU that hangs must not keep the others' guests waiting, whose sockets the next
  * broker is about to take. */
-static void rescue(const char *path)
+static void rescue(int place)
 {
 	pid_t pid = fork();
 
 	if (pid > 0)
 		return;
-	retry_cont(path);
+	retry_cont(place);
 	if (pid == 0)
 		_exit(0);
 }
 
-static void obey(struct armed **armed, const struct message *message)
+static void arm(struct armed **armed, const struct message *message, int place)
+{
+	struct armed *entry = place < 0 ? NULL : calloc(1, sizeof(*entry));
+
+	if (!entry)
+		_exit(1); /* the next order finds nobody */
+	memcpy(entry->path, message->path, sizeof(entry->path));
+	entry->place = place;
+	LL_PREPEND(*armed, entry);
+}
+
+static void disarm(struct armed **armed, const struct message *message)
 {
 	struct armed *entry, *next;
 
-	if (message->order == ORDER_ARM) {
-		entry = calloc(1, sizeof(*entry));
-		if (!entry)
-			_exit(1); /* the next order finds nobody */
-		memcpy(entry->path, message->path, sizeof(entry->path));
-		LL_PREPEND(*armed, entry);
-		return;
-	}
 	LL_FOREACH_SAFE(*armed, entry, next)
 	{
 		if (strcmp(entry->path, message->path) != 0)
 			continue;
+		if (message->order == ORDER_RELEASE)
+			rescue(entry->place);
 		LL_DELETE(*armed, entry);
+		close(entry->place);
 		free(entry);
 	}
-	if (message->order == ORDER_RELEASE)
-		rescue(message->path);
+}
+
+static void obey(struct armed **armed, const struct message *message, int place)
+{
+	if (message->order == ORDER_ARM) {
+		arm(armed, message, place);
+		return;
+	}
+	if (place >= 0)
+		close(place);
+	disarm(armed, message);
+}
+
+union control {
+	struct cmsghdr header;
+	char space[CMSG_SPACE(sizeof(int))];
+};
+
+/* As recvmsg(2); `ret_place` is -1 without a descriptor. */
+static ssize_t receive(int fd, struct message *message, int *ret_place)
+{
+	struct iovec iov = {.iov_base = message, .iov_len = sizeof(*message)};
+	union control control;
+	struct msghdr msg = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+
+	*ret_place = -1;
+	if (header && header->cmsg_type == SCM_RIGHTS)
+		memcpy(ret_place, CMSG_DATA(header), sizeof(*ret_place));
+	return n;
 }
 
 /* Not even the log: who waits for its end waits for the broker, not for this. */
@@ -193,18 +232,19 @@ __attribute__((noreturn)) static void watch(int fd)
 {
 	struct armed *armed = NULL, *entry;
 	struct message message;
+	int place;
 	ssize_t n;
 
 	prctl(PR_SET_DUMPABLE, 0);
 	ignore_signals();
 	close_others(fd);
 	prctl(PR_SET_NAME, "vmsig-guardian");
-	while ((n = recv(fd, &message, sizeof(message), 0)) > 0 || (n < 0 && errno == EINTR)) {
+	while ((n = receive(fd, &message, &place)) > 0 || (n < 0 && errno == EINTR)) {
 		if (n == sizeof(message) && memchr(message.path, '\0', sizeof(message.path)))
-			obey(&armed, &message);
+			obey(&armed, &message, place);
 	}
 	LL_FOREACH (armed, entry)
-		rescue(entry->path);
+		rescue(entry->place);
 	while (wait(NULL) > 0 || errno == EINTR)
 		;
 	_exit(0);
@@ -252,33 +292,43 @@ struct guardian *guardian_stop(struct guardian *guardian)
 }
 
 /* Never waits: the buffer of the socket holds hundreds, and one guest has at most one. */
-static int order(struct guardian *guardian, enum order what, const char *qmp)
+static int order(struct guardian *guardian, enum order what, const char *qmp, int place)
 {
 	struct message message = {.order = (char)what};
+	struct iovec iov = {.iov_base = &message, .iov_len = sizeof(message)};
+	union control control = {
+		.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS},
+	};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
 	if (!guardian)
 		return -ENOENT;
 	if (strlen(qmp) >= sizeof(message.path))
 		return -ENAMETOOLONG;
 	memcpy(message.path, qmp, strlen(qmp));
-	return send(guardian->fd, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT) ==
-			       sizeof(message)
-		       ? 0
-		       : -errno;
+	if (place >= 0) {
+		memcpy(CMSG_DATA(&control.header), &place, sizeof(place));
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+	}
+	return sendmsg(guardian->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(message) ? 0
+											   : -errno;
 }
 
-int guardian_arm(struct guardian *guardian, const char *qmp)
+int guardian_arm(struct guardian *guardian, const char *qmp, int place)
 {
-	return order(guardian, ORDER_ARM, qmp);
+	return place < 0 ? -EBADF : order(guardian, ORDER_ARM, qmp, place);
 }
 
 void guardian_disarm(struct guardian *guardian, const char *qmp)
 {
 	/* Armed for longer than needed it continues a guest that runs, which changes nothing. */
-	(void)!order(guardian, ORDER_DISARM, qmp);
+	(void)!order(guardian, ORDER_DISARM, qmp, -1);
 }
 
 void guardian_release(struct guardian *guardian, const char *qmp)
 {
-	(void)!order(guardian, ORDER_RELEASE, qmp);
+	(void)!order(guardian, ORDER_RELEASE, qmp, -1);
 }

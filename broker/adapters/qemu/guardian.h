@@ -22,9 +22,11 @@ __attribute__((warn_unused_result)) int guardian_start(struct guardian **ret_gua
  * NULL, returns NULL. */
 struct guardian *guardian_stop(struct guardian *guardian);
 
-/* The guest behind this QMP socket is going to be stopped. -errno: it is not there, so do not.
- * Accepts NULL: -ENOENT. */
-__attribute__((warn_unused_result)) int guardian_arm(struct guardian *guardian, const char *qmp);
+/* The guest behind this QMP socket is going to be stopped: `place` is the socket file itself,
+ * O_PATH, so that no other guest can be meant when the time comes, and `qmp` what it is called
+ * here. -errno: the guardian is not there, so do not. Accepts NULL: -ENOENT. */
+__attribute__((warn_unused_result)) int guardian_arm(
+	struct guardian *guardian, const char *qmp, int place);
 /* It was continued. Accepts NULL. */
 void guardian_disarm(struct guardian *guardian, const char *qmp);
 /* The broker gives the socket up; continue the guest now. Accepts NULL. */

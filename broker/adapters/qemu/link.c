@@ -37,6 +37,7 @@ struct link_conn {
 	bool silent; /* told so */
 	bool paused; /* what was read comes first */
 	struct share_task task;
+	int place; /* O_PATH: the socket file */
 	pid_t pid;
 	struct qmp *qmp;
 	struct link *owner; /* for `closing` */
@@ -52,6 +53,7 @@ static void on_handle_closed(uv_handle_t *handle)
 		return;
 	qmp_free(conn->qmp);
 	free(conn->writing);
+	close(conn->place);
 	free(conn);
 	if (--owner->closing == 0 && owner->on_closed)
 		owner->on_closed(owner->arg);
@@ -309,15 +311,12 @@ static void open_socket(uv_pipe_t *pipe)
 		close(fd);
 }
 
-int link_open(struct link *link)
+static int conn_new(struct link_conn **ret_conn, struct link *link)
 {
 	const struct qmp_limits limits = {.timeout_ms = link->timeout_ms};
 	struct link_conn *conn = calloc(1, sizeof(*conn));
-	int r;
+	int r = conn ? qmp_new(&conn->qmp, &limits, uv_now(link->loop)) : -ENOMEM;
 
-	if (!conn)
-		return -ENOMEM;
-	r = qmp_new(&conn->qmp, &limits, uv_now(link->loop));
 	if (r) {
 		free(conn);
 		return r;
@@ -329,14 +328,36 @@ int link_open(struct link *link)
 		return r;
 	}
 	(void)uv_timer_init(link->loop, &conn->timer); /* cannot fail */
+	*ret_conn = conn;
+	return 0;
+}
+
+int link_open(struct link *link, int place)
+{
+	struct link_conn *conn;
+	char path[64];
+	int r = conn_new(&conn, link);
+
+	if (r) {
+		close(place);
+		return r;
+	}
+	conn->place = place;
 	conn->handles = 2;
 	share_task_init(&conn->task, link->share, on_piece);
 	conn->link = conn->owner = link;
 	conn->pipe.data = conn->timer.data = conn->connect.data = conn;
 	link->conn = conn;
 	open_socket(&conn->pipe);
-	uv_pipe_connect(&conn->connect, &conn->pipe, link->path, on_connected);
+	/* Whatever the name means by now, it is this socket. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", place);
+	uv_pipe_connect(&conn->connect, &conn->pipe, path, on_connected);
 	return 0;
+}
+
+int link_place(const struct link *link)
+{
+	return link->conn ? link->conn->place : -1;
 }
 
 void link_close(struct link *link)

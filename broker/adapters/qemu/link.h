@@ -27,7 +27,7 @@ struct share;
 struct link {
 	uv_loop_t *loop;
 	struct share *share; /* who pays for what QEMU sends; borrowed */
-	const char *path;
+	const char *path;    /* of the socket, for sentences */
 	uint64_t timeout_ms;
 	struct link_conn *conn; /* NULL: none */
 	unsigned closing;       /* connections whose handles are not closed yet */
@@ -40,9 +40,11 @@ struct link {
 	void (*on_closed)(void *arg); /* closing has become 0 */
 };
 
-/* Starts to connect. What goes wrong comes through on_down(), never inside of this call.
- * -ENOMEM. */
-__attribute__((warn_unused_result)) int link_open(struct link *link);
+/* Starts to connect to the socket that `place` is, an O_PATH descriptor; takes it over. What goes
+ * wrong comes through on_down(), never inside of this call. -ENOMEM. */
+__attribute__((warn_unused_result)) int link_open(struct link *link, int place);
+/* The socket file of a connection by descriptor, borrowed; -1: there is none. */
+int link_place(const struct link *link);
 /* Ends the connection without on_down(). */
 void link_close(struct link *link);
 /* Whether commands can be sent and are likely to be answered. */

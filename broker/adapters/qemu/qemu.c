@@ -23,6 +23,7 @@
 /* A hot-plug event can come before the flat view has changed: read it twice. */
 #define MAP_READS 2
 #define NS_PER_US 1000u
+#define PLACE_HANGS "the file system of the QMP socket does not answer"
 #define EVENT_AGE_MAX_US 60000000u /* more says that the host's clock of the day was set */
 
 static void on_timer(uv_timer_t *timer);
@@ -282,15 +283,55 @@ static void on_link_message(void *arg, struct qmp_message *message)
 	}
 }
 
+static void on_place(struct place_job *job)
+{
+	struct qemu *q = job->arg;
+	int r, fd = job->fd;
+
+	q->place = NULL;
+	if (job->result) {
+		on_link_down(q, job->why);
+	} else {
+		job->fd = -1;
+		r = link_open(&q->link, fd);
+		if (r)
+			on_link_down(q, strerror(-r));
+	}
+	place_free(job);
+}
+
+static void on_place_late(struct place_job *job)
+{
+	struct qemu *q = job->arg;
+
+	q->place = place_abandon(q->place);
+	on_link_down(q, PLACE_HANGS);
+}
+
+static void connect_qemu(struct qemu *q)
+{
+	const struct config_endpoint *config = q->env.config;
+
+	if (q->place)
+		return;
+	if (job_line_is_stuck(q->line)) {
+		on_link_down(q, PLACE_HANGS);
+	} else if (place_new(&q->place, config->qmp, config->owner)) {
+		on_link_down(q, strerror(ENOMEM));
+	} else {
+		q->place->done = on_place;
+		q->place->late = on_place_late;
+		q->place->arg = q;
+		job_start(&q->place->job, q->line);
+	}
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct qemu *q = timer->data;
-	int r;
 
 	if (!q->link.conn) {
-		r = link_open(&q->link);
-		if (r)
-			on_link_down(q, strerror(-r));
+		connect_qemu(q);
 	} else if (link_ready(&q->link) && q->flow == FLOW_NONE && !q->queued) {
 		if (q->ready)
 			qemu_flow_start(q, FLOW_WATCH);
@@ -347,6 +388,7 @@ static void qemu_stop(struct adapter *adapter, adapter_stopped_fn stopped, void 
 	qemu_flow_cancel(q);
 	/* Not waited for: it may hang. */
 	q->job = guest_job_abandon(q->job);
+	q->place = place_abandon(q->place);
 	qemu_process_forget(q);
 	q->ready = q->owed = false;
 	q->stopped = stopped;

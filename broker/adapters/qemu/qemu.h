@@ -11,9 +11,9 @@
  *   notice.c   what the core and the log are told
  *   seam.c     what the core asks, and the write path
  *
- * Below these, each with a header of its own: link and qmp (the connection), inquiry, look, mtree,
- * memmap, vcpu (the answers), restore (whether RAM went back in time), guest and backing (RAM),
- * process, quiesce, guardian.
+ * Below these, each with a header of its own: place, link and qmp (the connection), inquiry, look,
+ * mtree, memmap, vcpu (the answers), restore (whether RAM went back in time), guest and backing
+ * (RAM), process, quiesce, guardian.
  */
 
 #include <stdbool.h>
@@ -25,6 +25,7 @@
 #include "broker/adapters/qemu/guest.h"
 #include "broker/adapters/qemu/inquiry.h"
 #include "broker/adapters/qemu/link.h"
+#include "broker/adapters/qemu/place.h"
 #include "broker/adapters/qemu/process.h"
 #include "broker/adapters/qemu/quiesce.h"
 #include "broker/adapters/qemu/restore.h"
@@ -37,7 +38,8 @@ enum flow { FLOW_NONE = 0, FLOW_BOOTSTRAP, FLOW_CONFIRM, FLOW_WATCH, FLOW_RIVAL 
 struct qemu {
 	struct adapter base;
 	struct adapter_env env;
-	struct share *share; /* of the loop's time: what QEMU sends costs this */
+	struct share *share;     /* of the loop's time: what QEMU sends costs this */
+	struct place_job *place; /* the QMP socket is being looked for */
 	struct link link;
 	uv_timer_t timer; /* the next connection or flow */
 	uint64_t backoff_ms;

@@ -201,7 +201,7 @@ static void on_status(struct quiesce *quiesce, const struct qmp_message *message
 		return;
 	}
 	/* Known before it happens, so that nothing can come between. */
-	if (guardian_arm(quiesce->guardian, quiesce->link->path)) {
+	if (guardian_arm(quiesce->guardian, quiesce->link->path, link_place(quiesce->link))) {
 		send_cont(quiesce);
 		tell(quiesce, VMSIG_ERR_UNSUPPORTED);
 		return;

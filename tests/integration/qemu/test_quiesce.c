@@ -130,9 +130,15 @@ static bool is_active(void)
 	return state != QUIESCE_IDLE && state != QUIESCE_REFUSED;
 }
 
+/* The socket file itself. */
+static int place_of(const char *path)
+{
+	return open(path, O_PATH | O_CLOEXEC);
+}
+
 static void connect_link(void)
 {
-	assert_int_equal(link_open(&scene.link), 0);
+	assert_int_equal(link_open(&scene.link, place_of(scene.socket)), 0);
 	await(scene.ready);
 }
 
@@ -414,31 +420,39 @@ static void arm_and_die(const char *const *sockets, size_t n, int signum)
 	if (pid == 0) {
 		struct guardian *guardian;
 
+		close(ready[0]);
 		if (setpgid(0, 0) < 0 || guardian_start(&guardian))
 			_exit(1);
 		for (size_t i = 0; i < n; i++) {
-			if (guardian_arm(guardian, sockets[i]))
+			if (guardian_arm(guardian, sockets[i], place_of(sockets[i])))
 				_exit(1);
 		}
 		if (write(ready[1], "", 1) == 1)
 			pause();
 		_exit(0);
 	}
+	close(ready[1]);
 	assert_int_equal(read(ready[0], &byte, 1), 1);
 	assert_string_equal(scene.fake.log, "");
 	await(has_guardian(pid));
 	assert_int_equal(kill(signum == SIGKILL ? pid : -pid, signum), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	close(ready[0]);
-	close(ready[1]);
 }
 
 static void a_killed_broker_is_made_up_for(void **state)
 {
-	const char *const sockets[] = {scene.socket, "/nowhere/qmp"};
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	const char *const sockets[] = {scene.socket, addr.sun_path};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+	/* Of the other one only the socket file is left. */
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/left", scene.dir);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+	close(fd);
 	arm_and_die(sockets, 2, SIGKILL);
 	await(strcmp(scene.fake.log, "cont ") == 0);
+	unlink(addr.sun_path);
 }
 
 static void what_ends_the_group_leaves_the_guardian(void **state)
@@ -533,17 +547,39 @@ static void the_guardian_holds_nothing(void **state)
 static void a_disarmed_guardian_does_nothing(void **state)
 {
 	struct guardian *guardian;
+	int place = place_of(scene.socket);
 
 	link_close(&scene.link);
 	await(!scene.fake.connected);
 	assert_int_equal(guardian_start(&guardian), 0);
-	assert_int_equal(guardian_arm(guardian, scene.socket), 0);
+	assert_int_equal(guardian_arm(guardian, scene.socket, -1), -EBADF);
+	assert_int_equal(guardian_arm(guardian, scene.socket, place), 0);
 	guardian_disarm(guardian, scene.socket);
 	/* Waits for its end. */
 	guardian_stop(guardian);
 	uv_run(&scene.loop, UV_RUN_NOWAIT);
 	assert_int_equal(scene.fake.accepted, 1);
-	assert_int_equal(guardian_arm(NULL, scene.socket), -ENOENT);
+	assert_int_equal(guardian_arm(NULL, scene.socket, place), -ENOENT);
+	close(place);
+}
+
+/* What the name means when the time comes does not matter: the guest that was stopped goes on. */
+static void a_planted_name_does_not_lead_the_guardian_astray(void **state)
+{
+	struct guardian *guardian;
+	int place = place_of(scene.socket);
+
+	link_close(&scene.link);
+	await(!scene.fake.connected);
+	scene.fake.status = "paused";
+	assert_int_equal(guardian_start(&guardian), 0);
+	assert_int_equal(guardian_arm(guardian, scene.socket, place), 0);
+	close(place);
+	assert_int_equal(unlink(scene.socket), 0);
+	assert_int_equal(symlink("/nonexistent", scene.socket), 0);
+	guardian_release(guardian, scene.socket);
+	await(strcmp(scene.fake.log, "cont ") == 0);
+	guardian_stop(guardian);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -572,6 +608,7 @@ int main(void)
 		TEST(a_refused_cont_is_not_repeated),
 		TEST(the_guardian_holds_nothing),
 		TEST(a_disarmed_guardian_does_nothing),
+		TEST(a_planted_name_does_not_lead_the_guardian_astray),
 	};
 
 	/* As in vmsigd. */

@@ -382,6 +382,24 @@ static void another_guests_ram_is_not_served(void **state)
 	assert_int_equal(daemon_log_count(world.daemon, "kernel proven"), 1);
 }
 
+/* The name of the QMP socket is the attacker's to plant as well, and vmsigd may connect to any. */
+static void a_planted_qmp_socket_is_not_another_guests(void **state)
+{
+	struct actor actors[] = {
+		{.name = "victim", .uid = VICTIM, .says = "ram", .prot = PROT_READ | PROT_WRITE},
+	};
+
+	needs_root();
+	folder_make("victim", VICTIM);
+	folder_make("evil", EVIL);
+	actors[0].maps = in_dir("victim/ram");
+	ram_make(actors[0].maps, VICTIM, 0600);
+	assert_int_equal(symlink(in_dir("victim/qmp"), in_dir("evil/qmp")), 0);
+	begin(actors, 1, "  - {name: evil, adapter: qemu, qmp: evil/qmp, retry: 50ms}\n");
+	await("evil", VMSIG_STATE_GONE, "symbolic link");
+	is_ready("victim");
+}
+
 /* QEMUs of one uid may map each other's files, by intent or by mistake. */
 static void one_file_is_one_endpoints(void **state)
 {
@@ -461,6 +479,7 @@ int main(void)
 		TEST(a_file_that_is_mapped_for_reading_is_not_served),
 		TEST(a_mode_is_not_narrowed_for_somebody_else),
 		TEST(another_guests_ram_is_not_served),
+		TEST(a_planted_qmp_socket_is_not_another_guests),
 		TEST(one_file_is_one_endpoints),
 		TEST(a_planted_link_is_not_served),
 		TEST(a_file_system_that_hangs_harms_nobody),
