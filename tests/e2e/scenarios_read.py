@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a holder reads of one guest, against what the guest says about itself."""
 
+import os
 import struct
 import subprocess
 
@@ -185,6 +186,17 @@ def pc_high(lab):
     _high(lab, "pc", 0xC0000000)
 
 
+def relative_ram(lab):
+    """RAM is what QEMU maps: by a relative path, beside another file of its size, and renamed."""
+    other = ("-object", "memory-backend-memfd,id=other,size=512M,share=on")
+    guest, _, holder, truth, info = _lab(lab, backend="relative", extra=other)
+    _context(info, truth, 5)
+    os.rename(guest.ram_path, guest.ram_path + ".moved")
+    _reads(holder, truth)
+    equal(holder.wait_ready()["epoch"], info["epoch"], "epoch")
+    os.unlink(guest.ram_path + ".moved")
+
+
 def hugetlb(lab):
     with open("/proc/sys/vm/nr_hugepages", encoding="ascii") as file:
         before = file.read().strip()
@@ -243,4 +255,5 @@ def isolation(lab):
 
 if __name__ == "__main__":
     vmlab.main({"q35_max": q35_max, "pc_qemu64": pc_qemu64, "q35_high": q35_high,
-                "pc_high": pc_high, "hugetlb": hugetlb, "isolation": isolation})
+                "pc_high": pc_high, "hugetlb": hugetlb, "isolation": isolation,
+                "relative_ram": relative_ram})

@@ -12,8 +12,9 @@ from .qmp import Qmp
 class Guest:
     """One QEMU. `qmp_path` is where the broker connects to; `qmp` is the test's own monitor.
 
-    backend: file (tmpfs, shared), memfd, hugetlb (memory-backend-memfd on huge pages),
-    plain (-m only), private (a file without share=on).
+    backend: file (tmpfs, shared), relative (its path is relative), memfd,
+    hugetlb (memory-backend-memfd on huge pages), plain (-m only), private (a file without
+    share=on).
     """
 
     def __init__(self, lab, name="vm1", machine="q35", cpu="max", memory="512M", backend="file",
@@ -46,6 +47,8 @@ class Guest:
             "file": f"memory-backend-file,id=ram,size={memory},mem-path={self.ram_path},share=on",
             "private": f"memory-backend-file,id=ram,size={memory},mem-path={self.ram_path},"
                        "share=off",
+            "relative": f"memory-backend-file,id=ram,size={memory},"
+                        f"mem-path={os.path.relpath(self.ram_path)},share=on",
             "memfd": f"memory-backend-memfd,id=ram,size={memory},share=on",
             "hugetlb": f"memory-backend-memfd,id=ram,size={memory},share=on,hugetlb=on,"
                        "hugetlbsize=2M",
