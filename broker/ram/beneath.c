@@ -276,7 +276,7 @@ void beneath_close(struct beneath *beneath)
 int beneath_open_folder(int *ret_fd, const char *path, char *error, size_t error_size)
 {
 	char name[NAME_MAX + 1];
-	struct statx stx;
+	struct statx stx = {0};
 	struct walk walk;
 	int fd = -1, r = walk_init(&walk, path, error, error_size);
 
