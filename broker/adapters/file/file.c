@@ -152,16 +152,19 @@ static void on_job_late(struct image_job *job);
 
 static void start_job(struct file_adapter *file, enum image_job_kind kind)
 {
-	if (image_job_new(&file->job, kind, file->image, &file->proof)) {
+	struct image_job *job = NULL;
+
+	if (image_job_new(&job, kind, file->image, &file->proof) || !job) {
 		if (kind != IMAGE_CHECK)
 			drop(file); /* the timer tries again */
 		return;
 	}
-	file->job->done = on_job_done;
-	file->job->late = on_job_late;
-	file->job->arg = file;
-	file->job->notes_from = file->notes_from;
-	job_start(&file->job->job, file->line);
+	job->done = on_job_done;
+	job->late = on_job_late;
+	job->arg = file;
+	job->notes_from = file->notes_from;
+	file->job = job;
+	job_start(&job->job, file->line);
 }
 
 /* One attempt; the timer tries again. */
