@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,7 +16,6 @@
 /* epoch, total, behind, identity, audit, hash, checksum; of fixed width, so that a note is
  * replaced as a whole. */
 #define NOTE "vmsig %010" PRIu32 " %020" PRIu64 " %u %016" PRIx64 " %020" PRIu64 " %s"
-#define NOTE_SCAN "vmsig %10" SCNu32 " %20" SCNu64 " %1u %16" SCNx64 " %20" SCNu64 " %64[0-9a-f]"
 #define NOTE_LEN (6 + 11 + 21 + 2 + 17 + 21 + HEX)
 #define NOTE_SIZE (NOTE_LEN + 1 + 16 + 1)
 
@@ -59,28 +59,28 @@ int watermark_open(struct watermark_file *file, const char *path)
 	return r;
 }
 
-static bool parse_hash(const char *hex, uint8_t hash[static WATERMARK_HASH])
+static uint8_t hex_value(char c)
 {
-	for (size_t i = 0; i < WATERMARK_HASH; i++) {
-		if (sscanf(hex + 2 * i, "%2hhx", &hash[i]) != 1)
-			return false;
-	}
-	return true;
+	return (uint8_t)(c <= '9' ? c - '0' : c - 'a' + 10);
 }
 
+/* What the checksum fits was written by watermark_write(). */
 static bool parse(const char *note, struct watermark *mark, uint64_t *ret_identity)
 {
-	char hex[HEX + 1] = "", sum[18];
-	unsigned behind;
+	char sum[18], *at;
 
 	snprintf(sum, sizeof(sum), "%016" PRIx64 "\n", checksum(note, NOTE_LEN));
-	if (note[NOTE_LEN] != ' ' || memcmp(note + NOTE_LEN + 1, sum, 17) != 0)
+	if (memcmp(note, "vmsig ", 6) != 0 || memcmp(note + NOTE_LEN + 1, sum, 17) != 0)
 		return false;
-	if (sscanf(note, NOTE_SCAN, &mark->epoch, &mark->total, &behind, ret_identity, &mark->audit,
-		    hex) != 6)
-		return false;
-	mark->behind = behind;
-	return strlen(hex) == HEX && parse_hash(hex, mark->audit_hash);
+	mark->epoch = (uint32_t)strtoul(note + 6, &at, 10);
+	mark->total = strtoull(at, &at, 10);
+	mark->behind = strtoul(at, &at, 10) != 0;
+	*ret_identity = strtoull(at, &at, 16);
+	mark->audit = strtoull(at, &at, 10);
+	for (size_t i = 0; i < WATERMARK_HASH; i++)
+		mark->audit_hash[i] =
+			(uint8_t)(hex_value(at[1 + 2 * i]) << 4 | hex_value(at[2 + 2 * i]));
+	return true;
 }
 
 void watermark_read(const struct watermark_file *file, struct watermark *ret_mark)

@@ -105,7 +105,7 @@ def qemu_killed(lab):
         watched.follow()
     watched.settle()
     wait_until("descriptors are closed",
-               lambda: watched.broker.descriptors() <= descriptors, 10)
+               lambda: watched.broker.descriptors() <= descriptors, 60)
 
 
 def panic(lab):

@@ -23,7 +23,7 @@
 #define FIRST 0x4000u
 #define TTL_MS 1000u
 #define BATCH 16 /* writes under one lease */
-#define WAIT_MS 10000
+#define WAIT_MS 60000
 
 static void nap(long ms)
 {

@@ -42,10 +42,10 @@ class Child:
         if self.is_alive():
             self.popen.send_signal(signum)
 
-    def wait(self, timeout=20):
+    def wait(self, timeout=60):
         return self.popen.wait(timeout)
 
-    def stop(self, timeout=20):
+    def stop(self, timeout=60):
         """SIGTERM, then SIGKILL; returns the exit status."""
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
@@ -63,7 +63,7 @@ class Child:
             return file.read()
 
 
-def wait_until(what, probe, timeout=30.0, every=0.05):
+def wait_until(what, probe, timeout=60.0, every=0.05):
     """Returns the first true value of probe(); `what` names it when the time is over."""
     deadline = time.monotonic() + timeout
     while True:

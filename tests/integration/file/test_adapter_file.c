@@ -26,7 +26,7 @@
 #include "vmsig/vmsig_memctx.h"
 
 #define ENDPOINT 5
-#define PATIENCE_MS 10000
+#define PATIENCE_MS 60000
 #define POLL_MS 10
 #define SIZE (1u << 20)
 #define KCR3 0x7000ull

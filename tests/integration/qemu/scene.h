@@ -26,7 +26,7 @@
 #include "vmsig/vmsig_memctx.h"
 
 #define SCENE_RAM_SIZE (512l << 20)
-#define PATIENCE_MS 10000
+#define PATIENCE_MS 60000
 
 extern struct kernel {
 	atomic_uint finds;         /* scans begun */

@@ -28,7 +28,7 @@
 #include "tests/integration/qemu/fake_qmp.h"
 #include "vmsig/vmsig_error.h"
 
-#define PATIENCE_MS 10000
+#define PATIENCE_MS 60000
 #define TICK_MS 5
 #define SLOW_TICKS 10
 #define LONG_MS 60000 /* a bound that does not come */

@@ -272,6 +272,26 @@ static void a_body_that_is_no_record_is_found(void **state)
 	assert_blames(&log, 9);
 }
 
+/* That records are gone is said without the log being broken. */
+static void a_loss_that_is_told_is_known(void **state)
+{
+	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
+	uint8_t body[64], hash[AUDITCHAIN_HASH], previous[AUDITCHAIN_HASH] = {0};
+	struct auditchain chain;
+	size_t len;
+
+	assert_int_equal(auditchain_init(&chain), 0);
+	assert_int_equal(auditchain_lost(&chain), 0);
+	record.id = 1;
+	record.kind = VMSIG__AUDIT_RECORD__KIND__LOST;
+	record.pruned = 9;
+	len = vmsig__audit_record__pack(&record, body);
+	assert_int_equal(auditchain_hash(*state, previous, body, len, hash), 0);
+	assert_int_equal(auditchain_add(&chain, 1, body, len, hash), 0);
+	assert_int_equal(auditchain_lost(&chain), 1);
+	auditchain_deinit(&chain);
+}
+
 static void a_failure_sticks(void **state)
 {
 	struct auditchain chain;
@@ -310,6 +330,7 @@ int main(void)
 		WITH_MD(every_inserted_record_is_found),
 		WITH_MD(every_swap_is_found),
 		WITH_MD(a_body_that_is_no_record_is_found),
+		WITH_MD(a_loss_that_is_told_is_known),
 		WITH_MD(a_failure_sticks),
 	};
 
