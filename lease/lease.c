@@ -400,6 +400,11 @@ uint64_t lease_deadline(const struct lease_engine *engine)
 	return node ? node->due : UINT64_MAX;
 }
 
+bool lease_has_actions(const struct lease_engine *engine)
+{
+	return engine->actions != NULL;
+}
+
 bool lease_next_action(struct lease_engine *engine, struct lease_action *ret_action)
 {
 	struct lease *lease = engine->actions;

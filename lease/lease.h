@@ -163,6 +163,9 @@ bool lease_next(const struct lease_engine *engine, uint64_t *cursor, struct leas
 void lease_advance(struct lease_engine *engine, uint64_t now_ns);
 /* When lease_advance() has something to do; 0 while there are actions; UINT64_MAX: never. */
 uint64_t lease_deadline(const struct lease_engine *engine);
+/* Whether lease_next_action() has one. The deadline is 0 as well while a long queue is looked
+ * through, which goes on with lease_advance() only. */
+bool lease_has_actions(const struct lease_engine *engine);
 
 enum lease_action_kind {
 	LEASE_ACT_STORE_GRANT = 1, /* make it durable, answer lease_stored()/_store_failed() */

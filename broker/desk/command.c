@@ -339,7 +339,7 @@ static void prepare(struct command *command)
 	if (!r)
 		r = replay_take(command);
 	if (r == VMSIG_ERR_BUSY && is_crowded(desk)) {
-		DL_APPEND(desk->ready, command);
+		DL_PREPEND(desk->ready, command);
 		return;
 	}
 	if (!r)
@@ -482,22 +482,19 @@ static void start(struct command *command)
 
 /* ---- the turn ---- */
 
+/* One at a time from the list itself: whoever ends here lets those behind it in its lane go on,
+ * and they come before what was sent after them. */
 static void prepare_ready(struct desk *desk)
 {
-	struct command *command = desk->ready, *next;
+	struct command *command;
 	struct share_scope scope;
 
 	if (desk->crowded)
 		desk_settle(desk);
 	desk->crowded = false;
-	desk->ready = NULL;
-	for (; command; command = next) {
-		next = command->next;
+	while (!desk->crowded && (command = desk->ready)) {
+		DL_DELETE(desk->ready, command);
 		command->prev = command->next = NULL;
-		if (desk->crowded) {
-			DL_APPEND(desk->ready, command);
-			continue;
-		}
 		share_enter(&scope, desk->env.shares, command->share);
 		prepare(command);
 		(void)share_leave(&scope);

@@ -199,7 +199,7 @@ void desk_turn(struct desk *desk)
 		more = lessor_turn(desk);
 		more |= commands_turn(desk);
 		/* Recorded results let leases end. */
-	} while (more || lease_deadline(desk->engine) == 0);
+	} while (more || lease_has_actions(desk->engine));
 	refusals_turn(desk, false);
 	flush(desk);
 	retain(desk);

@@ -11,6 +11,7 @@
 
 #include <sqlite3.h>
 
+#include "broker/policy/share.h"
 #include "broker/store/marks.h"
 #include "tests/unit/desk/lab.h"
 #include "vmsig/vmsig_error.h"
@@ -433,6 +434,79 @@ static void of_bulk_data_it_knows_the_length(void **state)
 	assert_int_equal(bulk_there(lab, len), there);
 }
 
+/* The bulk data turns out to lead nowhere in the very turn in which the last write comes: the one
+ * that has waited behind it is the older one all the same. */
+static void what_waited_for_a_refused_one_keeps_its_place(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t bulk, last;
+
+	lab_lease(lab);
+	bulk = lab_write_bulk(lab, 1, LAB_RAM, 4096);
+	lab_turn(lab);
+	lab_write(lab, 2, ADDR, 2);
+	desk_turn(lab->desk);
+	/* Until it has been looked up. */
+	while (desk_delay(lab->desk)) {
+		uv_run(&lab->loop, UV_RUN_NOWAIT);
+		(void)shares_run(lab->shares);
+	}
+	last = lab_write(lab, 3, ADDR, 3);
+	lab_await(lab, 4);
+	assert_int_not_equal(lab_told(lab, LAB_WRITTEN, bulk).code, 0);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, last).code, 0);
+	assert_int_equal(lab_word(lab, ADDR), 3);
+}
+
+static void ask_for(struct lab *lab, const struct lease_range *wanted, size_t n)
+{
+	Vmsig__LeaseAcquire request = VMSIG__LEASE_ACQUIRE__INIT;
+	Vmsig__Range ranges[LEASE_RANGES_MAX], *pointers[LEASE_RANGES_MAX];
+	char name[] = "w1", detail[256];
+	uint64_t lease;
+	bool waits;
+
+	for (size_t i = 0; i < n; i++) {
+		vmsig__range__init(&ranges[i]);
+		ranges[i].start = wanted[i].start;
+		ranges[i].last = wanted[i].last;
+		pointers[i] = &ranges[i];
+	}
+	request.endpoint = name;
+	request.ranges = pointers;
+	request.n_ranges = n;
+	request.ttl_ms = 3600000;
+	assert_int_equal(
+		desk_acquire(lab->desk, &lab->op, &request, &lease, &waits, detail, sizeof(detail)),
+		0);
+}
+
+/* Each wants something of both holders and nothing of another one that waits. When one holder
+ * goes, the engine has more to compare than it does in one go: the turn ends all the same. */
+static void a_long_queue_does_not_hold_the_turn(void **state)
+{
+	const struct lease_range low = {0, LAB_RAM / 2 - 1}, high = {LAB_RAM / 2, LAB_RAM - 1};
+	struct lease_range scattered[LEASE_RANGES_MAX];
+	struct lab *lab = *state;
+	unsigned turns = 0;
+
+	ask_for(lab, &high, 1);
+	ask_for(lab, &low, 1);
+	lab_await(lab, 2);
+	for (uint64_t i = 0; i < 40; i++) {
+		for (uint64_t k = 0; k < LEASE_RANGES_MAX; k++)
+			scattered[k].start = scattered[k].last =
+				k * (LAB_RAM / LEASE_RANGES_MAX) + i;
+		ask_for(lab, scattered, LEASE_RANGES_MAX);
+	}
+	assert_int_equal(lab_release(lab), 0);
+	for (; desk_delay(lab->desk) == 0; turns++)
+		lab_turn(lab);
+	assert_true(turns > 1);
+	/* The release and the end. */
+	assert_int_equal(lab->nevents, 4);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, lab_setup, lab_teardown)
 
 int main(void)
@@ -453,6 +527,8 @@ int main(void)
 		TEST(what_it_finds_is_recorded_in_the_order_of_the_bytes),
 		TEST(what_was_not_begun_is_new),
 		TEST(of_bulk_data_it_knows_the_length),
+		TEST(what_waited_for_a_refused_one_keeps_its_place),
+		TEST(a_long_queue_does_not_hold_the_turn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
