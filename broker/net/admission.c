@@ -176,12 +176,22 @@ static void on_worked(uv_work_t *work, int status)
 		share_task_ready(&conn->task);
 }
 
+/* The client has brought it on if there is something to answer; what the pool took is not the
+ * client's time. */
+static void note_progress(struct conn *conn)
+{
+	uint64_t now_ms = uv_now(conn->net->loop);
+
+	conn->moved_ms =
+		chan_output_bytes(conn->chan) ? now_ms : conn->moved_ms + now_ms - conn->step_ms;
+}
+
 int admission_worked(struct conn *conn)
 {
 	int r = conn->work_result;
 
 	conn->worked = false;
-	conn->heard_ms = uv_now(conn->net->loop);
+	note_progress(conn);
 	share_charge(conn->share, conn->work_ns / POOL_WEIGHT);
 	if (r && r != VMSIG_ERR_WOULD_BLOCK)
 		return r;
@@ -197,7 +207,6 @@ int admission_step(struct conn *conn)
 
 	conn->wants_read = false;
 	conn->heard_again = 0;
-	conn->heard_ms = uv_now(conn->net->loop);
 	if (r == VMSIG_ERR_WOULD_BLOCK)
 		return conn_flush(conn);
 	if (r == VMSIG_ERR_BUSY)
@@ -208,6 +217,7 @@ int admission_step(struct conn *conn)
 	if (r)
 		return r;
 	conn->has_spoken = true;
+	conn->step_ms = uv_now(conn->net->loop);
 	conn->work.data = conn;
 	r = uv_queue_work(conn->net->loop, &conn->work, on_work, on_worked);
 	conn->working = !r;
@@ -242,7 +252,7 @@ static struct conn *conn_new(struct net *net, const struct arrival *arrival)
 	conn->cred = arrival->cred;
 	conn->caller = arrival->caller;
 	conn->handshake_by_ms = arrival->handshake_by_ms;
-	conn->heard_ms = uv_now(net->loop);
+	conn->moved_ms = uv_now(net->loop);
 	conn->poll.data = conn;
 	return conn;
 }

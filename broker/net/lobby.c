@@ -24,13 +24,16 @@
 #include "broker/net/closer.h"
 #include "vmsig/vmsig_error.h"
 
-#define SILENT_MS 100u       /* far above what it takes to say something */
-#define STALL_MS 2000u       /* of who has said something, or is of the same uid */
-#define PATIENCE 2u          /* times limits.handshake_timeout: how long somebody waits */
-#define LOOK_MS 5u           /* between looks at who of those that wait has spoken */
-#define UID_PART 4u          /* of a door's slots, for one uid */
-#define STRANGERS_PART 8u    /* for all uids without a policy */
-#define SLOTS_LEAST 4u       /* of a part, if there are so many at all */
+#define SILENT_MS 100u    /* far above what it takes to say something */
+#define STALL_MS 2000u    /* of who has said something, or is of the same uid */
+#define PATIENCE 2u       /* times limits.handshake_timeout: how long somebody waits */
+#define LOOK_MS 5u        /* between looks at who of those that wait has spoken */
+#define LOOK_PART 10u     /* times what a look took: until the next one */
+#define LOOK_VISITORS 8u  /* of one uid, in a look */
+#define UID_PART 4u       /* of a door's slots, for one uid */
+#define STRANGERS_PART 8u /* for all uids without a policy */
+#define SLOTS_LEAST 4u    /* of a part, if there are so many at all */
+#define NS_PER_MS 1000000u
 #define ADMIN_CONNECTIONS 16 /* beyond limits.connections: administrators always get in */
 
 struct visitor {
@@ -76,13 +79,13 @@ void lobby_give_slot(struct conn *conn)
 	DL_DELETE2(door->conns, conn, door_prev, door_next);
 }
 
-/* The pool has nothing of it, and it has not been heard of. */
+/* The pool has nothing of it, and its client has not brought it on. */
 static bool is_stalled(const struct conn *conn, bool own)
 {
-	uint64_t silent_ms = now_ms(conn->net) - conn->heard_ms;
+	uint64_t standing_ms = now_ms(conn->net) - conn->moved_ms;
 
 	return !conn->working && !conn->task.is_ready &&
-	       silent_ms >= (own || conn->has_spoken ? STALL_MS : SILENT_MS);
+	       standing_ms >= (own || conn->has_spoken ? STALL_MS : SILENT_MS);
 }
 
 /* For who has its part: its own oldest silent one; else the oldest of who has most. */
@@ -163,20 +166,25 @@ static void visitor_drop(
 	caller_leave(caller);
 }
 
-/* The first that has said something; or, unless it has to, the first. Who has gone is dropped. */
+/* One that has said something; or, unless it has to, any. Who has gone is dropped, and who is
+ * silent is looked at again after the others. */
 static struct visitor *visitor_first(
 	struct net *net, struct caller *caller, enum net_door kind, bool speaking)
 {
-	struct visitor *visitor, *next;
+	struct visitor *visitor;
 
-	DL_FOREACH_SAFE (caller->visitors[kind], visitor, next) {
+	for (unsigned i = 0; i < LOOK_VISITORS && (visitor = caller->visitors[kind]); i++) {
 		char byte;
 		ssize_t n = recv(visitor->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 
 		if (n > 0)
 			return visitor;
-		if (n == 0)
+		if (n == 0) {
 			visitor_drop(net, caller, kind, visitor);
+			continue;
+		}
+		DL_DELETE(caller->visitors[kind], visitor);
+		DL_APPEND(caller->visitors[kind], visitor);
 	}
 	return speaking ? NULL : caller->visitors[kind];
 }
@@ -221,22 +229,38 @@ static bool serve_caller(struct net *net, struct caller *caller)
 	return moved;
 }
 
-void lobby_serve(struct net *net)
+/* Who was let in comes after the others. Whether somebody was. */
+static bool serve_round(struct net *net)
 {
 	struct caller *caller, *next;
-	bool moved = true;
+	bool moved = false;
+
+	DL_FOREACH_SAFE2(net->callers.waiting, caller, next, lobby_next)
+	{
+		if (!serve_caller(net, caller))
+			continue;
+		moved = true;
+		if (!is_waiting(caller))
+			continue;
+		DL_DELETE2(net->callers.waiting, caller, lobby_prev, lobby_next);
+		DL_APPEND2(net->callers.waiting, caller, lobby_prev, lobby_next);
+	}
+	return moved;
+}
+
+void lobby_serve(struct net *net)
+{
+	uint64_t start_ns, took_ms;
 
 	if (!net->callers.waiting)
 		return;
-	net->may_look = now_ms(net) - net->looked_ms >= LOOK_MS;
+	net->may_look = now_ms(net) >= net->look_at_ms;
+	start_ns = uv_hrtime();
+	while (serve_round(net))
+		;
+	took_ms = (uv_hrtime() - start_ns) / NS_PER_MS;
 	if (net->may_look)
-		net->looked_ms = now_ms(net);
-	/* Each uid in turn, until nobody is let in any more. */
-	while (moved) {
-		moved = false;
-		DL_FOREACH_SAFE2(net->callers.waiting, caller, next, lobby_next)
-		moved |= serve_caller(net, caller);
-	}
+		net->look_at_ms = now_ms(net) + LOOK_MS + LOOK_PART * took_ms;
 	if (net->callers.waiting)
 		net_expect(net);
 }

@@ -55,11 +55,11 @@ struct net {
 	struct callers callers;
 	struct door doors[NET_DOORS];
 	uint32_t nconns, nvisitors, nhandles;
-	uint64_t looked_ms; /* when the lobby was looked through last */
-	bool may_look;      /* it is time to do it again */
-	size_t queued;      /* bytes that all connections have not read */
-	bool is_overfull;   /* too many of them, or of a tenant's */
-	uv_timer_t tick;    /* connections' deadlines; resumes paused listeners */
+	uint64_t look_at_ms; /* when the lobby may be looked through again */
+	bool may_look;       /* it is time to do it again */
+	size_t queued;       /* bytes that all connections have not read */
+	bool is_overfull;    /* too many of them, or of a tenant's */
+	uv_timer_t tick;     /* connections' deadlines; resumes paused listeners */
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;
@@ -107,7 +107,8 @@ struct conn {
 	uint32_t heard_again;                 /* while it waits for its share's turn */
 	uint32_t unread;                      /* messages queued since the queue was empty last */
 	size_t queued;                        /* bytes, as they are in the charge */
-	uint64_t heard_ms;                    /* of a handshake: when it last went on */
+	uint64_t moved_ms;                    /* of a handshake: when it last went on */
+	uint64_t step_ms;                     /* when the pool was given it */
 	uint64_t handshake_by_ms, wake_at_ms; /* 0: none */
 	uint64_t soft_since_ms;               /* over the soft limit since; 0: not */
 	struct conn *prev, *next;

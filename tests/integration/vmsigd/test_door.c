@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Clients that connect and say nothing, or connect and connect: strangers, and uids of the
- * policy without a key. Whoever has one gets in, the administrator too, however long the
- * silent ones may stay silent. Connecting as somebody else needs root.
+ * Clients that connect and say nothing, or say it a byte at a time, or connect and connect:
+ * strangers, and uids of the policy without a key. Whoever has one gets in, the administrator
+ * too, however long the others may take. Connecting as somebody else needs root.
  */
 #include "tests/integration/vmsigd/scene.h"
 
@@ -12,10 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/support/write_client.h"
@@ -24,6 +27,7 @@
 #define GHOST_UID 54001u /* the first one */
 #define STRANGER_UID 55001u
 #define SILENT_MAX 1024
+#define DRIBBLE_NS 100000000 /* between two bytes of a client that takes its time */
 
 struct throng {
 	int fds[SILENT_MAX];
@@ -60,6 +64,40 @@ static void disperse(struct throng *throng)
 {
 	while (throng->n)
 		close(throng->fds[--throng->n]);
+}
+
+/* A ClientHello of 16 KiB, of each one byte at a time: it is not over in this test's life. */
+static void dribble(const struct throng *throng)
+{
+	static const unsigned char start[] = {0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc};
+	const struct timespec pause = {.tv_nsec = DRIBBLE_NS};
+
+	for (size_t at = 0;; at++) {
+		unsigned char byte = at < sizeof(start) ? start[at] : 0;
+
+		for (size_t i = 0; i < throng->n; i++)
+			(void)!send(throng->fds[i], &byte, 1, MSG_DONTWAIT);
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* In a process of its own, which ends with this one or in dribbler_stop(). */
+static pid_t dribbler_start(const struct throng *throng)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	dribble(throng);
+	_exit(0);
+}
+
+static void dribbler_stop(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
 static int door_setup(void **state)
@@ -150,6 +188,23 @@ static void silent_uids_of_the_policy_lock_nobody_out(void **state)
 	disperse(&throng);
 }
 
+/* What counts is how far a handshake has come, not that bytes of it come. */
+static void slow_uids_of_the_policy_lock_nobody_out(void **state)
+{
+	struct scene *scene = scene_of(state);
+	struct throng throng = {.n = 0};
+	pid_t dribbler;
+
+	configure(scene, "");
+	for (unsigned i = 0; i < GHOSTS; i++)
+		join(&throng, scene, GHOST_UID + i, "ctx.sock", 64);
+	dribbler = dribbler_start(&throng);
+	for (unsigned i = 0; i < 8; i++)
+		expect_everybody_in(scene);
+	dribbler_stop(dribbler);
+	disperse(&throng);
+}
+
 /* Also those of the one uid that administrators and sensors share here. */
 static void silence_of_ones_own_uid_gives_way(void **state)
 {
@@ -215,6 +270,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(silent_strangers_lock_nobody_out),
 		T(silent_uids_of_the_policy_lock_nobody_out),
+		T(slow_uids_of_the_policy_lock_nobody_out),
 		T(silence_of_ones_own_uid_gives_way),
 		T(a_flood_of_connects_hides_nobody),
 		T(a_tenant_connects_only_so_often),
