@@ -52,7 +52,9 @@ static int may_write(void *ctx, const char **ret_why)
 {
 	const struct qemu *q = ctx;
 
-	if (q->lost)
+	if (!q->ready)
+		*ret_why = "the guest was reset, or is not ready yet; write when it is";
+	else if (q->lost)
 		*ret_why =
 			"QEMU does not answer, so that nothing is known of the guest; write when "
 			"it is reachable again";
