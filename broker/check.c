@@ -66,6 +66,8 @@ static void check_tls(struct check *check)
 
 static void check_socket(struct check *check, const char *key, const char *path)
 {
+	struct stat st;
+
 	if (strlen(path) > SUN_PATH_MAX)
 		complain(check,
 			"%s: '%s' has %zu bytes, and a socket's path at most %zu; choose a shorter "
@@ -74,6 +76,9 @@ static void check_socket(struct check *check, const char *key, const char *path)
 	else if (!has_grandparent(path))
 		complain(check, "%s: the folder above that of '%s' does not exist; make it", key,
 			path);
+	else if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		complain(check, "%s: '%s' is there and no socket; remove it or choose another path",
+			key, path);
 }
 
 static void check_state_dir(struct check *check)
@@ -163,36 +168,50 @@ static void check_qemu(struct check *check, const struct config_endpoint *endpoi
 			endpoint->name, endpoint->qmp, endpoint->qmp);
 }
 
-/* ---- what two endpoints must not share ---- */
+/* ---- what two must not share ---- */
 
+/* What a path leads to; of what is not there yet the folder and its name in that. */
 struct place {
 	dev_t dev;
 	ino_t ino;
+	const char *name;
 	const struct config_endpoint *endpoint;
 };
 
-static const char *path_of(const struct config_endpoint *endpoint)
+static struct place place_of(const char *path)
 {
-	return endpoint->adapter == CONFIG_ADAPTER_QEMU ? endpoint->qmp : endpoint->path;
+	const char *slash = strrchr(path, '/');
+	char copy[PATH_MAX];
+	struct stat st;
+
+	if (stat(path, &st) == 0)
+		return (struct place){.dev = st.st_dev, .ino = st.st_ino, .name = ""};
+	snprintf(copy, sizeof(copy), "%s", path);
+	if (!slash || stat(dirname(copy), &st) < 0)
+		return (struct place){.name = path};
+	return (struct place){.dev = st.st_dev, .ino = st.st_ino, .name = slash + 1};
 }
 
-static int place_compare(const void *a, const void *b)
+static int place_compare(const struct place *x, const struct place *y)
 {
-	const struct place *x = a, *y = b;
-
 	if (x->dev != y->dev)
 		return x->dev < y->dev ? -1 : 1;
 	if (x->ino != y->ino)
 		return x->ino < y->ino ? -1 : 1;
-	return (x->endpoint > y->endpoint) - (x->endpoint < y->endpoint);
+	return strcmp(x->name, y->name);
 }
 
-static int text_compare(const void *a, const void *b)
+static int order_compare(const void *a, const void *b)
 {
 	const struct place *x = a, *y = b;
-	int r = strcmp(path_of(x->endpoint), path_of(y->endpoint));
+	int r = place_compare(x, y);
 
 	return r ? r : (x->endpoint > y->endpoint) - (x->endpoint < y->endpoint);
+}
+
+static const char *path_of(const struct config_endpoint *endpoint)
+{
+	return endpoint->adapter == CONFIG_ADAPTER_QEMU ? endpoint->qmp : endpoint->path;
 }
 
 static void complain_shared(struct check *check, const struct place *a, const struct place *b)
@@ -206,39 +225,53 @@ static void complain_shared(struct check *check, const struct place *a, const st
 		     : "an image is served once, remove one of them");
 }
 
-/* By what the paths lead to, and by the paths of what is not there yet. */
 static void check_shared(struct check *check)
 {
 	const struct config *config = check->config;
-	struct place *places = calloc(config->nendpoints * 2 + 1, sizeof(*places));
-	struct place *missing = places ? places + config->nendpoints : NULL;
-	size_t n = 0, nmissing = 0;
+	struct place *places = calloc(config->nendpoints + 1, sizeof(*places));
 
-	for (size_t i = 0; places && i < config->nendpoints; i++) {
-		struct place place = {.endpoint = &config->endpoints[i]};
-		struct stat st;
-
-		if (stat(path_of(place.endpoint), &st) < 0) {
-			missing[nmissing++] = place;
-			continue;
-		}
-		place.dev = st.st_dev;
-		place.ino = st.st_ino;
-		places[n++] = place;
-	}
-	if (!places)
+	if (!places) {
 		complain(check, "out of memory");
-	qsort(places, n, sizeof(*places), place_compare);
-	qsort(missing, nmissing, sizeof(*missing), text_compare);
-	for (size_t i = 1; i < n; i++) {
-		if (places[i - 1].dev == places[i].dev && places[i - 1].ino == places[i].ino)
+		return;
+	}
+	for (size_t i = 0; i < config->nendpoints; i++) {
+		places[i] = place_of(path_of(&config->endpoints[i]));
+		places[i].endpoint = &config->endpoints[i];
+	}
+	qsort(places, config->nendpoints, sizeof(*places), order_compare);
+	for (size_t i = 1; i < config->nendpoints; i++) {
+		if (place_compare(&places[i - 1], &places[i]) == 0)
 			complain_shared(check, &places[i - 1], &places[i]);
 	}
-	for (size_t i = 1; i < nmissing; i++) {
-		if (strcmp(path_of(missing[i - 1].endpoint), path_of(missing[i].endpoint)) == 0)
-			complain_shared(check, &missing[i - 1], &missing[i]);
-	}
 	free(places);
+}
+
+struct plane {
+	const char *key, *path;
+};
+
+static void check_planes(struct check *check)
+{
+	const struct config *config = check->config;
+	struct plane planes[3] = {{"listen.ctx.path", config->ctx.path}};
+	size_t n = 1;
+
+	if (config->write.given)
+		planes[n++] = (struct plane){"listen.write.path", config->write.path};
+	if (config->admin.given)
+		planes[n++] = (struct plane){"listen.admin.path", config->admin.path};
+	for (size_t i = 0; i < n; i++) {
+		struct place place = place_of(planes[i].path);
+
+		check_socket(check, planes[i].key, planes[i].path);
+		for (size_t j = 0; j < i; j++) {
+			struct place other = place_of(planes[j].path);
+
+			if (place_compare(&place, &other) == 0)
+				complain(check, "%s: '%s' is the socket of %s too; choose another",
+					planes[i].key, planes[i].path, planes[j].key);
+		}
+	}
 }
 
 size_t check_config(const struct config *config, FILE *out)
@@ -251,11 +284,7 @@ size_t check_config(const struct config *config, FILE *out)
 
 	check_tls(&check);
 	check_state_dir(&check);
-	check_socket(&check, "listen.ctx.path", config->ctx.path);
-	if (config->write.given)
-		check_socket(&check, "listen.write.path", config->write.path);
-	if (config->admin.given)
-		check_socket(&check, "listen.admin.path", config->admin.path);
+	check_planes(&check);
 	for (size_t i = 0; i < config->nendpoints; i++)
 		checks[config->endpoints[i].adapter](&check, &config->endpoints[i]);
 	check_shared(&check);
