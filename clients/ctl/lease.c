@@ -41,10 +41,19 @@ static const char *holder_text(const vmsig_lease_entry *entry, char *buf, size_t
 	return buf;
 }
 
+/* The broker tells of a lease without ranges as one of every address there is. */
+static bool is_all(const vmsig_lease_entry *entry)
+{
+	return !entry->nranges || (entry->nranges == 1 && entry->ranges[0].start == 0 &&
+					  entry->ranges[0].last == UINT64_MAX);
+}
+
 static void print_ranges(const vmsig_lease_entry *entry)
 {
-	if (!entry->nranges)
-		fputs("all", stdout);
+	if (is_all(entry)) {
+		puts("all");
+		return;
+	}
 	for (size_t i = 0; i < entry->nranges && i < RANGES_SHOWN; i++)
 		printf("%s0x%" PRIx64 "+0x%" PRIx64, i ? "," : "", entry->ranges[i].start,
 			entry->ranges[i].last - entry->ranges[i].start + 1);

@@ -145,10 +145,16 @@ static void signals_take(struct hold *hold)
 
 static void lose(struct hold *hold, int error, const char *text)
 {
+	size_t len;
+
 	if (hold->lost || hold->ended)
 		return;
 	hold->lost = true;
-	say(hold, "lost: %s; ending the command", text[0] ? text : vmsig_error_text(error));
+	text = text[0] ? text : vmsig_error_text(error);
+	len = strlen(text);
+	/* A sentence goes on. */
+	say(hold, "lost: %.*s; ending the command", (int)(len - (len && text[len - 1] == '.')),
+		text);
 	kill(hold->child, SIGTERM);
 	kill(hold->child, SIGCONT);
 }
