@@ -141,7 +141,8 @@ char *text_hex(const unsigned char *bytes, size_t len)
 
 void text_hex_print(uint64_t addr, const unsigned char *bytes, size_t len)
 {
-	for (size_t at = 0; at < len; at += HEX_ROW) {
+	/* Who cannot take one row takes none of the rest. */
+	for (size_t at = 0; at < len && !ferror(stdout); at += HEX_ROW) {
 		size_t n = len - at < HEX_ROW ? len - at : HEX_ROW;
 
 		printf("%016" PRIx64 " ", addr + at);

@@ -210,9 +210,8 @@ static int print_intact(const struct ctl *ctl, const struct audit_verdict *verdi
 		fprintf(stderr,
 			"vmsigctl: record %" PRIu64
 			" says that the broker's state had lost records: "
-			"power was lost, or it was damaged or restored from a backup; see "
-			"`vmsigctl "
-			"audit show %" PRIu64 "`\n",
+			"power was lost, it was damaged or restored from a backup, or another "
+			"state_dir was configured; see `vmsigctl audit show %" PRIu64 "`\n",
 			verdict->lost, verdict->lost);
 	free(hash);
 	return code;

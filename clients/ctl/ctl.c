@@ -32,6 +32,7 @@ static const struct {
 		"check --identity, and that the policy names this tenant with your uid"},
 	{VMSIG_ERR_DISCONNECTED, "check that vmsigd runs, and --socket"},
 	{VMSIG_ERR_SHUTTING_DOWN, "start vmsigd again"},
+	{VMSIG_ERR_NO_BROKER, "see whether vmsigd runs, and its log; try again when it serves"},
 	{VMSIG_ERR_STALE_EPOCH, "the guest was reset, or a snapshot of it was loaded; try again"},
 	{VMSIG_ERR_TORN, "the guest is being written to; try again"},
 	{VMSIG_ERR_NOT_MAPPED, "see `vmsigctl pmap` for what is mapped"},
@@ -181,8 +182,15 @@ int ctl_connection(const struct ctl *ctl, enum ctl_plane plane, vmsig_options *r
 
 int ctl_connect_fail(int error, const char *socket, const char *why)
 {
-	return ctl_fail(error == -VMSIG_ERR_DISCONNECTED ? error : VMSIG_ERR_UNAUTHENTICATED,
-		"cannot connect to %s: %s", socket, why);
+	size_t len = strlen(socket);
+
+	if (strncmp(why, socket, len) == 0 && strncmp(why + len, ": ", 2) == 0)
+		why += len + 2;
+	/* The library says of all others what to do about them. */
+	if (error == -VMSIG_ERR_UNAUTHENTICATED)
+		return ctl_fail(error, "cannot connect to %s: %s", socket, why);
+	fprintf(stderr, "vmsigctl: cannot connect to %s: %s\n", socket, why);
+	return EXIT_CONNECT;
 }
 
 int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
@@ -265,6 +273,13 @@ int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct ctl_con
 	int code, r;
 
 	memset(ret_context, 0, sizeof(*ret_context));
+	if (strpbrk(endpoint, "*?[")) {
+		fprintf(stderr,
+			"vmsigctl: '%s' is a pattern, and one endpoint is needed here; see "
+			"`vmsigctl ls` for their names\n",
+			endpoint);
+		return EXIT_USAGE;
+	}
 	ret_context->delivery = VMSIG_DELIVERY_INIT;
 	code = ctl_connect(ctl, &ret_context->connection);
 	if (code)

@@ -37,6 +37,18 @@ static const char global_help[] =
 	"                  500ms, 5s, 2min; a number is seconds (default 10s)\n"
 	"  -h, --help      help; `vmsigctl COMMAND -h` has examples\n";
 
+/* Output that did not get where it should, a full disk say, is no success. A command that
+ * failed has said so already. */
+static int output_end(int code)
+{
+	bool failed = ferror(stdout);
+
+	if ((fflush(stdout) == 0 && !failed) || code != EXIT_OK)
+		return code;
+	fprintf(stderr, "vmsigctl: cannot write the output: %s\n", strerror(errno));
+	return EXIT_ERROR;
+}
+
 static void usage(FILE *stream)
 {
 	fputs("usage: vmsigctl [OPTION]... COMMAND [ARGUMENT]...\n"
@@ -61,8 +73,9 @@ static void usage(FILE *stream)
 
 static void command_help(const struct ctl_command *command)
 {
-	printf("usage: vmsigctl %s %s\n\n%s.\n\n%s\n%s", command->name, command->arguments,
-		command->summary, command->help, global_help);
+	printf("usage: vmsigctl %s%s%s\n\n%s.\n\n%s%s%s", command->name,
+		command->arguments[0] ? " " : "", command->arguments, command->summary,
+		command->help, command->help[0] ? "\n" : "", global_help);
 }
 
 static bool handle_global(struct ctl *ctl, int code, const char *value)
@@ -105,7 +118,7 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	while ((code = getopt_long(argc, argv, letters + !command->has_command, all, NULL)) >= 0) {
 		if (code == 'h') {
 			command_help(command);
-			exit(EXIT_OK);
+			exit(output_end(EXIT_OK));
 		}
 		if (code == '?')
 			return ctl_usage(command, "wrong option");
@@ -147,18 +160,6 @@ static const struct ctl_command *command_find(const char *name)
 	return NULL;
 }
 
-/* Output that did not get where it should, a full disk say, is no success. A command that
- * failed has said so already. */
-static int output_end(int code)
-{
-	bool failed = ferror(stdout);
-
-	if ((fflush(stdout) == 0 && !failed) || code != EXIT_OK)
-		return code;
-	fprintf(stderr, "vmsigctl: cannot write the output: %s\n", strerror(errno));
-	return EXIT_ERROR;
-}
-
 int main(int argc, char **argv)
 {
 	struct ctl ctl = {.identity = getenv("VMSIG_IDENTITY"), .wait_ms = DEFAULT_WAIT_MS};
@@ -170,7 +171,7 @@ int main(int argc, char **argv)
 	while ((code = getopt_long(argc, argv, "+h", global_options, NULL)) >= 0) {
 		if (code == 'h') {
 			usage(stdout);
-			return EXIT_OK;
+			return output_end(EXIT_OK);
 		}
 		if (code == '?' || !handle_global(&ctl, code, optarg)) {
 			usage(stderr);

@@ -44,7 +44,7 @@ static bool handle(void *ctx, int code, const char *value)
 
 static void print_u64(uint64_t addr, const unsigned char *bytes, size_t len)
 {
-	for (size_t at = 0; at + 8 <= len; at += 8) {
+	for (size_t at = 0; at + 8 <= len && !ferror(stdout); at += 8) {
 		uint64_t value;
 
 		memcpy(&value, bytes + at, sizeof(value));
@@ -57,7 +57,7 @@ static void print_str(const unsigned char *bytes, size_t len)
 {
 	size_t end = strnlen((const char *)bytes, len);
 
-	for (size_t i = 0; i < end; i++) {
+	for (size_t i = 0; i < end && !ferror(stdout); i++) {
 		if (isprint(bytes[i]) || bytes[i] == '\n' || bytes[i] == '\t')
 			putchar(bytes[i]);
 		else

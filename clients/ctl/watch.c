@@ -214,8 +214,9 @@ const struct ctl_command ctl_watch = {
 	.summary = "Print one line for each event; goes on over restarts of the broker",
 	.help = "  --count N  end after N events\n"
 		"\n"
-		"Events: memctx, invalidated, booting, gone, ready (not served: the detail says\n"
-		"why), connected, disconnected, subscribed, refused.\n"
+		"Events: memctx, invalidated, booting, gone, unreachable (QEMU does not answer;\n"
+		"the epoch goes on), ready (not served: the detail says why), connected, "
+		"disconnected, subscribed, refused.\n"
 		"\n"
 		"Examples:\n"
 		"  vmsigctl watch\n"

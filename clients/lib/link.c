@@ -474,7 +474,8 @@ static int overdue(struct client_link *link, int64_t now)
 	if (link->phase != PHASE_READY)
 		return link->deadline > now ? 0
 					    : link_fail(link, VMSIG_ERR_TIMEOUT,
-						      "%s: the broker did not answer within %u ms",
+						      "%s: the broker did not answer within %u ms; "
+						      "is this its socket, and does it run?",
 						      link->socket_path, link->connect_timeout_ms);
 	if (link->ops->is_overdue(link->owner, now))
 		return link_fail(link, VMSIG_ERR_TIMEOUT,

@@ -176,8 +176,12 @@ bool session_step(struct shim *shim, int fd, int64_t until)
 
 static int connect_fail(struct shim *shim, int error, const char *socket, const char *why)
 {
+	size_t len = strlen(socket);
+
+	if (strncmp(why, socket, len) == 0 && strncmp(why + len, ": ", 2) == 0)
+		why += len + 2;
 	return output_fail(&shim->output,
-		error == -VMSIG_ERR_DISCONNECTED ? error : VMSIG_ERR_UNAUTHENTICATED,
+		error == -VMSIG_ERR_UNAUTHENTICATED ? error : VMSIG_ERR_DISCONNECTED,
 		"cannot connect to %s: %s", socket, why);
 }
 

@@ -24,7 +24,8 @@ extern "C" {
 	X(UNAUTHENTICATED, 4, 0, "Certificate, role or uid of the peer was not accepted.")         \
 	X(FORBIDDEN, 5, 0, "The policy does not allow this to the tenant.")                        \
 	X(NO_SUCH_ENDPOINT, 6, 0, "There is no such endpoint that this tenant may see.")           \
-	X(NOT_READY, 7, 1, "The endpoint has no valid context: it is booting, or out of contact.") \
+	X(NOT_READY, 7, 1,                                                                         \
+		"The endpoint has no valid context: it is booting, gone, or out of contact.")      \
 	X(STALE_EPOCH, 8, 0, "The guest was reset or restored since; the named epoch is over.")    \
 	X(NO_WRITE_PATH, 9, 0, "The endpoint cannot be written to.")                               \
 	X(LEASE_HELD, 10, 1, "A conflicting lease is held by somebody else.")                      \
