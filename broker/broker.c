@@ -21,6 +21,7 @@
 #include "broker/net/net.h"
 #include "broker/net/write_plane.h"
 #include "broker/reload.h"
+#include "broker/runqueue.h"
 #include "broker/syncer.h"
 #include "broker/watchdog.h"
 #include "vmsig/vmsig_error.h"
@@ -310,6 +311,31 @@ static void on_signal(uv_signal_t *handle, int signum)
 
 /* ---- start ---- */
 
+static uint64_t monotonic_ns(void *ctx)
+{
+	return uv_hrtime();
+}
+
+static uint64_t waited_ns(void *ctx)
+{
+	const struct broker *broker = ctx;
+
+	return runqueue_waited_ns(broker->waits_fd);
+}
+
+static int start_shares(struct broker *broker)
+{
+	int r = shares_new(&broker->shares, &SHARE_LIMITS_DEFAULT, monotonic_ns, broker);
+
+	if (r)
+		return r;
+	/* Without it, whoever is at work when the thread loses its CPU pays for that. */
+	broker->waits_fd = runqueue_open();
+	if (broker->waits_fd >= 0)
+		shares_know_waits(broker->shares, waited_ns);
+	return 0;
+}
+
 static int start_handles(struct broker *broker)
 {
 	static const int signums[] = {SIGTERM, SIGINT, SIGHUP};
@@ -335,11 +361,6 @@ static int start_handles(struct broker *broker)
 	if (!r)
 		r = upkeep_start(broker);
 	return r;
-}
-
-static uint64_t monotonic_ns(void *ctx)
-{
-	return uv_hrtime();
 }
 
 /* Beside the sockets, in the folder that is made for them. */
@@ -449,13 +470,14 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	broker->guardian = guardian;
 	broker->porter = porter;
 	broker->exit_code = 1;
+	broker->waits_fd = -1;
 	r = uv_loop_init(&broker->loop);
 	if (r) {
 		log_error("cannot make an event loop", LOG_STR("error", error_text(r)));
 		return r;
 	}
 	broker->loop_open = true;
-	r = shares_new(&broker->shares, &SHARE_LIMITS_DEFAULT, monotonic_ns, NULL);
+	r = start_shares(broker);
 	if (!r)
 		r = watchdog_new(&broker->watchdog, &broker->loop, broker->shares);
 	if (!r)
@@ -522,6 +544,8 @@ static void end_loop(struct broker *broker)
 	store_close(broker->store);
 	watchdog_free(broker->watchdog);
 	shares_free(broker->shares);
+	if (broker->waits_fd >= 0)
+		close(broker->waits_fd);
 	closer_free(broker->closer);
 	uv_loop_close(&broker->loop);
 }

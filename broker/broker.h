@@ -38,6 +38,7 @@ struct broker {
 	struct porter *porter;     /* borrowed; NULL: no client may send descriptors */
 	struct closer *closer;     /* of what clients send */
 	struct shares *shares;     /* of the loop's time */
+	int waits_fd;              /* of the loop's thread, runqueue.h; negative: not known */
 	struct watchdog *watchdog; /* of the loop's turns */
 	struct core *core;
 	struct store *store;

@@ -13,6 +13,8 @@
 
 #include "lease/timerheap.h"
 
+#define WAITS_EVERY_NS 10000000u /* what a long piece may be spared too much, at most */
+
 struct share_id {
 	char kind; /* enum share_kind; a byte, so that no padding gets into the hash */
 	char key[SHARE_KEY_MAX + 1];
@@ -27,6 +29,8 @@ struct share {
 	unsigned refs;
 	enum share_place place;
 	int64_t credit_ns; /* below 0: overdrawn */
+	uint64_t turn;     /* the last one in which it was charged, */
+	uint64_t spent_ns; /* and how much */
 	struct share_task *tasks;
 	struct timerheap_node wake; /* armed while ASLEEP */
 	struct share *prev, *next;
@@ -36,7 +40,10 @@ struct share {
 struct shares {
 	struct share_limits limits;
 	uint64_t (*now_ns)(void *ctx);
+	uint64_t (*waited_ns)(void *ctx); /* NULL: not known */
 	void *ctx;
+	uint64_t turn;             /* number of the turn, from a shares_run() to the next */
+	uint64_t waits, waits_now; /* when it was last asked: the waits, and the clock */
 	struct share *table;
 	struct share *urgent, *fresh, *round;
 	struct timerheap asleep;
@@ -139,21 +146,76 @@ static void sleep_until(struct share *share, uint64_t due)
 	timerheap_set(&share->shares->asleep, &share->wake, due);
 }
 
+/* What comes of earlier work of one that sleeps. */
+static void sleep_longer(struct share *share, uint64_t ns, uint64_t now_ns)
+{
+	const struct share_limits *limits = &share->shares->limits;
+	uint64_t due = share->wake.due + ns * limits->debt_factor;
+	uint64_t last = now_ns + limits->debt_max_ns * limits->debt_factor;
+
+	timerheap_set(&share->shares->asleep, &share->wake, due < last ? due : last);
+}
+
+/* Whether that was more than rounds can even out. */
+static bool is_excess(struct share *share, uint64_t ns)
+{
+	const struct shares *shares = share->shares;
+
+	if (share->turn != shares->turn)
+		share->spent_ns = 0;
+	share->turn = shares->turn;
+	share->spent_ns += ns;
+	return ns > shares->limits.grace_ns || share->spent_ns > shares->limits.burst_ns;
+}
+
 static void pay(struct share *share, uint64_t ns, uint64_t now_ns)
 {
 	const struct share_limits *limits = &share->shares->limits;
-	uint64_t over;
+	int64_t most_ns;
+	bool excess;
 
 	if (is_urgent(share))
 		return;
-	share->credit_ns -= (int64_t)(ns < limits->debt_max_ns ? ns : limits->debt_max_ns);
-	if (share->credit_ns >= -(int64_t)limits->grace_ns)
+	if (ns > limits->debt_max_ns)
+		ns = limits->debt_max_ns;
+	if (share->place == SHARE_ASLEEP) {
+		sleep_longer(share, ns, now_ns);
 		return;
-	over = (uint64_t)-share->credit_ns;
-	if (over > limits->debt_max_ns)
-		over = limits->debt_max_ns;
-	share->credit_ns = -(int64_t)over;
-	sleep_until(share, now_ns + over * limits->debt_factor);
+	}
+	excess = is_excess(share, ns);
+	most_ns = (int64_t)(excess ? limits->debt_max_ns : limits->burst_ns);
+	share->credit_ns -= (int64_t)ns;
+	if (share->credit_ns < -most_ns)
+		share->credit_ns = -most_ns;
+	if (excess && share->credit_ns < -(int64_t)limits->grace_ns)
+		sleep_until(share, now_ns + (uint64_t)-share->credit_ns * limits->debt_factor);
+}
+
+/* ---- waits for a CPU ---- */
+
+static uint64_t ask_waits(struct shares *shares, uint64_t now_ns)
+{
+	uint64_t before = shares->waits;
+
+	if (!shares->waited_ns)
+		return 0;
+	shares->waits = shares->waited_ns(shares->ctx);
+	shares->waits_now = now_ns;
+	return shares->waits > before ? shares->waits - before : 0;
+}
+
+/* The part of a piece that counts. Short ones are not worth the question. */
+static uint64_t without_waits(struct shares *shares, uint64_t ns, uint64_t now_ns)
+{
+	uint64_t waited = ns > shares->limits.grace_ns ? ask_waits(shares, now_ns) : 0;
+
+	return waited < ns ? ns - waited : 0;
+}
+
+void shares_know_waits(struct shares *shares, uint64_t (*waited_ns)(void *ctx))
+{
+	shares->waited_ns = waited_ns;
+	(void)ask_waits(shares, shares->now_ns(shares->ctx));
 }
 
 void share_charge(struct share *share, uint64_t ns)
@@ -197,7 +259,7 @@ uint64_t share_leave(struct share_scope *scope)
 		scope->outer->inner_ns += all;
 	if (scope->share) {
 		note_longest(scope->share, own);
-		pay(scope->share, own, now_ns);
+		pay(scope->share, without_waits(shares, own, now_ns), now_ns);
 		share_unref(scope->share);
 	}
 	return own;
@@ -311,8 +373,11 @@ bool shares_run(struct shares *shares)
 	uint64_t start_ns = shares->now_ns(shares->ctx), now_ns = start_ns;
 	struct share *share;
 
+	shares->turn++;
+	if (now_ns - shares->waits_now >= WAITS_EVERY_NS)
+		(void)ask_waits(shares, now_ns);
 	wake_up(shares, now_ns);
-	/* A share without credit gains a quantum a visit and owes no more than the grace, so this
+	/* A share without credit gains a quantum a visit and owes no more than the burst, so this
 	 * ends. */
 	while (now_ns - start_ns < shares->limits.turn_ns && (share = next_share(shares))) {
 		if (!take_turn(share))

@@ -11,9 +11,13 @@
  * - A round gives each share that has work one quantum. Within quanta the loop is never idle
  *   while there is work.
  * - A task cannot be interrupted: it does a piece and makes itself ready again. What a share
- *   overdraws is paid in the rounds that follow. More than `grace_ns` is paid in real time: it
- *   sleeps for `debt_factor` times that, and its tasks with it. A debt outlives the tasks and
- *   references of its share.
+ *   overdraws is paid in the rounds that follow, which cost nothing when nobody else has work.
+ *   What no round could have stopped is paid in real time: after one piece longer than
+ *   `grace_ns`, or more than `burst_ns` in one turn, the share sleeps for `debt_factor` times
+ *   what it owes, and its tasks with it. That debt outlives the tasks and references of its
+ *   share.
+ * - Of a long piece, the time that the thread waited for a CPU is nobody's
+ *   (shares_know_waits()).
  * - A share that was idle comes first, so that a lone request does not wait for a round.
  * - Urgent shares (the broker's and administrators') take turns with all the others together,
  *   and never sleep.
@@ -40,17 +44,21 @@ enum share_kind {
 struct share_limits {
 	uint64_t quantum_ns;  /* what a share gains in a round */
 	uint64_t turn_ns;     /* of one shares_run(), after which the loop looks for events */
-	uint64_t grace_ns;    /* overdrafts up to this cost rounds only */
+	uint64_t grace_ns;    /* pieces up to this cost rounds only, */
+	uint64_t burst_ns;    /* and so does this much of them in one turn */
 	uint32_t debt_factor; /* sleep per time overdrawn */
 	uint64_t debt_max_ns; /* an overdraft counts no more than this */
 };
 
 /* A quantum is what some write commands take, and others wait for one or two of them; the grace
- * is above the largest honest piece (a frame of 1 MiB); a debtor gets a fifth of the loop. */
+ * is above the largest honest piece (a frame of 1 MiB), the burst above a pipeline of 64 commands
+ * of 4 KiB, of which each takes some 50 us in parts of its own; a debtor gets a fifth of the
+ * loop. */
 #define SHARE_LIMITS_DEFAULT                                                                       \
 	((struct share_limits){.quantum_ns = 100000,                                               \
 		.turn_ns = 500000,                                                                 \
 		.grace_ns = 2000000,                                                               \
+		.burst_ns = 8000000,                                                               \
 		.debt_factor = 4,                                                                  \
 		.debt_max_ns = 500000000})
 
@@ -60,6 +68,9 @@ struct share;
 /* `now_ns` is a monotonic clock. -ENOMEM. */
 __attribute__((warn_unused_result)) int shares_new(struct shares **ret_shares,
 	const struct share_limits *limits, uint64_t (*now_ns)(void *ctx), void *ctx);
+/* `waited_ns`, with the context of the clock: how long this thread has been ready to run and has
+ * not run, altogether. It may cost a system call: it is asked before and after what is long. */
+void shares_know_waits(struct shares *shares, uint64_t (*waited_ns)(void *ctx));
 /* All references were given back and no task is ready. Accepts NULL, returns NULL. */
 struct shares *shares_free(struct shares *shares);
 
@@ -112,7 +123,7 @@ struct share_scope {
 };
 
 void share_enter(struct share_scope *scope, struct shares *shares, struct share *share);
-/* Charges the share. Returns the nanoseconds that were its own. */
+/* Charges the share. Returns the nanoseconds that were its own, waits for a CPU among them. */
 uint64_t share_leave(struct share_scope *scope);
 /* For work whose time was measured elsewhere. */
 void share_charge(struct share *share, uint64_t ns);

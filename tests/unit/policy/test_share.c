@@ -16,12 +16,13 @@ static const struct share_limits limits = {
 	.quantum_ns = 100 * US,
 	.turn_ns = 500 * US,
 	.grace_ns = 2 * MS,
+	.burst_ns = 8 * MS,
 	.debt_factor = 4,
 	.debt_max_ns = 500 * MS,
 };
 
 struct world {
-	uint64_t now_ns;
+	uint64_t now_ns, waited_ns;
 	struct shares *shares;
 	char trace[256];
 	size_t len;
@@ -41,6 +42,13 @@ static uint64_t world_now(void *ctx)
 	const struct world *world = ctx;
 
 	return world->now_ns;
+}
+
+static uint64_t world_waited(void *ctx)
+{
+	const struct world *world = ctx;
+
+	return world->waited_ns;
 }
 
 static void source_run(struct share_task *task)
@@ -251,6 +259,93 @@ static void a_debt_has_a_bound(void **state)
 	share_unref(share);
 }
 
+/* Work that is no task: its pieces may come at once, and no round lies between them. */
+static void pieces_within_a_burst_cost_rounds_only(void **state)
+{
+	struct world *world = *state;
+	struct share *share;
+
+	assert_int_equal(share_get(world->shares, SHARE_TENANT, "t", &share), 0);
+	for (unsigned turn = 0; turn < 100; turn++) {
+		(void)shares_run(world->shares);
+		for (unsigned i = 0; i < 64; i++)
+			share_charge(share, 100 * US);
+		assert_int_equal(shares_deadline(world->shares), UINT64_MAX);
+	}
+	share_unref(share);
+}
+
+static void more_than_a_burst_in_a_turn_is_slept_for(void **state)
+{
+	struct world *world = *state;
+	struct share *share;
+
+	assert_int_equal(share_get(world->shares, SHARE_TENANT, "t", &share), 0);
+	(void)shares_run(world->shares);
+	for (unsigned i = 0; i < 81; i++)
+		share_charge(share, 100 * US);
+	assert_in_range(
+		shares_deadline(world->shares), world->now_ns + 32 * MS, world->now_ns + 33 * MS);
+	share_unref(share);
+}
+
+/* Pieces that end while it sleeps make the sleep longer, and do not begin it anew. */
+static void a_sleep_gets_longer_by_what_is_done_meanwhile(void **state)
+{
+	struct world *world = *state;
+	struct share *share;
+	uint64_t due_ns;
+
+	assert_int_equal(share_get(world->shares, SHARE_TENANT, "t", &share), 0);
+	share_charge(share, 10 * MS);
+	due_ns = shares_deadline(world->shares);
+	world->now_ns += 20 * MS;
+	share_charge(share, 100 * US);
+	assert_int_equal(shares_deadline(world->shares), due_ns + 400 * US);
+	share_unref(share);
+}
+
+/* While the thread waits for a CPU, nobody's work is done. */
+static void waits_for_a_cpu_are_not_charged(void **state)
+{
+	struct world *world = *state;
+	struct share_scope scope;
+	struct share *share;
+
+	assert_int_equal(share_get(world->shares, SHARE_TENANT, "t", &share), 0);
+	world->waited_ns = 1000 * MS;
+	shares_know_waits(world->shares, world_waited);
+	share_enter(&scope, world->shares, share);
+	world->now_ns += 10 * MS;
+	world->waited_ns += 9 * MS;
+	assert_int_equal(share_leave(&scope), 10 * MS);
+	assert_int_equal(shares_deadline(world->shares), UINT64_MAX);
+	share_enter(&scope, world->shares, share);
+	world->now_ns += 10 * MS;
+	(void)share_leave(&scope);
+	assert_true(shares_deadline(world->shares) != UINT64_MAX);
+	share_unref(share);
+}
+
+/* What it waited long ago spares nobody anything. */
+static void earlier_waits_do_not_count(void **state)
+{
+	struct world *world = *state;
+	struct share_scope scope;
+	struct share *share;
+
+	assert_int_equal(share_get(world->shares, SHARE_TENANT, "t", &share), 0);
+	shares_know_waits(world->shares, world_waited);
+	world->waited_ns += 500 * MS;
+	world->now_ns += 1000 * MS;
+	(void)shares_run(world->shares);
+	share_enter(&scope, world->shares, share);
+	world->now_ns += 10 * MS;
+	(void)share_leave(&scope);
+	assert_true(shares_deadline(world->shares) != UINT64_MAX);
+	share_unref(share);
+}
+
 static void the_administrator_never_sleeps(void **state)
 {
 	struct world *world = *state;
@@ -325,6 +420,11 @@ int main(void)
 		TEST(an_overdraft_is_paid_by_sleeping),
 		TEST(a_debt_outlives_the_connection),
 		TEST(a_debt_has_a_bound),
+		TEST(pieces_within_a_burst_cost_rounds_only),
+		TEST(more_than_a_burst_in_a_turn_is_slept_for),
+		TEST(a_sleep_gets_longer_by_what_is_done_meanwhile),
+		TEST(waits_for_a_cpu_are_not_charged),
+		TEST(earlier_waits_do_not_count),
 		TEST(the_administrator_never_sleeps),
 		TEST(scopes_nest),
 		TEST(a_task_changes_its_payer),
