@@ -38,8 +38,9 @@ struct caller {
 	uint32_t connections;           /* open, or in the lobby */
 	uint32_t handshakes[NET_DOORS]; /* in progress */
 	struct rate connects, records;
-	uint32_t left_out;                      /* records, since the last summary */
-	struct visitor *visitors[NET_DOORS];    /* in the lobby, in order */
+	uint32_t left_out;                   /* records, since the last summary */
+	struct visitor *visitors[NET_DOORS]; /* in the lobby, in order */
+	uint32_t nvisitors;
 	struct caller *lobby_prev, *lobby_next; /* callers->waiting, while there are visitors */
 	UT_hash_handle hh;
 };

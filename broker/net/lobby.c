@@ -32,7 +32,9 @@
 #define LOOK_VISITORS 8u  /* of one uid, in a look */
 #define UID_PART 4u       /* of a door's slots, for one uid */
 #define STRANGERS_PART 8u /* for all uids without a policy */
-#define SLOTS_LEAST 4u    /* of a part, if there are so many at all */
+#define UNPROVEN_PART 2u  /* of limits.connections and descriptors */
+#define UNPROVEN_LEAST 16u
+#define SLOTS_LEAST 4u /* of a part, if there are so many at all */
 #define NS_PER_MS 1000000u
 #define ADMIN_CONNECTIONS 16 /* beyond limits.connections: administrators always get in */
 
@@ -50,6 +52,25 @@ static uint64_t now_ms(const struct net *net)
 }
 
 /* ---- slots ---- */
+
+/* Who waits or shakes hands may be anybody: half of all there is, and the rest is for those who
+ * have proven who they are. */
+static uint32_t unproven_max(const struct net *net)
+{
+	uint32_t all = net->config->max_connections;
+
+	if (net->descriptors < all)
+		all = net->descriptors;
+	return all / UNPROVEN_PART > UNPROVEN_LEAST ? all / UNPROVEN_PART : UNPROVEN_LEAST;
+}
+
+/* Of a door. There have to be places to wait as well, which can be given to others at once. */
+static uint32_t slots_of(const struct net *net)
+{
+	uint32_t slots = unproven_max(net) / (NET_DOORS + 1);
+
+	return slots < net->config->max_handshakes ? slots : net->config->max_handshakes;
+}
 
 static uint32_t part_of(uint32_t slots, uint32_t part)
 {
@@ -110,13 +131,12 @@ static struct conn *find_stalled(
 
 static bool has_part(const struct net *net, enum net_door kind, const struct caller *caller)
 {
-	return caller->handshakes[kind] >= part_of(net->config->max_handshakes, UID_PART);
+	return caller->handshakes[kind] >= part_of(slots_of(net), UID_PART);
 }
 
 static bool has_slot(const struct net *net, enum net_door kind, const struct caller *caller)
 {
-	return !has_part(net, kind, caller) &&
-	       net->doors[kind].handshakes < net->config->max_handshakes;
+	return !has_part(net, kind, caller) && net->doors[kind].handshakes < slots_of(net);
 }
 
 /* Frees a slot for the uid, if there is a silent one that has to go before it. */
@@ -136,11 +156,7 @@ static bool make_slot(struct net *net, enum net_door kind, const struct caller *
 
 static bool is_waiting(const struct caller *caller)
 {
-	for (size_t i = 0; i < NET_DOORS; i++) {
-		if (caller->visitors[i])
-			return true;
-	}
-	return false;
+	return caller->nvisitors > 0;
 }
 
 /* Takes it out; the descriptor is the caller's. */
@@ -151,6 +167,7 @@ static struct visitor visitor_take(
 
 	DL_DELETE(caller->visitors[kind], visitor);
 	free(visitor);
+	caller->nvisitors--;
 	net->nvisitors--;
 	if (!is_waiting(caller))
 		DL_DELETE2(net->callers.waiting, caller, lobby_prev, lobby_next);
@@ -282,12 +299,65 @@ bool lobby_tick(struct net *net)
 	return net->callers.waiting != NULL;
 }
 
+/* ---- room ---- */
+
+static uint32_t unproven_of(const struct caller *caller)
+{
+	uint32_t count = caller->nvisitors;
+
+	for (size_t i = 0; i < NET_DOORS; i++)
+		count += caller->handshakes[i];
+	return count;
+}
+
+static bool has_room(const struct net *net, enum net_door kind)
+{
+	uint32_t more = kind == NET_DOOR_ADMIN ? ADMIN_CONNECTIONS : 0;
+	uint32_t unproven = net->nvisitors;
+
+	for (size_t i = 0; i < NET_DOORS; i++)
+		unproven += net->doors[i].handshakes;
+	return net->nconns + net->nvisitors < net->config->max_connections + more &&
+	       unproven < unproven_max(net) + more;
+}
+
+/* Somebody who waits goes for one of a uid that has fewer. */
+static bool make_room(struct net *net, const struct caller *caller)
+{
+	struct caller *other, *heaviest = NULL;
+	uint32_t most = unproven_of(caller);
+
+	DL_FOREACH2(net->callers.waiting, other, lobby_next)
+	{
+		if (unproven_of(other) <= most)
+			continue;
+		heaviest = other;
+		most = unproven_of(other);
+	}
+	if (!heaviest)
+		return false;
+	for (int kind = 0; kind < NET_DOORS; kind++) {
+		struct visitor *visitor = heaviest->visitors[kind];
+
+		if (!visitor)
+			continue;
+		if (caller_may_log(&net->callers, heaviest, net_now_ns(net)))
+			log_warning("a connection that waited was ended for another uid's",
+				LOG_STR("plane", visitor->listener->plane->name),
+				LOG_INT("uid", visitor->cred.uid),
+				LOG_INT("pid", visitor->cred.pid), LOG_INT("waiting", most));
+		visitor_drop(net, heaviest, (enum net_door)kind, visitor);
+		return true;
+	}
+	return false;
+}
+
 /* ---- coming in ---- */
 
 /* Who has no policy does not wait: it will be refused after the handshake as well. */
 static bool stranger_has_slot(const struct net *net, enum net_door kind)
 {
-	uint32_t slots = part_of(net->config->max_handshakes, STRANGERS_PART);
+	uint32_t slots = part_of(slots_of(net), STRANGERS_PART);
 
 	return net->doors[kind].strangers < slots;
 }
@@ -303,6 +373,7 @@ static int visitor_add(struct net *net, struct caller *caller, const struct visi
 	if (!is_waiting(caller))
 		DL_APPEND2(net->callers.waiting, caller, lobby_prev, lobby_next);
 	DL_APPEND(caller->visitors[kind], visitor);
+	caller->nvisitors++;
 	net->nvisitors++;
 	return 0;
 }
@@ -312,29 +383,30 @@ static int visitor_enter(struct net *net, const struct visitor *visitor, struct 
 	const char **ret_slot, uint32_t *ret_limit)
 {
 	enum net_door kind = visitor->listener->plane->door;
-	uint32_t limit = net->config->max_connections;
+	bool named = caller_is_named(&net->callers, visitor->cred.uid);
 	int r;
 
-	*ret_slot = "limits.connections";
-	*ret_limit = limit;
+	*ret_limit = net->config->max_connections;
 	if (closer_stuck_of(net->closer, visitor->cred.uid)) {
 		*ret_slot = "sockets of the uid that do not close";
 		return VMSIG_ERR_QUOTA;
 	}
-	if (net->nconns + net->nvisitors >=
-		limit + (kind == NET_DOOR_ADMIN ? ADMIN_CONNECTIONS : 0))
-		return VMSIG_ERR_QUOTA;
 	r = caller_enter(&net->callers, net->config, visitor->cred.uid, net_now_ns(net), ret_caller,
 		ret_slot, ret_limit);
 	if (r)
 		return r;
-	if (caller_is_named(&net->callers, visitor->cred.uid)) {
+	if (!has_room(net, kind) && !(named && make_room(net, *ret_caller))) {
+		*ret_slot = "limits.connections, or the half of it and of RLIMIT_NOFILE for who "
+			    "has not shaken hands";
+		*ret_limit = unproven_max(net);
+		r = VMSIG_ERR_QUOTA;
+	} else if (named) {
 		r = visitor_add(net, *ret_caller, visitor);
 	} else if (stranger_has_slot(net, kind)) {
 		conn_begin(net, *ret_caller, visitor);
 	} else {
 		*ret_slot = "limits.handshakes, the part of uids without a policy";
-		*ret_limit = part_of(net->config->max_handshakes, STRANGERS_PART);
+		*ret_limit = part_of(slots_of(net), STRANGERS_PART);
 		r = VMSIG_ERR_QUOTA;
 	}
 	if (r)

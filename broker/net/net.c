@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "broker/log.h"
 #include "broker/net/closer.h"
@@ -53,6 +54,15 @@ static struct charge *charges_new(const struct config *config, uint64_t now_ns)
 	return charges;
 }
 
+static uint32_t count_descriptors(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > UINT32_MAX
+		       ? UINT32_MAX
+		       : (uint32_t)limit.rlim_cur;
+}
+
 int net_new(struct net **ret_net, uv_loop_t *loop, struct shares *shares,
 	const struct config *config, void *user)
 {
@@ -71,6 +81,7 @@ int net_new(struct net **ret_net, uv_loop_t *loop, struct shares *shares,
 	net->shares = shares;
 	net->config = config;
 	net->user = user;
+	net->descriptors = count_descriptors();
 	net->nhandles = 1;
 	net->tick.data = net;
 	*ret_net = net;

@@ -55,11 +55,12 @@ struct net {
 	struct callers callers;
 	struct door doors[NET_DOORS];
 	uint32_t nconns, nvisitors, nhandles;
-	uint64_t look_at_ms; /* when the lobby may be looked through again */
-	bool may_look;       /* it is time to do it again */
-	size_t queued;       /* bytes that all connections have not read */
-	bool is_overfull;    /* too many of them, or of a tenant's */
-	uv_timer_t tick;     /* connections' deadlines; resumes paused listeners */
+	uint32_t descriptors; /* that the process may have */
+	uint64_t look_at_ms;  /* when the lobby may be looked through again */
+	bool may_look;        /* it is time to do it again */
+	size_t queued;        /* bytes that all connections have not read */
+	bool is_overfull;     /* too many of them, or of a tenant's */
+	uv_timer_t tick;      /* connections' deadlines; resumes paused listeners */
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;

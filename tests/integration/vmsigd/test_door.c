@@ -205,6 +205,21 @@ static void slow_uids_of_the_policy_lock_nobody_out(void **state)
 	disperse(&throng);
 }
 
+/* All the places there are: one is given to whoever has fewer. */
+static void who_waits_takes_nobody_the_room(void **state)
+{
+	struct scene *scene = scene_of(state);
+	struct throng throng = {.n = 0};
+
+	configure(scene, ", connections: 200");
+	for (unsigned i = 0; i < GHOSTS; i++)
+		join(&throng, scene, GHOST_UID + i, "ctx.sock", 64);
+	for (unsigned i = 0; i < 8; i++)
+		expect_everybody_in(scene);
+	daemon_await_log(scene->daemon, "was ended for another uid's", 1);
+	disperse(&throng);
+}
+
 /* Also those of the one uid that administrators and sensors share here. */
 static void silence_of_ones_own_uid_gives_way(void **state)
 {
@@ -271,6 +286,7 @@ int main(void)
 		T(silent_strangers_lock_nobody_out),
 		T(silent_uids_of_the_policy_lock_nobody_out),
 		T(slow_uids_of_the_policy_lock_nobody_out),
+		T(who_waits_takes_nobody_the_room),
 		T(silence_of_ones_own_uid_gives_way),
 		T(a_flood_of_connects_hides_nobody),
 		T(a_tenant_connects_only_so_often),
