@@ -35,6 +35,8 @@ static void shell_free(struct endpoint_shell *shell)
 {
 	/* Its last epoch is stored, its leases revoked, sleepers on its page woken. */
 	broker_perform(shell->broker);
+	if (shell->broker->desk)
+		desk_endpoint_remove(shell->broker->desk, shell->id);
 	core_endpoint_remove(shell->broker->core, shell->id);
 	HASH_DEL(shell->broker->endpoints, shell);
 	HASH_DELETE(hh_name, shell->broker->endpoints_by_name, shell);
@@ -182,6 +184,17 @@ static int shell_add(struct endpoint_shell *shell, const struct store_endpoint *
 	return -ENOMEM;
 }
 
+/* One that is not known to anybody but the desk. Accepts NULL. */
+static void shell_abandon(struct endpoint_shell *shell)
+{
+	if (!shell)
+		return;
+	if (shell->broker && shell->broker->desk)
+		desk_endpoint_remove(shell->broker->desk, shell->id);
+	coherence_free(shell->coherence);
+	free(shell);
+}
+
 static void shell_start(struct broker *broker, const struct config_endpoint *config)
 {
 	struct endpoint_shell *shell = calloc(1, sizeof(*shell));
@@ -201,9 +214,7 @@ static void shell_start(struct broker *broker, const struct config_endpoint *con
 		log_error("cannot set the endpoint up", LOG_STR("endpoint", config->name),
 			LOG_STR("error", error_text(r)),
 			LOG_STR("store", store_error(broker->store)));
-		if (shell)
-			coherence_free(shell->coherence);
-		free(shell);
+		shell_abandon(shell);
 		return;
 	}
 	shell->origin = config_ref(broker->config);

@@ -35,6 +35,14 @@ struct endpoint *endpoint_get(struct lease_engine *engine, uint32_t id)
 	return endpoint;
 }
 
+static void endpoint_free(struct endpoint *endpoint)
+{
+	assert(endpoint->held.n == 0 && endpoint->nwaiters == 0);
+	HASH_DEL(endpoint->engine->endpoints, endpoint);
+	rangeset_deinit(&endpoint->held);
+	free(endpoint);
+}
+
 /* ---- engine ---- */
 
 int lease_engine_new(
@@ -67,10 +75,7 @@ struct lease_engine *lease_engine_free(struct lease_engine *engine)
 		lease_free(lease);
 	}
 	HASH_ITER (hh, engine->endpoints, endpoint, next_endpoint) {
-		assert(endpoint->held.n == 0 && endpoint->nwaiters == 0);
-		HASH_DEL(engine->endpoints, endpoint);
-		rangeset_deinit(&endpoint->held);
-		free(endpoint);
+		endpoint_free(endpoint);
 	}
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 	assert(!engine->accounts && !engine->sessions && engine->nleases == 0);
@@ -118,6 +123,15 @@ void lease_endpoint_down(
 		return;
 	endpoint->ready = false;
 	endpoint_drop_leases(endpoint, now_ns, reason, NULL);
+}
+
+void lease_endpoint_forget(struct lease_engine *engine, uint32_t endpoint_id)
+{
+	struct endpoint *endpoint = endpoint_find(engine, endpoint_id);
+
+	/* Leases that have ended are there until their last action was taken. */
+	if (endpoint && !endpoint->leases && !endpoint->is_unsettled && !engine->actions)
+		endpoint_free(endpoint);
 }
 
 /* ---- the store's answers ---- */

@@ -152,6 +152,9 @@ __attribute__((warn_unused_result)) int lease_admit(const struct lease_engine *e
 __attribute__((warn_unused_result)) int lease_write_begin(struct lease_engine *engine, uint64_t id);
 void lease_write_end(struct lease_engine *engine, uint64_t now_ns, uint64_t id);
 
+/* It will not come back soon: what is kept for it is freed, unless a lease is left. */
+void lease_endpoint_forget(struct lease_engine *engine, uint32_t endpoint_id);
+
 /* ---- looking ---- */
 
 bool lease_find(const struct lease_engine *engine, uint64_t id, struct lease_view *ret_view);

@@ -239,6 +239,7 @@ void desk_prune(struct desk *desk)
 	bool more = true;
 	int r;
 
+	sites_forget(desk);
 	r = audit_prune(desk->audit, config->size_max, config->age_max_ms, &desk->over);
 	if (!r && now_s > LEDGER_KEEP_S)
 		r = ledger_prune(desk->ledger, now_s - LEDGER_KEEP_S, &more);

@@ -108,7 +108,7 @@ void desk_turn(struct desk *desk);
 void desk_settle(struct desk *desk);
 /* Nanoseconds until the next turn is needed; UINT64_MAX: none. */
 uint64_t desk_delay(const struct desk *desk);
-/* Now and then: retention of the audit log and the ledger. */
+/* Now and then: retention of the audit log and the ledger; endpoints that are gone. */
 void desk_prune(struct desk *desk);
 
 /* ---- endpoints ---- */
@@ -116,7 +116,11 @@ void desk_prune(struct desk *desk);
 /* It is configured; its name is known from here on. -ENOMEM. */
 __attribute__((warn_unused_result)) int desk_endpoint_add(
 	struct desk *desk, uint32_t endpoint, const char *name);
-/* A context can be had: opens the write path, if there is one. `page` outlives the site. */
+/* It is not configured any more: nothing of the caller's is used from here on. Its name is known
+ * until no lease and no command needs it. */
+void desk_endpoint_remove(struct desk *desk, uint32_t endpoint);
+/* A context can be had: opens the write path, if there is one. `page` is there until
+ * desk_endpoint_remove(). */
 void desk_endpoint_ready(
 	struct desk *desk, uint32_t endpoint, uint32_t epoch, vmsig_coherence *page);
 /* The epoch is over: leases end, nothing is written any more. */

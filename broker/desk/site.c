@@ -23,8 +23,10 @@ int desk_endpoint_add(struct desk *desk, uint32_t endpoint, const char *name)
 {
 	struct site *site = site_find(desk, endpoint);
 
-	if (site)
+	if (site) {
+		site->gone = false;
 		return 0;
+	}
 	site = calloc(1, sizeof(*site));
 	if (!site)
 		return -ENOMEM;
@@ -36,6 +38,16 @@ int desk_endpoint_add(struct desk *desk, uint32_t endpoint, const char *name)
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+void desk_endpoint_remove(struct desk *desk, uint32_t endpoint)
+{
+	struct site *site = site_find(desk, endpoint);
+
+	if (!site)
+		return;
+	site->target = memwrite_target_free(site->target);
+	site->gone = true;
 }
 
 const char *desk_endpoint_name(struct desk *desk, uint32_t endpoint)
@@ -103,4 +115,49 @@ struct site *site_free(struct desk *desk, struct site *site)
 	memwrite_target_free(site->target);
 	free(site);
 	return NULL;
+}
+
+/* ---- those that are gone ---- */
+
+static void mark_used(struct desk *desk)
+{
+	struct command *command;
+	struct lease_view lease;
+	uint64_t cursor = 0;
+
+	DL_FOREACH2(desk->all, command, all_next)
+	{
+		if (command->site)
+			command->site->used = true;
+	}
+	while (lease_next(desk->engine, &cursor, &lease)) {
+		struct site *site = site_find(desk, lease.endpoint);
+
+		if (site)
+			site->used = true;
+	}
+}
+
+void sites_forget(struct desk *desk)
+{
+	struct site *site, *next;
+	bool any = false;
+
+	/* HASH_ITER takes the next one before, which the analyser does not see through. */
+	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
+	HASH_ITER (hh, desk->sites, site, next) {
+		any |= site->gone;
+		site->used = false;
+	}
+	/* What a lease's end has to say is said with the endpoint's name. */
+	if (!any || lease_has_actions(desk->engine))
+		return;
+	mark_used(desk);
+	HASH_ITER (hh, desk->sites, site, next) {
+		if (!site->gone || site->used)
+			continue;
+		lease_endpoint_forget(desk->engine, site->id);
+		site_free(desk, site);
+	}
+	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 }

@@ -44,6 +44,8 @@ struct site {
 	struct memwrite_target *target; /* NULL: nothing can be written now */
 	struct command *quiescing;      /* has the vCPUs stopped, or wants to */
 	struct command *waiting;        /* want to after it */
+	bool gone; /* is not configured any more; forgotten when it is unused */
+	bool used; /* of sites_forget() */
 	UT_hash_handle hh;
 };
 
@@ -264,6 +266,8 @@ bool lessor_turn(struct desk *desk);
 struct site *site_find(const struct desk *desk, uint32_t id);
 const vmsig_memwrite_reg *site_reg(const struct site *site, const struct desk *desk);
 struct site *site_free(struct desk *desk, struct site *site);
+/* Frees those that are gone and that no command and no lease names any more. */
+void sites_forget(struct desk *desk);
 
 /* ---- result.c ---- */
 /* Appends the results of answered commands to the open transaction; once the turn's answers

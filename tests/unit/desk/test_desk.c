@@ -507,6 +507,29 @@ static void a_long_queue_does_not_hold_the_turn(void **state)
 	assert_int_equal(lab->nevents, 4);
 }
 
+/* Its name is in what the end of its leases has to say; one that comes back stays. */
+static void a_removed_endpoint_is_forgotten_after_its_leases(void **state)
+{
+	struct lab *lab = *state;
+
+	lab_lease(lab);
+	desk_endpoint_remove(lab->desk, lab->endpoint);
+	desk_prune(lab->desk);
+	assert_string_equal(desk_endpoint_name(lab->desk, lab->endpoint), "w1");
+	desk_endpoint_over(lab->desk, lab->endpoint);
+	desk_prune(lab->desk);
+	assert_non_null(desk_endpoint_name(lab->desk, lab->endpoint));
+	lab_await(lab, 2);
+	assert_int_equal(lab->events[1].kind, LAB_ENDED);
+	desk_prune(lab->desk);
+	assert_null(desk_endpoint_name(lab->desk, lab->endpoint));
+	assert_int_equal(desk_endpoint_add(lab->desk, lab->endpoint, "w1"), 0);
+	desk_endpoint_remove(lab->desk, lab->endpoint);
+	assert_int_equal(desk_endpoint_add(lab->desk, lab->endpoint, "w1"), 0);
+	desk_prune(lab->desk);
+	assert_non_null(desk_endpoint_name(lab->desk, lab->endpoint));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, lab_setup, lab_teardown)
 
 int main(void)
@@ -529,6 +552,7 @@ int main(void)
 		TEST(of_bulk_data_it_knows_the_length),
 		TEST(what_waited_for_a_refused_one_keeps_its_place),
 		TEST(a_long_queue_does_not_hold_the_turn),
+		TEST(a_removed_endpoint_is_forgotten_after_its_leases),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
