@@ -148,11 +148,17 @@ static bool stranger_may_connect(struct callers *callers, const struct config *c
 	return take(&callers->strangers, strangers_connects(config), now_ns);
 }
 
-bool caller_may_shake(struct callers *callers, const struct config *config, struct caller *caller,
+bool caller_can_shake(struct callers *callers, const struct config *config, struct caller *caller,
 	uint64_t now_ns)
 {
 	return !caller_is_named(callers, caller->uid) ||
-	       take(&caller->connects, config->connects, now_ns);
+	       rate_wait(&caller->connects, now_ns, config->connects, 1) == 0;
+}
+
+void caller_shake(struct callers *callers, struct caller *caller)
+{
+	if (caller_is_named(callers, caller->uid))
+		rate_spend(&caller->connects, 1);
 }
 
 int caller_enter(struct callers *callers, const struct config *config, uid_t uid, uint64_t now_ns,

@@ -78,8 +78,10 @@ void caller_leave(struct caller *caller);
 
 /* Whether a uid of the policy may have one more handshake in this second; a stranger has paid
  * when it connected. */
-bool caller_may_shake(struct callers *callers, const struct config *config, struct caller *caller,
+bool caller_can_shake(struct callers *callers, const struct config *config, struct caller *caller,
 	uint64_t now_ns);
+/* It has one, at the same moment. */
+void caller_shake(struct callers *callers, struct caller *caller);
 
 bool caller_is_named(const struct callers *callers, uid_t uid);
 /* Whether a record that the uid can provoke may be written now; else it is counted. NULL: of a

@@ -11,7 +11,10 @@
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
 
-#define FRAMES_PER_PIECE 16 /* requests, before the share's other connections have a turn */
+/* Requests, or nanoseconds if they are expensive ones, before the share's other connections and
+ * other shares have a turn. */
+#define FRAMES_PER_PIECE 16
+#define PIECE_NS 200000u
 #define BUSY_RETRY_MS 20    /* after ETOOMANYREFS */
 #define HEARD_AGAIN_MAX 32u /* reports of a readable socket that waits for its share's turn */
 #define SEND_STACK 4096     /* messages up to this are packed on the stack */
@@ -312,12 +315,15 @@ bool conn_has_fds(const struct conn *conn)
  * the middle. */
 static int take_frames(struct conn *conn)
 {
+	uint64_t until_ns = uv_hrtime() + PIECE_NS;
+
 	for (int i = 0; conn->state == CONN_OPEN; i++) {
 		const uint8_t *data;
 		size_t len;
 		int r;
 
-		if (i == FRAMES_PER_PIECE || !conn_has_room(conn)) {
+		if (i == FRAMES_PER_PIECE || (i && uv_hrtime() > until_ns) ||
+			!conn_has_room(conn)) {
 			conn_want_read(conn);
 			return 0;
 		}

@@ -224,12 +224,14 @@ static bool serve_first(struct net *net, struct caller *caller, enum net_door ki
 	bool contended = !has_slot(net, kind, caller);
 	struct visitor *visitor, taken;
 
-	if (contended && !net->may_look)
+	/* Looking costs a system call for each that waits: only when it can be of use. */
+	if ((contended && !net->may_look) ||
+		!caller_can_shake(&net->callers, net->config, caller, net_now_ns(net)))
 		return false;
 	visitor = visitor_first(net, caller, kind, contended);
-	if (!visitor || (contended && !make_slot(net, kind, caller)) ||
-		!caller_may_shake(&net->callers, net->config, caller, net_now_ns(net)))
+	if (!visitor || (contended && !make_slot(net, kind, caller)))
 		return false;
+	caller_shake(&net->callers, caller);
 	taken = visitor_take(net, caller, kind, visitor);
 	conn_begin(net, caller, &taken);
 	return true;
