@@ -62,6 +62,7 @@ struct bulk {
 
 	uint64_t len, hashed;
 	int plan_error;
+	uint64_t plan_charge; /* bytes of the command's charge that are for the plan */
 	uint64_t done;
 	size_t data_len, old_len; /* what was read, and how much of it has been stored */
 	bool last;                /* there is no further slice: `result` says why */
@@ -310,10 +311,13 @@ static int plan_part(struct command *command)
 /* The pieces are memory that the connection pays for, like its requests. */
 static void plan_charge(struct command *command)
 {
+	struct bulk *bulk = command->bulk;
 	uint64_t session = command->session;
 
 	command_charge(command, 0);
-	command->charge += command->plan.size * sizeof(*command->plan.pieces);
+	command->charge -= bulk->plan_charge;
+	bulk->plan_charge = command->plan.size * sizeof(*command->plan.pieces);
+	command->charge += bulk->plan_charge;
 	command_charge(command, session);
 }
 
@@ -473,7 +477,7 @@ static void slice_apply(struct bulk *bulk)
 	int r = stop_reason(command);
 
 	if (r) {
-		bulk->result = (struct memwrite_result){.error = (enum vmsig_error)r};
+		end_by(bulk, r);
 		return;
 	}
 	memwrite_plan_cut(&command->plan, bulk->done, len, &slice);
