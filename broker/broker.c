@@ -225,8 +225,8 @@ void broker_closed(struct broker *broker)
 	if (broker->endpoints || broker->net || broker->desk_open || broker->upkeep.working ||
 		uv_is_closing((uv_handle_t *)&broker->turn))
 		return;
-	jobs_close(broker->jobs);
 	uv_close((uv_handle_t *)&broker->turn, NULL);
+	jobs_close(broker->jobs);
 	uv_close((uv_handle_t *)&broker->hurry, NULL);
 	uv_close((uv_handle_t *)&broker->wake, NULL);
 	uv_close((uv_handle_t *)&broker->vouch, NULL);

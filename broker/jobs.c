@@ -384,6 +384,11 @@ bool job_line_is_stuck(const struct job_line *line)
 	return stuck;
 }
 
+bool job_line_is_closed(const struct job_line *line)
+{
+	return line->jobs->closed;
+}
+
 /* ---- life ---- */
 
 static int handles_init(struct jobs *jobs)

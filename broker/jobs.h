@@ -80,6 +80,9 @@ void job_line_leave(struct job_line *line);
 /* A step of it is late and has not come back: what is started now waits behind it. */
 bool job_line_is_stuck(const struct job_line *line);
 
+/* jobs_close() was called: nothing may be started any more. */
+bool job_line_is_closed(const struct job_line *line);
+
 /* The job must stay until done(). */
 void job_start(struct job *job, struct job_line *line);
 /* done() follows, from the loop: soon, unless a step hangs. */

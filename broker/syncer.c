@@ -58,7 +58,7 @@ static void on_done(struct job *job)
 			LOG_STR("state_dir", syncer->state_dir),
 			LOG_STR("error", strerror(-syncer->result)));
 	}
-	if (syncer->asked > number)
+	if (syncer->asked > number && !job_line_is_closed(syncer->line))
 		begin(syncer);
 	if (syncer->done)
 		syncer->done(syncer->arg, number, syncer->failed);
