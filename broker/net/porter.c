@@ -238,7 +238,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 
 		if (n == -EAGAIN)
 			break;
-		if (n < (ssize_t)offsetof(struct porter_answer, data)) {
+		if (n < (ssize_t)offsetof(struct porter_answer, data) ||
+			answer->len > (size_t)n - offsetof(struct porter_answer, data)) {
 			porter_lost(porter);
 			return;
 		}

@@ -33,10 +33,6 @@ struct watermark_file {
 	/* Which file it is: a copy of a state directory has another one. */
 	uint64_t identity;
 };
-#define WATERMARK_FILE_NONE                                                                        \
-	{                                                                                          \
-		.fd = -1                                                                           \
-	}
 
 /* Opens or makes the file (0600) and locks it. VMSIG_ERR_BUSY: another process has it. */
 __attribute__((warn_unused_result)) int watermark_open(
