@@ -42,23 +42,23 @@ static struct refusal *refusal_find(struct desk *desk, const struct refusal_key 
 }
 
 /* Without memory for it the next one is recorded like a first one. */
-static void refusal_add(struct desk *desk, const struct refusal_key *key)
+static struct refusal *refusal_add(struct desk *desk, const struct refusal_key *key)
 {
 	struct refusal *refusal = calloc(1, sizeof(*refusal));
 
 	if (!refusal)
-		return;
+		return NULL;
 	refusal->key = *key;
-	refusal->shown = 1;
 	refusal->until_ns = desk_now() + REFUSAL_WINDOW_NS;
 	HASH_ADD(hh, desk->refusals, key, sizeof(refusal->key), refusal);
 	if (!refusal->hh.tbl) {
 		free(refusal);
-		return;
+		return NULL;
 	}
 	if (!desk->refusals_ns)
 		desk->refusals_ns = refusal->until_ns;
 	account_count_refusals(desk, key->tenant, 1);
+	return refusal;
 }
 
 static void refusal_drop(struct desk *desk, struct refusal *refusal)
@@ -78,12 +78,15 @@ static void refusal_count(struct refusal *refusal, const Vmsig__AuditRecord *rec
 	snprintf(refusal->detail, sizeof(refusal->detail), "%s", record->detail);
 }
 
-static bool is_shown(const struct refusal *refusal)
+/* By itself, now. While a checkpoint ends nobody's request may have the loop wait for it. */
+static bool is_shown(const struct desk *desk, const struct refusal *refusal)
 {
 	bool much = refusal->key.outcome == VMSIG_ERR_QUOTA ||
 		    refusal->key.outcome == VMSIG_ERR_BUSY || refusal->key.outcome == VMSIG_ERR_IO;
 
-	return !much && !refusal->repeats && refusal->shown < REFUSALS_SHOWN;
+	if (store_is_held(desk->env.store) && !store_is_open(desk->env.store))
+		return false;
+	return !refusal->shown || (!much && !refusal->repeats && refusal->shown < REFUSALS_SHOWN);
 }
 
 void refusal_record(struct desk *desk, Vmsig__AuditRecord *record)
@@ -97,14 +100,14 @@ void refusal_record(struct desk *desk, Vmsig__AuditRecord *record)
 		key_make(&key, record, false);
 		refusal = refusal_find(desk, &key);
 	}
-	if (refusal && !is_shown(refusal)) {
+	if (!refusal)
+		refusal = refusal_add(desk, &key);
+	if (refusal && !is_shown(desk, refusal)) {
 		refusal_count(refusal, record);
 		return;
 	}
 	if (refusal)
 		refusal->shown++;
-	else
-		refusal_add(desk, &key);
 	if (record->n_ranges > REFUSAL_RANGES)
 		record->n_ranges = REFUSAL_RANGES;
 	desk_append(desk, record);
