@@ -40,8 +40,8 @@ struct adapter_ops {
 	 * sentence. 0, positive enum vmsig_error, -errno. */
 	int (*start)(struct adapter **ret_adapter, const struct adapter_env *env, char *error,
 		size_t error_size);
-	/* Unregisters at once; calls `stopped` from the loop when every handle is closed and no
-	 * work is on the thread pool. */
+	/* Unregisters at once; calls `stopped` from the loop when every handle is closed. Jobs
+	 * that run are not waited for: they may hang. */
 	void (*stop)(struct adapter *adapter, adapter_stopped_fn stopped, void *arg);
 };
 

@@ -9,7 +9,7 @@
  * next turn), a lane's `waiting`, `intended` (until the transaction), `unsynced` (until that is
  * on the disk, if the policy wants that), `slicing`, a site's `waiting`, `finished` (to be
  * answered, then its result is made durable), or in none while a callback is due (quiesce, the
- * pool).
+ * threads).
  *
  * The intent is durable before bytes change. The result is recorded after the answer has
  * left, in the transaction of the next turn's intents or DESK_RECORD_NS later, so that a write
