@@ -110,8 +110,8 @@ static int serve(struct config *config)
 	guardian = start_guardian(config);
 	porter = start_porter(config);
 	log_start();
-	/* Searches for kernel roots take seconds each and must not keep handshakes waiting; libuv
-	 * reads this when the pool is first used. */
+	/* For handshakes; the upkeep of the state has one of them for as long as its disk takes.
+	 * libuv reads this when the pool is first used. */
 	setenv("UV_THREADPOOL_SIZE", "8", 0);
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
