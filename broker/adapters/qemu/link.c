@@ -20,6 +20,7 @@
 #define CHUNK (64u << 10)
 #define REASON_MAX 300
 #define PIECE_MESSAGES 16 /* an event takes some microseconds to parse and to act on */
+#define PIECE_NS 200000u  /* and larger messages more */
 /* What a piece costs that does not end for want of messages: no QEMU has so much to say for long,
  * and one that has is made to sleep rather than to fill each turn of the loop. */
 #define PIECE_FEE_NS 1000000u
@@ -182,13 +183,17 @@ static void deliver(struct link_conn *conn, struct qmp_message *message)
 }
 
 /* The callbacks may end the connection. */
-static int drain(struct link_conn *conn)
+static int drain(struct link_conn *conn, unsigned *ret_messages)
 {
+	uint64_t until_ns = uv_hrtime() + PIECE_NS;
 	struct qmp_message message;
 
-	for (int i = 0; i < PIECE_MESSAGES && conn->link; i++) {
-		int r = qmp_next(conn->qmp, uv_now(conn->pipe.loop), &message);
+	for (*ret_messages = 0; *ret_messages < PIECE_MESSAGES && conn->link; ++*ret_messages) {
+		int r;
 
+		if (*ret_messages && uv_hrtime() > until_ns)
+			return 0;
+		r = qmp_next(conn->qmp, uv_now(conn->pipe.loop), &message);
 		if (r)
 			return r;
 		deliver(conn, &message);
@@ -203,14 +208,15 @@ static void on_piece(struct share_task *task)
 {
 	struct link_conn *conn =
 		(struct link_conn *)((char *)task - offsetof(struct link_conn, task));
-	int r = drain(conn);
+	unsigned messages;
+	int r = drain(conn, &messages);
 
 	if (!conn->link)
 		return;
-	if (r == 0) {
+	if (messages == PIECE_MESSAGES)
 		share_charge(task->share, PIECE_FEE_NS);
+	if (r == 0)
 		share_task_ready(task);
-	}
 	if (r == VMSIG_ERR_WOULD_BLOCK) {
 		flush(conn);
 		r = go_on_reading(conn);
