@@ -244,8 +244,9 @@ static int look_at_leaf(void *ctx, const struct pgwalk_leaf *leaf)
 		search->next = leaf->gva + into;
 		if (visit->is_spent(visit->ctx))
 			return VMSIG_ERR_WOULD_BLOCK;
-		if (!search->pages--)
+		if (!search->pages)
 			return VMSIG_ERR_NOT_READY;
+		search->pages--;
 		visit->found = is_image(visit, search->next, leaf->gpa + into);
 		if (visit->found)
 			return VMSIG_ERR_BUSY; /* ends the visit */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/kcr3/ntimage.h"
 #include "tests/support/ntpe.h"
 #include "tests/unit/kcr3/image.h"
 #include "vmsig/vmsig_error.h"
@@ -426,6 +427,31 @@ static void a_space_full_of_half_images_ends(void **state)
 	assert_non_null(strstr(lab->why, "no ntoskrnl.exe"));
 }
 
+static bool is_never_spent(void *ctx)
+{
+	return false;
+}
+
+/* What one root's tables have used up is gone for the next one's. */
+static void all_roots_share_the_bound(void **state)
+{
+	struct lab *lab = *state;
+	const struct pgwalk walk = {.read = lab->image.memory.read,
+		.ctx = lab->image.memory.ctx,
+		.root = SYSTEM_ROOT,
+		.levels = 4};
+	struct ntimage_search search = {.next = NTIMAGE_FIRST, .pages = 1};
+	struct ntimage image;
+
+	put_root(lab, SYSTEM_ROOT);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(ntimage_find(&walk, &search, is_never_spent, NULL, &image),
+			VMSIG_ERR_NOT_READY);
+		assert_int_equal(search.pages, 0);
+		search.next = NTIMAGE_FIRST;
+	}
+}
+
 static void two_self_maps_are_none(void **state)
 {
 	struct lab *lab = *state;
@@ -475,6 +501,7 @@ int main(void)
 		T(a_proof_ends_with_the_image),
 		T(releases_are_read),
 		T(a_space_full_of_half_images_ends),
+		T(all_roots_share_the_bound),
 		T(two_self_maps_are_none),
 		T(blocks_outside_their_place_or_with_bad_roots_are_refused),
 	};
