@@ -27,47 +27,39 @@ static uint64_t page_up(uint64_t at)
 	return page_down(at + PGWALK_PAGE - 1);
 }
 
-/* The next run of data at or after *off, below `end`; false when only a hole is left. A file
- * system that knows no holes has data everywhere. */
-static bool next_data(int fd, uint64_t *off, uint64_t end, uint64_t *ret_end)
+/* The next data at or after *off, below `end`; false when only a hole is left. A file system that
+ * knows no holes has data everywhere. Where the data ends is not asked: SEEK_HOLE takes time in
+ * proportion to all the data that follows, and a hole inside a chunk reads as zeroes. */
+static bool next_data(int fd, uint64_t *off, uint64_t end)
 {
-	off_t data, hole;
+	off_t data = fd < 0 ? (off_t)*off : lseek(fd, (off_t)*off, SEEK_DATA);
 
-	*ret_end = end;
-	if (fd < 0)
-		return *off < end;
-	data = lseek(fd, (off_t)*off, SEEK_DATA);
 	if (data < 0)
 		return errno != ENXIO && *off < end;
-	hole = lseek(fd, data, SEEK_HOLE);
 	*off = (uint64_t)data;
-	if (hole >= 0 && (uint64_t)hole < end)
-		*ret_end = (uint64_t)hole;
 	return *off < end;
 }
 
-/* Whole pages of the guest's at or after *gpa that have data in them: a segment may begin and
- * end within one. False when none is left. */
+/* Whole pages of the guest's at or after *gpa, the first of which has data in it: a segment may
+ * begin and end within one. False when none is left. */
 static bool next_pages(
 	const struct kcr3_memory *memory, const vmsig_memseg *seg, uint64_t *gpa, uint64_t *ret_end)
 {
 	const uint64_t end = page_down(seg->gpa + seg->len);
-	uint64_t off, stop, first;
+	uint64_t off, first;
 
 	if (*gpa < seg->gpa)
 		*gpa = page_up(seg->gpa);
 	if (*gpa >= end)
 		return false;
 	off = seg->file_off + (*gpa - seg->gpa);
-	if (!next_data(memory->fd, &off, seg->file_off + seg->len, &stop))
+	if (!next_data(memory->fd, &off, seg->file_off + seg->len))
 		return false;
 	first = page_down(seg->gpa + (off - seg->file_off));
 	if (first > *gpa)
 		*gpa = first;
-	*ret_end = page_up(seg->gpa + (stop - seg->file_off));
-	if (*ret_end > end)
-		*ret_end = end;
-	return *gpa < *ret_end;
+	*ret_end = end;
+	return *gpa < end;
 }
 
 /* At least one page of [*gpa, end), and no more once the share is spent. */

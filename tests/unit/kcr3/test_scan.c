@@ -13,6 +13,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "broker/kcr3/kcr3.h"
 #include "broker/kcr3/memo.h"
@@ -169,6 +172,35 @@ static void a_search_goes_in_short_steps(void **state)
 	assert_true(search.steps >= 64);
 }
 
+/* Each look for the end of the data costs as much as all the data that follows. */
+static unsigned hole_looks;
+
+off_t lseek(int fd, off_t offset, int whence)
+{
+	hole_looks += whence == SEEK_HOLE;
+	return syscall(SYS_lseek, fd, offset, whence);
+}
+
+static void full_ram_is_not_looked_through_again_in_each_step(void **state)
+{
+	struct search search;
+	uint64_t notes = 0;
+	int fd = memfd_create("ram", MFD_CLOEXEC);
+
+	(void)state;
+	search_init(&search, 64 * MIB);
+	search.ram.different = true;
+	for (uint64_t at = 0; at < 64 * MIB; at += PAGE)
+		assert_int_equal(pwrite(fd, "", 1, (off_t)at), 1);
+	assert_int_equal(ftruncate(fd, 64 * MIB), 0);
+	search.memory.fd = fd;
+	hole_looks = 0;
+	assert_int_equal(search_run(&search, 1, &notes), 0);
+	assert_true(search.steps >= 64);
+	assert_true(hole_looks <= 1);
+	close(fd);
+}
+
 static void the_same_note_is_judged_once(void **state)
 {
 	struct search search;
@@ -252,6 +284,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_search_goes_in_short_steps),
+		cmocka_unit_test(full_ram_is_not_looked_through_again_in_each_step),
 		cmocka_unit_test(the_same_note_is_judged_once),
 		cmocka_unit_test(nothing_hides_behind_many_notes),
 		cmocka_unit_test(a_search_can_be_left),
