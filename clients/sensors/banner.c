@@ -116,9 +116,9 @@ static bool on_memctx(const vmsig_delivery *delivery)
 static int run(vmsig *v, bool once)
 {
 	vmsig_delivery delivery = VMSIG_DELIVERY_INIT;
-	bool done = false;
+	bool done = false, refused = false;
 
-	while (!done && !ferror(stdout)) {
+	while (!done && !refused && !ferror(stdout)) {
 		int r = vmsig_wait(v, &delivery, LOOK_MS);
 
 		if (r == -VMSIG_ERR_TIMEOUT) {
@@ -134,11 +134,14 @@ static int run(vmsig *v, bool once)
 			done = on_memctx(&delivery) && once;
 		else if (delivery.error)
 			fprintf(stderr, "vmsig-banner: %s\n", vmsig_delivery_text(&delivery));
+		/* What is not ours to see is not asked for again. */
+		refused = delivery.event.kind == VMSIG_EV_SUBSCRIBED && delivery.error &&
+			  !vmsig_error_retryable(delivery.error);
 		vmsig_delivery_clear(&delivery); /* closes the descriptors */
 	}
 	if (ferror(stdout))
 		fprintf(stderr, "vmsig-banner: cannot write the output\n");
-	return ferror(stdout) ? 1 : 0;
+	return refused || ferror(stdout) ? 1 : 0;
 }
 
 int main(int argc, char **argv)
@@ -167,6 +170,8 @@ int main(int argc, char **argv)
 		return 5;
 	}
 	r = vmsig_subscribe(v, argc - once > 1 ? argv[1 + once] : "*");
+	if (r)
+		fprintf(stderr, "vmsig-banner: %s\n", vmsig_last_error(v));
 	r = r ? 1 : run(v, once);
 	vmsig_close(v);
 	return r;

@@ -476,6 +476,25 @@ static void sensor_prints_the_banner(void **state)
 	assert_non_null(strstr(line, ": Linux version 6.1.0-test (me) #1\n"));
 }
 
+/* What would never print anything ends. */
+static void sensor_ends_where_there_is_nothing_for_it(void **state)
+{
+	struct world *world = *state;
+	char identity[128], socket[128];
+	char program[] = VMSIG_BANNER, name[] = "nobodys";
+	char *argv[] = {program, name, NULL};
+	char *envp[] = {identity, socket, NULL};
+	int status;
+	pid_t pid;
+
+	snprintf(identity, sizeof(identity), "VMSIG_IDENTITY=%s", world->identity);
+	snprintf(socket, sizeof(socket), "VMSIG_SOCKET=%s", daemon_socket(world->scene->daemon));
+	assert_int_equal(posix_spawn(&pid, program, NULL, NULL, argv, envp), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 1);
+}
+
 /* Its output is lost: that is no success. */
 static void sensor_says_that_its_output_is_lost(void **state)
 {
@@ -514,6 +533,7 @@ int main(void)
 		TEST(reads_nothing_while_the_broker_stands_still),
 		TEST(follows_a_reset),
 		TEST(sensor_prints_the_banner),
+		TEST(sensor_ends_where_there_is_nothing_for_it),
 		TEST(sensor_says_that_its_output_is_lost),
 	};
 
