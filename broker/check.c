@@ -90,6 +90,10 @@ static void check_state_dir(struct check *check)
 	snprintf(copy, sizeof(copy), "%s", path);
 	if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
 		complain(check, "state_dir: '%s' is no folder; choose another", path);
+	else if (stat(path, &st) == 0 && st.st_mode & (S_IWGRP | S_IWOTH))
+		complain(check,
+			"state_dir: '%s' can be written by others (mode %04o); chmod it to 0700",
+			path, st.st_mode & 07777u);
 	else if (!is_folder(dirname(copy)))
 		complain(check, "state_dir: '%s' cannot be made in a folder that does not exist",
 			path);
