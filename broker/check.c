@@ -61,6 +61,8 @@ static void check_tls(struct check *check)
 
 	if (tls_ctx_new(&tls, TLS_SERVER, &files, IDENTITY_SENSOR, error, sizeof(error)))
 		complain(check, "tls: %s", error);
+	else if (!tls_ctx_is_current(tls, error, sizeof(error)))
+		complain(check, "tls: %s: %s", config->cert, error);
 	tls_ctx_unref(tls);
 }
 

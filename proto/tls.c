@@ -358,6 +358,13 @@ struct tls_ctx *tls_ctx_unref(struct tls_ctx *ctx)
 	return NULL;
 }
 
+bool tls_ctx_is_current(const struct tls_ctx *ctx, char *text, size_t size)
+{
+	const X509 *cert = SSL_CTX_get0_certificate(ctx->ssl_ctx);
+
+	return !cert || tls_peer_is_current(cert, text, size);
+}
+
 int tls_peer_reverify(SSL *ssl, struct tls_ctx *ctx, char *error, size_t error_size)
 {
 	X509_STORE_CTX *verify = X509_STORE_CTX_new();

@@ -8,6 +8,7 @@
  * checked inside the handshake.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "proto/identity.h"
@@ -36,5 +37,7 @@ __attribute__((warn_unused_result)) int tls_ctx_new(struct tls_ctx **ret_ctx, en
  * Thread-safe. */
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *ctx);
 struct tls_ctx *tls_ctx_unref(struct tls_ctx *ctx);
+/* Whether our own certificate is valid at this moment; if not, `text` gets a sentence. */
+bool tls_ctx_is_current(const struct tls_ctx *ctx, char *text, size_t size);
 
 #endif

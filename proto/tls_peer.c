@@ -241,15 +241,10 @@ static void moment_text(const ASN1_TIME *moment, char text[static 32])
 		snprintf(text, 32, "a moment that cannot be read");
 }
 
-void tls_peer_own_face(SSL *ssl, char *text, size_t size)
+bool tls_peer_is_current(const X509 *cert, char *text, size_t size)
 {
-	X509 *cert = SSL_get_certificate(ssl);
-	struct identity identity;
-	char why[160], moment[32];
+	char moment[32];
 
-	text[0] = '\0';
-	if (!cert)
-		return;
 	if (X509_cmp_current_time(X509_get0_notBefore(cert)) > 0) {
 		moment_text(X509_get0_notBefore(cert), moment);
 		snprintf(
@@ -257,7 +252,22 @@ void tls_peer_own_face(SSL *ssl, char *text, size_t size)
 	} else if (X509_cmp_current_time(X509_get0_notAfter(cert)) < 0) {
 		moment_text(X509_get0_notAfter(cert), moment);
 		snprintf(text, size, "our certificate has expired on %s; issue another", moment);
-	} else if (tls_peer_certificate(cert, &identity, why, sizeof(why))) {
+	} else {
+		return true;
+	}
+	return false;
+}
+
+void tls_peer_own_face(SSL *ssl, char *text, size_t size)
+{
+	X509 *cert = SSL_get_certificate(ssl);
+	struct identity identity;
+	char why[160];
+
+	text[0] = '\0';
+	if (!cert || !tls_peer_is_current(cert, text, size))
+		return;
+	if (tls_peer_certificate(cert, &identity, why, sizeof(why))) {
 		snprintf(text, size, "of ours %s", why);
 	} else {
 		snprintf(text, size,

@@ -41,6 +41,8 @@ void tls_peer_configure(SSL_CTX *ssl_ctx, enum tls_side side);
  * VMSIG_ERR_UNAUTHENTICATED (the peer refused us with an alert about identity, or does not
  * speak what we do), VMSIG_ERR_PROTOCOL (anything else the peer did) and -ENOMEM. */
 __attribute__((warn_unused_result)) int tls_peer_failure(char *error, size_t error_size);
+/* Whether an own certificate is valid now; if not, `text` gets a sentence. */
+bool tls_peer_is_current(const X509 *cert, char *text, size_t size);
 /* After such a refusal: what the peer may have seen in our own certificate, which an alert does
  * not say. "" without one. */
 void tls_peer_own_face(SSL *ssl, char *text, size_t size);
