@@ -123,7 +123,7 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 		if (code == '?')
 			return ctl_usage(command, "wrong option");
 		if (!(code >= OPT_IDENTITY ? handle_global(ctl, code, optarg)
-					   : handle(ctx, code, optarg)))
+					   : handle && handle(ctx, code, optarg)))
 			return ctl_usage(command, "'%s' is no value for this option", optarg);
 	}
 	return EXIT_OK;
