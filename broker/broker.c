@@ -290,7 +290,7 @@ void broker_warn_history(const struct config *config)
 
 	if (seconds < CHECK_HISTORY_S)
 		log_warning("operators that record as much as quota.audit allows fill the audit "
-			    "log sooner than in a day, and the oldest records go then; raise "
+			    "log within minutes, and the oldest records go then; raise "
 			    "audit.size or lower quota.audit, or export the log as often",
 			LOG_INT("seconds", seconds));
 }
