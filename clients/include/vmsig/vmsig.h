@@ -21,7 +21,8 @@
  *
  * What a holder can rely on, for one endpoint: MEMCTX(e), INVALIDATED(e+n), MEMCTX(e+n), and
  * nothing of an older epoch after something of a newer one, also across reconnections. While
- * the connection is down, contexts stay usable: the coherence page says when they are void.
+ * the connection is down, contexts stay usable while the broker lives: the coherence page says
+ * when they are void, and when nobody looks after them any more.
  */
 
 #include <stdbool.h>
