@@ -145,7 +145,7 @@ static int read_all(int fd, struct file_bytes *bytes, size_t size)
 static int read_file(struct reader *reader, struct file_bytes *bytes)
 {
 	int fd = open(reader->file, O_RDONLY | O_NONBLOCK | O_CLOEXEC), r = 0;
-	struct stat st;
+	struct stat st = {0};
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		r = -errno;
