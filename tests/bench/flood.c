@@ -30,6 +30,8 @@
 #define RANGES 64u
 #define WAITERS 60u
 #define BULK (16u << 20)
+#define BULK_LEASES 5u   /* of a connection */
+#define BULK_POLL_MS 100 /* what was refused is tried again */
 
 struct attacker {
 	const struct bench *bench;
@@ -206,33 +208,67 @@ static int bulk_data(void)
 	return fd;
 }
 
+struct bulk {
+	vmsig_lease *lease;
+	uint64_t at;
+	int fd;
+	bool idle;
+};
+
+static void bulk_done(void *arg, const vmsig_write_result *result)
+{
+	struct bulk *bulk = arg;
+
+	bulk->idle = true;
+}
+
+static void bulk_push(struct bulk *bulk, vmsig_writer *writer)
+{
+	const vmsig_lease_range range = {.start = bulk->at, .last = bulk->at + (BULK - 1)};
+	const vmsig_lease_request request = {
+		.endpoint = VICTIM, .ranges = &range, .nranges = 1, .ttl_ms = 30000};
+	int r;
+
+	if (!bulk->lease &&
+		vmsig_lease_acquire_wait(writer, &request, &bulk->lease, BENCH_WAIT_MS)) {
+		bulk->lease = NULL;
+		return;
+	}
+	r = vmsig_write_bulk(bulk->lease, bulk->at, 0, 0, bulk->fd, 0, BULK, 0, bulk_done, bulk);
+	if (!r)
+		bulk->idle = false;
+	else if (!vmsig_error_retryable(r))
+		bulk->lease = NULL; /* it is over; the handle keeps it until it is closed */
+}
+
+/* Several leases, so that one waits while another one is written under. */
 static void bulks(const struct attacker *attacker)
 {
 	const struct bench *bench = attacker->bench;
-	const vmsig_lease_range range = {.start = (uint64_t)attacker->number * BULK,
-		.last = (uint64_t)(attacker->number + 1) * BULK - 1};
-	const vmsig_lease_request request = {
-		.endpoint = VICTIM, .ranges = &range, .nranges = 1, .ttl_ms = 30000};
 	char socket[108], identity[256], error[256];
 	const vmsig_options options = {
 		.socket_path = bench_path(socket, sizeof(socket), bench->run, "write.sock"),
 		.identity_dir = bench_path(identity, sizeof(identity), bench->pki, OPERATOR)};
+	struct bulk all[BULK_LEASES];
 	int fd = bulk_data();
 	vmsig_writer *writer;
-	vmsig_lease *lease;
 
 	if (vmsig_writer_open(&writer, &options, error, sizeof(error)))
 		bench_die("%s", error);
+	for (size_t i = 0; i < BULK_LEASES; i++)
+		all[i] = (struct bulk){.fd = fd,
+			.idle = true,
+			.at = (attacker->number * BULK_LEASES + i) * (uint64_t)BULK};
 	for (;;) {
-		if (vmsig_lease_acquire_wait(writer, &request, &lease, BENCH_WAIT_MS))
-			continue;
-		for (int r = 0; !r || vmsig_error_retryable(r);) {
-			vmsig_write_result result;
+		struct pollfd poller = {.fd = vmsig_writer_fd(writer)};
 
-			r = vmsig_write_bulk_wait(
-				lease, range.start, 0, 0, fd, 0, BULK, 0, &result, BENCH_WAIT_MS);
-			vmsig_write_result_clear(&result);
+		for (size_t i = 0; i < BULK_LEASES; i++) {
+			if (all[i].idle)
+				bulk_push(&all[i], writer);
 		}
+		poller.events = vmsig_writer_poll_events(writer);
+		(void)!poll(&poller, 1, BULK_POLL_MS);
+		(void)!vmsig_writer_process(writer);
 	}
 }
 
