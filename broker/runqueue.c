@@ -3,7 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 int runqueue_open(void)
@@ -15,12 +16,13 @@ int runqueue_open(void)
 
 uint64_t runqueue_waited_ns(int fd)
 {
-	unsigned long long ran, waited;
-	char text[96];
+	char text[96], *waited;
 	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
 
 	if (n <= 0)
 		return 0;
 	text[n] = '\0';
-	return sscanf(text, "%llu %llu", &ran, &waited) == 2 ? waited : 0;
+	/* What it ran, what it waited, how often. */
+	waited = strchr(text, ' ');
+	return waited ? strtoull(waited, NULL, 10) : 0;
 }
