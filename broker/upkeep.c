@@ -11,6 +11,7 @@
 #include "vmsig/vmsig_error.h"
 
 #define TICK_MS 1000u
+#define RETRY_FACTOR 50u /* rest per time that a try took */
 /* A log that somebody else's reader keeps from being begun anew is left alone for so long. */
 #define LOG_PAUSE_MS 1000u
 
@@ -87,9 +88,18 @@ void upkeep_turn(struct broker *broker)
 
 /* ---- the way back ---- */
 
+/* A try opens and inspects a database on the loop: it may have a fiftieth of its time. */
 static void retry_store(struct broker *broker)
 {
-	if (!store_unusable(broker->store) || store_retry(broker->store))
+	struct upkeep *upkeep = &broker->upkeep;
+	uint64_t start_ns = uv_hrtime();
+	int r;
+
+	if (!store_unusable(broker->store) || start_ns < upkeep->retry_ns)
+		return;
+	r = store_retry(broker->store);
+	upkeep->retry_ns = uv_hrtime() + (uv_hrtime() - start_ns) * RETRY_FACTOR;
+	if (r)
 		return;
 	log_info("the state can be used again");
 	endpoint_shells_rebind(broker);

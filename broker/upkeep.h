@@ -21,6 +21,7 @@ struct upkeep {
 	bool working, inspecting;
 	bool complete;      /* what the checkpoint has found */
 	char problem[256];  /* what the inspection has found */
+	uint64_t retry_ns;  /* not before that the database is tried again, which cannot be used */
 	uint64_t next_ms;   /* when the next checkpoint is due */
 	uint64_t resume_ms; /* none for the log's size before that */
 };
