@@ -253,8 +253,10 @@ static int ram_init_mapped(struct ram *ram, const struct mapper *mapper,
 	if (r)
 		return r;
 	placed = find_place(ram, &place);
-	/* QEMU opens a file by its path when it is started again, but no file without one. */
-	if (ram->st.st_uid == mapper_uid(mapper))
+	/* QEMU opens a file by its path when it is started again, but no file without one. One that
+	 * never had a name, or has none any more, is opened anew by nobody but holders, whoever
+	 * made it (QEMU as root, before -runas). */
+	if (ram->st.st_uid == mapper_uid(mapper) || !ram->st.st_nlink)
 		narrow_mode(ram, placed ? 0700 : 0400);
 	r = ram_open_guarded(ram, placed ? &place : NULL, mapping.name, error, error_size);
 	if (placed)

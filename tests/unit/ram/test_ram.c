@@ -309,6 +309,29 @@ static void a_sealed_memfd_is_sealed_and_a_plain_one_has_its_mode(void **state)
 	mapper_unref(mapper);
 }
 
+/* QEMU made it as root and gave that up since (-runas): its uid says nothing, and yet a file
+ * without a name is for whoever has it in hand. */
+static void a_file_without_a_name_is_narrowed_whoever_made_it(void **state)
+{
+	struct lab *lab = *state;
+	struct mapper *mapper = this_process(lab);
+	int fd = memfd_make();
+	void *at = map_shared(fd);
+	struct ram *ram;
+	struct stat st;
+
+	if (fchown(fd, 12345, (gid_t)-1) < 0)
+		skip();
+	ram = mapped_of(lab, mapper, at, 0, SIZE);
+	assert_int_equal(ram_guard(ram), VMSIG_GUARD_MODE);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0400);
+	ram_free(ram);
+	munmap(at, SIZE);
+	close(fd);
+	mapper_unref(mapper);
+}
+
 /* RAM is what is mapped, whatever became of its name. */
 static void a_mapped_file_needs_no_name(void **state)
 {
@@ -370,6 +393,8 @@ int main(void)
 			a_link_of_the_administrators_leads_to_the_files_own_directory, setup,
 			teardown),
 		cmocka_unit_test_setup_teardown(a_mapped_file_needs_no_name, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_file_without_a_name_is_narrowed_whoever_made_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_sealed_memfd_is_sealed_and_a_plain_one_has_its_mode, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_self_test_says_what_holds, setup, teardown),
