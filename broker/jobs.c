@@ -443,8 +443,8 @@ static void workers_stop(struct jobs *jobs)
 
 	uv_mutex_lock(&jobs->lock);
 	jobs->stopping = true;
-	DL_FOREACH2(jobs->all, line, all_next)
-	line_cancel(line);
+	DL_FOREACH2 (jobs->all, line, all_next)
+		line_cancel(line);
 	uv_cond_broadcast(&jobs->work);
 	while (workers_left(jobs)) {
 		uint64_t now = uv_hrtime();

@@ -92,8 +92,7 @@ static void endpoint_drop_leases(struct endpoint *endpoint, uint64_t now_ns,
 	/* Waiters first, so that nothing is granted in between only to be ended again. */
 	DL_FOREACH_SAFE (endpoint->waiters, lease, next)
 		lease_refuse(lease, reason);
-	DL_FOREACH_SAFE2(endpoint->leases, lease, next, peer_next)
-	{
+	DL_FOREACH_SAFE2 (endpoint->leases, lease, next, peer_next) {
 		if (!except_epoch || lease->view.epoch != *except_epoch)
 			lease_drop(lease, now_ns, reason);
 	}
@@ -288,8 +287,8 @@ void lease_disconnect(struct lease_engine *engine, uint64_t now_ns, uint64_t id)
 	if (!session)
 		return;
 	/* The session goes with the last of them. */
-	DL_FOREACH_SAFE2(session->leases, lease, next, session_next)
-	orphan(lease, now_ns);
+	DL_FOREACH_SAFE2 (session->leases, lease, next, session_next)
+		orphan(lease, now_ns);
 }
 
 /* ---- writing ---- */

@@ -68,8 +68,8 @@ void queue_wake(struct lease *lease)
 
 	if (!lease->watchers)
 		return;
-	DL_FOREACH2(lease->watchers, watcher, watch_next)
-	watcher->blocker = NULL;
+	DL_FOREACH2 (lease->watchers, watcher, watch_next)
+		watcher->blocker = NULL;
 	DL_CONCAT2(endpoint->unsettled, lease->watchers, watch_prev, watch_next);
 	lease->watchers = NULL;
 	/* Who comes first finds the fewest before it. The sort empties the list and fills it

@@ -48,8 +48,8 @@ static void tell_all(struct endpoint *endpoint)
 {
 	struct subscription *subscription;
 
-	DL_FOREACH2(endpoint->subscriptions, subscription, ep_next)
-	subscription_update(subscription);
+	DL_FOREACH2 (endpoint->subscriptions, subscription, ep_next)
+		subscription_update(subscription);
 }
 
 static void set_state(struct endpoint *endpoint, enum vmsig_endpoint_state state)
@@ -364,8 +364,8 @@ void core_endpoint_remove(struct core *core, uint32_t id)
 		return;
 	/* A dropped PERSIST_EPOCH would let its epoch come back. */
 	assert(!endpoint->registered && !(endpoint->own.pending & 1u << CORE_ACT_PERSIST_EPOCH));
-	DL_FOREACH_SAFE2(endpoint->subscriptions, subscription, next, ep_next)
-	subscription_part(subscription);
+	DL_FOREACH_SAFE2 (endpoint->subscriptions, subscription, next, ep_next)
+		subscription_part(subscription);
 	action_drop(core, QUEUE_ENDPOINT, &endpoint->own);
 	action_drop(core, QUEUE_BOOTSTRAP, &endpoint->bootstrap);
 	HASH_DELETE(hh, core->endpoints, endpoint);

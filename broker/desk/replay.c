@@ -111,8 +111,8 @@ void replay_forget(struct desk *desk, uint64_t lease)
 
 	if (!tally)
 		return;
-	LL_FOREACH_SAFE(tally->writers, writer, next)
-	free(writer);
+	LL_FOREACH_SAFE (tally->writers, writer, next)
+		free(writer);
 	HASH_DEL(desk->tallies, tally);
 	free(tally);
 }

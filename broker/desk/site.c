@@ -125,8 +125,7 @@ static void mark_used(struct desk *desk)
 	struct lease_view lease;
 	uint64_t cursor = 0;
 
-	DL_FOREACH2(desk->all, command, all_next)
-	{
+	DL_FOREACH2 (desk->all, command, all_next) {
 		if (command->site)
 			command->site->used = true;
 	}

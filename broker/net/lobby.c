@@ -254,8 +254,7 @@ static bool serve_round(struct net *net)
 	struct caller *caller, *next;
 	bool moved = false;
 
-	DL_FOREACH_SAFE2(net->callers.waiting, caller, next, lobby_next)
-	{
+	DL_FOREACH_SAFE2 (net->callers.waiting, caller, next, lobby_next) {
 		if (!serve_caller(net, caller))
 			continue;
 		moved = true;
@@ -289,8 +288,7 @@ bool lobby_tick(struct net *net)
 	struct caller *caller, *next;
 	struct visitor *visitor, *after;
 
-	DL_FOREACH_SAFE2(net->callers.waiting, caller, next, lobby_next)
-	{
+	DL_FOREACH_SAFE2 (net->callers.waiting, caller, next, lobby_next) {
 		for (int kind = 0; kind < NET_DOORS; kind++) {
 			DL_FOREACH_SAFE (caller->visitors[kind], visitor, after) {
 				if (net->closing || visitor->leave_by_ms <= now_ms(net))
@@ -329,8 +327,7 @@ static bool make_room(struct net *net, const struct caller *caller)
 	struct caller *other, *heaviest = NULL;
 	uint32_t most = unproven_of(caller);
 
-	DL_FOREACH2(net->callers.waiting, other, lobby_next)
-	{
+	DL_FOREACH2 (net->callers.waiting, other, lobby_next) {
 		if (unproven_of(other) <= most)
 			continue;
 		heaviest = other;

@@ -210,8 +210,8 @@ void net_close(struct net *net, void (*closed)(void *arg), void *arg)
 	net->closing = true;
 	net->closed = closed;
 	net->closed_arg = arg;
-	LL_FOREACH_SAFE(net->listeners, listener, next_listener)
-	listener_close(listener);
+	LL_FOREACH_SAFE (net->listeners, listener, next_listener)
+		listener_close(listener);
 	net->listeners = NULL;
 	(void)lobby_tick(net);
 	for (conn = net->conns; conn; conn = next) {

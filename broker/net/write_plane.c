@@ -409,8 +409,8 @@ static void client_close(struct conn *conn, void *state)
 
 	if (client->desk)
 		desk_operator_close(client->desk, &client->op);
-	LL_FOREACH_SAFE(client->asked, asked, next)
-	free(asked);
+	LL_FOREACH_SAFE (client->asked, asked, next)
+		free(asked);
 	free(client);
 }
 

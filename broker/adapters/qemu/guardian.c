@@ -158,8 +158,7 @@ static void disarm(struct armed **armed, const struct message *message)
 {
 	struct armed *entry, *next;
 
-	LL_FOREACH_SAFE(*armed, entry, next)
-	{
+	LL_FOREACH_SAFE (*armed, entry, next) {
 		if (strcmp(entry->path, message->path) != 0)
 			continue;
 		if (message->order == ORDER_RELEASE)
