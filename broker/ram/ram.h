@@ -32,9 +32,8 @@ __attribute__((warn_unused_result)) int ram_open_mapped(struct ram **ret_ram,
 /*
  * Either way: the descriptor that was proven is the one that is used, the guard is never
  * assumed (what was opened is attacked, attack.h), and the mode is narrowed last, to the
- * owner's bits, and only of a file that was proven: one that the administrator named, one without a
- * name, or one
- * of the uid that the process has.
+ * owner's bits, and only of a file that was proven: one that the administrator named, one of
+ * the uid that the process has, or one without a name.
  */
 /* Closes. Accepts NULL, returns NULL. */
 struct ram *ram_free(struct ram *ram);
