@@ -536,10 +536,10 @@ static void end_loop(struct broker *broker)
 	uv_walk(&broker->loop, close_handle, NULL);
 	uv_run(&broker->loop, UV_RUN_DEFAULT);
 	reload_free(broker->reload);
+	net_free(broker->net);
+	desk_free(broker->desk); /* it watches the syncer */
 	syncer_free(broker->syncer);
 	jobs_free(broker->jobs);
-	net_free(broker->net);
-	desk_free(broker->desk);
 	core_free(broker->core);
 	store_close(broker->store);
 	watchdog_free(broker->watchdog);
