@@ -107,7 +107,7 @@ int store_sync(const char *dir)
 	char path[PATH_MAX];
 	int fd, r;
 
-	if (snprintf(path, sizeof(path), "%s/vmsig.db-wal", dir) >= (int)sizeof(path))
+	if (snprintf(path, sizeof(path), "%s/" STORE_DB_FILE "-wal", dir) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
