@@ -77,6 +77,7 @@ void upkeep_turn(struct broker *broker)
 {
 	struct upkeep *upkeep = &broker->upkeep;
 
+	store_grant(broker->store);
 	/* Nobody waits for it. */
 	if (store_wants_sync(broker->store))
 		(void)syncer_ask(broker->syncer);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <sqlite3.h>
 
@@ -14,10 +15,14 @@
 /* How long the end of a checkpoint waits for a transaction of the loop, which lasts one turn;
  * who reads for longer than that is somebody else, and the log grows on. */
 #define HOLD_PATIENCE_MS 100
+/* An idle loop has a turn each second. */
+#define GRANT_PATIENCE_MS 1500
+
+enum keeper_state { KEEPER_RESTS, KEEPER_ASKS, KEEPER_HOLDS };
 
 struct keeper {
 	sqlite3 *db;
-	atomic_bool holds;
+	atomic_int state; /* enum keeper_state */
 };
 
 int keeper_new(struct keeper **ret_keeper, struct sqlite3 *db)
@@ -50,22 +55,40 @@ struct keeper *keeper_free(struct keeper *keeper)
 
 bool keeper_holds(const struct keeper *keeper)
 {
-	return keeper && atomic_load(&keeper->holds);
+	return keeper && atomic_load(&keeper->state) == KEEPER_HOLDS;
 }
 
-int keeper_checkpoint(struct keeper *keeper, bool *ret_complete)
+void keeper_grant(struct keeper *keeper)
+{
+	int asks = KEEPER_ASKS;
+
+	(void)atomic_compare_exchange_strong(&keeper->state, &asks, KEEPER_HOLDS);
+}
+
+/* Whether writers may be held now. */
+static bool hold(struct keeper *keeper, bool asks)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	int asked = KEEPER_ASKS;
+
+	atomic_store(&keeper->state, asks ? KEEPER_ASKS : KEEPER_HOLDS);
+	for (int i = 0; i < GRANT_PATIENCE_MS && !keeper_holds(keeper); i++)
+		nanosleep(&pause, NULL);
+	return !atomic_compare_exchange_strong(&keeper->state, &asked, KEEPER_RESTS);
+}
+
+int keeper_checkpoint(struct keeper *keeper, bool asks, bool *ret_complete)
 {
 	int rc = sqlite3_wal_checkpoint_v2(keeper->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 
 	*ret_complete = false;
 	/* Nearly all is copied: what came meanwhile is little. */
-	if (rc == SQLITE_OK || rc == SQLITE_BUSY) {
-		atomic_store(&keeper->holds, true);
+	if ((rc == SQLITE_OK || rc == SQLITE_BUSY) && hold(keeper, asks)) {
 		rc = sqlite3_wal_checkpoint_v2(
 			keeper->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
-		atomic_store(&keeper->holds, false);
+		atomic_store(&keeper->state, KEEPER_RESTS);
+		*ret_complete = rc == SQLITE_OK;
 	}
-	*ret_complete = rc == SQLITE_OK;
 	return rc == SQLITE_OK || rc == SQLITE_BUSY ? 0 : VMSIG_ERR_IO;
 }
 

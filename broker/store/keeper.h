@@ -9,7 +9,8 @@
  * A log that is written to all the time is never copied completely, so it would grow for ever:
  * at the end of a checkpoint writers are held for as long as the last few frames take, and the
  * next commit begins the log anew. keeper_holds() says so to the loop, which does something
- * else meanwhile instead of waiting in SQLite's lock.
+ * else meanwhile instead of waiting in SQLite's lock; and it is the loop that lets it come to
+ * that, between two of its turns (keeper_grant()), so that no turn meets the lock half way.
  *
  * One connection for life, and not one for each checkpoint: SQLite keeps the descriptor of a
  * closed one open while another of the process has locks on the same file.
@@ -28,10 +29,13 @@ __attribute__((warn_unused_result)) int keeper_new(struct keeper **ret_keeper, s
 /* No thread may be in it. Accepts NULL, returns NULL. */
 struct keeper *keeper_free(struct keeper *keeper);
 
-/* On a pool thread, one at a time: copies the log and syncs. *ret_complete: the next commit
+/* On a pool thread, one at a time: copies the log and syncs. `asks`: holds writers only when
+ * keeper_grant() lets it, and gives that up after a while. *ret_complete: the next commit
  * begins it anew; not so while somebody else reads the database. VMSIG_ERR_IO. */
 __attribute__((warn_unused_result)) int keeper_checkpoint(
-	struct keeper *keeper, bool *ret_complete);
+	struct keeper *keeper, bool asks, bool *ret_complete);
+/* On the loop, no transaction being open: writers may be held from now on, if that is asked for. */
+void keeper_grant(struct keeper *keeper);
 /* On any thread: a commit would have to wait now. */
 bool keeper_holds(const struct keeper *keeper);
 

@@ -15,7 +15,9 @@
 #include "vmsig/vmsig_error.h"
 
 #define LOCK_FILE "lock"
-#define BUSY_TIMEOUT_MS 100 /* somebody's sqlite3 shell; the loop stands still meanwhile */
+/* Somebody's sqlite3 shell, or the end of a checkpoint where a record cannot wait for it; the loop
+ * stands still meanwhile, and what could not be recorded by then fails. */
+#define BUSY_TIMEOUT_MS 500
 /* A database up to this size is looked at before it is used: some ten milliseconds. */
 #define INSPECT_AT_ONCE (64u << 20)
 /* What is left of the log when it has begun anew. */

@@ -41,6 +41,7 @@ struct store {
 	bool inspected;         /* all of it */
 	uint64_t wal_pages;     /* after the last commit */
 	uint32_t unsynced;      /* commits since the last that was synced */
+	bool asks;              /* the keeper holds writers only when store_grant() lets it */
 	bool wants_sync;        /* store_wants_sync() */
 	bool full;              /* commits wait for the disk, as while opening */
 	void (*flush)(void *arg);

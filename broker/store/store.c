@@ -310,7 +310,15 @@ bool store_wants_checkpoint(const struct store *store)
 int store_checkpoint(struct store *store, bool *ret_complete)
 {
 	*ret_complete = false;
-	return store->keeper ? keeper_checkpoint(store->keeper, ret_complete) : 0;
+	return store->keeper ? keeper_checkpoint(store->keeper, store->asks, ret_complete) : 0;
+}
+
+void store_grant(struct store *store)
+{
+	if (!store->asks)
+		store->asks = true;
+	if (store->keeper && !store_is_open(store))
+		keeper_grant(store->keeper);
 }
 
 void store_checkpointed(struct store *store, bool complete)

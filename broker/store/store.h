@@ -140,6 +140,9 @@ bool store_wants_checkpoint(const struct store *store);
  * syncs. VMSIG_ERR_IO. Then, on the loop, store_checkpointed(). */
 __attribute__((warn_unused_result)) int store_checkpoint(struct store *store, bool *ret_complete);
 void store_checkpointed(struct store *store, bool complete);
+/* At the end of each turn of the loop: a checkpoint that wants to hold writers may, and from the
+ * first call on none does without that. */
+void store_grant(struct store *store);
 /* A checkpoint is about to end: who begins a transaction now waits for it. */
 bool store_is_held(const struct store *store);
 
