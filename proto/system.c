@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The names of systems and of proofs, as people and scripts read them. */
+/*
+ * The names of systems and of proofs, as people and scripts read them. Static, and "unknown" for a
+ * number that this version does not know.
+ */
 #include "vmsig/vmsig_event.h"
 
 static const char *const os_names[] = {

@@ -2,7 +2,10 @@
 #ifndef BROKER_STORE_STATE_H
 #define BROKER_STORE_STATE_H
 
-/* The store's inside: shared by store.c, opening.c and schema.c, and by nobody else. */
+/*
+ * The store's inside: shared by store.c, opening.c and schema.c, and by nobody else. It belongs to
+ * the loop thread; one of the pool's only reads `keeper` and `asks`, which stand before it begins.
+ */
 
 #include <limits.h>
 
