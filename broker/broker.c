@@ -9,17 +9,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker/check.h"
+#include "broker/config/check.h"
 #include "broker/coherence.h"
 #include "broker/endpoint_shell.h"
 #include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/memwrite/fault.h"
-#include "broker/net/admin_plane.h"
+#include "broker/planes/admin_plane.h"
 #include "broker/net/closer.h"
-#include "broker/net/ctx_plane.h"
+#include "broker/planes/ctx_plane.h"
 #include "broker/net/net.h"
-#include "broker/net/write_plane.h"
+#include "broker/planes/write_plane.h"
 #include "broker/reload.h"
 #include "broker/runqueue.h"
 #include "broker/syncer.h"

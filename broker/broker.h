@@ -12,9 +12,9 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "broker/config.h"
-#include "broker/core/core.h"
-#include "broker/desk/desk.h"
+#include "broker/config/config.h"
+#include "broker/read/core.h"
+#include "broker/write/desk.h"
 #include "broker/policy/share.h"
 #include "broker/ram/claims.h"
 #include "broker/store/store.h"

@@ -13,7 +13,7 @@
 
 #include "broker/adapters/qemu/guardian.h"
 #include "broker/broker.h"
-#include "broker/check.h"
+#include "broker/config/check.h"
 #include "broker/log.h"
 #include "broker/net/porter.h"
 #include "proto/standard.h"

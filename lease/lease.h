@@ -28,7 +28,7 @@
 #include "lease/rangeset.h"
 #include "vmsig/vmsig_error.h"
 
-#define LEASE_NAME_MAX 63    /* bytes of a tenant's name, as in proto/identity.h */
+#define LEASE_NAME_MAX 63    /* bytes of a tenant's name, as in proto/wire/identity.h */
 #define LEASE_RANGES_MAX 256 /* hard bound of ranges in one lease */
 #define LEASE_NO_SESSION 0u  /* the holder is not connected */
 

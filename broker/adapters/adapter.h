@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "broker/config.h"
+#include "broker/config/config.h"
 #include "vmsig/vmsig_event.h"
 
 struct adapter;

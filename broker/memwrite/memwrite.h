@@ -35,7 +35,7 @@
 #include <stdint.h>
 
 #include "lease/rangeset.h"
-#include "proto/physmap.h"
+#include "proto/guest/physmap.h"
 #include "vmsig/vmsig_coherence.h"
 #include "vmsig/vmsig_error.h"
 

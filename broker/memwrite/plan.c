@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "broker/memwrite/target.h"
-#include "proto/pgwalk.h"
+#include "proto/guest/pgwalk.h"
 
 /* ---- translation ---- */
 

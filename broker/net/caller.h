@@ -20,7 +20,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-#include "broker/config.h"
+#include "broker/config/config.h"
 #include "broker/net/conn.h"
 #include "broker/policy/rate.h"
 

@@ -12,8 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "broker/config.h"
-#include "proto/chan.h"
+#include "broker/config/config.h"
+#include "proto/wire/chan.h"
 
 #define CONN_SMALL_FRAME (16u << 10) /* bytes: of a plane whose requests hold a name or two */
 

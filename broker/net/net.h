@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "broker/config.h"
+#include "broker/config/config.h"
 #include "broker/net/conn.h"
 #include "broker/net/tls_set.h"
 #include "broker/policy/share.h"

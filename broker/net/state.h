@@ -12,7 +12,7 @@
 
 #include "broker/net/net.h"
 #include "broker/net/porter.h"
-#include "proto/tls.h"
+#include "proto/wire/tls.h"
 
 /* What one tenant of the policy is charged; same index as config->tenants. */
 struct charge {

@@ -10,9 +10,9 @@
 
 #include <stddef.h>
 
-#include "broker/config.h"
+#include "broker/config/config.h"
 #include "broker/net/conn.h"
-#include "proto/tls.h"
+#include "proto/wire/tls.h"
 
 #define TLS_SET_MAX 8 /* planes */
 

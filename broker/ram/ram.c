@@ -15,7 +15,7 @@
 #include "broker/ram/beneath.h"
 #include "broker/ram/mapper.h"
 #include "broker/ram/romount.h"
-#include "proto/physmap.h"
+#include "proto/guest/physmap.h"
 #include "vmsig/vmsig_error.h"
 
 #define HUGETLBFS_FS_MAGIC 0x958458f6 /* linux/magic.h */

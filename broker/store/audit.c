@@ -9,7 +9,7 @@
 #include <sqlite3.h>
 
 #include "broker/store/store.h"
-#include "proto/auditchain.h"
+#include "proto/chain/auditchain.h"
 #include "vmsig/vmsig_error.h"
 
 #define RECORD_STACK 2048 /* records up to this are packed on the stack */

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/vmsig.pb-c.h"
 
 #define AUDIT_HASH 32                 /* bytes of SHA-256 */
 #define AUDIT_PAGE_BYTES (512u << 10) /* of one answer; inside of a frame with room */

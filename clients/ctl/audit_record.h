@@ -14,8 +14,8 @@
 
 #include <jansson.h>
 
-#include "proto/auditchain.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/chain/auditchain.h"
+#include "proto/wire/vmsig.pb-c.h"
 
 struct audit_entry {
 	uint64_t id;

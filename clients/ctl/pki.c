@@ -21,7 +21,7 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
-#include "proto/identity.h"
+#include "proto/wire/identity.h"
 #include "vmsig/vmsig_error.h"
 
 #define SERIAL_BITS 127 /* random, and positive in DER: RFC 5280, 4.1.2.2 */

@@ -8,7 +8,7 @@
 
 #include "clients/lib/link.h"
 #include "clients/lib/writer.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/vmsig.pb-c.h"
 
 #define HASH_BYTES 32u
 

@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #include "clients/lib/link.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig.h"
 
 #define CLIENT_SUBSCRIPTIONS_MAX 1024u

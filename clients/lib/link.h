@@ -16,9 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "proto/chan.h"
-#include "proto/envelope.h"
-#include "proto/tls.h"
+#include "proto/wire/chan.h"
+#include "proto/wire/envelope.h"
+#include "proto/wire/tls.h"
 #include "vmsig/vmsig.h"
 
 #define CLIENT_TEXT_MAX 1023u  /* bytes of a text of the broker that are kept */

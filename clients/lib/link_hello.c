@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clients/lib/link.h"
 
-#include "proto/unpack.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/unpack.h"
+#include "proto/wire/vmsig.pb-c.h"
 
 #define PROTOCOL_VERSION 1u
 

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "proto/physmap.h"
+#include "proto/guest/physmap.h"
 #include "vmsig/vmsig_coherence.h"
 
 /* The descriptors of one message, owned until they are handed over. */

@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #include "clients/lib/link.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_write.h"
 
 #define WRITER_EVENTS_MAX 256u /* events held before reading stops */

@@ -16,8 +16,8 @@
 #include "clients/mem/coherence.h"
 #include "clients/mem/ram.h"
 #include "clients/mem/tcache.h"
-#include "proto/pgwalk.h"
-#include "proto/physmap.h"
+#include "proto/guest/pgwalk.h"
+#include "proto/guest/physmap.h"
 #include "vmsig/vmsig_mem.h"
 
 /* How often a read that raced with a write of the broker is done again. */

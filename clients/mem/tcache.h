@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "proto/pgwalk.h"
+#include "proto/guest/pgwalk.h"
 
 #define TCACHE_ENTRIES 4096u /* 96 KiB; covers 16 MiB of guest-virtual space */
 

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "proto/chan.h"
+#include "proto/wire/chan.h"
 #include "tests/bench/bench.h"
 
 #define BARE_FDS 2u /* descriptors of one reply, at most */

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/vmsig.pb-c.h"
 #include "tests/bench/line.h"
 #include "vmsig/vmsig_error.h"
 

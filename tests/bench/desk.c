@@ -4,7 +4,7 @@
 #include <poll.h>
 #include <string.h>
 
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/vmsig.pb-c.h"
 #include "tests/bench/line.h"
 
 #define WORD_AT 0x200000ull  /* guest-physical, behind the image's page tables */

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/vmsig.pb-c.h"
 #include "tests/bench/line.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_write.h"

@@ -9,7 +9,7 @@
 
 #include <poll.h>
 
-#include "proto/chan.h"
+#include "proto/wire/chan.h"
 
 /* Identity as `vmsigctl pki issue` makes it; the caller unreferences it. */
 struct tls_ctx *line_tls(const char *pki, const char *identity, enum tls_side side);

@@ -6,7 +6,7 @@
 
 #include <openssl/evp.h>
 
-#include "proto/auditchain.h"
+#include "proto/chain/auditchain.h"
 
 #define LEASES_MAX 4096
 #define WRITES_MAX 65536

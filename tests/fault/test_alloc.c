@@ -13,9 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "broker/core/core.h"
+#include "broker/read/core.h"
 #include "lease/lease.h"
-#include "proto/physmap.h"
+#include "proto/guest/physmap.h"
 #include "tests/fault/alloc.h"
 
 #define MOST 900 /* allocations of one scenario, generously */

@@ -12,8 +12,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "proto/auditchain.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/chain/auditchain.h"
+#include "proto/wire/vmsig.pb-c.h"
 #include "tests/fault/alloc.h"
 
 #define RECORDS 4u

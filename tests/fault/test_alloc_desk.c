@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "tests/fault/alloc.h"
-#include "tests/unit/desk/lab.h"
+#include "tests/unit/write/lab.h"
 #include "vmsig/vmsig_error.h"
 
 #define ADDR 0x3000u

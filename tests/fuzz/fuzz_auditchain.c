@@ -15,8 +15,8 @@
 
 #include <openssl/sha.h>
 
-#include "proto/auditchain.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/chain/auditchain.h"
+#include "proto/wire/vmsig.pb-c.h"
 
 #define HASHED 1u
 #define NOTED 2u

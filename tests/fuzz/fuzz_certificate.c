@@ -10,7 +10,7 @@
 
 #include <openssl/err.h>
 
-#include "proto/tls_peer.h"
+#include "proto/wire/tls_peer.h"
 #include "vmsig/vmsig_error.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "broker/config.h"
-#include "proto/chan.h"
+#include "broker/config/config.h"
+#include "proto/wire/chan.h"
 #include "vmsig/vmsig_error.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

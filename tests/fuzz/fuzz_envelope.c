@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "proto/unpack.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/unpack.h"
+#include "proto/wire/vmsig.pb-c.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

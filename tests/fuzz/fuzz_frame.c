@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/buffer.h"
-#include "proto/frame.h"
+#include "proto/wire/buffer.h"
+#include "proto/wire/frame.h"
 #include "vmsig/vmsig_error.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/identity.h"
+#include "proto/wire/identity.h"
 #include "vmsig/vmsig_error.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/kcr3/kcr3.h"
+#include "proto/guest/kcr3.h"
 #include "tests/support/ntpe.h"
 #include "vmsig/vmsig_error.h"
 

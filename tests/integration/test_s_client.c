@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "proto/chan.h"
+#include "proto/wire/chan.h"
 #include "tests/support/pki.h"
 #include "vmsig/vmsig_error.h"
 

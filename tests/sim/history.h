@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "broker/core/core.h"
+#include "broker/read/core.h"
 
 struct history {
 	uint32_t last_epoch;    /* newest that any event named */

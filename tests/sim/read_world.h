@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "broker/core/core.h"
+#include "broker/read/core.h"
 #include "tests/sim/history.h"
 
 #define ENDPOINTS 4

@@ -10,7 +10,7 @@
 #include <limits.h>
 #include <stddef.h>
 
-#include "proto/tls.h"
+#include "proto/wire/tls.h"
 
 struct pki;
 

@@ -7,8 +7,8 @@
  * Blocking; waiting too long fails the test.
  */
 
-#include "proto/chan.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/chan.h"
+#include "proto/wire/vmsig.pb-c.h"
 #include "tests/support/daemon.h"
 
 struct write_client {

@@ -7,7 +7,7 @@
 
 #include "broker/adapters/adapter.h"
 #include "broker/adapters/file/image.h"
-#include "broker/core/memwrite_reg.h"
+#include "broker/read/memwrite_reg.h"
 #include "broker/log.h"
 #include "vmsig/vmsig_error.h"
 

@@ -11,12 +11,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "broker/config.h"
+#include "broker/config/config.h"
 #include "broker/jobs.h"
-#include "broker/kcr3/kcr3.h"
+#include "proto/guest/kcr3.h"
 #include "broker/ram/claims.h"
 #include "broker/ram/ram.h"
-#include "proto/physmap.h"
+#include "proto/guest/physmap.h"
 
 #define IMAGE_WHY_MAX 400
 

@@ -14,13 +14,13 @@
 
 #include "broker/adapters/qemu/memmap.h"
 #include "broker/adapters/qemu/vcpu.h"
-#include "broker/config.h"
+#include "broker/config/config.h"
 #include "broker/jobs.h"
-#include "broker/kcr3/kcr3.h"
+#include "proto/guest/kcr3.h"
 #include "broker/ram/claims.h"
 #include "broker/ram/mapper.h"
 #include "broker/ram/ram.h"
-#include "proto/physmap.h"
+#include "proto/guest/physmap.h"
 
 #define GUEST_ERROR_MAX 400
 

@@ -3,7 +3,7 @@
 #include <errno.h>
 
 #include "broker/adapters/qemu/qemu.h"
-#include "broker/core/memwrite_reg.h"
+#include "broker/read/memwrite_reg.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/kcr3/kcr3.h"
+#include "proto/guest/kcr3.h"
 #include "vmsig/vmsig_error.h"
 
 #define CR0_PG (1ull << 31)   /* Intel SDM vol. 3A, 2.5 */

@@ -21,7 +21,7 @@
 #include "broker/jobs.h"
 #include "broker/ram/beneath.h"
 #include "broker/ram/claims.h"
-#include "tests/unit/kcr3/image.h"
+#include "tests/unit/guest/image.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
 

@@ -18,8 +18,8 @@
 #include <cmocka.h>
 
 #include "broker/adapters/adapter.h"
-#include "broker/core/memwrite_reg.h"
-#include "broker/kcr3/kcr3.h"
+#include "broker/read/memwrite_reg.h"
+#include "proto/guest/kcr3.h"
 #include "broker/ram/claims.h"
 #include "broker/policy/share.h"
 #include "tests/integration/qemu/fake_qmp.h"

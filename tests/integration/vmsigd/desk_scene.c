@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "proto/auditchain.h"
+#include "proto/chain/auditchain.h"
 
 void desk_scene_configure(struct desk_scene *scene, const char *limits, const char *alice_rule)
 {

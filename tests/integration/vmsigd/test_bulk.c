@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "proto/auditchain.h"
+#include "proto/chain/auditchain.h"
 #include "tests/integration/vmsigd/desk_scene.h"
 
 #define INTENT VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT

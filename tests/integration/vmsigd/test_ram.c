@@ -21,7 +21,7 @@
 
 #include "tests/integration/qemu/fake_qmp.h"
 #include "tests/integration/vmsigd/scene.h"
-#include "tests/unit/kcr3/image.h"
+#include "tests/unit/guest/image.h"
 
 #define VICTIM 3001
 #define EVIL 3002

@@ -4,7 +4,7 @@
  * Others connect, and other guests' kernels are found.
  */
 #include "tests/support/ctx_client.h"
-#include "tests/unit/kcr3/image.h"
+#include "tests/unit/guest/image.h"
 #include "vmsig/vmsig_event.h"
 
 #include <fcntl.h>

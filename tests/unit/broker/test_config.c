@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker/config.h"
+#include "broker/config/config.h"
 #include "vmsig/vmsig_error.h"
 
 #define TLS "tls: {ca: a, cert: b, key: c}\n"

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "broker/scalar.h"
+#include "broker/config/scalar.h"
 #include "vmsig/vmsig_error.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

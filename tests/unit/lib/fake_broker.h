@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#include "proto/chan.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/chan.h"
+#include "proto/wire/vmsig.pb-c.h"
 #include "tests/support/pki.h"
 #include "vmsig/vmsig.h"
 

@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "proto/auditchain.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/chain/auditchain.h"
+#include "proto/wire/vmsig.pb-c.h"
 
 #define BODY_MAX 256
 #define ROWS 24u

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "proto/chan.h"
+#include "proto/wire/chan.h"
 #include "tests/support/pki.h"
 #include "vmsig/vmsig_error.h"
 

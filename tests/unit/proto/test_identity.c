@@ -7,7 +7,7 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "proto/identity.h"
+#include "proto/wire/identity.h"
 #include "vmsig/vmsig_error.h"
 
 #define NAME63 "a23456789012345678901234567890123456789012345678901234567890123"

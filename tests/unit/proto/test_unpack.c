@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "proto/unpack.h"
-#include "proto/vmsig.pb-c.h"
+#include "proto/wire/unpack.h"
+#include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
 #define ID 0x2a

@@ -15,7 +15,7 @@
 
 #include "broker/store/audit.h"
 #include "broker/store/store.h"
-#include "proto/auditchain.h"
+#include "proto/chain/auditchain.h"
 #include "vmsig/vmsig_error.h"
 
 #define FOREVER UINT64_MAX

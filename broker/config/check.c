@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/config/check.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "proto/wire/tls.h"
+
+#define SUN_PATH_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
+
+struct check {
+	const struct config *config;
+	FILE *out;
+	size_t problems;
+};
+
+__attribute__((format(printf, 2, 3))) static void complain(
+	struct check *check, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(check->out, "%s: ", check->config->file);
+	va_start(args, format);
+	vfprintf(check->out, format, args);
+	va_end(args);
+	fputc('\n', check->out);
+	check->problems++;
+}
+
+static bool is_folder(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* The broker makes the last folder of a path itself. */
+static bool has_grandparent(const char *path)
+{
+	char copy[PATH_MAX];
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	return is_folder(dirname(dirname(copy)));
+}
+
+static void check_tls(struct check *check)
+{
+	const struct config *config = check->config;
+	const struct tls_files files = {
+		.ca = config->ca, .cert = config->cert, .key = config->key, .crl = config->crl};
+	struct tls_ctx *tls = NULL;
+	char error[512];
+
+	if (tls_ctx_new(&tls, TLS_SERVER, &files, IDENTITY_SENSOR, error, sizeof(error)))
+		complain(check, "tls: %s", error);
+	else if (!tls_ctx_is_current(tls, error, sizeof(error)))
+		complain(check, "tls: %s: %s", config->cert, error);
+	tls_ctx_unref(tls);
+}
+
+static void check_socket(struct check *check, const char *key, const char *path)
+{
+	struct stat st;
+
+	if (strlen(path) > SUN_PATH_MAX)
+		complain(check,
+			"%s: '%s' has %zu bytes, and a socket's path at most %zu; choose a shorter "
+			"one",
+			key, path, strlen(path), SUN_PATH_MAX);
+	else if (!has_grandparent(path))
+		complain(check, "%s: the folder above that of '%s' does not exist; make it", key,
+			path);
+	else if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		complain(check, "%s: '%s' is there and no socket; remove it or choose another path",
+			key, path);
+}
+
+static void check_state_dir(struct check *check)
+{
+	const char *path = check->config->state_dir;
+	char copy[PATH_MAX];
+	struct stat st;
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+		complain(check, "state_dir: '%s' is no folder; choose another", path);
+	else if (stat(path, &st) == 0 && st.st_mode & (S_IWGRP | S_IWOTH))
+		complain(check,
+			"state_dir: '%s' can be written by others (mode %04o); chmod it to 0700",
+			path, st.st_mode & 07777u);
+	else if (!is_folder(dirname(copy)))
+		complain(check, "state_dir: '%s' cannot be made in a folder that does not exist",
+			path);
+}
+
+/* Where the configured layout ends in the file. */
+static uint64_t layout_end(const struct config_endpoint *endpoint)
+{
+	uint64_t end = 0;
+
+	for (size_t i = 0; i < endpoint->nseg; i++) {
+		uint64_t seg_end = endpoint->segs[i].file_off + endpoint->segs[i].len;
+
+		end = seg_end > end ? seg_end : end;
+	}
+	return endpoint->nseg ? end : endpoint->low;
+}
+
+static void check_file(struct check *check, const struct config_endpoint *endpoint)
+{
+	struct stat st;
+
+	if (stat(endpoint->path, &st) < 0)
+		complain(check, "endpoint '%s': %s: %s", endpoint->name, endpoint->path,
+			strerror(errno));
+	else if (!S_ISREG(st.st_mode))
+		complain(check, "endpoint '%s': %s is not a regular file; name the RAM image",
+			endpoint->name, endpoint->path);
+	else if ((uint64_t)st.st_size < layout_end(endpoint))
+		complain(check,
+			"endpoint '%s': %s has %lld bytes, and the layout reaches to %llu; write "
+			"the RAM's true size",
+			endpoint->name, endpoint->path, (long long)st.st_size,
+			(unsigned long long)layout_end(endpoint));
+}
+
+/* What people write from habit, with what is wrong about it. */
+static const struct {
+	const char *pattern; /* fnmatch(3) */
+	const char *why;
+} wrong_sockets[] = {
+	{"*/libvirt/qemu/*/monitor.sock", "that is libvirt's own monitor, which serves libvirt "
+					  "alone; give the domain a second "
+					  "one with <qemu:commandline>"},
+	{"*/tcp:*",
+		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET"},
+	{"*/telnet:*",
+		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET"},
+	{"*/unix:*", "write the path alone, without 'unix:'"},
+	{"*,server*", "write the path alone, without QEMU's options"},
+	{"*:[0-9]*[0-9]",
+		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET"},
+};
+
+static void check_qemu(struct check *check, const struct config_endpoint *endpoint)
+{
+	char copy[PATH_MAX];
+	struct stat st;
+
+	for (size_t i = 0; i < sizeof(wrong_sockets) / sizeof(wrong_sockets[0]); i++) {
+		if (fnmatch(wrong_sockets[i].pattern, endpoint->qmp, 0) == 0) {
+			complain(check, "endpoint '%s': qmp '%s': %s", endpoint->name,
+				endpoint->qmp, wrong_sockets[i].why);
+			return;
+		}
+	}
+	snprintf(copy, sizeof(copy), "%s", endpoint->qmp);
+	if (strlen(endpoint->qmp) > SUN_PATH_MAX)
+		complain(check, "endpoint '%s': '%s' is too long for a socket's path",
+			endpoint->name, endpoint->qmp);
+	else if (!is_folder(dirname(copy)))
+		complain(check, "endpoint '%s': the folder of '%s' does not exist; make it",
+			endpoint->name, endpoint->qmp);
+	else if (stat(endpoint->qmp, &st) == 0 && !S_ISSOCK(st.st_mode))
+		complain(check, "endpoint '%s': '%s' is no socket; start QEMU with -qmp unix:%s",
+			endpoint->name, endpoint->qmp, endpoint->qmp);
+}
+
+/* ---- what two must not share ---- */
+
+/* What a path leads to; of what is not there yet the folder and its name in that. */
+struct place {
+	dev_t dev;
+	ino_t ino;
+	const char *name;
+	const struct config_endpoint *endpoint;
+};
+
+static struct place place_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char copy[PATH_MAX];
+	struct stat st;
+
+	if (stat(path, &st) == 0)
+		return (struct place){.dev = st.st_dev, .ino = st.st_ino, .name = ""};
+	snprintf(copy, sizeof(copy), "%s", path);
+	if (!slash || stat(dirname(copy), &st) < 0)
+		return (struct place){.name = path};
+	return (struct place){.dev = st.st_dev, .ino = st.st_ino, .name = slash + 1};
+}
+
+static int place_compare(const struct place *x, const struct place *y)
+{
+	if (x->dev != y->dev)
+		return x->dev < y->dev ? -1 : 1;
+	if (x->ino != y->ino)
+		return x->ino < y->ino ? -1 : 1;
+	return strcmp(x->name, y->name);
+}
+
+static int order_compare(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+	int r = place_compare(x, y);
+
+	return r ? r : (x->endpoint > y->endpoint) - (x->endpoint < y->endpoint);
+}
+
+static const char *path_of(const struct config_endpoint *endpoint)
+{
+	return endpoint->adapter == CONFIG_ADAPTER_QEMU ? endpoint->qmp : endpoint->path;
+}
+
+static void complain_shared(struct check *check, const struct place *a, const struct place *b)
+{
+	bool qemu = b->endpoint->adapter == CONFIG_ADAPTER_QEMU;
+
+	complain(check, "endpoint '%s': its %s %s is that of endpoint '%s' too; %s",
+		b->endpoint->name, qemu ? "QMP socket" : "RAM image", path_of(b->endpoint),
+		a->endpoint->name,
+		qemu ? "a QMP socket serves one client, give each QEMU one of its own"
+		     : "an image is served once, remove one of them");
+}
+
+static void check_shared(struct check *check)
+{
+	const struct config *config = check->config;
+	struct place *places = calloc(config->nendpoints + 1, sizeof(*places));
+
+	if (!places) {
+		complain(check, "out of memory");
+		return;
+	}
+	for (size_t i = 0; i < config->nendpoints; i++) {
+		places[i] = place_of(path_of(&config->endpoints[i]));
+		places[i].endpoint = &config->endpoints[i];
+	}
+	qsort(places, config->nendpoints, sizeof(*places), order_compare);
+	for (size_t i = 1; i < config->nendpoints; i++) {
+		if (place_compare(&places[i - 1], &places[i]) == 0)
+			complain_shared(check, &places[i - 1], &places[i]);
+	}
+	free(places);
+}
+
+struct plane {
+	const char *key, *path;
+};
+
+static void check_planes(struct check *check)
+{
+	const struct config *config = check->config;
+	struct plane planes[3] = {{"listen.ctx.path", config->ctx.path}};
+	size_t n = 1;
+
+	if (config->write.given)
+		planes[n++] = (struct plane){"listen.write.path", config->write.path};
+	if (config->admin.given)
+		planes[n++] = (struct plane){"listen.admin.path", config->admin.path};
+	for (size_t i = 0; i < n; i++) {
+		struct place place = place_of(planes[i].path);
+
+		check_socket(check, planes[i].key, planes[i].path);
+		for (size_t j = 0; j < i; j++) {
+			struct place other = place_of(planes[j].path);
+
+			if (place_compare(&place, &other) == 0)
+				complain(check, "%s: '%s' is the socket of %s too; choose another",
+					planes[i].key, planes[i].path, planes[j].key);
+		}
+	}
+}
+
+size_t check_config(const struct config *config, FILE *out)
+{
+	static void (*const checks[])(struct check *, const struct config_endpoint *) = {
+		[CONFIG_ADAPTER_FILE] = check_file,
+		[CONFIG_ADAPTER_QEMU] = check_qemu,
+	};
+	struct check check = {.config = config, .out = out};
+
+	check_tls(&check);
+	check_state_dir(&check);
+	check_planes(&check);
+	for (size_t i = 0; i < config->nendpoints; i++)
+		checks[config->endpoints[i].adapter](&check, &config->endpoints[i]);
+	check_shared(&check);
+	return check.problems;
+}
+
+uint64_t check_audit_history(const struct config *config)
+{
+	uint64_t rate = 0;
+
+	for (size_t i = 0; config->write.given && i < config->ntenants; i++)
+		rate += config->tenants[i].nrules ? config->tenants[i].audit_rate : 0;
+	return rate ? config->audit.size_max / rate : UINT64_MAX;
+}

@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/config/config.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/config/decode.h"
+#include "broker/log.h"
+#include "proto/wire/chan.h"
+#include "proto/guest/pgwalk.h"
+#include "proto/guest/physmap.h"
+#include "vmsig/vmsig_error.h"
+
+#define FOUR_GIB (1ull << 32)
+#define SECOND_NS (1000ull * 1000 * 1000)
+#define HOUR_MS (3600ull * 1000)
+
+static const struct decode_choice adapters[] = {
+	{"file", CONFIG_ADAPTER_FILE}, {"qemu", CONFIG_ADAPTER_QEMU}, {NULL, 0}};
+static const struct decode_choice guards[] = {{"none", VMSIG_GUARD_NONE},
+	{"mode", VMSIG_GUARD_MODE}, {"ro-mount", VMSIG_GUARD_RO_MOUNT},
+	{"sealed", VMSIG_GUARD_SEALED}, {NULL, 0}};
+static const struct decode_choice roles[] = {{"sensor", IDENTITY_SENSOR},
+	{"operator", IDENTITY_OPERATOR}, {"admin", IDENTITY_ADMIN}, {"provider", IDENTITY_PROVIDER},
+	{NULL, 0}};
+static const struct decode_choice log_levels[] = {{"error", LOG_LEVEL_ERROR},
+	{"warning", LOG_LEVEL_WARNING}, {"info", LOG_LEVEL_INFO}, {"debug", LOG_LEVEL_DEBUG},
+	{NULL, 0}};
+static const struct decode_choice log_formats[] = {{"logfmt", 0}, {"json", 1}, {NULL, 0}};
+
+#define SEG(member) offsetof(vmsig_memseg, member)
+static const struct decode_field segment_fields[] = {
+	{"gpa", DECODE_SIZE, SEG(gpa), .max = UINT64_MAX, .required = true},
+	{"len", DECODE_SIZE, SEG(len), .min = 1, .max = UINT64_MAX, .required = true},
+	{"offset", DECODE_SIZE, SEG(file_off), .max = UINT64_MAX, .required = true},
+	{.key = NULL},
+};
+
+#define EP(member) offsetof(struct config_endpoint, member)
+static const struct decode_field endpoint_fields[] = {
+	{"name", DECODE_NAME, EP(name), .required = true},
+	{"adapter", DECODE_ENUM, EP(adapter), .choices = adapters, .required = true},
+	{"min_guard", DECODE_ENUM, EP(min_guard), .choices = guards, .standard = VMSIG_GUARD_NONE},
+	{"writable", DECODE_BOOL, EP(writable), .max = 1},
+	{"owner", DECODE_UINT32, EP(owner), .max = UINT32_MAX - 1, .standard = UINT32_MAX},
+	{"path", DECODE_PATH, EP(path)},
+	{"low", DECODE_SIZE, EP(low), .min = 4096, .max = FOUR_GIB},
+	{"segments", DECODE_LIST, EP(segs), .count_offset = EP(nseg), .min = 1,
+		.max = PHYSMAP_MAX_SEGS, .fields = segment_fields, .size = sizeof(vmsig_memseg)},
+	{"kcr3", DECODE_UINT64, EP(kcr3), .given_offset = EP(kcr3_given), .min = 4096,
+		.max = PGWALK_ADDR_MASK},
+	{"levels", DECODE_UINT32, EP(levels), .min = 4, .max = 5, .standard = 4},
+	{"poll", DECODE_MILLIS, EP(poll_ms), .min = 10, .max = HOUR_MS, .standard = 1000},
+	{"qmp", DECODE_PATH, EP(qmp)},
+	{"ram", DECODE_PATH, EP(ram)},
+	{"reprove", DECODE_MILLIS, EP(reprove_ms), .min = 100, .max = HOUR_MS, .standard = 2000},
+	{"retry", DECODE_MILLIS, EP(retry_ms), .min = 10, .max = HOUR_MS, .standard = 250},
+	{"retry_max", DECODE_MILLIS, EP(retry_max_ms), .min = 10, .max = HOUR_MS, .standard = 5000},
+	{"qmp_timeout", DECODE_MILLIS, EP(qmp_timeout_ms), .min = 100, .max = HOUR_MS,
+		.standard = 5000},
+	{.key = NULL},
+};
+
+#define RG(member) offsetof(struct config_range, member)
+static const struct decode_field range_fields[] = {
+	{"gpa", DECODE_SIZE, RG(gpa), .max = UINT64_MAX, .required = true},
+	{"len", DECODE_SIZE, RG(len), .min = 1, .max = UINT64_MAX, .required = true},
+	{.key = NULL},
+};
+
+#define WR(member) offsetof(struct config_write_rule, member)
+static const struct decode_field write_fields[] = {
+	{"endpoints", DECODE_STRING_LIST, WR(endpoints), .count_offset = WR(nendpoints), .min = 1,
+		.max = 4096, .required = true},
+	{"ranges", DECODE_LIST, WR(ranges), .count_offset = WR(nranges), .min = 1,
+		.max = LEASE_RANGES_MAX, .fields = range_fields,
+		.size = sizeof(struct config_range)},
+	{"ttl_min", DECODE_NANOS, WR(ttl_min_ns), .min = SECOND_NS / 10, .max = 3600 * SECOND_NS,
+		.standard = SECOND_NS},
+	{"ttl_max", DECODE_NANOS, WR(ttl_max_ns), .min = SECOND_NS / 10, .max = 3600 * SECOND_NS,
+		.standard = 30 * SECOND_NS},
+	{"hold_max", DECODE_NANOS, WR(hold_max_ns), .min = SECOND_NS / 10,
+		.max = 24 * 3600 * SECOND_NS, .standard = 3600 * SECOND_NS},
+	{"wait_max", DECODE_NANOS, WR(wait_max_ns), .max = 24 * 3600 * SECOND_NS,
+		.standard = 60 * SECOND_NS},
+	{"priority_max", DECODE_UINT32, WR(priority_max), .max = UINT32_MAX, .standard = 0},
+	{"leases", DECODE_UINT32, WR(leases), .min = 1, .max = 65536, .standard = 64},
+	{"waits", DECODE_UINT32, WR(waits), .min = 1, .max = 65536, .standard = 64},
+	{"writes_per_second", DECODE_UINT32, WR(writes_rate), .min = 1, .max = UINT32_MAX,
+		.standard = 100000},
+	/* About what bulk data of one tenant reaches on a machine that does other things too. */
+	{"bytes_per_second", DECODE_SIZE, WR(bytes_rate), .min = 4096, .max = UINT64_MAX >> 10,
+		.standard = 256 << 20},
+	{"bulk", DECODE_SIZE, WR(bulk_max), .max = 1ull << 40, .standard = 64 << 20},
+	{"quiesce", DECODE_MILLIS, WR(quiesce_max_ms), .max = 60000, .standard = 0},
+	{"keep_bytes", DECODE_BOOL, WR(keep_bytes), .max = 1},
+	{.key = NULL},
+};
+
+#define TE(member) offsetof(struct config_tenant, member)
+static const struct decode_field quota_fields[] = {
+	{"connections", DECODE_UINT32, TE(tenant.quota.connections), .min = 1, .max = 100000,
+		.standard = 64},
+	{"connects_per_second", DECODE_UINT32, TE(connects), .min = 1, .max = 100000,
+		.standard = 1000},
+	{"subscriptions", DECODE_UINT32, TE(tenant.quota.subscriptions), .min = 1, .max = 100000,
+		.standard = 256},
+	{"globs", DECODE_UINT32, TE(tenant.quota.globs), .max = 100000, .standard = 16},
+	{"pending", DECODE_UINT32, TE(tenant.quota.pending), .min = 1, .max = 4096, .standard = 64},
+	{"audit", DECODE_SIZE, TE(audit_rate), .min = 1024, .max = 1ull << 40, .standard = 1 << 20},
+	{"queued", DECODE_SIZE, TE(queued_max), .min = 1 << 20, .max = 1 << 30,
+		.standard = 16 << 20},
+	{.key = NULL},
+};
+
+static const struct decode_field tenant_fields[] = {
+	{"name", DECODE_NAME, TE(tenant.name), .required = true},
+	{"role", DECODE_ENUM, TE(role), .choices = roles, .required = true},
+	{"uids", DECODE_UINT32_LIST, TE(uids), .count_offset = TE(nuids), .min = 1, .max = 1024,
+		.required = true},
+	{"endpoints", DECODE_STRING_LIST, TE(tenant.endpoints),
+		.count_offset = TE(tenant.nendpoints), .max = 4096},
+	{"min_guard", DECODE_ENUM, TE(tenant.min_guard), .choices = guards,
+		.standard = VMSIG_GUARD_NONE},
+	{"quota", DECODE_MAP, .fields = quota_fields},
+	{"write", DECODE_LIST, TE(rules), .count_offset = TE(nrules), .max = 1024,
+		.fields = write_fields, .size = sizeof(struct config_write_rule)},
+	{.key = NULL},
+};
+
+#define CF(member) offsetof(struct config, member)
+static const struct decode_field tls_fields[] = {
+	{"ca", DECODE_PATH, CF(ca), .required = true},
+	{"cert", DECODE_PATH, CF(cert), .required = true},
+	{"key", DECODE_PATH, CF(key), .required = true},
+	{"crl", DECODE_PATH, CF(crl)},
+	{.key = NULL},
+};
+
+static const struct decode_field ctx_fields[] = {
+	{"path", DECODE_PATH, CF(ctx.path), .standard_string = "/run/vmsig/ctx.sock"},
+	{"mode", DECODE_MODE, CF(ctx.mode), .max = 0777, .standard = 0666},
+	{.key = NULL},
+};
+
+static const struct decode_field write_listen_fields[] = {
+	{"path", DECODE_PATH, CF(write.path), .standard_string = "/run/vmsig/write.sock"},
+	{"mode", DECODE_MODE, CF(write.mode), .max = 0777, .standard = 0666},
+	{.key = NULL},
+};
+
+static const struct decode_field admin_fields[] = {
+	{"path", DECODE_PATH, CF(admin.path), .standard_string = "/run/vmsig/admin.sock"},
+	{"mode", DECODE_MODE, CF(admin.mode), .max = 0777, .standard = 0600},
+	{.key = NULL},
+};
+
+static const struct decode_field listen_fields[] = {
+	{"ctx", DECODE_MAP, .given_offset = CF(ctx.given), .fields = ctx_fields},
+	{"write", DECODE_MAP, .given_offset = CF(write.given), .fields = write_listen_fields},
+	{"admin", DECODE_MAP, .given_offset = CF(admin.given), .fields = admin_fields},
+	{.key = NULL},
+};
+
+static const struct decode_choice durabilities[] = {{"process", 0}, {"power", 1}, {NULL, 0}};
+
+static const struct decode_field audit_fields[] = {
+	{"durability", DECODE_ENUM, CF(audit.power), .choices = durabilities, .standard = 0},
+	{"size", DECODE_SIZE, CF(audit.size_max), .min = 1 << 20, .max = 1ull << 40,
+		.standard = 1 << 30},
+	{"age", DECODE_MILLIS, CF(audit.age_max_ms), .min = 60 * 1000, .max = 87600 * HOUR_MS,
+		.standard = 2160 * HOUR_MS},
+	{.key = NULL},
+};
+
+static const struct decode_field log_fields[] = {
+	{"level", DECODE_ENUM, CF(log_level), .choices = log_levels, .standard = LOG_LEVEL_INFO},
+	{"format", DECODE_ENUM, CF(log_json), .choices = log_formats, .standard = 0},
+	{.key = NULL},
+};
+
+static const struct decode_field limit_fields[] = {
+	{"endpoints", DECODE_UINT32, CF(core.endpoints), .min = 1, .max = 100000, .standard = 4096},
+	{"connections", DECODE_UINT32, CF(max_connections), .min = 1, .max = 1000000,
+		.standard = 16384},
+	{"inflight_contexts", DECODE_UINT32, CF(core.inflight), .min = 1, .max = 100000,
+		.standard = 4096},
+	{"take_timeout", DECODE_NANOS, CF(core.take_timeout_ns), .min = SECOND_NS / 10,
+		.max = 3600 * SECOND_NS, .standard = 30 * SECOND_NS},
+	{"handshakes", DECODE_UINT32, CF(max_handshakes), .min = 1, .max = 100000, .standard = 256},
+	{"connects_per_second", DECODE_UINT32, CF(connects), .min = 1, .max = 100000,
+		.standard = 1000},
+	{"stranger_connects_per_second", DECODE_UINT32, CF(stranger_connects), .min = 1,
+		.max = 100000, .standard = 20},
+	{"handshake_timeout", DECODE_MILLIS, CF(handshake_timeout_ms), .min = 100, .max = HOUR_MS,
+		.standard = 10000},
+	{"frame", DECODE_UINT32, CF(max_frame), .min = 4096, .max = CHAN_FRAME_MAX,
+		.standard = CHAN_FRAME_MAX},
+	{"send_queue", DECODE_SIZE, CF(tx_max), .min = 64 << 10, .max = 1 << 30,
+		.standard = 4 << 20},
+	{"send_queue_soft", DECODE_SIZE, CF(tx_soft), .min = 4 << 10, .max = 1 << 30,
+		.standard = 256 << 10},
+	{"send_queue_soft_time", DECODE_MILLIS, CF(soft_ms), .min = 100, .max = HOUR_MS,
+		.standard = 30000},
+	{"vouch", DECODE_NANOS, CF(vouch_ns), .min = SECOND_NS / 2, .max = 600 * SECOND_NS,
+		.standard = 3 * SECOND_NS},
+	{"send_queues", DECODE_SIZE, CF(tx_all), .min = 4 << 20, .max = 1ull << 40,
+		.standard = 256 << 20},
+	{"leases", DECODE_UINT32, CF(leases.leases), .min = 1, .max = 1000000, .standard = 65536},
+	{"waiters", DECODE_UINT32, CF(leases.waiters), .min = 1, .max = 100000, .standard = 1024},
+	{"lease_ranges", DECODE_UINT32, CF(leases.ranges), .min = 1, .max = LEASE_RANGES_MAX,
+		.standard = 64},
+	{"preempt_grace", DECODE_NANOS, CF(leases.preempt_grace_ns), .max = 3600 * SECOND_NS,
+		.standard = 2 * SECOND_NS},
+	{"resume_grace", DECODE_NANOS, CF(leases.resume_grace_ns), .max = 3600 * SECOND_NS,
+		.standard = 2 * SECOND_NS},
+	{.key = NULL},
+};
+
+static const struct decode_field fields[] = {
+	{"state_dir", DECODE_PATH, CF(state_dir), .standard_string = "/var/lib/vmsig"},
+	{"tls", DECODE_MAP, .fields = tls_fields, .required = true},
+	{"listen", DECODE_MAP, .fields = listen_fields},
+	{"log", DECODE_MAP, .fields = log_fields},
+	{"limits", DECODE_MAP, .fields = limit_fields},
+	{"audit", DECODE_MAP, .fields = audit_fields},
+	{"endpoints", DECODE_LIST, CF(endpoints), .count_offset = CF(nendpoints), .max = 100000,
+		.fields = endpoint_fields, .size = sizeof(struct config_endpoint)},
+	{"tenants", DECODE_LIST, CF(tenants), .count_offset = CF(ntenants), .max = 10000,
+		.fields = tenant_fields, .size = sizeof(struct config_tenant)},
+	{.key = NULL},
+};
+
+/* ---- by name ---- */
+
+static int identity_order(int role, const char *name, const struct config_tenant *tenant)
+{
+	return role != tenant->role ? (role > tenant->role) - (role < tenant->role)
+				    : strcmp(name, tenant->tenant.name);
+}
+
+/* Of two with one name the later one is the one too many. */
+static int endpoint_compare(const void *a, const void *b)
+{
+	const struct config_endpoint *const *x = a, *const *y = b;
+	int r = strcmp((*x)->name, (*y)->name);
+
+	return r ? r : (*x > *y) - (*x < *y);
+}
+
+static int tenant_compare(const void *a, const void *b)
+{
+	const struct config_tenant *const *x = a, *const *y = b;
+	int r = identity_order((*x)->role, (*x)->tenant.name, *y);
+
+	return r ? r : (*x > *y) - (*x < *y);
+}
+
+static int sort(struct config *config)
+{
+	config->by_name = calloc(config->nendpoints + 1, sizeof(*config->by_name));
+	config->by_identity = calloc(config->ntenants + 1, sizeof(*config->by_identity));
+	if (!config->by_name || !config->by_identity)
+		return -ENOMEM;
+	for (size_t i = 0; i < config->nendpoints; i++)
+		config->by_name[i] = &config->endpoints[i];
+	for (size_t i = 0; i < config->ntenants; i++)
+		config->by_identity[i] = &config->tenants[i];
+	qsort(config->by_name, config->nendpoints, sizeof(*config->by_name), endpoint_compare);
+	qsort(config->by_identity, config->ntenants, sizeof(*config->by_identity), tenant_compare);
+	return 0;
+}
+
+static int endpoint_search(const void *key, const void *element)
+{
+	const struct config_endpoint *const *endpoint = element;
+
+	return strcmp(key, (*endpoint)->name);
+}
+
+static int tenant_search(const void *key, const void *element)
+{
+	const struct config_tenant *const *tenant = element;
+	const struct identity *identity = key;
+
+	return identity_order((int)identity->role, identity->name, *tenant);
+}
+
+const struct config_endpoint *config_endpoint_find(const struct config *config, const char *name)
+{
+	const struct config_endpoint **found = bsearch(name, config->by_name, config->nendpoints,
+		sizeof(*config->by_name), endpoint_search);
+
+	return found ? *found : NULL;
+}
+
+const struct config_tenant *config_tenant_find(
+	const struct config *config, const struct identity *identity)
+{
+	const struct config_tenant **found = bsearch(identity, config->by_identity,
+		config->ntenants, sizeof(*config->by_identity), tenant_search);
+
+	return found ? *found : NULL;
+}
+
+/* ---- what the tables cannot say ---- */
+
+struct check {
+	const struct config *config;
+	const struct decode_lines *lines;
+	char *error;
+	size_t error_size;
+};
+
+__attribute__((format(printf, 4, 5))) static int complain(
+	const struct check *check, const char *list, size_t index, const char *format, ...)
+{
+	int n = snprintf(check->error, check->error_size, "%s:%u: ", check->config->file,
+		decode_line(check->lines, list, index));
+	va_list args;
+
+	va_start(args, format);
+	if (n >= 0 && (size_t)n < check->error_size)
+		vsnprintf(check->error + n, check->error_size - (size_t)n, format, args);
+	va_end(args);
+	return VMSIG_ERR_BAD_REQUEST;
+}
+
+static int check_file_endpoint(
+	const struct check *check, const struct config_endpoint *endpoint, size_t i)
+{
+	struct physmap map = PHYSMAP_INIT;
+	int r;
+
+	if (!endpoint->path)
+		return complain(check, "endpoints", i,
+			"endpoint '%s' has the adapter 'file' but no path; add 'path: FILE'",
+			endpoint->name);
+	if (endpoint->ram)
+		return complain(check, "endpoints", i,
+			"endpoint '%s': ram belongs to the adapter 'qemu'; here the file is 'path'",
+			endpoint->name);
+	if (!endpoint->low == !endpoint->nseg)
+		return complain(check, "endpoints", i,
+			"endpoint '%s' needs either 'low: SIZE' (RAM below 4 GiB, from the start "
+			"of "
+			"the file) or 'segments', and not both",
+			endpoint->name);
+	if (endpoint->kcr3_given && (endpoint->kcr3 & ~PGWALK_ADDR_MASK))
+		return complain(check, "endpoints", i,
+			"endpoint '%s': kcr3 is not page-aligned; write CR3 without its low 12 "
+			"bits",
+			endpoint->name);
+	if (!endpoint->nseg)
+		return 0;
+	r = physmap_init(&map, endpoint->segs, endpoint->nseg, UINT64_MAX);
+	physmap_deinit(&map);
+	return r > 0 ? complain(check, "endpoints", i,
+			       "endpoint '%s': its segments overlap or wrap around; write disjoint "
+			       "ranges",
+			       endpoint->name)
+		     : r;
+}
+
+static int check_qemu_endpoint(
+	const struct check *check, const struct config_endpoint *endpoint, size_t i)
+{
+	if (!endpoint->qmp)
+		return complain(check, "endpoints", i,
+			"endpoint '%s' has the adapter 'qemu' but no QMP socket; add 'qmp: SOCKET' "
+			"and start QEMU with -qmp unix:SOCKET,server=on,wait=off",
+			endpoint->name);
+	if (endpoint->path || endpoint->low || endpoint->nseg || endpoint->kcr3_given)
+		return complain(check, "endpoints", i,
+			"endpoint '%s': path, low, segments and kcr3 belong to the adapter 'file'; "
+			"the adapter 'qemu' finds them out",
+			endpoint->name);
+	if (endpoint->retry_max_ms < endpoint->retry_ms)
+		return complain(check, "endpoints", i,
+			"endpoint '%s': retry_max is below retry; write a larger retry_max",
+			endpoint->name);
+	return 0;
+}
+
+static int check_endpoints(const struct check *check)
+{
+	const struct config *config = check->config;
+
+	if (config->nendpoints > config->core.endpoints)
+		return complain(check, "endpoints", config->core.endpoints,
+			"more endpoints than limits.endpoints (%u); raise the limit",
+			config->core.endpoints);
+	for (size_t i = 0; i < config->nendpoints; i++) {
+		const struct config_endpoint *endpoint = &config->endpoints[i];
+		int r = endpoint->adapter == CONFIG_ADAPTER_FILE
+				? check_file_endpoint(check, endpoint, i)
+				: check_qemu_endpoint(check, endpoint, i);
+
+		if (r)
+			return r;
+	}
+	for (size_t i = 1; i < config->nendpoints; i++) {
+		const struct config_endpoint *a = config->by_name[i - 1], *b = config->by_name[i];
+
+		if (strcmp(a->name, b->name) == 0)
+			return complain(check, "endpoints", (size_t)(b - config->endpoints),
+				"the name '%s' is taken by the endpoint in line %u; choose another",
+				b->name,
+				decode_line(check->lines, "endpoints",
+					(size_t)(a - config->endpoints)));
+	}
+	return 0;
+}
+
+static int check_rules(const struct check *check, const struct config_tenant *tenant, size_t index)
+{
+	if (tenant->nrules && tenant->role != IDENTITY_OPERATOR)
+		return complain(check, "tenants", index,
+			"the %s '%s' has a 'write' section, which only operators can use; remove "
+			"it or make it role: operator",
+			identity_role_name((enum identity_role)tenant->role), tenant->tenant.name);
+	for (size_t i = 0; i < tenant->nrules; i++) {
+		const struct config_write_rule *rule = &tenant->rules[i];
+
+		if (rule->ttl_min_ns > rule->ttl_max_ns)
+			return complain(check, "tenants", index,
+				"operator '%s': ttl_min is above ttl_max; write a smaller one",
+				tenant->tenant.name);
+		for (size_t j = 0; j < rule->nranges; j++) {
+			if (rule->ranges[j].gpa + (rule->ranges[j].len - 1) < rule->ranges[j].gpa)
+				return complain(check, "tenants", index,
+					"operator '%s': a range wraps around; write a smaller len",
+					tenant->tenant.name);
+		}
+	}
+	return 0;
+}
+
+static int check_tenants(const struct check *check)
+{
+	const struct config *config = check->config;
+
+	for (size_t i = 0; i < config->ntenants; i++) {
+		int r = check_rules(check, &config->tenants[i], i);
+
+		if (r)
+			return r;
+	}
+	for (size_t i = 1; i < config->ntenants; i++) {
+		const struct config_tenant *a = config->by_identity[i - 1];
+		const struct config_tenant *b = config->by_identity[i];
+
+		if (identity_order(a->role, a->tenant.name, b) == 0)
+			return complain(check, "tenants", (size_t)(b - config->tenants),
+				"the %s '%s' stands in line %u already; merge the two",
+				identity_role_name((enum identity_role)b->role), b->tenant.name,
+				decode_line(
+					check->lines, "tenants", (size_t)(a - config->tenants)));
+	}
+	return 0;
+}
+
+static int check_limits(const struct check *check)
+{
+	if (check->config->tx_soft <= check->config->tx_max)
+		return 0;
+	snprintf(check->error, check->error_size,
+		"%s: limits.send_queue_soft is above limits.send_queue; write a smaller one",
+		check->config->file);
+	return VMSIG_ERR_BAD_REQUEST;
+}
+
+int config_load(struct config **ret_config, const char *file, char *error, size_t error_size)
+{
+	struct config *config = calloc(1, sizeof(*config));
+	struct decode_lines *lines = NULL;
+	struct check check = {.config = config, .error = error, .error_size = error_size};
+	int r = -ENOMEM;
+
+	snprintf(error, error_size, "%s: out of memory", file);
+	if (!config)
+		goto fail;
+	config->refs = 1;
+	config->file = strdup(file);
+	if (!config->file)
+		goto fail;
+	r = decode_file(file, fields, config, &lines, error, error_size);
+	if (r)
+		goto fail;
+	check.lines = lines;
+	config->core.sessions = config->max_connections;
+	config->ended = decode_is_ended(lines);
+	r = sort(config);
+	if (!r)
+		r = check_limits(&check);
+	if (!r)
+		r = check_endpoints(&check);
+	if (!r)
+		r = check_tenants(&check);
+	if (r)
+		goto fail;
+	decode_lines_free(lines);
+	*ret_config = config;
+	return 0;
+fail:
+	decode_lines_free(lines);
+	config_unref(config);
+	return r;
+}
+
+struct config *config_ref(struct config *config)
+{
+	if (config)
+		config->refs++;
+	return config;
+}
+
+struct config *config_unref(struct config *config)
+{
+	if (!config || --config->refs)
+		return NULL;
+	decode_free(fields, config);
+	free(config->by_name);
+	free(config->by_identity);
+	free(config->file);
+	free(config);
+	return NULL;
+}
+
+bool config_tenant_has_uid(const struct config_tenant *tenant, uid_t uid)
+{
+	for (size_t i = 0; i < tenant->nuids; i++) {
+		if (tenant->uids[i] == uid)
+			return true;
+	}
+	return false;
+}
+
+const struct config_write_rule *config_write_rule_find(
+	const struct config_tenant *tenant, const char *endpoint)
+{
+	if (!tenant_sees(&tenant->tenant, endpoint))
+		return NULL;
+	for (size_t i = 0; i < tenant->nrules; i++) {
+		const struct config_write_rule *rule = &tenant->rules[i];
+
+		for (size_t j = 0; j < rule->nendpoints; j++) {
+			if (fnmatch(rule->endpoints[j], endpoint, 0) == 0)
+				return rule;
+		}
+	}
+	return NULL;
+}
+
+static bool text_equal(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* By the table, so that a new key is never forgotten here. */
+bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b)
+{
+	if (a->nseg != b->nseg ||
+		(a->nseg && memcmp(a->segs, b->segs, a->nseg * sizeof(*a->segs)) != 0))
+		return false;
+	for (const struct decode_field *field = endpoint_fields; field->key; field++) {
+		const char *x = (const char *)a + field->offset;
+		const char *y = (const char *)b + field->offset;
+		bool equal = true;
+
+		switch (field->type) {
+		case DECODE_NAME:
+		case DECODE_PATH:
+			equal = text_equal(
+				*(char *const *)(const void *)x, *(char *const *)(const void *)y);
+			break;
+		case DECODE_UINT32:
+			equal = memcmp(x, y, sizeof(uint32_t)) == 0;
+			break;
+		case DECODE_ENUM:
+			equal = memcmp(x, y, sizeof(int)) == 0;
+			break;
+		case DECODE_BOOL:
+			equal = *(const bool *)x == *(const bool *)y;
+			break;
+		case DECODE_LIST: /* the segments, above */
+			break;
+		default:
+			equal = memcmp(x, y, sizeof(uint64_t)) == 0;
+		}
+		if (!equal)
+			return false;
+	}
+	return true;
+}

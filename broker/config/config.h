@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_CONFIG_CONFIG_H
+#define BROKER_CONFIG_CONFIG_H
+
+/*
+ * vmsigd's configuration, decoded from YAML. deploy/vmsigd.example.yaml shows every key.
+ * An error names file, line and what to write instead.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "broker/read/core.h"
+#include "broker/policy/tenant.h"
+#include "lease/lease.h"
+#include "proto/wire/identity.h"
+#include "vmsig/vmsig_memctx.h"
+
+enum config_adapter { CONFIG_ADAPTER_FILE, CONFIG_ADAPTER_QEMU };
+
+struct config_endpoint {
+	char *name;
+	int adapter;   /* enum config_adapter */
+	int min_guard; /* enum vmsig_guard; the endpoint is not served below this */
+	bool writable; /* has a write path */
+
+	uint32_t owner; /* of the RAM file or QMP socket, where others may write to its folder:
+			 * ram/beneath.h. UINT32_MAX: the folder's */
+
+	/* adapter: file */
+	char *path;
+	uint64_t low;       /* bytes; 0 when segments are given */
+	vmsig_memseg *segs; /* file adapter's layout, or NULL */
+	size_t nseg;
+	bool kcr3_given; /* else it is found in the image */
+	uint64_t kcr3;
+	uint32_t levels;  /* 4 or 5, with kcr3_given */
+	uint64_t poll_ms; /* how often the file is checked for replacement or shrinking */
+
+	/* adapter: qemu */
+	char *qmp;               /* path of the QMP socket */
+	char *ram;               /* the RAM file by the administrator's word, or NULL */
+	uint64_t reprove_ms;     /* period of the cheap re-proof */
+	uint64_t retry_ms;       /* first retry of a bootstrap or a connection; doubles */
+	uint64_t retry_max_ms;   /* upper bound of the doubling */
+	uint64_t qmp_timeout_ms; /* an unanswered QMP command ends the QMP connection */
+};
+
+struct config_range {
+	uint64_t gpa, len; /* bytes */
+};
+
+/* What an operator may do on the endpoints that the globs match. */
+struct config_write_rule {
+	char **endpoints; /* globs */
+	size_t nendpoints;
+	struct config_range *ranges; /* guest-physical; none: all of the endpoint */
+	size_t nranges;
+	uint64_t ttl_min_ns, ttl_max_ns;
+	uint64_t hold_max_ns; /* of one lease, whatever is renewed */
+	uint64_t wait_max_ns;
+	uint32_t priority_max;
+	uint32_t leases, waits;  /* of the tenant at once */
+	uint32_t writes_rate;    /* commands a second, refused ones too */
+	uint64_t bytes_rate;     /* bytes a second */
+	uint64_t bulk_max;       /* bytes of one command's memfd; 0: none is taken */
+	uint64_t quiesce_max_ms; /* how long vCPUs may be stopped; 0: never */
+	bool keep_bytes;         /* the audit log has the bytes themselves */
+};
+
+struct config_tenant {
+	struct tenant tenant; /* what the core sees */
+	int role;             /* enum identity_role */
+	uint32_t *uids;       /* the kernel's uids that may speak for the tenant */
+	size_t nuids;
+	uint32_t connects;               /* a second, all planes */
+	uint64_t audit_rate;             /* bytes of audit records a second; 0: not bounded */
+	uint64_t queued_max;             /* bytes of a connection's writes without an outcome */
+	struct config_write_rule *rules; /* operators; none: may write nowhere */
+	size_t nrules;
+};
+
+struct config_listen {
+	bool given; /* the configuration names the plane; ctx is always there */
+	char *path;
+	mode_t mode; /* of the socket file */
+};
+
+struct config_audit {
+	int power;           /* each transaction waits for the disk */
+	uint64_t size_max;   /* bytes of records; the oldest go beyond that */
+	uint64_t age_max_ms; /* likewise */
+};
+
+struct config {
+	char *file; /* where it was read from */
+	unsigned refs;
+	char *state_dir;
+	char *ca, *cert, *key, *crl; /* crl may be NULL */
+	struct config_listen ctx, write, admin;
+	int log_level; /* enum log_level */
+	int log_json;  /* 0: logfmt */
+	struct core_limits core;
+	struct lease_limits leases;
+	struct config_audit audit;
+	uint32_t max_connections;
+	uint32_t max_frame;      /* bytes of one frame from a client */
+	uint32_t max_handshakes; /* in progress at once, on each plane */
+	uint32_t connects;       /* a second, of a uid of the policy, before it has shaken hands */
+	uint32_t stranger_connects; /* likewise, of any other uid */
+	uint64_t handshake_timeout_ms;
+	uint64_t tx_max;  /* bytes of a connection's send queue: hard limit */
+	uint64_t tx_soft; /* held above this for soft_ms: disconnected */
+	uint64_t soft_ms;
+	uint64_t vouch_ns; /* how long holders take the broker's word after it was last heard of */
+	uint64_t tx_all;   /* bytes of all send queues together; of a tenant's: a quarter */
+	struct config_endpoint *endpoints;
+	size_t nendpoints;
+	struct config_tenant *tenants;
+	size_t ntenants;
+	const struct config_endpoint **by_name; /* endpoints, sorted */
+	const struct config_tenant **by_identity;
+	bool ended; /* the file ends with a line "..." */
+};
+
+/* Reads and checks all of it. `error` gets "FILE:LINE: what; what to write instead".
+ * 0, VMSIG_ERR_BAD_REQUEST, -errno. */
+__attribute__((warn_unused_result)) int config_load(
+	struct config **ret_config, const char *file, char *error, size_t error_size);
+/* Endpoints that run keep the configuration they were started from: it is counted. The
+ * last reference frees it. Both accept NULL. */
+struct config *config_ref(struct config *config);
+struct config *config_unref(struct config *config);
+
+bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b);
+
+/* By its name, or NULL. */
+const struct config_endpoint *config_endpoint_find(const struct config *config, const char *name);
+/* The policy's entry for a certificate's identity, or NULL: the default denies. */
+const struct config_tenant *config_tenant_find(
+	const struct config *config, const struct identity *identity);
+bool config_tenant_has_uid(const struct config_tenant *tenant, uid_t uid);
+/* The first rule of the tenant that covers the endpoint, which the tenant must also see; NULL:
+ * it may not write there. */
+const struct config_write_rule *config_write_rule_find(
+	const struct config_tenant *tenant, const char *endpoint);
+
+#endif

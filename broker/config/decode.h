@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_CONFIG_DECODE_H
+#define BROKER_CONFIG_DECODE_H
+
+/*
+ * Decodes a YAML document into C structs by tables of fields: what a key means, where its
+ * value goes, its bounds and its default are data. An error names file, line, what is wrong
+ * and what to write instead.
+ *
+ * Memory: strings and lists are allocated into the struct, also when decoding fails half
+ * way; decode_free() with the same table releases them.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum decode_type {
+	DECODE_STRING,      /* char * */
+	DECODE_PATH,        /* char *; relative ones are taken from the file's folder */
+	DECODE_NAME,        /* char *; 1 to 63 of [A-Za-z0-9._-], first a letter or digit */
+	DECODE_UINT32,      /* uint32_t */
+	DECODE_UINT64,      /* uint64_t; decimal or 0x... */
+	DECODE_SIZE,        /* uint64_t bytes; "512MiB", "4GiB", "4096" */
+	DECODE_MILLIS,      /* uint64_t ms; "250ms", "2s", "5min", "1h" */
+	DECODE_NANOS,       /* uint64_t ns; the same notation */
+	DECODE_MODE,        /* mode_t; octal */
+	DECODE_BOOL,        /* bool */
+	DECODE_ENUM,        /* int */
+	DECODE_STRING_LIST, /* char **, with a size_t count */
+	DECODE_UINT32_LIST, /* uint32_t *, with a size_t count */
+	DECODE_MAP,         /* a nested mapping into the same struct */
+	DECODE_LIST,        /* an array of structs, with a size_t count */
+};
+
+struct decode_choice {
+	const char *name;
+	int value;
+};
+
+struct decode_field {
+	const char *key; /* NULL ends a table */
+	enum decode_type type;
+	size_t offset;       /* of the value in the struct */
+	size_t count_offset; /* lists: of the size_t count */
+	size_t given_offset; /* of a bool that says the key was there; 0: none */
+	uint64_t min, max;   /* numbers: bounds in the stored unit; lists: of the count */
+	uint64_t standard;   /* numbers and enums: value when the key is absent */
+	const char *standard_string;
+	bool required;
+	const struct decode_choice *choices; /* ENUM; a NULL name ends it */
+	const struct decode_field *fields;   /* MAP, LIST */
+	size_t size;                         /* LIST: of one struct */
+};
+
+/* 0, VMSIG_ERR_BAD_REQUEST or -errno. `*ret_lines`, made on success unless ret_lines is NULL,
+ * tells where a list's element stands, for checks that the tables cannot express. */
+struct decode_lines;
+__attribute__((warn_unused_result)) int decode_file(const char *file,
+	const struct decode_field *fields, void *object, struct decode_lines **ret_lines,
+	char *error, size_t error_size);
+void decode_free(const struct decode_field *fields, void *object);
+
+/* Line (from 1) of element `index` of the top-level list `key`; 0 when unknown. */
+unsigned decode_line(const struct decode_lines *lines, const char *key, size_t index);
+/* Whether the document ends with a line "...", as whoever writes one can show that it is whole. */
+bool decode_is_ended(const struct decode_lines *lines);
+struct decode_lines *decode_lines_free(struct decode_lines *lines);
+
+#endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/planes/admin_plane.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/broker.h"
+#include "broker/write/desk.h"
+#include "broker/planes/envelope.h"
+#include "broker/planes/lease_info.h"
+#include "broker/net/net.h"
+#include "proto/wire/vmsig.pb-c.h"
+#include "vmsig/vmsig_error.h"
+
+#define NEWEST 100 /* records that a question for the newest gets if it names no number */
+
+struct client {
+	struct conn *conn;
+	struct desk *desk;
+	bool greeted;
+};
+
+static const struct dialect dialect;
+
+static struct lease_viewer viewer_of(const struct client *client)
+{
+	return (struct lease_viewer){
+		.tenant = &conn_tenant(client->conn)->tenant, .is_admin = true};
+}
+
+static int on_list(void *state, void *message)
+{
+	const Vmsig__AdminRequest *request = message;
+	struct client *client = state;
+	const struct lease_viewer viewer = viewer_of(client);
+	struct lease_page page;
+	int r = lease_page_fill(&page, client->desk, request->lease_list->after, &viewer);
+
+	if (r)
+		return r;
+	r = envelope_send(client->conn, &dialect, request->request_id,
+		VMSIG__ADMIN_MESSAGE__BODY_LEASE_INFOS, &page.body);
+	lease_page_clear(&page);
+	return r;
+}
+
+/* What its policy does not name does not exist for an administrator either. */
+static int lease_end(struct client *client, uint64_t lease)
+{
+	const struct tenant *tenant = &conn_tenant(client->conn)->tenant;
+	const struct desk_admin admin = {.tenant = tenant->name,
+		.serial = conn_serial(client->conn),
+		.uid = conn_uid(client->conn),
+		.pid = (uint32_t)conn_pid(client->conn)};
+	struct lease_view view;
+	const char *name;
+
+	if (!desk_lease_find(client->desk, lease, &view))
+		return VMSIG_ERR_NO_LEASE;
+	name = desk_endpoint_name(client->desk, view.endpoint);
+	if (!name || !tenant_sees(tenant, name))
+		return VMSIG_ERR_NO_LEASE;
+	return desk_revoke(client->desk, &admin, lease);
+}
+
+static int on_revoke(void *state, void *message)
+{
+	const Vmsig__AdminRequest *request = message;
+	struct client *client = state;
+	int r = lease_end(client, request->lease_revoke->lease);
+
+	return r ? envelope_error(client->conn, &dialect, request->request_id, r, NULL)
+		 : envelope_done(client->conn, &dialect, request->request_id);
+}
+
+/* Records tell of every endpoint, and cannot be left out without breaking the chain. */
+static bool may_read_audit(const struct tenant *tenant)
+{
+	for (size_t i = 0; i < tenant->nendpoints; i++) {
+		if (strcmp(tenant->endpoints[i], "*") == 0)
+			return true;
+	}
+	return false;
+}
+
+static int send_page(struct client *client, uint64_t request_id, struct audit_page *page,
+	struct audit_head *head)
+{
+	Vmsig__AuditRows body = VMSIG__AUDIT_ROWS__INIT;
+	int r = -ENOMEM;
+
+	body.rows = calloc(page->n + 1, sizeof(*body.rows));
+	if (!body.rows)
+		return r;
+	for (size_t i = 0; i < page->n; i++)
+		body.rows[i] = &page->rows[i];
+	body.n_rows = page->n;
+	body.head = head->id;
+	body.first = head->first;
+	body.head_hash = (ProtobufCBinaryData){.data = head->hash, .len = AUDIT_HASH};
+	body.anchor = (ProtobufCBinaryData){.data = head->anchor, .len = AUDIT_HASH};
+	r = envelope_send(
+		client->conn, &dialect, request_id, VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS, &body);
+	free(body.rows);
+	return r;
+}
+
+static int on_audit(void *state, void *message)
+{
+	const Vmsig__AdminRequest *request = message;
+	const Vmsig__AuditQuery *query = request->audit_query;
+	struct client *client = state;
+	struct audit *audit = desk_audit(client->desk);
+	uint32_t limit = query->limit ? query->limit : NEWEST;
+	uint64_t after = query->after;
+	struct audit_head head;
+	struct audit_page page;
+	int r;
+
+	if (!may_read_audit(&conn_tenant(client->conn)->tenant))
+		return envelope_error(client->conn, &dialect, request->request_id,
+			VMSIG_ERR_FORBIDDEN,
+			"the audit log tells of every endpoint; the policy has to give this "
+			"administrator endpoints: [\"*\"]");
+	/* Whoever saw an answer finds its record. */
+	desk_settle(client->desk);
+	audit_head(audit, &head);
+	if (query->newest)
+		after = head.id > limit ? head.id - limit : 0;
+	r = audit_page(audit, after, query->limit, &page);
+	if (r)
+		return envelope_error(client->conn, &dialect, request->request_id, r, NULL);
+	r = send_page(client, request->request_id, &page, &head);
+	audit_page_free(&page);
+	return r;
+}
+
+static int check(void *state, const char **why)
+{
+	struct client *client = state;
+	struct broker *broker = net_user(conn_net(client->conn));
+
+	client->desk = broker->desk;
+	if (client->desk)
+		return 0;
+	*why = broker_desk_missing(broker);
+	return VMSIG_ERR_IO;
+}
+
+static const struct request_rule rules[] = {
+	[VMSIG__ADMIN_REQUEST__BODY_LEASE_LIST] = {on_list, true},
+	[VMSIG__ADMIN_REQUEST__BODY_LEASE_REVOKE] = {on_revoke, true},
+	[VMSIG__ADMIN_REQUEST__BODY_AUDIT_QUERY] = {on_audit, true},
+};
+
+static const struct dialect dialect = {
+	.request = &vmsig__admin_request__descriptor,
+	.message = &vmsig__admin_message__descriptor,
+	.rules = rules,
+	.nrules = sizeof(rules) / sizeof(rules[0]),
+	.check = check,
+	/* One request with one text in it, and unknown fields of a newer client. */
+	.budget = {.parts = 32, .bytes = 8192},
+};
+
+/* ---- plane ---- */
+
+static int client_open(struct conn *conn, void **ret_state)
+{
+	struct client *client = calloc(1, sizeof(*client));
+
+	if (!client)
+		return -ENOMEM;
+	client->conn = conn;
+	*ret_state = client;
+	return 0;
+}
+
+static int client_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
+{
+	struct client *client = state;
+
+	return envelope_receive(conn, &dialect, &client->greeted, client, data, len);
+}
+
+static int client_writable(struct conn *conn, void *state)
+{
+	return 0;
+}
+
+static void client_policy(struct conn *conn, void *state)
+{
+	/* Each request looks at conn_tenant(). */
+}
+
+static void client_close(struct conn *conn, void *state)
+{
+	free(state);
+}
+
+static void client_farewell(struct conn *conn, int error, const char *detail)
+{
+	(void)!envelope_error(conn, &dialect, 0, error, detail);
+}
+
+const struct plane_ops admin_plane = {
+	.name = "admin",
+	.door = NET_DOOR_ADMIN,
+	.roles = IDENTITY_ADMIN,
+	.frame_max = CONN_SMALL_FRAME,
+	.open = client_open,
+	.frame = client_frame,
+	.writable = client_writable,
+	.policy = client_policy,
+	.close = client_close,
+	.farewell = client_farewell,
+};

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/planes/ctx_plane.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "broker/broker.h"
+#include "broker/log.h"
+#include "broker/planes/envelope.h"
+#include "broker/net/net.h"
+#include "proto/wire/vmsig.pb-c.h"
+#include "vmsig/vmsig_error.h"
+
+#define PULL_RETRY_MS 50 /* after EMFILE: somebody has to close something first */
+#define PULLS_PER_TURN 8 /* deliveries, 5 to 20 us each, before it is others' turn */
+#define LIST_MAX 1024    /* endpoints in one answer, well inside a frame */
+
+struct client {
+	struct conn *conn;
+	struct broker *broker;
+	struct session *session;
+	bool greeted;
+	uint64_t delivery; /* of the MEMCTX that is not acknowledged; 0: none */
+};
+
+static const struct dialect dialect;
+
+/* ---- answers ---- */
+
+static int send_message(struct client *client, Vmsig__CtxMessage *message)
+{
+	return conn_send(client->conn, message, NULL, 0);
+}
+
+static int answer_error(struct client *client, uint64_t id, int error, const char *detail)
+{
+	return envelope_error(client->conn, &dialect, id, error, detail);
+}
+
+/* ---- requests ---- */
+
+static void system_pack(const vmsig_system *system, Vmsig__System *packed)
+{
+	vmsig__system__init(packed);
+	packed->os = system->os;
+	packed->proof = system->proof;
+	packed->release = (char *)(uintptr_t)system->release;
+}
+
+/* An endpoint of a list, and what its message points to. */
+struct list_entry {
+	Vmsig__EndpointInfo info;
+	Vmsig__System system;
+};
+
+static void entry_pack(const struct core_endpoint_info *info, struct list_entry *entry)
+{
+	Vmsig__EndpointInfo *packed = &entry->info;
+
+	vmsig__endpoint_info__init(packed);
+	packed->id = info->id;
+	packed->name = (char *)(uintptr_t)info->name;
+	packed->epoch = info->epoch;
+	packed->state = (uint32_t)info->state;
+	packed->guard = (uint32_t)info->guard;
+	packed->adapter = (char *)(uintptr_t)info->adapter;
+	packed->detail = (char *)(uintptr_t)info->detail;
+	packed->ram_bytes = info->ram_bytes;
+	packed->writable = info->writable;
+	packed->subscribers = info->subscribers;
+	if (info->system->proof == VMSIG_PROOF_NONE)
+		return;
+	system_pack(info->system, &entry->system);
+	packed->system = &entry->system;
+}
+
+/* In pages of LIST_MAX, so that any number of endpoints fits: `more` says that the client
+ * should ask again after the last name. */
+static int on_list(void *state, void *message_in)
+{
+	const Vmsig__CtxRequest *request = message_in;
+	struct client *client = state;
+	Vmsig__EndpointList body = VMSIG__ENDPOINT_LIST__INIT;
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+	struct list_entry *entries = calloc(LIST_MAX, sizeof(*entries));
+	Vmsig__EndpointInfo **pointers = calloc(LIST_MAX, sizeof(*pointers));
+	struct core_endpoint_info info;
+	size_t cursor = request->list->after;
+	int r = -ENOMEM;
+
+	if (!entries || !pointers)
+		goto out;
+	while (body.n_endpoints < LIST_MAX &&
+		core_endpoint_next(client->broker->core, client->session, &cursor, &info)) {
+		entry_pack(&info, &entries[body.n_endpoints]);
+		pointers[body.n_endpoints] = &entries[body.n_endpoints].info;
+		body.n_endpoints++;
+	}
+	body.endpoints = pointers;
+	body.more = body.n_endpoints == LIST_MAX;
+	message.request_id = request->request_id;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST;
+	message.endpoint_list = &body;
+	r = send_message(client, &message);
+out:
+	free(entries);
+	free(pointers);
+	return r;
+}
+
+static int on_subscribe(void *state, void *message)
+{
+	const Vmsig__CtxRequest *request = message;
+	struct client *client = state;
+	int r = session_subscribe(client->session, request->subscribe->endpoint);
+
+	if (r == VMSIG_ERR_BAD_REQUEST)
+		return answer_error(client, request->request_id, r,
+			"the name is empty or too long, or this connection subscribed to it "
+			"already");
+	if (r)
+		return answer_error(client, request->request_id, r, NULL);
+	return envelope_done(client->conn, &dialect, request->request_id);
+}
+
+static int on_unsubscribe(void *state, void *message)
+{
+	const Vmsig__CtxRequest *request = message;
+	struct client *client = state;
+	int r = session_unsubscribe(client->session, request->unsubscribe->endpoint);
+
+	if (r)
+		return answer_error(
+			client, request->request_id, r, "this connection has no such subscription");
+	return envelope_done(client->conn, &dialect, request->request_id);
+}
+
+static int on_memctx_taken(void *state, void *message)
+{
+	const Vmsig__CtxRequest *request = message;
+	struct client *client = state;
+	uint64_t delivery = client->delivery;
+
+	/* Only somebody who has read the message knows the number. */
+	if (!delivery || request->memctx_taken->delivery != delivery)
+		return envelope_cut_off(client->conn,
+			"MemctxTaken names no delivery that is under way; name the "
+			"`delivery` of each Memctx once");
+	client->delivery = 0;
+	return core_session_taken(client->session);
+}
+
+static const struct request_rule rules[] = {
+	[VMSIG__CTX_REQUEST__BODY_LIST] = {on_list, true},
+	[VMSIG__CTX_REQUEST__BODY_SUBSCRIBE] = {on_subscribe, true},
+	[VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE] = {on_unsubscribe, true},
+	[VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN] = {on_memctx_taken, false},
+};
+
+static const struct dialect dialect = {
+	.request = &vmsig__ctx_request__descriptor,
+	.message = &vmsig__ctx_message__descriptor,
+	.rules = rules,
+	.nrules = sizeof(rules) / sizeof(rules[0]),
+	/* One request with one text in it, and unknown fields of a newer client. */
+	.budget = {.parts = 32, .bytes = 8192},
+};
+
+/* ---- deliveries ---- */
+
+static int send_invalidated(struct client *client, const struct core_delivery *delivery)
+{
+	Vmsig__MemctxInvalidated body = VMSIG__MEMCTX_INVALIDATED__INIT;
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+
+	body.endpoint = delivery->endpoint;
+	body.name = (char *)(uintptr_t)delivery->name;
+	body.epoch = delivery->epoch;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_MEMCTX_INVALIDATED;
+	message.memctx_invalidated = &body;
+	return send_message(client, &message);
+}
+
+static int send_state(struct client *client, const struct core_delivery *delivery)
+{
+	Vmsig__EndpointState body = VMSIG__ENDPOINT_STATE__INIT;
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+
+	body.endpoint = delivery->endpoint;
+	body.name = (char *)(uintptr_t)delivery->name;
+	body.epoch = delivery->epoch;
+	body.state = (uint32_t)delivery->state;
+	body.guard = (uint32_t)delivery->guard;
+	body.detail = (char *)(uintptr_t)delivery->detail;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_ENDPOINT_STATE;
+	message.endpoint_state = &body;
+	return send_message(client, &message);
+}
+
+static int descriptor_pack(Vmsig__Descriptor *packed, int fd, Vmsig__Descriptor__Purpose purpose)
+{
+	struct chan_fd_claim claim;
+	int r = chan_fd_describe(fd, &claim);
+
+	if (r)
+		return r;
+	vmsig__descriptor__init(packed);
+	packed->purpose = purpose;
+	packed->dev = claim.dev;
+	packed->ino = claim.ino;
+	packed->size = claim.size;
+	packed->access = claim.access;
+	return 0;
+}
+
+static void memctx_pack(const struct core_delivery *delivery, Vmsig__Memctx *packed)
+{
+	vmsig__memctx__init(packed);
+	packed->endpoint = delivery->endpoint;
+	packed->name = (char *)(uintptr_t)delivery->name;
+	packed->kcr3 = delivery->pod.kcr3;
+	packed->low = delivery->pod.low;
+	packed->epoch = delivery->pod.epoch;
+	packed->flags = delivery->pod.flags;
+	packed->guard = (uint32_t)delivery->guard;
+}
+
+static int segments_pack(
+	const struct core_delivery *delivery, Vmsig__Memctx *packed, Vmsig__Segment **ret_segments)
+{
+	Vmsig__Segment *segments;
+
+	if (!delivery->nseg)
+		return 0;
+	/* One allocation: the pointers, then what they point to. */
+	packed->segments = calloc(delivery->nseg, sizeof(*packed->segments) + sizeof(*segments));
+	if (!packed->segments)
+		return -ENOMEM;
+	segments = (Vmsig__Segment *)(void *)(packed->segments + delivery->nseg);
+	for (uint32_t i = 0; i < delivery->nseg; i++) {
+		vmsig__segment__init(&segments[i]);
+		segments[i].gpa = delivery->segs[i].gpa;
+		segments[i].len = delivery->segs[i].len;
+		segments[i].file_off = delivery->segs[i].file_off;
+		packed->segments[i] = &segments[i];
+	}
+	packed->n_segments = delivery->nseg;
+	*ret_segments = segments;
+	return 0;
+}
+
+static int delivery_number(uint64_t *ret_number)
+{
+	do {
+		if (getrandom(ret_number, sizeof(*ret_number), 0) != sizeof(*ret_number))
+			return -errno;
+	} while (!*ret_number);
+	return 0;
+}
+
+/* The descriptors are ours until conn_send() has taken them. */
+static int send_memctx(struct client *client, const struct core_delivery *delivery)
+{
+	Vmsig__Descriptor descriptors[2], *pointers[2] = {&descriptors[0], &descriptors[1]};
+	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
+	Vmsig__Memctx body = VMSIG__MEMCTX__INIT;
+	Vmsig__System system;
+	Vmsig__Segment *segments = NULL;
+	int fds[2] = {delivery->ram_fd, broker_share_coherence(client->broker, delivery->endpoint)};
+	int r = fds[1] < 0 ? fds[1] : 0;
+
+	memctx_pack(delivery, &body);
+	system_pack(&delivery->system, &system);
+	body.system = &system;
+	if (!r)
+		r = descriptor_pack(&descriptors[0], fds[0], VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM);
+	if (!r)
+		r = descriptor_pack(
+			&descriptors[1], fds[1], VMSIG__DESCRIPTOR__PURPOSE__COHERENCE_PAGE);
+	if (!r)
+		r = segments_pack(delivery, &body, &segments);
+	if (!r)
+		r = delivery_number(&client->delivery);
+	body.delivery = client->delivery;
+	body.descriptors = pointers;
+	body.n_descriptors = 2;
+	message.body_case = VMSIG__CTX_MESSAGE__BODY_MEMCTX;
+	message.memctx = &body;
+	if (!r)
+		r = conn_send(client->conn, &message, fds, 2);
+	free(body.segments);
+	if (r) {
+		client->delivery = 0;
+		close(fds[0]);
+		if (fds[1] >= 0)
+			close(fds[1]);
+	}
+	return r;
+}
+
+static bool is_exhaustion(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM;
+}
+
+static int deliver(struct client *client, const struct core_delivery *delivery)
+{
+	switch (delivery->kind) {
+	case VMSIG_EV_MEMCTX:
+		return send_memctx(client, delivery);
+	case VMSIG_EV_MEMCTX_INVALIDATED:
+		return send_invalidated(client, delivery);
+	default:
+		return send_state(client, delivery);
+	}
+}
+
+static int client_writable(struct conn *conn, void *state)
+{
+	struct client *client = state;
+
+	for (int i = 0; conn_has_room(conn); i++) {
+		struct core_delivery delivery = {.kind = VMSIG_EV_NONE};
+		int r;
+
+		if (i == PULLS_PER_TURN) {
+			conn_wake(conn, 0);
+			return 0;
+		}
+		r = core_session_pull(client->session, uv_hrtime(), &delivery);
+		if (r == VMSIG_ERR_WOULD_BLOCK)
+			return 0;
+		if (r == VMSIG_ERR_BUSY) {
+			conn_wake(conn, PULL_RETRY_MS);
+			return 0;
+		}
+		if (!r)
+			r = deliver(client, &delivery);
+		if (is_exhaustion(r) && delivery.kind == VMSIG_EV_MEMCTX) {
+			core_session_put_back(client->session, delivery.endpoint);
+			conn_wake(conn, PULL_RETRY_MS);
+			return 0;
+		}
+		if (r)
+			return r;
+	}
+	/* More is due than fits: goes on when the client has read. */
+	conn_wake(conn, 0);
+	return 0;
+}
+
+/* ---- plane ---- */
+
+static int client_open(struct conn *conn, void **ret_state)
+{
+	struct client *client = calloc(1, sizeof(*client));
+	int r;
+
+	if (!client)
+		return -ENOMEM;
+	client->conn = conn;
+	client->broker = net_user(conn_net(conn));
+	r = session_new(&client->session, client->broker->core, &conn_tenant(conn)->tenant,
+		conn_uid(conn), client);
+	if (r) {
+		free(client);
+		return r;
+	}
+	*ret_state = client;
+	return 0;
+}
+
+static int client_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
+{
+	struct client *client = state;
+
+	return envelope_receive(conn, &dialect, &client->greeted, client, data, len);
+}
+
+static void client_policy(struct conn *conn, void *state)
+{
+	struct client *client = state;
+
+	session_set_tenant(client->session, &conn_tenant(conn)->tenant);
+}
+
+static void client_close(struct conn *conn, void *state)
+{
+	struct client *client = state;
+
+	session_free(client->session);
+	free(client);
+}
+
+static void client_farewell(struct conn *conn, int error, const char *detail)
+{
+	(void)!envelope_error(conn, &dialect, 0, error, detail);
+}
+
+const struct plane_ops ctx_plane = {
+	.name = "ctx",
+	.door = NET_DOOR_CTX,
+	.roles = IDENTITY_SENSOR | IDENTITY_OPERATOR,
+	.frame_max = CONN_SMALL_FRAME,
+	.open = client_open,
+	.frame = client_frame,
+	.writable = client_writable,
+	.policy = client_policy,
+	.close = client_close,
+	.farewell = client_farewell,
+};
+
+void ctx_plane_notify(void *user)
+{
+	struct client *client = user;
+
+	conn_wake(client->conn, 0);
+}
+
+void ctx_plane_disconnect(void *user, enum vmsig_error error)
+{
+	struct client *client = user;
+
+	conn_close(client->conn, error,
+		error == VMSIG_ERR_TIMEOUT ? "the client did not take a MEMCTX in time" : NULL);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_PLANES_ENVELOPE_H
+#define BROKER_PLANES_ENVELOPE_H
+
+/*
+ * What the planes do alike: hello, errors, and handing requests to their handlers.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/net/conn.h"
+#include "proto/wire/envelope.h"
+#include "proto/wire/unpack.h"
+
+/* One kind of request, beside hello; all of them come after it. The handler may take bodies
+ * out of the request, which is freed afterwards. */
+struct request_rule {
+	int (*handle)(void *client, void *request);
+	bool answered; /* has an answer: needs a number and room for it */
+};
+
+struct dialect {
+	const ProtobufCMessageDescriptor *request, *message;
+	const struct request_rule *rules; /* by body case */
+	size_t nrules;
+	struct unpack_budget budget; /* of one request; Hello has its own */
+	/* Whether requests can be served at the moment; `why` gets a sentence. May be NULL. */
+	int (*check)(void *client, const char **why);
+};
+
+/* Queues a message of the dialect with this body. As conn_send(). */
+__attribute__((warn_unused_result)) int envelope_send(struct conn *conn,
+	const struct dialect *dialect, uint64_t request_id, int body_case, void *body);
+/* `error` may be negative: out of memory. NULL: the error's own sentence. */
+__attribute__((warn_unused_result)) int envelope_error(struct conn *conn,
+	const struct dialect *dialect, uint64_t request_id, int error, const char *detail);
+__attribute__((warn_unused_result)) int envelope_done(
+	struct conn *conn, const struct dialect *dialect, uint64_t request_id);
+
+/* Says why, and closes: the plane's client is gone after this. Returns 0. */
+int envelope_cut_off(struct conn *conn, const char *why);
+
+/* Unpacks a frame within the dialect's budget, and answers hello or hands the request to its
+ * handler. What is no request of this plane closes the connection; one with more in it than a
+ * request may have is answered with BAD_REQUEST. `*greeted` is the connection's. */
+__attribute__((warn_unused_result)) int envelope_receive(struct conn *conn,
+	const struct dialect *dialect, bool *greeted, void *client, const uint8_t *data,
+	size_t len);
+
+#endif

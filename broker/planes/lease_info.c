@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/planes/lease_info.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/policy/tenant.h"
+
+#define NS_PER_MS 1000000u
+
+static uint32_t millis_until(uint64_t moment_ns)
+{
+	uint64_t now_ns = desk_now();
+	uint64_t ms = moment_ns > now_ns ? (moment_ns - now_ns) / NS_PER_MS : 0;
+
+	return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
+static int ranges_pack(Vmsig__LeaseInfo *info, const struct lease_view *lease)
+{
+	Vmsig__Range *ranges;
+
+	/* One allocation: the pointers, then what they point to. */
+	info->ranges = calloc(lease->nranges + 1, sizeof(*info->ranges) + sizeof(*ranges));
+	if (!info->ranges)
+		return -ENOMEM;
+	ranges = (Vmsig__Range *)(void *)(info->ranges + lease->nranges + 1);
+	for (size_t i = 0; i < lease->nranges; i++) {
+		vmsig__range__init(&ranges[i]);
+		ranges[i].start = lease->ranges[i].start;
+		ranges[i].last = lease->ranges[i].last;
+		info->ranges[i] = &ranges[i];
+	}
+	info->n_ranges = lease->nranges;
+	return 0;
+}
+
+static void owner_pack(
+	Vmsig__LeaseInfo *info, const struct lease_view *lease, const struct lease_viewer *viewer)
+{
+	info->mine = !viewer->is_admin && strcmp(lease->tenant, viewer->tenant->name) == 0;
+	if (info->mine)
+		info->token = lease->token;
+	if (info->mine || viewer->is_admin) {
+		info->tenant = (char *)(uintptr_t)lease->tenant;
+		info->uid = lease->uid;
+	}
+}
+
+int lease_info_fill(Vmsig__LeaseInfo *info, const struct lease_view *lease, const char *name,
+	const struct lease_viewer *viewer)
+{
+	vmsig__lease_info__init(info);
+	info->lease = lease->id;
+	info->endpoint = lease->endpoint;
+	info->name = (char *)(uintptr_t)name;
+	info->epoch = lease->epoch;
+	info->state = (uint32_t)lease->state;
+	info->priority = lease->priority;
+	info->ttl_ms = (uint32_t)(lease->ttl_ns / NS_PER_MS);
+	info->remaining_ms = lease->state == LEASE_ACTIVE ? millis_until(lease->deadline_ns) : 0;
+	info->connected = lease->session != LEASE_NO_SESSION;
+	owner_pack(info, lease, viewer);
+	return ranges_pack(info, lease);
+}
+
+void lease_info_clear(Vmsig__LeaseInfo *info)
+{
+	free(info->ranges);
+	info->ranges = NULL;
+}
+
+int lease_page_fill(struct lease_page *page, struct desk *desk, uint64_t after,
+	const struct lease_viewer *viewer)
+{
+	struct lease_view lease;
+	uint64_t cursor = after;
+	int r = 0;
+
+	*page = (struct lease_page){.body = VMSIG__LEASE_INFOS__INIT,
+		.infos = calloc(LEASE_PAGE, sizeof(*page->infos)),
+		.pointers = calloc(LEASE_PAGE, sizeof(Vmsig__LeaseInfo *))};
+	if (!page->infos || !page->pointers)
+		r = -ENOMEM;
+	page->body.leases = page->pointers;
+	while (!r && page->body.n_leases < LEASE_PAGE && desk_lease_next(desk, &cursor, &lease)) {
+		const char *name = desk_endpoint_name(desk, lease.endpoint);
+		size_t n = page->body.n_leases;
+
+		if (!name || !tenant_sees(viewer->tenant, name))
+			continue;
+		r = lease_info_fill(&page->infos[n], &lease, name, viewer);
+		page->pointers[n] = &page->infos[n];
+		page->body.n_leases += !r;
+	}
+	page->body.more = page->body.n_leases == LEASE_PAGE;
+	if (r)
+		lease_page_clear(page);
+	return r;
+}
+
+void lease_page_clear(struct lease_page *page)
+{
+	for (size_t i = 0; i < page->body.n_leases; i++)
+		lease_info_clear(&page->infos[i]);
+	free(page->infos);
+	free(page->pointers);
+	*page = (struct lease_page){0};
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a session asks for: names and globs. Names are found by hash; globs are few, by the
+ * tenant's quota, because each costs a match for every endpoint that comes. A subscription
+ * counts the patterns that ask for it, so that a pattern that goes costs one match for each
+ * of them, whatever else the session has set up.
+ */
+#include "broker/read/state.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_glob(const char *text)
+{
+	return strpbrk(text, "*?[\\") != NULL;
+}
+
+struct pattern *pattern_find(const struct session *session, const char *text)
+{
+	struct pattern *pattern = NULL;
+
+	HASH_FIND_STR(session->patterns, text, pattern);
+	return pattern;
+}
+
+int pattern_new(struct pattern **ret_pattern, struct session *session, const char *text)
+{
+	const struct tenant_quota *quota = &session->tenant->quota;
+	bool glob = is_glob(text);
+	struct pattern *pattern;
+	size_t len = strlen(text);
+
+	if (HASH_COUNT(session->patterns) >= quota->subscriptions ||
+		(glob && session->nglobs >= quota->globs))
+		return VMSIG_ERR_QUOTA;
+	pattern = calloc(1, sizeof(*pattern) + len + 1);
+	if (!pattern)
+		return -ENOMEM;
+	memcpy(pattern->text, text, len + 1);
+	pattern->is_glob = glob;
+	HASH_ADD_STR(session->patterns, text, pattern);
+	if (!pattern->hh.tbl) {
+		free(pattern);
+		return -ENOMEM;
+	}
+	if (glob) {
+		DL_APPEND(session->globs, pattern);
+		session->nglobs++;
+	}
+	*ret_pattern = pattern;
+	return 0;
+}
+
+void pattern_free(struct session *session, struct pattern *pattern)
+{
+	if (pattern->is_glob) {
+		DL_DELETE(session->globs, pattern);
+		session->nglobs--;
+	}
+	HASH_DEL(session->patterns, pattern);
+	free(pattern);
+}
+
+bool pattern_matches(const struct pattern *pattern, const char *name)
+{
+	return pattern->is_glob ? fnmatch(pattern->text, name, 0) == 0
+				: strcmp(pattern->text, name) == 0;
+}
+
+uint32_t pattern_count(const struct session *session, const char *name)
+{
+	const struct pattern *pattern;
+	uint32_t count = pattern_find(session, name) ? 1 : 0;
+
+	DL_FOREACH (session->globs, pattern)
+		count += pattern_matches(pattern, name);
+	return count;
+}

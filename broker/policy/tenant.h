@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_POLICY_TENANT_H
+#define BROKER_POLICY_TENANT_H
+
+/*
+ * What the policy grants one tenant in one role, as the core sees it. Plain data, borrowed
+ * by sessions; whoever replaces a policy re-points its sessions first.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmsig/vmsig_event.h"
+
+struct tenant_quota {
+	uint32_t connections;   /* open connections, all planes */
+	uint32_t subscriptions; /* per connection; a glob counts once */
+	uint32_t globs;         /* of these; each costs a match for every endpoint */
+	uint32_t pending;       /* unanswered requests per connection */
+};
+
+struct tenant {
+	char *name;
+	char **endpoints; /* globs, fnmatch(3) */
+	size_t nendpoints;
+	int min_guard; /* enum vmsig_guard; weaker endpoints are not served to this tenant */
+	struct tenant_quota quota;
+};
+
+/* Whether the tenant may know of the endpoint at all. */
+bool tenant_sees(const struct tenant *tenant, const char *endpoint_name);
+
+#endif

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_READ_STATE_H
+#define BROKER_READ_STATE_H
+
+/*
+ * The core's inside. Ownership: core owns endpoints, the shell owns sessions, a session owns
+ * its patterns and subscriptions. A subscription is one session looking at one endpoint and
+ * is in both one's lists; it remembers what it was told, and everything it still has to be
+ * told follows from comparing that with the endpoint. A session has one for each endpoint
+ * id, also while it is owed the news that the endpoint went, so that what a reader costs who
+ * does not read is bounded whatever comes and goes.
+ *
+ * Patterns meet new endpoints, and a new policy, when the session is pulled, not when they
+ * come: a reload of thousands costs each session its share of time and nobody else's.
+ *
+ * limits.inflight is kept by turns: a session that may not carry a context gets in line, and
+ * when there is room the first in line gets a turn, which keeps that room free for it until
+ * it pulls. One that does not, because its connection is full, loses the turn after
+ * TURN_NS, so that it holds nobody up.
+ *
+ * Actions are flags and links inside the objects, so that nothing of an epoch change can
+ * fail for lack of memory. Three queues, emptied in this order: what concerns the endpoint
+ * itself, what concerns sessions, and the bootstrap (R6).
+ */
+
+/* An entry that could not be added has hh.tbl == NULL; the default would exit. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+#include <utlist.h>
+
+#include "broker/read/core.h"
+#include "broker/read/memwrite_reg.h"
+
+#define ENDPOINT_NAME_MAX 63
+#define ENDPOINT_DETAIL_MAX 255
+#define TURN_NS 20000000u /* a shell whose connection has room pulls at once */
+
+enum action_queue { QUEUE_ENDPOINT, QUEUE_SESSION, QUEUE_BOOTSTRAP, QUEUES };
+
+struct action_node {
+	uint32_t pending; /* 1 << enum core_action_kind */
+	struct endpoint *endpoint;
+	struct session *session;
+	struct action_node *prev, *next;
+};
+
+/* The subscriptions of one tenant's sessions to one endpoint, counted for lists. */
+struct audience {
+	const struct tenant *tenant;
+	uint32_t count;
+	struct audience *prev, *next;
+};
+
+struct endpoint {
+	struct core *core;
+	uint32_t id;
+	char name[ENDPOINT_NAME_MAX + 1];
+	char adapter[16];
+	char detail[ENDPOINT_DETAIL_MAX + 1];
+	uint32_t epoch;
+	enum vmsig_endpoint_state state;
+	uint32_t news;    /* counts changes of state and detail */
+	uint32_t context; /* counts contexts that were emitted */
+	enum vmsig_guard guard, min_guard;
+	uint32_t owner;
+	uint64_t ram_bytes;
+	vmsig_system system; /* of the context; all zero without one */
+	bool registered, writable;
+	bool resumable; /* the stored epoch may go on, if `stored` is the session's */
+	char stored[VMSIG_SESSION_MAX], current[VMSIG_SESSION_MAX];
+	vmsig_coherence *page;
+	vmsig_memctx_reg reg;
+	vmsig_memwrite_reg writer; /* while `writable` */
+	struct subscription *subscriptions;
+	struct audience *audiences;
+	uint32_t nsubscriptions;
+	struct action_node own, bootstrap;
+	uint64_t born;                /* the how manieth it was */
+	struct endpoint *prev, *next; /* core->ages */
+	UT_hash_handle hh;            /* by id */
+	UT_hash_handle hh_name;       /* by name */
+};
+
+struct subscription {
+	struct session *session;
+	struct endpoint *endpoint; /* NULL: it is gone, which is the last thing to tell */
+	uint32_t id;
+	char name[ENDPOINT_NAME_MAX + 1];
+	uint32_t asks;             /* patterns of the session that match the name */
+	struct audience *audience; /* NULL: not counted */
+	uint32_t told_epoch;       /* 0: nothing yet */
+	uint32_t told_news, told_context;
+	uint32_t last_epoch;                          /* of an endpoint that is gone */
+	enum { DUE_NONE, DUE_NEWS, DUE_CONTEXT } due; /* which of the session's lists it is in */
+	struct subscription *ep_prev, *ep_next;
+	struct subscription *prev, *next; /* session->subscriptions */
+	struct subscription *due_prev, *due_next;
+	UT_hash_handle hh; /* session->index, by id */
+};
+
+struct pattern {
+	UT_hash_handle hh;           /* session->patterns, by text */
+	struct pattern *prev, *next; /* session->globs, if it is one */
+	bool is_glob;
+	char text[];
+};
+
+struct session {
+	struct core *core;
+	const struct tenant *tenant;
+	uint32_t uid;
+	void *user;
+	enum vmsig_error error;   /* of a pending DISCONNECT */
+	struct pattern *patterns; /* by text */
+	struct pattern *globs;    /* those that are no plain names */
+	uint32_t nglobs;
+	uint64_t seen; /* endpoints born until then are matched */
+	bool is_stale; /* the policy is another one than was matched with */
+	struct subscription *subscriptions;
+	struct subscription *index; /* the same by id */
+	struct subscription *due_news, *due_context;
+	bool outstanding; /* a MEMCTX is not acknowledged */
+	bool overdue;     /* and the shell was told to disconnect */
+	enum { LINE_OUT, LINE_WAITING, LINE_TURN } line;
+	uint64_t take_by_ns, turn_by_ns;
+	char farewell[ENDPOINT_NAME_MAX +
+		      1]; /* name in the last delivery of an endpoint that went */
+	struct session *out_prev, *out_next; /* core->outstanding, by take_by_ns, unless overdue */
+	struct session *line_prev, *line_next; /* core->waiting or core->turns */
+	struct session *prev, *next;
+	struct action_node own;
+};
+
+struct core {
+	struct core_limits limits;
+	vmsig_emit emit;
+	bool closing;
+	uint64_t now_ns; /* the latest that was said */
+	uint32_t nendpoints, nsessions, inflight, nturns;
+	struct endpoint *endpoints; /* by id */
+	struct endpoint *names;     /* by name, sorted */
+	struct endpoint *ages;      /* oldest first */
+	uint64_t births;
+	struct session *sessions;
+	struct session *outstanding, *waiting;
+	struct session *turns; /* by turn_by_ns */
+	struct action_node *queues[QUEUES];
+};
+
+/* ---- action.c ---- */
+void action_add(struct core *core, enum action_queue queue, struct action_node *node,
+	enum core_action_kind kind);
+void action_drop(struct core *core, enum action_queue queue, struct action_node *node);
+
+/* ---- endpoint.c ---- */
+struct endpoint *endpoint_by_id(struct core *core, uint32_t id);
+struct endpoint *endpoint_by_name(struct core *core, const char *name);
+/* As it holds against a holder with this uid. */
+enum vmsig_guard endpoint_guard(const struct endpoint *endpoint, uint32_t uid);
+void endpoint_emit_init(struct core *core);
+
+/* ---- pattern.c ---- */
+struct pattern *pattern_find(const struct session *session, const char *text);
+/* VMSIG_ERR_QUOTA, -ENOMEM. */
+__attribute__((warn_unused_result)) int pattern_new(
+	struct pattern **ret_pattern, struct session *session, const char *text);
+void pattern_free(struct session *session, struct pattern *pattern);
+bool pattern_matches(const struct pattern *pattern, const char *name);
+/* How many of the session's patterns match. */
+uint32_t pattern_count(const struct session *session, const char *name);
+
+/* ---- subscription.c ---- */
+/* 0 or -ENOMEM; one that exists already is no error, and one that parted comes back. */
+__attribute__((warn_unused_result)) int subscription_add(
+	struct session *session, struct endpoint *endpoint);
+struct subscription *subscription_find(struct session *session, uint32_t id);
+void subscription_free(struct subscription *subscription);
+/* Something about the endpoint changed: sorts the subscription into the session's lists. */
+void subscription_update(struct subscription *subscription);
+/* The endpoint goes, or may not be seen any more. */
+void subscription_part(struct subscription *subscription);
+/* The session has another tenant now. 0 or -ENOMEM. */
+__attribute__((warn_unused_result)) int subscription_count_anew(struct subscription *subscription);
+
+/* What a list says of the endpoint to this session; NULL is told the plain detail. A ready
+ * endpoint that is not served for its guard says why. */
+const char *subscription_detail(const struct endpoint *endpoint, const struct session *session);
+
+/* ---- session.c ---- */
+/* Matches the endpoints that have come, and a new policy, with what the session asks for. Not
+ * when they come: each session pays for its own patterns when it is its turn. 0 or -ENOMEM. */
+__attribute__((warn_unused_result)) int session_catch_up(struct session *session);
+/* An endpoint has come: has the session pull, if it may concern it. */
+void session_announce(struct session *session);
+void session_disconnect(struct session *session, enum vmsig_error error);
+void session_release_inflight(struct session *session);
+/* Gives turns to those in line for as long as there is room. */
+void session_give_turns(struct core *core);
+/* Out of the line, and without a turn. */
+void session_leave_line(struct session *session);
+/* Takes the turns back that were not used in time. */
+void session_end_turns(struct core *core, uint64_t now_ns);
+/* Whether the session may have a MEMCTX in flight now; else it gets in line. */
+bool session_may_carry(struct session *session);
+
+#endif

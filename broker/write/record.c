@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/write/state.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+static char *text(const char *string)
+{
+	return (char *)(uintptr_t)string;
+}
+
+void record_lease(Vmsig__AuditRecord *record, struct desk *desk, Vmsig__AuditRecord__Kind kind,
+	const struct lease_view *lease)
+{
+	const struct desk_operator *op = desk_operator_find(desk, lease->session);
+	const char *name = desk_endpoint_name(desk, lease->endpoint);
+
+	vmsig__audit_record__init(record);
+	record->kind = kind;
+	record->tenant = text(lease->tenant);
+	record->uid = lease->uid;
+	record->endpoint = text(name ? name : "");
+	record->epoch = lease->epoch;
+	record->lease = lease->id;
+	record->token = lease->token;
+	record->priority = lease->priority;
+	record->ttl_ms = (uint32_t)(lease->ttl_ns / NS_PER_MS);
+	record->outcome = (uint32_t)lease->reason;
+	if (op) {
+		record->pid = op->pid;
+		record->serial = text(op->serial);
+	}
+}
+
+void record_append_lease(
+	struct desk *desk, Vmsig__AuditRecord *record, const struct lease_view *lease)
+{
+	Vmsig__Range ranges[LEASE_RANGES_MAX], *pointers[LEASE_RANGES_MAX];
+
+	for (size_t i = 0; i < lease->nranges; i++) {
+		vmsig__range__init(&ranges[i]);
+		ranges[i].start = lease->ranges[i].start;
+		ranges[i].last = lease->ranges[i].last;
+		pointers[i] = &ranges[i];
+	}
+	record->ranges = pointers;
+	record->n_ranges = lease->nranges;
+	desk_append(desk, record);
+}
+
+void record_command(
+	Vmsig__AuditRecord *record, const struct command *command, Vmsig__AuditRecord__Kind kind)
+{
+	const Vmsig__CmdMemwrite *body = command->body;
+
+	vmsig__audit_record__init(record);
+	record->kind = kind;
+	record->tenant = text(command->tenant);
+	record->uid = command->uid;
+	record->pid = command->pid;
+	record->serial = text(command->serial);
+	record->endpoint = text(command->site ? command->site->name : "");
+	record->epoch = body->epoch;
+	record->lease = body->lease;
+	record->token = body->token;
+	record->writer = body->writer;
+	record->sequence = body->sequence;
+	record->operations = (uint32_t)command->nops;
+	record->bytes = command->bytes;
+	record->intent = command->intent;
+	record->detail = text(command->detail);
+}
+
+void *record_ranges(Vmsig__AuditRecord *record, const struct command *command, uint64_t bytes)
+{
+	size_t room = command->plan.n;
+	Vmsig__Range *packed, **pointers;
+	struct lease_range *ranges;
+
+	if (!room || !bytes)
+		return NULL;
+	pointers = malloc(room * (sizeof(*pointers) + sizeof(*packed) + sizeof(*ranges)));
+	if (!pointers) {
+		desk_note(command->desk, -ENOMEM);
+		return NULL;
+	}
+	packed = (Vmsig__Range *)(void *)(pointers + room);
+	ranges = (struct lease_range *)(void *)(packed + room);
+	record->n_ranges = memwrite_plan_ranges(&command->plan, bytes, ranges);
+	record->ranges = pointers;
+	for (size_t i = 0; i < record->n_ranges; i++) {
+		vmsig__range__init(&packed[i]);
+		packed[i].start = ranges[i].start;
+		packed[i].last = ranges[i].last;
+		pointers[i] = &packed[i];
+	}
+	return pointers;
+}
+
+void record_hashes(Vmsig__AuditRecord *record, struct command *command)
+{
+	record->old_hash.data = command->old_hash;
+	record->old_hash.len =
+		command->body->bulk && record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT
+			? 0
+			: AUDIT_HASH;
+	record->new_hash = (ProtobufCBinaryData){.data = command->new_hash, .len = AUDIT_HASH};
+}
+
+void record_bytes(Vmsig__AuditRecord *record, struct command *command, uint8_t *old)
+{
+	size_t len = (size_t)command->bytes;
+	uint8_t *new = desk_scratch(command->desk, len);
+
+	if (!new) {
+		desk_note(command->desk, -ENOMEM);
+		return;
+	}
+	command_merge(command, old, new);
+	record->old_bytes = (ProtobufCBinaryData){.data = old, .len = len};
+	record->new_bytes = (ProtobufCBinaryData){.data = new, .len = len};
+}

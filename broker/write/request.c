@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/write/state.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmsig/vmsig_error.h"
+
+/* ---- policy ---- */
+
+static bool is_covered(const struct config_write_rule *rule, const struct lease_range *range)
+{
+	for (size_t i = 0; i < rule->nranges; i++) {
+		uint64_t start = rule->ranges[i].gpa;
+
+		if (start <= range->start && range->last - start <= rule->ranges[i].len - 1)
+			return true;
+	}
+	return !rule->nranges;
+}
+
+const struct config_write_rule *desk_rule(const struct desk *desk, const char *tenant, uint32_t uid,
+	const char *endpoint, const struct config_tenant **ret_tenant)
+{
+	struct identity identity = {.role = IDENTITY_OPERATOR};
+	const struct config_tenant *entry;
+
+	snprintf(identity.name, sizeof(identity.name), "%s", tenant);
+	entry = config_tenant_find(desk->env.config, &identity);
+	if (!entry || !config_tenant_has_uid(entry, uid) || !endpoint)
+		return NULL;
+	if (ret_tenant)
+		*ret_tenant = entry;
+	return config_write_rule_find(entry, endpoint);
+}
+
+static bool is_allowed(struct desk *desk, const struct lease_view *lease)
+{
+	const struct config_write_rule *rule = desk_rule(
+		desk, lease->tenant, lease->uid, desk_endpoint_name(desk, lease->endpoint), NULL);
+
+	if (!rule || lease->priority > rule->priority_max)
+		return false;
+	for (size_t i = 0; i < lease->nranges; i++) {
+		if (!is_covered(rule, &lease->ranges[i]))
+			return false;
+	}
+	return true;
+}
+
+void desk_reload(struct desk *desk, const struct config *config)
+{
+	struct lease_view lease;
+	uint64_t cursor = 0;
+
+	desk->env.config = config;
+	desk->policy++;
+	while (lease_next(desk->engine, &cursor, &lease)) {
+		/* One that is over already is no failure. */
+		if (!is_allowed(desk, &lease))
+			(void)!lease_revoke(
+				desk->engine, desk_now(), lease.id, VMSIG_ERR_LEASE_REVOKED);
+	}
+}
+
+/* ---- requests ---- */
+
+__attribute__((format(printf, 4, 5))) static int refuse(
+	char *detail, size_t size, int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(detail, size, format, args);
+	va_end(args);
+	return error;
+}
+
+/* "0x100000+0x4000, ..." as far as it fits. */
+static void ranges_text(const struct config_write_rule *rule, char *text, size_t size)
+{
+	size_t at = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < rule->nranges && at + 48 < size; i++)
+		at += (size_t)snprintf(text + at, size - at, "%s0x%llx+0x%llx", i ? ", " : "",
+			(unsigned long long)rule->ranges[i].gpa,
+			(unsigned long long)rule->ranges[i].len);
+}
+
+static int check_ranges(const struct config_write_rule *rule, const struct lease_range *ranges,
+	size_t nranges, char *detail, size_t size)
+{
+	char allowed[160];
+
+	ranges_text(rule, allowed, sizeof(allowed));
+	if (rule->nranges && !nranges)
+		return refuse(detail, size, VMSIG_ERR_FORBIDDEN,
+			"the policy does not let you lease the whole endpoint; name ranges inside "
+			"%s",
+			allowed);
+	for (size_t i = 0; i < nranges; i++) {
+		if (ranges[i].last < ranges[i].start)
+			return refuse(detail, size, VMSIG_ERR_BAD_REQUEST,
+				"range %zu ends before it starts", i);
+		if (!is_covered(rule, &ranges[i]))
+			return refuse(detail, size, VMSIG_ERR_FORBIDDEN,
+				"the policy does not let you lease 0x%llx to 0x%llx; it does %s",
+				(unsigned long long)ranges[i].start,
+				(unsigned long long)ranges[i].last, allowed);
+	}
+	return 0;
+}
+
+static int acquire_error(
+	struct desk *desk, int r, const struct config_write_rule *rule, char *detail, size_t size)
+{
+	switch (r) {
+	case VMSIG_ERR_FORBIDDEN:
+		return refuse(detail, size, r, "the policy allows a priority up to %u",
+			rule->priority_max);
+	case VMSIG_ERR_QUOTA:
+		return refuse(detail, size, r,
+			"too many leases or waiting requests: the tenant may have %u and %u, one "
+			"endpoint %u in its queue",
+			rule->leases, rule->waits, desk->env.config->leases.waiters);
+	case VMSIG_ERR_BAD_REQUEST:
+		return refuse(detail, size, r,
+			"the ranges overlap each other, or are more than limits.lease_ranges (%u)",
+			desk->env.config->leases.ranges);
+	default:
+		return r;
+	}
+}
+
+/* The endpoint, if the operator may write there and it can be written to. */
+static int find_endpoint(struct desk *desk, const struct desk_operator *op, const char *name,
+	struct core_endpoint_info *ret_info, const struct config_write_rule **ret_rule,
+	char *detail, size_t size)
+{
+	int r = core_endpoint_find(desk->env.core, NULL, name, ret_info);
+
+	/* What the tenant may not see does not exist. */
+	if (r || !tenant_sees(&op->tenant->tenant, name))
+		return refuse(detail, size, VMSIG_ERR_NO_SUCH_ENDPOINT, "%s",
+			vmsig_error_text(VMSIG_ERR_NO_SUCH_ENDPOINT));
+	*ret_rule = config_write_rule_find(op->tenant, name);
+	if (!*ret_rule)
+		return refuse(detail, size, VMSIG_ERR_FORBIDDEN,
+			"the policy has no 'write' rule of yours for this endpoint");
+	if (!ret_info->writable)
+		return refuse(detail, size, VMSIG_ERR_NO_WRITE_PATH,
+			"the endpoint has no write path; the broker's configuration has to say "
+			"'writable: yes' for it");
+	return 0;
+}
+
+static void record_refusal(struct desk *desk, const struct desk_operator *op,
+	const Vmsig__LeaseAcquire *request, int error, const char *detail)
+{
+	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
+
+	record.kind = VMSIG__AUDIT_RECORD__KIND__REFUSED;
+	record.tenant = op->tenant->tenant.name;
+	record.uid = op->uid;
+	record.pid = op->pid;
+	record.serial = (char *)(uintptr_t)op->serial;
+	record.endpoint = strlen(request->endpoint) < 64 ? request->endpoint : NULL;
+	record.ranges = request->n_ranges <= LEASE_RANGES_MAX ? request->ranges : NULL;
+	record.n_ranges = record.ranges ? request->n_ranges : 0;
+	record.priority = request->priority;
+	record.ttl_ms = request->ttl_ms;
+	record.outcome = (uint32_t)(error > 0 ? error : VMSIG_ERR_NO_MEMORY);
+	record.detail = (char *)(uintptr_t)detail;
+	refusal_record(desk, &record);
+}
+
+#define DEFAULT_TTL_NS (5000ull * NS_PER_MS)
+
+static int acquire(struct desk *desk, struct desk_operator *op, const Vmsig__LeaseAcquire *request,
+	uint64_t *ret_lease, char *detail, size_t size)
+{
+	struct lease_range ranges[LEASE_RANGES_MAX];
+	const struct config_write_rule *rule = NULL;
+	struct core_endpoint_info info;
+	uint32_t wait_ms;
+	int r = account_request(desk, op->tenant, detail, size);
+
+	if (!r)
+		r = account_check(desk, op->tenant, detail, size);
+	if (!r)
+		r = find_endpoint(desk, op, request->endpoint, &info, &rule, detail, size);
+	if (r || !rule)
+		return r;
+	if (budget_charge(desk, op->tenant, rule, 0, &wait_ms))
+		return refuse(detail, size, VMSIG_ERR_QUOTA,
+			"too many requests; ask again in %u ms", wait_ms);
+	if (request->n_ranges > LEASE_RANGES_MAX)
+		return refuse(detail, size, VMSIG_ERR_BAD_REQUEST,
+			"more than %d ranges; ask for fewer", LEASE_RANGES_MAX);
+	for (size_t i = 0; i < request->n_ranges; i++)
+		ranges[i] = (struct lease_range){
+			.start = request->ranges[i]->start, .last = request->ranges[i]->last};
+	r = check_ranges(rule, ranges, request->n_ranges, detail, size);
+	if (r)
+		return r;
+	r = lease_acquire(desk->engine, desk_now(),
+		&(struct lease_request){
+			.endpoint = info.id,
+			.tenant = op->tenant->tenant.name,
+			.uid = op->uid,
+			.session = op->session,
+			.ranges = ranges,
+			.nranges = request->n_ranges,
+			.ttl_ns = request->ttl_ms ? (uint64_t)request->ttl_ms * NS_PER_MS
+						  : DEFAULT_TTL_NS,
+			.wait_ns = request->wait_ms ? (uint64_t)request->wait_ms * NS_PER_MS
+						    : rule->wait_max_ns,
+			.priority = request->priority,
+			/* It does not overtake a release of the same holder that waits for its
+			 * turn, and may be what that gives back. */
+			.no_wait = request->no_wait && !op->releases,
+		},
+		&(struct lease_terms){
+			.ttl_min_ns = rule->ttl_min_ns,
+			.ttl_max_ns = rule->ttl_max_ns,
+			.hold_max_ns = rule->hold_max_ns,
+			.wait_max_ns = rule->wait_max_ns,
+			.priority_max = rule->priority_max,
+			.leases = rule->leases,
+			.waits = rule->waits,
+		},
+		ret_lease);
+	return acquire_error(desk, r, rule, detail, size);
+}
+
+int desk_acquire(struct desk *desk, struct desk_operator *op, const Vmsig__LeaseAcquire *request,
+	uint64_t *ret_lease, bool *ret_waits, char *detail, size_t detail_size)
+{
+	struct lease_view lease;
+	int r;
+
+	detail[0] = '\0';
+	r = acquire(desk, op, request, ret_lease, detail, detail_size);
+	if (r) {
+		record_refusal(desk, op, request, r, detail);
+		return r;
+	}
+	*ret_waits = lease_find(desk->engine, *ret_lease, &lease) && lease.state == LEASE_WAITING;
+	return 0;
+}
+
+int desk_renew(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token,
+	uint32_t *ret_remaining_ms)
+{
+	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
+	uint64_t now_ns = desk_now(), deadline_ns;
+	char detail[DETAIL_MAX + 1] = "";
+	int r = account_request(desk, op->tenant, detail, sizeof(detail));
+
+	if (!r)
+		r = lease_renew(
+			desk->engine, now_ns, op->tenant->tenant.name, lease, token, &deadline_ns);
+	if (!r) {
+		*ret_remaining_ms = (uint32_t)((deadline_ns - now_ns) / NS_PER_MS);
+		return 0;
+	}
+	record.kind = VMSIG__AUDIT_RECORD__KIND__RENEW_FAILED;
+	record.tenant = op->tenant->tenant.name;
+	record.uid = op->uid;
+	record.pid = op->pid;
+	record.serial = op->serial;
+	record.lease = lease;
+	record.token = token;
+	record.outcome = (uint32_t)(r > 0 ? r : VMSIG_ERR_NO_MEMORY);
+	record.detail = detail;
+	refusal_record(desk, &record);
+	return r;
+}
+
+/* Whether this is the lease's holder, and what it is told otherwise. */
+static int release_check(
+	struct desk *desk, const char *tenant, const struct lease_view *lease, uint64_t token)
+{
+	int r = lease_admit(desk->engine, desk_now(), tenant, lease->id, token, lease->epoch,
+		&lease->ranges[0]);
+
+	/* That is about writing. */
+	return r == VMSIG_ERR_STALE_EPOCH ? 0 : r;
+}
+
+/* It takes its turn behind the commands that were sent before it. */
+static int defer_release(struct desk *desk, struct desk_operator *op, uint64_t request_id,
+	struct lane *lane, uint64_t token, bool *ret_later)
+{
+	struct command *command;
+	struct share *share;
+	int r;
+
+	/* It is over with the first one. */
+	if (lane->releasing)
+		return 0;
+	r = share_get(desk->env.shares, SHARE_TENANT, op->tenant->tenant.name, &share);
+	if (r)
+		return r;
+	command = calloc(1, sizeof(*command));
+	if (!command) {
+		share_unref(share);
+		return -ENOMEM;
+	}
+	command->desk = desk;
+	command->share = share;
+	command->bulk_fd = -1;
+	command->key.lease = lane->lease;
+	command->release = token;
+	command->request_id = request_id;
+	snprintf(command->tenant, sizeof(command->tenant), "%s", op->tenant->tenant.name);
+	DL_APPEND2(desk->all, command, all_prev, all_next);
+	command_charge(command, op->session);
+	/* The lane is there: this cannot fail. */
+	(void)!lane_enter(command);
+	lane->releasing = true;
+	op->releases++;
+	DL_APPEND(desk->ready, command);
+	*ret_later = true;
+	return 0;
+}
+
+int desk_release(struct desk *desk, struct desk_operator *op, uint64_t request_id, uint64_t lease,
+	uint64_t token, bool *ret_later)
+{
+	const char *tenant = op->tenant->tenant.name;
+	struct lane *lane = lane_find(desk, lease);
+	char detail[DETAIL_MAX + 1];
+	struct lease_view view;
+	int r = account_request(desk, op->tenant, detail, sizeof(detail));
+
+	*ret_later = false;
+	if (r)
+		return r;
+	if (!lane || !lease_find(desk->engine, lease, &view) || view.state < LEASE_ACTIVE)
+		return lease_release(desk->engine, desk_now(), tenant, lease, token);
+	r = release_check(desk, tenant, &view, token);
+	return r ? r : defer_release(desk, op, request_id, lane, token, ret_later);
+}
+
+int desk_resume(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token)
+{
+	struct lease_view view;
+	Vmsig__AuditRecord record;
+	char detail[DETAIL_MAX + 1];
+	int r = account_request(desk, op->tenant, detail, sizeof(detail));
+
+	if (!r)
+		r = account_check(desk, op->tenant, detail, sizeof(detail));
+	if (!r)
+		r = lease_resume(desk->engine, desk_now(), op->tenant->tenant.name, op->uid, lease,
+			token, op->session, NULL);
+	if (r)
+		return r;
+	if (lease_find(desk->engine, lease, &view)) {
+		record_lease(&record, desk, VMSIG__AUDIT_RECORD__KIND__RESUMED, &view);
+		record_append_lease(desk, &record, &view);
+	}
+	return 0;
+}
+
+int desk_revoke(struct desk *desk, const struct desk_admin *admin, uint64_t lease)
+{
+	Vmsig__AuditRecord record;
+	struct lease_view view;
+	int r;
+
+	if (!lease_find(desk->engine, lease, &view))
+		return VMSIG_ERR_NO_LEASE;
+	record_lease(&record, desk, VMSIG__AUDIT_RECORD__KIND__REVOKED, &view);
+	record.tenant = (char *)(uintptr_t)admin->tenant;
+	record.serial = (char *)(uintptr_t)admin->serial;
+	record.uid = admin->uid;
+	record.pid = admin->pid;
+	desk_append(desk, &record);
+	r = lease_revoke(desk->engine, desk_now(), lease, VMSIG_ERR_LEASE_REVOKED);
+	return r;
+}
+
+struct audit *desk_audit(struct desk *desk)
+{
+	return desk->audit;
+}
+
+bool desk_lease_next(struct desk *desk, uint64_t *cursor, struct lease_view *ret_view)
+{
+	return lease_next(desk->engine, cursor, ret_view);
+}
+
+bool desk_lease_find(struct desk *desk, uint64_t lease, struct lease_view *ret_view)
+{
+	return lease_find(desk->engine, lease, ret_view);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PROTO_WIRE_UNPACK_H
+#define PROTO_WIRE_UNPACK_H
+
+/*
+ * Unpacks a message from a peer within a budget. Two bytes on the wire can be an element of a
+ * list or an unknown field, each with allocations of its own: what a frame costs is not what
+ * it weighs. The budget counts the work, also of what is unpacked only to be thrown away.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <protobuf-c/protobuf-c.h>
+
+struct unpack_budget {
+	size_t parts; /* allocations: a message, a text, a list or an unknown field each */
+	size_t bytes; /* of memory, beside one byte for each of the frame */
+};
+
+/* 0, and the message is freed by unpack_free(), or where only its generated type is known by
+ * that one's free_unpacked() with NULL for libc's heap, where it is;
+ * VMSIG_ERR_PROTOCOL: it is none of this type; VMSIG_ERR_BAD_REQUEST: it is over the budget;
+ * -ENOMEM. */
+__attribute__((warn_unused_result)) int unpack_message(ProtobufCMessage **ret_message,
+	const ProtobufCMessageDescriptor *type, const struct unpack_budget *budget,
+	const uint8_t *data, size_t len);
+
+/* With all that is still in it; NULL is fine. */
+void unpack_free(ProtobufCMessage *message);
+
+/* The request id of an envelope that could not be unpacked, if it stands first, where every
+ * encoder puts it; 0 otherwise. */
+uint64_t unpack_request_id(const uint8_t *data, size_t len);
+
+#endif

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts in flight: one a session, a bound for all, turns in order, and an end to waiting. */
+#include "tests/unit/read/rig.h"
+
+#include <errno.h>
+
+#define M VMSIG_EV_MEMCTX
+#define SECOND 1000000000ull
+
+/* Sessions that all want the context of one endpoint that is ready. */
+static void start(struct rig *rig, uint32_t inflight, struct session **sessions, size_t n)
+{
+	rig_limit(rig, inflight);
+	rig_boot(rig, 1, "a", VMSIG_GUARD_SEALED);
+	assert_int_equal(rig_ready(rig, 1, 1), 0);
+	for (size_t i = 0; i < n; i++) {
+		sessions[i] = rig_session(rig, &rig_all, 1);
+		assert_int_equal(session_subscribe(sessions[i], "a"), 0);
+	}
+	rig_drain(rig);
+}
+
+static void finish(struct session **sessions, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		session_free(sessions[i]);
+}
+
+static void a_session_has_one_at_a_time(void **state)
+{
+	struct rig *rig = *state;
+	struct session *session;
+
+	start(rig, 4, &session, 1);
+	rig_boot(rig, 2, "b", VMSIG_GUARD_SEALED);
+	assert_int_equal(rig_ready(rig, 2, 1), 0);
+	assert_int_equal(session_subscribe(session, "b"), 0);
+	rig_drain(rig);
+	assert_int_equal(core_session_taken(session), VMSIG_ERR_PROTOCOL);
+	rig_expect(rig, session, M, 1);
+	rig_expect_nothing(rig, session);
+	/* News are not held up by it. */
+	assert_int_equal(rig_reset(rig, 1), 0);
+	rig_drain(rig);
+	rig_expect(rig, session, VMSIG_EV_MEMCTX_INVALIDATED, 2);
+	assert_int_equal(core_session_taken(session), 0);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, session));
+	assert_int_equal(rig_expect(rig, session, M, 1).endpoint, 2);
+	session_free(session);
+}
+
+static void turns_come_in_order(void **state)
+{
+	struct rig *rig = *state;
+	struct session *s[4];
+
+	start(rig, 1, s, 4);
+	rig_expect(rig, s[0], M, 1);
+	for (size_t i = 1; i < 4; i++)
+		rig_expect_nothing(rig, s[i]);
+	for (size_t i = 1; i < 4; i++) {
+		assert_int_equal(core_session_taken(s[i - 1]), 0);
+		rig_drain(rig);
+		assert_int_equal(rig_count(rig, CORE_ACT_NOTIFY), 1);
+		assert_true(rig_notified(rig, s[i]));
+		/* Nobody gets in between, though there is room. */
+		if (i < 3)
+			rig_expect_nothing(rig, s[3]);
+		rig_expect(rig, s[i], M, 1);
+	}
+	finish(s, 4);
+}
+
+static void a_full_connection_holds_nobody_up(void **state)
+{
+	struct rig *rig = *state;
+	struct session *s[3];
+
+	start(rig, 1, s, 3);
+	core_advance(rig->core, rig->now = SECOND);
+	rig_expect(rig, s[0], M, 1);
+	rig_expect_nothing(rig, s[1]);
+	rig_expect_nothing(rig, s[2]);
+	assert_int_equal(core_session_taken(s[0]), 0);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, s[1]));
+	/* It does not pull. */
+	assert_true(core_deadline(rig->core) < SECOND + SECOND / 10);
+	core_advance(rig->core, rig->now = core_deadline(rig->core));
+	rig_drain(rig);
+	assert_true(rig_notified(rig, s[2]));
+	rig_expect(rig, s[2], M, 1);
+	/* When it can, it is in line again. */
+	rig_expect_nothing(rig, s[1]);
+	assert_int_equal(core_session_taken(s[2]), 0);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, s[1]));
+	rig_expect(rig, s[1], M, 1);
+	finish(s, 3);
+}
+
+static void a_turn_that_is_not_needed_passes_on(void **state)
+{
+	struct rig *rig = *state;
+	struct session *s[3];
+
+	start(rig, 1, s, 3);
+	rig_expect(rig, s[0], M, 1);
+	rig_expect_nothing(rig, s[1]);
+	rig_expect_nothing(rig, s[2]);
+	assert_int_equal(core_session_taken(s[0]), 0);
+	assert_int_equal(session_unsubscribe(s[1], "a"), 0);
+	rig_drain(rig);
+	rig_expect_nothing(rig, s[1]);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, s[2]));
+	rig_expect(rig, s[2], M, 1);
+	finish(s, 3);
+}
+
+static void who_leaves_gives_up_its_place(void **state)
+{
+	struct rig *rig = *state;
+	struct session *s[3];
+
+	start(rig, 1, s, 3);
+	rig_expect(rig, s[0], M, 1);
+	rig_expect_nothing(rig, s[1]);
+	rig_expect_nothing(rig, s[2]);
+	s[0] = session_free(s[0]);
+	s[1] = session_free(s[1]);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, s[2]));
+	rig_expect(rig, s[2], M, 1);
+	finish(s, 3);
+}
+
+static void who_does_not_take_is_disconnected_once(void **state)
+{
+	struct rig *rig = *state;
+	struct session *s[2];
+
+	start(rig, 2, s, 2);
+	assert_true(core_deadline(rig->core) == UINT64_MAX);
+	rig_expect(rig, s[0], M, 1);
+	assert_true(core_deadline(rig->core) == SECOND);
+	core_advance(rig->core, rig->now = SECOND);
+	rig_drain(rig);
+	assert_int_equal(rig_count(rig, CORE_ACT_DISCONNECT), 1);
+	assert_ptr_equal(rig->actions[0].session, s[0]);
+	assert_int_equal(rig->actions[0].error, VMSIG_ERR_TIMEOUT);
+	/* Though its shell takes its time, the next one is found too. */
+	rig_expect(rig, s[1], M, 1);
+	assert_true(core_deadline(rig->core) == 2 * SECOND);
+	core_advance(rig->core, rig->now = 2 * SECOND);
+	rig_drain(rig);
+	assert_int_equal(rig_count(rig, CORE_ACT_DISCONNECT), 1);
+	assert_ptr_equal(rig->actions[0].session, s[1]);
+	/* Late, but no error. */
+	assert_int_equal(core_session_taken(s[0]), 0);
+	/* And what it gets after that has a time limit of its own. */
+	assert_int_equal(rig_reset(rig, 1), 0);
+	rig_drain(rig);
+	assert_int_equal(rig_ready(rig, 1, 2), 0);
+	rig_drain(rig);
+	rig_expect(rig, s[0], VMSIG_EV_MEMCTX_INVALIDATED, 2);
+	rig_expect(rig, s[0], M, 2);
+	assert_true(core_deadline(rig->core) == 3 * SECOND);
+	assert_int_equal(core_session_taken(s[0]), 0);
+	assert_true(core_deadline(rig->core) == UINT64_MAX);
+	finish(s, 2);
+}
+
+static void without_descriptors_the_context_stays_owed(void **state)
+{
+	struct rig *rig = *state;
+	struct session *session;
+	struct core_delivery delivery;
+
+	start(rig, 1, &session, 1);
+	rig->share_error = -EMFILE;
+	assert_int_equal(core_session_pull(session, 0, &delivery), VMSIG_ERR_BUSY);
+	assert_int_equal(core_session_pull(session, 0, &delivery), VMSIG_ERR_BUSY);
+	assert_int_equal(core_session_taken(session), VMSIG_ERR_PROTOCOL);
+	rig->share_error = 0;
+	rig_expect(rig, session, M, 1);
+	session_free(session);
+}
+
+static void what_could_not_be_sent_is_still_owed(void **state)
+{
+	struct rig *rig = *state;
+	struct session *session;
+
+	start(rig, 1, &session, 1);
+	rig_expect(rig, session, M, 1);
+	core_session_put_back(session, 1);
+	assert_int_equal(core_session_taken(session), VMSIG_ERR_PROTOCOL);
+	rig_expect(rig, session, M, 1);
+	/* Its endpoint may be gone by then. */
+	rig_remove(rig, 1);
+	core_session_put_back(session, 1);
+	assert_int_equal(
+		rig_expect(rig, session, VMSIG_EV_ENDPOINT_STATE, 2).state, VMSIG_STATE_GONE);
+	rig_expect_nothing(rig, session);
+	session_free(session);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
+	const struct CMUnitTest tests[] = {
+		T(a_session_has_one_at_a_time),
+		T(turns_come_in_order),
+		T(a_full_connection_holds_nobody_up),
+		T(a_turn_that_is_not_needed_passes_on),
+		T(who_leaves_gives_up_its_place),
+		T(who_does_not_take_is_disconnected_once),
+		T(without_descriptors_the_context_stays_owed),
+		T(what_could_not_be_sent_is_still_owed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

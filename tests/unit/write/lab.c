@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/write/lab.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include "broker/read/memwrite_reg.h"
+#include "broker/jobs.h"
+#include "broker/syncer.h"
+#include "broker/memwrite/fault.h"
+#include "broker/policy/share.h"
+#include "broker/store/marks.h"
+#include "vmsig/vmsig_error.h"
+
+#define SESSION "the same"
+
+static uint64_t passed_ns; /* beside what the clocks say */
+
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+
+/* The real one stands still: a slow machine changes nothing. */
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+	static struct timespec start;
+	uint64_t ns;
+
+	if (clock != CLOCK_BOOTTIME)
+		return __real_clock_gettime(clock, now);
+	if (!start.tv_sec)
+		(void)__real_clock_gettime(clock, &start);
+	ns = (uint64_t)start.tv_sec * 1000000000 + (uint64_t)start.tv_nsec + passed_ns;
+	*now = (struct timespec){
+		.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+	return 0;
+}
+
+void lab_pass(uint64_t ns)
+{
+	passed_ns += ns;
+}
+
+static uint64_t monotonic_ns(void *ctx)
+{
+	return uv_hrtime();
+}
+
+/* ---- the operator ---- */
+
+static void tell(struct lab *lab, struct lab_event event)
+{
+	assert_true(lab->nevents < LAB_EVENTS);
+	lab->events[lab->nevents++] = event;
+}
+
+static void on_granted(void *client, const struct lease_view *lease)
+{
+	struct lab *lab = client;
+
+	lab->lease = lease->id;
+	lab->token = lease->token;
+	tell(lab, (struct lab_event){.kind = LAB_GRANTED, .id = lease->id});
+}
+
+static void on_refused(void *client, const struct lease_view *lease)
+{
+	tell(client, (struct lab_event){
+			     .kind = LAB_REFUSED, .id = lease->id, .code = (int)lease->reason});
+}
+
+static void on_notice(void *client, const struct lease_view *lease)
+{
+	tell(client, (struct lab_event){.kind = LAB_NOTICE, .id = lease->id});
+}
+
+static void on_ended(void *client, const struct lease_view *lease)
+{
+	tell(client,
+		(struct lab_event){.kind = LAB_ENDED, .id = lease->id, .code = (int)lease->reason});
+}
+
+static void on_released(void *client, uint64_t id)
+{
+	tell(client, (struct lab_event){.kind = LAB_RELEASED, .id = id});
+}
+
+static void on_written(void *client, uint64_t id, const Vmsig__WriteResult *result)
+{
+	tell(client, (struct lab_event){.kind = LAB_WRITTEN,
+			     .id = id,
+			     .code = (int)result->outcome,
+			     .written = result->written,
+			     .replayed = result->replayed});
+}
+
+static void on_rejected(void *client, uint64_t id, int error, const char *detail)
+{
+	tell(client, (struct lab_event){.kind = LAB_REJECTED, .id = id, .code = error});
+}
+
+static const struct desk_events events = {
+	.granted = on_granted,
+	.refused = on_refused,
+	.notice = on_notice,
+	.ended = on_ended,
+	.released = on_released,
+	.written = on_written,
+	.rejected = on_rejected,
+};
+
+struct lab_event lab_told(struct lab *lab, enum lab_kind kind, uint64_t id)
+{
+	for (size_t i = lab->nevents; i > 0; i--) {
+		if (lab->events[i - 1].kind == kind && lab->events[i - 1].id == id)
+			return lab->events[i - 1];
+	}
+	fail_msg("nothing of kind %d was told about %lu", kind, (unsigned long)id);
+	return (struct lab_event){0};
+}
+
+size_t lab_count(struct lab *lab, enum lab_kind kind, uint64_t id)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < lab->nevents; i++)
+		n += lab->events[i].kind == kind && lab->events[i].id == id;
+	return n;
+}
+
+/* ---- the adapter ---- */
+
+static void describe(
+	void *ctx, vmsig_memctx *out_pod, const vmsig_memseg **out_segs, uint32_t *out_nseg)
+{
+	*out_pod = (vmsig_memctx){.kcr3 = 0x2000, .low = LAB_RAM};
+	*out_segs = NULL;
+	*out_nseg = 0;
+}
+
+static int share_fd(void *ctx)
+{
+	return fcntl(((struct lab *)ctx)->ram, F_DUPFD_CLOEXEC, 3);
+}
+
+static void invalidate(void *ctx, uint32_t epoch)
+{
+	((struct lab *)ctx)->epoch = epoch;
+}
+
+static int may_write(void *ctx, const char **ret_why)
+{
+	return 0;
+}
+
+static void quiesce(void *ctx, uint64_t bound_ms, void (*done)(void *arg, int error), void *arg)
+{
+	struct lab *lab = ctx;
+
+	assert_null(lab->quiesced);
+	lab->quiesced = done;
+	lab->quiesced_arg = arg;
+}
+
+static bool is_quiesced(void *ctx)
+{
+	return true;
+}
+
+static void resume(void *ctx)
+{
+	((struct lab *)ctx)->quiesced = NULL;
+}
+
+static void perform(struct lab *lab)
+{
+	struct core_action action;
+
+	while (core_next_action(lab->core, &action)) {
+		if (action.kind == CORE_ACT_BOOTSTRAP)
+			action.reg.invalidate(action.reg.ctx, action.epoch);
+		else if (action.kind == CORE_ACT_READY)
+			desk_endpoint_ready(lab->desk, action.endpoint, action.epoch, &lab->page);
+		else if (action.kind == CORE_ACT_REVOKE_LEASES)
+			desk_endpoint_over(lab->desk, action.endpoint);
+	}
+}
+
+static int boot(struct lab *lab)
+{
+	const vmsig_emit *seam = core_emit(lab->core);
+	/* The guest's session outlives the broker's. */
+	const struct core_endpoint_config config = {.id = lab->endpoint,
+		.name = "w1",
+		.adapter = "test",
+		.epoch = lab->epoch,
+		.session = lab->epoch ? SESSION : "",
+		.page = &lab->page};
+	const vmsig_memctx_reg reader = {.endpoint = lab->endpoint,
+		.source = VMSIG_SRC_MEMCTX,
+		.ctx = lab,
+		.describe = describe,
+		.share_fd = share_fd,
+		.invalidate = invalidate};
+	const vmsig_memwrite_reg writer = {.endpoint = lab->endpoint,
+		.source = VMSIG_SRC_MEMWRITE,
+		.ctx = lab,
+		.share_writable = share_fd,
+		.may_write = may_write,
+		.quiesce = quiesce,
+		.is_quiesced = is_quiesced,
+		.resume = resume};
+	vmsig_ram_facts facts = {.bytes = LAB_RAM, .guard = VMSIG_GUARD_SEALED, .owner = 7};
+	vmsig_event ready = {.kind = VMSIG_EV_MEMCTX, .endpoint = lab->endpoint};
+	vmsig_memctx pod = {0};
+	int r = core_endpoint_add(lab->core, &config);
+
+	strcpy(facts.session, SESSION);
+	if (!r)
+		r = seam->register_memctx(seam->core, &reader);
+	if (!r)
+		r = seam->register_memwrite(seam->core, &writer);
+	if (!r)
+		r = seam->ram_found(seam->core, lab->endpoint, &facts);
+	if (r)
+		return r;
+	perform(lab);
+	pod.epoch = lab->epoch;
+	memcpy(ready.inln, &pod, sizeof(pod));
+	r = seam->event(seam->core, &ready);
+	perform(lab);
+	return r;
+}
+
+/* ---- life ---- */
+
+static char star[] = "*", alice[] = "alice";
+static char *all[] = {star};
+static uint32_t uid = 1000;
+
+static struct config_write_rule rule = {
+	.endpoints = all,
+	.nendpoints = 1,
+	.ttl_min_ns = 1000 * LAB_MS,
+	.ttl_max_ns = 3600000 * LAB_MS,
+	.hold_max_ns = UINT64_MAX,
+	.wait_max_ns = 10000 * LAB_MS,
+	.leases = 64,
+	.waits = 64,
+	.writes_rate = 1000000,
+	.bytes_rate = 1ull << 40,
+	.bulk_max = LAB_RAM,
+	.quiesce_max_ms = 1000,
+};
+
+static struct config_tenant tenant = {
+	.tenant = {.name = alice,
+		.endpoints = all,
+		.nendpoints = 1,
+		.quota = {.connections = 8, .subscriptions = 8, .globs = 8, .pending = 16384}},
+	.role = IDENTITY_OPERATOR,
+	.uids = &uid,
+	.nuids = 1,
+	.queued_max = 1ull << 30,
+	.rules = &rule,
+	.nrules = 1,
+};
+
+static const struct config_tenant *by_identity[] = {&tenant};
+
+struct lab *lab_new(void)
+{
+	struct lab *lab = calloc(1, sizeof(*lab));
+
+	assert_non_null(lab);
+	lab->events = calloc(LAB_EVENTS, sizeof(*lab->events));
+	assert_non_null(lab->events);
+	strcpy(lab->dir, "/tmp/vmsig-desk-XXXXXX");
+	assert_non_null(mkdtemp(lab->dir));
+	lab->ram = memfd_create("ram", MFD_CLOEXEC);
+	assert_true(lab->ram >= 0);
+	assert_int_equal(ftruncate(lab->ram, LAB_RAM), 0);
+	lab->config = (struct config){.state_dir = lab->dir,
+		.core = {.endpoints = 4, .sessions = 4, .inflight = 4, .take_timeout_ns = 1},
+		.leases = {.leases = 64,
+			.waiters = 64,
+			.ranges = 256,
+			.preempt_grace_ns = 1000 * LAB_MS,
+			.resume_grace_ns = 2000 * LAB_MS},
+		.audit = {.size_max = 1ull << 30, .age_max_ms = UINT64_MAX},
+		.tenants = &tenant,
+		.by_identity = by_identity,
+		.ntenants = 1};
+	assert_int_equal(fault_setup(), 0);
+	return lab;
+}
+
+static int open_parts(struct lab *lab)
+{
+	struct store_endpoint row;
+	char error[512] = "";
+	int r = store_open(&lab->store, lab->dir, error, sizeof(error));
+	struct desk_env env = {.loop = &lab->loop, .config = &lab->config, .events = &events};
+
+	if (!r)
+		r = store_endpoint(lab->store, "w1", &row);
+	if (!r)
+		r = core_new(&lab->core, &lab->config.core);
+	if (!r)
+		r = shares_new(&lab->shares, &SHARE_LIMITS_DEFAULT, monotonic_ns, NULL);
+	if (!r)
+		r = jobs_new(&lab->jobs, &lab->loop, 1);
+	if (!r)
+		r = syncer_new(&lab->syncer, lab->jobs, lab->dir);
+	if (r)
+		return r;
+	lab->endpoint = row.id;
+	env.core = lab->core;
+	env.store = lab->store;
+	env.shares = lab->shares;
+	env.jobs = lab->jobs;
+	env.syncer = lab->syncer;
+	r = desk_new(&lab->desk, &env, error, sizeof(error));
+	if (!r)
+		r = desk_endpoint_add(lab->desk, row.id, "w1");
+	return r ? r : boot(lab);
+}
+
+int lab_open(struct lab *lab)
+{
+	int r;
+
+	assert_int_equal(uv_loop_init(&lab->loop), 0);
+	r = open_parts(lab);
+	if (r)
+		return r;
+	lab->op = (struct desk_operator){.tenant = &tenant, .uid = uid, .client = lab};
+	r = desk_operator_open(lab->desk, &lab->op);
+	if (r)
+		lab->op.session = 0;
+	return r;
+}
+
+static void close_core(struct lab *lab)
+{
+	const vmsig_emit *seam = core_emit(lab->core);
+	struct core_endpoint_info info;
+	struct core_action action;
+	size_t cursor = 0;
+
+	if (!core_endpoint_next(lab->core, NULL, &cursor, &info))
+		return;
+	/* Without the desk: nobody tells it that the broker was killed. */
+	if (core_endpoint_memwrite(lab->core, info.id))
+		seam->unregister_memwrite(seam->core, info.id);
+	seam->unregister_memctx(seam->core, info.id);
+	while (core_next_action(lab->core, &action))
+		;
+	core_endpoint_remove(lab->core, info.id);
+}
+
+void lab_close(struct lab *lab)
+{
+	if (lab->op.session)
+		desk_operator_close(lab->desk, &lab->op);
+	memset(&lab->op, 0, sizeof(lab->op));
+	if (lab->desk)
+		desk_close(lab->desk, NULL, NULL);
+	jobs_close(lab->jobs);
+	uv_run(&lab->loop, UV_RUN_DEFAULT);
+	if (lab->core && lab->desk)
+		close_core(lab);
+	lab->desk = desk_free(lab->desk);
+	lab->core = core_free(lab->core);
+	lab->syncer = syncer_free(lab->syncer);
+	lab->jobs = jobs_free(lab->jobs);
+	lab->shares = shares_free(lab->shares);
+	lab->store = store_close(lab->store);
+	assert_int_equal(uv_loop_close(&lab->loop), 0);
+}
+
+struct lab *lab_free(struct lab *lab)
+{
+	char command[96];
+
+	snprintf(command, sizeof(command), "rm -r %s", lab->dir);
+	assert_int_equal(system(command), 0);
+	close(lab->ram);
+	free(lab->events);
+	free(lab);
+	return NULL;
+}
+
+/* The marks as they are, or as they were; the file stays the same. */
+static void marks_copy(struct lab *lab, uint8_t *copy, size_t size, bool back)
+{
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/marks", lab->dir);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(back ? pwrite(fd, copy, size, 0) : pread(fd, copy, size, 0), size);
+	close(fd);
+}
+
+void lab_kill(struct lab *lab)
+{
+	const size_t size = 4096 + MARKS * 512;
+	uint8_t *copy = malloc(size);
+
+	assert_non_null(copy);
+	/* What was not committed is lost, and nothing that closing does has happened. */
+	store_rollback(lab->store);
+	lab_store_works(lab, false);
+	marks_copy(lab, copy, size, false);
+	lab_close(lab);
+	marks_copy(lab, copy, size, true);
+	free(copy);
+	assert_int_equal(lab_open(lab), 0);
+}
+
+int lab_setup(void **state)
+{
+	struct lab *lab = lab_new();
+
+	assert_int_equal(lab_open(lab), 0);
+	*state = lab;
+	return 0;
+}
+
+int lab_teardown(void **state)
+{
+	struct lab *lab = *state;
+
+	lab_close(lab);
+	lab_free(lab);
+	return 0;
+}
+
+void lab_store_works(struct lab *lab, bool works)
+{
+	assert_int_equal(sqlite3_exec(store_db(lab->store),
+				 works ? "PRAGMA query_only = OFF" : "PRAGMA query_only = ON", NULL,
+				 NULL, NULL),
+		SQLITE_OK);
+}
+
+/* ---- turns ---- */
+
+void lab_turn(struct lab *lab)
+{
+	uv_run(&lab->loop, UV_RUN_NOWAIT);
+	(void)shares_run(lab->shares);
+	desk_turn(lab->desk);
+}
+
+void lab_await(struct lab *lab, size_t n)
+{
+	while (lab->nevents < n)
+		lab_turn(lab);
+}
+
+/* ---- requests ---- */
+
+int lab_acquire(struct lab *lab, bool no_wait)
+{
+	Vmsig__LeaseAcquire request = VMSIG__LEASE_ACQUIRE__INIT;
+	char name[] = "w1", detail[256];
+	uint64_t lease;
+	bool waits;
+
+	request.endpoint = name;
+	request.ttl_ms = 3600000;
+	request.no_wait = no_wait;
+	return desk_acquire(lab->desk, &lab->op, &request, &lease, &waits, detail, sizeof(detail));
+}
+
+void lab_lease(struct lab *lab)
+{
+	size_t before = lab->nevents;
+
+	assert_int_equal(lab_acquire(lab, false), 0);
+	lab_await(lab, before + 1);
+	assert_int_equal(lab->events[before].kind, LAB_GRANTED);
+}
+
+int lab_release(struct lab *lab)
+{
+	bool later;
+	int r = desk_release(
+		lab->desk, &lab->op, ++lab->next_request, lab->lease, lab->token, &later);
+
+	if (!r && !later)
+		tell(lab, (struct lab_event){.kind = LAB_RELEASED, .id = lab->next_request});
+	return r;
+}
+
+/* Takes the descriptor. */
+static uint64_t send_body(struct lab *lab, uint64_t sequence, Vmsig__CmdMemwrite *body, int bulk_fd)
+{
+	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
+	uint8_t packed[256];
+	size_t len;
+
+	body->lease = lab->lease;
+	body->token = lab->token;
+	body->endpoint = lab->endpoint;
+	body->epoch = lab->epoch;
+	body->writer = 1;
+	body->sequence = sequence;
+	request.request_id = ++lab->next_request;
+	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
+	request.memwrite = body;
+	assert_true(vmsig__write_request__get_packed_size(&request) <= sizeof(packed));
+	len = vmsig__write_request__pack(&request, packed);
+	desk_write(lab->desk, &lab->op, vmsig__write_request__unpack(NULL, len, packed), bulk_fd);
+	return request.request_id;
+}
+
+static uint64_t send_word(
+	struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word, bool quiesced)
+{
+	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
+	Vmsig__WriteOp op = VMSIG__WRITE_OP__INIT, *ops = &op;
+
+	op.addr = addr;
+	op.data = (ProtobufCBinaryData){.data = (uint8_t *)&word, .len = sizeof(word)};
+	body.ops = &ops;
+	body.n_ops = 1;
+	body.quiesce = quiesced;
+	return send_body(lab, sequence, &body, -1);
+}
+
+uint64_t lab_write_bulk(struct lab *lab, uint64_t sequence, uint64_t addr, size_t len)
+{
+	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
+	Vmsig__WriteBulk bulk = VMSIG__WRITE_BULK__INIT;
+	int fd = memfd_create("bulk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	uint8_t *data = malloc(len);
+
+	assert_true(fd >= 0);
+	assert_non_null(data);
+	memset(data, 1, len);
+	assert_int_equal(write(fd, data, len), len);
+	free(data);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
+	bulk.addr = addr;
+	bulk.len = len;
+	body.bulk = &bulk;
+	return send_body(lab, sequence, &body, fd);
+}
+
+uint64_t lab_write(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word)
+{
+	return send_word(lab, sequence, addr, word, false);
+}
+
+uint64_t lab_write_quiesced(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word)
+{
+	return send_word(lab, sequence, addr, word, true);
+}
+
+uint64_t lab_word(struct lab *lab, uint64_t addr)
+{
+	uint64_t word;
+
+	assert_int_equal(pread(lab->ram, &word, sizeof(word), (off_t)addr), sizeof(word));
+	return word;
+}

@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The desk without a broker around it: the order of one lease's commands, what it does while
+ * nothing can be recorded, and what it finds after it was killed.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+#include "broker/policy/share.h"
+#include "broker/store/marks.h"
+#include "tests/unit/write/lab.h"
+#include "vmsig/vmsig_error.h"
+
+#define ADDR 0x3000u
+
+/* ---- order ---- */
+
+static void a_release_waits_for_stopped_vcpus(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t first, second, third, release, lease;
+
+	lab_lease(lab);
+	lease = lab->lease;
+	first = lab_write_quiesced(lab, 1, ADDR, 1);
+	second = lab_write(lab, 2, ADDR, 2);
+	assert_int_equal(lab_release(lab), 0);
+	release = lab->next_request;
+	third = lab_write(lab, 3, ADDR, 3);
+	for (int i = 0; i < 3; i++)
+		lab_turn(lab);
+	/* The adapter is still at it. */
+	assert_non_null(lab->quiesced);
+	assert_int_equal(lab_count(lab, LAB_ENDED, lease), 0);
+	assert_int_equal(lab_count(lab, LAB_RELEASED, release), 0);
+	lab->quiesced(lab->quiesced_arg, 0);
+	lab_await(lab, 6);
+	assert_int_equal(lab_count(lab, LAB_RELEASED, release), 1);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, first).code, 0);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, second).code, 0);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, third).code, VMSIG_ERR_NO_LEASE);
+	assert_int_equal(lab_told(lab, LAB_ENDED, lease).code, 0);
+	assert_int_equal(lab_word(lab, ADDR), 2);
+}
+
+static void what_is_asked_for_behind_a_release_comes_after_it(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t lease;
+
+	lab_lease(lab);
+	lease = lab->lease;
+	lab_write(lab, 1, ADDR, 1);
+	assert_int_equal(lab_release(lab), 0);
+	assert_int_equal(lab_acquire(lab, true), 0);
+	lab_await(lab, 5);
+	assert_true(lab->lease > lease);
+	assert_int_equal(lab_count(lab, LAB_ENDED, lease), 1);
+	/* Alone it is done at once. */
+	assert_int_equal(lab_release(lab), 0);
+	assert_int_equal(lab_acquire(lab, true), 0);
+	assert_int_equal(lab_release(lab), VMSIG_ERR_NO_LEASE);
+}
+
+static void who_is_not_the_holder_releases_nothing(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t first;
+
+	lab_lease(lab);
+	first = lab_write(lab, 1, ADDR, 1);
+	lab->token++;
+	assert_int_equal(lab_release(lab), VMSIG_ERR_NO_LEASE);
+	lab->token--;
+	lab_await(lab, 2);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, first).code, 0);
+	assert_int_equal(lab_count(lab, LAB_ENDED, lab->lease), 0);
+}
+
+static void many_writes_find_their_earlier_transmissions(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t again;
+
+	lab_lease(lab);
+	for (uint64_t i = 1; i <= 1000; i++)
+		lab_write(lab, i, ADDR, i);
+	again = lab_write(lab, 500, ADDR, 500);
+	lab_await(lab, 1001);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, again).code, 0);
+	assert_int_equal(lab->op.commands, 0);
+	assert_null(lab->op.own);
+}
+
+static void more_writes_than_there_are_marks_wait_for_some(void **state)
+{
+	const uint64_t n = MARKS + 1000;
+	struct lab *lab = *state;
+
+	lab_lease(lab);
+	for (uint64_t i = 1; i <= n; i++)
+		lab_write(lab, i, ADDR, i);
+	lab_await(lab, 1 + n);
+	for (uint64_t i = 1; i <= n; i++)
+		assert_int_equal(lab_told(lab, LAB_WRITTEN, i).code, 0);
+	assert_int_equal(lab_word(lab, ADDR), n);
+}
+
+/* ---- nothing can be recorded ---- */
+
+static struct {
+	unsigned begun, settled;
+} tried;
+
+static int on_statement(unsigned type, void *ctx, void *stmt, void *text)
+{
+	const char *sql = sqlite3_sql(stmt);
+
+	tried.begun += strncmp(sql, "BEGIN", 5) == 0;
+	tried.settled += strncmp(sql, "UPDATE ledger SET reply", 23) == 0;
+	return 0;
+}
+
+static void watch(struct lab *lab)
+{
+	memset(&tried, 0, sizeof(tried));
+	assert_int_equal(
+		sqlite3_trace_v2(store_db(lab->store), SQLITE_TRACE_STMT, on_statement, NULL),
+		SQLITE_OK);
+}
+
+/* Turns as the loop would make them for so long; how many. */
+static unsigned sleep_for(struct lab *lab, uint64_t ns)
+{
+	unsigned turns = 0;
+
+	while (ns) {
+		uint64_t delay = desk_delay(lab->desk);
+
+		if (turns > 1000)
+			fail_msg("the loop spins");
+		lab_turn(lab);
+		turns++;
+		delay = desk_delay(lab->desk);
+		if (delay > ns)
+			delay = ns;
+		lab_pass(delay);
+		ns -= delay;
+	}
+	return turns;
+}
+
+static void a_result_and_an_end_that_are_owed_are_tried_in_turns(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t lease;
+	unsigned turns;
+
+	lab_lease(lab);
+	lease = lab->lease;
+	lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	/* Its result is not recorded yet. */
+	lab_store_works(lab, false);
+	assert_int_equal(lab_release(lab), 0);
+	lab_await(lab, 4);
+	watch(lab);
+	turns = sleep_for(lab, 10000 * LAB_MS);
+	/* A retry takes a turn or two, four times a second. */
+	assert_in_range(turns, 30, 100);
+	/* The result is tried each time. */
+	assert_in_range(tried.settled, 30, 50);
+	lab_store_works(lab, true);
+	watch(lab);
+	sleep_for(lab, 1000 * LAB_MS);
+	/* Both in one transaction. */
+	assert_int_equal(tried.settled, 1);
+	assert_int_equal(tried.begun, 1);
+	/* Nothing is left to do. */
+	assert_int_equal(desk_delay(lab->desk), UINT64_MAX);
+	lab_lease(lab);
+	assert_true(lab->lease > lease);
+	lab_write(lab, 1, ADDR, 2);
+	lab_await(lab, 6);
+	assert_int_equal(lab_word(lab, ADDR), 2);
+}
+
+/* What is refused meanwhile, counted and of the first kind, wakes nobody. */
+static void refused_requests_do_not_keep_it_awake(void **state)
+{
+	struct lab *lab = *state;
+
+	lab_lease(lab);
+	lab_store_works(lab, false);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(lab_acquire(lab, true), VMSIG_ERR_LEASE_HELD);
+	assert_in_range(sleep_for(lab, 60000 * LAB_MS), 1, 100);
+	lab_store_works(lab, true);
+	assert_in_range(sleep_for(lab, 60000 * LAB_MS), 1, 100);
+}
+
+static void nothing_is_written_meanwhile(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t id;
+
+	lab_lease(lab);
+	lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	lab_store_works(lab, false);
+	lab_pass(2 * LAB_MS);
+	lab_turn(lab);
+	for (uint64_t i = 2; i < 10; i++) {
+		id = lab_write(lab, i, ADDR, i);
+		lab_turn(lab);
+		assert_int_equal(lab_told(lab, LAB_REJECTED, id).code, VMSIG_ERR_IO);
+		lab_pass(100 * LAB_MS);
+	}
+	assert_int_equal(lab_word(lab, ADDR), 1);
+	lab_store_works(lab, true);
+	lab_pass(250 * LAB_MS);
+	id = lab_write(lab, 2, ADDR, 2);
+	lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	/* Only answers that are repeated know of the first one now. */
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_turn(lab);
+	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
+}
+
+/* What stands in the way of the file is found again and again, and then it is not. */
+static void without_marks_nothing_is_written(void **state)
+{
+	struct lab *lab = *state;
+	char path[96];
+	uint64_t id;
+
+	lab_close(lab);
+	snprintf(path, sizeof(path), "%s/marks", lab->dir);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(lab_open(lab), 0);
+	lab_lease(lab);
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, id).code, VMSIG_ERR_IO);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	assert_int_equal(rmdir(path), 0);
+	lab_pass(5000 * LAB_MS);
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	assert_int_equal(lab_word(lab, ADDR), 1);
+}
+
+static bool closed;
+
+static void on_closed(void *arg)
+{
+	closed = true;
+}
+
+/* The marks tell the next broker what could not be recorded. */
+static void it_ends_though_nothing_can_be_recorded(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t id;
+
+	lab_lease(lab);
+	lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	lab_store_works(lab, false);
+	closed = false;
+	desk_close(lab->desk, on_closed, NULL);
+	for (int i = 0; i < 4; i++)
+		lab_turn(lab);
+	assert_true(closed);
+	lab_kill(lab);
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 3);
+	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
+}
+
+/* ---- one owner of the transaction ---- */
+
+/* A refused request leaves its record in a transaction that is open until the turn ends. */
+static void an_endpoint_is_stored_beside_a_refused_request(void **state)
+{
+	struct lab *lab = *state;
+	struct store_endpoint row;
+
+	lab_lease(lab);
+	assert_int_equal(lab_acquire(lab, true), VMSIG_ERR_LEASE_HELD);
+	assert_true(store_is_open(lab->store));
+	assert_int_equal(store_endpoint(lab->store, "w2", &row), 0);
+	/* So is an epoch, whatever becomes of what is open. */
+	assert_int_equal(lab_acquire(lab, true), VMSIG_ERR_LEASE_HELD);
+	assert_int_equal(store_persist_epoch(lab->store, row.id, 7), 0);
+	assert_int_equal(lab_acquire(lab, true), VMSIG_ERR_LEASE_HELD);
+	assert_int_equal(store_persist_session(lab->store, row.id, 7, "session"), 0);
+	assert_int_equal(lab_acquire(lab, true), VMSIG_ERR_LEASE_HELD);
+	store_rollback(lab->store);
+	assert_int_equal(store_endpoint(lab->store, "w2", &row), 0);
+	assert_int_equal(row.epoch, 7);
+	assert_string_equal(row.session, "session");
+}
+
+/* ---- after it was killed ---- */
+
+static void an_outcome_that_was_told_is_told_again(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t zero = 0;
+	uint64_t id;
+
+	lab_lease(lab);
+	lab_write(lab, 1, ADDR, 1);
+	/* What is wrong with it uses its number up as well. */
+	lab_write(lab, 2, LAB_RAM, 1);
+	lab_await(lab, 3);
+	lab_kill(lab);
+	assert_int_equal(pwrite(lab->ram, &zero, sizeof(zero), ADDR), sizeof(zero));
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 4);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	id = lab_write(lab, 2, LAB_RAM, 1);
+	lab_await(lab, 5);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, VMSIG_ERR_OUT_OF_RANGE);
+	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
+}
+
+/* So that the last one of an address is what is there. */
+static void what_it_finds_is_recorded_in_the_order_of_the_bytes(void **state)
+{
+	struct lab *lab = *state;
+	struct audit_page page;
+	uint64_t last = 0;
+
+	lab_lease(lab);
+	for (uint64_t i = 1; i <= 4; i++)
+		lab_write(lab, i, ADDR, i);
+	lab_await(lab, 5);
+	/* Marks are free again, the last ones first. */
+	desk_settle(lab->desk);
+	for (uint64_t i = 5; i <= 8; i++)
+		lab_write(lab, i, ADDR, i);
+	lab_await(lab, 9);
+	lab_kill(lab);
+	assert_int_equal(audit_page(desk_audit(lab->desk), 0, 100, &page), 0);
+	for (size_t i = 0; i < page.n; i++) {
+		Vmsig__AuditRecord *record = vmsig__audit_record__unpack(
+			NULL, page.rows[i].body.len, page.rows[i].body.data);
+
+		assert_non_null(record);
+		if (record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT) {
+			assert_int_equal(record->sequence, ++last);
+			assert_int_equal(record->outcome, 0);
+			assert_string_equal(record->tenant, "alice");
+		}
+		vmsig__audit_record__free_unpacked(record, NULL);
+	}
+	audit_page_free(&page);
+	assert_int_equal(last, 8);
+}
+
+static void what_was_not_begun_is_new(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t id;
+
+	lab_lease(lab);
+	lab_write_quiesced(lab, 1, ADDR, 1);
+	lab_write(lab, 2, ADDR, 2);
+	for (int i = 0; i < 3; i++)
+		lab_turn(lab);
+	assert_non_null(lab->quiesced);
+	lab->quiesced = NULL;
+	lab_kill(lab);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	/* With another body too: the number was not used. */
+	id = lab_write(lab, 1, ADDR, 3);
+	lab_await(lab, 2);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	assert_false(lab_told(lab, LAB_WRITTEN, id).replayed);
+	assert_int_equal(lab_word(lab, ADDR), 3);
+}
+
+/* How many of the bytes are there, which must be the first ones. */
+static size_t bulk_there(struct lab *lab, size_t len)
+{
+	uint8_t *ram = malloc(len);
+	size_t n = 0;
+
+	assert_non_null(ram);
+	assert_int_equal(pread(lab->ram, ram, len, 0), len);
+	while (n < len && ram[n])
+		n++;
+	for (size_t i = n; i < len; i++)
+		assert_int_equal(ram[i], 0);
+	free(ram);
+	return n;
+}
+
+static void of_bulk_data_it_knows_the_length(void **state)
+{
+	const size_t len = 3u << 20;
+	struct lab *lab = *state;
+	struct lab_event told;
+	uint64_t id;
+	size_t there;
+
+	lab_lease(lab);
+	lab_write_bulk(lab, 1, 0, len);
+	while (!(there = bulk_there(lab, len)))
+		lab_turn(lab);
+	/* A thread is at the next part. */
+	assert_true(there < len);
+	lab_kill(lab);
+	assert_int_equal(bulk_there(lab, len), there);
+	id = lab_write_bulk(lab, 1, 0, len);
+	while (!lab_count(lab, LAB_WRITTEN, id))
+		lab_turn(lab);
+	told = lab_told(lab, LAB_WRITTEN, id);
+	assert_int_equal(told.code, VMSIG_ERR_PARTIAL);
+	assert_int_equal(told.written, there);
+	assert_true(told.replayed);
+	assert_int_equal(bulk_there(lab, len), there);
+}
+
+/* The bulk data turns out to lead nowhere in the very turn in which the last write comes: the one
+ * that has waited behind it is the older one all the same. */
+static void what_waited_for_a_refused_one_keeps_its_place(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t bulk, last;
+
+	lab_lease(lab);
+	bulk = lab_write_bulk(lab, 1, LAB_RAM, 4096);
+	lab_turn(lab);
+	lab_write(lab, 2, ADDR, 2);
+	desk_turn(lab->desk);
+	/* Until it has been looked up. */
+	while (desk_delay(lab->desk)) {
+		uv_run(&lab->loop, UV_RUN_NOWAIT);
+		(void)shares_run(lab->shares);
+	}
+	last = lab_write(lab, 3, ADDR, 3);
+	lab_await(lab, 4);
+	assert_int_not_equal(lab_told(lab, LAB_WRITTEN, bulk).code, 0);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, last).code, 0);
+	assert_int_equal(lab_word(lab, ADDR), 3);
+}
+
+static void ask_for(struct lab *lab, const struct lease_range *wanted, size_t n)
+{
+	Vmsig__LeaseAcquire request = VMSIG__LEASE_ACQUIRE__INIT;
+	Vmsig__Range ranges[LEASE_RANGES_MAX], *pointers[LEASE_RANGES_MAX];
+	char name[] = "w1", detail[256];
+	uint64_t lease;
+	bool waits;
+
+	for (size_t i = 0; i < n; i++) {
+		vmsig__range__init(&ranges[i]);
+		ranges[i].start = wanted[i].start;
+		ranges[i].last = wanted[i].last;
+		pointers[i] = &ranges[i];
+	}
+	request.endpoint = name;
+	request.ranges = pointers;
+	request.n_ranges = n;
+	request.ttl_ms = 3600000;
+	assert_int_equal(
+		desk_acquire(lab->desk, &lab->op, &request, &lease, &waits, detail, sizeof(detail)),
+		0);
+}
+
+/* Each wants something of both holders and nothing of another one that waits. When one holder
+ * goes, the engine has more to compare than it does in one go: the turn ends all the same. */
+static void a_long_queue_does_not_hold_the_turn(void **state)
+{
+	const struct lease_range low = {0, LAB_RAM / 2 - 1}, high = {LAB_RAM / 2, LAB_RAM - 1};
+	struct lease_range scattered[LEASE_RANGES_MAX];
+	struct lab *lab = *state;
+	unsigned turns = 0;
+
+	ask_for(lab, &high, 1);
+	ask_for(lab, &low, 1);
+	lab_await(lab, 2);
+	for (uint64_t i = 0; i < 40; i++) {
+		for (uint64_t k = 0; k < LEASE_RANGES_MAX; k++)
+			scattered[k].start = scattered[k].last =
+				k * (LAB_RAM / LEASE_RANGES_MAX) + i;
+		ask_for(lab, scattered, LEASE_RANGES_MAX);
+	}
+	assert_int_equal(lab_release(lab), 0);
+	for (; desk_delay(lab->desk) == 0; turns++)
+		lab_turn(lab);
+	assert_true(turns > 1);
+	/* The release and the end. */
+	assert_int_equal(lab->nevents, 4);
+}
+
+/* Its name is in what the end of its leases has to say; one that comes back stays. */
+static void a_removed_endpoint_is_forgotten_after_its_leases(void **state)
+{
+	struct lab *lab = *state;
+
+	lab_lease(lab);
+	desk_endpoint_remove(lab->desk, lab->endpoint);
+	desk_prune(lab->desk);
+	assert_string_equal(desk_endpoint_name(lab->desk, lab->endpoint), "w1");
+	desk_endpoint_over(lab->desk, lab->endpoint);
+	desk_prune(lab->desk);
+	assert_non_null(desk_endpoint_name(lab->desk, lab->endpoint));
+	lab_await(lab, 2);
+	assert_int_equal(lab->events[1].kind, LAB_ENDED);
+	desk_prune(lab->desk);
+	assert_null(desk_endpoint_name(lab->desk, lab->endpoint));
+	assert_int_equal(desk_endpoint_add(lab->desk, lab->endpoint, "w1"), 0);
+	desk_endpoint_remove(lab->desk, lab->endpoint);
+	assert_int_equal(desk_endpoint_add(lab->desk, lab->endpoint, "w1"), 0);
+	desk_prune(lab->desk);
+	assert_non_null(desk_endpoint_name(lab->desk, lab->endpoint));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, lab_setup, lab_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_release_waits_for_stopped_vcpus),
+		TEST(what_is_asked_for_behind_a_release_comes_after_it),
+		TEST(who_is_not_the_holder_releases_nothing),
+		TEST(many_writes_find_their_earlier_transmissions),
+		TEST(more_writes_than_there_are_marks_wait_for_some),
+		TEST(a_result_and_an_end_that_are_owed_are_tried_in_turns),
+		TEST(refused_requests_do_not_keep_it_awake),
+		TEST(nothing_is_written_meanwhile),
+		TEST(without_marks_nothing_is_written),
+		TEST(it_ends_though_nothing_can_be_recorded),
+		TEST(an_endpoint_is_stored_beside_a_refused_request),
+		TEST(an_outcome_that_was_told_is_told_again),
+		TEST(what_it_finds_is_recorded_in_the_order_of_the_bytes),
+		TEST(what_was_not_begun_is_new),
+		TEST(of_bulk_data_it_knows_the_length),
+		TEST(what_waited_for_a_refused_one_keeps_its_place),
+		TEST(a_long_queue_does_not_hold_the_turn),
+		TEST(a_removed_endpoint_is_forgotten_after_its_leases),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

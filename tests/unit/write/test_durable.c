@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `durability: power`: what waits for the disk, and what does not. This program stands between
+ * the broker and the kernel for fdatasync(): a disk that does not answer until it is let, or that
+ * fails.
+ */
+#include "tests/unit/write/lab.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include <sqlite3.h>
+
+#include "vmsig/vmsig_error.h"
+
+#define ADDR 0x3000u
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
+static bool hangs, fails;
+static unsigned begun;
+
+__attribute__((visibility("default"))) int fdatasync(int fd);
+
+int fdatasync(int fd)
+{
+	int r;
+
+	pthread_mutex_lock(&lock);
+	begun++;
+	pthread_cond_broadcast(&moved);
+	while (hangs)
+		pthread_cond_wait(&moved, &lock);
+	r = fails ? -1 : 0;
+	pthread_mutex_unlock(&lock);
+	errno = r ? EIO : 0;
+	return r;
+}
+
+static void disk(bool hang, bool fail)
+{
+	pthread_mutex_lock(&lock);
+	hangs = hang;
+	fails = fail;
+	pthread_cond_broadcast(&moved);
+	pthread_mutex_unlock(&lock);
+}
+
+/* The disk is busy with another one than `before`. */
+static unsigned await_sync(struct lab *lab, unsigned before)
+{
+	unsigned now = before;
+
+	while (now == before) {
+		lab_turn(lab);
+		pthread_mutex_lock(&lock);
+		now = begun;
+		pthread_mutex_unlock(&lock);
+	}
+	return now;
+}
+
+static int setup(void **state)
+{
+	int r = lab_setup(state);
+	struct lab *lab = *state;
+
+	disk(false, false);
+	lab->config.audit.power = 1;
+	desk_reload(lab->desk, &lab->config);
+	return r;
+}
+
+static int teardown(void **state)
+{
+	disk(false, false);
+	return lab_teardown(state);
+}
+
+/* The loop does: a turn comes back while the disk does not. */
+static void a_grant_waits_for_the_disk(void **state)
+{
+	struct lab *lab = *state;
+
+	disk(true, false);
+	assert_int_equal(lab_acquire(lab, true), 0);
+	await_sync(lab, begun);
+	for (int i = 0; i < 100; i++)
+		lab_turn(lab);
+	assert_int_equal(lab->nevents, 0);
+	disk(false, false);
+	lab_await(lab, 1);
+	assert_int_equal(lab->events[0].kind, LAB_GRANTED);
+}
+
+static void bytes_wait_for_their_intent(void **state)
+{
+	struct lab *lab = *state;
+	unsigned before;
+	uint64_t id;
+
+	lab_lease(lab);
+	before = begun;
+	disk(true, false);
+	id = lab_write(lab, 1, ADDR, 7);
+	await_sync(lab, before);
+	for (int i = 0; i < 100; i++)
+		lab_turn(lab);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	assert_int_equal(lab->nevents, 1);
+	disk(false, false);
+	lab_await(lab, 2);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	assert_int_equal(lab_word(lab, ADDR), 7);
+}
+
+/* Those of meanwhile share one sync, and keep their order; the release stays behind. */
+static void what_comes_meanwhile_shares_the_next_sync(void **state)
+{
+	struct lab *lab = *state;
+	unsigned before, written = 0;
+
+	lab_lease(lab);
+	before = begun;
+	disk(true, false);
+	lab_write(lab, 1, ADDR, 1);
+	before = await_sync(lab, before);
+	for (uint64_t i = 2; i <= 50; i++) {
+		lab_write(lab, i, ADDR, i);
+		lab_turn(lab);
+	}
+	assert_int_equal(lab_release(lab), 0);
+	for (int i = 0; i < 10; i++)
+		lab_turn(lab);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	disk(false, false);
+	/* The grant, fifty writes, the release and the end. */
+	lab_await(lab, 1 + 50 + 2);
+	assert_int_equal(lab_word(lab, ADDR), 50);
+	for (size_t i = 0; i < lab->nevents; i++)
+		written += lab->events[i].kind == LAB_WRITTEN && lab->events[i].code == 0;
+	assert_int_equal(written, 50);
+	assert_true(begun <= before + 3);
+}
+
+/* A policy that does not wait any more lets nothing pass what still does. */
+static void a_new_policy_keeps_the_order(void **state)
+{
+	struct lab *lab = *state;
+	struct config lax = lab->config;
+	unsigned before;
+
+	lab_lease(lab);
+	before = begun;
+	disk(true, false);
+	lab_write(lab, 1, ADDR, 1);
+	await_sync(lab, before);
+	lax.audit.power = 0;
+	desk_reload(lab->desk, &lax);
+	lab_write(lab, 2, ADDR, 2);
+	for (int i = 0; i < 10; i++)
+		lab_turn(lab);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	disk(false, false);
+	lab_await(lab, 3);
+	assert_int_equal(lab_word(lab, ADDR), 2);
+	/* And from here on nobody waits. */
+	disk(true, false);
+	lab_write(lab, 3, ADDR, 3);
+	lab_await(lab, 4);
+	assert_int_equal(lab_word(lab, ADDR), 3);
+	disk(false, false);
+	desk_reload(lab->desk, &lab->config);
+}
+
+static void a_sync_that_failed_is_final(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t id, later;
+
+	lab_lease(lab);
+	disk(false, true);
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, id).code, VMSIG_ERR_IO);
+	/* The kernel has forgotten what it lost: another try would find nothing wrong. */
+	disk(false, false);
+	later = lab_write(lab, 2, ADDR, 2);
+	lab_await(lab, 3);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, later).code, VMSIG_ERR_IO);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+}
+
+static void a_grant_that_is_not_on_the_disk_is_taken_back(void **state)
+{
+	struct lab *lab = *state;
+
+	disk(false, true);
+	assert_int_equal(lab_acquire(lab, true), 0);
+	lab_await(lab, 1);
+	assert_int_not_equal(lab->events[0].kind, LAB_GRANTED);
+}
+
+/* What waits then is dropped: the next broker knows that it never began. */
+static void it_ends_though_the_disk_hangs(void **state)
+{
+	struct lab *lab = *state;
+	unsigned before;
+
+	lab_lease(lab);
+	before = begun;
+	disk(true, false);
+	lab_write(lab, 1, ADDR, 1);
+	await_sync(lab, before);
+	desk_operator_close(lab->desk, &lab->op);
+	memset(&lab->op, 0, sizeof(lab->op));
+	desk_close(lab->desk, NULL, NULL);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	disk(false, false);
+}
+
+struct checkpoint {
+	struct store *store;
+	atomic_bool over;
+};
+
+static void *checkpoint_run(void *arg)
+{
+	struct checkpoint *checkpoint = arg;
+	bool complete;
+
+	(void)!store_checkpoint(checkpoint->store, &complete);
+	atomic_store(&checkpoint->over, true);
+	return NULL;
+}
+
+static void ask_for_too_much(struct lab *lab)
+{
+	Vmsig__LeaseAcquire request = VMSIG__LEASE_ACQUIRE__INIT;
+	char name[] = "w1", detail[256];
+	uint64_t lease;
+	bool waits;
+
+	request.endpoint = name;
+	request.priority = 1;
+	assert_int_equal(
+		desk_acquire(lab->desk, &lab->op, &request, &lease, &waits, detail, sizeof(detail)),
+		VMSIG_ERR_FORBIDDEN);
+}
+
+/* Whether the request was answered before the checkpoint ended, which waits for a reader, and
+ * without having asked for the log that the checkpoint has. */
+static bool answered_meanwhile(struct lab *lab)
+{
+	struct checkpoint checkpoint = {.store = lab->store};
+	bool answered = false;
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, checkpoint_run, &checkpoint), 0);
+	while (!store_is_held(lab->store) && !atomic_load(&checkpoint.over))
+		sched_yield();
+	if (store_is_held(lab->store)) {
+		ask_for_too_much(lab);
+		answered = store_is_held(lab->store) && !store_is_open(lab->store) &&
+			   sqlite3_errcode(store_db(lab->store)) != SQLITE_BUSY;
+	}
+	pthread_join(thread, NULL);
+	return answered;
+}
+
+static void a_refusal_does_not_wait_for_a_checkpoint(void **state)
+{
+	struct lab *lab = *state;
+	struct audit_head before, after;
+	bool answered = false;
+	sqlite3 *reader;
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/vmsig.db", lab->dir);
+	assert_int_equal(sqlite3_open(path, &reader), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_exec(reader, "BEGIN; SELECT count(*) FROM audit", NULL, NULL, NULL),
+		SQLITE_OK);
+	lab_lease(lab);
+	audit_head(desk_audit(lab->desk), &before);
+	/* On a loaded machine the checkpoint may be over before this thread runs again. */
+	for (int i = 0; !answered && i < 50; i++)
+		answered = answered_meanwhile(lab);
+	assert_true(answered);
+	sqlite3_close(reader);
+	/* It is in the log all the same, when its like are counted. */
+	lab_pass(60000 * LAB_MS);
+	lab_turn(lab);
+	audit_head(desk_audit(lab->desk), &after);
+	assert_true(after.id > before.id);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_grant_waits_for_the_disk),
+		TEST(bytes_wait_for_their_intent),
+		TEST(what_comes_meanwhile_shares_the_next_sync),
+		TEST(a_new_policy_keeps_the_order),
+		TEST(a_sync_that_failed_is_final),
+		TEST(a_grant_that_is_not_on_the_disk_is_taken_back),
+		TEST(it_ends_though_the_disk_hangs),
+		TEST(a_refusal_does_not_wait_for_a_checkpoint),
+	};
+
+	return cmocka_run_group_tests_name("durable", tests, NULL, NULL);
+}
