@@ -4,10 +4,11 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <sys/uio.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "vmsig/vmsig_error.h"
+
+#define FAULT_PAGE 4096u /* no page is smaller */
 
 static __thread sigjmp_buf escape;
 static __thread volatile sig_atomic_t guarded;
@@ -28,26 +29,57 @@ int fault_setup(void)
 	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
 }
 
-static int copied(ssize_t n, size_t len, size_t *ret_done)
+/* Up to the end of the page of `guest`, `len` at most. */
+static size_t in_page(const uint8_t *guest, size_t len)
 {
-	*ret_done = n > 0 ? (size_t)n : 0;
-	return *ret_done == len ? 0 : VMSIG_ERR_OUT_OF_RANGE;
+	size_t left = FAULT_PAGE - (uintptr_t)guest % FAULT_PAGE;
+
+	return left < len ? left : len;
 }
 
-int fault_read(void *to, const void *guest, size_t len, size_t *ret_done)
+int fault_read(void *to, const void *guest, size_t len)
 {
-	struct iovec local = {.iov_base = to, .iov_len = len};
-	struct iovec remote = {.iov_base = (void *)(uintptr_t)guest, .iov_len = len};
-
-	return copied(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), len, ret_done);
+	if (sigsetjmp(escape, 0)) {
+		guarded = 0;
+		return VMSIG_ERR_OUT_OF_RANGE;
+	}
+	guarded = 1;
+	memcpy(to, guest, len);
+	guarded = 0;
+	return 0;
 }
 
-int fault_write(void *guest, const void *from, size_t len, size_t *ret_done)
+/* Faults here and not half way through the page, if the page is not there. */
+static void touch(uint8_t *guest)
 {
-	struct iovec local = {.iov_base = (void *)(uintptr_t)from, .iov_len = len};
-	struct iovec remote = {.iov_base = guest, .iov_len = len};
+	__asm__ volatile("lock orb $0, %0" : "+m"(*guest) : : "cc");
+}
 
-	return copied(process_vm_writev(getpid(), &local, 1, &remote, 1, 0), len, ret_done);
+static void exchange(
+	uint8_t *guest, const uint8_t *from, uint8_t *old, size_t len, volatile size_t *ret_done)
+{
+	for (size_t at = 0, n; at < len; at += n) {
+		n = in_page(guest + at, len - at);
+		touch(guest + at);
+		memcpy(old + at, guest + at, n);
+		memcpy(guest + at, from + at, n);
+		*ret_done = at + n;
+	}
+}
+
+int fault_exchange(void *guest, const void *from, void *old, size_t len, size_t *ret_done)
+{
+	volatile size_t done = 0;
+	int r = VMSIG_ERR_OUT_OF_RANGE;
+
+	if (!sigsetjmp(escape, 0)) {
+		guarded = 1;
+		exchange(guest, from, old, len, &done);
+		r = 0;
+	}
+	guarded = 0;
+	*ret_done = done;
+	return r;
 }
 
 /* The guest's CPUs are concurrent writers: each width is one locked instruction. */

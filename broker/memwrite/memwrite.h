@@ -22,7 +22,8 @@
  * An aligned operation of 1, 2, 4 or 8 bytes is one atomic access.
  *
  * Reading (checks, comparisons, page tables) goes by pread(), which allocates nothing where
- * the RAM file has holes; only what is written to is touched through the mapping.
+ * the RAM file has holes; only what is written to is touched through the mapping. What was there
+ * before comes with the store itself, which needs no system call.
  *
  *   target.c    the RAM file, mapped and open
  *   plan.c      addresses to pieces
@@ -133,7 +134,8 @@ struct memwrite_result {
 typedef int (*memwrite_admit_fn)(void *ctx, const struct lease_range *range);
 
 /* `plan` is that of the operations. `old` receives what was there before, the operations'
- * bytes one after the other; it is filled as far as pieces came, and never NULL. */
+ * bytes one after the other, also of what was not stored to; bytes that are not there any more
+ * are zero. It is never NULL. */
 void memwrite_apply(struct memwrite_target *target, const struct memwrite_op *ops,
 	const struct memwrite_plan *plan, memwrite_admit_fn admit, void *ctx, uint8_t *old,
 	struct memwrite_result *ret_result);

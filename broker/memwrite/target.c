@@ -89,7 +89,7 @@ int target_read(const struct memwrite_target *target, uint64_t off, void *buf, s
 	size_t done;
 
 	if (target->fd < 0)
-		return fault_read(buf, target->base + off, len, &done);
+		return fault_read(buf, target->base + off, len);
 	for (done = 0; done < len;) {
 		ssize_t n = pread(target->fd, at + done, len - done, (off_t)(off + done));
 

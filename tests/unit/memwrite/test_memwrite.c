@@ -424,6 +424,25 @@ static void a_comparison_guards_the_batch(void **state)
 	assert_memory_equal(lab->ram + 0x3010, "dddddd", 6);
 }
 
+static void what_was_there_is_told_of_failed_batches_too(void **state)
+{
+	struct lab *lab = *state;
+	struct memwrite_op ops[] = {
+		{.addr = 0x3000, .data = BYTES("bbbb"), .expect = BYTES("aaaa"), .len = 4},
+		{.addr = 0x3010, .data = BYTES("dddddd"), .expect = BYTES("cccccc"), .len = 6},
+		{.addr = 0x3020, .data = BYTES("fff"), .len = 3},
+	};
+
+	memcpy(lab->ram + 0x3000, "now!", 4);
+	memcpy(lab->ram + 0x3010, "ccXccc", 6);
+	memcpy(lab->ram + 0x3020, "eee", 3);
+	assert_int_equal(apply(lab, ops, 1).error, VMSIG_ERR_COMPARE_FAILED);
+	assert_memory_equal(lab->old, "now!", 4);
+	assert_int_equal(apply(lab, ops + 1, 2).error, VMSIG_ERR_COMPARE_FAILED);
+	assert_memory_equal(lab->old, "ccXccceee", 9);
+	assert_memory_equal(lab->ram + 0x3020, "eee", 3);
+}
+
 static void a_mask_leaves_other_bits_alone(void **state)
 {
 	struct lab *lab = *state;
@@ -444,6 +463,8 @@ static void a_file_that_shrinks_is_an_error_and_not_a_signal(void **state)
 	struct memwrite_op op = {
 		.addr = HIGH_GPA + SIZE / 2 - 8, .data = BYTES("12345678"), .len = 8};
 
+	/* cmocka has put its own handler in place since the set-up. */
+	assert_int_equal(fault_setup(), 0);
 	assert_int_equal(ftruncate(lab->fd, SIZE - 4096), 0);
 	assert_int_equal(apply(lab, &op, 1).error, VMSIG_ERR_OUT_OF_RANGE);
 	op.len = 3;
@@ -455,17 +476,20 @@ static void a_fault_inside_an_access_is_caught(void **state)
 {
 	struct lab *lab = *state;
 	struct fault_store store = {.size = 8, .value = 1, .mask = UINT64_MAX};
-	uint8_t buf[8192] = {0};
+	uint8_t buf[8192] = {0}, was[8192];
 	uint64_t old;
 	size_t done;
 
-	/* cmocka has put its own handler in place since the set-up. */
 	assert_int_equal(fault_setup(), 0);
 	assert_int_equal(ftruncate(lab->fd, 4096), 0);
 	assert_int_equal(fault_store(lab->ram + 4096, &store, &old), VMSIG_ERR_OUT_OF_RANGE);
 	assert_int_equal(fault_store(lab->ram + 4088, &store, &old), 0);
-	assert_int_equal(fault_write(lab->ram, buf, sizeof(buf), &done), VMSIG_ERR_OUT_OF_RANGE);
+	lab->ram[4000] = 7;
+	assert_int_equal(
+		fault_exchange(lab->ram, buf, was, sizeof(buf), &done), VMSIG_ERR_OUT_OF_RANGE);
 	assert_int_equal(done, 4096);
+	assert_int_equal(was[4000], 7);
+	assert_int_equal(fault_read(was, lab->ram, sizeof(was)), VMSIG_ERR_OUT_OF_RANGE);
 }
 
 static void malformed_batches_are_refused(void **state)
@@ -542,6 +566,7 @@ int main(void)
 		T(looking_does_not_fill_holes),
 		T(huge_pages_are_read_without_any),
 		T(a_comparison_guards_the_batch),
+		T(what_was_there_is_told_of_failed_batches_too),
 		T(a_mask_leaves_other_bits_alone),
 		T(a_file_that_shrinks_is_an_error_and_not_a_signal),
 		T(a_fault_inside_an_access_is_caught),
