@@ -3,12 +3,29 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "clients/common/text.h"
 
 json_t *value_hex(uint64_t number)
 {
 	return json_sprintf("0x%" PRIx64, number);
+}
+
+json_t *value_text(const char *text)
+{
+	json_t *json = json_string(text);
+	char *copy = json ? NULL : strdup(text);
+
+	if (!copy)
+		return json;
+	for (char *c = copy; *c; c++) {
+		if ((unsigned char)*c >= 0x80)
+			*c = '?';
+	}
+	json = json_string(copy);
+	free(copy);
+	return json;
 }
 
 json_t *value_bytes(const unsigned char *bytes, size_t len)

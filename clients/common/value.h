@@ -13,6 +13,8 @@
 
 /* "0x..." */
 json_t *value_hex(uint64_t number);
+/* What is no UTF-8 is no JSON string: ? for each byte above ASCII of a text that is none. */
+json_t *value_text(const char *text);
 /* Two digits a byte. */
 json_t *value_bytes(const unsigned char *bytes, size_t len);
 json_t *value_ranges(const vmsig_lease_range *ranges, size_t nranges);

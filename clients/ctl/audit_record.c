@@ -71,23 +71,6 @@ bool audit_kind_exists(const char *glob)
 
 /* ---- JSON: driven by the message's descriptor, so that a new field is shown as well ---- */
 
-/* What is no UTF-8 is no JSON string. */
-static json_t *json_text(const char *text)
-{
-	json_t *json = json_string(text);
-	char *copy = json ? NULL : strdup(text);
-
-	if (!copy)
-		return json;
-	for (char *c = copy; *c; c++) {
-		if ((unsigned char)*c >= 0x80)
-			*c = '?';
-	}
-	json = json_string(copy);
-	free(copy);
-	return json;
-}
-
 static json_t *json_number(uint64_t value)
 {
 	return value <= INT64_MAX ? json_integer((json_int_t)value) : value_hex(value);
@@ -115,7 +98,7 @@ static json_t *json_member(const ProtobufCFieldDescriptor *field, const Vmsig__A
 
 	switch (field->type) {
 	case PROTOBUF_C_TYPE_STRING:
-		return (*text)[0] ? json_text(*text) : NULL;
+		return (*text)[0] ? value_text(*text) : NULL;
 	case PROTOBUF_C_TYPE_BYTES:
 		return bytes->len ? value_bytes(bytes->data, bytes->len) : NULL;
 	case PROTOBUF_C_TYPE_FIXED64:

@@ -185,7 +185,9 @@ static int print_broken(const struct ctl *ctl, const struct audit_verdict *verdi
 				json, "record", json_integer((json_int_t)verdict->culprit));
 		(void)ctl_print_json(json);
 	}
-	fprintf(stderr, "vmsigctl: the audit log is not intact: %s\n", verdict->error);
+	/* Other bytes are there than the chain tells to expect. */
+	ctl_fail_with(
+		VMSIG_ERR_COMPARE_FAILED, NULL, "the audit log is not intact: %s", verdict->error);
 	return EXIT_BROKEN;
 }
 
@@ -207,11 +209,9 @@ static int print_intact(const struct ctl *ctl, const struct audit_verdict *verdi
 		       "head     %" PRIu64 ":%s\n",
 			verdict->records, verdict->first, verdict->head, verdict->head, hash);
 	if (verdict->lost)
-		fprintf(stderr,
-			"vmsigctl: record %" PRIu64
-			" says that the broker's state had lost records: "
-			"power was lost, it was damaged or restored from a backup, or another "
-			"state_dir was configured; see `vmsigctl audit show %" PRIu64 "`\n",
+		ctl_note("record %" PRIu64 " says that the broker's state had lost records: "
+			 "power was lost, it was damaged or restored from a backup, or another "
+			 "state_dir was configured; see `vmsigctl audit show %" PRIu64 "`",
 			verdict->lost, verdict->lost);
 	free(hash);
 	return code;

@@ -17,25 +17,11 @@
 #define SHELL_NOT_FOUND 127 /* as shells and env(1) answer */
 #define SHELL_NOT_EXECUTABLE 126
 
-/* What the user can do. */
-static const struct {
-	enum vmsig_error error;
-	const char *next;
-} hints[] = {
-	{VMSIG_ERR_NO_SUCH_ENDPOINT, "see `vmsigctl ls` for what there is"},
-	{VMSIG_ERR_FORBIDDEN, "ask who writes the broker's policy"},
-	{VMSIG_ERR_WEAK_GUARD, "see deploy/THREATS.md for the guards"},
-	{VMSIG_ERR_NOT_READY, "wait longer with --wait T"},
+/* What this program knows better than all of them. */
+static const struct failure_hint own_hints[] = {
 	{VMSIG_ERR_TIMEOUT, "try again, or wait longer with --wait T"},
-	{VMSIG_ERR_GONE, "start the guest"},
-	{VMSIG_ERR_UNAUTHENTICATED,
-		"check --identity, and that the policy names this tenant with your uid"},
 	{VMSIG_ERR_DISCONNECTED, "check that vmsigd runs, and --socket"},
-	{VMSIG_ERR_SHUTTING_DOWN, "start vmsigd again"},
-	{VMSIG_ERR_NO_BROKER, "see whether vmsigd runs, and its log; try again when it serves"},
 	{VMSIG_ERR_STALE_EPOCH, "the guest was reset, or a snapshot of it was loaded; try again"},
-	{VMSIG_ERR_TORN, "the guest is being written to; try again"},
-	{VMSIG_ERR_NOT_MAPPED, "see `vmsigctl pmap` for what is mapped"},
 	{VMSIG_ERR_OUT_OF_RANGE, "see `vmsigctl info` for the RAM's ranges"},
 	{VMSIG_ERR_LEASE_HELD, "see `vmsigctl lease ls`, or wait for it with --wait T"},
 	{VMSIG_ERR_LEASE_EXPIRED, "acquire it again"},
@@ -44,39 +30,42 @@ static const struct {
 	{VMSIG_ERR_COMPARE_FAILED, "see `vmsigctl read` for what is there"},
 	{VMSIG_ERR_PARTIAL, "see `vmsigctl read` for what is there"},
 	{VMSIG_ERR_UNKNOWN_OUTCOME, "look with `vmsigctl read` before you write it again"},
-	{VMSIG_ERR_NO_WRITE_PATH, "see `vmsigctl ls --json` for what is writable"},
-	{VMSIG_ERR_BUSY, "try again later"},
-	{VMSIG_ERR_QUOTA, "try again later, or ask for a higher quota"},
+	{VMSIG_ERR_OK, NULL},
 };
 
-static const char *hint_find(int error)
-{
-	int number = error < 0 ? -error : error;
+/* ---- messages ---- */
 
-	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++) {
-		if ((int)hints[i].error == number)
-			return hints[i].next;
-	}
-	return NULL;
+/* The process's and not a call's: what fails before the command line is understood is said the
+ * same way. */
+static bool says_json;
+
+void ctl_say_json(void)
+{
+	says_json = true;
 }
 
-#define MESSAGE_MAX 2048
+bool ctl_says_json(void)
+{
+	return says_json;
+}
+
+static void say(const struct failure *failure)
+{
+	if (says_json)
+		failure_say_json(failure);
+	else
+		failure_say(failure, "vmsigctl");
+}
 
 int ctl_fail(int error, const char *format, ...)
 {
-	const char *hint = hint_find(error);
-	char message[MESSAGE_MAX];
-	size_t len;
+	struct failure failure;
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(message, sizeof(message), format, args);
+	failure_make(&failure, own_hints, error, format, args);
 	va_end(args);
-	/* A sentence goes on with what to do. */
-	len = strlen(message);
-	if (hint && len && message[len - 1] == '.')
-		message[len - 1] = '\0';
-	fprintf(stderr, "vmsigctl: %s%s%s\n", message, hint ? "; " : "", hint ? hint : "");
+	say(&failure);
 	return exit_status(error);
 }
 
@@ -89,17 +78,54 @@ int ctl_fail_about(const char *name, int error, const char *why)
 		       : ctl_fail(error, "%s: %s", name, why);
 }
 
-int ctl_usage(const struct ctl_command *command, const char *format, ...)
+void ctl_fail_with(int error, const char *hint, const char *format, ...)
 {
+	struct failure failure;
 	va_list args;
 
-	fprintf(stderr, "vmsigctl %s: ", command->name);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	failure_make(&failure, NULL, error, format, args);
 	va_end(args);
-	fprintf(stderr, "; see `vmsigctl %s -h`\n", command->name);
+	failure.hint = hint;
+	say(&failure);
+}
+
+int ctl_usage(const struct ctl_command *command, const char *format, ...)
+{
+	char text[FAILURE_TEXT_MAX], hint[64];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	snprintf(hint, sizeof(hint), "see `vmsigctl %s -h`", command->name);
+	if (says_json)
+		ctl_fail_with(VMSIG_ERR_BAD_REQUEST, hint, "%s: %s", command->name, text);
+	else
+		fprintf(stderr, "vmsigctl %s: %s; %s\n", command->name, text, hint);
 	return EXIT_USAGE;
 }
+
+void ctl_note(const char *format, ...)
+{
+	char text[FAILURE_TEXT_MAX];
+	va_list args;
+	json_t *json;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (!says_json) {
+		fprintf(stderr, "vmsigctl: %s\n", text);
+		return;
+	}
+	json = json_pack("{s:o}", "note", value_text(text));
+	if (json && json_dumpf(json, stderr, JSON_COMPACT) == 0)
+		fputc('\n', stderr);
+	json_decref(json);
+}
+
+/* ---- output ---- */
 
 int ctl_print_json(json_t *json)
 {
@@ -127,6 +153,11 @@ bool ctl_output_is_gone(void)
 	return poll(&output, 1, 0) == 1 && (output.revents & (POLLERR | POLLHUP));
 }
 
+bool ctl_shows_progress(void)
+{
+	return !says_json && isatty(STDERR_FILENO) == 1;
+}
+
 json_t *ctl_system_json(const vmsig_system *system)
 {
 	return json_pack("{s:s, s:s, s:s}", "os", vmsig_os_name(system->os), "proof",
@@ -149,7 +180,7 @@ void ctl_become(char **command)
 
 	execvp(command[0], command);
 	error = errno;
-	fprintf(stderr, "vmsigctl: cannot run %s: %s\n", command[0], strerror(error));
+	ctl_fail_with(VMSIG_ERR_IO, NULL, "cannot run %s: %s", command[0], strerror(error));
 	_exit(error == ENOENT ? SHELL_NOT_FOUND : SHELL_NOT_EXECUTABLE);
 }
 
@@ -170,9 +201,10 @@ const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane)
 int ctl_connection(const struct ctl *ctl, enum ctl_plane plane, vmsig_options *ret_options)
 {
 	if (!ctl->identity) {
-		fputs("vmsigctl: no identity; name its folder with --identity DIR or "
-		      "VMSIG_IDENTITY, or make one with `vmsigctl pki issue`\n",
-			stderr);
+		ctl_fail_with(VMSIG_ERR_BAD_REQUEST,
+			"name its folder with --identity DIR or VMSIG_IDENTITY, or make one with "
+			"`vmsigctl pki issue`",
+			"no identity");
 		return EXIT_USAGE;
 	}
 	*ret_options = (vmsig_options){
@@ -189,7 +221,7 @@ int ctl_connect_fail(int error, const char *socket, const char *why)
 	/* The library says of all others what to do about them. */
 	if (error == -VMSIG_ERR_UNAUTHENTICATED)
 		return ctl_fail(error, "cannot connect to %s: %s", socket, why);
-	fprintf(stderr, "vmsigctl: cannot connect to %s: %s\n", socket, why);
+	ctl_fail_with(error, NULL, "cannot connect to %s: %s", socket, why);
 	return EXIT_CONNECT;
 }
 
@@ -274,10 +306,8 @@ int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct ctl_con
 
 	memset(ret_context, 0, sizeof(*ret_context));
 	if (strpbrk(endpoint, "*?[")) {
-		fprintf(stderr,
-			"vmsigctl: '%s' is a pattern, and one endpoint is needed here; see "
-			"`vmsigctl ls` for their names\n",
-			endpoint);
+		ctl_fail_with(VMSIG_ERR_BAD_REQUEST, "see `vmsigctl ls` for their names",
+			"'%s' is a pattern, and one endpoint is needed here", endpoint);
 		return EXIT_USAGE;
 	}
 	ret_context->delivery = VMSIG_DELIVERY_INIT;

@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 #include "clients/common/exits.h"
+#include "clients/common/failure.h"
 #include "clients/common/text.h"
 #include "clients/common/value.h"
 #include "vmsig/vmsig.h"
@@ -38,6 +39,7 @@ struct ctl_command {
 	const char *summary;
 	const char *help; /* options and examples */
 	bool has_command; /* from the first argument on it is another command's line */
+	bool has_actions; /* ... of this program */
 	int (*run)(struct ctl *ctl, int argc, char **argv);
 };
 
@@ -55,8 +57,19 @@ extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_trans
 	ctl_scan, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki,
 	ctl_version;
 
-/* Prints "vmsigctl: ..." with what to do next, and gives the exit code that fits. */
+/* From here on messages are said to programs, as failure.h has them. */
+void ctl_say_json(void);
+bool ctl_says_json(void);
+/* The same when --json is among words that nobody could make sense of. */
+void ctl_find_json(int argc, char *const *argv);
+/* Says what went wrong, and what to do next, and gives the exit code that fits. */
 __attribute__((format(printf, 2, 3))) int ctl_fail(int error, const char *format, ...);
+/* The same with a hint of one's own, or with NULL none. */
+__attribute__((format(printf, 3, 4))) void ctl_fail_with(
+	int error, const char *hint, const char *format, ...);
+/* What has happened and is no failure of the command: on standard error, to programs as
+ * {"note": ...}. */
+__attribute__((format(printf, 1, 2))) void ctl_note(const char *format, ...);
 /* The same for a usage error, with a pointer to -h. */
 __attribute__((format(printf, 2, 3))) int ctl_usage(
 	const struct ctl_command *command, const char *format, ...);
@@ -67,6 +80,8 @@ int ctl_flush(void);
 /* Whether nobody reads standard output any more: a command that follows something ends then,
  * and not only when it has something to say. */
 bool ctl_output_is_gone(void);
+/* Whether somebody sees on standard error how far a command is. */
+bool ctl_shows_progress(void);
 /* The message for what went wrong with something that the user named; `why` may name it too. */
 int ctl_fail_about(const char *name, int error, const char *why);
 /* Becomes the command. When it cannot be run: a message, and the exit status that shells

@@ -282,6 +282,7 @@ static int run_lease(struct ctl *ctl, int argc, char **argv)
 		if (strcmp(actions[i].name, argv[optind]) == 0)
 			return actions[i].command->run(ctl, argc - optind, argv + optind);
 	}
+	ctl_find_json(argc - optind, argv + optind);
 	return ctl_usage(&ctl_lease, "say acquire, ls, release or revoke");
 }
 
@@ -300,5 +301,6 @@ const struct ctl_command ctl_lease = {
 		"  vmsigctl lease acquire web1 -- ./patch-guest\n"
 		"  vmsigctl lease ls\n",
 	.has_command = true,
+	.has_actions = true,
 	.run = run_lease,
 };

@@ -16,6 +16,7 @@
 #include "clients/ctl/operator.h"
 
 #define RANGES_MAX 256u
+#define ABOUT_MAX (VMSIG_NAME_MAX + 40)
 #define SHELL_SIGNAL 128 /* plus the signal: how shells tell what ended a command */
 
 /* A lease that is held while a command runs. */
@@ -33,16 +34,23 @@ struct hold {
 	bool released; /* by the command, which goes on */
 };
 
-__attribute__((format(printf, 2, 3))) static void say(
+/* "lease 17 on web1: ..." */
+static const char *about(const struct hold *hold, char buf[static ABOUT_MAX])
+{
+	snprintf(buf, ABOUT_MAX, "lease %" PRIu64 " on %s", hold->info.id, hold->endpoint);
+	return buf;
+}
+
+__attribute__((format(printf, 2, 3))) static void note(
 	const struct hold *hold, const char *format, ...)
 {
+	char buf[ABOUT_MAX], text[VMSIG_DETAIL_MAX + 64];
 	va_list args;
 
-	fprintf(stderr, "vmsigctl: lease %" PRIu64 " on %s: ", hold->info.id, hold->endpoint);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	fputc('\n', stderr);
+	ctl_note("%s: %s", about(hold, buf), text);
 }
 
 /* ---- the command ---- */
@@ -145,6 +153,7 @@ static void signals_take(struct hold *hold)
 
 static void lose(struct hold *hold, int error, const char *text)
 {
+	char buf[ABOUT_MAX];
 	size_t len;
 
 	if (hold->lost || hold->ended)
@@ -153,8 +162,8 @@ static void lose(struct hold *hold, int error, const char *text)
 	text = text[0] ? text : vmsig_error_text(error);
 	len = strlen(text);
 	/* A sentence goes on. */
-	say(hold, "lost: %.*s; ending the command", (int)(len - (len && text[len - 1] == '.')),
-		text);
+	ctl_fail_with(error, "ending the command", "%s: lost: %.*s", about(hold, buf),
+		(int)(len - (len && text[len - 1] == '.')), text);
 	kill(hold->child, SIGTERM);
 	kill(hold->child, SIGCONT);
 }
@@ -163,21 +172,21 @@ static void event_take(struct hold *hold, const vmsig_writer_event *event)
 {
 	switch (event->kind) {
 	case VMSIG_WEV_NOTICE:
-		say(hold, "will be revoked in %u ms: somebody of higher priority waits",
+		note(hold, "will be revoked in %u ms: somebody of higher priority waits",
 			event->revoke_in_ms);
 		break;
 	case VMSIG_WEV_LOST:
 		hold->released = !event->error;
 		if (hold->released)
-			say(hold, "was given back before the command has ended");
+			note(hold, "was given back before the command has ended");
 		else
 			lose(hold, event->error, event->text);
 		break;
 	case VMSIG_WEV_DISCONNECTED:
-		say(hold, "not connected, trying again: %s", event->text);
+		note(hold, "not connected, trying again: %s", event->text);
 		break;
 	case VMSIG_WEV_RESUMED:
-		say(hold, "resumed");
+		note(hold, "resumed");
 		break;
 	default:
 		break;
@@ -230,6 +239,7 @@ static void hold_run(struct hold *hold)
 /* Gives the lease back; what the broker says to that may be that it was over before. */
 static void hold_release(struct hold *hold)
 {
+	char buf[ABOUT_MAX];
 	int r;
 
 	if (hold->lost || hold->released)
@@ -238,12 +248,13 @@ static void hold_release(struct hold *hold)
 	if (!r)
 		return;
 	if (r == -VMSIG_ERR_TIMEOUT || r == -VMSIG_ERR_DISCONNECTED) {
-		say(hold, "not released, it ends by itself: %s",
+		note(hold, "not released, it ends by itself: %s",
 			vmsig_writer_last_error(hold->writer));
 		return;
 	}
 	hold->lost = true;
-	say(hold, "lost before the command had ended: %s", vmsig_writer_last_error(hold->writer));
+	ctl_fail_with(r, NULL, "%s: lost before the command had ended: %s", about(hold, buf),
+		vmsig_writer_last_error(hold->writer));
 }
 
 static int hold_command(const struct ctl *ctl, struct hold *hold, char **command)

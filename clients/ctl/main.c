@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ static const char global_help[] =
 	"  --socket PATH   the broker's socket (or VMSIG_SOCKET; default " VMSIG_CTX_SOCKET "),\n"
 	"                  of leases and writes (or VMSIG_WRITE_SOCKET), of the\n"
 	"                  administrator's commands (or VMSIG_ADMIN_SOCKET)\n"
-	"  --json          output for programs, one JSON value a line\n"
+	"  --json          output for programs, one JSON value a line; errors too\n"
 	"  --wait T        how long to wait for an endpoint that is not ready, or for a lease:\n"
 	"                  500ms, 5s, 2min; a number is seconds (default 10s)\n"
 	"  -h, --help      help; `vmsigctl COMMAND -h` has examples\n";
@@ -45,8 +46,7 @@ static int output_end(int code)
 
 	if ((fflush(stdout) == 0 && !failed) || code != EXIT_OK)
 		return code;
-	fprintf(stderr, "vmsigctl: cannot write the output: %s\n", strerror(errno));
-	return EXIT_ERROR;
+	return ctl_fail(VMSIG_ERR_IO, "cannot write the output: %s", strerror(errno));
 }
 
 static void usage(FILE *stream)
@@ -89,6 +89,7 @@ static bool handle_global(struct ctl *ctl, int code, const char *value)
 		return true;
 	case OPT_JSON:
 		ctl->json = true;
+		ctl_say_json();
 		return true;
 	case OPT_WAIT:
 		ctl->wait_given = true;
@@ -98,11 +99,58 @@ static bool handle_global(struct ctl *ctl, int code, const char *value)
 	}
 }
 
+void ctl_find_json(int argc, char *const *argv)
+{
+	for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (strcmp(argv[i], "--json") == 0)
+			ctl_say_json();
+	}
+}
+
+/* Looks for --json behind what may be wrong with the options before it: how that is said depends
+ * on it. With --json getopt(3) says nothing by itself. `goes_on`: behind these options come those
+ * of another command of this program. */
+static void look_ahead(
+	int argc, char **argv, const char *letters, const struct option *all, bool goes_on)
+{
+	int code;
+
+	opterr = 0;
+	/* Another vector and another order of scanning: 0 makes GNU's getopt begin anew. */
+	optind = 0;
+	while ((code = getopt_long(argc, argv, letters, all, NULL)) >= 0) {
+		if (code == OPT_JSON)
+			ctl_say_json();
+		if (code == '?' && goes_on)
+			ctl_find_json(argc, argv);
+	}
+	optind = 0;
+	opterr = !ctl_says_json();
+}
+
+/* The option that getopt(3) has just found wrong. */
+static const char *wrong_option(char *const *argv, char buf[static 3])
+{
+	if (!optopt || optopt > CHAR_MAX)
+		return argv[optind - 1];
+	snprintf(buf, 3, "-%c", optopt);
+	return buf;
+}
+
+static int options_fail(const struct ctl_command *command, char *const *argv)
+{
+	char buf[3];
+
+	return ctl_says_json() ? ctl_usage(command, "wrong option '%s'", wrong_option(argv, buf))
+			       : ctl_usage(command, "wrong option");
+}
+
 int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
 	const struct option *own, ctl_option_fn handle, void *ctx)
 {
 	struct option all[OPTIONS_MAX];
 	char letters[2 * OPTIONS_MAX + 3] = "+h";
+	const char *how = letters + !command->has_command;
 	size_t n = 0;
 	int code;
 
@@ -113,15 +161,14 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 				own->has_arg ? ":" : "");
 	}
 	memcpy(&all[n], global_options, sizeof(global_options));
-	/* Another vector and another order of scanning: 0 makes GNU's getopt begin anew. */
-	optind = 0;
-	while ((code = getopt_long(argc, argv, letters + !command->has_command, all, NULL)) >= 0) {
+	look_ahead(argc, argv, how, all, command->has_actions);
+	while ((code = getopt_long(argc, argv, how, all, NULL)) >= 0) {
 		if (code == 'h') {
 			command_help(command);
 			exit(output_end(EXIT_OK));
 		}
 		if (code == '?')
-			return ctl_usage(command, "wrong option");
+			return options_fail(command, argv);
 		if (!(code >= OPT_IDENTITY ? handle_global(ctl, code, optarg)
 					   : handle && handle(ctx, code, optarg)))
 			return ctl_usage(command, "'%s' is no value for this option", optarg);
@@ -160,6 +207,17 @@ static const struct ctl_command *command_find(const char *name)
 	return NULL;
 }
 
+/* A line that does not get as far as a command. */
+static int line_fail(int argc, char **argv, const char *what)
+{
+	ctl_find_json(argc, argv);
+	if (ctl_says_json())
+		ctl_fail_with(VMSIG_ERR_BAD_REQUEST, "see `vmsigctl -h`", "%s", what);
+	else
+		usage(stderr);
+	return EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
 	struct ctl ctl = {.identity = getenv("VMSIG_IDENTITY"), .wait_ms = DEFAULT_WAIT_MS};
@@ -168,24 +226,23 @@ int main(int argc, char **argv)
 
 	if (standard_secure())
 		return EXIT_ERROR;
+	look_ahead(argc, argv, "+h", global_options, true);
 	while ((code = getopt_long(argc, argv, "+h", global_options, NULL)) >= 0) {
 		if (code == 'h') {
 			usage(stdout);
 			return output_end(EXIT_OK);
 		}
-		if (code == '?' || !handle_global(&ctl, code, optarg)) {
-			usage(stderr);
-			return EXIT_USAGE;
-		}
+		if (code == '?' || !handle_global(&ctl, code, optarg))
+			return line_fail(argc, argv,
+				code == '?' ? "wrong option" : "wrong value of an option");
 	}
-	if (optind == argc) {
-		usage(stderr);
-		return EXIT_USAGE;
-	}
+	if (optind == argc)
+		return line_fail(argc, argv, "there is no command");
 	command = command_find(argv[optind]);
 	if (!command) {
-		fprintf(stderr, "vmsigctl: there is no command '%s'; see `vmsigctl -h`\n",
-			argv[optind]);
+		ctl_find_json(argc, argv);
+		ctl_fail_with(VMSIG_ERR_BAD_REQUEST, "see `vmsigctl -h`",
+			"there is no command '%s'", argv[optind]);
 		return EXIT_USAGE;
 	}
 	return output_end(command->run(&ctl, argc - optind, argv + optind));

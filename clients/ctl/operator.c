@@ -62,9 +62,7 @@ static int lease_answer(
 		}
 		switch (event.kind) {
 		case VMSIG_WEV_WAITING:
-			fprintf(stderr,
-				"vmsigctl: waiting: somebody holds a conflicting lease on %s\n",
-				endpoint);
+			ctl_note("waiting: somebody holds a conflicting lease on %s", endpoint);
 			break;
 		case VMSIG_WEV_GRANTED:
 			return 0;
@@ -133,10 +131,9 @@ static int lease_from_environment(const struct ctl *ctl, vmsig_writer *writer, c
 	if (!id_text || !token_text || (of && strcmp(of, endpoint) != 0))
 		return EXIT_OK;
 	if (!text_number(id_text, &id) || !text_number(token_text, &token)) {
-		fputs("vmsigctl: " CTL_ENV_LEASE " and " CTL_ENV_TOKEN
-		      " in the environment are no numbers; unset them, or run this under "
-		      "`vmsigctl lease acquire`\n",
-			stderr);
+		ctl_fail_with(VMSIG_ERR_BAD_REQUEST,
+			"unset them, or run this under `vmsigctl lease acquire`",
+			CTL_ENV_LEASE " and " CTL_ENV_TOKEN " in the environment are no numbers");
 		return EXIT_USAGE;
 	}
 	r = vmsig_lease_use(writer, id, token, &ret_hold->lease, (int)ctl->wait_ms);
@@ -178,7 +175,7 @@ void ctl_hold_put(struct ctl_hold *hold)
 	 * what was written. */
 	if (hold->own && hold->info.phase == VMSIG_LEASE_HELD &&
 		vmsig_lease_release_wait(hold->lease, CTL_RELEASE_MS))
-		fputs("vmsigctl: the lease could not be released; it ends by itself\n", stderr);
+		ctl_note("the lease could not be released; it ends by itself");
 	hold->lease = vmsig_lease_free(hold->lease);
 }
 

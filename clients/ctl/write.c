@@ -241,7 +241,7 @@ static int write_part_in_time(const struct ctl *ctl, const struct write_job *job
 static int write_parts(const struct ctl *ctl, const struct write_job *job,
 	const struct ctl_hold *hold, vmsig_write_result *ret_result)
 {
-	bool shows = isatty(STDERR_FILENO) == 1;
+	bool shows = ctl_shows_progress();
 	uint64_t most = hold->info.bulk_max ? hold->info.bulk_max : WRITE_DATA_INLINE_MAX;
 	uint64_t done = 0;
 	int r = 0;

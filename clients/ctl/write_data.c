@@ -52,7 +52,7 @@ static int source_open(struct source *source, const char *path)
 {
 	struct stat status;
 
-	*source = (struct source){.path = path, .shows = isatty(STDERR_FILENO) == 1};
+	*source = (struct source){.path = path, .shows = ctl_shows_progress()};
 	source->fd = strcmp(path, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
 					    : open(path, O_RDONLY | O_CLOEXEC);
 	if (source->fd < 0 || fstat(source->fd, &status) < 0)

@@ -7,26 +7,14 @@
 #include <string.h>
 
 #include "clients/common/exits.h"
+#include "clients/common/failure.h"
 #include "vmsig/vmsig_error.h"
 
 #define SENTENCE_MAX 1024
 
-/* What the user can do. */
-static const struct {
-	enum vmsig_error error;
-	const char *next;
-} hints[] = {
-	{VMSIG_ERR_NO_SUCH_ENDPOINT, "see `vmsigctl ls` for what there is"},
-	{VMSIG_ERR_FORBIDDEN, "ask who writes the broker's policy"},
-	{VMSIG_ERR_NOT_READY, "wait longer with --wait T"},
-	{VMSIG_ERR_GONE, "start the guest"},
-	{VMSIG_ERR_UNAUTHENTICATED,
-		"check --identity, and that the policy names this tenant with your uid"},
+/* What this program knows better than all of them. */
+static const struct failure_hint own_hints[] = {
 	{VMSIG_ERR_DISCONNECTED, "see --socket and --ctx-socket"},
-	{VMSIG_ERR_SHUTTING_DOWN, "start vmsigd again"},
-	{VMSIG_ERR_NO_BROKER, "see whether vmsigd runs, and its log; try again when it serves"},
-	{VMSIG_ERR_TORN, "the guest is being written to; try again"},
-	{VMSIG_ERR_NOT_MAPPED, "see `vmsigctl pmap` for what is mapped"},
 	{VMSIG_ERR_OUT_OF_RANGE,
 		"see `vmsigctl info` for the RAM's ranges, `lease` for the lease's"},
 	{VMSIG_ERR_LEASE_HELD, "see `vmsigctl lease ls`, or wait for it"},
@@ -37,21 +25,8 @@ static const struct {
 	{VMSIG_ERR_COMPARE_FAILED, "look with `peek`"},
 	{VMSIG_ERR_PARTIAL, "look with `peek`"},
 	{VMSIG_ERR_UNKNOWN_OUTCOME, "look with `peek` before you write it again"},
-	{VMSIG_ERR_NO_WRITE_PATH, "see `vmsigctl ls --json` for what is writable"},
-	{VMSIG_ERR_BUSY, "try again later"},
-	{VMSIG_ERR_QUOTA, "try again later, or ask for a higher quota"},
+	{VMSIG_ERR_OK, NULL},
 };
-
-static const char *hint(int error)
-{
-	int number = error < 0 ? -error : error;
-
-	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++) {
-		if ((int)hints[i].error == number)
-			return hints[i].next;
-	}
-	return NULL;
-}
 
 /* What cannot be written is seen by output_end(). */
 static void print_json(json_t *json)
@@ -107,17 +82,15 @@ static int fail(struct output *output, int status, const char *error, const char
 
 int output_fail(struct output *output, int error, const char *format, ...)
 {
-	char sentence[SENTENCE_MAX];
-	const char *next = hint(error);
+	char sentence[FAILURE_TEXT_MAX + SENTENCE_MAX];
+	struct failure failure;
 	va_list args;
-	size_t n;
 
 	va_start(args, format);
-	vsnprintf(sentence, sizeof(sentence), format, args);
+	failure_make(&failure, own_hints, error, format, args);
 	va_end(args);
-	n = strlen(sentence);
-	if (next)
-		snprintf(sentence + n, sizeof(sentence) - n, "; %s", next);
+	snprintf(sentence, sizeof(sentence), "%s%s%s", failure.text, failure.hint ? "; " : "",
+		failure.hint ? failure.hint : "");
 	return fail(output, exit_status(error), vmsig_error_name(error), sentence);
 }
 
