@@ -13,6 +13,7 @@
 #include "broker/coherence.h"
 #include "broker/endpoint_shell.h"
 #include "broker/jobs.h"
+#include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/memwrite/fault.h"
 #include "broker/planes/admin_plane.h"
@@ -30,11 +31,6 @@
 #define JOB_THREADS 2      /* scans of guest memory are bound by memory, not by their number */
 #define TURN_ROUNDS 8      /* two do, but for what nobody has thought of */
 #define SHUTDOWN_MS 15000u /* for clients, adapters and the pool's work to end */
-
-static const char *error_text(int error)
-{
-	return error < 0 ? strerror(-error) : vmsig_error_text(error);
-}
 
 int broker_share_coherence(struct broker *broker, uint32_t endpoint)
 {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "broker/jobs.h"
+#include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/ram/ram.h"
 #include "vmsig/vmsig_error.h"
@@ -17,11 +18,6 @@ static const struct adapter_ops *const adapters[] = {
 	[CONFIG_ADAPTER_FILE] = &adapter_file,
 	[CONFIG_ADAPTER_QEMU] = &adapter_qemu,
 };
-
-static const char *error_text(int error)
-{
-	return error < 0 ? strerror(-error) : vmsig_error_text(error);
-}
 
 struct endpoint_shell *endpoint_shell_find(struct broker *broker, uint32_t id)
 {

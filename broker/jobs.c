@@ -9,6 +9,8 @@
 
 #include <utlist.h>
 
+#include "broker/thread.h"
+
 #define LOWER_PRIORITY 10 /* nice: a tenth of the loop's share when both want the CPU */
 #define LOOK_MS 100       /* how exactly a limit is kept */
 #define CLOSE_MS 2000     /* for the steps that run at the end */
@@ -16,7 +18,7 @@
 
 struct worker {
 	struct jobs *jobs;
-	uv_thread_t thread;
+	pthread_t thread;
 	struct job *job; /* whose step it runs */
 	uint64_t since_ms;
 	bool stuck; /* it has a replacement */
@@ -139,7 +141,7 @@ static void worker_leave(struct worker *worker)
 
 /* ---- a thread ---- */
 
-static void worker_main(void *arg)
+static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 	struct jobs *jobs = worker->jobs;
@@ -164,6 +166,7 @@ static void worker_main(void *arg)
 	}
 	worker_leave(worker);
 	uv_mutex_unlock(&jobs->lock);
+	return NULL;
 }
 
 static bool worker_start(struct jobs *jobs)
@@ -173,7 +176,7 @@ static bool worker_start(struct jobs *jobs)
 	if (!worker)
 		return false;
 	worker->jobs = jobs;
-	if (uv_thread_create(&worker->thread, worker_main, worker)) {
+	if (thread_start(&worker->thread, NULL, 0, worker_main, worker)) {
 		free(worker);
 		return false;
 	}
@@ -201,7 +204,7 @@ static void workers_reap(struct jobs *jobs)
 		jobs->stuck -= worker->stuck;
 		jobs->able -= !worker->stuck;
 		uv_mutex_unlock(&jobs->lock);
-		uv_thread_join(&worker->thread);
+		pthread_join(worker->thread, NULL);
 		uv_mutex_lock(&jobs->lock);
 		free(worker);
 		next = jobs->workers;

@@ -4,13 +4,14 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "broker/thread.h"
 
 #define LOST_MAX 256 /* bytes of the record that tells of lost ones */
 
@@ -133,19 +134,6 @@ static void *writer_run(void *arg)
 	return NULL;
 }
 
-/* Signals are for the loop. */
-static int thread_start(void)
-{
-	sigset_t all, before;
-	int r;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&writer.thread, NULL, writer_run, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -r;
-}
-
 int log_writer_start(log_writer_lost_fn lost)
 {
 	pthread_condattr_t monotonic;
@@ -160,7 +148,7 @@ int log_writer_start(log_writer_lost_fn lost)
 	pthread_condattr_destroy(&monotonic);
 	writer.tell = lost;
 	writer.ending = false;
-	r = thread_start();
+	r = thread_start(&writer.thread, NULL, 0, writer_run, NULL);
 	if (r) {
 		free(writer.ring);
 		return r;

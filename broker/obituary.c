@@ -6,12 +6,13 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <utlist.h>
+
+#include "broker/thread.h"
 
 #define STACK_SIZE (64u << 10)
 
@@ -59,24 +60,19 @@ static void *keep(void *arg)
 	return NULL;
 }
 
-/* Signals are the loop's. */
 static int keeper_start(struct keeper *keeper)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
-	sigset_t all, old;
 	int r;
 
-	sigfillset(&all);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&thread, &attr, keep, keeper);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&thread, &attr, 0, keep, keeper);
 	pthread_attr_destroy(&attr);
 	if (r)
-		return -r;
+		return r;
 	while (sem_wait(&keeper->ready) < 0)
 		continue;
 	return keeper->result;

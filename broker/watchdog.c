@@ -16,6 +16,7 @@
 
 #include "broker/log.h"
 #include "broker/policy/share.h"
+#include "broker/thread.h"
 
 #define NS_PER_MS 1000000u
 #define LOG_EVERY_MS 1000u
@@ -197,12 +198,10 @@ static void *watchdog_run(void *arg)
 
 /* ---- */
 
-static int thread_start(struct watchdog *watchdog)
+static int watching_start(struct watchdog *watchdog)
 {
 	struct sigaction action = {.sa_handler = on_ask, .sa_flags = SA_RESTART};
 	pthread_condattr_t monotonic;
-	sigset_t all, before;
-	int r;
 
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -213,11 +212,7 @@ static int thread_start(struct watchdog *watchdog)
 	answer.shares = watchdog->shares;
 	sigfillset(&action.sa_mask);
 	sigaction(ASK_SIGNAL, &action, NULL);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&watchdog->thread, NULL, watchdog_run, watchdog);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -r;
+	return thread_start(&watchdog->thread, NULL, 0, watchdog_run, watchdog);
 }
 
 int watchdog_new(struct watchdog **ret_watchdog, uv_loop_t *loop, struct shares *shares)
@@ -234,7 +229,7 @@ int watchdog_new(struct watchdog **ret_watchdog, uv_loop_t *loop, struct shares 
 	/* What the loop sleeps is not work. */
 	r = uv_loop_configure(loop, UV_METRICS_IDLE_TIME);
 	if (!r)
-		r = thread_start(watchdog);
+		r = watching_start(watchdog);
 	if (r) {
 		free(watchdog);
 		return r;

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "broker/thread.h"
+
 #define STACK_BYTES (128u << 10)
 #define PARTING_MS 500 /* for what is under way when the broker ends */
 #define NUDGE SIGRTMIN /* ends interruptible waits; nothing else here uses it */
@@ -124,23 +126,18 @@ static void *hand_run(void *arg)
 
 /* ---- the thread that watches them ---- */
 
-/* Signals are for others; the nudge is not blocked, or it would end no wait. */
-static int thread_start(pthread_t *ret_thread, void *(*run)(void *), void *arg)
+/* The nudge is not blocked, or it would end no wait. */
+static int small_thread_start(pthread_t *ret_thread, void *(*run)(void *), void *arg)
 {
 	pthread_attr_t attr;
-	sigset_t all, before;
 	int r = pthread_attr_init(&attr);
 
 	if (r)
 		return -r;
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	sigfillset(&all);
-	sigdelset(&all, NUDGE);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(ret_thread, &attr, run, arg);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	r = thread_start(ret_thread, &attr, NUDGE, run, arg);
 	pthread_attr_destroy(&attr);
-	return -r;
+	return r;
 }
 
 static int hand_start(struct closer *closer)
@@ -149,7 +146,7 @@ static int hand_start(struct closer *closer)
 	int r;
 
 	hand->closer = closer;
-	r = thread_start(&hand->thread, hand_run, hand);
+	r = small_thread_start(&hand->thread, hand_run, hand);
 	closer->nhands += !r;
 	return r;
 }
@@ -222,7 +219,7 @@ int closer_new(
 	init_locks(closer);
 	sigaction(NUDGE, &nudge, NULL);
 	pthread_mutex_lock(&closer->lock);
-	r = thread_start(&closer->warden, warden_run, closer);
+	r = small_thread_start(&closer->warden, warden_run, closer);
 	if (r) {
 		pthread_mutex_unlock(&closer->lock);
 		free(closer);

@@ -7,6 +7,7 @@
 
 #include <protobuf-c/protobuf-c.h>
 
+#include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
@@ -143,7 +144,7 @@ void conn_close(struct conn *conn, int error, const char *why)
 		return;
 	if (level == LOG_LEVEL_DEBUG || conn_may_log(conn))
 		log_at(level, "connection closed", CONN_WHO(conn),
-			LOG_STR("error", error < 0 ? strerror(-error) : vmsig_error_name(error)),
+			LOG_STR("error", error_name(error)),
 			LOG_STR("why", why ? why : vmsig_error_text(error)));
 	if (conn->state == CONN_OPEN && error != VMSIG_ERR_DISCONNECTED)
 		conn->plane->farewell(conn, error, why);

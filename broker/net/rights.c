@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "broker/log.h"
 #include "broker/net/closer.h"
+#include "broker/net/passrights.h"
 #include "broker/net/porter.h"
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
-
-#ifndef SO_PASSRIGHTS
-#define SO_PASSRIGHTS 83 /* Linux 6.16, asm-generic/socket.h */
-#endif
 
 /*
  * Descriptors that clients send: who may, how they come in, and who closes what is left.
@@ -25,14 +20,9 @@
  * operator's. Either way a socket that may hold descriptors is closed by the closer.
  */
 
-static int set_rights(int fd, int on)
-{
-	return setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &on, sizeof(on)) < 0 ? -errno : 0;
-}
-
 void rights_listen(struct net *net, int fd)
 {
-	net->kernel_refuses = set_rights(fd, 0) == 0;
+	net->kernel_refuses = passrights_set(fd, false) == 0;
 }
 
 void rights_close(struct net *net, int fd, uid_t uid)
@@ -88,7 +78,7 @@ int rights_update(struct conn *conn)
 		chan_look_for_fds(conn->chan);
 	}
 	if (conn->net->kernel_refuses)
-		r = set_rights(chan_socket(conn->chan), may);
+		r = passrights_set(chan_socket(conn->chan), may);
 	conn->sends_rights = may && !r;
 	return r;
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "broker/error_text.h"
 #include "broker/log.h"
 #include "vmsig/vmsig_error.h"
 
@@ -27,11 +28,6 @@ uint64_t desk_now(void)
 
 	clock_gettime(CLOCK_BOOTTIME, &now);
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-static const char *error_text(int error)
-{
-	return error < 0 ? strerror(-error) : vmsig_error_text(error);
 }
 
 uint8_t *desk_scratch(struct desk *desk, size_t size)

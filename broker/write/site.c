@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/error_text.h"
 #include "broker/log.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
@@ -97,7 +98,7 @@ void desk_endpoint_ready(
 		r = lease_endpoint_ready(desk->engine, desk_now(), endpoint, epoch);
 	if (r)
 		log_error("the endpoint cannot be written to", LOG_STR("endpoint", site->name),
-			LOG_STR("error", r < 0 ? strerror(-r) : vmsig_error_text(r)));
+			LOG_STR("error", error_text(r)));
 }
 
 void desk_endpoint_over(struct desk *desk, uint32_t endpoint)

@@ -10,12 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "broker/net/passrights.h"
 #include "broker/policy/share.h"
 #include "vmsig/vmsig_error.h"
-
-#ifndef SO_PASSRIGHTS
-#define SO_PASSRIGHTS 83 /* Linux 6.16, asm-generic/socket.h */
-#endif
 
 #define CHUNK (64u << 10)
 #define REASON_MAX 300
@@ -308,11 +305,11 @@ static void on_connected(uv_connect_t *connect, int status)
  * refuses them; it must be on before QEMU can accept. */
 static void open_socket(uv_pipe_t *pipe)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), zero = 0;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return; /* libuv tries again, and says why not */
-	(void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &zero, sizeof(zero));
+	(void)!passrights_set(fd, false);
 	if (uv_pipe_open(pipe, fd))
 		close(fd);
 }
