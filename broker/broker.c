@@ -32,13 +32,6 @@
 #define TURN_ROUNDS 8      /* two do, but for what nobody has thought of */
 #define SHUTDOWN_MS 15000u /* for clients, adapters and the pool's work to end */
 
-int broker_share_coherence(struct broker *broker, uint32_t endpoint)
-{
-	struct endpoint_shell *shell = endpoint_shell_find(broker, endpoint);
-
-	return shell ? coherence_share(shell->coherence) : -ENOENT;
-}
-
 /* ---- performing the core's actions ---- */
 
 static void do_persist_epoch(struct broker *broker, const struct core_action *action)

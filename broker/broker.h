@@ -70,10 +70,6 @@ __attribute__((warn_unused_result)) int broker_init(struct broker *broker, struc
 int broker_run(struct broker *broker);
 void broker_deinit(struct broker *broker);
 
-/* A fresh read-only descriptor of the endpoint's coherence page; -errno. */
-__attribute__((warn_unused_result)) int broker_share_coherence(
-	struct broker *broker, uint32_t endpoint);
-
 /* Performs what the core has to do now, not before the loop sleeps. Not from an action. */
 void broker_perform(struct broker *broker);
 

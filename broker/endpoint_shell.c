@@ -113,6 +113,11 @@ static void selftest(struct broker *broker, const struct config_endpoint *config
 	job_line_leave(line);
 }
 
+static int share_page(void *ctx)
+{
+	return coherence_share(ctx);
+}
+
 static int add_to_core(struct endpoint_shell *shell, const struct store_endpoint *row)
 {
 	const struct config_endpoint *config = shell->config;
@@ -124,6 +129,8 @@ static int add_to_core(struct endpoint_shell *shell, const struct store_endpoint
 		.session = row->session,
 		.min_guard = (enum vmsig_guard)config->min_guard,
 		.page = coherence_page(shell->coherence),
+		.share_page = share_page,
+		.page_ctx = shell->coherence,
 	};
 
 	return core_endpoint_add(shell->broker->core, &core);

@@ -53,7 +53,7 @@ static int admit(struct conn *conn, const char **ret_why)
 static int check_quota(struct conn *conn, char *why, size_t why_size)
 {
 	const struct config_tenant *tenant = conn->tenant;
-	struct charge *charge = conn->charge;
+	struct purse *charge = conn->charge;
 
 	if (charge->connections > tenant->tenant.quota.connections) {
 		snprintf(why, why_size,

@@ -10,6 +10,7 @@
 #include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/net/state.h"
+#include "broker/policy/account.h"
 #include "vmsig/vmsig_error.h"
 
 /* Requests, or nanoseconds if they are expensive ones, before the share's other connections and
@@ -60,6 +61,12 @@ bool conn_has_room(const struct conn *conn)
 bool conn_may_log(struct conn *conn)
 {
 	return caller_may_log(&conn->net->callers, conn->caller, net_now_ns(conn->net));
+}
+
+void conn_log_refusal(struct conn *conn, const struct account_refusal *refusal)
+{
+	if (conn_may_log(conn))
+		log_warning("refused: quota", CONN_WHO(conn), ACCOUNT_REFUSAL_FIELDS(refusal));
 }
 
 /* ---- closing ---- */

@@ -67,6 +67,9 @@ __attribute__((warn_unused_result)) int conn_take_fds(
 bool conn_has_fds(const struct conn *conn);
 /* Whether the client may send descriptors; without that right the kernel refuses them. */
 bool conn_sends_fds(struct conn *conn);
+/* Logs that it was refused, unless its client provokes too many records. */
+struct account_refusal;
+void conn_log_refusal(struct conn *conn, const struct account_refusal *refusal);
 /* Whether a client that may have `pending` unread answers can have another one. */
 bool conn_may_answer(struct conn *conn, uint32_t pending);
 /* Calls the plane's writable() when it is the client's share's turn, or after `delay_ms`. */

@@ -45,9 +45,9 @@ void net_expect(struct net *net)
 		uv_timer_start(&net->tick, on_tick, TICK_MS, TICK_MS);
 }
 
-static struct charge *charges_new(const struct config *config, uint64_t now_ns)
+static struct purse *charges_new(const struct config *config, uint64_t now_ns)
 {
-	struct charge *charges = calloc(config->ntenants + 1, sizeof(*charges));
+	struct purse *charges = calloc(config->ntenants + 1, sizeof(*charges));
 
 	for (size_t i = 0; charges && i < config->ntenants; i++)
 		rate_init(&charges[i].connects, now_ns, config->tenants[i].connects);
@@ -149,7 +149,7 @@ void net_planes(const struct net *net, struct tls_set *ret_set)
 
 int net_reload(struct net *net, const struct config *config, struct tls_set *tls)
 {
-	struct charge *charges = charges_new(config, net_now_ns(net));
+	struct purse *charges = charges_new(config, net_now_ns(net));
 	struct listener *listener;
 	struct conn *conn, *next;
 	int r;

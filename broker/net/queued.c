@@ -45,9 +45,9 @@ void queued_leave(struct conn *conn)
 	set_queued(conn, 0);
 }
 
-static struct charge *heaviest_charge(const struct net *net)
+static struct purse *heaviest_charge(const struct net *net)
 {
-	struct charge *heaviest = &net->charges[0];
+	struct purse *heaviest = &net->charges[0];
 
 	for (size_t i = 1; i < net->config->ntenants; i++) {
 		if (net->charges[i].queued > heaviest->queued)
@@ -56,7 +56,7 @@ static struct charge *heaviest_charge(const struct net *net)
 	return heaviest;
 }
 
-static struct conn *heaviest_conn(const struct net *net, const struct charge *charge)
+static struct conn *heaviest_conn(const struct net *net, const struct purse *charge)
 {
 	struct conn *conn, *heaviest = NULL;
 
@@ -70,7 +70,7 @@ static struct conn *heaviest_conn(const struct net *net, const struct charge *ch
 void queued_shed(struct net *net)
 {
 	while (net->is_overfull) {
-		const struct charge *charge = heaviest_charge(net);
+		const struct purse *charge = heaviest_charge(net);
 		struct conn *conn = NULL;
 
 		if (net->queued > net->config->tx_all || charge->queued > tenant_max(net))

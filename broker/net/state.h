@@ -15,7 +15,7 @@
 #include "proto/wire/tls.h"
 
 /* What one tenant of the policy is charged; same index as config->tenants. */
-struct charge {
+struct purse {
 	uint32_t connections;
 	struct rate connects;
 	size_t queued; /* bytes that its connections have not read */
@@ -51,7 +51,7 @@ struct net {
 	struct listener *listeners;
 	struct conn *conns;
 	struct conn *dirty; /* something to send before the loop sleeps */
-	struct charge *charges;
+	struct purse *charges;
 	struct callers callers;
 	struct door doors[NET_DOORS];
 	uint32_t nconns, nvisitors, nhandles;
@@ -79,7 +79,7 @@ struct conn {
 	struct ucred cred;
 	struct identity identity;
 	const struct config_tenant *tenant;
-	struct charge *charge; /* NULL: not charged */
+	struct purse *charge; /* NULL: not charged */
 	struct caller *caller;
 	bool has_spoken;  /* a part of the handshake has come */
 	bool is_stranger; /* while it has a slot: the policy did not name the uid when it came */

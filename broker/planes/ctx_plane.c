@@ -13,6 +13,7 @@
 #include "broker/broker.h"
 #include "broker/log.h"
 #include "broker/planes/envelope.h"
+#include "broker/policy/account.h"
 #include "broker/net/net.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
@@ -114,6 +115,17 @@ out:
 	return r;
 }
 
+/* The core has just refused to charge it. */
+static int answer_refusal(struct client *client, uint64_t id)
+{
+	const struct account_refusal *refusal = core_refusal(client->broker->core);
+	char detail[ACCOUNT_TEXT_MAX + 1];
+
+	conn_log_refusal(client->conn, refusal);
+	account_refusal_text(refusal, detail, sizeof(detail));
+	return answer_error(client, id, VMSIG_ERR_QUOTA, detail);
+}
+
 static int on_subscribe(void *state, void *message)
 {
 	const Vmsig__CtxRequest *request = message;
@@ -124,6 +136,8 @@ static int on_subscribe(void *state, void *message)
 		return answer_error(client, request->request_id, r,
 			"the name is empty or too long, or this connection subscribed to it "
 			"already");
+	if (r == VMSIG_ERR_QUOTA)
+		return answer_refusal(client, request->request_id);
 	if (r)
 		return answer_error(client, request->request_id, r, NULL);
 	return envelope_done(client->conn, &dialect, request->request_id);
@@ -264,22 +278,21 @@ static int delivery_number(uint64_t *ret_number)
 	return 0;
 }
 
-/* The descriptors are ours until conn_send() has taken them. */
-static int send_memctx(struct client *client, const struct core_delivery *delivery)
+/* The descriptors are the connection's on success. */
+static int send_memctx(struct client *client, struct core_delivery *delivery)
 {
 	Vmsig__Descriptor descriptors[2], *pointers[2] = {&descriptors[0], &descriptors[1]};
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
 	Vmsig__Memctx body = VMSIG__MEMCTX__INIT;
 	Vmsig__System system;
 	Vmsig__Segment *segments = NULL;
-	int fds[2] = {delivery->ram_fd, broker_share_coherence(client->broker, delivery->endpoint)};
-	int r = fds[1] < 0 ? fds[1] : 0;
+	const int fds[2] = {delivery->ram_fd, delivery->page_fd};
+	int r;
 
 	memctx_pack(delivery, &body);
 	system_pack(&delivery->system, &system);
 	body.system = &system;
-	if (!r)
-		r = descriptor_pack(&descriptors[0], fds[0], VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM);
+	r = descriptor_pack(&descriptors[0], fds[0], VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM);
 	if (!r)
 		r = descriptor_pack(
 			&descriptors[1], fds[1], VMSIG__DESCRIPTOR__PURPOSE__COHERENCE_PAGE);
@@ -295,13 +308,20 @@ static int send_memctx(struct client *client, const struct core_delivery *delive
 	if (!r)
 		r = conn_send(client->conn, &message, fds, 2);
 	free(body.segments);
-	if (r) {
+	if (r)
 		client->delivery = 0;
-		close(fds[0]);
-		if (fds[1] >= 0)
-			close(fds[1]);
-	}
+	else
+		delivery->ram_fd = delivery->page_fd = -1;
 	return r;
+}
+
+static void delivery_close(struct core_delivery *delivery)
+{
+	if (delivery->ram_fd >= 0)
+		close(delivery->ram_fd);
+	if (delivery->page_fd >= 0)
+		close(delivery->page_fd);
+	delivery->ram_fd = delivery->page_fd = -1;
 }
 
 static bool is_exhaustion(int r)
@@ -309,7 +329,7 @@ static bool is_exhaustion(int r)
 	return r == -EMFILE || r == -ENFILE || r == -ENOMEM;
 }
 
-static int deliver(struct client *client, const struct core_delivery *delivery)
+static int deliver(struct client *client, struct core_delivery *delivery)
 {
 	switch (delivery->kind) {
 	case VMSIG_EV_MEMCTX:
@@ -334,14 +354,15 @@ static int client_writable(struct conn *conn, void *state)
 			return 0;
 		}
 		r = core_session_pull(client->session, uv_hrtime(), &delivery);
+		if (!r)
+			r = deliver(client, &delivery);
+		delivery_close(&delivery);
 		if (r == VMSIG_ERR_WOULD_BLOCK)
 			return 0;
 		if (r == VMSIG_ERR_BUSY) {
 			conn_wake(conn, PULL_RETRY_MS);
 			return 0;
 		}
-		if (!r)
-			r = deliver(client, &delivery);
 		if (is_exhaustion(r) && delivery.kind == VMSIG_EV_MEMCTX) {
 			core_session_put_back(client->session, delivery.endpoint);
 			conn_wake(conn, PULL_RETRY_MS);

@@ -1,9 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The core as a whole: its limits, its clock, and where endpoints that come meet the sessions.
+ */
 #include "broker/read/state.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+
+static const struct account_kind kind = {.owner = "broker",
+	.is_shared = true,
+	.slots = {[CORE_ENDPOINTS] = {"endpoints", "limits.endpoints",
+			  "take some out of the configuration, or raise it"},
+		[CORE_SESSIONS] = {"connections", "limits.connections",
+			"try again later; the administrator can raise it"},
+		[CORE_INFLIGHT] = {"contexts that were not taken", "limits.inflight_contexts",
+			"wait for a turn"}}};
 
 int core_new(struct core **ret_core, const struct core_limits *limits)
 {
@@ -11,7 +23,11 @@ int core_new(struct core **ret_core, const struct core_limits *limits)
 
 	if (!core)
 		return -ENOMEM;
-	core->limits = *limits;
+	core->take_timeout_ns = limits->take_timeout_ns;
+	account_init(&core->account, &kind, "");
+	account_set_limit(&core->account, CORE_ENDPOINTS, limits->endpoints);
+	account_set_limit(&core->account, CORE_SESSIONS, limits->sessions);
+	account_set_limit(&core->account, CORE_INFLIGHT, limits->inflight);
 	endpoint_emit_init(core);
 	*ret_core = core;
 	return 0;
@@ -26,8 +42,8 @@ struct core *core_free(struct core *core)
 {
 	if (!core)
 		return NULL;
-	assert(!core->nsessions && !core->nendpoints && !core->inflight);
-	assert(!core->outstanding && !core->waiting && !core->turns && !core->nturns);
+	assert(!core->inflight.outstanding && !core->inflight.waiting && !core->inflight.turns);
+	account_deinit(&core->account);
 	free(core);
 	return NULL;
 }
@@ -37,29 +53,34 @@ const vmsig_emit *core_emit(struct core *core)
 	return &core->emit;
 }
 
-void core_advance(struct core *core, uint64_t now_ns)
+const struct account_refusal *core_refusal(const struct core *core)
+{
+	return &core->refusal;
+}
+
+int core_endpoint_add(struct core *core, const struct core_endpoint_config *config)
 {
 	struct session *session;
+	int r = endpoint_new(core, config);
 
+	if (r)
+		return r;
+	DL_FOREACH (core->sessions, session)
+		session_announce(session);
+	return 0;
+}
+
+void core_advance(struct core *core, uint64_t now_ns)
+{
 	core->now_ns = now_ns;
-	while ((session = core->outstanding) && session->take_by_ns <= now_ns) {
-		/* Said once; it stays in flight until the shell has freed the session. */
-		DL_DELETE2(core->outstanding, session, out_prev, out_next);
-		session->overdue = true;
-		session_disconnect(session, VMSIG_ERR_TIMEOUT);
-	}
-	session_end_turns(core, now_ns);
+	inflight_advance(core, now_ns);
 }
 
 uint64_t core_deadline(const struct core *core)
 {
-	uint64_t take = core->outstanding ? core->outstanding->take_by_ns : UINT64_MAX;
-	/* A turn that nobody is behind needs no end. */
-	uint64_t turn = core->turns && core->waiting ? core->turns->turn_by_ns : UINT64_MAX;
-
 	for (size_t q = 0; q < QUEUES; q++) {
 		if (core->queues[q])
 			return 0;
 	}
-	return take < turn ? take : turn;
+	return inflight_deadline(core);
 }

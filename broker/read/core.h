@@ -12,8 +12,8 @@
  * connection has room. What is pulled is always the newest state, so a slow reader skips
  * epochs but never sees them out of order (R4), and costs a fixed amount of memory.
  *
- * The only calls out are those of the seam (vmsig_memctx_reg): describe() and share_fd()
- * inside core_session_pull(). invalidate() is an action, so that it comes last (R6).
+ * The only calls out are those of the seam (vmsig_memctx_reg), describe() and share_fd(), and
+ * share_page(), inside core_session_pull(). invalidate() is an action, so that it comes last (R6).
  *
  * Times are nanoseconds on one monotonic clock of the caller's choice.
  * Returns: 0, a positive enum vmsig_error, or -ENOMEM.
@@ -28,6 +28,7 @@
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
 
+struct account_refusal; /* policy/account.h */
 struct core;
 struct session;
 
@@ -47,6 +48,9 @@ void core_closing(struct core *core);
 /* All sessions and endpoints must be gone; asserts that all counters are zero. */
 struct core *core_free(struct core *core);
 
+/* Why the last call gave VMSIG_ERR_QUOTA; borrowed until the next one does. */
+const struct account_refusal *core_refusal(const struct core *core);
+
 /* The callbacks for adapters; valid as long as the core. */
 const vmsig_emit *core_emit(struct core *core);
 
@@ -63,10 +67,14 @@ struct core_endpoint_config {
 				     * with another, the epoch is raised */
 	enum vmsig_guard min_guard; /* served to nobody below this */
 	vmsig_coherence *page;      /* written here with atomics; outlives the endpoint */
+	/* A fresh read-only descriptor of the page, for a delivery; -errno. NULL: deliveries bring
+	 * none. */
+	int (*share_page)(void *ctx);
+	void *page_ctx;
 };
 
-/* VMSIG_ERR_BAD_REQUEST: the id or name is taken; VMSIG_ERR_QUOTA. An adapter can register
- * its MEMCTX only for an endpoint that was added. */
+/* VMSIG_ERR_BAD_REQUEST: the id or name is taken; VMSIG_ERR_QUOTA: core_refusal(). An adapter can
+ * register its MEMCTX only for an endpoint that was added. */
 __attribute__((warn_unused_result)) int core_endpoint_add(
 	struct core *core, const struct core_endpoint_config *config);
 /* Tells subscribers that it is gone, forgets it. Its adapter has unregistered before, and the
@@ -140,13 +148,15 @@ struct core_delivery {
 	const vmsig_memseg *segs;
 	uint32_t nseg;
 	vmsig_system system; /* MEMCTX only */
-	int ram_fd;          /* MEMCTX only: owned by the caller; -1 otherwise */
+	/* MEMCTX only, fresh ones: of guest RAM and of the coherence page. -1 otherwise. */
+	int ram_fd, page_fd;
 };
 
 /* The next thing to tell the session. 0; -ENOMEM: end the session; VMSIG_ERR_WOULD_BLOCK:
  * nothing for the moment (the core will notify). A MEMCTX is only given while none is
- * unacknowledged for the session. share_fd() that fails leaves the delivery pending and gives
- * VMSIG_ERR_BUSY: call again later. */
+ * unacknowledged for the session. share_fd() or share_page() that fails leaves the delivery
+ * pending and gives VMSIG_ERR_BUSY: call again later. The descriptors in the delivery are the
+ * caller's, whatever the result: one may be there when another was not to be had. */
 __attribute__((warn_unused_result)) int core_session_pull(
 	struct session *session, uint64_t now_ns, struct core_delivery *ret_delivery);
 /* The holder has taken the descriptors of the last MEMCTX (or the shell knows that they were

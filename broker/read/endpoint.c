@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An endpoint: its epoch and state, the coherence page that says so, what its adapter reports
+ * through the seam, and what the shell looks up. Each change is stored, written to the page and
+ * told to the endpoint's subscriptions, in the order that R6 asks for.
+ */
 #include "broker/read/state.h"
 
 #include <assert.h>
@@ -21,14 +26,6 @@ struct endpoint *endpoint_by_name(struct core *core, const char *name)
 
 	HASH_FIND(hh_name, core->names, name, strlen(name), endpoint);
 	return endpoint;
-}
-
-enum vmsig_guard endpoint_guard(const struct endpoint *endpoint, uint32_t uid)
-{
-	/* A file mode does not stop its owner, nor root. */
-	if (endpoint->guard == VMSIG_GUARD_MODE && (uid == 0 || uid == endpoint->owner))
-		return VMSIG_GUARD_NONE;
-	return endpoint->guard;
 }
 
 /* ---- telling ---- */
@@ -305,6 +302,8 @@ static struct endpoint *endpoint_alloc(struct core *core, const struct core_endp
 	endpoint->epoch = config->epoch;
 	endpoint->min_guard = config->min_guard;
 	endpoint->page = config->page;
+	endpoint->share_page = config->share_page;
+	endpoint->page_ctx = config->page_ctx;
 	endpoint->state = VMSIG_STATE_GONE;
 	endpoint->own.endpoint = endpoint->bootstrap.endpoint = endpoint;
 	snprintf(endpoint->name, sizeof(endpoint->name), "%s", config->name);
@@ -329,29 +328,29 @@ static int endpoint_index(struct core *core, struct endpoint *endpoint)
 	return 0;
 }
 
-int core_endpoint_add(struct core *core, const struct core_endpoint_config *config)
+int endpoint_new(struct core *core, const struct core_endpoint_config *config)
 {
 	struct endpoint *endpoint;
-	struct session *session;
+	int r;
 
 	if (!config->id || !config->name[0] || strlen(config->name) > ENDPOINT_NAME_MAX ||
 		endpoint_by_id(core, config->id) || endpoint_by_name(core, config->name))
 		return VMSIG_ERR_BAD_REQUEST;
-	if (core->nendpoints >= core->limits.endpoints)
-		return VMSIG_ERR_QUOTA;
 	endpoint = endpoint_alloc(core, config);
 	if (!endpoint)
 		return -ENOMEM;
-	if (endpoint_index(core, endpoint) < 0) {
+	r = charge_take(&endpoint->place, &core->account, CORE_ENDPOINTS, 1,
+		&(struct account_actor){0}, &core->refusal);
+	if (!r)
+		r = endpoint_index(core, endpoint);
+	if (r) {
+		charge_refund(&endpoint->place);
 		free(endpoint);
-		return -ENOMEM;
+		return r;
 	}
-	core->nendpoints++;
 	endpoint->born = ++core->births;
 	DL_APPEND(core->ages, endpoint);
 	page_write(endpoint);
-	DL_FOREACH (core->sessions, session)
-		session_announce(session);
 	return 0;
 }
 
@@ -371,7 +370,7 @@ void core_endpoint_remove(struct core *core, uint32_t id)
 	HASH_DELETE(hh, core->endpoints, endpoint);
 	HASH_DELETE(hh_name, core->names, endpoint);
 	DL_DELETE(core->ages, endpoint);
-	core->nendpoints--;
+	charge_refund(&endpoint->place);
 	free(endpoint);
 }
 
@@ -392,10 +391,10 @@ static void info_fill(const struct endpoint *endpoint, const struct session *ses
 		.id = endpoint->id,
 		.name = endpoint->name,
 		.adapter = endpoint->adapter,
-		.detail = subscription_detail(endpoint, session),
+		.detail = guard_detail(endpoint, session),
 		.epoch = endpoint->epoch,
 		.state = endpoint->state,
-		.guard = session ? endpoint_guard(endpoint, session->uid) : endpoint->guard,
+		.guard = session ? guard_against(endpoint, session->uid) : endpoint->guard,
 		.ram_bytes = endpoint->ram_bytes,
 		.system = &endpoint->system,
 		.writable = endpoint->writable,

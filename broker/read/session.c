@@ -1,18 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One reader: what it asks for, by patterns, and what follows from them and its policy: its
+ * subscriptions. Patterns meet endpoints that have come when the session is pulled.
+ */
 #include "broker/read/state.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+static const struct account_kind kind = {.owner = "connection",
+	.slots = {[SESSION_PATTERNS] = {"subscriptions", "quota.subscriptions",
+			  "end one, or have it raised"},
+		[SESSION_GLOBS] = {"globs among the subscriptions", "quota.globs",
+			"subscribe to plain names, or have it raised"}}};
+
+static struct account_actor actor_of(const struct session *session)
+{
+	return (struct account_actor){.tenant = session->tenant->name, .uid = session->uid};
+}
+
+static void set_limits(struct session *session)
+{
+	const struct tenant_quota *quota = &session->tenant->quota;
+
+	account_set_limit(&session->account, SESSION_PATTERNS, quota->subscriptions);
+	account_set_limit(&session->account, SESSION_GLOBS, quota->globs);
+}
+
 int session_new(struct session **ret_session, struct core *core, const struct tenant *tenant,
 	uint32_t uid, void *user)
 {
-	struct session *session;
+	struct session *session = calloc(1, sizeof(*session));
+	struct account_actor actor;
+	int r;
 
-	if (core->nsessions >= core->limits.sessions)
-		return VMSIG_ERR_QUOTA;
-	session = calloc(1, sizeof(*session));
 	if (!session)
 		return -ENOMEM;
 	session->core = core;
@@ -21,86 +43,17 @@ int session_new(struct session **ret_session, struct core *core, const struct te
 	session->user = user;
 	session->own.session = session;
 	session->seen = core->births;
+	actor = actor_of(session);
+	r = charge_take(&session->place, &core->account, CORE_SESSIONS, 1, &actor, &core->refusal);
+	if (r) {
+		free(session);
+		return r;
+	}
+	account_init(&session->account, &kind, "");
+	set_limits(session);
 	DL_APPEND(core->sessions, session);
-	core->nsessions++;
 	*ret_session = session;
 	return 0;
-}
-
-/* ---- the line for contexts in flight ---- */
-
-static bool has_room(const struct core *core)
-{
-	return core->inflight + core->nturns < core->limits.inflight;
-}
-
-void session_give_turns(struct core *core)
-{
-	struct session *session;
-
-	while ((session = core->waiting) && has_room(core)) {
-		DL_DELETE2(core->waiting, session, line_prev, line_next);
-		DL_APPEND2(core->turns, session, line_prev, line_next);
-		core->nturns++;
-		session->line = LINE_TURN;
-		session->turn_by_ns = core->now_ns + TURN_NS;
-		action_add(core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
-	}
-}
-
-void session_leave_line(struct session *session)
-{
-	struct core *core = session->core;
-
-	if (session->line == LINE_WAITING) {
-		DL_DELETE2(core->waiting, session, line_prev, line_next);
-	} else if (session->line == LINE_TURN) {
-		DL_DELETE2(core->turns, session, line_prev, line_next);
-		core->nturns--;
-	}
-	session->line = LINE_OUT;
-}
-
-void session_end_turns(struct core *core, uint64_t now_ns)
-{
-	struct session *session;
-
-	/* Without anybody behind it a turn may last. */
-	while (core->waiting && (session = core->turns) && session->turn_by_ns <= now_ns) {
-		session_leave_line(session);
-		session_give_turns(core);
-	}
-}
-
-bool session_may_carry(struct session *session)
-{
-	struct core *core = session->core;
-
-	if (session->outstanding || session->line == LINE_WAITING)
-		return false;
-	if (session->line == LINE_TURN) {
-		session_leave_line(session);
-		return true;
-	}
-	if (has_room(core))
-		return true;
-	session->line = LINE_WAITING;
-	DL_APPEND2(core->waiting, session, line_prev, line_next);
-	return false;
-}
-
-void session_release_inflight(struct session *session)
-{
-	struct core *core = session->core;
-
-	if (!session->outstanding)
-		return;
-	session->outstanding = false;
-	core->inflight--;
-	if (!session->overdue)
-		DL_DELETE2(core->outstanding, session, out_prev, out_next);
-	session->overdue = false;
-	session_give_turns(core);
 }
 
 struct session *session_free(struct session *session)
@@ -114,12 +67,13 @@ struct session *session_free(struct session *session)
 		subscription_free(session->subscriptions);
 	while (session->patterns)
 		pattern_free(session, session->patterns);
-	session_leave_line(session);
-	session_release_inflight(session);
-	session_give_turns(core);
+	account_deinit(&session->account);
+	inflight_leave_line(session);
+	inflight_end(session);
+	charge_deinit(&session->inflight.room);
 	action_drop(core, QUEUE_SESSION, &session->own);
 	DL_DELETE(core->sessions, session);
-	core->nsessions--;
+	charge_refund(&session->place);
 	free(session);
 	return NULL;
 }
@@ -129,7 +83,7 @@ void *session_user(const struct session *session)
 	return session->user;
 }
 
-void session_disconnect(struct session *session, enum vmsig_error error)
+static void session_disconnect(struct session *session, enum vmsig_error error)
 {
 	session->error = error;
 	action_add(session->core, QUEUE_SESSION, &session->own, CORE_ACT_DISCONNECT);
@@ -279,6 +233,7 @@ void session_set_tenant(struct session *session, const struct tenant *tenant)
 
 	session->tenant = tenant;
 	session->is_stale = true;
+	set_limits(session);
 	DL_FOREACH (session->subscriptions, subscription) {
 		if (!subscription->endpoint)
 			continue;
@@ -292,10 +247,10 @@ void session_set_tenant(struct session *session, const struct tenant *tenant)
 
 int core_session_taken(struct session *session)
 {
-	if (!session->outstanding)
+	if (!session->inflight.outstanding)
 		return VMSIG_ERR_PROTOCOL;
-	session_release_inflight(session);
-	if (session->due_context && session->line != LINE_WAITING)
+	inflight_end(session);
+	if (session->due_context && session->inflight.line != LINE_WAITING)
 		action_add(session->core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
 	return 0;
 }

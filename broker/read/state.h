@@ -13,11 +13,6 @@
  * Patterns meet new endpoints, and a new policy, when the session is pulled, not when they
  * come: a reload of thousands costs each session its share of time and nobody else's.
  *
- * limits.inflight is kept by turns: a session that may not carry a context gets in line, and
- * when there is room the first in line gets a turn, which keeps that room free for it until
- * it pulls. One that does not, because its connection is full, loses the turn after
- * TURN_NS, so that it holds nobody up.
- *
  * Actions are flags and links inside the objects, so that nothing of an epoch change can
  * fail for lack of memory. Three queues, emptied in this order: what concerns the endpoint
  * itself, what concerns sessions, and the bootstrap (R6).
@@ -28,12 +23,12 @@
 #include <uthash.h>
 #include <utlist.h>
 
+#include "broker/policy/account.h"
 #include "broker/read/core.h"
 #include "broker/read/memwrite_reg.h"
 
 #define ENDPOINT_NAME_MAX 63
 #define ENDPOINT_DETAIL_MAX 255
-#define TURN_NS 20000000u /* a shell whose connection has room pulls at once */
 
 enum action_queue { QUEUE_ENDPOINT, QUEUE_SESSION, QUEUE_BOOTSTRAP, QUEUES };
 
@@ -74,6 +69,9 @@ struct endpoint {
 	struct subscription *subscriptions;
 	struct audience *audiences;
 	uint32_t nsubscriptions;
+	int (*share_page)(void *ctx);
+	void *page_ctx;
+	struct charge place; /* of limits.endpoints */
 	struct action_node own, bootstrap;
 	uint64_t born;                /* the how manieth it was */
 	struct endpoint *prev, *next; /* core->ages */
@@ -99,10 +97,29 @@ struct subscription {
 };
 
 struct pattern {
+	struct charge one, glob;     /* of the session's account */
 	UT_hash_handle hh;           /* session->patterns, by text */
 	struct pattern *prev, *next; /* session->globs, if it is one */
 	bool is_glob;
 	char text[];
+};
+
+/* The line for MEMCTXs in flight (inflight.c), */
+struct inflight {
+	struct session *outstanding; /* by take_by_ns, unless overdue */
+	struct session *waiting;
+	struct session *turns; /* by turn_by_ns */
+};
+
+/* and a session's place in it. */
+struct inflight_place {
+	bool outstanding;   /* a MEMCTX is not acknowledged */
+	bool overdue;       /* and the shell was told to disconnect */
+	struct charge room; /* of limits.inflight_contexts: for the outstanding one, or a turn's */
+	enum { LINE_OUT, LINE_WAITING, LINE_TURN } line;
+	uint64_t take_by_ns, turn_by_ns;
+	struct session *out_prev, *out_next;
+	struct session *line_prev, *line_next; /* waiting or turns */
 };
 
 struct session {
@@ -111,39 +128,40 @@ struct session {
 	uint32_t uid;
 	void *user;
 	enum vmsig_error error;   /* of a pending DISCONNECT */
+	struct account account;   /* of the connection, by enum session_slot */
+	struct charge place;      /* of limits.connections */
 	struct pattern *patterns; /* by text */
 	struct pattern *globs;    /* those that are no plain names */
-	uint32_t nglobs;
-	uint64_t seen; /* endpoints born until then are matched */
-	bool is_stale; /* the policy is another one than was matched with */
+	uint64_t seen;            /* endpoints born until then are matched */
+	bool is_stale;            /* the policy is another one than was matched with */
 	struct subscription *subscriptions;
 	struct subscription *index; /* the same by id */
 	struct subscription *due_news, *due_context;
-	bool outstanding; /* a MEMCTX is not acknowledged */
-	bool overdue;     /* and the shell was told to disconnect */
-	enum { LINE_OUT, LINE_WAITING, LINE_TURN } line;
-	uint64_t take_by_ns, turn_by_ns;
+	struct inflight_place inflight;
 	char farewell[ENDPOINT_NAME_MAX +
 		      1]; /* name in the last delivery of an endpoint that went */
-	struct session *out_prev, *out_next; /* core->outstanding, by take_by_ns, unless overdue */
-	struct session *line_prev, *line_next; /* core->waiting or core->turns */
 	struct session *prev, *next;
 	struct action_node own;
 };
 
+/* What all sessions and endpoints together may have. */
+enum core_slot { CORE_ENDPOINTS, CORE_SESSIONS, CORE_INFLIGHT };
+/* What one session may have. */
+enum session_slot { SESSION_PATTERNS, SESSION_GLOBS };
+
 struct core {
-	struct core_limits limits;
+	uint64_t take_timeout_ns;
+	struct account account; /* by enum core_slot */
+	struct account_refusal refusal;
 	vmsig_emit emit;
 	bool closing;
-	uint64_t now_ns; /* the latest that was said */
-	uint32_t nendpoints, nsessions, inflight, nturns;
+	uint64_t now_ns;            /* the latest that was said */
 	struct endpoint *endpoints; /* by id */
 	struct endpoint *names;     /* by name, sorted */
 	struct endpoint *ages;      /* oldest first */
 	uint64_t births;
 	struct session *sessions;
-	struct session *outstanding, *waiting;
-	struct session *turns; /* by turn_by_ns */
+	struct inflight inflight;
 	struct action_node *queues[QUEUES];
 };
 
@@ -155,9 +173,21 @@ void action_drop(struct core *core, enum action_queue queue, struct action_node 
 /* ---- endpoint.c ---- */
 struct endpoint *endpoint_by_id(struct core *core, uint32_t id);
 struct endpoint *endpoint_by_name(struct core *core, const char *name);
-/* As it holds against a holder with this uid. */
-enum vmsig_guard endpoint_guard(const struct endpoint *endpoint, uint32_t uid);
+/* As core_endpoint_add(), but for telling the sessions. */
+__attribute__((warn_unused_result)) int endpoint_new(
+	struct core *core, const struct core_endpoint_config *config);
 void endpoint_emit_init(struct core *core);
+
+/* ---- guard.c ---- */
+/* The endpoint's guard as it holds against a holder with this uid. */
+enum vmsig_guard guard_against(const struct endpoint *endpoint, uint32_t uid);
+/* Whether it is what the endpoint and the session's tenant demand. */
+bool guard_suffices(const struct endpoint *endpoint, const struct session *session);
+/* What would; static. */
+const char *guard_advice(const struct endpoint *endpoint, const struct session *session);
+/* What a list says of the endpoint to this session; NULL is told the plain detail. A ready
+ * endpoint that is not served for its guard says why. */
+const char *guard_detail(const struct endpoint *endpoint, const struct session *session);
 
 /* ---- pattern.c ---- */
 struct pattern *pattern_find(const struct session *session, const char *text);
@@ -182,9 +212,11 @@ void subscription_part(struct subscription *subscription);
 /* The session has another tenant now. 0 or -ENOMEM. */
 __attribute__((warn_unused_result)) int subscription_count_anew(struct subscription *subscription);
 
-/* What a list says of the endpoint to this session; NULL is told the plain detail. A ready
- * endpoint that is not served for its guard says why. */
-const char *subscription_detail(const struct endpoint *endpoint, const struct session *session);
+/* Into the list of the session that it belongs to, after something was told. */
+void subscription_sort(struct subscription *subscription);
+/* What of it is to be told first. Told of an epoch that is over, or of nothing about the present
+ * one. */
+bool subscription_owes_invalidation(const struct subscription *subscription);
 
 /* ---- session.c ---- */
 /* Matches the endpoints that have come, and a new policy, with what the session asks for. Not
@@ -192,15 +224,21 @@ const char *subscription_detail(const struct endpoint *endpoint, const struct se
 __attribute__((warn_unused_result)) int session_catch_up(struct session *session);
 /* An endpoint has come: has the session pull, if it may concern it. */
 void session_announce(struct session *session);
-void session_disconnect(struct session *session, enum vmsig_error error);
-void session_release_inflight(struct session *session);
-/* Gives turns to those in line for as long as there is room. */
-void session_give_turns(struct core *core);
-/* Out of the line, and without a turn. */
-void session_leave_line(struct session *session);
-/* Takes the turns back that were not used in time. */
-void session_end_turns(struct core *core, uint64_t now_ns);
-/* Whether the session may have a MEMCTX in flight now; else it gets in line. */
-bool session_may_carry(struct session *session);
+
+/* ---- inflight.c ---- */
+/* Whether the session may have a MEMCTX in flight now, whose room it has from then on; else it
+ * gets in line. */
+bool inflight_may_carry(struct session *session);
+/* It has one in flight, in that room; or gives the room back. */
+void inflight_begin(struct session *session, uint64_t now_ns);
+void inflight_cancel(struct session *session);
+/* It is not in flight any more. */
+void inflight_end(struct session *session);
+/* Out of the line, and without a turn; who is next gets it. */
+void inflight_leave_line(struct session *session);
+/* Disconnects who is overdue, takes the turns back that were not used in time. */
+void inflight_advance(struct core *core, uint64_t now_ns);
+/* When that is due; UINT64_MAX: never. */
+uint64_t inflight_deadline(const struct core *core);
 
 #endif

@@ -99,7 +99,8 @@ static void adapter_add(struct adapter *adapter, size_t i)
 		.epoch = adapter->persisted,
 		.session = adapter->session,
 		.min_guard = min_guards[i],
-		.page = &adapter->page};
+		.page = &adapter->page,
+		.share_page = share_fd};
 
 	if (core_endpoint_add(world.core, &config))
 		broken("endpoint %s was refused", names[i]);

@@ -51,7 +51,9 @@ static void check_context(const struct subscriber *subscriber, struct adapter *a
 		broken("a context with a weaker guard than demanded");
 	if (delivery->ram_fd <= world.last_fd)
 		broken("R2: a descriptor was handed out twice");
-	world.last_fd = delivery->ram_fd;
+	if (delivery->page_fd <= delivery->ram_fd)
+		broken("R2: the page's descriptor was handed out twice, or is not there");
+	world.last_fd = delivery->page_fd;
 }
 
 static void check_delivery(struct subscriber *subscriber, const struct core_delivery *delivery)

@@ -79,6 +79,13 @@ static int share_fd(void *ctx)
 	return rig->share_error ? rig->share_error : rig->next_fd++;
 }
 
+static int share_page(void *ctx)
+{
+	struct rig *rig = ctx;
+
+	return rig->page_error ? rig->page_error : rig->next_fd++;
+}
+
 static void invalidate(void *ctx, uint32_t epoch)
 {
 	((struct rig *)ctx)->asked_epoch = epoch;
@@ -89,7 +96,9 @@ void rig_add(struct rig *rig, uint32_t id, const char *endpoint_name)
 	const struct core_endpoint_config config = {.id = id,
 		.name = endpoint_name,
 		.adapter = "test",
-		.page = id == 1 ? &rig->page : &rig->other_page};
+		.page = id == 1 ? &rig->page : &rig->other_page,
+		.share_page = share_page,
+		.page_ctx = rig};
 
 	assert_int_equal(core_endpoint_add(rig->core, &config), 0);
 }

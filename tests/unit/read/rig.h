@@ -29,6 +29,7 @@ struct rig {
 	unsigned described;   /* calls of describe() */
 	uint64_t kcr3;        /* what it answers */
 	int share_error;      /* what share_fd() answers, 0: a number */
+	int page_error;       /* likewise share_page() */
 	int next_fd;
 	vmsig_coherence page, other_page;
 };

@@ -188,6 +188,29 @@ static void without_descriptors_the_context_stays_owed(void **state)
 	session_free(session);
 }
 
+/* Both descriptors of a context come with it; one alone is the caller's, and no context. */
+static void the_page_comes_with_the_context(void **state)
+{
+	struct rig *rig = *state;
+	struct session *session;
+	struct core_delivery delivery;
+
+	start(rig, 1, &session, 1);
+	rig->page_error = -EMFILE;
+	assert_int_equal(core_session_pull(session, 0, &delivery), VMSIG_ERR_BUSY);
+	assert_true(delivery.ram_fd >= 0);
+	assert_int_equal(delivery.page_fd, -1);
+	rig->page_error = 0;
+	delivery = rig_expect(rig, session, M, 1);
+	assert_true(delivery.ram_fd >= 0 && delivery.page_fd >= 0);
+	assert_int_not_equal(delivery.ram_fd, delivery.page_fd);
+	assert_int_equal(rig_reset(rig, 1), 0);
+	rig_drain(rig);
+	delivery = rig_expect(rig, session, VMSIG_EV_MEMCTX_INVALIDATED, 2);
+	assert_int_equal(delivery.page_fd, -1);
+	session_free(session);
+}
+
 static void what_could_not_be_sent_is_still_owed(void **state)
 {
 	struct rig *rig = *state;
@@ -218,6 +241,7 @@ int main(void)
 		T(who_leaves_gives_up_its_place),
 		T(who_does_not_take_is_disconnected_once),
 		T(without_descriptors_the_context_stays_owed),
+		T(the_page_comes_with_the_context),
 		T(what_could_not_be_sent_is_still_owed),
 	};
 

@@ -2,6 +2,8 @@
 /* Sessions: subscriptions, what a policy hides (I14), deliveries and their order (R2-R5). */
 #include "tests/unit/read/rig.h"
 
+#include "broker/policy/account.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -166,6 +168,7 @@ static void globs_have_a_quota_of_their_own(void **state)
 	struct rig *rig = *state;
 	struct tenant few = rig_all;
 	struct session *session;
+	char text[ACCOUNT_TEXT_MAX + 1];
 
 	few.quota = quota;
 	session = rig_session(rig, &few, 1);
@@ -173,6 +176,10 @@ static void globs_have_a_quota_of_their_own(void **state)
 	rig_add(rig, 2, "b");
 	assert_int_equal(session_subscribe(session, "a*"), 0);
 	assert_int_equal(session_subscribe(session, "b*"), VMSIG_ERR_QUOTA);
+	account_refusal_text(core_refusal(rig->core), text, sizeof(text));
+	assert_string_equal(text,
+		"quota.globs of the connection: 1 of 1 globs among the subscriptions are in use, "
+		"and uid 1 of tenant asks for 1 more; subscribe to plain names, or have it raised");
 	assert_int_equal(session_subscribe(session, "a"), 0);
 	assert_int_equal(session_subscribe(session, "b"), 0);
 	assert_int_equal(session_unsubscribe(session, "a*"), 0);

@@ -25,42 +25,56 @@ struct pattern *pattern_find(const struct session *session, const char *text)
 	return pattern;
 }
 
+static int charge(struct pattern *pattern, struct session *session)
+{
+	const struct account_actor actor = {.tenant = session->tenant->name, .uid = session->uid};
+	struct account_refusal *refusal = &session->core->refusal;
+	int r = charge_take(&pattern->one, &session->account, SESSION_PATTERNS, 1, &actor, refusal);
+
+	if (!r && pattern->is_glob)
+		r = charge_take(
+			&pattern->glob, &session->account, SESSION_GLOBS, 1, &actor, refusal);
+	return r;
+}
+
+static void pattern_dispose(struct pattern *pattern)
+{
+	charge_refund(&pattern->one);
+	charge_refund(&pattern->glob);
+	free(pattern);
+}
+
 int pattern_new(struct pattern **ret_pattern, struct session *session, const char *text)
 {
-	const struct tenant_quota *quota = &session->tenant->quota;
-	bool glob = is_glob(text);
-	struct pattern *pattern;
 	size_t len = strlen(text);
+	struct pattern *pattern = calloc(1, sizeof(*pattern) + len + 1);
+	int r;
 
-	if (HASH_COUNT(session->patterns) >= quota->subscriptions ||
-		(glob && session->nglobs >= quota->globs))
-		return VMSIG_ERR_QUOTA;
-	pattern = calloc(1, sizeof(*pattern) + len + 1);
 	if (!pattern)
 		return -ENOMEM;
 	memcpy(pattern->text, text, len + 1);
-	pattern->is_glob = glob;
-	HASH_ADD_STR(session->patterns, text, pattern);
-	if (!pattern->hh.tbl) {
-		free(pattern);
-		return -ENOMEM;
+	pattern->is_glob = is_glob(text);
+	r = charge(pattern, session);
+	if (!r) {
+		HASH_ADD_STR(session->patterns, text, pattern);
+		r = pattern->hh.tbl ? 0 : -ENOMEM;
 	}
-	if (glob) {
+	if (r) {
+		pattern_dispose(pattern);
+		return r;
+	}
+	if (pattern->is_glob)
 		DL_APPEND(session->globs, pattern);
-		session->nglobs++;
-	}
 	*ret_pattern = pattern;
 	return 0;
 }
 
 void pattern_free(struct session *session, struct pattern *pattern)
 {
-	if (pattern->is_glob) {
+	if (pattern->is_glob)
 		DL_DELETE(session->globs, pattern);
-		session->nglobs--;
-	}
 	HASH_DEL(session->patterns, pattern);
-	free(pattern);
+	pattern_dispose(pattern);
 }
 
 bool pattern_matches(const struct pattern *pattern, const char *name)
