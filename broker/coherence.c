@@ -20,7 +20,7 @@
 #define MAPPING ((size_t)2 * VMSIG_COHERENCE_SIZE)
 
 struct coherence {
-	int fd;
+	int fd; /* once the page is mapped: read-only, what holders have are duplicates of it */
 	uint8_t *mapping;      /* a private page for the obituary's node, then the shared one */
 	vmsig_coherence *page; /* NULL: not mapped */
 	bool owned;
@@ -66,6 +66,22 @@ static int page_make(struct coherence *coherence, uint32_t endpoint)
 	return r;
 }
 
+/* One open file for all holders: an offset and flags are all that they share by it, and a page that
+ * is mapped has no use for either. To open it for each costs more than to tell it. */
+static int read_only(struct coherence *coherence)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", coherence->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	close(coherence->fd);
+	coherence->fd = fd;
+	return 0;
+}
+
 int coherence_new(struct coherence **ret_coherence, uint32_t endpoint)
 {
 	struct coherence *coherence = calloc(1, sizeof(*coherence));
@@ -75,6 +91,8 @@ int coherence_new(struct coherence **ret_coherence, uint32_t endpoint)
 		return -ENOMEM;
 	coherence->fd = -1;
 	r = page_make(coherence, endpoint);
+	if (!r)
+		r = read_only(coherence);
 	if (r) {
 		coherence_free(coherence);
 		return r;
@@ -106,11 +124,8 @@ vmsig_coherence *coherence_page(struct coherence *coherence)
 
 int coherence_share(const struct coherence *coherence)
 {
-	char path[64];
-	int fd;
+	int fd = fcntl(coherence->fd, F_DUPFD_CLOEXEC, 0);
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", coherence->fd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 

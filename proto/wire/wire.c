@@ -238,7 +238,15 @@ static int wire_send_error(struct wire *wire, int error)
 	}
 }
 
-/* One sendmsg(2): up to the next descriptor group, or starting with one. */
+/* Whether the first group may go with the next bytes, though they come before its own: the receiver
+ * counts descriptors and not positions. Not with the rest of a message that has some itself: who
+ * has room for no more waits for that message first. */
+static bool may_carry(const struct wire *wire, uint64_t at)
+{
+	return at == wire->tx_sent || wire->tx_sent >= wire->tx_carried;
+}
+
+/* One sendmsg(2) with one descriptor group at most, and no byte of the next one's message. */
 static int wire_send(struct wire *wire)
 {
 	struct buffer *tx = &wire->buffers.tx;
@@ -250,7 +258,7 @@ static int wire_send(struct wire *wire)
 	size_t nfds = fdqueue_peek(&wire->tx_fds, fds, WIRE_FDS_MAX, &at);
 	ssize_t n;
 
-	if (nfds && at == wire->tx_sent) {
+	if (nfds && may_carry(wire, at)) {
 		struct cmsghdr *c;
 
 		memset(&control, 0, CMSG_SPACE(nfds * sizeof(int)));
@@ -281,6 +289,8 @@ static int wire_send(struct wire *wire)
 	}
 	if (n < 0)
 		return wire_send_error(wire, errno);
+	if (nfds)
+		wire->tx_carried = wire->tx_sent + iov.iov_len;
 	/* The kernel has its own references from the first byte on. */
 	fdqueue_drop(&wire->tx_fds, nfds);
 	buffer_consume(tx, (size_t)n);

@@ -47,9 +47,10 @@ struct wire {
 	struct bio_buffers buffers;
 	struct fdqueue rx_fds;
 	struct fdqueue tx_fds;
-	size_t rx_fds_max; /* with so many waiting, bytes that bring more are not read */
-	uint64_t tx_sent;  /* position of the first byte in buffers.tx */
-	const char *error; /* static sentence about the last failure, or NULL */
+	size_t rx_fds_max;   /* with so many waiting, bytes that bring more are not read */
+	uint64_t tx_sent;    /* position of the first byte in buffers.tx */
+	uint64_t tx_carried; /* where the bytes end that the last descriptors went with */
+	const char *error;   /* static sentence about the last failure, or NULL */
 };
 
 /* Takes ownership of the connected, non-blocking socket. */

@@ -97,6 +97,32 @@ static void descriptors_stay_with_their_message(void **state)
 	free(large);
 }
 
+/* A subscription's answer and its context wake the client once. */
+static void what_comes_before_descriptors_goes_with_them(void **state)
+{
+	struct chan_fd_claim claims[2];
+	char byte;
+	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr look = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct chan_pair pair;
+	const uint8_t *data;
+	size_t len;
+
+	chan_pair_up(&pair, *state, NULL);
+	assert_int_equal(chan_send(pair.client, "answer", 6, NULL, 0), 0);
+	send_files(pair.client, "context", 2, claims);
+	assert_int_equal(chan_drain(pair.client), 0);
+	/* Looked at without room for them. */
+	assert_true(recvmsg(chan_socket(pair.server), &look, MSG_PEEK | MSG_DONTWAIT) > 0);
+	assert_true(look.msg_flags & MSG_CTRUNC);
+	assert_int_equal(chan_fill(pair.server), 0);
+	assert_int_equal(chan_recv(pair.server, &data, &len), 0);
+	assert_int_equal(chan_recv(pair.server, &data, &len), 0);
+	assert_int_equal(len, 7);
+	take_and_close(pair.server, claims, 2);
+	chan_pair_down(&pair);
+}
+
 /* The descriptors' own message first, then plain ones without an end: they come with or
  * before their bytes however the reads fall. */
 static void descriptors_come_no_later_than_their_message(void **state)
@@ -486,6 +512,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(descriptors_stay_with_their_message),
+		cmocka_unit_test(what_comes_before_descriptors_goes_with_them),
 		cmocka_unit_test(descriptors_come_no_later_than_their_message),
 		cmocka_unit_test(too_many_descriptors_are_not_accepted_for_sending),
 		cmocka_unit_test(dropped_queues_close_their_descriptors),
