@@ -156,6 +156,8 @@ static void run_parts(struct broker *broker)
 {
 	core_advance(broker->core, uv_hrtime());
 	broker_perform(broker);
+	/* Deliveries that came of it leave together with the answers before them. */
+	(void)shares_continue(broker->shares);
 	if (broker->desk)
 		desk_turn(broker->desk);
 	if (broker->net)

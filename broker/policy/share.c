@@ -42,7 +42,8 @@ struct shares {
 	uint64_t (*now_ns)(void *ctx);
 	uint64_t (*waited_ns)(void *ctx); /* NULL: not known */
 	void *ctx;
-	uint64_t turn;             /* number of the turn, from a shares_run() to the next */
+	uint64_t turn; /* number of the turn, from a shares_run() to the next */
+	uint64_t turn_began;
 	uint64_t waits, waits_now; /* when it was last asked: the waits, and the clock */
 	struct share *table;
 	struct share *urgent, *fresh, *round;
@@ -368,24 +369,33 @@ bool shares_pending(const struct shares *shares)
 	return next_share(shares) != NULL;
 }
 
-bool shares_run(struct shares *shares)
+bool shares_continue(struct shares *shares)
 {
-	uint64_t start_ns = shares->now_ns(shares->ctx), now_ns = start_ns;
+	uint64_t now_ns = shares->now_ns(shares->ctx);
 	struct share *share;
 
-	shares->turn++;
-	if (now_ns - shares->waits_now >= WAITS_EVERY_NS)
-		(void)ask_waits(shares, now_ns);
-	wake_up(shares, now_ns);
 	/* A share without credit gains a quantum a visit and owes no more than the burst, so this
 	 * ends. */
-	while (now_ns - start_ns < shares->limits.turn_ns && (share = next_share(shares))) {
+	while (now_ns - shares->turn_began < shares->limits.turn_ns &&
+		(share = next_share(shares))) {
 		if (!take_turn(share))
 			continue;
 		run_one(share);
 		now_ns = shares->now_ns(shares->ctx);
 	}
 	return shares_pending(shares);
+}
+
+bool shares_run(struct shares *shares)
+{
+	uint64_t now_ns = shares->now_ns(shares->ctx);
+
+	shares->turn++;
+	shares->turn_began = now_ns;
+	if (now_ns - shares->waits_now >= WAITS_EVERY_NS)
+		(void)ask_waits(shares, now_ns);
+	wake_up(shares, now_ns);
+	return shares_continue(shares);
 }
 
 uint64_t shares_deadline(const struct shares *shares)

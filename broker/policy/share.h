@@ -107,6 +107,8 @@ void share_task_move(struct share_task *task, struct share *share);
 
 /* Runs tasks for one turn. Whether there are more that may run at once. */
 bool shares_run(struct shares *shares);
+/* Goes on with the turn, with what is ready by now, as long as it has time left. As above. */
+bool shares_continue(struct shares *shares);
 /* Whether shares_run() would find something to do at once. */
 bool shares_pending(const struct shares *shares);
 /* When a share with work wakes; UINT64_MAX: none sleeps. */
