@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clients/common/moment.h"
 #include "vmsig/vmsig_admin.h"
 #include "vmsig/vmsig_write.h"
 
@@ -248,69 +248,39 @@ int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
 	return EXIT_OK;
 }
 
-int64_t ctl_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Reads deliveries until the context is there. What the endpoint said last is the reason
  * when it does not come. */
-static int context_wait(const struct ctl *ctl, const char *endpoint, struct ctl_context *context)
+static int context_wait(const struct ctl *ctl, const char *endpoint, struct context *context)
 {
-	int64_t until = ctl_now_ms() + ctl->wait_ms;
-	char reason[VMSIG_DETAIL_MAX + 1] = "it is still booting";
+	int64_t until = moment_in_ms(ctl->wait_ms);
 
-	for (;;) {
-		vmsig_delivery *delivery = &context->delivery;
-		int64_t left = until - ctl_now_ms();
-		int r = vmsig_wait(context->connection, delivery, left > 0 ? (int)left : 0);
+	while (!context->mem) {
+		vmsig_delivery delivery = VMSIG_DELIVERY_INIT;
+		int r = vmsig_wait(context->connection, &delivery, moment_left_ms(until));
 
 		if (r == -VMSIG_ERR_TIMEOUT)
-			return ctl_fail(
-				VMSIG_ERR_NOT_READY, "%s is not ready: %s", endpoint, reason);
+			return ctl_fail(VMSIG_ERR_NOT_READY, "%s is not ready: %s", endpoint,
+				context_why(context));
 		if (r)
 			return ctl_fail(r, "%s", vmsig_last_error(context->connection));
-		if (delivery->event.kind == VMSIG_EV_MEMCTX)
-			return EXIT_OK;
-		if (delivery->event.kind == VMSIG_EV_ENDPOINT_STATE &&
-			vmsig_delivery_text(delivery)[0])
-			snprintf(reason, sizeof(reason), "%s", vmsig_delivery_text(delivery));
-		vmsig_delivery_clear(delivery);
+		r = context_take(context, &delivery);
+		if (r)
+			return ctl_fail(r, "cannot open the context of %s: %s", endpoint,
+				vmsig_error_text(r));
 	}
-}
-
-static int context_map(const char *endpoint, struct ctl_context *context)
-{
-	vmsig_delivery *delivery = &context->delivery;
-	int r;
-
-	memcpy(&context->pod, delivery->event.inln, sizeof(context->pod));
-	context->segs = vmsig_memctx_segs(&delivery->event, &context->nseg);
-	r = vmsig_mem_from_event(
-		&context->mem, &delivery->event, delivery->ram_fd, delivery->coherence_fd);
-	/* A guest that ends while we look must not end us by SIGBUS. */
-	if (!r)
-		r = vmsig_mem_set_mode(context->mem, VMSIG_MEM_PREAD);
-	if (r)
-		return ctl_fail(
-			r, "cannot open the context of %s: %s", endpoint, vmsig_error_text(r));
 	return EXIT_OK;
 }
 
-int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct ctl_context *ret_context)
+int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct context *ret_context)
 {
 	int code, r;
 
-	memset(ret_context, 0, sizeof(*ret_context));
+	*ret_context = CONTEXT_INIT;
 	if (strpbrk(endpoint, "*?[")) {
 		ctl_fail_with(VMSIG_ERR_BAD_REQUEST, "see `vmsigctl ls` for their names",
 			"'%s' is a pattern, and one endpoint is needed here", endpoint);
 		return EXIT_USAGE;
 	}
-	ret_context->delivery = VMSIG_DELIVERY_INIT;
 	code = ctl_connect(ctl, &ret_context->connection);
 	if (code)
 		return code;
@@ -319,16 +289,7 @@ int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct ctl_con
 		code = ctl_fail_about(endpoint, r, vmsig_last_error(ret_context->connection));
 	if (!code)
 		code = context_wait(ctl, endpoint, ret_context);
-	if (!code)
-		code = context_map(endpoint, ret_context);
 	if (code)
-		ctl_context_close(ret_context);
+		context_close(ret_context);
 	return code;
-}
-
-void ctl_context_close(struct ctl_context *context)
-{
-	context->mem = vmsig_mem_close(context->mem);
-	vmsig_delivery_clear(&context->delivery);
-	context->connection = vmsig_close(context->connection);
 }

@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 
+#include "clients/common/context.h"
 #include "clients/common/exits.h"
 #include "clients/common/failure.h"
 #include "clients/common/text.h"
@@ -91,8 +92,6 @@ _Noreturn void ctl_become(char **command);
 json_t *ctl_system_json(const vmsig_system *system);
 /* "linux 6.1.0-18-amd64, vmcoreinfo", into `buf`, which is returned; "" for nothing known. */
 const char *ctl_system_text(const vmsig_system *system, char buf[static CTL_SYSTEM_MAX]);
-/* CLOCK_MONOTONIC. */
-int64_t ctl_now_ms(void);
 
 /* Where the plane listens: --socket, or the plane's environment variable, or its default. */
 const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane);
@@ -103,17 +102,7 @@ int ctl_connect_fail(int error, const char *socket, const char *why);
 /* Opens and connects to the read plane. EXIT_OK, or the exit code after a message. */
 int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig);
 
-struct ctl_context {
-	vmsig *connection;
-	vmsig_delivery delivery; /* the MEMCTX */
-	vmsig_memctx pod;
-	const vmsig_memseg *segs;
-	uint32_t nseg;
-	vmsig_mem *mem; /* PREAD mode, coherent */
-};
-
-/* Subscribes to the endpoint and waits for its MEMCTX. */
-int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct ctl_context *ret_context);
-void ctl_context_close(struct ctl_context *context);
+/* Subscribes to the endpoint and waits for its context, which the caller closes. */
+int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct context *ret_context);
 
 #endif

@@ -16,7 +16,7 @@
 #define COHERENCE_FD 4
 
 /* "gpa:len:off,..." in hexadecimal; "" for a single-low layout. NULL without memory. */
-static char *segments_text(const struct ctl_context *context)
+static char *segments_text(const struct context *context)
 {
 	size_t size = (size_t)context->nseg * 60 + 1, at = 0;
 	char *text = calloc(1, size);
@@ -44,7 +44,7 @@ static bool set_decimal(const char *name, uint64_t value)
 	return setenv(name, text, 1) == 0;
 }
 
-static bool set_environment(const char *endpoint, const struct ctl_context *context)
+static bool set_environment(const char *endpoint, const struct context *context)
 {
 	const vmsig_memctx *pod = &context->pod;
 	char *segments = segments_text(context);
@@ -58,7 +58,7 @@ static bool set_environment(const char *endpoint, const struct ctl_context *cont
 }
 
 /* The two descriptors at their places, and nothing else beside the standard streams. */
-static bool set_descriptors(const struct ctl_context *context)
+static bool set_descriptors(const struct context *context)
 {
 	int ram = fcntl(context->delivery.ram_fd, F_DUPFD_CLOEXEC, 10);
 	int coherence = fcntl(context->delivery.coherence_fd, F_DUPFD_CLOEXEC, 10);
@@ -70,7 +70,7 @@ static bool set_descriptors(const struct ctl_context *context)
 
 static int run_exec(struct ctl *ctl, int argc, char **argv)
 {
-	struct ctl_context context;
+	struct context context;
 	char **command;
 	int code = ctl_options(ctl, &ctl_exec, argc, argv, NULL, NULL, NULL);
 
@@ -86,7 +86,7 @@ static int run_exec(struct ctl *ctl, int argc, char **argv)
 		return code;
 	if (!set_environment(argv[optind], &context) || !set_descriptors(&context)) {
 		code = ctl_fail(VMSIG_ERR_IO, "cannot set up the command: %s", strerror(errno));
-		ctl_context_close(&context);
+		context_close(&context);
 		return code;
 	}
 	/* We become the command: its signals and its exit status are its own. The connection is

@@ -10,9 +10,9 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clients/common/moment.h"
 #include "clients/ctl/operator.h"
 
 #define RANGES_MAX 256u
@@ -20,7 +20,7 @@
 #define SHELL_SIGNAL 128 /* plus the signal: how shells tell what ended a command */
 
 /* A lease that is held while a command runs. */
-struct hold {
+struct holding {
 	const char *endpoint;
 	vmsig_writer *writer;
 	vmsig_lease *lease;
@@ -35,14 +35,14 @@ struct hold {
 };
 
 /* "lease 17 on web1: ..." */
-static const char *about(const struct hold *hold, char buf[static ABOUT_MAX])
+static const char *about(const struct holding *holding, char buf[static ABOUT_MAX])
 {
-	snprintf(buf, ABOUT_MAX, "lease %" PRIu64 " on %s", hold->info.id, hold->endpoint);
+	snprintf(buf, ABOUT_MAX, "lease %" PRIu64 " on %s", holding->info.id, holding->endpoint);
 	return buf;
 }
 
 __attribute__((format(printf, 2, 3))) static void note(
-	const struct hold *hold, const char *format, ...)
+	const struct holding *holding, const char *format, ...)
 {
 	char buf[ABOUT_MAX], text[VMSIG_DETAIL_MAX + 64];
 	va_list args;
@@ -50,7 +50,7 @@ __attribute__((format(printf, 2, 3))) static void note(
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	ctl_note("%s: %s", about(hold, buf), text);
+	ctl_note("%s: %s", about(holding, buf), text);
 }
 
 /* ---- the command ---- */
@@ -74,17 +74,17 @@ static bool set_path(const char *name, const char *path)
 }
 
 /* The identity and the socket too: the token is worth nothing at another broker. */
-static bool set_environment(const struct ctl *ctl, const struct hold *hold)
+static bool set_environment(const struct ctl *ctl, const struct holding *holding)
 {
-	return set_number(CTL_ENV_LEASE, hold->info.id) &&
-	       set_number(CTL_ENV_TOKEN, hold->info.token) &&
-	       setenv(CTL_ENV_ENDPOINT, hold->endpoint, 1) == 0 &&
+	return set_number(CTL_ENV_LEASE, holding->info.id) &&
+	       set_number(CTL_ENV_TOKEN, holding->info.token) &&
+	       setenv(CTL_ENV_ENDPOINT, holding->endpoint, 1) == 0 &&
 	       set_path("VMSIG_IDENTITY", ctl->identity) &&
 	       set_path("VMSIG_WRITE_SOCKET", ctl_socket(ctl, CTL_PLANE_WRITE));
 }
 
 /* What ends other commands ends this one; what was ignored stays so, as under nohup(1). */
-static int signals_open(struct hold *hold)
+static int signals_open(struct holding *holding)
 {
 	static const int forwarded[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 	struct sigaction action;
@@ -98,180 +98,169 @@ static int signals_open(struct hold *hold)
 		if (sigaction(forwarded[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
 			sigaddset(&set, forwarded[i]);
 	}
-	if (sigprocmask(SIG_BLOCK, &set, &hold->before) < 0)
+	if (sigprocmask(SIG_BLOCK, &set, &holding->before) < 0)
 		return -errno;
-	hold->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return hold->signals < 0 ? -errno : 0;
+	holding->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return holding->signals < 0 ? -errno : 0;
 }
 
-static int spawn(struct hold *hold, char **command)
+static int spawn(struct holding *holding, char **command)
 {
 	pid_t parent = getpid();
 
-	hold->child = fork();
-	if (hold->child < 0)
+	holding->child = fork();
+	if (holding->child < 0)
 		return -errno;
-	if (hold->child > 0)
+	if (holding->child > 0)
 		return 0;
 	/* Nobody would tell it of a lost lease when we are killed. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		_exit(EXIT_LOST);
-	sigprocmask(SIG_SETMASK, &hold->before, NULL);
+	sigprocmask(SIG_SETMASK, &holding->before, NULL);
 	ctl_become(command);
 }
 
-static void reap(struct hold *hold)
+static void reap(struct holding *holding)
 {
 	int status;
 
-	if (waitpid(hold->child, &status, WNOHANG) <= 0)
+	if (waitpid(holding->child, &status, WNOHANG) <= 0)
 		return;
-	hold->ended = true;
-	hold->status = WIFSIGNALED(status) ? SHELL_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
+	holding->ended = true;
+	holding->status =
+		WIFSIGNALED(status) ? SHELL_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 /* The terminal's signals go to each process of the foreground group. */
-static bool came_to_both(const struct hold *hold, const struct signalfd_siginfo *info)
+static bool came_to_both(const struct holding *holding, const struct signalfd_siginfo *info)
 {
-	return info->ssi_code == SI_KERNEL && getpgid(hold->child) == getpgrp();
+	return info->ssi_code == SI_KERNEL && getpgid(holding->child) == getpgrp();
 }
 
-static void signals_take(struct hold *hold)
+static void signals_take(struct holding *holding)
 {
 	struct signalfd_siginfo info;
 
-	while (read(hold->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (info.ssi_signo == SIGCHLD && !hold->ended)
-			reap(hold);
-		else if (!hold->ended && !came_to_both(hold, &info))
-			kill(hold->child, (int)info.ssi_signo);
+	while (read(holding->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		if (info.ssi_signo == SIGCHLD && !holding->ended)
+			reap(holding);
+		else if (!holding->ended && !came_to_both(holding, &info))
+			kill(holding->child, (int)info.ssi_signo);
 	}
 }
 
 /* ---- the lease ---- */
 
-static void lose(struct hold *hold, int error, const char *text)
+static void lose(struct holding *holding, int error, const char *text)
 {
 	char buf[ABOUT_MAX];
 	size_t len;
 
-	if (hold->lost || hold->ended)
+	if (holding->lost || holding->ended)
 		return;
-	hold->lost = true;
+	holding->lost = true;
 	text = text[0] ? text : vmsig_error_text(error);
 	len = strlen(text);
 	/* A sentence goes on. */
-	ctl_fail_with(error, "ending the command", "%s: lost: %.*s", about(hold, buf),
+	ctl_fail_with(error, "ending the command", "%s: lost: %.*s", about(holding, buf),
 		(int)(len - (len && text[len - 1] == '.')), text);
-	kill(hold->child, SIGTERM);
-	kill(hold->child, SIGCONT);
+	kill(holding->child, SIGTERM);
+	kill(holding->child, SIGCONT);
 }
 
-static void event_take(struct hold *hold, const vmsig_writer_event *event)
+static void event_take(struct holding *holding, const vmsig_writer_event *event)
 {
 	switch (event->kind) {
 	case VMSIG_WEV_NOTICE:
-		note(hold, "will be revoked in %u ms: somebody of higher priority waits",
+		note(holding, "will be revoked in %u ms: somebody of higher priority waits",
 			event->revoke_in_ms);
 		break;
 	case VMSIG_WEV_LOST:
-		hold->released = !event->error;
-		if (hold->released)
-			note(hold, "was given back before the command has ended");
+		holding->released = !event->error;
+		if (holding->released)
+			note(holding, "was given back before the command has ended");
 		else
-			lose(hold, event->error, event->text);
+			lose(holding, event->error, event->text);
 		break;
 	case VMSIG_WEV_DISCONNECTED:
-		note(hold, "not connected, trying again: %s", event->text);
+		note(holding, "not connected, trying again: %s", event->text);
 		break;
 	case VMSIG_WEV_RESUMED:
-		note(hold, "resumed");
+		note(holding, "resumed");
 		break;
 	default:
 		break;
 	}
 }
 
-static void writer_step(struct hold *hold)
+static void writer_step(struct holding *holding)
 {
 	vmsig_writer_event event;
-	int r = vmsig_writer_process(hold->writer);
+	int r = vmsig_writer_process(holding->writer);
 
-	while (vmsig_writer_next(hold->writer, &event) == 0)
-		event_take(hold, &event);
+	while (vmsig_writer_next(holding->writer, &event) == 0)
+		event_take(holding, &event);
 	if (r && r != -VMSIG_ERR_NO_MEMORY)
-		lose(hold, r, vmsig_writer_last_error(hold->writer));
-}
-
-/* NULL: without limit. */
-static const struct timespec *timeout(const struct hold *hold, struct timespec *buf)
-{
-	int64_t deadline = vmsig_writer_deadline(hold->writer), left;
-	struct timespec now;
-
-	if (hold->lost || deadline < 0)
-		return NULL;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	left = deadline - ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
-	left = left > 0 ? left : 0;
-	*buf = (struct timespec){left / 1000000000, left % 1000000000};
-	return buf;
+		lose(holding, r, vmsig_writer_last_error(holding->writer));
 }
 
 /* Until the command has ended. */
-static void hold_run(struct hold *hold)
+static void holding_run(struct holding *holding)
 {
-	while (!hold->ended) {
-		struct pollfd pfds[] = {{.fd = hold->signals, .events = POLLIN},
-			{.fd = hold->lost ? -1 : vmsig_writer_fd(hold->writer),
-				.events = vmsig_writer_poll_events(hold->writer)}};
+	while (!holding->ended) {
+		struct pollfd pfds[] = {{.fd = holding->signals, .events = POLLIN},
+			{.fd = holding->lost ? -1 : vmsig_writer_fd(holding->writer),
+				.events = vmsig_writer_poll_events(holding->writer)}};
+		int64_t deadline = holding->lost ? -1 : vmsig_writer_deadline(holding->writer);
 		struct timespec buf;
 
-		if (ppoll(pfds, 2, timeout(hold, &buf), NULL) < 0 && errno != EINTR)
-			lose(hold, -VMSIG_ERR_IO, strerror(errno));
-		signals_take(hold);
-		if (!hold->lost && !hold->ended)
-			writer_step(hold);
+		if (ppoll(pfds, 2, moment_left(deadline < 0 ? MOMENT_NEVER : deadline, &buf),
+			    NULL) < 0 &&
+			errno != EINTR)
+			lose(holding, -VMSIG_ERR_IO, strerror(errno));
+		signals_take(holding);
+		if (!holding->lost && !holding->ended)
+			writer_step(holding);
 	}
 }
 
 /* Gives the lease back; what the broker says to that may be that it was over before. */
-static void hold_release(struct hold *hold)
+static void holding_release(struct holding *holding)
 {
 	char buf[ABOUT_MAX];
 	int r;
 
-	if (hold->lost || hold->released)
+	if (holding->lost || holding->released)
 		return;
-	r = vmsig_lease_release_wait(hold->lease, CTL_RELEASE_MS);
+	r = vmsig_lease_release_wait(holding->lease, CTL_RELEASE_MS);
 	if (!r)
 		return;
 	if (r == -VMSIG_ERR_TIMEOUT || r == -VMSIG_ERR_DISCONNECTED) {
-		note(hold, "not released, it ends by itself: %s",
-			vmsig_writer_last_error(hold->writer));
+		note(holding, "not released, it ends by itself: %s",
+			vmsig_writer_last_error(holding->writer));
 		return;
 	}
-	hold->lost = true;
-	ctl_fail_with(r, NULL, "%s: lost before the command had ended: %s", about(hold, buf),
-		vmsig_writer_last_error(hold->writer));
+	holding->lost = true;
+	ctl_fail_with(r, NULL, "%s: lost before the command had ended: %s", about(holding, buf),
+		vmsig_writer_last_error(holding->writer));
 }
 
-static int hold_command(const struct ctl *ctl, struct hold *hold, char **command)
+static int holding_command(const struct ctl *ctl, struct holding *holding, char **command)
 {
 	int r;
 
-	vmsig_lease_get(hold->lease, &hold->info);
-	if (!set_environment(ctl, hold))
+	vmsig_lease_get(holding->lease, &holding->info);
+	if (!set_environment(ctl, holding))
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "cannot set up the environment");
-	r = signals_open(hold);
+	r = signals_open(holding);
 	if (!r)
-		r = spawn(hold, command);
+		r = spawn(holding, command);
 	if (r)
 		return ctl_fail(VMSIG_ERR_IO, "cannot start %s: %s", command[0], strerror(-r));
-	hold_run(hold);
-	hold_release(hold);
-	return hold->lost ? EXIT_LOST : hold->status;
+	holding_run(holding);
+	holding_release(holding);
+	return holding->lost ? EXIT_LOST : holding->status;
 }
 
 /* ---- the command line ---- */
@@ -307,17 +296,17 @@ static bool handle(void *ctx, int code, const char *value)
 
 static int acquire(const struct ctl *ctl, const vmsig_lease_request *request, char **command)
 {
-	struct hold hold = {.endpoint = request->endpoint, .signals = -1};
-	int code = ctl_writer_open(ctl, &hold.writer);
+	struct holding holding = {.endpoint = request->endpoint, .signals = -1};
+	int code = ctl_writer_open(ctl, &holding.writer);
 
 	if (code)
 		return code;
-	code = ctl_lease_ask(ctl, hold.writer, request, &hold.lease);
+	code = ctl_lease_ask(ctl, holding.writer, request, &holding.lease);
 	if (!code)
-		code = hold_command(ctl, &hold, command);
-	if (hold.signals >= 0)
-		close(hold.signals);
-	vmsig_writer_close(hold.writer);
+		code = holding_command(ctl, &holding, command);
+	if (holding.signals >= 0)
+		close(holding.signals);
+	vmsig_writer_close(holding.writer);
 	return code;
 }
 

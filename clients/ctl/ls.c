@@ -120,7 +120,7 @@ const struct ctl_command ctl_ls = {
 
 /* ---- info ---- */
 
-static json_t *segments_json(const struct ctl_context *context)
+static json_t *segments_json(const struct context *context)
 {
 	json_t *array = json_array();
 
@@ -132,7 +132,7 @@ static json_t *segments_json(const struct ctl_context *context)
 	return array;
 }
 
-static int print_context_json(const char *name, const struct ctl_context *context)
+static int print_context_json(const char *name, const struct context *context)
 {
 	const vmsig_memctx *pod = &context->pod;
 
@@ -147,7 +147,7 @@ static int print_context_json(const char *name, const struct ctl_context *contex
 		"system", ctl_system_json(&context->delivery.system)));
 }
 
-static void print_context(const char *name, const struct ctl_context *context)
+static void print_context(const char *name, const struct context *context)
 {
 	const vmsig_system *system = &context->delivery.system;
 	const vmsig_memctx *pod = &context->pod;
@@ -169,7 +169,7 @@ static void print_context(const char *name, const struct ctl_context *context)
 
 static int run_info(struct ctl *ctl, int argc, char **argv)
 {
-	struct ctl_context context;
+	struct context context;
 	int code = ctl_options(ctl, &ctl_info, argc, argv, NULL, NULL, NULL);
 
 	if (code)
@@ -183,7 +183,7 @@ static int run_info(struct ctl *ctl, int argc, char **argv)
 		code = print_context_json(argv[optind], &context);
 	else
 		print_context(argv[optind], &context);
-	ctl_context_close(&context);
+	context_close(&context);
 	return code;
 }
 

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NOT_READY_PAUSE_MS 200
+#include "clients/common/hold.h"
+#include "clients/common/moment.h"
 
 /* ---- connections ---- */
 
@@ -47,73 +48,40 @@ int ctl_writer_open(const struct ctl *ctl, vmsig_writer **ret_writer)
 
 /* ---- acquiring ---- */
 
-/* Reads events until there is an answer: 0, or its error with the sentence in `text`. */
-static int lease_answer(
-	vmsig_writer *writer, const char *endpoint, char text[static VMSIG_DETAIL_MAX + 1])
+struct asking {
+	struct hold *hold;
+	vmsig_writer *writer;
+	const char *endpoint;
+};
+
+static int step(void *ctx, int64_t until)
 {
+	const struct asking *asking = ctx;
 	vmsig_writer_event event;
+	int r = vmsig_writer_wait(asking->writer, &event, moment_left_ms(until));
 
-	for (;;) {
-		int r = vmsig_writer_wait(writer, &event, -1);
-
-		if (r) {
-			snprintf(text, VMSIG_DETAIL_MAX + 1, "%s", vmsig_writer_last_error(writer));
-			return r;
-		}
-		switch (event.kind) {
-		case VMSIG_WEV_WAITING:
-			ctl_note("waiting: somebody holds a conflicting lease on %s", endpoint);
-			break;
-		case VMSIG_WEV_GRANTED:
-			return 0;
-		case VMSIG_WEV_REFUSED:
-		case VMSIG_WEV_LOST:
-		case VMSIG_WEV_DISCONNECTED:
-			/* Without an error: another process has withdrawn the request. */
-			if (!event.error)
-				event.error = -VMSIG_ERR_NO_LEASE;
-			snprintf(text, VMSIG_DETAIL_MAX + 1, "%s",
-				event.text[0] ? event.text : vmsig_error_text(event.error));
-			return event.error;
-		default:
-			break;
-		}
-	}
-}
-
-/* Drives the connection meanwhile. */
-static int pause_ms(vmsig_writer *writer, int ms)
-{
-	vmsig_writer_event event;
-	int r = vmsig_writer_wait(writer, &event, ms);
-
-	return r == -VMSIG_ERR_TIMEOUT ? 0 : r;
+	if (r == -VMSIG_ERR_TIMEOUT)
+		return 0;
+	if (r)
+		return hold_fail(asking->hold, r, vmsig_writer_last_error(asking->writer));
+	if (event.kind == VMSIG_WEV_WAITING)
+		ctl_note("waiting: somebody holds a conflicting lease on %s", asking->endpoint);
+	if (event.kind == VMSIG_WEV_DISCONNECTED)
+		return hold_fail(asking->hold, event.error, event.text);
+	hold_take(asking->hold, &event);
+	return 0;
 }
 
 int ctl_lease_ask(const struct ctl *ctl, vmsig_writer *writer, const vmsig_lease_request *request,
 	vmsig_lease **ret_lease)
 {
-	int64_t until = ctl_now_ms() + ctl->wait_ms;
-	char text[VMSIG_DETAIL_MAX + 1] = "";
-	vmsig_lease *lease;
-	int r;
+	struct hold hold = {0};
+	struct asking asking = {&hold, writer, request->endpoint};
+	int r = hold_acquire(&hold, writer, request, ctl->wait_ms, step, &asking);
 
-	for (;;) {
-		r = vmsig_lease_acquire(writer, request, &lease);
-		if (r)
-			return ctl_fail_about(
-				request->endpoint, r, vmsig_writer_last_error(writer));
-		r = lease_answer(writer, request->endpoint, text);
-		if (!r)
-			break;
-		vmsig_lease_free(lease);
-		if (r != -VMSIG_ERR_NOT_READY || request->no_wait || ctl_now_ms() >= until)
-			return ctl_fail(r, "no lease on %s: %s", request->endpoint, text);
-		r = pause_ms(writer, NOT_READY_PAUSE_MS);
-		if (r)
-			return ctl_fail(r, "%s", vmsig_writer_last_error(writer));
-	}
-	*ret_lease = lease;
+	if (r)
+		return ctl_fail(r, "no lease on %s: %s", request->endpoint, hold.why);
+	*ret_lease = hold.lease;
 	return EXIT_OK;
 }
 

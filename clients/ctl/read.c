@@ -91,7 +91,7 @@ static json_t *value_json(
 	return value_bytes(bytes, len);
 }
 
-static int print_json(const struct read_options *options, const struct ctl_context *context,
+static int print_json(const struct read_options *options, const struct context *context,
 	uint64_t addr, const unsigned char *bytes, size_t len)
 {
 	static const char *const keys[] = {"hex", "hex", "u64", "str"};
@@ -123,11 +123,10 @@ static int print_bytes(
 
 /* ---- reading ---- */
 
-static int read_into(const struct read_options *options, struct ctl_context *context, uint64_t addr,
+static int read_into(const struct read_options *options, struct context *context, uint64_t addr,
 	void *buf, size_t len)
 {
-	int r = options->physical ? vmsig_phys_read(context->mem, addr, buf, len)
-				  : vmsig_gva_read(context->mem, context->pod.kcr3, addr, buf, len);
+	int r = context_read(context, options->physical, addr, buf, len);
 
 	if (r)
 		return ctl_fail(r, "cannot read %zu bytes at 0x%" PRIx64 ": %s", len, addr,
@@ -136,7 +135,7 @@ static int read_into(const struct read_options *options, struct ctl_context *con
 }
 
 static int read_and_print(const struct ctl *ctl, const struct read_options *options,
-	struct ctl_context *context, uint64_t addr, size_t len)
+	struct context *context, uint64_t addr, size_t len)
 {
 	unsigned char *buf = malloc(len);
 	int code;
@@ -157,7 +156,7 @@ static int run_read(struct ctl *ctl, int argc, char **argv)
 	static const struct option own[] = {{"phys", no_argument, NULL, OPT_PHYS},
 		{"format", required_argument, NULL, OPT_FORMAT}, {NULL, 0, NULL, 0}};
 	struct read_options options = {0};
-	struct ctl_context context;
+	struct context context;
 	uint64_t addr, len;
 	int code = ctl_options(ctl, &ctl_read, argc, argv, own, handle, &options);
 
@@ -175,7 +174,7 @@ static int run_read(struct ctl *ctl, int argc, char **argv)
 	if (code)
 		return code;
 	code = read_and_print(ctl, &options, &context, addr, (size_t)len);
-	ctl_context_close(&context);
+	context_close(&context);
 	return code;
 }
 
@@ -221,7 +220,7 @@ static int print_translation(const struct ctl *ctl, uint64_t gva, const vmsig_ra
 
 static int run_translate(struct ctl *ctl, int argc, char **argv)
 {
-	struct ctl_context context;
+	struct context context;
 	vmsig_range page;
 	uint64_t gva;
 	int code = ctl_options(ctl, &ctl_translate, argc, argv, NULL, NULL, NULL), r;
@@ -237,7 +236,7 @@ static int run_translate(struct ctl *ctl, int argc, char **argv)
 	r = vmsig_gva_translate(context.mem, context.pod.kcr3, gva, &page);
 	code = r ? ctl_fail(r, "0x%" PRIx64 ": %s", gva, vmsig_error_text(r))
 		 : print_translation(ctl, gva, &page);
-	ctl_context_close(&context);
+	context_close(&context);
 	return code;
 }
 
@@ -287,7 +286,7 @@ static int run_pmap(struct ctl *ctl, int argc, char **argv)
 	static const struct option own[] = {{"start", required_argument, NULL, OPT_START},
 		{"end", required_argument, NULL, OPT_END}, {NULL, 0, NULL, 0}};
 	struct pmap_options options = {.end = UINT64_MAX};
-	struct ctl_context context;
+	struct context context;
 	int code = ctl_options(ctl, &ctl_pmap, argc, argv, own, handle_pmap, &options), r;
 
 	if (code)
@@ -303,7 +302,7 @@ static int run_pmap(struct ctl *ctl, int argc, char **argv)
 		code = ctl_fail(r, "cannot walk the page tables: %s", vmsig_error_text(r));
 	else
 		code = r;
-	ctl_context_close(&context);
+	context_close(&context);
 	return code;
 }
 

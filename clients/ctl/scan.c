@@ -12,7 +12,8 @@
 struct scan {
 	const struct ctl *ctl;
 	bool is_virtual;
-	uint64_t start, end, limit, found;
+	vmsig_lease_range range; /* of addresses */
+	uint64_t limit, found;
 	unsigned char pattern[PATTERN_MAX];
 	size_t len;
 };
@@ -28,9 +29,9 @@ static bool handle(void *ctx, int code, const char *value)
 		scan->is_virtual = true;
 		return true;
 	case OPT_START:
-		return text_number(value, &scan->start);
+		return text_number(value, &scan->range.start);
 	case OPT_END:
-		return text_number(value, &scan->end);
+		return text_number(value, &scan->range.last);
 	default:
 		return text_number(value, &scan->limit);
 	}
@@ -58,13 +59,13 @@ static int run_scan(struct ctl *ctl, int argc, char **argv)
 		{"start", required_argument, NULL, OPT_START},
 		{"end", required_argument, NULL, OPT_END},
 		{"limit", required_argument, NULL, OPT_LIMIT}, {NULL, 0, NULL, 0}};
-	struct scan scan = {.ctl = ctl, .end = UINT64_MAX};
-	struct ctl_context context;
+	struct scan scan = {.ctl = ctl, .range.last = UINT64_MAX};
+	struct context context;
 	int code = ctl_options(ctl, &ctl_scan, argc, argv, own, handle, &scan), r;
 
 	if (code)
 		return code;
-	if (optind + 2 != argc || scan.start > scan.end)
+	if (optind + 2 != argc || scan.range.start > scan.range.last)
 		return ctl_usage(
 			&ctl_scan, "it takes ENDPOINT PATTERN, and --start is not above --end");
 	if (!text_pattern(argv[optind + 1], PATTERN_MAX, scan.pattern, &scan.len))
@@ -73,15 +74,13 @@ static int run_scan(struct ctl *ctl, int argc, char **argv)
 	code = ctl_context_open(ctl, argv[optind], &context);
 	if (code)
 		return code;
-	r = scan.is_virtual ? vmsig_scan_virt(context.mem, context.pod.kcr3, scan.start, scan.end,
-				      scan.pattern, NULL, scan.len, print_match, &scan)
-			    : vmsig_scan_phys(context.mem, scan.start, scan.end, scan.pattern, NULL,
-				      scan.len, print_match, &scan);
+	r = context_scan(&context, !scan.is_virtual, &scan.range, scan.pattern, scan.len,
+		print_match, &scan);
 	if (r < 0)
 		code = ctl_fail(r, "the scan ended early: %s", vmsig_error_text(r));
 	else
 		code = r == LIMIT_REACHED ? EXIT_OK : r;
-	ctl_context_close(&context);
+	context_close(&context);
 	return code;
 }
 

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clients/common/moment.h"
 #include "clients/ctl/operator.h"
 #include "clients/ctl/undo_record.h"
 #include "clients/ctl/write_data.h"
@@ -225,10 +226,10 @@ static int write_part_in_time(const struct ctl *ctl, const struct write_job *job
 	const struct ctl_hold *hold, size_t at, size_t len, vmsig_write_result *ret_result)
 {
 	const struct timespec pause = {.tv_nsec = RATE_PAUSE_MS * 1000000l};
-	int64_t until = ctl_now_ms() + ctl->wait_ms;
+	int64_t until = moment_in_ms(ctl->wait_ms);
 	int r = write_part(job, hold, at, len, ret_result);
 
-	while (r == -VMSIG_ERR_QUOTA && ctl_now_ms() < until) {
+	while (r == -VMSIG_ERR_QUOTA && moment_now() < until) {
 		vmsig_write_result_clear(ret_result);
 		nanosleep(&pause, NULL);
 		r = write_part(job, hold, at, len, ret_result);

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "clients/common/moment.h"
+
 #define CHUNK (1u << 20)
 #define PROGRESS_MS 100
 #define MIB 1048576.0
@@ -45,7 +47,7 @@ struct source {
 	off_t size; /* 0: nobody knows */
 	size_t len; /* so far */
 	bool shows;
-	int64_t next_ms;
+	int64_t next; /* when that is shown again */
 };
 
 static int source_open(struct source *source, const char *path)
@@ -64,11 +66,9 @@ static int source_open(struct source *source, const char *path)
 
 static void source_show(struct source *source)
 {
-	int64_t now = ctl_now_ms();
-
-	if (!source->shows || now < source->next_ms)
+	if (!source->shows || moment_now() < source->next)
 		return;
-	source->next_ms = now + PROGRESS_MS;
+	source->next = moment_in_ms(PROGRESS_MS);
 	fprintf(stderr, "\r%s: %.1f MiB", source->path, (double)source->len / MIB);
 	if (source->size)
 		fprintf(stderr, " of %.1f MiB", (double)source->size / MIB);
@@ -76,7 +76,7 @@ static void source_show(struct source *source)
 
 static void source_close(struct source *source)
 {
-	if (source->next_ms)
+	if (source->next)
 		fputs("\r\033[K", stderr);
 	if (source->fd >= 0)
 		close(source->fd);

@@ -135,7 +135,7 @@ const char *arguments_cas(int argc, char **argv, struct write_arguments *ret_arg
 	return write_end(NULL, &arguments, ret_arguments);
 }
 
-void write_arguments_clear(struct write_arguments *arguments)
+void arguments_clear(struct write_arguments *arguments)
 {
 	free(arguments->data);
 	*arguments = (struct write_arguments){0};
@@ -145,8 +145,7 @@ void write_arguments_clear(struct write_arguments *arguments)
 
 const char *arguments_find(int argc, char **argv, struct find_arguments *ret_arguments)
 {
-	ret_arguments->start = 0;
-	ret_arguments->end = UINT64_MAX;
+	ret_arguments->range = (vmsig_lease_range){0, UINT64_MAX};
 	/* A pattern alone may be this word. */
 	ret_arguments->physical = argc > 2 && take_phys(&argc, argv);
 	if (argc != 2 && argc != 4)
@@ -154,9 +153,9 @@ const char *arguments_find(int argc, char **argv, struct find_arguments *ret_arg
 	if (!text_pattern(
 		    argv[1], ARGUMENTS_PATTERN_MAX, ret_arguments->pattern, &ret_arguments->len))
 		return "PATTERN is text, str:TEXT or hex:DIGITS of 1 to 4096 bytes";
-	if (argc == 4 && (!text_number(argv[2], &ret_arguments->start) ||
-				 !text_number(argv[3], &ret_arguments->end) ||
-				 ret_arguments->start > ret_arguments->end))
+	if (argc == 4 && (!text_number(argv[2], &ret_arguments->range.start) ||
+				 !text_number(argv[3], &ret_arguments->range.last) ||
+				 ret_arguments->range.start > ret_arguments->range.last))
 		return "START and END are addresses, both included";
 	return NULL;
 }

@@ -34,7 +34,7 @@ struct write_arguments {
 };
 
 struct find_arguments {
-	uint64_t start, end;
+	vmsig_lease_range range; /* of addresses */
 	bool physical;
 	size_t len;
 	unsigned char pattern[ARGUMENTS_PATTERN_MAX];
@@ -53,6 +53,6 @@ __attribute__((warn_unused_result)) const char *arguments_cas(
 __attribute__((warn_unused_result)) const char *arguments_find(
 	int argc, char **argv, struct find_arguments *ret_arguments);
 
-void write_arguments_clear(struct write_arguments *arguments);
+void arguments_clear(struct write_arguments *arguments);
 
 #endif

@@ -8,19 +8,19 @@
 #include "clients/shim/shim.h"
 #include "clients/shim/words.h"
 
-static const struct command command_help, command_quit;
+static const struct shim_command shim_command_help, shim_command_quit;
 
-static const struct command *const commands[] = {&command_peek, &command_poke, &command_cas,
-	&command_find, &command_undo, &command_lease, &command_log, &command_epoch, &command_help,
-	&command_quit};
+static const struct shim_command *const commands[] = {&shim_command_peek, &shim_command_poke,
+	&shim_command_cas, &shim_command_find, &shim_command_undo, &shim_command_lease,
+	&shim_command_log, &shim_command_epoch, &shim_command_help, &shim_command_quit};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-const struct command *command_at(size_t index)
+const struct shim_command *shim_command_at(size_t index)
 {
 	return index < COMMANDS ? commands[index] : NULL;
 }
 
-const struct command *command_find_name(const char *name, size_t len)
+const struct shim_command *shim_command_find_name(const char *name, size_t len)
 {
 	for (size_t i = 0; i < COMMANDS; i++) {
 		if (strlen(commands[i]->name) == len && memcmp(commands[i]->name, name, len) == 0)
@@ -33,21 +33,21 @@ const struct command *command_find_name(const char *name, size_t len)
 
 static int run_words(struct shim *shim, int argc, char **argv)
 {
-	const struct command *command = command_find_name(argv[0], strlen(argv[0]));
+	const struct shim_command *command = shim_command_find_name(argv[0], strlen(argv[0]));
 	int status, ended;
 
 	if (!command) {
 		/* An answer needs a name: what was typed is the next best one. */
 		shim->output.command = argv[0];
-		return output_usage(&shim->output, "there is no such command; see `help`");
+		return shim_output_usage(&shim->output, "there is no such command; see `help`");
 	}
 	shim->output.command = command->name;
 	status = command->run(shim, argc, argv);
-	ended = output_end();
+	ended = shim_output_end();
 	return status ? status : ended;
 }
 
-int command_run(struct shim *shim, char *line)
+int shim_command_run(struct shim *shim, char *line)
 {
 	char *argv[WORDS_MAX];
 	int argc, status = EXIT_OK;
@@ -55,10 +55,11 @@ int command_run(struct shim *shim, char *line)
 	shim->output.command = "line";
 	switch (words_split(line, argv, &argc)) {
 	case WORDS_QUOTE:
-		status = output_usage(&shim->output, "a quote is not closed");
+		status = shim_output_usage(&shim->output, "a quote is not closed");
 		break;
 	case WORDS_MANY:
-		status = output_usage(&shim->output, "these are more words than any command takes");
+		status = shim_output_usage(
+			&shim->output, "these are more words than any command takes");
 		break;
 	case WORDS_OK:
 		if (argc)
@@ -81,7 +82,7 @@ static int help_json(struct shim *shim)
 		json_array_append_new(
 			array, json_pack("{s:s, s:s, s:s}", "name", commands[i]->name, "arguments",
 				       commands[i]->arguments, "summary", commands[i]->summary));
-	return output_answer(&shim->output, json_pack("{s:o}", "commands", array));
+	return shim_output_answer(&shim->output, json_pack("{s:o}", "commands", array));
 }
 
 static int help_all(struct shim *shim)
@@ -89,7 +90,7 @@ static int help_all(struct shim *shim)
 	if (shim->output.json)
 		return help_json(shim);
 	for (size_t i = 0; i < COMMANDS; i++) {
-		const struct command *command = commands[i];
+		const struct shim_command *command = commands[i];
 		int width = printf("%s %s", command->name, command->arguments);
 
 		if (width >= SUMMARY)
@@ -104,16 +105,16 @@ static int help_all(struct shim *shim)
 
 static int run_help(struct shim *shim, int argc, char **argv)
 {
-	const struct command *command;
+	const struct shim_command *command;
 
 	if (argc == 1)
 		return help_all(shim);
-	command = argc == 2 ? command_find_name(argv[1], strlen(argv[1])) : NULL;
+	command = argc == 2 ? shim_command_find_name(argv[1], strlen(argv[1])) : NULL;
 	if (!command)
-		return output_usage(
+		return shim_output_usage(
 			&shim->output, "it takes one COMMAND of those that `help` shows");
 	if (shim->output.json)
-		return output_answer(
+		return shim_output_answer(
 			&shim->output, json_pack("{s:s, s:s, s:s, s:s}", "name", command->name,
 					       "arguments", command->arguments, "summary",
 					       command->summary, "help", command->help));
@@ -122,7 +123,7 @@ static int run_help(struct shim *shim, int argc, char **argv)
 	return EXIT_OK;
 }
 
-static const struct command command_help = {
+static const struct shim_command shim_command_help = {
 	.name = "help",
 	.arguments = "[COMMAND]",
 	.summary = "Show the commands, or all about one",
@@ -135,12 +136,12 @@ static const struct command command_help = {
 static int run_quit(struct shim *shim, int argc, char **argv)
 {
 	if (argc != 1)
-		return output_usage(&shim->output, "it takes no arguments");
+		return shim_output_usage(&shim->output, "it takes no arguments");
 	shim->quits = true;
-	return shim->output.json ? output_answer(&shim->output, json_object()) : EXIT_OK;
+	return shim->output.json ? shim_output_answer(&shim->output, json_object()) : EXIT_OK;
 }
 
-static const struct command command_quit = {
+static const struct shim_command shim_command_quit = {
 	.name = "quit",
 	.arguments = "",
 	.summary = "Give the lease back and end",

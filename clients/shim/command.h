@@ -10,7 +10,7 @@
 
 struct shim;
 
-struct command {
+struct shim_command {
 	const char *name;
 	const char *arguments;
 	const char *summary;
@@ -21,14 +21,15 @@ struct command {
 	int (*run)(struct shim *shim, int argc, char **argv);
 };
 
-extern const struct command command_peek, command_poke, command_cas, command_find, command_undo,
-	command_lease, command_log, command_epoch;
+extern const struct shim_command shim_command_peek, shim_command_poke, shim_command_cas,
+	shim_command_find, shim_command_undo, shim_command_lease, shim_command_log,
+	shim_command_epoch;
 
 /* Runs one line, which is taken apart. Its exit status; EXIT_OK for an empty one. */
-int command_run(struct shim *shim, char *line);
+int shim_command_run(struct shim *shim, char *line);
 
 /* By number, from 0; NULL behind the last one. */
-const struct command *command_at(size_t index);
-const struct command *command_find_name(const char *name, size_t len);
+const struct shim_command *shim_command_at(size_t index);
+const struct shim_command *shim_command_find_name(const char *name, size_t len);
 
 #endif

@@ -18,9 +18,9 @@ static void offer(struct completion *completion, const char *typed, const char *
 
 static void offer_commands(struct completion *completion, const char *typed)
 {
-	const struct command *command;
+	const struct shim_command *command;
 
-	for (size_t i = 0; (command = command_at(i)); i++)
+	for (size_t i = 0; (command = shim_command_at(i)); i++)
 		offer(completion, typed, command->name, strlen(command->name));
 }
 
@@ -38,7 +38,7 @@ static void offer_words(struct completion *completion, const char *typed, const 
 void complete(const char *line, size_t len, struct completion *ret_completion)
 {
 	static const char blanks[] = " \t";
-	const struct command *command = NULL;
+	const struct shim_command *command = NULL;
 	const char *end = line + len, *word = line;
 	size_t number = 0; /* of the word; 0 is the command */
 
@@ -48,7 +48,7 @@ void complete(const char *line, size_t len, struct completion *ret_completion)
 			continue;
 		if (at > word) {
 			if (number++ == 0)
-				command = command_find_name(word, (size_t)(at - word));
+				command = shim_command_find_name(word, (size_t)(at - word));
 		}
 		word = at + 1;
 	}

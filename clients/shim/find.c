@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clients/common/moment.h"
 #include "clients/common/exits.h"
 #include "clients/common/value.h"
 #include "clients/shim/arguments.h"
@@ -53,18 +54,13 @@ static int say_match(void *ctx, uint64_t addr)
 __attribute__((noreturn)) static void search_run(const struct search *search, int fd, pid_t parent)
 {
 	const struct find_arguments *arguments = search->arguments;
-	const struct view *view = &search->shim->view;
 	struct found found = {.is_end = true};
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(EXIT_ERROR);
-	found.result = arguments->physical
-			       ? vmsig_scan_phys(view->mem, arguments->start, arguments->end,
-					 arguments->pattern, NULL, arguments->len, say_match, &fd)
-			       : vmsig_scan_virt(view->mem, view->pod.kcr3, arguments->start,
-					 arguments->end, arguments->pattern, NULL, arguments->len,
-					 say_match, &fd);
+	found.result = context_scan(&search->shim->context, arguments->physical, &arguments->range,
+		arguments->pattern, arguments->len, say_match, &fd);
 	_exit(write(fd, &found, sizeof(found)) == (ssize_t)sizeof(found) ? EXIT_OK : EXIT_ERROR);
 }
 
@@ -131,13 +127,13 @@ static void search_take(struct search *search)
 
 static int search_report(struct search *search)
 {
-	struct output *output = &search->shim->output;
+	struct shim_output *output = &search->shim->output;
 
 	if (search->result)
-		return output_fail(output, search->result, "the search ended early: %s",
+		return shim_output_fail(output, search->result, "the search ended early: %s",
 			vmsig_error_text(search->result));
 	if (search->addresses)
-		return output_answer(
+		return shim_output_answer(
 			output, json_pack("{s:O, s:b, s:s}", "addresses", search->addresses, "more",
 					search->more, "space",
 					search->arguments->physical ? "physical" : "virtual"));
@@ -153,15 +149,15 @@ static int search(struct shim *shim, const struct find_arguments *arguments)
 	int status, r = search_start(&search);
 
 	if (r)
-		return output_fail(
+		return shim_output_fail(
 			&shim->output, VMSIG_ERR_IO, "cannot start searching: %s", strerror(-r));
 	search.addresses = shim->output.json ? json_array() : NULL;
-	while (!search.over && !session_is_stopped(&shim->session)) {
-		if (session_step(shim, search.fd, SESSION_NEVER))
+	while (!search.over && !shim_session_is_stopped(&shim->session)) {
+		if (shim_session_step(shim, search.fd, MOMENT_NEVER))
 			search_take(&search);
 	}
 	search_end(&search);
-	status = search.over ? search_report(&search) : session_stop(shim);
+	status = search.over ? search_report(&search) : shim_session_stop(shim);
 	json_decref(search.addresses);
 	return status;
 }
@@ -173,12 +169,12 @@ static int run_find(struct shim *shim, int argc, char **argv)
 	int status;
 
 	if (wrong)
-		return output_usage(&shim->output, "%s", wrong);
-	status = view_await(shim);
+		return shim_output_usage(&shim->output, "%s", wrong);
+	status = shim_view_await(shim);
 	return status ? status : search(shim, &arguments);
 }
 
-const struct command command_find = {
+const struct shim_command shim_command_find = {
 	.name = "find",
 	.arguments = "PATTERN [START END] [phys]",
 	.summary = "Print every address where the pattern is",

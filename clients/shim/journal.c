@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/common/moment.h"
 #include "clients/shim/journal.h"
 
 #include <stdio.h>
@@ -7,7 +8,7 @@
 
 #include "clients/shim/shim.h"
 
-static struct entry *entry_free(struct entry *entry)
+static struct shim_entry *entry_free(struct shim_entry *entry)
 {
 	if (!entry)
 		return NULL;
@@ -25,10 +26,10 @@ static unsigned char *copy(const void *bytes, size_t len)
 	return to ? memcpy(to, bytes, len) : NULL;
 }
 
-static struct entry *entry_new(
+static struct shim_entry *entry_new(
 	struct shim *shim, const char *verb, const struct write_arguments *what)
 {
-	struct entry *entry = calloc(1, sizeof(*entry));
+	struct shim_entry *entry = calloc(1, sizeof(*entry));
 
 	if (!entry)
 		return NULL;
@@ -46,7 +47,7 @@ static struct entry *entry_new(
 	return entry;
 }
 
-static void journal_add(struct journal *journal, struct entry *entry)
+static void shim_journal_add(struct shim_journal *journal, struct shim_entry *entry)
 {
 	entry->older = journal->newest;
 	entry->number = ++journal->count;
@@ -57,7 +58,7 @@ static void journal_add(struct journal *journal, struct entry *entry)
 
 static void settle(void *arg, const vmsig_write_result *result)
 {
-	struct entry *entry = arg;
+	struct shim_entry *entry = arg;
 
 	entry->settled = true;
 	entry->outcome = result->outcome;
@@ -70,25 +71,26 @@ static void settle(void *arg, const vmsig_write_result *result)
 		result->text[0] || !result->outcome ? result->text
 						    : vmsig_error_text(result->outcome));
 	if (entry->left)
-		output_news(&entry->shim->output, "outcome", entry->outcome, "write %u: %s%s%s",
-			entry->number, entry->outcome ? vmsig_error_name(entry->outcome) : "done",
+		shim_output_news(&entry->shim->output, "outcome", entry->outcome,
+			"write %u: %s%s%s", entry->number,
+			entry->outcome ? vmsig_error_name(entry->outcome) : "done",
 			entry->text[0] ? ": " : "", entry->text);
 }
 
-static int await(struct shim *shim, struct entry *entry)
+static int await(struct shim *shim, struct shim_entry *entry)
 {
-	while (!entry->settled && !session_is_stopped(&shim->session))
-		session_step(shim, -1, SESSION_NEVER);
+	while (!entry->settled && !shim_session_is_stopped(&shim->session))
+		shim_session_step(shim, -1, MOMENT_NEVER);
 	if (entry->settled)
 		return entry->outcome;
 	entry->left = true;
 	return -VMSIG_ERR_WOULD_BLOCK;
 }
 
-int journal_write(struct shim *shim, const char *verb, const struct write_arguments *what,
-	struct entry *undoes, struct entry **ret_entry)
+int shim_journal_write(struct shim *shim, const char *verb, const struct write_arguments *what,
+	struct shim_entry *undoes, struct shim_entry **ret_entry)
 {
-	struct entry *entry = entry_new(shim, verb, what);
+	struct shim_entry *entry = entry_new(shim, verb, what);
 	vmsig_write_op op = {.addr = what->addr,
 		.len = (uint32_t)what->len,
 		.flags = what->physical ? 0 : VMSIG_OP_VIRTUAL};
@@ -105,16 +107,16 @@ int journal_write(struct shim *shim, const char *verb, const struct write_argume
 		entry_free(entry);
 		return r;
 	}
-	journal_add(&shim->journal, entry);
+	shim_journal_add(&shim->journal, entry);
 	*ret_entry = entry;
 	return await(shim, entry);
 }
 
 /* ---- looking back ---- */
 
-struct entry *journal_undoable(const struct journal *journal)
+struct shim_entry *shim_journal_undoable(const struct shim_journal *journal)
 {
-	struct entry *entry = journal->newest;
+	struct shim_entry *entry = journal->newest;
 
 	while (entry && (!entry->settled || entry->outcome || entry->undone || entry->undoes ||
 				!entry->old))
@@ -122,10 +124,10 @@ struct entry *journal_undoable(const struct journal *journal)
 	return entry;
 }
 
-void journal_clear(struct journal *journal)
+void shim_journal_clear(struct shim_journal *journal)
 {
 	while (journal->newest) {
-		struct entry *older = journal->newest->older;
+		struct shim_entry *older = journal->newest->older;
 
 		entry_free(journal->newest);
 		journal->newest = older;

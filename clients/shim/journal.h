@@ -14,12 +14,12 @@
 
 struct shim;
 
-struct entry {
-	struct entry *older;
+struct shim_entry {
+	struct shim_entry *older;
 	struct shim *shim;
-	struct entry *undoes; /* the one that it takes back, or NULL */
-	unsigned number;      /* from 1 */
-	const char *verb;     /* the command */
+	struct shim_entry *undoes; /* the one that it takes back, or NULL */
+	unsigned number;           /* from 1 */
+	const char *verb;          /* the command */
 	time_t when;
 	uint32_t epoch;
 	uint64_t addr;
@@ -36,19 +36,20 @@ struct entry {
 	char text[VMSIG_DETAIL_MAX + 1];
 };
 
-struct journal {
-	struct entry *newest;
+struct shim_journal {
+	struct shim_entry *newest;
 	unsigned count;
 };
 
 /* Writes under the lease, which is usable, and waits for the outcome: 0, or a negated enum
  * vmsig_error. -WOULD_BLOCK: the wait was stopped, and its outcome will be news. `undoes` is what
  * is taken back by it, or NULL. The entry belongs to the journal; NULL when nothing was sent. */
-__attribute__((warn_unused_result)) int journal_write(struct shim *shim, const char *verb,
-	const struct write_arguments *what, struct entry *undoes, struct entry **ret_entry);
+__attribute__((warn_unused_result)) int shim_journal_write(struct shim *shim, const char *verb,
+	const struct write_arguments *what, struct shim_entry *undoes,
+	struct shim_entry **ret_entry);
 /* The newest that can be taken back, or NULL. */
-struct entry *journal_undoable(const struct journal *journal);
-/* After session_close(). */
-void journal_clear(struct journal *journal);
+struct shim_entry *shim_journal_undoable(const struct shim_journal *journal);
+/* After shim_session_close(). */
+void shim_journal_clear(struct shim_journal *journal);
 
 #endif

@@ -24,7 +24,7 @@ static int show_json(struct shim *shim)
 		json_object_set_new(json, "epoch", json_integer(info.epoch));
 		json_object_set_new(json, "ttl_ms", json_integer((json_int_t)info.ttl_ms));
 	}
-	return output_answer(&shim->output, json);
+	return shim_output_answer(&shim->output, json);
 }
 
 static void print_ranges(const vmsig_lease_request *asked)
@@ -43,7 +43,7 @@ static int show(struct shim *shim)
 	vmsig_lease_info info;
 
 	/* What is said already goes before what is asked now. */
-	session_step(shim, -1, 0);
+	shim_session_step(shim, -1, 0);
 	if (shim->output.json)
 		return show_json(shim);
 	if (!hold->usable) {
@@ -61,14 +61,14 @@ static int show(struct shim *shim)
 
 static int acquire(struct shim *shim)
 {
-	int status = hold_acquire(shim);
+	int status = shim_hold_acquire(shim);
 
 	return status ? status : show(shim);
 }
 
 static int release(struct shim *shim)
 {
-	int status = hold_release(shim);
+	int status = shim_hold_release(shim);
 
 	return status ? status : show(shim);
 }
@@ -86,10 +86,10 @@ static int run_lease(struct shim *shim, int argc, char **argv)
 		if (strcmp(actions[i].name, name) == 0)
 			return actions[i].run(shim);
 	}
-	return output_usage(&shim->output, "say acquire, release or show");
+	return shim_output_usage(&shim->output, "say acquire, release or show");
 }
 
-const struct command command_lease = {
+const struct shim_command shim_command_lease = {
 	.name = "lease",
 	.arguments = "[acquire|release|show]",
 	.summary = "Take the lease again, give it back, or show it",

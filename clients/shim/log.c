@@ -10,7 +10,7 @@
 
 #define BYTES_SHOWN 8u /* in a table */
 
-static const char *outcome(const struct entry *entry)
+static const char *outcome(const struct shim_entry *entry)
 {
 	if (!entry->settled)
 		return "no word yet";
@@ -24,7 +24,7 @@ static json_t *bytes_or_null(const unsigned char *bytes, size_t len)
 	return bytes ? value_bytes(bytes, len) : json_null();
 }
 
-static json_t *entry_json(const struct entry *entry)
+static json_t *entry_json(const struct shim_entry *entry)
 {
 	return json_pack("{s:i, s:s, s:I, s:I, s:o, s:s, s:I, s:o, s:o, s:o, s:s, s:b, s:s}",
 		"write", (int)entry->number, "command", entry->verb, "time",
@@ -47,7 +47,7 @@ static void print_bytes(const unsigned char *bytes, size_t len)
 		bytes && shown < len ? ".." : "  ");
 }
 
-static void print_entry(const struct entry *entry)
+static void print_entry(const struct shim_entry *entry)
 {
 	char when[16];
 	struct tm tm;
@@ -62,7 +62,7 @@ static void print_entry(const struct entry *entry)
 }
 
 /* The journal has the newest first; told is the oldest first. */
-static int print_journal(struct shim *shim, const struct entry **entries, unsigned count)
+static int print_journal(struct shim *shim, const struct shim_entry **entries, unsigned count)
 {
 	json_t *array;
 
@@ -77,28 +77,28 @@ static int print_journal(struct shim *shim, const struct entry **entries, unsign
 	array = json_array();
 	while (count-- > 0)
 		json_array_append_new(array, entry_json(entries[count]));
-	return output_answer(&shim->output, json_pack("{s:o}", "writes", array));
+	return shim_output_answer(&shim->output, json_pack("{s:o}", "writes", array));
 }
 
 static int run_log(struct shim *shim, int argc, char **argv)
 {
-	const struct entry **entries;
+	const struct shim_entry **entries;
 	unsigned count = 0;
 	int status;
 
 	if (argc != 1)
-		return output_usage(&shim->output, "it takes no arguments");
-	entries = calloc((size_t)shim->journal.count + 1, sizeof(const struct entry *));
+		return shim_output_usage(&shim->output, "it takes no arguments");
+	entries = calloc((size_t)shim->journal.count + 1, sizeof(const struct shim_entry *));
 	if (!entries)
-		return output_fail(&shim->output, VMSIG_ERR_NO_MEMORY, "out of memory");
-	for (const struct entry *entry = shim->journal.newest; entry; entry = entry->older)
+		return shim_output_fail(&shim->output, VMSIG_ERR_NO_MEMORY, "out of memory");
+	for (const struct shim_entry *entry = shim->journal.newest; entry; entry = entry->older)
 		entries[count++] = entry;
 	status = print_journal(shim, entries, count);
 	free(entries);
 	return status;
 }
 
-const struct command command_log = {
+const struct shim_command shim_command_log = {
 	.name = "log",
 	.arguments = "",
 	.summary = "Show what was written in this run, and what came of it",

@@ -28,7 +28,7 @@ static const struct failure_hint own_hints[] = {
 	{VMSIG_ERR_OK, NULL},
 };
 
-/* What cannot be written is seen by output_end(). */
+/* What cannot be written is seen by shim_output_end(). */
 static void print_json(json_t *json)
 {
 	if (json && json_dumpf(json, stdout, JSON_COMPACT) == 0)
@@ -39,7 +39,8 @@ static void print_json(json_t *json)
 
 /* ---- news ---- */
 
-void output_news(struct output *output, const char *event, int error, const char *format, ...)
+void shim_output_news(
+	struct shim_output *output, const char *event, int error, const char *format, ...)
 {
 	char sentence[SENTENCE_MAX];
 	va_list args;
@@ -65,7 +66,7 @@ void output_news(struct output *output, const char *event, int error, const char
 
 /* ---- failures ---- */
 
-static int fail(struct output *output, int status, const char *error, const char *sentence)
+static int fail(struct shim_output *output, int status, const char *error, const char *sentence)
 {
 	fflush(stdout);
 	fputs("vmsig-shim: ", stderr);
@@ -80,7 +81,7 @@ static int fail(struct output *output, int status, const char *error, const char
 	return status;
 }
 
-int output_fail(struct output *output, int error, const char *format, ...)
+int shim_output_fail(struct shim_output *output, int error, const char *format, ...)
 {
 	char sentence[FAILURE_TEXT_MAX + SENTENCE_MAX];
 	struct failure failure;
@@ -94,7 +95,7 @@ int output_fail(struct output *output, int error, const char *format, ...)
 	return fail(output, exit_status(error), vmsig_error_name(error), sentence);
 }
 
-int output_usage(struct output *output, const char *format, ...)
+int shim_output_usage(struct shim_output *output, const char *format, ...)
 {
 	char sentence[SENTENCE_MAX];
 	va_list args;
@@ -105,14 +106,14 @@ int output_usage(struct output *output, const char *format, ...)
 	return fail(output, EXIT_USAGE, "USAGE", sentence);
 }
 
-int output_interrupted(struct output *output, int signal)
+int shim_output_interrupted(struct shim_output *output, int signal)
 {
-	return fail(output, OUTPUT_SIGNAL + signal, "INTERRUPTED", "interrupted");
+	return fail(output, SHIM_OUTPUT_SIGNAL + signal, "INTERRUPTED", "interrupted");
 }
 
 /* ---- answers ---- */
 
-int output_answer(struct output *output, json_t *json)
+int shim_output_answer(struct shim_output *output, json_t *json)
 {
 	json_t *answer = json_pack("{s:s, s:b}", "command", output->command, "ok", 1);
 	bool ok = answer && json && json_object_update(answer, json) == 0;
@@ -122,10 +123,11 @@ int output_answer(struct output *output, json_t *json)
 		print_json(answer);
 	else
 		json_decref(answer);
-	return ok ? EXIT_OK : output_fail(output, VMSIG_ERR_NO_MEMORY, "no memory for the answer");
+	return ok ? EXIT_OK
+		  : shim_output_fail(output, VMSIG_ERR_NO_MEMORY, "no memory for the answer");
 }
 
-int output_end(void)
+int shim_output_end(void)
 {
 	bool failed = ferror(stdout);
 

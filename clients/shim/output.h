@@ -12,9 +12,9 @@
 
 #include <jansson.h>
 
-#define OUTPUT_SIGNAL 128 /* plus the signal: how shells tell what ended a command */
+#define SHIM_OUTPUT_SIGNAL 128 /* plus the signal: how shells tell what ended a command */
 
-struct output {
+struct shim_output {
 	bool json;
 	unsigned line;       /* of a script; 0: there is none */
 	const char *command; /* that runs, or NULL */
@@ -25,19 +25,19 @@ struct output {
 };
 
 /* What happened without being asked for. `error` is 0 or an enum vmsig_error of either sign. */
-__attribute__((format(printf, 4, 5))) void output_news(
-	struct output *output, const char *event, int error, const char *format, ...);
+__attribute__((format(printf, 4, 5))) void shim_output_news(
+	struct shim_output *output, const char *event, int error, const char *format, ...);
 /* A command that has failed; with what can be done next. The exit status. */
-__attribute__((format(printf, 3, 4))) int output_fail(
-	struct output *output, int error, const char *format, ...);
+__attribute__((format(printf, 3, 4))) int shim_output_fail(
+	struct shim_output *output, int error, const char *format, ...);
 /* One that was typed wrongly: EXIT_USAGE. */
-__attribute__((format(printf, 2, 3))) int output_usage(
-	struct output *output, const char *format, ...);
+__attribute__((format(printf, 2, 3))) int shim_output_usage(
+	struct shim_output *output, const char *format, ...);
 /* One that was interrupted by the signal: 128 and its number. */
-int output_interrupted(struct output *output, int signal);
+int shim_output_interrupted(struct shim_output *output, int signal);
 /* The answer of the command as JSON, which is released. */
-int output_answer(struct output *output, json_t *json);
+int shim_output_answer(struct shim_output *output, json_t *json);
 /* After a command: whether all that it has said went where it should. */
-int output_end(void);
+int shim_output_end(void);
 
 #endif

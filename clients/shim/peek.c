@@ -21,11 +21,11 @@ static int print_bytes(
 	struct shim *shim, const struct peek_arguments *arguments, const unsigned char *bytes)
 {
 	if (shim->output.json)
-		return output_answer(&shim->output,
+		return shim_output_answer(&shim->output,
 			json_pack("{s:o, s:I, s:s, s:I, s:o}", "addr", value_hex(arguments->addr),
 				"len", (json_int_t)arguments->len, "space",
 				space(arguments->physical), "epoch",
-				(json_int_t)shim->view.pod.epoch, "hex",
+				(json_int_t)shim->context.pod.epoch, "hex",
 				value_bytes(bytes, arguments->len)));
 	text_hex_print(arguments->addr, bytes, arguments->len);
 	return EXIT_OK;
@@ -33,18 +33,17 @@ static int print_bytes(
 
 static int read_and_print(struct shim *shim, const struct peek_arguments *arguments)
 {
-	const struct view *view = &shim->view;
 	unsigned char *bytes = malloc(arguments->len);
 	int status, r;
 
 	if (!bytes)
-		return output_fail(&shim->output, VMSIG_ERR_NO_MEMORY, "out of memory");
-	r = arguments->physical ? vmsig_phys_read(view->mem, arguments->addr, bytes, arguments->len)
-				: vmsig_gva_read(view->mem, view->pod.kcr3, arguments->addr, bytes,
-					  arguments->len);
+		return shim_output_fail(&shim->output, VMSIG_ERR_NO_MEMORY, "out of memory");
+	r = context_read(
+		&shim->context, arguments->physical, arguments->addr, bytes, arguments->len);
 	if (r)
-		status = output_fail(&shim->output, r, "cannot read %zu bytes at 0x%" PRIx64 ": %s",
-			arguments->len, arguments->addr, vmsig_error_text(r));
+		status = shim_output_fail(&shim->output, r,
+			"cannot read %zu bytes at 0x%" PRIx64 ": %s", arguments->len,
+			arguments->addr, vmsig_error_text(r));
 	else
 		status = print_bytes(shim, arguments, bytes);
 	free(bytes);
@@ -58,12 +57,12 @@ static int run_peek(struct shim *shim, int argc, char **argv)
 	int status;
 
 	if (wrong)
-		return output_usage(&shim->output, "%s", wrong);
-	status = view_await(shim);
+		return shim_output_usage(&shim->output, "%s", wrong);
+	status = shim_view_await(shim);
 	return status ? status : read_and_print(shim, &arguments);
 }
 
-const struct command command_peek = {
+const struct shim_command shim_command_peek = {
 	.name = "peek",
 	.arguments = "ADDR [LEN] [phys]",
 	.summary = "Read guest memory",
@@ -82,26 +81,26 @@ const struct command command_peek = {
 
 static int run_epoch(struct shim *shim, int argc, char **argv)
 {
-	const struct view *view = &shim->view;
+	const struct context *context = &shim->context;
 
 	if (argc != 1)
-		return output_usage(&shim->output, "it takes no arguments");
+		return shim_output_usage(&shim->output, "it takes no arguments");
 	/* What is said already goes before what is asked now. */
-	session_step(shim, -1, 0);
+	shim_session_step(shim, -1, 0);
 	if (shim->output.json)
-		return output_answer(&shim->output,
+		return shim_output_answer(&shim->output,
 			json_pack("{s:s, s:I, s:s, s:s, s:b, s:s}", "endpoint",
-				shim->options.endpoint, "epoch", (json_int_t)view->epoch, "state",
-				vmsig_state_name(view->state), "guard",
-				vmsig_guard_name(view->guard), "connected", shim->session.read.up,
-				"reason", view->reason));
-	printf("%s is in epoch %u: %s%s%s%s\n", shim->options.endpoint, view->epoch,
-		vmsig_state_name(view->state), view->reason[0] ? ", " : "", view->reason,
+				shim->options.endpoint, "epoch", (json_int_t)context->epoch,
+				"state", vmsig_state_name(context->state), "guard",
+				vmsig_guard_name(context->guard), "connected",
+				shim->session.read.up, "reason", context->reason));
+	printf("%s is in epoch %u: %s%s%s%s\n", shim->options.endpoint, context->epoch,
+		vmsig_state_name(context->state), context->reason[0] ? ", " : "", context->reason,
 		shim->session.read.up ? "" : " (not connected)");
 	return EXIT_OK;
 }
 
-const struct command command_epoch = {
+const struct shim_command shim_command_epoch = {
 	.name = "epoch",
 	.arguments = "",
 	.summary = "Show the guest's epoch, and whether it can be read",

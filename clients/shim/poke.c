@@ -12,10 +12,10 @@
 
 /* ---- what came of it ---- */
 
-static int print_entry(struct shim *shim, const struct entry *entry)
+static int print_entry(struct shim *shim, const struct shim_entry *entry)
 {
 	if (shim->output.json)
-		return output_answer(&shim->output,
+		return shim_output_answer(&shim->output,
 			json_pack("{s:i, s:o, s:I, s:s, s:I, s:o*}", "write", (int)entry->number,
 				"addr", value_hex(entry->addr), "len", (json_int_t)entry->len,
 				"space", entry->physical ? "physical" : "virtual", "epoch",
@@ -30,7 +30,7 @@ static int print_entry(struct shim *shim, const struct entry *entry)
 	return EXIT_OK;
 }
 
-static void there(const struct entry *entry, char *text, size_t size)
+static void there(const struct shim_entry *entry, char *text, size_t size)
 {
 	size_t at = 0;
 
@@ -39,41 +39,41 @@ static void there(const struct entry *entry, char *text, size_t size)
 		at += (size_t)snprintf(text + at, size - at, "%02x", entry->old[i]);
 }
 
-static int fail_entry(struct shim *shim, int error, const struct entry *entry)
+static int fail_entry(struct shim *shim, int error, const struct shim_entry *entry)
 {
-	struct output *output = &shim->output;
+	struct shim_output *output = &shim->output;
 	char bytes[2 * BYTES_SHOWN + 1];
 
 	if (!entry)
-		return output_fail(output, error, "nothing is written: %s",
+		return shim_output_fail(output, error, "nothing is written: %s",
 			error == -VMSIG_ERR_NO_MEMORY
 				? vmsig_error_text(error)
 				: vmsig_writer_last_error(shim->session.writer));
 	there(entry, bytes, sizeof(bytes));
 	if (error == -VMSIG_ERR_WOULD_BLOCK)
-		return output_fail(output, VMSIG_ERR_UNKNOWN_OUTCOME,
+		return shim_output_fail(output, VMSIG_ERR_UNKNOWN_OUTCOME,
 			"interrupted before there was a word about write %u", entry->number);
 	if (error == -VMSIG_ERR_COMPARE_FAILED)
-		return output_fail(output, error, "nothing is written: at 0x%" PRIx64 " is %s",
+		return shim_output_fail(output, error, "nothing is written: at 0x%" PRIx64 " is %s",
 			entry->addr, bytes[0] ? bytes : "something else");
 	if (error == -VMSIG_ERR_PARTIAL)
-		return output_fail(output, error,
+		return shim_output_fail(output, error,
 			"only %" PRIu64 " of %zu bytes at 0x%" PRIx64 " were written: %s",
 			entry->written, entry->len, entry->addr, entry->text);
-	return output_fail(output, error, "cannot write %zu bytes at 0x%" PRIx64 ": %s", entry->len,
-		entry->addr, entry->text);
+	return shim_output_fail(output, error, "cannot write %zu bytes at 0x%" PRIx64 ": %s",
+		entry->len, entry->addr, entry->text);
 }
 
 /* ---- poke, cas ---- */
 
 static int run_write(struct shim *shim, struct write_arguments *arguments)
 {
-	struct entry *entry;
-	int status = hold_check(shim), r;
+	struct shim_entry *entry;
+	int status = shim_hold_check(shim), r;
 
 	if (status)
 		return status;
-	r = journal_write(shim, shim->output.command, arguments, NULL, &entry);
+	r = shim_journal_write(shim, shim->output.command, arguments, NULL, &entry);
 	return r ? fail_entry(shim, r, entry) : print_entry(shim, entry);
 }
 
@@ -85,9 +85,9 @@ static int run(struct shim *shim, int argc, char **argv,
 	int status;
 
 	if (wrong)
-		return output_usage(&shim->output, "%s", wrong);
+		return shim_output_usage(&shim->output, "%s", wrong);
 	status = run_write(shim, &arguments);
-	write_arguments_clear(&arguments);
+	arguments_clear(&arguments);
 	return status;
 }
 
@@ -101,7 +101,7 @@ static int run_cas(struct shim *shim, int argc, char **argv)
 	return run(shim, argc, argv, arguments_cas);
 }
 
-const struct command command_poke = {
+const struct shim_command shim_command_poke = {
 	.name = "poke",
 	.arguments = "ADDR (u8|u16|u32|u64) VALUE | ADDR hex HEX [phys]",
 	.summary = "Write a number, or bytes, under the lease",
@@ -116,7 +116,7 @@ const struct command command_poke = {
 	.run = run_poke,
 };
 
-const struct command command_cas = {
+const struct shim_command shim_command_cas = {
 	.name = "cas",
 	.arguments = "ADDR SIZE EXPECT VALUE [phys]",
 	.summary = "Write a number if another one is there",
@@ -131,39 +131,39 @@ const struct command command_cas = {
 
 /* ---- undo ---- */
 
-static int undo(struct shim *shim, struct entry *entry)
+static int undo(struct shim *shim, struct shim_entry *entry)
 {
 	const struct write_arguments what = {.addr = entry->addr,
 		.physical = entry->physical,
 		.len = entry->len,
 		.data = entry->old,
 		.expect = entry->data};
-	struct entry *back;
+	struct shim_entry *back;
 	int r;
 
 	if (entry->epoch != shim->hold.epoch)
-		return output_fail(&shim->output, VMSIG_ERR_STALE_EPOCH,
+		return shim_output_fail(&shim->output, VMSIG_ERR_STALE_EPOCH,
 			"write %u was made in epoch %u, and this is %u: what it changed is gone",
 			entry->number, entry->epoch, shim->hold.epoch);
-	r = journal_write(shim, "undo", &what, entry, &back);
+	r = shim_journal_write(shim, "undo", &what, entry, &back);
 	return r ? fail_entry(shim, r, back) : print_entry(shim, back);
 }
 
 static int run_undo(struct shim *shim, int argc, char **argv)
 {
-	struct entry *entry = journal_undoable(&shim->journal);
+	struct shim_entry *entry = shim_journal_undoable(&shim->journal);
 	int status;
 
 	if (argc != 1)
-		return output_usage(&shim->output, "it takes no arguments");
+		return shim_output_usage(&shim->output, "it takes no arguments");
 	if (!entry)
-		return output_fail(&shim->output, VMSIG_ERR_BAD_REQUEST,
+		return shim_output_fail(&shim->output, VMSIG_ERR_BAD_REQUEST,
 			"there is nothing to undo in this run; see `log`");
-	status = hold_check(shim);
+	status = shim_hold_check(shim);
 	return status ? status : undo(shim, entry);
 }
 
-const struct command command_undo = {
+const struct shim_command shim_command_undo = {
 	.name = "undo",
 	.arguments = "",
 	.summary = "Write back what the last poke or cas of this run has replaced",

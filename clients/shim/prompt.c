@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/common/moment.h"
 #include "clients/shim/prompt.h"
 
 #include <errno.h>
@@ -43,7 +44,7 @@ void prompt_text(const struct shim *shim, char *text, size_t size)
 {
 	const struct hold *hold = &shim->hold;
 	const char *away = shim->session.write.up && shim->session.read.up ? "" : " offline";
-	uint32_t epoch = shim->view.epoch > hold->epoch ? shim->view.epoch : hold->epoch;
+	uint32_t epoch = shim->context.epoch > hold->epoch ? shim->context.epoch : hold->epoch;
 
 	if (hold->usable)
 		snprintf(text, size, "%s e%u %" PRId64 "s%s> ", shim->options.endpoint, epoch,
@@ -125,10 +126,10 @@ static int64_t next_tick(const struct prompt *prompt)
 	vmsig_lease_info info;
 
 	if (!hold->usable)
-		return SESSION_NEVER;
+		return MOMENT_NEVER;
 	vmsig_lease_get(hold->lease, &info);
 	calm = remaining - info.ttl_ms / 2;
-	return session_now() + (calm > 0 ? calm : TICK_MS) * NS_PER_MS;
+	return moment_now() + (calm > 0 ? calm : TICK_MS) * NS_PER_MS;
 }
 
 static bool is_calm(const struct prompt *prompt)
@@ -177,7 +178,7 @@ static void suspend(struct prompt *prompt)
 
 static void take_signals(struct prompt *prompt)
 {
-	struct session *session = &prompt->shim->session;
+	struct shim_session *session = &prompt->shim->session;
 
 	if (session->resized)
 		el_resize(prompt->el);
@@ -212,9 +213,9 @@ static int take_char(EditLine *el, wchar_t *ret_char)
 	el_get(el, EL_CLIENTDATA, &prompt);
 	while (taken == 2) {
 		bool was_usable = prompt->shim->hold.usable;
-		bool ready = session_step(prompt->shim, STDIN_FILENO, next_tick(prompt));
+		bool ready = shim_session_step(prompt->shim, STDIN_FILENO, next_tick(prompt));
 
-		if (session_is_stopped(&prompt->shim->session)) {
+		if (shim_session_is_stopped(&prompt->shim->session)) {
 			errno = EINTR;
 			return -1;
 		}
@@ -297,7 +298,7 @@ static void history_close(struct prompt *prompt)
 /* NULL at the end; "" after Ctrl-C. Valid until the next one. */
 static const char *read_line(struct prompt *prompt)
 {
-	struct session *session = &prompt->shim->session;
+	struct shim_session *session = &prompt->shim->session;
 	const char *line;
 	int count = 0;
 
@@ -324,7 +325,7 @@ static void run_line(struct prompt *prompt, const char *line)
 	if (copy && copy[strspn(copy, " \t\n")])
 		history(prompt->history, &event, H_ENTER, line);
 	if (copy)
-		(void)command_run(prompt->shim, copy);
+		(void)shim_command_run(prompt->shim, copy);
 	free(copy);
 }
 
@@ -351,12 +352,13 @@ static bool open_editor(struct prompt *prompt)
 int prompt_run(struct shim *shim)
 {
 	struct prompt prompt = {.shim = shim};
-	struct output *output = &shim->output;
+	struct shim_output *output = &shim->output;
 	const char *line;
 
 	setlocale(LC_CTYPE, "");
 	if (!open_editor(&prompt))
-		return output_fail(output, VMSIG_ERR_IO, "cannot use the terminal; check TERM");
+		return shim_output_fail(
+			output, VMSIG_ERR_IO, "cannot use the terminal; check TERM");
 	output->hide = hide;
 	output->show = show;
 	output->terminal = &prompt;
@@ -365,5 +367,5 @@ int prompt_run(struct shim *shim)
 	output->hide = output->show = NULL;
 	history_close(&prompt);
 	el_end(prompt.el);
-	return shim->session.ends ? OUTPUT_SIGNAL + shim->session.ends : EXIT_OK;
+	return shim->session.ends ? SHIM_OUTPUT_SIGNAL + shim->session.ends : EXIT_OK;
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/common/moment.h"
 #include "clients/shim/script.h"
 
 #include <errno.h>
@@ -27,10 +28,10 @@ static int script_grow(struct shim *shim, struct script *script)
 	if (script->size - script->len > CHUNK)
 		return EXIT_OK;
 	if (script->len > LINE_MAX_BYTES)
-		return output_usage(&shim->output, "a line has more than 1 MiB");
+		return shim_output_usage(&shim->output, "a line has more than 1 MiB");
 	bytes = realloc(script->bytes, 2 * script->size + 2 * CHUNK);
 	if (!bytes)
-		return output_fail(&shim->output, VMSIG_ERR_NO_MEMORY, "out of memory");
+		return shim_output_fail(&shim->output, VMSIG_ERR_NO_MEMORY, "out of memory");
 	script->bytes = bytes;
 	script->size = 2 * script->size + 2 * CHUNK;
 	return EXIT_OK;
@@ -44,13 +45,13 @@ static int script_read(struct shim *shim, struct script *script)
 
 	if (status)
 		return status;
-	while (!session_step(shim, STDIN_FILENO, SESSION_NEVER)) {
-		if (session_is_stopped(&shim->session))
-			return session_stop(shim);
+	while (!shim_session_step(shim, STDIN_FILENO, MOMENT_NEVER)) {
+		if (shim_session_is_stopped(&shim->session))
+			return shim_session_stop(shim);
 	}
 	n = read(STDIN_FILENO, script->bytes + script->len, CHUNK);
 	if (n < 0 && errno != EINTR && errno != EAGAIN)
-		return output_fail(&shim->output, VMSIG_ERR_IO, "cannot read the commands: %s",
+		return shim_output_fail(&shim->output, VMSIG_ERR_IO, "cannot read the commands: %s",
 			strerror(errno));
 	script->ended = n == 0;
 	script->len += n > 0 ? (size_t)n : 0;
@@ -89,7 +90,7 @@ static int script_line(struct shim *shim, struct script *script, size_t *taken, 
 	*ret_line = script->bytes;
 	shim->output.line++;
 	return memchr(script->bytes, '\0', len)
-		       ? output_usage(&shim->output, "there is a NUL in the line")
+		       ? shim_output_usage(&shim->output, "there is a NUL in the line")
 		       : EXIT_OK;
 }
 
@@ -106,9 +107,9 @@ static int run_lines(struct shim *shim, struct script *script)
 			return status;
 		if (!line)
 			break;
-		status = command_run(shim, line);
+		status = shim_command_run(shim, line);
 		first = first ? first : status;
-		if (session_is_stopped(&shim->session))
+		if (shim_session_is_stopped(&shim->session))
 			return status;
 		if (status && !shim->options.keep_going)
 			break;

@@ -6,26 +6,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "clients/common/exits.h"
+#include "clients/common/moment.h"
 #include "clients/shim/shim.h"
-
-#define NS_PER_S 1000000000
-
-int64_t session_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
-}
 
 /* ---- signals ---- */
 
 /* What is ignored stays so, as under nohup(1). */
-static int signals_open(struct session *session)
+static int signals_open(struct shim_session *session)
 {
 	static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP};
 	struct sigaction action;
@@ -43,7 +33,7 @@ static int signals_open(struct session *session)
 	return session->fd < 0 ? -errno : 0;
 }
 
-static void signals_take(struct session *session)
+static void signals_take(struct shim_session *session)
 {
 	struct signalfd_siginfo info;
 
@@ -65,28 +55,29 @@ static void signals_take(struct session *session)
 	}
 }
 
-bool session_is_stopped(const struct session *session)
+bool shim_session_is_stopped(const struct shim_session *session)
 {
 	return session->interrupted || session->ends;
 }
 
-int session_stop(struct shim *shim)
+int shim_session_stop(struct shim *shim)
 {
-	return output_interrupted(&shim->output, shim->session.ends ? shim->session.ends : SIGINT);
+	return shim_output_interrupted(
+		&shim->output, shim->session.ends ? shim->session.ends : SIGINT);
 }
 
 /* ---- the connections ---- */
 
-static void plane_up(struct shim *shim, struct plane *plane)
+static void plane_up(struct shim *shim, struct shim_plane *plane)
 {
 	plane->up = true;
 	if (plane->error)
-		output_news(&shim->output, "connected", 0, "the broker's %s plane is there again",
-			plane->name);
+		shim_output_news(&shim->output, "connected", 0,
+			"the broker's %s plane is there again", plane->name);
 	plane->error = 0;
 }
 
-static void plane_down(struct shim *shim, struct plane *plane, int error, const char *why)
+static void plane_down(struct shim *shim, struct shim_plane *plane, int error, const char *why)
 {
 	bool was_up = plane->up;
 
@@ -94,13 +85,13 @@ static void plane_down(struct shim *shim, struct plane *plane, int error, const 
 	plane->error = error ? error : -VMSIG_ERR_DISCONNECTED;
 	snprintf(plane->why, sizeof(plane->why), "%s", why[0] ? why : vmsig_error_text(error));
 	if (was_up)
-		output_news(&shim->output, "disconnected", error,
+		shim_output_news(&shim->output, "disconnected", error,
 			"the broker's %s plane is gone, trying again: %s", plane->name, plane->why);
 }
 
 static void read_plane_step(struct shim *shim)
 {
-	struct session *session = &shim->session;
+	struct shim_session *session = &shim->session;
 	vmsig_delivery delivery = VMSIG_DELIVERY_INIT;
 
 	/* With reconnection it only fails for want of memory, and goes on later. */
@@ -112,14 +103,14 @@ static void read_plane_step(struct shim *shim)
 			plane_down(shim, &session->read, delivery.error,
 				vmsig_delivery_text(&delivery));
 		else
-			view_take(shim, &delivery);
+			shim_view_take(shim, &delivery);
 		vmsig_delivery_clear(&delivery);
 	}
 }
 
 static void write_plane_step(struct shim *shim)
 {
-	struct session *session = &shim->session;
+	struct shim_session *session = &shim->session;
 	vmsig_writer_event event;
 
 	(void)!vmsig_writer_process(session->writer);
@@ -129,7 +120,7 @@ static void write_plane_step(struct shim *shim)
 		else if (event.kind == VMSIG_WEV_DISCONNECTED)
 			plane_down(shim, &session->write, event.error, event.text);
 		else
-			hold_take(shim, &event);
+			shim_hold_take(shim, &event);
 	}
 }
 
@@ -140,22 +131,9 @@ static int64_t earlier(int64_t until, int64_t deadline)
 	return deadline >= 0 && deadline < until ? deadline : until;
 }
 
-/* NULL: without limit. */
-static const struct timespec *timeout(int64_t until, struct timespec *buf)
+bool shim_session_step(struct shim *shim, int fd, int64_t until)
 {
-	int64_t left;
-
-	if (until == SESSION_NEVER)
-		return NULL;
-	left = until - session_now();
-	left = left > 0 ? left : 0;
-	*buf = (struct timespec){left / NS_PER_S, left % NS_PER_S};
-	return buf;
-}
-
-bool session_step(struct shim *shim, int fd, int64_t until)
-{
-	struct session *session = &shim->session;
+	struct shim_session *session = &shim->session;
 	struct pollfd pfds[] = {{.fd = fd, .events = POLLIN}, {.fd = session->fd, .events = POLLIN},
 		{.fd = vmsig_fd(session->ctx), .events = vmsig_poll_events(session->ctx)},
 		{.fd = vmsig_writer_fd(session->writer),
@@ -164,7 +142,7 @@ bool session_step(struct shim *shim, int fd, int64_t until)
 
 	until = earlier(until, vmsig_deadline(session->ctx));
 	until = earlier(until, vmsig_writer_deadline(session->writer));
-	if (ppoll(pfds, sizeof(pfds) / sizeof(pfds[0]), timeout(until, &buf), NULL) < 0)
+	if (ppoll(pfds, sizeof(pfds) / sizeof(pfds[0]), moment_left(until, &buf), NULL) < 0)
 		pfds[0].revents = 0;
 	signals_take(session);
 	read_plane_step(shim);
@@ -180,7 +158,7 @@ static int connect_fail(struct shim *shim, int error, const char *socket, const 
 
 	if (strncmp(why, socket, len) == 0 && strncmp(why + len, ": ", 2) == 0)
 		why += len + 2;
-	return output_fail(&shim->output,
+	return shim_output_fail(&shim->output,
 		error == -VMSIG_ERR_UNAUTHENTICATED ? error : VMSIG_ERR_DISCONNECTED,
 		"cannot connect to %s: %s", socket, why);
 }
@@ -188,7 +166,7 @@ static int connect_fail(struct shim *shim, int error, const char *socket, const 
 static int planes_open(struct shim *shim)
 {
 	const struct shim_options *options = &shim->options;
-	struct session *session = &shim->session;
+	struct shim_session *session = &shim->session;
 	char error[VMSIG_DETAIL_MAX + 1] = "";
 	int r;
 
@@ -201,17 +179,18 @@ static int planes_open(struct shim *shim)
 			&(vmsig_options){.socket_path = options->write_socket,
 				.identity_dir = options->identity},
 			error, sizeof(error));
-	return r ? output_fail(&shim->output, VMSIG_ERR_UNAUTHENTICATED, "%s", error) : EXIT_OK;
+	return r ? shim_output_fail(&shim->output, VMSIG_ERR_UNAUTHENTICATED, "%s", error)
+		 : EXIT_OK;
 }
 
 static int planes_await(struct shim *shim)
 {
-	struct session *session = &shim->session;
+	struct shim_session *session = &shim->session;
 
 	while (!session->read.up || !session->write.up) {
-		session_step(shim, -1, SESSION_NEVER);
-		if (session_is_stopped(session))
-			return session_stop(shim);
+		shim_session_step(shim, -1, MOMENT_NEVER);
+		if (shim_session_is_stopped(session))
+			return shim_session_stop(shim);
 		if (session->read.error)
 			return connect_fail(shim, session->read.error, shim->options.ctx_socket,
 				session->read.why);
@@ -222,13 +201,13 @@ static int planes_await(struct shim *shim)
 	return EXIT_OK;
 }
 
-int session_open(struct shim *shim)
+int shim_session_open(struct shim *shim)
 {
-	struct session *session = &shim->session;
+	struct shim_session *session = &shim->session;
 	int status, r = signals_open(session);
 
 	if (r)
-		return output_fail(
+		return shim_output_fail(
 			&shim->output, VMSIG_ERR_IO, "cannot take signals: %s", strerror(-r));
 	session->read.name = "read";
 	session->write.name = "write";
@@ -238,14 +217,14 @@ int session_open(struct shim *shim)
 	if (status)
 		return status;
 	r = vmsig_subscribe_wait(session->ctx, shim->options.endpoint, -1);
-	return r ? output_fail(&shim->output, r, "%s: %s", shim->options.endpoint,
+	return r ? shim_output_fail(&shim->output, r, "%s: %s", shim->options.endpoint,
 			   vmsig_last_error(session->ctx))
 		 : EXIT_OK;
 }
 
-void session_close(struct shim *shim)
+void shim_session_close(struct shim *shim)
 {
-	struct session *session = &shim->session;
+	struct shim_session *session = &shim->session;
 
 	session->ctx = vmsig_close(session->ctx);
 	session->writer = vmsig_writer_close(session->writer);

@@ -13,22 +13,20 @@
 
 #include "vmsig/vmsig_write.h"
 
-#define SESSION_NEVER INT64_MAX
-
 struct shim;
 
 /* A connection. */
-struct plane {
+struct shim_plane {
 	const char *name;
 	bool up;
 	int error; /* why it is not, negated; 0 when that is not known yet */
 	char why[VMSIG_DETAIL_MAX + 1];
 };
 
-struct session {
+struct shim_session {
 	vmsig *ctx;
 	vmsig_writer *writer;
-	struct plane read, write;
+	struct shim_plane read, write;
 	int fd; /* signalfd(2), or -1 */
 	sigset_t signals;
 	int ends;         /* the signal that ends the process, or 0 */
@@ -39,19 +37,17 @@ struct session {
 
 /* Connects both and subscribes to the endpoint. Also without a broker before it is there only
  * in that the first failure is an error here; later on lost connections are made anew. */
-int session_open(struct shim *shim);
+int shim_session_open(struct shim *shim);
 /* Ends both; what was written and has no outcome is told as unknown to the journal. */
-void session_close(struct shim *shim);
+void shim_session_close(struct shim *shim);
 
 /* Waits until something has happened, `fd` (or -1) can be read, or CLOCK_MONOTONIC is at `until`
- * (nanoseconds, or SESSION_NEVER), and deals with all of it. Whether `fd` can be read. */
-bool session_step(struct shim *shim, int fd, int64_t until);
+ * (nanoseconds, or MOMENT_NEVER of moment.h), and deals with all of it. Whether `fd` can be read.
+ */
+bool shim_session_step(struct shim *shim, int fd, int64_t until);
 /* Whether what is waited for should not be waited for any more. */
-bool session_is_stopped(const struct session *session);
+bool shim_session_is_stopped(const struct shim_session *session);
 /* Then: says so as the command's failure. */
-int session_stop(struct shim *shim);
-
-/* CLOCK_MONOTONIC in nanoseconds. */
-int64_t session_now(void);
+int shim_session_stop(struct shim *shim);
 
 #endif

@@ -156,22 +156,23 @@ static int take_command_line(struct shim *shim, int argc, char **argv)
 	while ((code = getopt_long(argc, argv, "kh", options, NULL)) >= 0) {
 		if (code == 'h') {
 			usage(stdout);
-			exit(output_end());
+			exit(shim_output_end());
 		}
 		if (code == OPT_VERSION) {
 			printf("vmsig-shim %s\n", vmsig_version());
-			exit(output_end());
+			exit(shim_output_end());
 		}
 		if (code == '?')
 			return EXIT_USAGE;
 		if (!take_option(shim, code, optarg))
-			return output_usage(&shim->output,
+			return shim_output_usage(&shim->output,
 				"'%s' is no value for its option; see `vmsig-shim -h`", optarg);
 	}
 	if (optind + 1 != argc)
-		return output_usage(&shim->output, "it takes one ENDPOINT; see `vmsig-shim -h`");
+		return shim_output_usage(
+			&shim->output, "it takes one ENDPOINT; see `vmsig-shim -h`");
 	if (!to->identity)
-		return output_usage(&shim->output,
+		return shim_output_usage(&shim->output,
 			"no identity; name its folder with --identity DIR or VMSIG_IDENTITY, or "
 			"make one with `vmsigctl pki issue`");
 	to->endpoint = argv[optind];
@@ -184,16 +185,16 @@ static int take_command_line(struct shim *shim, int argc, char **argv)
 
 static int run(struct shim *shim)
 {
-	int status = session_open(shim);
+	int status = shim_session_open(shim);
 
 	if (!status)
-		status = hold_acquire(shim);
+		status = shim_hold_acquire(shim);
 	if (status)
 		return status;
 	status =
 		isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ? prompt_run(shim) : script_run(shim);
 	/* Something that the broker will find out by itself does not make it a failure. */
-	(void)hold_release(shim);
+	(void)shim_hold_release(shim);
 	return status;
 }
 
@@ -205,6 +206,7 @@ int main(int argc, char **argv)
 	if (standard_secure())
 		return EXIT_ERROR;
 	shim.session.fd = -1;
+	shim.context = CONTEXT_INIT;
 	shim.options.identity = getenv("VMSIG_IDENTITY");
 	shim.options.write_socket = environment("VMSIG_WRITE_SOCKET", VMSIG_WRITE_SOCKET);
 	shim.options.ctx_socket = environment("VMSIG_SOCKET", VMSIG_CTX_SOCKET);
@@ -212,8 +214,8 @@ int main(int argc, char **argv)
 	status = take_command_line(&shim, argc, argv);
 	if (!status)
 		status = run(&shim);
-	view_close(&shim.view);
-	session_close(&shim);
-	journal_clear(&shim.journal);
+	context_close(&shim.context);
+	shim_session_close(&shim);
+	shim_journal_clear(&shim.journal);
 	return status;
 }

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "clients/common/context.h"
+#include "clients/common/hold.h"
 #include "clients/shim/hold.h"
 #include "clients/shim/journal.h"
 #include "clients/shim/output.h"
@@ -34,11 +36,11 @@ struct shim_options {
 
 struct shim {
 	struct shim_options options;
-	struct output output;
-	struct session session;
-	struct view view;
+	struct shim_output output;
+	struct shim_session session;
+	struct context context; /* of the endpoint */
 	struct hold hold;
-	struct journal journal;
+	struct shim_journal journal;
 	bool quits; /* `quit` was said */
 };
 

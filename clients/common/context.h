@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLIENTS_COMMON_CONTEXT_H
+#define CLIENTS_COMMON_CONTEXT_H
+
+/*
+ * What the read plane says about one endpoint: its epoch and state, and while there is one a
+ * context to read its guest by, opened. It follows the endpoint as deliveries are given to it.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmsig/vmsig.h"
+#include "vmsig/vmsig_mem.h"
+#include "vmsig/vmsig_write.h"
+
+struct context {
+	vmsig *connection;                 /* its own, ended with it; NULL: it is somebody else's */
+	uint32_t epoch;                    /* the newest that was heard of; 0: none */
+	uint32_t state;                    /* enum vmsig_endpoint_state */
+	uint32_t guard;                    /* enum vmsig_guard */
+	char reason[VMSIG_DETAIL_MAX + 1]; /* why there is none, or "" */
+
+	vmsig_mem *mem;          /* NULL: there is no context now. Coherent, in PREAD mode */
+	vmsig_delivery delivery; /* the MEMCTX that it was opened from */
+	vmsig_memctx pod;
+	const vmsig_memseg *segs;
+	uint32_t nseg;
+};
+
+#define CONTEXT_INIT ((struct context){.delivery = VMSIG_DELIVERY_INIT})
+
+/* Everything of it; CONTEXT_INIT then. */
+void context_close(struct context *context);
+/* Takes a delivery about the endpoint over, which is cleared. A context of a MEMCTX that cannot
+ * be opened is a negated enum vmsig_error, and a reason. */
+__attribute__((warn_unused_result)) int context_take(
+	struct context *context, vmsig_delivery *delivery);
+/* Why there is no context yet. */
+const char *context_why(const struct context *context);
+
+/* With mem there; virtual addresses are under the kernel's root. As vmsig_phys_read() and
+ * vmsig_scan_phys(). */
+__attribute__((warn_unused_result)) int context_read(
+	struct context *context, bool physical, uint64_t addr, void *buf, size_t len);
+__attribute__((warn_unused_result)) int context_scan(const struct context *context, bool physical,
+	const vmsig_lease_range *range, const unsigned char *pattern, size_t len,
+	vmsig_match_fn match, void *ctx);
+
+#endif
