@@ -16,11 +16,11 @@
 #include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/memwrite/fault.h"
-#include "broker/planes/admin_plane.h"
+#include "broker/planes/admin.h"
 #include "broker/net/closer.h"
-#include "broker/planes/ctx_plane.h"
+#include "broker/planes/ctx.h"
 #include "broker/net/net.h"
-#include "broker/planes/write_plane.h"
+#include "broker/planes/write.h"
 #include "broker/reload.h"
 #include "broker/runqueue.h"
 #include "broker/syncer.h"
@@ -377,7 +377,9 @@ static int start_state(struct broker *broker)
 		log_error("the state cannot be used: sensors are served, nothing is granted or "
 			  "written until it can",
 			LOG_STR("error", error));
-	return core_new(&broker->core, &broker->config->core);
+	r = core_new(&broker->core, &broker->config->core);
+	broker->services.read = broker->core;
+	return r;
 }
 
 bool broker_open_desk(struct broker *broker, bool loudly)
@@ -397,6 +399,7 @@ bool broker_open_desk(struct broker *broker, bool loudly)
 
 	if (store_unusable(broker->store) || desk_new(&broker->desk, &env, error, sizeof(error)))
 		broker->desk = NULL;
+	broker->services.write = broker->desk;
 	broker->desk_open = broker->desk != NULL;
 	if (!broker->desk && error[0])
 		log_at(loudly ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG,
@@ -404,8 +407,9 @@ bool broker_open_desk(struct broker *broker, bool loudly)
 	return broker->desk_open;
 }
 
-const char *broker_desk_missing(const struct broker *broker)
+static const char *desk_missing(void *ctx)
 {
+	const struct broker *broker = ctx;
 	const char *why = store_refusal(broker->store);
 
 	/* What it says of paths is for the log. */
@@ -430,7 +434,7 @@ static int start_net(struct broker *broker)
 		{&config->admin, &admin_plane, config->admin.given},
 	};
 	char error[512] = "";
-	int r = net_new(&broker->net, &broker->loop, broker->shares, config, broker);
+	int r = net_new(&broker->net, &broker->loop, broker->shares, config, &broker->services);
 
 	if (!r)
 		r = net_guard(broker->net, broker->closer, broker->porter);
@@ -462,6 +466,7 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	broker->porter = porter;
 	broker->exit_code = 1;
 	broker->waits_fd = -1;
+	broker->services = (struct services){.write_missing = desk_missing, .ctx = broker};
 	r = uv_loop_init(&broker->loop);
 	if (r) {
 		log_error("cannot make an event loop", LOG_STR("error", error_text(r)));

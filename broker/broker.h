@@ -15,6 +15,7 @@
 #include "broker/config/config.h"
 #include "broker/read/core.h"
 #include "broker/write/desk.h"
+#include "broker/planes/services.h"
 #include "broker/policy/share.h"
 #include "broker/ram/claims.h"
 #include "broker/store/store.h"
@@ -43,7 +44,8 @@ struct broker {
 	struct core *core;
 	struct store *store;
 	struct net *net;
-	struct desk *desk; /* NULL: what it needs of the store cannot be had at the moment */
+	struct desk *desk;        /* NULL: what it needs of the store cannot be had at the moment */
+	struct services services; /* core and desk, for the planes */
 	struct reload *reload;
 	struct claims claims; /* who has which RAM file */
 	struct syncer *syncer;
@@ -76,8 +78,6 @@ void broker_perform(struct broker *broker);
 /* Opens the write plane, if the store lets it. What fails is logged, `loudly` as an error.
  * Whether it is open. */
 bool broker_open_desk(struct broker *broker, bool loudly);
-/* Why there is none, for operators. */
-const char *broker_desk_missing(const struct broker *broker);
 
 /* Says in the log when it keeps less than a day of the audit log. */
 void broker_warn_history(const struct config *config);

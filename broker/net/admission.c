@@ -330,5 +330,6 @@ void conn_reload(struct conn *conn)
 		return;
 	}
 	conn_want_read(conn);
-	conn->plane->policy(conn, conn->plane_state);
+	if (conn->plane->policy)
+		conn->plane->policy(conn, conn->plane_state);
 }

@@ -23,9 +23,14 @@
 
 /* ---- looking ---- */
 
-struct net *conn_net(struct conn *conn)
+void *conn_user(const struct conn *conn)
 {
-	return conn->net;
+	return conn->net->user;
+}
+
+const struct plane_ops *conn_plane(const struct conn *conn)
+{
+	return conn->plane;
 }
 
 const struct config_tenant *conn_tenant(const struct conn *conn)
@@ -378,7 +383,8 @@ static int work(struct conn *conn)
 
 	if (!r && turn_is_due(conn)) {
 		conn->wants_turn = false;
-		r = conn->plane->writable(conn, conn->plane_state);
+		if (conn->plane->writable)
+			r = conn->plane->writable(conn, conn->plane_state);
 	}
 	if (!r && conn->state == CONN_OPEN && conn->wants_read)
 		r = receive(conn);

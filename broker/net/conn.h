@@ -25,8 +25,11 @@ struct net;
  * them is in nobody's way at the others. */
 enum net_door { NET_DOOR_CTX, NET_DOOR_WRITE, NET_DOOR_ADMIN, NET_DOORS };
 
+struct dialect; /* of a plane's messages: planes/envelope.h */
+
 struct plane_ops {
 	const char *name;
+	const struct dialect *dialect;
 	enum net_door door;
 	unsigned roles;     /* mask of enum identity_role, checked inside the handshake */
 	bool takes_fds;     /* its messages may have memfds beside them */
@@ -35,9 +38,11 @@ struct plane_ops {
 	int (*open)(struct conn *conn, void **ret_state);
 	/* One whole frame, borrowed. Non-zero closes with that error. */
 	int (*frame)(struct conn *conn, void *state, const uint8_t *data, size_t len);
-	/* There is room in the send queue: does a piece of what is to be told. Non-zero closes. */
+	/* There is room in the send queue: does a piece of what is to be told. Non-zero closes.
+	 * NULL: the plane only answers. */
 	int (*writable)(struct conn *conn, void *state);
-	/* The policy was replaced; conn_tenant() is the new one. */
+	/* The policy was replaced; conn_tenant() is the new one. NULL: nothing follows from that.
+	 */
 	void (*policy)(struct conn *conn, void *state);
 	void (*close)(struct conn *conn, void *state);
 	/* The last words before the connection is closed: an error message of this plane. The
@@ -47,7 +52,9 @@ struct plane_ops {
 
 /* ---- for planes ---- */
 
-struct net *conn_net(struct conn *conn);
+/* What net_new() was given. */
+void *conn_user(const struct conn *conn);
+const struct plane_ops *conn_plane(const struct conn *conn);
 const struct config_tenant *conn_tenant(const struct conn *conn);
 uid_t conn_uid(const struct conn *conn);
 pid_t conn_pid(const struct conn *conn);

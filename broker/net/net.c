@@ -107,11 +107,6 @@ int net_guard(struct net *net, struct closer *closer, struct porter *porter)
 	return 0;
 }
 
-void *net_user(struct net *net)
-{
-	return net->user;
-}
-
 int net_listen(struct net *net, const struct config_listen *where, const struct plane_ops *plane,
 	char *error, size_t error_size)
 {

@@ -21,10 +21,10 @@ struct closer;
 struct net;
 struct porter;
 
-/* `config` is borrowed until net_reload(), `shares` until net_free(); `user` is for planes. */
+/* `config` is borrowed until net_reload(), `shares` until net_free(); `user` is for planes:
+ * conn_user(). */
 __attribute__((warn_unused_result)) int net_new(struct net **ret_net, uv_loop_t *loop,
 	struct shares *shares, const struct config *config, void *user);
-void *net_user(struct net *net);
 /* Before the first net_listen(): who closes and who receives clients' descriptors. Borrowed;
  * porter NULL: no client may send any. Without a closer the loop waits for them. */
 __attribute__((warn_unused_result)) int net_guard(

@@ -3,7 +3,10 @@
 #define BROKER_PLANES_ENVELOPE_H
 
 /*
- * What the planes do alike: hello, errors, and handing requests to their handlers.
+ * What the planes do alike: Hello, errors, what may come when, and handing requests to their
+ * handlers. A plane has a dialect (`plane_ops.dialect`), and envelope_frame() and
+ * envelope_farewell() as its frame() and farewell(); its state begins with a struct
+ * plane_client.
  */
 
 #include <stdbool.h>
@@ -13,6 +16,12 @@
 #include "broker/net/conn.h"
 #include "proto/wire/envelope.h"
 #include "proto/wire/unpack.h"
+
+/* One client of a plane; the first member of what the plane keeps for it. */
+struct plane_client {
+	struct conn *conn;
+	bool greeted; /* has said Hello */
+};
 
 /* One kind of request, beside hello; all of them come after it. The handler may take bodies
  * out of the request, which is freed afterwards. */
@@ -30,23 +39,26 @@ struct dialect {
 	int (*check)(void *client, const char **why);
 };
 
-/* Queues a message of the dialect with this body. As conn_send(). */
-__attribute__((warn_unused_result)) int envelope_send(struct conn *conn,
-	const struct dialect *dialect, uint64_t request_id, int body_case, void *body);
+/* Queues a message of the connection's dialect with this body. As conn_send(). */
+__attribute__((warn_unused_result)) int envelope_send(
+	struct conn *conn, uint64_t request_id, int body_case, void *body);
 /* `error` may be negative: out of memory. NULL: the error's own sentence. */
-__attribute__((warn_unused_result)) int envelope_error(struct conn *conn,
-	const struct dialect *dialect, uint64_t request_id, int error, const char *detail);
-__attribute__((warn_unused_result)) int envelope_done(
-	struct conn *conn, const struct dialect *dialect, uint64_t request_id);
+__attribute__((warn_unused_result)) int envelope_error(
+	struct conn *conn, uint64_t request_id, int error, const char *detail);
+__attribute__((warn_unused_result)) int envelope_done(struct conn *conn, uint64_t request_id);
+/* Done, or the error. */
+__attribute__((warn_unused_result)) int envelope_answer(
+	struct conn *conn, uint64_t request_id, int error, const char *detail);
 
 /* Says why, and closes: the plane's client is gone after this. Returns 0. */
 int envelope_cut_off(struct conn *conn, const char *why);
 
-/* Unpacks a frame within the dialect's budget, and answers hello or hands the request to its
- * handler. What is no request of this plane closes the connection; one with more in it than a
- * request may have is answered with BAD_REQUEST. `*greeted` is the connection's. */
-__attribute__((warn_unused_result)) int envelope_receive(struct conn *conn,
-	const struct dialect *dialect, bool *greeted, void *client, const uint8_t *data,
-	size_t len);
+/* plane_ops.frame: unpacks it within the dialect's budget, and answers hello or hands the
+ * request to its handler. What is no request of this plane closes the connection; one with more
+ * in it than a request may have is answered with BAD_REQUEST. */
+__attribute__((warn_unused_result)) int envelope_frame(
+	struct conn *conn, void *client, const uint8_t *data, size_t len);
+/* plane_ops.farewell: an error that answers nothing. */
+void envelope_farewell(struct conn *conn, int error, const char *detail);
 
 #endif

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/planes/envelope.h"
 #include "broker/policy/tenant.h"
 
 #define NS_PER_MS 1000000u
+#define LEASE_PAGE 256 /* leases in one answer: with all their ranges inside of a frame */
 
 static uint32_t millis_until(uint64_t moment_ns)
 {
@@ -71,7 +73,23 @@ void lease_info_clear(Vmsig__LeaseInfo *info)
 	info->ranges = NULL;
 }
 
-int lease_page_fill(struct lease_page *page, struct desk *desk, uint64_t after,
+/* One answer: up to LEASE_PAGE of them. */
+struct lease_page {
+	Vmsig__LeaseInfos body;
+	Vmsig__LeaseInfo *infos, **pointers;
+};
+
+static void page_clear(struct lease_page *page)
+{
+	for (size_t i = 0; i < page->body.n_leases; i++)
+		lease_info_clear(&page->infos[i]);
+	free(page->infos);
+	free(page->pointers);
+	*page = (struct lease_page){0};
+}
+
+/* What the viewer may see after the lease `after`. The strings are borrowed from the desk. */
+static int page_fill(struct lease_page *page, struct desk *desk, uint64_t after,
 	const struct lease_viewer *viewer)
 {
 	struct lease_view lease;
@@ -96,15 +114,19 @@ int lease_page_fill(struct lease_page *page, struct desk *desk, uint64_t after,
 	}
 	page->body.more = page->body.n_leases == LEASE_PAGE;
 	if (r)
-		lease_page_clear(page);
+		page_clear(page);
 	return r;
 }
 
-void lease_page_clear(struct lease_page *page)
+int lease_info_list(struct conn *conn, struct desk *desk, uint64_t request_id, uint64_t after,
+	const struct lease_viewer *viewer, int body_case)
 {
-	for (size_t i = 0; i < page->body.n_leases; i++)
-		lease_info_clear(&page->infos[i]);
-	free(page->infos);
-	free(page->pointers);
-	*page = (struct lease_page){0};
+	struct lease_page page;
+	int r = page_fill(&page, desk, after, viewer);
+
+	if (r)
+		return r;
+	r = envelope_send(conn, request_id, body_case, &page.body);
+	page_clear(&page);
+	return r;
 }

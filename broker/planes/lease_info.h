@@ -6,20 +6,14 @@
  * Leases as the write and the admin plane tell of them.
  */
 
+#include "broker/net/conn.h"
 #include "broker/write/desk.h"
 #include "proto/wire/vmsig.pb-c.h"
-
-#define LEASE_PAGE 256 /* leases in one answer: with all their ranges inside of a frame */
 
 /* Who asks. */
 struct lease_viewer {
 	const struct tenant *tenant; /* sees leases of these endpoints */
 	bool is_admin;               /* sees whose they are, too */
-};
-
-struct lease_page {
-	Vmsig__LeaseInfos body;
-	Vmsig__LeaseInfo *infos, **pointers;
 };
 
 /* One lease; the ranges are allocated with the info: lease_info_clear(). `name` is borrowed,
@@ -28,10 +22,9 @@ __attribute__((warn_unused_result)) int lease_info_fill(Vmsig__LeaseInfo *info,
 	const struct lease_view *lease, const char *name, const struct lease_viewer *viewer);
 void lease_info_clear(Vmsig__LeaseInfo *info);
 
-/* The next page after the lease `after` of what the viewer may see. The strings are borrowed
- * from the desk. 0 or -ENOMEM. */
-__attribute__((warn_unused_result)) int lease_page_fill(struct lease_page *page, struct desk *desk,
-	uint64_t after, const struct lease_viewer *viewer);
-void lease_page_clear(struct lease_page *page);
+/* Answers a request for the leases after `after` with a page of them, as this body. As
+ * envelope_send(). */
+__attribute__((warn_unused_result)) int lease_info_list(struct conn *conn, struct desk *desk,
+	uint64_t request_id, uint64_t after, const struct lease_viewer *viewer, int body_case);
 
 #endif

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef BROKER_PLANES_CTX_PLANE_H
-#define BROKER_PLANES_CTX_PLANE_H
+#ifndef BROKER_PLANES_CTX_H
+#define BROKER_PLANES_CTX_H
 
 /*
- * The read plane: ctx.sock. Translates between messages and the core. net_user() is the
- * struct broker.
+ * The read plane: ctx.sock. Translates between messages and the core.
  */
 
 #include "broker/read/core.h"

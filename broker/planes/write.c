@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/planes/write_plane.h"
+#include "broker/planes/write.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,11 +9,10 @@
 
 #include <utlist.h>
 
-#include "broker/broker.h"
 #include "broker/memwrite/memwrite.h"
 #include "broker/planes/envelope.h"
 #include "broker/planes/lease_info.h"
-#include "broker/net/net.h"
+#include "broker/planes/services.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
@@ -30,52 +29,44 @@ struct asked {
 	struct asked *next;
 };
 
-struct client {
-	struct conn *conn;
+struct write_client {
+	struct plane_client base;
 	struct desk *desk;
 	struct desk_operator op;
 	struct asked *asked;
-	bool greeted;
 };
 
-static const struct dialect dialect;
-
 /* What cannot be sent closes the connection when its turn comes. */
-static void send_event(struct client *client, uint64_t request_id,
+static void send_event(struct write_client *client, uint64_t request_id,
 	Vmsig__WriteMessage__BodyCase body_case, void *body)
 {
-	int r = envelope_send(client->conn, &dialect, request_id, (int)body_case, body);
+	int r = envelope_send(client->base.conn, request_id, (int)body_case, body);
 
 	if (r)
-		conn_close(client->conn, r, NULL);
+		conn_close(client->base.conn, r, NULL);
 }
 
-static void send_error(struct client *client, uint64_t request_id, int error, const char *detail)
+static void send_error(
+	struct write_client *client, uint64_t request_id, int error, const char *detail)
 {
-	int r = envelope_error(client->conn, &dialect, request_id, error, detail);
+	int r = envelope_error(client->base.conn, request_id, error, detail);
 
 	if (r)
-		conn_close(client->conn, r, NULL);
+		conn_close(client->base.conn, r, NULL);
 }
 
-static struct lease_viewer viewer_of(const struct client *client)
+static struct lease_viewer viewer_of(const struct write_client *client)
 {
-	return (struct lease_viewer){.tenant = &conn_tenant(client->conn)->tenant};
+	return (struct lease_viewer){.tenant = &conn_tenant(client->base.conn)->tenant};
 }
 
 /* ---- requests ---- */
-
-static int answer(struct client *client, uint64_t request_id, int r, const char *detail)
-{
-	return r ? envelope_error(client->conn, &dialect, request_id, r, detail)
-		 : envelope_done(client->conn, &dialect, request_id);
-}
 
 static int on_acquire(void *state, void *message)
 {
 	const Vmsig__WriteRequest *request = message;
 	Vmsig__LeaseWaiting waiting = VMSIG__LEASE_WAITING__INIT;
-	struct client *client = state;
+	struct write_client *client = state;
 	struct asked *asked = calloc(1, sizeof(*asked));
 	char detail[DETAIL_MAX + 1] = "";
 	bool waits = false;
@@ -86,14 +77,14 @@ static int on_acquire(void *state, void *message)
 			&waits, detail, sizeof(detail));
 	if (r) {
 		free(asked);
-		return envelope_error(client->conn, &dialect, request->request_id, r, detail);
+		return envelope_error(client->base.conn, request->request_id, r, detail);
 	}
 	asked->request_id = request->request_id;
 	LL_PREPEND(client->asked, asked);
 	if (!waits)
 		return 0;
 	waiting.lease = asked->lease;
-	return envelope_send(client->conn, &dialect, request->request_id,
+	return envelope_send(client->base.conn, request->request_id,
 		VMSIG__WRITE_MESSAGE__BODY_LEASE_WAITING, &waiting);
 }
 
@@ -102,14 +93,14 @@ static int on_renew(void *state, void *message)
 	const Vmsig__WriteRequest *request = message;
 	const Vmsig__LeaseRenew *renew = request->lease_renew;
 	Vmsig__LeaseRenewed body = VMSIG__LEASE_RENEWED__INIT;
-	struct client *client = state;
+	struct write_client *client = state;
 	int r = desk_renew(
 		client->desk, &client->op, renew->lease, renew->token, &body.remaining_ms);
 
 	if (r)
-		return envelope_error(client->conn, &dialect, request->request_id, r, NULL);
+		return envelope_error(client->base.conn, request->request_id, r, NULL);
 	body.lease = renew->lease;
-	return envelope_send(client->conn, &dialect, request->request_id,
+	return envelope_send(client->base.conn, request->request_id,
 		VMSIG__WRITE_MESSAGE__BODY_LEASE_RENEWED, &body);
 }
 
@@ -117,15 +108,16 @@ static int on_release(void *state, void *message)
 {
 	const Vmsig__WriteRequest *request = message;
 	const Vmsig__LeaseRelease *release = request->lease_release;
-	struct client *client = state;
+	struct write_client *client = state;
 	bool later;
 	int r = desk_release(client->desk, &client->op, request->request_id, release->lease,
 		release->token, &later);
 
-	return later ? 0 : answer(client, request->request_id, r, NULL);
+	return later ? 0 : envelope_answer(client->base.conn, request->request_id, r, NULL);
 }
 
-static int send_info(struct client *client, uint64_t request_id, const struct lease_view *lease)
+static int send_info(
+	struct write_client *client, uint64_t request_id, const struct lease_view *lease)
 {
 	const char *name = desk_endpoint_name(client->desk, lease->endpoint);
 	const struct lease_viewer viewer = viewer_of(client);
@@ -138,7 +130,7 @@ static int send_info(struct client *client, uint64_t request_id, const struct le
 		return r;
 	info.bulk_max = rule ? rule->bulk_max : 0;
 	r = envelope_send(
-		client->conn, &dialect, request_id, VMSIG__WRITE_MESSAGE__BODY_LEASE_INFO, &info);
+		client->base.conn, request_id, VMSIG__WRITE_MESSAGE__BODY_LEASE_INFO, &info);
 	lease_info_clear(&info);
 	return r;
 }
@@ -147,53 +139,47 @@ static int on_resume(void *state, void *message)
 {
 	const Vmsig__WriteRequest *request = message;
 	const Vmsig__LeaseResume *resume = request->lease_resume;
-	struct client *client = state;
+	struct write_client *client = state;
 	struct lease_view lease;
 	int r = desk_resume(client->desk, &client->op, resume->lease, resume->token);
 
 	if (!r && !desk_lease_find(client->desk, resume->lease, &lease))
 		r = VMSIG_ERR_NO_LEASE;
 	if (r)
-		return envelope_error(client->conn, &dialect, request->request_id, r, NULL);
+		return envelope_error(client->base.conn, request->request_id, r, NULL);
 	return send_info(client, request->request_id, &lease);
 }
 
 static int on_list(void *state, void *message)
 {
 	const Vmsig__WriteRequest *request = message;
-	struct client *client = state;
+	struct write_client *client = state;
 	const struct lease_viewer viewer = viewer_of(client);
-	struct lease_page page;
-	int r = lease_page_fill(&page, client->desk, request->lease_list->after, &viewer);
 
-	if (r)
-		return r;
-	r = envelope_send(client->conn, &dialect, request->request_id,
-		VMSIG__WRITE_MESSAGE__BODY_LEASE_INFOS, &page.body);
-	lease_page_clear(&page);
-	return r;
+	return lease_info_list(client->base.conn, client->desk, request->request_id,
+		request->lease_list->after, &viewer, VMSIG__WRITE_MESSAGE__BODY_LEASE_INFOS);
 }
 
 /* The descriptor that the message announces. */
-static int take_fd(struct client *client, const Vmsig__CmdMemwrite *body, int *ret_fd)
+static int take_fd(struct write_client *client, const Vmsig__CmdMemwrite *body, int *ret_fd)
 {
 	const Vmsig__Descriptor *data = body->bulk ? body->bulk->data : NULL;
 	struct chan_fd_claim claim;
 
 	/* The kernel or the client has left it out: the desk says why it may not be there. */
-	if (!data || (!conn_sends_fds(client->conn) && !conn_has_fds(client->conn)))
+	if (!data || (!conn_sends_fds(client->base.conn) && !conn_has_fds(client->base.conn)))
 		return 0;
 	if (data->purpose != VMSIG__DESCRIPTOR__PURPOSE__WRITE_DATA)
 		return VMSIG_ERR_PROTOCOL;
 	claim = (struct chan_fd_claim){
 		.dev = data->dev, .ino = data->ino, .size = data->size, .access = data->access};
-	return conn_take_fds(client->conn, &claim, 1, ret_fd);
+	return conn_take_fds(client->base.conn, &claim, 1, ret_fd);
 }
 
 static int on_memwrite(void *state, void *message)
 {
 	Vmsig__WriteRequest *request = message, *own = malloc(sizeof(*own));
-	struct client *client = state;
+	struct write_client *client = state;
 	int fd = -1, r = own ? take_fd(client, request->memwrite, &fd) : -ENOMEM;
 
 	if (r) {
@@ -212,24 +198,27 @@ static int on_memwrite(void *state, void *message)
 }
 
 /* To the desk, once there is one. */
-static int attach(struct client *client)
+static int attach(struct write_client *client)
 {
-	struct broker *broker = net_user(conn_net(client->conn));
-	int r = broker->desk && !client->desk ? desk_operator_open(broker->desk, &client->op) : 0;
+	const struct services *services = conn_user(client->base.conn);
+	int r = 0;
 
+	if (services->write && !client->desk)
+		r = desk_operator_open(services->write, &client->op);
 	if (!r)
-		client->desk = broker->desk;
+		client->desk = services->write;
 	return r;
 }
 
 static int check(void *state, const char **why)
 {
-	struct client *client = state;
+	struct write_client *client = state;
+	const struct services *services = conn_user(client->base.conn);
 	int r = attach(client);
 
 	if (r || client->desk)
 		return r;
-	*why = broker_desk_missing(net_user(conn_net(client->conn)));
+	*why = services->write_missing(services->ctx);
 	return VMSIG_ERR_IO;
 }
 
@@ -254,7 +243,7 @@ static const struct dialect dialect = {
 /* ---- what the desk tells ---- */
 
 /* The number of the request that the lease was asked for with; 0 when it has its answer. */
-static uint64_t asked_take(struct client *client, uint64_t lease)
+static uint64_t asked_take(struct write_client *client, uint64_t lease)
 {
 	struct asked *asked;
 	uint64_t request_id;
@@ -270,12 +259,12 @@ static uint64_t asked_take(struct client *client, uint64_t lease)
 
 static void tell_granted(void *state, const struct lease_view *lease)
 {
-	struct client *client = state;
+	struct write_client *client = state;
 	uint64_t request_id = asked_take(client, lease->id);
 	int r = request_id ? send_info(client, request_id, lease) : 0;
 
 	if (r)
-		conn_close(client->conn, r, NULL);
+		conn_close(client->base.conn, r, NULL);
 }
 
 /* Why a request for a lease failed, where the error alone does not say it. */
@@ -295,7 +284,7 @@ static const char *refusal_text(enum vmsig_error reason)
 
 static void tell_refused(void *state, const struct lease_view *lease)
 {
-	struct client *client = state;
+	struct write_client *client = state;
 	uint64_t request_id = asked_take(client, lease->id);
 	int error = lease->reason ? (int)lease->reason : VMSIG_ERR_LEASE_REVOKED;
 
@@ -317,7 +306,7 @@ static void tell_notice(void *state, const struct lease_view *lease)
 static void tell_ended(void *state, const struct lease_view *lease)
 {
 	Vmsig__LeaseEnded body = VMSIG__LEASE_ENDED__INIT;
-	struct client *client = state;
+	struct write_client *client = state;
 	uint64_t request_id = asked_take(client, lease->id);
 
 	body.lease = lease->id;
@@ -331,11 +320,11 @@ static void tell_ended(void *state, const struct lease_view *lease)
 
 static void tell_released(void *state, uint64_t request_id)
 {
-	struct client *client = state;
-	int r = envelope_done(client->conn, &dialect, request_id);
+	struct write_client *client = state;
+	int r = envelope_done(client->base.conn, request_id);
 
 	if (r)
-		conn_close(client->conn, r, NULL);
+		conn_close(client->base.conn, r, NULL);
 }
 
 static void tell_written(void *state, uint64_t request_id, const Vmsig__WriteResult *result)
@@ -363,12 +352,12 @@ const struct desk_events write_plane_events = {
 
 static int client_open(struct conn *conn, void **ret_state)
 {
-	struct client *client = calloc(1, sizeof(*client));
+	struct write_client *client = calloc(1, sizeof(*client));
 	int r;
 
 	if (!client)
 		return -ENOMEM;
-	client->conn = conn;
+	client->base.conn = conn;
 	client->op = (struct desk_operator){.tenant = conn_tenant(conn),
 		.uid = conn_uid(conn),
 		.pid = (uint32_t)conn_pid(conn),
@@ -383,28 +372,16 @@ static int client_open(struct conn *conn, void **ret_state)
 	return 0;
 }
 
-static int client_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
-{
-	struct client *client = state;
-
-	return envelope_receive(conn, &dialect, &client->greeted, client, data, len);
-}
-
-static int client_writable(struct conn *conn, void *state)
-{
-	return 0;
-}
-
 static void client_policy(struct conn *conn, void *state)
 {
-	struct client *client = state;
+	struct write_client *client = state;
 
 	client->op.tenant = conn_tenant(conn);
 }
 
 static void client_close(struct conn *conn, void *state)
 {
-	struct client *client = state;
+	struct write_client *client = state;
 	struct asked *asked, *next;
 
 	if (client->desk)
@@ -414,20 +391,15 @@ static void client_close(struct conn *conn, void *state)
 	free(client);
 }
 
-static void client_farewell(struct conn *conn, int error, const char *detail)
-{
-	(void)!envelope_error(conn, &dialect, 0, error, detail);
-}
-
 const struct plane_ops write_plane = {
 	.name = "write",
+	.dialect = &dialect,
 	.door = NET_DOOR_WRITE,
 	.roles = IDENTITY_OPERATOR,
 	.takes_fds = true,
 	.open = client_open,
-	.frame = client_frame,
-	.writable = client_writable,
+	.frame = envelope_frame,
 	.policy = client_policy,
 	.close = client_close,
-	.farewell = client_farewell,
+	.farewell = envelope_farewell,
 };

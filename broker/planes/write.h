@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef BROKER_PLANES_WRITE_PLANE_H
-#define BROKER_PLANES_WRITE_PLANE_H
+#ifndef BROKER_PLANES_WRITE_H
+#define BROKER_PLANES_WRITE_H
 
 /*
  * The write plane: write.sock, for operators. Translates between messages and the desk.
- * net_user() is the struct broker.
  */
 
 #include "broker/write/desk.h"

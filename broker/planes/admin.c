@@ -1,58 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/planes/admin_plane.h"
+#include "broker/planes/admin.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/broker.h"
-#include "broker/write/desk.h"
 #include "broker/planes/envelope.h"
 #include "broker/planes/lease_info.h"
-#include "broker/net/net.h"
+#include "broker/planes/services.h"
+#include "broker/write/desk.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
 #define NEWEST 100 /* records that a question for the newest gets if it names no number */
 
-struct client {
-	struct conn *conn;
+struct admin_client {
+	struct plane_client base;
 	struct desk *desk;
-	bool greeted;
 };
 
-static const struct dialect dialect;
-
-static struct lease_viewer viewer_of(const struct client *client)
+static struct lease_viewer viewer_of(const struct admin_client *client)
 {
 	return (struct lease_viewer){
-		.tenant = &conn_tenant(client->conn)->tenant, .is_admin = true};
+		.tenant = &conn_tenant(client->base.conn)->tenant, .is_admin = true};
 }
 
 static int on_list(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
-	struct client *client = state;
+	struct admin_client *client = state;
 	const struct lease_viewer viewer = viewer_of(client);
-	struct lease_page page;
-	int r = lease_page_fill(&page, client->desk, request->lease_list->after, &viewer);
 
-	if (r)
-		return r;
-	r = envelope_send(client->conn, &dialect, request->request_id,
-		VMSIG__ADMIN_MESSAGE__BODY_LEASE_INFOS, &page.body);
-	lease_page_clear(&page);
-	return r;
+	return lease_info_list(client->base.conn, client->desk, request->request_id,
+		request->lease_list->after, &viewer, VMSIG__ADMIN_MESSAGE__BODY_LEASE_INFOS);
 }
 
 /* What its policy does not name does not exist for an administrator either. */
-static int lease_end(struct client *client, uint64_t lease)
+static int lease_end(struct admin_client *client, uint64_t lease)
 {
-	const struct tenant *tenant = &conn_tenant(client->conn)->tenant;
+	const struct tenant *tenant = &conn_tenant(client->base.conn)->tenant;
 	const struct desk_admin admin = {.tenant = tenant->name,
-		.serial = conn_serial(client->conn),
-		.uid = conn_uid(client->conn),
-		.pid = (uint32_t)conn_pid(client->conn)};
+		.serial = conn_serial(client->base.conn),
+		.uid = conn_uid(client->base.conn),
+		.pid = (uint32_t)conn_pid(client->base.conn)};
 	struct lease_view view;
 	const char *name;
 
@@ -67,11 +57,10 @@ static int lease_end(struct client *client, uint64_t lease)
 static int on_revoke(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
-	struct client *client = state;
+	struct admin_client *client = state;
 	int r = lease_end(client, request->lease_revoke->lease);
 
-	return r ? envelope_error(client->conn, &dialect, request->request_id, r, NULL)
-		 : envelope_done(client->conn, &dialect, request->request_id);
+	return envelope_answer(client->base.conn, request->request_id, r, NULL);
 }
 
 /* Records tell of every endpoint, and cannot be left out without breaking the chain. */
@@ -84,7 +73,7 @@ static bool may_read_audit(const struct tenant *tenant)
 	return false;
 }
 
-static int send_page(struct client *client, uint64_t request_id, struct audit_page *page,
+static int send_page(struct admin_client *client, uint64_t request_id, struct audit_page *page,
 	struct audit_head *head)
 {
 	Vmsig__AuditRows body = VMSIG__AUDIT_ROWS__INIT;
@@ -101,7 +90,7 @@ static int send_page(struct client *client, uint64_t request_id, struct audit_pa
 	body.head_hash = (ProtobufCBinaryData){.data = head->hash, .len = AUDIT_HASH};
 	body.anchor = (ProtobufCBinaryData){.data = head->anchor, .len = AUDIT_HASH};
 	r = envelope_send(
-		client->conn, &dialect, request_id, VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS, &body);
+		client->base.conn, request_id, VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS, &body);
 	free(body.rows);
 	return r;
 }
@@ -110,7 +99,7 @@ static int on_audit(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
 	const Vmsig__AuditQuery *query = request->audit_query;
-	struct client *client = state;
+	struct admin_client *client = state;
 	struct audit *audit = desk_audit(client->desk);
 	uint32_t limit = query->limit ? query->limit : NEWEST;
 	uint64_t after = query->after;
@@ -118,9 +107,8 @@ static int on_audit(void *state, void *message)
 	struct audit_page page;
 	int r;
 
-	if (!may_read_audit(&conn_tenant(client->conn)->tenant))
-		return envelope_error(client->conn, &dialect, request->request_id,
-			VMSIG_ERR_FORBIDDEN,
+	if (!may_read_audit(&conn_tenant(client->base.conn)->tenant))
+		return envelope_error(client->base.conn, request->request_id, VMSIG_ERR_FORBIDDEN,
 			"the audit log tells of every endpoint; the policy has to give this "
 			"administrator endpoints: [\"*\"]");
 	/* Whoever saw an answer finds its record. */
@@ -130,7 +118,7 @@ static int on_audit(void *state, void *message)
 		after = head.id > limit ? head.id - limit : 0;
 	r = audit_page(audit, after, query->limit, &page);
 	if (r)
-		return envelope_error(client->conn, &dialect, request->request_id, r, NULL);
+		return envelope_error(client->base.conn, request->request_id, r, NULL);
 	r = send_page(client, request->request_id, &page, &head);
 	audit_page_free(&page);
 	return r;
@@ -138,13 +126,13 @@ static int on_audit(void *state, void *message)
 
 static int check(void *state, const char **why)
 {
-	struct client *client = state;
-	struct broker *broker = net_user(conn_net(client->conn));
+	struct admin_client *client = state;
+	const struct services *services = conn_user(client->base.conn);
 
-	client->desk = broker->desk;
+	client->desk = services->write;
 	if (client->desk)
 		return 0;
-	*why = broker_desk_missing(broker);
+	*why = services->write_missing(services->ctx);
 	return VMSIG_ERR_IO;
 }
 
@@ -168,30 +156,13 @@ static const struct dialect dialect = {
 
 static int client_open(struct conn *conn, void **ret_state)
 {
-	struct client *client = calloc(1, sizeof(*client));
+	struct admin_client *client = calloc(1, sizeof(*client));
 
 	if (!client)
 		return -ENOMEM;
-	client->conn = conn;
+	client->base.conn = conn;
 	*ret_state = client;
 	return 0;
-}
-
-static int client_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
-{
-	struct client *client = state;
-
-	return envelope_receive(conn, &dialect, &client->greeted, client, data, len);
-}
-
-static int client_writable(struct conn *conn, void *state)
-{
-	return 0;
-}
-
-static void client_policy(struct conn *conn, void *state)
-{
-	/* Each request looks at conn_tenant(). */
 }
 
 static void client_close(struct conn *conn, void *state)
@@ -199,20 +170,14 @@ static void client_close(struct conn *conn, void *state)
 	free(state);
 }
 
-static void client_farewell(struct conn *conn, int error, const char *detail)
-{
-	(void)!envelope_error(conn, &dialect, 0, error, detail);
-}
-
 const struct plane_ops admin_plane = {
 	.name = "admin",
+	.dialect = &dialect,
 	.door = NET_DOOR_ADMIN,
 	.roles = IDENTITY_ADMIN,
 	.frame_max = CONN_SMALL_FRAME,
 	.open = client_open,
-	.frame = client_frame,
-	.writable = client_writable,
-	.policy = client_policy,
+	.frame = envelope_frame,
 	.close = client_close,
-	.farewell = client_farewell,
+	.farewell = envelope_farewell,
 };

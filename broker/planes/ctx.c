@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/planes/ctx_plane.h"
+#include "broker/planes/ctx.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,11 +10,10 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "broker/broker.h"
 #include "broker/log.h"
 #include "broker/planes/envelope.h"
+#include "broker/planes/services.h"
 #include "broker/policy/account.h"
-#include "broker/net/net.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
@@ -22,26 +21,18 @@
 #define PULLS_PER_TURN 8 /* deliveries, 5 to 20 us each, before it is others' turn */
 #define LIST_MAX 1024    /* endpoints in one answer, well inside a frame */
 
-struct client {
-	struct conn *conn;
-	struct broker *broker;
+struct ctx_client {
+	struct plane_client base;
+	struct core *core;
 	struct session *session;
-	bool greeted;
 	uint64_t delivery; /* of the MEMCTX that is not acknowledged; 0: none */
 };
 
-static const struct dialect dialect;
-
 /* ---- answers ---- */
 
-static int send_message(struct client *client, Vmsig__CtxMessage *message)
+static int send_message(struct ctx_client *client, Vmsig__CtxMessage *message)
 {
-	return conn_send(client->conn, message, NULL, 0);
-}
-
-static int answer_error(struct client *client, uint64_t id, int error, const char *detail)
-{
-	return envelope_error(client->conn, &dialect, id, error, detail);
+	return conn_send(client->base.conn, message, NULL, 0);
 }
 
 /* ---- requests ---- */
@@ -86,7 +77,7 @@ static void entry_pack(const struct core_endpoint_info *info, struct list_entry 
 static int on_list(void *state, void *message_in)
 {
 	const Vmsig__CtxRequest *request = message_in;
-	struct client *client = state;
+	struct ctx_client *client = state;
 	Vmsig__EndpointList body = VMSIG__ENDPOINT_LIST__INIT;
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
 	struct list_entry *entries = calloc(LIST_MAX, sizeof(*entries));
@@ -98,7 +89,7 @@ static int on_list(void *state, void *message_in)
 	if (!entries || !pointers)
 		goto out;
 	while (body.n_endpoints < LIST_MAX &&
-		core_endpoint_next(client->broker->core, client->session, &cursor, &info)) {
+		core_endpoint_next(client->core, client->session, &cursor, &info)) {
 		entry_pack(&info, &entries[body.n_endpoints]);
 		pointers[body.n_endpoints] = &entries[body.n_endpoints].info;
 		body.n_endpoints++;
@@ -116,54 +107,54 @@ out:
 }
 
 /* The core has just refused to charge it. */
-static int answer_refusal(struct client *client, uint64_t id)
+static int answer_refusal(struct ctx_client *client, uint64_t id)
 {
-	const struct account_refusal *refusal = core_refusal(client->broker->core);
+	const struct account_refusal *refusal = core_refusal(client->core);
 	char detail[ACCOUNT_TEXT_MAX + 1];
 
-	conn_log_refusal(client->conn, refusal);
+	conn_log_refusal(client->base.conn, refusal);
 	account_refusal_text(refusal, detail, sizeof(detail));
-	return answer_error(client, id, VMSIG_ERR_QUOTA, detail);
+	return envelope_error(client->base.conn, id, VMSIG_ERR_QUOTA, detail);
 }
 
 static int on_subscribe(void *state, void *message)
 {
 	const Vmsig__CtxRequest *request = message;
-	struct client *client = state;
+	struct ctx_client *client = state;
 	int r = session_subscribe(client->session, request->subscribe->endpoint);
 
 	if (r == VMSIG_ERR_BAD_REQUEST)
-		return answer_error(client, request->request_id, r,
+		return envelope_error(client->base.conn, request->request_id, r,
 			"the name is empty or too long, or this connection subscribed to it "
 			"already");
 	if (r == VMSIG_ERR_QUOTA)
 		return answer_refusal(client, request->request_id);
 	if (r)
-		return answer_error(client, request->request_id, r, NULL);
-	return envelope_done(client->conn, &dialect, request->request_id);
+		return envelope_error(client->base.conn, request->request_id, r, NULL);
+	return envelope_done(client->base.conn, request->request_id);
 }
 
 static int on_unsubscribe(void *state, void *message)
 {
 	const Vmsig__CtxRequest *request = message;
-	struct client *client = state;
+	struct ctx_client *client = state;
 	int r = session_unsubscribe(client->session, request->unsubscribe->endpoint);
 
 	if (r)
-		return answer_error(
-			client, request->request_id, r, "this connection has no such subscription");
-	return envelope_done(client->conn, &dialect, request->request_id);
+		return envelope_error(client->base.conn, request->request_id, r,
+			"this connection has no such subscription");
+	return envelope_done(client->base.conn, request->request_id);
 }
 
 static int on_memctx_taken(void *state, void *message)
 {
 	const Vmsig__CtxRequest *request = message;
-	struct client *client = state;
+	struct ctx_client *client = state;
 	uint64_t delivery = client->delivery;
 
 	/* Only somebody who has read the message knows the number. */
 	if (!delivery || request->memctx_taken->delivery != delivery)
-		return envelope_cut_off(client->conn,
+		return envelope_cut_off(client->base.conn,
 			"MemctxTaken names no delivery that is under way; name the "
 			"`delivery` of each Memctx once");
 	client->delivery = 0;
@@ -188,7 +179,7 @@ static const struct dialect dialect = {
 
 /* ---- deliveries ---- */
 
-static int send_invalidated(struct client *client, const struct core_delivery *delivery)
+static int send_invalidated(struct ctx_client *client, const struct core_delivery *delivery)
 {
 	Vmsig__MemctxInvalidated body = VMSIG__MEMCTX_INVALIDATED__INIT;
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
@@ -201,7 +192,7 @@ static int send_invalidated(struct client *client, const struct core_delivery *d
 	return send_message(client, &message);
 }
 
-static int send_state(struct client *client, const struct core_delivery *delivery)
+static int send_state(struct ctx_client *client, const struct core_delivery *delivery)
 {
 	Vmsig__EndpointState body = VMSIG__ENDPOINT_STATE__INIT;
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
@@ -279,7 +270,7 @@ static int delivery_number(uint64_t *ret_number)
 }
 
 /* The descriptors are the connection's on success. */
-static int send_memctx(struct client *client, struct core_delivery *delivery)
+static int send_memctx(struct ctx_client *client, struct core_delivery *delivery)
 {
 	Vmsig__Descriptor descriptors[2], *pointers[2] = {&descriptors[0], &descriptors[1]};
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
@@ -306,7 +297,7 @@ static int send_memctx(struct client *client, struct core_delivery *delivery)
 	message.body_case = VMSIG__CTX_MESSAGE__BODY_MEMCTX;
 	message.memctx = &body;
 	if (!r)
-		r = conn_send(client->conn, &message, fds, 2);
+		r = conn_send(client->base.conn, &message, fds, 2);
 	free(body.segments);
 	if (r)
 		client->delivery = 0;
@@ -329,7 +320,7 @@ static bool is_exhaustion(int r)
 	return r == -EMFILE || r == -ENFILE || r == -ENOMEM;
 }
 
-static int deliver(struct client *client, struct core_delivery *delivery)
+static int deliver(struct ctx_client *client, struct core_delivery *delivery)
 {
 	switch (delivery->kind) {
 	case VMSIG_EV_MEMCTX:
@@ -343,7 +334,7 @@ static int deliver(struct client *client, struct core_delivery *delivery)
 
 static int client_writable(struct conn *conn, void *state)
 {
-	struct client *client = state;
+	struct ctx_client *client = state;
 
 	for (int i = 0; conn_has_room(conn); i++) {
 		struct core_delivery delivery = {.kind = VMSIG_EV_NONE};
@@ -380,15 +371,15 @@ static int client_writable(struct conn *conn, void *state)
 
 static int client_open(struct conn *conn, void **ret_state)
 {
-	struct client *client = calloc(1, sizeof(*client));
+	struct ctx_client *client = calloc(1, sizeof(*client));
 	int r;
 
 	if (!client)
 		return -ENOMEM;
-	client->conn = conn;
-	client->broker = net_user(conn_net(conn));
-	r = session_new(&client->session, client->broker->core, &conn_tenant(conn)->tenant,
-		conn_uid(conn), client);
+	client->base.conn = conn;
+	client->core = ((const struct services *)conn_user(conn))->read;
+	r = session_new(
+		&client->session, client->core, &conn_tenant(conn)->tenant, conn_uid(conn), client);
 	if (r) {
 		free(client);
 		return r;
@@ -397,57 +388,46 @@ static int client_open(struct conn *conn, void **ret_state)
 	return 0;
 }
 
-static int client_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
-{
-	struct client *client = state;
-
-	return envelope_receive(conn, &dialect, &client->greeted, client, data, len);
-}
-
 static void client_policy(struct conn *conn, void *state)
 {
-	struct client *client = state;
+	struct ctx_client *client = state;
 
 	session_set_tenant(client->session, &conn_tenant(conn)->tenant);
 }
 
 static void client_close(struct conn *conn, void *state)
 {
-	struct client *client = state;
+	struct ctx_client *client = state;
 
 	session_free(client->session);
 	free(client);
 }
 
-static void client_farewell(struct conn *conn, int error, const char *detail)
-{
-	(void)!envelope_error(conn, &dialect, 0, error, detail);
-}
-
 const struct plane_ops ctx_plane = {
 	.name = "ctx",
+	.dialect = &dialect,
 	.door = NET_DOOR_CTX,
 	.roles = IDENTITY_SENSOR | IDENTITY_OPERATOR,
 	.frame_max = CONN_SMALL_FRAME,
 	.open = client_open,
-	.frame = client_frame,
+	.frame = envelope_frame,
 	.writable = client_writable,
 	.policy = client_policy,
 	.close = client_close,
-	.farewell = client_farewell,
+	.farewell = envelope_farewell,
 };
 
 void ctx_plane_notify(void *user)
 {
-	struct client *client = user;
+	struct ctx_client *client = user;
 
-	conn_wake(client->conn, 0);
+	conn_wake(client->base.conn, 0);
 }
 
 void ctx_plane_disconnect(void *user, enum vmsig_error error)
 {
-	struct client *client = user;
+	struct ctx_client *client = user;
 
-	conn_close(client->conn, error,
+	conn_close(client->base.conn, error,
 		error == VMSIG_ERR_TIMEOUT ? "the client did not take a MEMCTX in time" : NULL);
 }
