@@ -25,7 +25,7 @@
 
 #include "broker/policy/account.h"
 #include "broker/read/core.h"
-#include "broker/read/memwrite_reg.h"
+#include "broker/adapters/memwrite_reg.h"
 
 #define ENDPOINT_NAME_MAX 63
 #define ENDPOINT_DETAIL_MAX 255

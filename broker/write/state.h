@@ -19,7 +19,7 @@
 
 #include <utlist.h>
 
-#include "broker/read/memwrite_reg.h"
+#include "broker/adapters/memwrite_reg.h"
 #include "broker/write/desk.h"
 #include "broker/memwrite/memwrite.h"
 #include "broker/policy/rate.h"

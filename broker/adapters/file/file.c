@@ -7,8 +7,7 @@
 
 #include "broker/adapters/adapter.h"
 #include "broker/adapters/file/image.h"
-#include "broker/read/memwrite_reg.h"
-#include "broker/log.h"
+#include "broker/adapters/publisher.h"
 #include "vmsig/vmsig_error.h"
 
 /*
@@ -27,7 +26,7 @@
 struct file_adapter {
 	struct adapter base; /* first: adapter.h */
 	struct adapter_env env;
-	uint32_t epoch;      /* the bootstrap is for this one */
+	struct publisher publisher;
 	struct image *image; /* NULL: not open */
 	vmsig_memctx pod;
 	struct kcr3_proof proof; /* levels 0: the root is configured */
@@ -45,45 +44,16 @@ struct file_adapter {
 	void *stopped_arg;
 };
 
-static int emit(struct file_adapter *file, vmsig_event *ev)
+static void end_session(struct file_adapter *file, const char *why)
 {
-	int r;
-
-	ev->source = VMSIG_SRC_MEMCTX;
-	ev->endpoint = file->env.endpoint;
-	r = file->env.emit->event(file->env.emit->core, ev);
-	/* STALE_EPOCH: the core was faster; it asks for another bootstrap. */
-	if (r && r != VMSIG_ERR_STALE_EPOCH)
-		log_error("the core refused an event", LOG_STR("endpoint", file->env.config->name),
-			LOG_STR("error", vmsig_error_name(r)));
-	return r;
-}
-
-static void emit_state(
-	struct file_adapter *file, enum vmsig_endpoint_state state, const char *detail)
-{
-	vmsig_event ev = {.kind = VMSIG_EV_ENDPOINT_STATE};
-	vmsig_endpoint_status status = {.state = state};
-
-	ev.payload.data = detail;
-	ev.payload.len = strlen(detail);
-	memcpy(ev.inln, &status, sizeof(status));
-	(void)emit(file, &ev); /* logged; the next attempt says it again */
-}
-
-static void emit_invalidated(struct file_adapter *file, const char *why)
-{
-	vmsig_event ev = {.kind = VMSIG_EV_MEMCTX_INVALIDATED};
-
-	log_info("guest session ended", LOG_STR("endpoint", file->env.config->name),
-		LOG_STR("why", why));
-	file->awaiting = emit(file, &ev) == 0;
+	file->awaiting = publisher_invalidated(&file->publisher, why) == 0;
 }
 
 static void drop(struct file_adapter *file)
 {
 	file->ready = false;
-	file->job = image_job_abandon(file->job);
+	errand_abandon((struct errand *)file->job);
+	file->job = NULL;
 	file->image = image_unref(file->image);
 }
 
@@ -101,57 +71,38 @@ static uint64_t bytes_below_4g(const struct physmap *map)
 
 /* Nothing in a file says that its guest was reset, so the same file with the same kernel
  * counts as the same session. */
-static void facts_fill(const struct file_adapter *file, vmsig_ram_facts *facts)
+static void publish_ram(struct file_adapter *file)
 {
-	const struct ram *ram = file->image->ram;
+	const struct image *image = file->image;
+	char session[VMSIG_SESSION_MAX];
 
-	*facts = (vmsig_ram_facts){
-		.bytes = physmap_bytes(&file->image->map),
-		.guard = ram_guard(ram),
-		.owner = ram_owner(ram),
-		.system = file->proof.system,
-	};
-	snprintf(facts->session, sizeof(facts->session),
-		"file:%" PRIx64 ":%" PRIx64 ":%" PRIx64 ":%" PRIx64, (uint64_t)ram_device(ram),
-		(uint64_t)ram_inode(ram), file->pod.kcr3, file->proof.digest);
+	snprintf(session, sizeof(session), "file:%" PRIx64 ":%" PRIx64 ":%" PRIx64 ":%" PRIx64,
+		(uint64_t)ram_device(image->ram), (uint64_t)ram_inode(image->ram), file->pod.kcr3,
+		file->proof.digest);
+	publisher_ram(&file->publisher, image->ram, &image->map, &file->proof.system, session);
 }
 
 static void become_ready(struct file_adapter *file, uint64_t kcr3, unsigned levels)
 {
-	vmsig_event ev = {.kind = VMSIG_EV_MEMCTX};
-	vmsig_ram_facts facts;
-	vmsig_memctx pod;
+	const struct config_endpoint *config = file->env.config;
+	const struct image *image = file->image;
 
-	file->pod = (vmsig_memctx){.kcr3 = kcr3, .low = bytes_below_4g(&file->image->map)};
-	file->pod.nseg = file->env.config->nseg ? (uint32_t)file->image->map.nseg : 0;
-	file->pod.flags = VMSIG_MEMCTX_RDONLY | (levels == 5 ? VMSIG_MEMCTX_LA57 : 0) |
-			  (ram_is_sparse(file->image->ram) ? VMSIG_MEMCTX_SPARSE : 0);
-	if (!file->env.config->nseg)
-		file->pod.low = file->env.config->low;
-	file->ready = true;
-	facts_fill(file, &facts);
-	if (file->env.emit->ram_found(file->env.emit->core, file->env.endpoint, &facts))
-		log_error("the core refused the RAM", LOG_STR("endpoint", file->env.config->name));
-	pod = file->pod;
-	pod.epoch = file->epoch;
-	memcpy(ev.inln, &pod, sizeof(pod));
-	file->awaiting = emit(file, &ev) == VMSIG_ERR_STALE_EPOCH;
-	if (file->awaiting)
-		return;
-	log_info(file->env.config->kcr3_given ? "kernel root taken from the configuration"
-					      : "kernel proven",
-		LOG_STR("endpoint", file->env.config->name), LOG_INT("epoch", file->epoch),
-		LOG_HEX("kcr3", kcr3), LOG_INT("levels", levels),
-		LOG_STR("os", vmsig_os_name(file->proof.system.os)),
-		LOG_STR("proof", vmsig_proof_name(file->proof.system.proof)),
-		LOG_STR("release", file->proof.system.release));
+	file->pod = (vmsig_memctx){.kcr3 = kcr3,
+		.low = config->nseg ? bytes_below_4g(&image->map) : config->low,
+		.nseg = config->nseg ? (uint32_t)image->map.nseg : 0,
+		.flags = publisher_flags(image->ram, levels)};
+	file->ready = true; /* the core may ask for a descriptor inside of the call */
+	publish_ram(file);
+	file->awaiting = publisher_context(&file->publisher, &file->pod, image->map.segs,
+				 file->pod.nseg, &file->proof.system) == VMSIG_ERR_STALE_EPOCH;
 }
 
-static void on_job_done(struct image_job *job);
-static void on_job_late(struct image_job *job);
+static void on_job_done(struct errand *errand);
+static void on_job_late(struct errand *errand);
 
 static void start_job(struct file_adapter *file, enum image_job_kind kind)
 {
+	const struct errand_owner owner = {.done = on_job_done, .late = on_job_late, .arg = file};
 	struct image_job *job = NULL;
 
 	if (image_job_new(&job, kind, file->image, &file->proof) || !job) {
@@ -159,12 +110,9 @@ static void start_job(struct file_adapter *file, enum image_job_kind kind)
 			drop(file); /* the timer tries again */
 		return;
 	}
-	job->done = on_job_done;
-	job->late = on_job_late;
-	job->arg = file;
 	job->notes_from = file->notes_from;
 	file->job = job;
-	job_start(&job->job, file->line);
+	image_job_start(job, &owner, file->line);
 }
 
 /* One attempt; the timer tries again. */
@@ -173,7 +121,7 @@ static void bootstrap(struct file_adapter *file)
 	drop(file);
 	memset(&file->proof, 0, sizeof(file->proof));
 	if (job_line_is_stuck(file->line))
-		emit_state(file, VMSIG_STATE_GONE, HANGS);
+		publisher_state(&file->publisher, VMSIG_STATE_GONE, HANGS);
 	else if (image_new(&file->image, file->env.config) == 0)
 		start_job(file, IMAGE_OPEN);
 }
@@ -186,8 +134,7 @@ static bool claim(struct file_adapter *file)
 		claim_take(&file->image->claim, file->env.claims, file->image->ram, name);
 
 	if (other && !file->conflict)
-		log_error("two endpoints have one RAM file; the first keeps it",
-			LOG_STR("endpoint", name), LOG_STR("first", other));
+		publisher_log_conflict(&file->publisher, other);
 	file->conflict = other;
 	return !other;
 }
@@ -196,11 +143,11 @@ static void on_opened(struct file_adapter *file, const struct image_job *job)
 {
 	const struct config_endpoint *config = file->env.config;
 
-	if (job->result) {
-		emit_state(file, VMSIG_STATE_GONE, job->why);
+	if (job->errand.result) {
+		publisher_state(&file->publisher, VMSIG_STATE_GONE, job->why);
 		drop(file);
 	} else if (!claim(file)) {
-		emit_state(file, VMSIG_STATE_GONE,
+		publisher_state(&file->publisher, VMSIG_STATE_GONE,
 			"its RAM file is served as another endpoint already, which the broker's "
 			"log names; give each endpoint a file of its own");
 		drop(file);
@@ -219,8 +166,8 @@ static void on_found(struct file_adapter *file, const struct image_job *job)
 
 	file->rest_until = now + REST * (now - file->find_began);
 	file->notes_from = job->notes_next;
-	if (job->result) {
-		emit_state(file, VMSIG_STATE_BOOTING, job->why);
+	if (job->errand.result) {
+		publisher_state(&file->publisher, VMSIG_STATE_BOOTING, job->why);
 		drop(file);
 		return;
 	}
@@ -230,32 +177,32 @@ static void on_found(struct file_adapter *file, const struct image_job *job)
 
 static void on_checked(struct file_adapter *file, const struct image_job *job)
 {
-	if (job->result)
-		emit_invalidated(file, job->why);
+	if (job->errand.result)
+		end_session(file, job->why);
 }
 
-static void on_job_done(struct image_job *job)
+static void on_job_done(struct errand *errand)
 {
 	static void (*const ends[])(struct file_adapter *, const struct image_job *) = {
 		[IMAGE_OPEN] = on_opened, [IMAGE_FIND] = on_found, [IMAGE_CHECK] = on_checked};
-	struct file_adapter *file = job->arg;
+	const struct image_job *job = (struct image_job *)errand;
+	struct file_adapter *file = errand->owner.arg;
 
 	file->job = NULL;
 	ends[job->kind](file, job);
-	image_job_free(job);
 }
 
 /* Holders' mappings of it hang as well: what they have is void. */
-static void on_job_late(struct image_job *job)
+static void on_job_late(struct errand *errand)
 {
-	struct file_adapter *file = job->arg;
+	struct file_adapter *file = errand->owner.arg;
 	bool was_ready = file->ready;
 
 	drop(file);
 	if (was_ready)
-		emit_invalidated(file, HANGS); /* and GONE, when the core asks again */
+		end_session(file, HANGS); /* and GONE, when the core asks again */
 	else
-		emit_state(file, VMSIG_STATE_GONE, HANGS);
+		publisher_state(&file->publisher, VMSIG_STATE_GONE, HANGS);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -293,7 +240,7 @@ static void invalidate(void *ctx, uint32_t epoch)
 {
 	struct file_adapter *file = ctx;
 
-	file->epoch = epoch;
+	publisher_begin(&file->publisher, epoch);
 	file->awaiting = false;
 	bootstrap(file);
 }
@@ -311,39 +258,21 @@ static int may_write(void *ctx, const char **ret_why)
 	return 0;
 }
 
-static void unregister_all(struct file_adapter *file)
-{
-	if (file->env.config->writable)
-		file->env.emit->unregister_memwrite(file->env.emit->core, file->env.endpoint);
-	file->env.emit->unregister_memctx(file->env.emit->core, file->env.endpoint);
-}
-
 static int register_all(struct file_adapter *file)
 {
-	const struct adapter_env *env = &file->env;
-	const vmsig_memctx_reg reg = {
-		.endpoint = env->endpoint,
-		.source = VMSIG_SRC_MEMCTX,
+	const vmsig_memctx_reg reader = {
 		.ctx = file,
 		.describe = describe,
 		.share_fd = share_fd,
 		.invalidate = invalidate,
 	};
 	const vmsig_memwrite_reg writer = {
-		.endpoint = env->endpoint,
-		.source = VMSIG_SRC_MEMWRITE,
 		.ctx = file,
 		.share_writable = share_writable,
 		.may_write = may_write,
 	};
-	int r = env->emit->register_memctx(env->emit->core, &reg);
 
-	if (r || !env->config->writable)
-		return r;
-	r = env->emit->register_memwrite(env->emit->core, &writer);
-	if (r)
-		env->emit->unregister_memctx(env->emit->core, env->endpoint);
-	return r;
+	return publisher_register(&file->publisher, &file->env, &reader, &writer);
 }
 
 static int file_start(
@@ -392,7 +321,7 @@ static void file_stop(struct adapter *adapter, adapter_stopped_fn stopped, void 
 
 	file->stopped = stopped;
 	file->stopped_arg = arg;
-	unregister_all(file);
+	publisher_unregister(&file->publisher);
 	drop(file);
 	file->line = job_line_free(file->line);
 	uv_close((uv_handle_t *)&file->timer, on_closed);

@@ -164,47 +164,33 @@ static int run_check(struct image_job *job)
 	return VMSIG_ERR_GONE;
 }
 
-static enum job_step on_work(struct job *base)
+static int run(struct errand *errand)
 {
 	static int (*const runs[])(struct image_job *) = {
 		[IMAGE_OPEN] = run_open, [IMAGE_FIND] = run_find, [IMAGE_CHECK] = run_check};
-	struct image_job *job = (struct image_job *)base;
+	struct image_job *job = (struct image_job *)errand;
 
-	job->result = runs[job->kind](job);
-	return job->result == VMSIG_ERR_WOULD_BLOCK ? JOB_AGAIN : JOB_DONE;
+	return runs[job->kind](job);
 }
 
 /* ---- on the loop thread ---- */
 
-static void on_late(struct job *base)
+static void job_free(struct errand *errand)
 {
-	struct image_job *job = (struct image_job *)base;
+	struct image_job *job = (struct image_job *)errand;
 
-	if (job->late)
-		job->late(job);
-}
-
-static void on_done(struct job *base)
-{
-	struct image_job *job = (struct image_job *)base;
-
-	if (!base->finished)
-		job->result = -ECANCELED;
-	if (job->done)
-		job->done(job);
-	else
-		image_job_free(job);
+	scan_end(job); /* of a search that was cancelled */
+	image_unref(job->image);
+	free(job);
 }
 
 int image_job_new(struct image_job **ret_job, enum image_job_kind kind, struct image *image,
 	const struct kcr3_proof *proof)
 {
-	static const struct job_ops ops = {.work = on_work, .late = on_late, .done = on_done};
 	struct image_job *job = calloc(1, sizeof(*job));
 
 	if (!job)
 		return -ENOMEM;
-	job->job.ops = &ops;
 	job->fd = -1;
 	job->kind = kind;
 	job->image = image_ref(image);
@@ -213,22 +199,9 @@ int image_job_new(struct image_job **ret_job, enum image_job_kind kind, struct i
 	return 0;
 }
 
-struct image_job *image_job_abandon(struct image_job *job)
+void image_job_start(struct image_job *job, const struct errand_owner *owner, struct job_line *line)
 {
-	if (!job)
-		return NULL;
-	job->done = NULL;
-	job->late = NULL;
-	job_cancel(&job->job);
-	return NULL;
-}
+	static const struct errand_ops ops = {.run = run, .free = job_free};
 
-struct image_job *image_job_free(struct image_job *job)
-{
-	if (!job)
-		return NULL;
-	scan_end(job); /* of a search that was cancelled */
-	image_unref(job->image);
-	free(job);
-	return NULL;
+	errand_start(&job->errand, &ops, owner, line);
 }

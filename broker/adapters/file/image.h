@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "broker/adapters/errand.h"
 #include "broker/config/config.h"
-#include "broker/jobs.h"
 #include "proto/guest/kcr3.h"
 #include "broker/ram/claims.h"
 #include "broker/ram/ram.h"
@@ -47,16 +47,12 @@ enum image_job_kind {
 };
 
 struct image_job {
-	struct job job; /* first */
+	struct errand errand; /* first */
 	enum image_job_kind kind;
 	struct image *image;
-	void (*done)(struct image_job *job); /* not called after image_job_abandon() */
-	void (*late)(struct image_job *job);
-	void *arg;
 
 	struct kcr3_proof proof; /* CHECK: levels 0, there is none to be checked */
-	int result;              /* 0, positive enum vmsig_error, -errno */
-	char why[IMAGE_WHY_MAX]; /* a sentence unless it is 0 */
+	char why[IMAGE_WHY_MAX]; /* a sentence unless the result is 0 */
 
 	/* FIND */
 	uint64_t notes_from, notes_next; /* kcr3_scan_new(), kcr3_scan_notes_next() */
@@ -64,11 +60,10 @@ struct image_job {
 	int fd;
 };
 
-/* To be started with job_start(); the adapter frees it after done(). -ENOMEM. */
+/* To be started with image_job_start(). -ENOMEM. */
 __attribute__((warn_unused_result)) int image_job_new(struct image_job **ret_job,
 	enum image_job_kind kind, struct image *image, const struct kcr3_proof *proof);
-/* Nobody waits for it any more; it frees itself at its end. Accepts NULL, returns NULL. */
-struct image_job *image_job_abandon(struct image_job *job);
-struct image_job *image_job_free(struct image_job *job);
+void image_job_start(
+	struct image_job *job, const struct errand_owner *owner, struct job_line *line);
 
 #endif

@@ -39,7 +39,7 @@ void qemu_flow_cancel(struct qemu *q)
 	q->flow = q->queued = FLOW_NONE;
 	if (q->job && !q->job_void) {
 		q->job_void = true;
-		guest_job_cancel(q->job);
+		errand_cancel(&q->job->errand);
 	}
 }
 
@@ -51,27 +51,28 @@ static void flow_failed(struct qemu *q, const char *why)
 	snprintf(reason, sizeof(reason), "%s", why); /* `why` may be the inquiry's own */
 	qemu_flow_cancel(q);
 	if (q->ready) {
-		if (flow != FLOW_RIVAL && qemu_may_log(q))
+		if (flow != FLOW_RIVAL && publisher_may_log(&q->publisher))
 			log_warning("cannot check the guest",
 				LOG_STR("endpoint", q->env.config->name),
 				LOG_STR("reason", reason));
 		schedule_watch(q);
 		return;
 	}
-	qemu_tell_state(q, VMSIG_STATE_BOOTING, reason);
+	publisher_state(&q->publisher, VMSIG_STATE_BOOTING, reason);
 	qemu_schedule_retry(q);
 }
 
 /* ---- jobs ---- */
 
-static void on_job_done(struct guest_job *job);
+static void on_job_done(struct errand *errand);
 
 /* What holders have mapped hangs as well: it is void. */
-static void on_job_late(struct guest_job *job)
+static void on_job_late(struct errand *errand)
 {
-	struct qemu *q = job->arg;
+	struct qemu *q = errand->owner.arg;
 
-	q->job = guest_job_abandon(q->job);
+	errand_abandon(errand);
+	q->job = NULL;
 	q->job_void = false;
 	q->guest = guest_unref(q->guest);
 	if (!q->removed && (q->ready || q->owed))
@@ -82,7 +83,7 @@ static void on_job_late(struct guest_job *job)
 /* Takes the contents of `roots`. */
 static void job_begin(struct qemu *q, enum guest_job_kind kind, struct vcpu_roots *roots)
 {
-	static const struct guest_job_ops ops = {.done = on_job_done, .late = on_job_late};
+	const struct errand_owner owner = {.done = on_job_done, .late = on_job_late, .arg = q};
 	int r;
 
 	if (job_line_is_stuck(q->line)) {
@@ -90,7 +91,7 @@ static void job_begin(struct qemu *q, enum guest_job_kind kind, struct vcpu_root
 		flow_failed(q, HANGS);
 		return;
 	}
-	r = guest_job_start(&q->job, q->line, kind, q->guest, roots, &q->proof, &ops, q);
+	r = guest_job_start(&q->job, kind, q->guest, roots, &q->proof, &owner, q->line);
 	if (r)
 		flow_failed(q, strerror(-r));
 }
@@ -99,7 +100,8 @@ static const char *job_error(const struct guest_job *job)
 {
 	if (job->error[0])
 		return job->error;
-	return job->result < 0 ? strerror(-job->result) : vmsig_error_text(job->result);
+	return job->errand.result < 0 ? strerror(-job->errand.result)
+				      : vmsig_error_text(job->errand.result);
 }
 
 /* The first search comes at once: a kexec is told no later than it can be. */
@@ -133,13 +135,13 @@ static void memory_holds(struct qemu *q, struct guest_job *job)
 		qemu_session_publish(q);
 		return;
 	}
-	if (!job->result) {
+	if (!job->errand.result) {
 		q->strikes_vcpu = 0;
 		q->rival_ms = q->rival_wait_ms = 0;
 	} else {
 		q->strikes_vcpu++;
 	}
-	if (job->result && job->roots.ncr3 && is_rival_due(q)) {
+	if (job->errand.result && job->roots.ncr3 && is_rival_due(q)) {
 		q->flow = FLOW_RIVAL;
 		job_begin(q, GUEST_FIND, &job->roots);
 		return;
@@ -169,7 +171,7 @@ static void watch_done(struct qemu *q, struct guest_job *job)
 static void rival_done(struct qemu *q, const struct guest_job *job)
 {
 	q->flow = FLOW_NONE;
-	if (job->result == 0 && job->proof.kcr3 != q->proof.kcr3)
+	if (job->errand.result == 0 && job->proof.kcr3 != q->proof.kcr3)
 		qemu_session_end(q, "vCPUs run another kernel");
 	else
 		schedule_watch(q);
@@ -185,9 +187,8 @@ static bool claim_ram(struct qemu *q)
 
 	if (!other)
 		return true;
-	if (strcmp(q->told, reason) != 0 && qemu_may_log(q))
-		log_error("two endpoints have one RAM file; the first keeps it",
-			LOG_STR("endpoint", q->env.config->name), LOG_STR("first", other));
+	if (!publisher_has_told(&q->publisher, reason))
+		publisher_log_conflict(&q->publisher, other);
 	q->guest = guest_unref(q->guest);
 	flow_failed(q, reason);
 	return false;
@@ -200,8 +201,8 @@ static void find_done(struct qemu *q, struct guest_job *job)
 	if (job->change != RAM_SAME)
 		q->guest = guest_unref(q->guest);
 	else if (q->guest->ram)
-		qemu_tell_ram(q);
-	if (job->result) {
+		qemu_session_tell_ram(q);
+	if (job->errand.result) {
 		flow_failed(q, job_error(job));
 		return;
 	}
@@ -213,7 +214,7 @@ static void confirm_done(struct qemu *q, const struct guest_job *job)
 {
 	bool kept = job->change == RAM_SAME || job->change == RAM_MISSING;
 
-	if (job->result || !kept) {
+	if (job->errand.result || !kept) {
 		flow_failed(q, "a kernel was found, but a moment later no vCPU was on its root");
 		return;
 	}
@@ -221,9 +222,10 @@ static void confirm_done(struct qemu *q, const struct guest_job *job)
 	qemu_session_publish(q);
 }
 
-static void on_job_done(struct guest_job *job)
+static void on_job_done(struct errand *errand)
 {
-	struct qemu *q = job->arg;
+	struct guest_job *job = (struct guest_job *)errand;
+	struct qemu *q = errand->owner.arg;
 	enum flow queued = q->queued;
 
 	q->job = NULL;
@@ -241,7 +243,6 @@ static void on_job_done(struct guest_job *job)
 	} else {
 		watch_done(q, job);
 	}
-	guest_job_free(job);
 	qemu_maybe_stopped(q);
 }
 

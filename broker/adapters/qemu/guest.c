@@ -176,48 +176,36 @@ static int run_check(struct guest_job *job)
 			       : VMSIG_ERR_NOT_READY;
 }
 
-static enum job_step on_work(struct job *base)
+static int run(struct errand *errand)
 {
-	struct guest_job *job = (struct guest_job *)base;
+	struct guest_job *job = (struct guest_job *)errand;
 
-	job->result = job->kind == GUEST_FIND ? run_find(job) : run_check(job);
-	return job->result == VMSIG_ERR_WOULD_BLOCK ? JOB_AGAIN : JOB_DONE;
+	return job->kind == GUEST_FIND ? run_find(job) : run_check(job);
 }
 
 /* ---- on the loop thread ---- */
 
-static void on_late(struct job *base)
+static void job_free(struct errand *errand)
 {
-	struct guest_job *job = (struct guest_job *)base;
+	struct guest_job *job = (struct guest_job *)errand;
 
-	if (job->late)
-		job->late(job);
+	scan_end(job); /* of a search that was cancelled */
+	guest_unref(job->guest);
+	vcpu_deinit(&job->roots);
+	free(job);
 }
 
-static void on_done(struct job *base)
+int guest_job_start(struct guest_job **ret_job, enum guest_job_kind kind, struct guest *guest,
+	struct vcpu_roots *roots, const struct kcr3_proof *proof, const struct errand_owner *owner,
+	struct job_line *line)
 {
-	struct guest_job *job = (struct guest_job *)base;
-
-	if (!base->finished)
-		job->result = -ECANCELED;
-	if (job->done)
-		job->done(job);
-	else
-		guest_job_free(job);
-}
-
-int guest_job_start(struct guest_job **ret_job, struct job_line *line, enum guest_job_kind kind,
-	struct guest *guest, struct vcpu_roots *roots, const struct kcr3_proof *proof,
-	const struct guest_job_ops *ops, void *arg)
-{
-	static const struct job_ops job_ops = {.work = on_work, .late = on_late, .done = on_done};
+	static const struct errand_ops ops = {.run = run, .free = job_free};
 	struct guest_job *job = calloc(1, sizeof(*job));
 
 	if (!job) {
 		vcpu_deinit(roots);
 		return -ENOMEM;
 	}
-	job->job.ops = &job_ops;
 	job->fd = -1;
 	job->kind = kind;
 	job->guest = guest_ref(guest);
@@ -225,36 +213,7 @@ int guest_job_start(struct guest_job **ret_job, struct job_line *line, enum gues
 	*roots = (struct vcpu_roots){0};
 	if (proof)
 		job->proof = *proof;
-	job->done = ops->done;
-	job->late = ops->late;
-	job->arg = arg;
 	*ret_job = job;
-	job_start(&job->job, line);
+	errand_start(&job->errand, &ops, owner, line);
 	return 0;
-}
-
-void guest_job_cancel(struct guest_job *job)
-{
-	job_cancel(&job->job);
-}
-
-struct guest_job *guest_job_abandon(struct guest_job *job)
-{
-	if (!job)
-		return NULL;
-	job->done = NULL;
-	job->late = NULL;
-	job_cancel(&job->job);
-	return NULL;
-}
-
-struct guest_job *guest_job_free(struct guest_job *job)
-{
-	if (!job)
-		return NULL;
-	scan_end(job); /* of a search that was cancelled */
-	guest_unref(job->guest);
-	vcpu_deinit(&job->roots);
-	free(job);
-	return NULL;
 }

@@ -12,10 +12,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "broker/adapters/errand.h"
 #include "broker/adapters/qemu/memmap.h"
 #include "broker/adapters/qemu/vcpu.h"
 #include "broker/config/config.h"
-#include "broker/jobs.h"
 #include "proto/guest/kcr3.h"
 #include "broker/ram/claims.h"
 #include "broker/ram/mapper.h"
@@ -56,41 +56,23 @@ enum guest_job_kind {
 };
 
 struct guest_job {
-	struct job job; /* first */
+	struct errand errand; /* first */
 	enum guest_job_kind kind;
 	struct guest *guest;
 	struct vcpu_roots roots;
 	struct kcr3_proof proof;
-	void (*done)(struct guest_job *job);
-	void (*late)(struct guest_job *job);
-	void *arg;
 
 	enum ram_change change; /* not SAME: another guest has to be made */
 	int memory;             /* CHECK: result of the proof from memory alone */
-	int result;             /* 0, positive enum vmsig_error, -errno */
 	char error[GUEST_ERROR_MAX];
 
 	struct kcr3_scan *scan; /* FIND, under way */
 	int fd;                 /* what it reads holes by, or -1 */
 };
 
-/* Called on the loop thread. */
-struct guest_job_ops {
-	void (*done)(struct guest_job *job); /* owns the job */
-	/* RAM's file system does not answer. What is left is to abandon the job. */
-	void (*late)(struct guest_job *job);
-};
-
-/* Starts; takes the contents of `roots`, also when it fails. `proof` for CHECK; `ops` is copied.
- * -ENOMEM. */
+/* Starts; takes the contents of `roots`, also when it fails. `proof` for CHECK. -ENOMEM. */
 __attribute__((warn_unused_result)) int guest_job_start(struct guest_job **ret_job,
-	struct job_line *line, enum guest_job_kind kind, struct guest *guest,
-	struct vcpu_roots *roots, const struct kcr3_proof *proof, const struct guest_job_ops *ops,
-	void *arg);
-/* What it finds is not wanted any more; done() is called all the same. */
-void guest_job_cancel(struct guest_job *job);
-/* Nobody waits for it any more; it frees itself at its end. Accepts NULL, returns NULL. */
-struct guest_job *guest_job_abandon(struct guest_job *job);
-struct guest_job *guest_job_free(struct guest_job *job);
+	enum guest_job_kind kind, struct guest *guest, struct vcpu_roots *roots,
+	const struct kcr3_proof *proof, const struct errand_owner *owner, struct job_line *line);
 
 #endif

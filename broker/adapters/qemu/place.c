@@ -12,8 +12,9 @@
 #include "broker/ram/beneath.h"
 #include "vmsig/vmsig_error.h"
 
-static int find_socket(struct place_job *job)
+static int find_socket(struct errand *errand)
 {
+	struct place_job *job = (struct place_job *)errand;
 	struct beneath place;
 	struct stat st;
 	int r = beneath_open(&place, job->path, job->owner, job->why, sizeof(job->why));
@@ -33,67 +34,29 @@ static int find_socket(struct place_job *job)
 	return r;
 }
 
-static enum job_step on_work(struct job *base)
+static void job_free(struct errand *errand)
 {
-	struct place_job *job = (struct place_job *)base;
+	struct place_job *job = (struct place_job *)errand;
 
-	job->result = find_socket(job);
-	return JOB_DONE;
+	if (job->fd >= 0)
+		close(job->fd);
+	free(job->path);
+	free(job);
 }
 
-static void on_late(struct job *base)
+int place_start(struct place_job **ret_job, const char *path, uid_t owner,
+	const struct errand_owner *waiter, struct job_line *line)
 {
-	struct place_job *job = (struct place_job *)base;
-
-	if (job->late)
-		job->late(job);
-}
-
-static void on_done(struct job *base)
-{
-	struct place_job *job = (struct place_job *)base;
-
-	if (!base->finished)
-		job->result = -ECANCELED;
-	if (job->done)
-		job->done(job);
-	else
-		place_free(job);
-}
-
-int place_new(struct place_job **ret_job, const char *path, uid_t owner)
-{
-	static const struct job_ops ops = {.work = on_work, .late = on_late, .done = on_done};
+	static const struct errand_ops ops = {.run = find_socket, .free = job_free};
 	struct place_job *job = calloc(1, sizeof(*job));
 
 	if (!job || !(job->path = strdup(path))) {
 		free(job);
 		return -ENOMEM;
 	}
-	job->job.ops = &ops;
 	job->owner = owner;
 	job->fd = -1;
 	*ret_job = job;
+	errand_start(&job->errand, &ops, waiter, line);
 	return 0;
-}
-
-struct place_job *place_abandon(struct place_job *job)
-{
-	if (!job)
-		return NULL;
-	job->done = NULL;
-	job->late = NULL;
-	job_cancel(&job->job);
-	return NULL;
-}
-
-struct place_job *place_free(struct place_job *job)
-{
-	if (!job)
-		return NULL;
-	if (job->fd >= 0)
-		close(job->fd);
-	free(job->path);
-	free(job);
-	return NULL;
 }

@@ -11,28 +11,21 @@
 
 #include <sys/types.h>
 
-#include "broker/jobs.h"
+#include "broker/adapters/errand.h"
 
 #define PLACE_WHY_MAX 512
 
 struct place_job {
-	struct job job; /* first */
+	struct errand errand; /* first */
 	char *path;
 	uid_t owner;
-	void (*done)(struct place_job *job); /* frees it; not called after place_abandon() */
-	void (*late)(struct place_job *job); /* likewise; abandons it */
-	void *arg;
 
 	int fd;                  /* O_PATH, of a socket; who takes it sets -1 */
-	int result;              /* 0, VMSIG_ERR_BAD_REQUEST, -errno */
-	char why[PLACE_WHY_MAX]; /* a sentence unless it is 0 */
+	char why[PLACE_WHY_MAX]; /* a sentence unless the result is 0 */
 };
 
-/* To be started with job_start(). -ENOMEM. */
-__attribute__((warn_unused_result)) int place_new(
-	struct place_job **ret_job, const char *path, uid_t owner);
-/* Nobody waits for it any more; it frees itself at its end. Accepts NULL, returns NULL. */
-struct place_job *place_abandon(struct place_job *job);
-struct place_job *place_free(struct place_job *job);
+/* Starts; what it finds has the result 0, VMSIG_ERR_BAD_REQUEST or -errno. -ENOMEM. */
+__attribute__((warn_unused_result)) int place_start(struct place_job **ret_job, const char *path,
+	uid_t owner, const struct errand_owner *waiter, struct job_line *line);
 
 #endif

@@ -15,6 +15,7 @@
 #include <sys/un.h>
 
 #include "broker/adapters/qemu/qemu.h"
+#include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/policy/share.h"
 #include "vmsig/vmsig_error.h"
@@ -49,11 +50,10 @@ static void seam_invalidate(void *ctx, uint32_t epoch)
 	struct qemu *q = ctx;
 
 	qemu_session_forget(q);
-	q->epoch = epoch;
+	publisher_begin(&q->publisher, epoch);
 	q->owed = true;
-	q->told_state = VMSIG_STATE_UNKNOWN;
 	if (!link_ready(&q->link) && q->down_reason[0])
-		qemu_tell_state(q, VMSIG_STATE_GONE, q->down_reason);
+		publisher_state(&q->publisher, VMSIG_STATE_GONE, q->down_reason);
 	else if (link_ready(&q->link))
 		qemu_schedule(q, 0);
 }
@@ -74,9 +74,9 @@ static void connect_later(struct qemu *q, const char *reason)
 	snprintf(q->down_reason, sizeof(q->down_reason), "%s", reason);
 	if (was_ready) {
 		q->owed = false;
-		qemu_tell_invalidated(q);
+		(void)!publisher_invalidated(&q->publisher, reason);
 	}
-	qemu_tell_state(q, VMSIG_STATE_GONE, q->down_reason);
+	publisher_state(&q->publisher, VMSIG_STATE_GONE, q->down_reason);
 	qemu_schedule_retry(q);
 }
 
@@ -104,7 +104,7 @@ static void on_link_silent(void *arg, const char *reason)
 	qemu_flow_cancel(q);
 	quiesce_link_down(&q->quiesce);
 	snprintf(q->down_reason, sizeof(q->down_reason), "%s", reason);
-	qemu_tell_state(q, VMSIG_STATE_GONE, reason);
+	publisher_state(&q->publisher, VMSIG_STATE_GONE, reason);
 }
 
 /* Over the same connection nothing was lost, but other answers may be as late. */
@@ -117,7 +117,7 @@ static void on_link_voice(void *arg)
 	q->down_reason[0] = 0;
 	quiesce_link_ready(&q->quiesce);
 	if (!q->ready)
-		qemu_tell_state(q, VMSIG_STATE_BOOTING, "QEMU answers again");
+		publisher_state(&q->publisher, VMSIG_STATE_BOOTING, "QEMU answers again");
 	qemu_schedule(q, 0);
 }
 
@@ -156,7 +156,7 @@ static void on_link_ready(void *arg, pid_t pid)
 		return;
 	q->down_reason[0] = 0;
 	q->backoff_ms = q->env.config->retry_ms;
-	if (qemu_may_log(q))
+	if (publisher_may_log(&q->publisher))
 		log_info("connected to QEMU", LOG_STR("endpoint", q->env.config->name),
 			LOG_INT("pid", pid));
 	identify(q, pid);
@@ -166,7 +166,7 @@ static void on_link_ready(void *arg, pid_t pid)
 		qemu_flow_start(q, FLOW_WATCH);
 		return;
 	}
-	qemu_tell_state(q, VMSIG_STATE_BOOTING, "connected to QEMU");
+	publisher_state(&q->publisher, VMSIG_STATE_BOOTING, "connected to QEMU");
 	if (q->owed)
 		qemu_flow_start(q, FLOW_BOOTSTRAP);
 }
@@ -283,47 +283,43 @@ static void on_link_message(void *arg, struct qmp_message *message)
 	}
 }
 
-static void on_place(struct place_job *job)
+static void on_place(struct errand *errand)
 {
-	struct qemu *q = job->arg;
+	struct place_job *job = (struct place_job *)errand;
+	struct qemu *q = errand->owner.arg;
 	int r, fd = job->fd;
 
 	q->place = NULL;
-	if (job->result) {
+	if (errand->result) {
 		on_link_down(q, job->why);
-	} else {
-		job->fd = -1;
-		r = link_open(&q->link, fd);
-		if (r)
-			on_link_down(q, strerror(-r));
+		return;
 	}
-	place_free(job);
+	job->fd = -1;
+	r = link_open(&q->link, fd);
+	if (r)
+		on_link_down(q, strerror(-r));
 }
 
-static void on_place_late(struct place_job *job)
+static void on_place_late(struct errand *errand)
 {
-	struct qemu *q = job->arg;
+	struct qemu *q = errand->owner.arg;
 
-	q->place = place_abandon(q->place);
+	errand_abandon(errand);
+	q->place = NULL;
 	on_link_down(q, PLACE_HANGS);
 }
 
 static void connect_qemu(struct qemu *q)
 {
 	const struct config_endpoint *config = q->env.config;
+	const struct errand_owner owner = {.done = on_place, .late = on_place_late, .arg = q};
 
 	if (q->place)
 		return;
-	if (job_line_is_stuck(q->line)) {
+	if (job_line_is_stuck(q->line))
 		on_link_down(q, PLACE_HANGS);
-	} else if (place_new(&q->place, config->qmp, config->owner)) {
+	else if (place_start(&q->place, config->qmp, config->owner, &owner, q->line))
 		on_link_down(q, strerror(ENOMEM));
-	} else {
-		q->place->done = on_place;
-		q->place->late = on_place_late;
-		q->place->arg = q;
-		job_start(&q->place->job, q->line);
-	}
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -384,11 +380,13 @@ static void qemu_stop(struct adapter *adapter, adapter_stopped_fn stopped, void 
 	struct qemu *q = (struct qemu *)adapter;
 
 	q->removed = true;
-	seam_unregister(q);
+	publisher_unregister(&q->publisher);
 	qemu_flow_cancel(q);
 	/* Not waited for: it may hang. */
-	q->job = guest_job_abandon(q->job);
-	q->place = place_abandon(q->place);
+	errand_abandon((struct errand *)q->job);
+	errand_abandon((struct errand *)q->place);
+	q->job = NULL;
+	q->place = NULL;
 	qemu_process_forget(q);
 	q->ready = q->owed = false;
 	q->stopped = stopped;
@@ -406,7 +404,7 @@ static int qemu_register(struct qemu *q, char *error, size_t error_size)
 		r = seam_register(q, seam_invalidate);
 	if (r)
 		snprintf(error, error_size, "endpoint '%s' cannot be registered: %s",
-			q->env.config->name, r < 0 ? strerror(-r) : vmsig_error_name(r));
+			q->env.config->name, error_name(r));
 	return r;
 }
 

@@ -8,7 +8,6 @@
  *   qemu.c     its life, and what QEMU says
  *   flow.c     what is asked and proven, one flow at a time
  *   session.c  the VM session: published, out of contact, over; QEMU's process
- *   notice.c   what the core and the log are told
  *   seam.c     what the core asks, and the write path
  *
  * Below these, each with a header of its own: place, link and qmp (the connection), inquiry, look,
@@ -22,6 +21,7 @@
 #include <uv.h>
 
 #include "broker/adapters/adapter.h"
+#include "broker/adapters/publisher.h"
 #include "broker/adapters/qemu/guest.h"
 #include "broker/adapters/qemu/inquiry.h"
 #include "broker/adapters/qemu/link.h"
@@ -31,7 +31,7 @@
 #include "broker/adapters/qemu/restore.h"
 #include "vmsig/vmsig_memctx.h"
 
-#define REASON_MAX 400
+#define REASON_MAX PUBLISHER_REASON_MAX
 
 enum flow { FLOW_NONE = 0, FLOW_BOOTSTRAP, FLOW_CONFIRM, FLOW_WATCH, FLOW_RIVAL };
 
@@ -47,8 +47,8 @@ struct qemu {
 	struct process *process; /* NULL: it cannot be watched */
 	unsigned closing;        /* processes whose handle is not closed yet */
 
-	uint32_t epoch;
-	bool owed;    /* the core waits for the MEMCTX of `epoch` */
+	struct publisher publisher;
+	bool owed;    /* the core waits for the MEMCTX of the publisher's epoch */
 	bool ready;   /* the core has it */
 	bool lost;    /* ... but nobody can vouch for it at the moment */
 	bool removed; /* unregistered: nothing may be emitted */
@@ -69,13 +69,9 @@ struct qemu {
 	unsigned map_reads;    /* WATCH flows that still have to ask for the map */
 	bool urgent;           /* RAM may have been replaced as a whole: the next failure counts */
 
-	uint32_t told_state;
-	char told[REASON_MAX];
 	char down_reason[REASON_MAX];
 	bool loads_job;              /* a job changed: is it one that loads a snapshot? */
 	char load_job[LOOK_JOB_MAX]; /* the last of these that was acted on */
-	unsigned log_spent;          /* lines */
-	uint64_t log_second, log_left_out;
 
 	bool migrating; /* or it is not known that none is */
 	struct quiesce quiesce;
@@ -101,6 +97,8 @@ void qemu_flow_cancel(struct qemu *q);
 /* ---- session.c ---- */
 /* The kernel is proven: MEMCTX. */
 void qemu_session_publish(struct qemu *q);
+/* The guest's RAM is open. */
+void qemu_session_tell_ram(struct qemu *q);
 /* What the core knows of this VM session is void. */
 void qemu_session_end(struct qemu *q, const char *reason);
 /* Back to the start, in whatever epoch it will be. */
@@ -111,19 +109,9 @@ void qemu_session_lose(struct qemu *q, const char *reason);
 void qemu_process_found(struct qemu *q, pid_t pid);
 void qemu_process_forget(struct qemu *q);
 
-/* ---- notice.c ---- */
-/* Whether there is room for another line of the log; those left out are counted. */
-__attribute__((warn_unused_result)) bool qemu_may_log(struct qemu *q);
-/* ENDPOINT_STATE; the same state with the same reason is told once. */
-void qemu_tell_state(struct qemu *q, uint32_t state, const char *reason);
-void qemu_tell_invalidated(struct qemu *q);
-/* The guest's RAM is open. */
-void qemu_tell_ram(struct qemu *q);
-
 /* ---- seam.c: what the core gets of the adapter, and the write path ---- */
 __attribute__((warn_unused_result)) int seam_register(
 	struct qemu *q, void (*invalidate)(void *ctx, uint32_t epoch));
-void seam_unregister(struct qemu *q);
 /* vmsig_memctx_reg.describe */
 void qemu_describe(
 	void *ctx, vmsig_memctx *out_pod, const vmsig_memseg **out_segs, uint32_t *out_nseg);

@@ -3,7 +3,6 @@
 #include <errno.h>
 
 #include "broker/adapters/qemu/qemu.h"
-#include "broker/read/memwrite_reg.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
 
@@ -14,7 +13,7 @@ void qemu_describe(
 {
 	const struct qemu *q = ctx;
 
-	*out_pod = (vmsig_memctx){.epoch = q->epoch, .flags = VMSIG_MEMCTX_RDONLY};
+	*out_pod = (vmsig_memctx){.epoch = q->publisher.epoch, .flags = VMSIG_MEMCTX_RDONLY};
 	*out_segs = NULL;
 	*out_nseg = 0;
 	if (!q->guest || !q->guest->ram)
@@ -24,10 +23,7 @@ void qemu_describe(
 	out_pod->kcr3 = q->proof.kcr3;
 	out_pod->low = q->guest->map.low;
 	out_pod->nseg = *out_nseg;
-	if (q->proof.levels == 5)
-		out_pod->flags |= VMSIG_MEMCTX_LA57;
-	if (ram_is_sparse(q->guest->ram))
-		out_pod->flags |= VMSIG_MEMCTX_SPARSE;
+	out_pod->flags = publisher_flags(q->guest->ram, q->proof.levels);
 }
 
 static int share_fd(void *ctx)
@@ -91,11 +87,13 @@ static void resume(void *ctx)
 
 /* ---- */
 
-static int register_writer(struct qemu *q)
+int seam_register(struct qemu *q, void (*invalidate)(void *ctx, uint32_t epoch))
 {
-	const vmsig_memwrite_reg reg = {
-		.endpoint = q->env.endpoint,
-		.source = VMSIG_SRC_MEMWRITE,
+	const vmsig_memctx_reg reader = {.ctx = q,
+		.describe = qemu_describe,
+		.share_fd = share_fd,
+		.invalidate = invalidate};
+	const vmsig_memwrite_reg writer = {
 		.ctx = q,
 		.share_writable = share_writable,
 		.may_write = may_write,
@@ -104,30 +102,5 @@ static int register_writer(struct qemu *q)
 		.resume = resume,
 	};
 
-	return q->env.emit->register_memwrite(q->env.emit->core, &reg);
-}
-
-int seam_register(struct qemu *q, void (*invalidate)(void *ctx, uint32_t epoch))
-{
-	const vmsig_memctx_reg reg = {.endpoint = q->env.endpoint,
-		.source = VMSIG_SRC_MEMCTX,
-		.ctx = q,
-		.describe = qemu_describe,
-		.share_fd = share_fd,
-		.invalidate = invalidate};
-	int r = q->env.emit->register_memctx(q->env.emit->core, &reg);
-
-	if (r || !q->env.config->writable)
-		return r;
-	r = register_writer(q);
-	if (r)
-		q->env.emit->unregister_memctx(q->env.emit->core, q->env.endpoint);
-	return r;
-}
-
-void seam_unregister(struct qemu *q)
-{
-	if (q->env.config->writable)
-		q->env.emit->unregister_memwrite(q->env.emit->core, q->env.endpoint);
-	q->env.emit->unregister_memctx(q->env.emit->core, q->env.endpoint);
+	return publisher_register(&q->publisher, &q->env, &reader, &writer);
 }

@@ -37,11 +37,8 @@ void qemu_session_end(struct qemu *q, const char *reason)
 			qemu_schedule(q, q->env.config->retry_ms);
 		return;
 	}
-	if (qemu_may_log(q))
-		log_info("VM session ended", LOG_STR("endpoint", q->env.config->name),
-			LOG_STR("reason", reason), LOG_INT("epoch", q->epoch));
 	q->owed = false;
-	qemu_tell_invalidated(q);
+	(void)!publisher_invalidated(&q->publisher, reason);
 }
 
 void qemu_session_lose(struct qemu *q, const char *reason)
@@ -49,48 +46,47 @@ void qemu_session_lose(struct qemu *q, const char *reason)
 	qemu_flow_cancel(q);
 	quiesce_link_down(&q->quiesce);
 	q->lost = true;
-	qemu_tell_state(q, VMSIG_STATE_UNREACHABLE, reason);
+	publisher_state(&q->publisher, VMSIG_STATE_UNREACHABLE, reason);
 }
 
-static void on_refused(struct qemu *q, int r)
+/* Only where the boot itself is random: QEMU does not say how often it has reset the guest. And
+ * only where no snapshot could be loaded while nobody watches. */
+static void fingerprint(const struct qemu *q, char session[static VMSIG_SESSION_MAX])
 {
-	/* STALE_EPOCH: the core has asked for a newer one and will say so. */
-	q->ready = q->lost = false;
-	if (qemu_may_log(q))
-		log_info("context dropped", LOG_STR("endpoint", q->env.config->name),
-			LOG_INT("epoch", q->epoch), LOG_STR("error", vmsig_error_name(r)));
-	qemu_schedule_retry(q);
+	bool tellable = q->proof.placement && !q->restore.restorable;
+	unsigned long long start = tellable ? process_start_time(q->pid) : 0;
+
+	session[0] = '\0';
+	if (start)
+		snprintf(session, VMSIG_SESSION_MAX,
+			"qemu:%d:%llx:%" PRIx64 ":%" PRIx64 ":%" PRIx64, q->pid, start,
+			q->proof.kcr3, q->proof.digest, q->proof.placement);
+}
+
+void qemu_session_tell_ram(struct qemu *q)
+{
+	char session[VMSIG_SESSION_MAX];
+
+	fingerprint(q, session);
+	publisher_ram(&q->publisher, q->guest->ram, &q->guest->physmap, &q->proof.system, session);
 }
 
 void qemu_session_publish(struct qemu *q)
 {
-	vmsig_event ev = {
-		.kind = VMSIG_EV_MEMCTX, .source = VMSIG_SRC_MEMCTX, .endpoint = q->env.endpoint};
 	const vmsig_memseg *segs;
 	vmsig_memctx pod;
 	uint32_t nseg;
-	int r;
 
 	/* With what tells this session from others, which only the proof knows. */
-	qemu_tell_ram(q);
+	qemu_session_tell_ram(q);
 	q->ready = true; /* the core may ask for a descriptor inside of the call */
 	q->lost = false;
-	q->told_state = VMSIG_STATE_READY;
 	qemu_describe(q, &pod, &segs, &nseg);
-	memcpy(ev.inln, &pod, sizeof(pod));
-	ev.payload = (vmsig_payload){.data = segs, .len = nseg * sizeof(*segs)};
-	r = q->env.emit->event(q->env.emit->core, &ev);
-	if (r) {
-		on_refused(q, r);
+	if (publisher_context(&q->publisher, &pod, segs, nseg, &q->proof.system)) {
+		q->ready = false;
+		qemu_schedule_retry(q);
 		return;
 	}
-	if (qemu_may_log(q))
-		log_info("kernel proven", LOG_STR("endpoint", q->env.config->name),
-			LOG_INT("epoch", q->epoch), LOG_HEX("kcr3", q->proof.kcr3),
-			LOG_INT("levels", q->proof.levels),
-			LOG_STR("os", vmsig_os_name(q->proof.system.os)),
-			LOG_STR("proof", vmsig_proof_name(q->proof.system.proof)),
-			LOG_STR("release", q->proof.system.release));
 	qemu_schedule(q, q->env.config->reprove_ms);
 }
 
@@ -123,7 +119,7 @@ static void on_process_end(void *arg)
 		return;
 	q->guest = guest_unref(q->guest);
 	qemu_session_end(q, q->down_reason);
-	qemu_tell_state(q, VMSIG_STATE_GONE, q->down_reason);
+	publisher_state(&q->publisher, VMSIG_STATE_GONE, q->down_reason);
 	qemu_schedule_retry(q);
 }
 

@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 #include "broker/adapters/adapter.h"
-#include "broker/read/memwrite_reg.h"
+#include "broker/adapters/memwrite_reg.h"
 #include "proto/guest/kcr3.h"
 #include "broker/ram/claims.h"
 #include "broker/policy/share.h"

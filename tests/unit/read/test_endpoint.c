@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "broker/read/memwrite_reg.h"
+#include "broker/adapters/memwrite_reg.h"
 
 static void the_end_of_an_epoch_has_its_order(void **state)
 {

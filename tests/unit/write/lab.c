@@ -11,7 +11,7 @@
 
 #include <sqlite3.h>
 
-#include "broker/read/memwrite_reg.h"
+#include "broker/adapters/memwrite_reg.h"
 #include "broker/jobs.h"
 #include "broker/syncer.h"
 #include "broker/memwrite/fault.h"

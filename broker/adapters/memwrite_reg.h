@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef BROKER_READ_MEMWRITE_REG_H
-#define BROKER_READ_MEMWRITE_REG_H
+#ifndef BROKER_ADAPTERS_MEMWRITE_REG_H
+#define BROKER_ADAPTERS_MEMWRITE_REG_H
 
 /*
  * Registration of an endpoint's write path, through vmsig_emit.register_memwrite. An
