@@ -10,6 +10,7 @@
 #include <utlist.h>
 
 #include "broker/thread.h"
+#include "broker/wakeup.h"
 
 #define LOWER_PRIORITY 10 /* nice: a tenth of the loop's share when both want the CPU */
 #define LOOK_MS 100       /* how exactly a limit is kept */
@@ -41,10 +42,10 @@ struct job_line {
 /* The lock guards the lines, the workers and the list of ended jobs, nothing else. */
 struct jobs {
 	uv_loop_t *loop;
-	uv_async_t wake;  /* something has ended */
-	uv_timer_t timer; /* looks for late steps while there are jobs */
-	size_t count;     /* of jobs that are not done() */
-	unsigned threads; /* wanted */
+	struct wakeup wake; /* something has ended */
+	uv_timer_t timer;   /* looks for late steps while there are jobs */
+	size_t count;       /* of jobs that are not done() */
+	unsigned threads;   /* wanted */
 	bool closed;
 
 	uv_mutex_t lock;
@@ -85,7 +86,7 @@ static void job_end(struct job *job)
 	job->waiting = false;
 	DL_APPEND(jobs->ended, job);
 	if (!jobs->closed)
-		uv_async_send(&jobs->wake);
+		wakeup_send(&jobs->wake);
 }
 
 static void job_withdraw(struct job *job)
@@ -136,7 +137,7 @@ static void worker_leave(struct worker *worker)
 	worker->ended = true;
 	uv_cond_signal(&jobs->rest);
 	if (!jobs->closed)
-		uv_async_send(&jobs->wake);
+		wakeup_send(&jobs->wake);
 }
 
 /* ---- a thread ---- */
@@ -246,9 +247,9 @@ static void deliver(struct jobs *jobs)
 	}
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_wake(void *arg)
 {
-	struct jobs *jobs = wake->data;
+	struct jobs *jobs = arg;
 
 	deliver(jobs);
 	if (!jobs->count && !jobs->closed)
@@ -396,12 +397,12 @@ bool job_line_is_closed(const struct job_line *line)
 
 static int handles_init(struct jobs *jobs)
 {
-	int r = uv_async_init(jobs->loop, &jobs->wake, on_wake);
+	int r = wakeup_init(&jobs->wake, jobs->loop, on_wake, jobs);
 
 	if (r)
 		return r;
 	(void)uv_timer_init(jobs->loop, &jobs->timer); /* cannot fail */
-	jobs->wake.data = jobs->timer.data = jobs;
+	jobs->timer.data = jobs;
 	return 0;
 }
 
@@ -465,7 +466,7 @@ void jobs_close(struct jobs *jobs)
 		return;
 	workers_stop(jobs);
 	deliver(jobs);
-	uv_close((uv_handle_t *)&jobs->wake, NULL);
+	wakeup_close(&jobs->wake, NULL);
 	uv_close((uv_handle_t *)&jobs->timer, NULL);
 }
 
