@@ -23,8 +23,8 @@
  *   catalog.c   which segments there are
  *   recovery.c  what a crash or a power cut has left
  *   drain.c     the thread
- *   reader.c    pages of the audit log
- *   prune.c     retention
+ *   disk.c      its segment on the disk
+ *   reader.c    replay, and pages of the audit log
  *   wake.c      how the thread calls the loop
  *
  * Entries have numbers, 1, 2, 3..., and those of type AUDIT beside it ids of their own, also
@@ -165,7 +165,7 @@ bool journal_is_open(const struct journal *journal); /* a batch is */
 
 /* Why nothing new may begin that needs `bytes` of bodies (grants, writes), or NULL. Ends and
  * renewals of what is held need not ask. Borrowed until the next call. */
-const char *journal_refusal(const struct journal *journal, size_t bytes);
+const char *journal_refusal(struct journal *journal, size_t bytes);
 
 enum journal_pressure {
 	JOURNAL_PRESSURE_NONE,
@@ -200,7 +200,7 @@ struct journal_head {
 	uint64_t first;               /* the oldest record that is left; id + 1 when none is */
 	uint8_t anchor[JOURNAL_HASH]; /* hash of the record before that */
 };
-void journal_head(const struct journal *journal, struct journal_head *ret_head);
+void journal_head(struct journal *journal, struct journal_head *ret_head);
 
 /* ---- reading ---- */
 
@@ -218,7 +218,7 @@ struct journal_query {
 
 struct journal_row {
 	uint64_t id;
-	const uint8_t *body; /* of the page */
+	uint8_t *body; /* of the page */
 	size_t len;
 	uint8_t hash[JOURNAL_HASH];
 };
@@ -230,8 +230,6 @@ struct journal_page {
 	 * page may be empty and yet have more, so that one call is some milliseconds of work. */
 	bool more;
 	uint64_t next;
-
-	void *buffers; /* private */
 };
 
 /* From any thread. VMSIG_ERR_IO, VMSIG_ERR_INTERNAL: damaged; -ENOMEM. */
@@ -252,11 +250,11 @@ struct journal_cut {
  * entries are older than `before_ns`; but none with an entry above `keep`, which the owner's
  * snapshot does not have, and never the newest. The caller records the cut as it likes, and
  * then calls journal_prune(), which drops the segments once that record is in a segment itself. */
-bool journal_prunable(const struct journal *journal, uint64_t bytes, uint64_t before_ns,
-	uint64_t keep, struct journal_cut *ret_cut);
+bool journal_prunable(struct journal *journal, uint64_t bytes, uint64_t before_ns, uint64_t keep,
+	struct journal_cut *ret_cut);
 void journal_prune(struct journal *journal, const struct journal_cut *cut);
 
 /* Bytes of all segments. */
-uint64_t journal_bytes(const struct journal *journal);
+uint64_t journal_bytes(struct journal *journal);
 
 #endif

@@ -20,8 +20,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SHARED_NAME_MAX 32u
+#define SHARED_PAGE 4096u
 #define SHARED_BOOT_ID_MAX 64u
+#define SHARED_PATH_MAX 512u
 
 enum shared_found {
 	SHARED_NONE,    /* never was one, or it was let go in order */
@@ -31,21 +32,22 @@ enum shared_found {
 };
 
 struct shared {
-	uint8_t *data; /* `size` bytes, page-aligned; all 0 unless FOUND */
+	uint8_t *data; /* page-aligned; all 0 unless FOUND */
 	size_t size;
 	int fd;
 	enum shared_found found;
 	/* private */
 	uint8_t *map;
 	size_t map_size;
-	char path[256], note[256];
+	char path[SHARED_PATH_MAX], note[SHARED_PATH_MAX];
 };
 
-/* Finds or makes the file `name` of `size` bytes, a multiple of the page's. `twice` maps the data
- * twice in a row, for rings. `run_dir` may be NULL. `error` gets a sentence. VMSIG_ERR_BUSY: it
- * is in use. */
+/* Finds or makes the file `name` of `size` bytes, a multiple of the page's size; one that is found
+ * may have another, which is for the caller to judge. `ring`: all behind the first page is mapped
+ * once more behind itself, so that what wraps there is in one piece. `run_dir` may be NULL.
+ * `error` gets a sentence. VMSIG_ERR_BUSY: the file is in use. */
 __attribute__((warn_unused_result)) int shared_open(struct shared *ret_shared,
-	const char *state_dir, const char *run_dir, const char *name, size_t size, bool twice,
+	const char *state_dir, const char *run_dir, const char *name, size_t size, bool ring,
 	char *error, size_t error_size);
 /* Unmaps it; the next broker finds it as it is. */
 void shared_close(struct shared *shared);
