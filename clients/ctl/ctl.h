@@ -27,7 +27,8 @@ struct ctl {
 	const char *socket; /* of --socket, or NULL: see ctl_socket() */
 	bool json;
 	bool wait_given;
-	uint32_t wait_ms; /* for an endpoint that is not ready, or a lease that others hold */
+	uint32_t timeout_ms; /* of --timeout, for the broker's word on a write; 0: not given */
+	uint32_t wait_ms;    /* for an endpoint that is not ready, or a lease that others hold */
 };
 
 #define CTL_SYSTEM_MAX (VMSIG_RELEASE_MAX + 64)

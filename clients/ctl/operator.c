@@ -2,6 +2,7 @@
 #include "clients/ctl/operator.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,7 @@ int ctl_writer_open(const struct ctl *ctl, vmsig_writer **ret_writer)
 
 	if (code)
 		return code;
+	options.connect_timeout_ms = ctl->timeout_ms;
 	if (vmsig_writer_open(&writer, &options, error, sizeof(error)))
 		return ctl_fail(VMSIG_ERR_UNAUTHENTICATED, "%s", error);
 	code = await_connected(writer, options.socket_path);
@@ -122,7 +124,7 @@ int ctl_hold_take(const struct ctl *ctl, vmsig_writer *writer, const char *endpo
 		.nranges = range ? 1 : 0,
 		.wait_ms = ctl->wait_ms,
 		.no_wait = !ctl->wait_ms};
-	struct ctl_hold lease = {0};
+	struct ctl_hold lease = {.writer = writer, .endpoint = endpoint};
 	int code = lease_from_environment(ctl, writer, endpoint, &lease);
 
 	if (!code && !lease.lease) {
@@ -136,30 +138,82 @@ int ctl_hold_take(const struct ctl *ctl, vmsig_writer *writer, const char *endpo
 	return code;
 }
 
-void ctl_hold_put(struct ctl_hold *hold)
+void ctl_hold_put(const struct ctl *ctl, struct ctl_hold *hold)
 {
+	uint32_t ms = ctl_timeout(ctl) < CTL_RELEASE_MS ? ctl_timeout(ctl) : CTL_RELEASE_MS;
+
+	if (!hold->lease)
+		return;
 	vmsig_lease_get(hold->lease, &hold->info);
 	/* Waited for, or our exit could cut it off; but a release that failed is no failure of
 	 * what was written. */
 	if (hold->own && hold->info.phase == VMSIG_LEASE_HELD &&
-		vmsig_lease_release_wait(hold->lease, CTL_RELEASE_MS))
+		vmsig_lease_release_wait(hold->lease, (int)ms))
 		ctl_note("the lease could not be released; it ends by itself");
 	hold->lease = vmsig_lease_free(hold->lease);
+}
+
+int ctl_hold_turn(struct ctl_hold *hold, int64_t until)
+{
+	int64_t deadline = vmsig_writer_deadline(hold->writer);
+	struct pollfd pfd = {.fd = vmsig_writer_fd(hold->writer),
+		.events = vmsig_writer_poll_events(hold->writer)};
+	vmsig_writer_event event;
+	struct timespec buf;
+	int r;
+
+	if (deadline >= 0 && deadline < until)
+		until = deadline;
+	/* A signal is a reason to look as well. */
+	(void)!ppoll(&pfd, 1, moment_left(until, &buf), NULL);
+	r = vmsig_writer_process(hold->writer);
+	/* What they say is in the outcome of the write too, or in the writer's last error. */
+	while (vmsig_writer_next(hold->writer, &event) == 0)
+		;
+	return r;
+}
+
+int ctl_hold_pause(struct ctl_hold *hold, uint32_t ms)
+{
+	int64_t until = moment_in_ms(ms);
+	int r = 0;
+
+	while (!r && moment_now() < until)
+		r = ctl_hold_turn(hold, until);
+	return r;
+}
+
+/* ---- failures of writes ---- */
+
+bool ctl_timeout_parse(struct ctl *ctl, const char *value)
+{
+	return text_duration(value, &ctl->timeout_ms) && ctl->timeout_ms;
+}
+
+uint32_t ctl_timeout(const struct ctl *ctl)
+{
+	return ctl->timeout_ms ? ctl->timeout_ms : CTL_WRITE_MS;
+}
+
+const char *ctl_write_why(const vmsig_writer *writer, int error, const vmsig_write_result *result)
+{
+	const char *why =
+		result->text && result->text[0] ? result->text : vmsig_writer_last_error(writer);
+
+	return why[0] ? why : vmsig_error_text(error);
 }
 
 int ctl_write_fail(const vmsig_writer *writer, int error, const vmsig_write_result *result,
 	const char *endpoint, uint64_t addr, size_t len)
 {
-	const char *why =
-		result->text && result->text[0] ? result->text : vmsig_writer_last_error(writer);
+	const char *why = ctl_write_why(writer, error, result);
 
-	if (!why[0])
-		why = vmsig_error_text(error);
 	/* Its outcome may still come, but not to us. */
 	if (error == -VMSIG_ERR_TIMEOUT)
 		return ctl_fail(VMSIG_ERR_UNKNOWN_OUTCOME,
-			"no word about the write at 0x%" PRIx64 " of %s in %u s: %s", addr,
-			endpoint, CTL_WRITE_MS / 1000, why);
+			"it cannot be told whether the write at 0x%" PRIx64 " of %s was applied: "
+			"%s",
+			addr, endpoint, why);
 	if (error == -VMSIG_ERR_PARTIAL)
 		return ctl_fail(error,
 			"only %" PRIu64 " of %zu bytes at 0x%" PRIx64 " of %s were written: %s",

@@ -16,7 +16,7 @@
 #define CTL_ENV_ENDPOINT "VMSIG_LEASE_ENDPOINT"
 
 #define CTL_RELEASE_MS 2000 /* for the broker's word on a release */
-#define CTL_WRITE_MS 60000  /* and on a write, over lost connections */
+#define CTL_WRITE_MS 60000  /* and on a write, over lost connections, without --timeout */
 
 /* Connects; a broker that is not there is an error of this call. Later on the connection is
  * made anew when it is lost. */
@@ -27,10 +27,19 @@ int ctl_writer_open(const struct ctl *ctl, vmsig_writer **ret_writer);
 int ctl_lease_ask(const struct ctl *ctl, vmsig_writer *writer, const vmsig_lease_request *request,
 	vmsig_lease **ret_lease);
 
+/* Of a write under way. */
+struct ctl_answer {
+	bool there;
+	vmsig_write_result result;
+};
+
 struct ctl_hold {
-	vmsig_lease *lease;
-	bool own; /* it ends with this command */
+	vmsig_writer *writer;
+	const char *endpoint;
+	vmsig_lease *lease; /* NULL: it was let go of */
+	bool own;           /* it ends with this command */
 	vmsig_lease_info info;
+	struct ctl_answer answer;
 };
 
 /* The lease of the environment when it is one of that endpoint; otherwise a new one of
@@ -38,8 +47,17 @@ struct ctl_hold {
 int ctl_hold_take(const struct ctl *ctl, vmsig_writer *writer, const char *endpoint,
 	const vmsig_lease_range *range, struct ctl_hold *ret_hold);
 /* Gives it back if it is our own. */
-void ctl_hold_put(struct ctl_hold *hold);
+void ctl_hold_put(const struct ctl *ctl, struct ctl_hold *hold);
+/* One turn of its connection, until something has happened or CLOCK_MONOTONIC is at `until`; and so
+ * many milliseconds of them. 0, or a negated enum vmsig_error. */
+__attribute__((warn_unused_result)) int ctl_hold_turn(struct ctl_hold *hold, int64_t until);
+__attribute__((warn_unused_result)) int ctl_hold_pause(struct ctl_hold *hold, uint32_t ms);
 
+/* --timeout T of the commands that write. */
+bool ctl_timeout_parse(struct ctl *ctl, const char *value);
+uint32_t ctl_timeout(const struct ctl *ctl);
+/* The sentence on why a write has failed. */
+const char *ctl_write_why(const vmsig_writer *writer, int error, const vmsig_write_result *result);
 /* The message for a write that has failed with `error`, and its exit code. */
 int ctl_write_fail(const vmsig_writer *writer, int error, const vmsig_write_result *result,
 	const char *endpoint, uint64_t addr, size_t len);

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "clients/ctl/operator.h"
+#include "clients/ctl/piece.h"
 #include "clients/ctl/undo_record.h"
 
 #define BYTES_SHOWN 8u /* in a table */
@@ -65,19 +65,20 @@ static int list(const struct ctl *ctl, int folder)
 
 /* ---- undo ---- */
 
-static int write_back(
-	const struct undo_record *record, vmsig_lease *lease, vmsig_write_result *ret_result)
+static int write_back(const struct ctl *ctl, const struct undo_record *record,
+	struct ctl_hold *hold, vmsig_write_result *ret_result)
 {
-	const vmsig_write_op op = {.addr = record->addr,
-		.cr3 = record->cr3,
-		.flags = record->is_virtual ? VMSIG_OP_VIRTUAL : 0,
-		.len = (uint32_t)record->len,
-		.data = record->old,
-		.expect = record->written,
-		.mask = record->mask};
+	const struct ctl_piece piece = {.op = {.addr = record->addr,
+						.cr3 = record->cr3,
+						.flags = record->is_virtual ? VMSIG_OP_VIRTUAL : 0,
+						.len = (uint32_t)record->len,
+						.data = record->old,
+						.expect = record->written,
+						.mask = record->mask},
+		.flags = record->quiesce ? VMSIG_WRITE_QUIESCE : 0,
+		.memfd = -1};
 
-	return vmsig_write_wait(
-		lease, &op, 1, record->quiesce ? VMSIG_WRITE_QUIESCE : 0, ret_result, CTL_WRITE_MS);
+	return ctl_piece_write(ctl, hold, &piece, ret_result);
 }
 
 static int undo_write(const struct ctl *ctl, vmsig_writer *writer, const struct undo_record *record)
@@ -97,7 +98,7 @@ static int undo_write(const struct ctl *ctl, vmsig_writer *writer, const struct 
 			record->endpoint, hold.info.epoch, record->epoch);
 		goto out;
 	}
-	r = write_back(record, hold.lease, &result);
+	r = write_back(ctl, record, &hold, &result);
 	if (r == -VMSIG_ERR_COMPARE_FAILED)
 		code = ctl_fail(r,
 			"not undone: the %zu bytes at 0x%" PRIx64
@@ -108,7 +109,7 @@ static int undo_write(const struct ctl *ctl, vmsig_writer *writer, const struct 
 			writer, r, &result, record->endpoint, record->addr, record->len);
 out:
 	vmsig_write_result_clear(&result);
-	ctl_hold_put(&hold);
+	ctl_hold_put(ctl, &hold);
 	return code;
 }
 
@@ -153,29 +154,38 @@ static int undo_newest(const struct ctl *ctl, int folder)
 
 /* ---- the command line ---- */
 
-enum { OPT_LIST = CTL_OPT_FIRST };
+enum { OPT_LIST = CTL_OPT_FIRST, OPT_TIMEOUT };
+
+struct undo_options {
+	struct ctl *ctl;
+	bool lists;
+};
 
 static bool handle(void *ctx, int code, const char *value)
 {
-	*(bool *)ctx = true;
-	return code == OPT_LIST;
+	struct undo_options *options = ctx;
+
+	if (code == OPT_TIMEOUT)
+		return ctl_timeout_parse(options->ctl, value);
+	options->lists = true;
+	return true;
 }
 
 static int run_undo(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct option own[] = {
-		{"list", no_argument, NULL, OPT_LIST}, {NULL, 0, NULL, 0}};
-	bool lists = false;
-	int code = ctl_options(ctl, &ctl_undo, argc, argv, own, handle, &lists), folder;
+	static const struct option own[] = {{"list", no_argument, NULL, OPT_LIST},
+		{"timeout", required_argument, NULL, OPT_TIMEOUT}, {NULL, 0, NULL, 0}};
+	struct undo_options options = {.ctl = ctl};
+	int code = ctl_options(ctl, &ctl_undo, argc, argv, own, handle, &options), folder;
 
 	if (code)
 		return code;
-	if (argc - optind > (lists ? 0 : 1))
+	if (argc - optind > (options.lists ? 0 : 1))
 		return ctl_usage(&ctl_undo, "it takes at most one FILE, and --list none");
 	code = undo_folder_open(&folder);
 	if (code)
 		return code;
-	if (lists)
+	if (options.lists)
 		code = list(ctl, folder);
 	else if (optind < argc)
 		code = undo_one(ctl, folder, argv[optind]);
@@ -187,9 +197,10 @@ static int run_undo(struct ctl *ctl, int argc, char **argv)
 
 const struct ctl_command ctl_undo = {
 	.name = "undo",
-	.arguments = "[FILE] | --list",
+	.arguments = "[FILE] [--timeout T] | --list",
 	.summary = "Write back what the newest `vmsigctl write` has replaced",
-	.help = "  --list  print the records, newest first\n"
+	.help = "  --list       print the records, newest first\n"
+		"  --timeout T  how long to wait for the broker's word (default 1min)\n"
 		"\n"
 		"FILE is a record of the list, or a path with a slash. Nothing is changed when\n"
 		"the guest was reset since, or when other bytes are there than the write has\n"

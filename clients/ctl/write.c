@@ -3,19 +3,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "clients/common/moment.h"
-#include "clients/ctl/operator.h"
+#include "clients/ctl/piece.h"
 #include "clients/ctl/undo_record.h"
-#include "clients/ctl/write_data.h"
-
-#define RATE_PAUSE_MS 100 /* before what exceeded the policy's rate is sent again */
+#include "clients/ctl/write_parts.h"
 
 enum source { SOURCE_NONE, SOURCE_HEX, SOURCE_FILE, SOURCE_NUMBER };
 
 struct write_options {
+	struct ctl *ctl;
 	enum source source;
 	unsigned nsources;
 	unsigned width; /* of a number, in bytes */
@@ -38,7 +35,8 @@ enum {
 	OPT_CR3,
 	OPT_QUIESCE,
 	OPT_SHOW_OLD,
-	OPT_NO_UNDO
+	OPT_NO_UNDO,
+	OPT_TIMEOUT,
 };
 
 static const struct option own_options[] = {{"hex", required_argument, NULL, OPT_HEX},
@@ -48,7 +46,7 @@ static const struct option own_options[] = {{"hex", required_argument, NULL, OPT
 	{"mask", required_argument, NULL, OPT_MASK}, {"phys", no_argument, NULL, OPT_PHYS},
 	{"cr3", required_argument, NULL, OPT_CR3}, {"quiesce", no_argument, NULL, OPT_QUIESCE},
 	{"show-old", no_argument, NULL, OPT_SHOW_OLD}, {"no-undo", no_argument, NULL, OPT_NO_UNDO},
-	{NULL, 0, NULL, 0}};
+	{"timeout", required_argument, NULL, OPT_TIMEOUT}, {NULL, 0, NULL, 0}};
 
 static bool set_source(
 	struct write_options *options, enum source source, unsigned width, const char *text)
@@ -83,6 +81,8 @@ static bool handle(void *ctx, int code, const char *value)
 	case OPT_CR3:
 		options->has_cr3 = true;
 		return text_number(value, &options->cr3);
+	case OPT_TIMEOUT:
+		return ctl_timeout_parse(options->ctl, value);
 	case OPT_PHYS:
 		options->physical = true;
 		return true;
@@ -176,91 +176,23 @@ static void job_clear(struct write_job *job)
 
 /* ---- writing ---- */
 
-static int write_inline(
-	const struct write_job *job, vmsig_lease *lease, vmsig_write_result *ret_result)
+static int write_whole(const struct ctl *ctl, const struct write_job *job, struct ctl_hold *hold,
+	vmsig_write_result *ret_result)
 {
 	const struct write_options *options = job->options;
-	const vmsig_write_op op = {.addr = job->addr,
-		.cr3 = options->cr3,
-		.flags = options->physical ? 0 : VMSIG_OP_VIRTUAL,
-		.len = (uint32_t)job->data.len,
-		.data = job->data.bytes,
-		.expect = job->expect,
-		.mask = job->mask};
-	uint32_t flags = options->quiesce ? VMSIG_WRITE_QUIESCE : 0;
+	struct ctl_piece piece = {.op = {.addr = job->addr,
+					  .cr3 = options->cr3,
+					  .flags = options->physical ? 0 : VMSIG_OP_VIRTUAL,
+					  .len = (uint32_t)job->data.len,
+					  .data = job->data.bytes,
+					  .expect = job->expect,
+					  .mask = job->mask},
+		.flags = options->quiesce ? VMSIG_WRITE_QUIESCE : 0,
+		.memfd = -1};
 
 	if (options->show_old || job->undo_folder >= 0)
-		flags |= VMSIG_WRITE_WANT_OLD;
-	return vmsig_write_wait(lease, &op, 1, flags, ret_result, CTL_WRITE_MS);
-}
-
-/* One part of the data from the memfd: as bulk data, or where the policy lets no bulk in, inside
- * of the message. */
-static int write_part(const struct write_job *job, const struct ctl_hold *hold, size_t at,
-	size_t len, vmsig_write_result *ret_result)
-{
-	const struct write_options *options = job->options;
-	vmsig_write_op op = {.addr = job->addr + at,
-		.cr3 = options->cr3,
-		.flags = options->physical ? 0 : VMSIG_OP_VIRTUAL,
-		.len = (uint32_t)len};
-	unsigned char *bytes;
-	int r;
-
-	if (hold->info.bulk_max)
-		return vmsig_write_bulk_wait(hold->lease, op.addr, op.flags, op.cr3,
-			job->data.memfd, at, len, 0, ret_result, CTL_WRITE_MS);
-	bytes = malloc(len);
-	if (!bytes)
-		return -VMSIG_ERR_NO_MEMORY;
-	op.data = bytes;
-	r = pread(job->data.memfd, bytes, len, (off_t)at) == (ssize_t)len
-		    ? vmsig_write_wait(hold->lease, &op, 1, 0, ret_result, CTL_WRITE_MS)
-		    : -VMSIG_ERR_IO;
-	free(bytes);
-	return r;
-}
-
-/* The policy's rates make a large write wait between its parts. */
-static int write_part_in_time(const struct ctl *ctl, const struct write_job *job,
-	const struct ctl_hold *hold, size_t at, size_t len, vmsig_write_result *ret_result)
-{
-	const struct timespec pause = {.tv_nsec = RATE_PAUSE_MS * 1000000l};
-	int64_t until = moment_in_ms(ctl->wait_ms);
-	int r = write_part(job, hold, at, len, ret_result);
-
-	while (r == -VMSIG_ERR_QUOTA && moment_now() < until) {
-		vmsig_write_result_clear(ret_result);
-		nanosleep(&pause, NULL);
-		r = write_part(job, hold, at, len, ret_result);
-	}
-	return r;
-}
-
-/* In parts of what the policy lets in at once. `ret_result` is that of the last one, with the
- * bytes of all of them; some of which makes it -VMSIG_ERR_PARTIAL. */
-static int write_parts(const struct ctl *ctl, const struct write_job *job,
-	const struct ctl_hold *hold, vmsig_write_result *ret_result)
-{
-	bool shows = ctl_shows_progress();
-	uint64_t most = hold->info.bulk_max ? hold->info.bulk_max : WRITE_DATA_INLINE_MAX;
-	uint64_t done = 0;
-	int r = 0;
-
-	while (!r && done < job->data.len) {
-		uint64_t left = job->data.len - done;
-
-		vmsig_write_result_clear(ret_result);
-		if (shows)
-			fprintf(stderr, "\rwriting %.1f of %.1f MiB...", (double)done / (1 << 20),
-				(double)job->data.len / (1 << 20));
-		r = write_part_in_time(ctl, job, hold, done, left < most ? left : most, ret_result);
-		done += ret_result->written;
-	}
-	if (shows)
-		fputs("\r\033[K", stderr);
-	ret_result->written = done;
-	return r && done ? -VMSIG_ERR_PARTIAL : r;
+		piece.flags |= VMSIG_WRITE_WANT_OLD;
+	return ctl_piece_write(ctl, hold, &piece, ret_result);
 }
 
 /* ---- afterwards ---- */
@@ -284,13 +216,18 @@ static int keep_undo(
 	return undo_record_save(job->undo_folder, &record, job->undo_name);
 }
 
+static json_t *outcome_json(const struct write_job *job, const vmsig_lease_info *lease)
+{
+	return json_pack("{s:s, s:o, s:I, s:s, s:i, s:I}", "endpoint", job->endpoint, "addr",
+		value_hex(job->addr), "len", (json_int_t)job->data.len, "space",
+		job->options->physical ? "physical" : "virtual", "epoch", (int)lease->epoch,
+		"lease", (json_int_t)lease->id);
+}
+
 static int print_json(const struct write_job *job, const vmsig_lease_info *lease,
 	const vmsig_write_result *result)
 {
-	json_t *json = json_pack("{s:s, s:o, s:I, s:s, s:i, s:I}", "endpoint", job->endpoint,
-		"addr", value_hex(job->addr), "len", (json_int_t)job->data.len, "space",
-		job->options->physical ? "physical" : "virtual", "epoch", (int)lease->epoch,
-		"lease", (json_int_t)lease->id);
+	json_t *json = outcome_json(job, lease);
 
 	if (job->options->show_old)
 		json_object_set_new(json, "old", value_bytes(result->old, result->old_len));
@@ -312,34 +249,73 @@ static int print_outcome(const struct ctl *ctl, const struct write_job *job,
 	return EXIT_OK;
 }
 
-static int job_write(const struct ctl *ctl, struct write_job *job, vmsig_writer *writer)
+static int write_whole_tell(const struct ctl *ctl, struct write_job *job, struct ctl_hold *hold)
 {
-	const vmsig_lease_range range = {job->addr, job->addr + (job->data.len - 1)};
 	vmsig_write_result result = {0};
-	struct ctl_hold hold;
-	int code = ctl_hold_take(
-		    ctl, writer, job->endpoint, job->options->physical ? &range : NULL, &hold),
-	    kept, r;
+	int code, kept, r = write_whole(ctl, job, hold, &result);
 
-	if (code)
-		return code;
-	r = job->data.bytes ? write_inline(job, hold.lease, &result)
-			    : write_parts(ctl, job, &hold, &result);
 	if (r) {
-		code = ctl_write_fail(writer, r, &result, job->endpoint, job->addr, job->data.len);
+		code = ctl_write_fail(
+			hold->writer, r, &result, job->endpoint, job->addr, job->data.len);
 	} else {
-		kept = keep_undo(job, &hold.info, &result);
-		code = print_outcome(ctl, job, &hold.info, &result);
+		kept = keep_undo(job, &hold->info, &result);
+		code = print_outcome(ctl, job, &hold->info, &result);
 		code = kept ? kept : code;
 	}
 	vmsig_write_result_clear(&result);
-	ctl_hold_put(&hold);
+	return code;
+}
+
+/* The account also for programs, when it is not that of the whole. */
+static int print_account(const struct write_job *job, const struct write_parts *parts)
+{
+	json_t *json = outcome_json(job, &parts->hold->info);
+
+	json_object_set_new(json, "written", json_integer((json_int_t)parts->written));
+	json_object_set_new(json, "unknown", json_integer((json_int_t)parts->unknown));
+	return ctl_print_json(json);
+}
+
+static int write_parts_tell(const struct ctl *ctl, struct write_job *job, struct ctl_hold *hold)
+{
+	struct write_parts parts = {.ctl = ctl,
+		.hold = hold,
+		.data = &job->data,
+		.addr = job->addr,
+		.cr3 = job->options->cr3,
+		.op_flags = job->options->physical ? 0 : VMSIG_OP_VIRTUAL};
+	vmsig_write_result result;
+	int code, r = write_parts_run(&parts, &result);
+
+	if (!r) {
+		code = print_outcome(ctl, job, &hold->info, &result);
+	} else {
+		if (ctl->json && (parts.written || parts.unknown))
+			(void)print_account(job, &parts);
+		code = write_parts_fail(&parts, r, &result);
+	}
+	vmsig_write_result_clear(&result);
+	return code;
+}
+
+static int job_write(const struct ctl *ctl, struct write_job *job, vmsig_writer *writer)
+{
+	const vmsig_lease_range range = {job->addr, job->addr + (job->data.len - 1)};
+	struct ctl_hold hold;
+	int code = ctl_hold_take(
+		ctl, writer, job->endpoint, job->options->physical ? &range : NULL, &hold);
+
+	if (code)
+		return code;
+	code = job->data.bytes ? write_whole_tell(ctl, job, &hold)
+			       : write_parts_tell(ctl, job, &hold);
+	ctl_hold_put(ctl, &hold);
 	return code;
 }
 
 static int run_write(struct ctl *ctl, int argc, char **argv)
 {
-	struct write_options options = {0};
+	struct write_options options = {.ctl = ctl};
 	struct write_job job = {.options = &options, .data = WRITE_DATA_INIT, .undo_folder = -1};
 	vmsig_writer *writer = NULL;
 	int code = ctl_options(ctl, &ctl_write, argc, argv, own_options, handle, &options);
@@ -368,7 +344,7 @@ const struct ctl_command ctl_write = {
 	.name = "write",
 	.arguments = "ENDPOINT ADDR (--hex H | --file F | --u8|--u16|--u32|--u64 V)\n"
 		     "       [--expect HEX] [--mask HEX] [--phys | --cr3 X] [--quiesce]\n"
-		     "       [--show-old] [--no-undo]",
+		     "       [--show-old] [--no-undo] [--timeout T]",
 	.summary = "Write guest memory under a lease; `vmsigctl undo` takes it back",
 	.help = "  --hex H       bytes, two hexadecimal digits each\n"
 		"  --file F      the bytes of a file, or with - of standard input\n"
@@ -380,10 +356,13 @@ const struct ctl_command ctl_write = {
 		"  --quiesce     stop the guest's CPUs meanwhile\n"
 		"  --show-old    print the bytes that were there before\n"
 		"  --no-undo     keep no record for `vmsigctl undo`\n"
+		"  --timeout T   how long to wait for the broker's word, also over its restarts\n"
+		"                (default 1min)\n"
 		"\n"
 		"A write is all or nothing; of 1, 2, 4 or 8 aligned bytes it is one atomic store.\n"
 		"More than 480 KiB are written in slices: without --expect, --mask, --quiesce,\n"
-		"--show-old and undo; and more than the policy lets in at once in several writes.\n"
+		"--show-old and undo; and more than the policy lets in at once in several writes\n"
+		"under one lease. When these end early it is said how many bytes are there.\n"
 		"\n"
 		"The lease is the one of the environment, see `vmsigctl lease acquire -h`, or one\n"
 		"for this write alone, which --wait T says how long to queue for: of the bytes\n"

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -118,6 +119,21 @@ static int write_all(int fd, const unsigned char *bytes, size_t len)
 	return 0;
 }
 
+static int memfd_new(void)
+{
+	int memfd = memfd_create("vmsigctl-write", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	return memfd < 0 ? -errno : memfd;
+}
+
+static int memfd_seal(int memfd)
+{
+	return fcntl(memfd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) <
+			       0
+		       ? -errno
+		       : 0;
+}
+
 /* `buf` of CHUNK bytes has the first `n`. 0 or -errno. */
 static int copy_to_memfd(struct source *source, unsigned char *buf, ssize_t n, int memfd)
 {
@@ -130,10 +146,23 @@ static int copy_to_memfd(struct source *source, unsigned char *buf, ssize_t n, i
 	}
 	if (r == 0 && n < 0)
 		r = (int)n;
-	if (r == 0 && fcntl(memfd, F_ADD_SEALS,
-			      F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		r = -errno;
-	return r;
+	return r ? r : memfd_seal(memfd);
+}
+
+/* More than is kept in memory: of a file only its descriptor. */
+static int load_much(struct write_data *data, struct source *source, unsigned char *buf, ssize_t n)
+{
+	if (source->size > n) {
+		data->fd = source->fd;
+		data->len = (size_t)source->size;
+		source->fd = -1;
+		return 0;
+	}
+	data->fd = memfd_new();
+	if (data->fd < 0)
+		return data->fd;
+	data->sealed = true;
+	return copy_to_memfd(source, buf, n, data->fd);
 }
 
 static int load(struct write_data *data, struct source *source)
@@ -143,14 +172,14 @@ static int load(struct write_data *data, struct source *source)
 	int r = n < 0 ? (int)n : 0;
 
 	if (n > (ssize_t)WRITE_DATA_INLINE_MAX) {
-		data->memfd = memfd_create("vmsigctl-write", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-		r = data->memfd < 0 ? -errno : copy_to_memfd(source, buf, n, data->memfd);
+		r = load_much(data, source, buf, n);
 	} else if (r == 0) {
 		data->bytes = buf;
 		buf = NULL;
 	}
 	free(buf);
-	data->len = source->len;
+	if (!data->len)
+		data->len = source->len;
 	return r;
 }
 
@@ -169,10 +198,47 @@ int write_data_file(struct write_data *data, const char *path)
 	return code;
 }
 
+static int copy_part(int fd, size_t at, size_t len, int memfd, void (*meanwhile)(void *), void *ctx)
+{
+	while (len) {
+		off_t from = (off_t)at;
+		ssize_t n = sendfile(memfd, fd, &from, len < CHUNK ? len : CHUNK);
+
+		if (n == 0)
+			return -EPIPE;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		at += n > 0 ? (size_t)n : 0;
+		len -= n > 0 ? (size_t)n : 0;
+		meanwhile(ctx);
+	}
+	return memfd_seal(memfd);
+}
+
+int write_data_memfd(const struct write_data *data, size_t at, size_t len,
+	void (*meanwhile)(void *), void *ctx, int *ret_memfd, uint64_t *ret_offset)
+{
+	int memfd, r;
+
+	*ret_offset = data->sealed ? at : 0;
+	if (data->sealed) {
+		memfd = fcntl(data->fd, F_DUPFD_CLOEXEC, 3);
+		r = memfd < 0 ? -errno : 0;
+	} else {
+		memfd = memfd_new();
+		r = memfd < 0 ? memfd : copy_part(data->fd, at, len, memfd, meanwhile, ctx);
+	}
+	if (!r)
+		*ret_memfd = memfd;
+	else if (memfd >= 0)
+		close(memfd);
+	return r;
+}
+
 void write_data_clear(struct write_data *data)
 {
 	free(data->bytes);
-	if (data->memfd >= 0)
-		close(data->memfd);
+	if (data->fd >= 0)
+		close(data->fd);
 	*data = WRITE_DATA_INIT;
 }
