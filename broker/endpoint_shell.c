@@ -308,7 +308,7 @@ static int tell_desk(struct endpoint_shell *shell)
 
 	if (r || core_endpoint_find(broker->core, NULL, shell->config->name, &info))
 		return r;
-	if (info.state == VMSIG_STATE_READY)
+	if (core_state_is_readable(info.state))
 		desk_endpoint_ready(
 			broker->desk, shell->id, info.epoch, coherence_page(shell->coherence));
 	return 0;

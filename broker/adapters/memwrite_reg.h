@@ -20,8 +20,9 @@ typedef struct vmsig_memwrite_reg {
 	 * closes; -errno. Asked once for each context. */
 	int (*share_writable)(void *ctx);
 
-	/* Whether bytes may be changed right now: 0, or VMSIG_ERR_BUSY and a static sentence
-	 * (a migration runs, whose dirty log would not see them). */
+	/* Whether bytes may be changed right now: 0, or an error and a static sentence.
+	 * VMSIG_ERR_BUSY: for a while (a migration runs, whose dirty log would not see them);
+	 * VMSIG_ERR_NO_WRITE_PATH: not in this epoch any more (the guest has panicked). */
 	int (*may_write)(void *ctx, const char **ret_why);
 
 	/* Stops the vCPUs, if they run, for at most `bound_ms`; NULL when the adapter cannot.

@@ -128,7 +128,8 @@ void publisher_state(
 	static const char *const lines[] = {
 		[VMSIG_STATE_BOOTING] = "waiting for the guest's kernel",
 		[VMSIG_STATE_GONE] = "guest is not there",
-		[VMSIG_STATE_UNREACHABLE] = "guest is unreachable"};
+		[VMSIG_STATE_UNREACHABLE] = "guest is unreachable",
+		[VMSIG_STATE_PANICKED] = "guest has panicked"};
 	const vmsig_endpoint_status status = {
 		.endpoint = publisher->endpoint, .epoch = publisher->epoch, .state = state};
 

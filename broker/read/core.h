@@ -81,6 +81,12 @@ __attribute__((warn_unused_result)) int core_endpoint_add(
  * actions that this brought about have been taken: a lost one could repeat an epoch. */
 void core_endpoint_remove(struct core *core, uint32_t id);
 
+/* A MEMCTX of the present epoch can be had. */
+static inline bool core_state_is_readable(enum vmsig_endpoint_state state)
+{
+	return state == VMSIG_STATE_READY || state == VMSIG_STATE_PANICKED;
+}
+
 struct core_endpoint_info {
 	uint32_t id;
 	const char *name;    /* borrowed from the core until it is called again */

@@ -43,8 +43,7 @@ static void deliver_news(struct subscription *subscription, struct core_delivery
 		subscription->told_context = endpoint->context - 1;
 	} else {
 		delivery_init(delivery, subscription, VMSIG_EV_ENDPOINT_STATE);
-		if (endpoint->state == VMSIG_STATE_READY)
-			delivery->detail = guard_advice(endpoint, subscription->session);
+		delivery->detail = guard_detail(endpoint, subscription->session);
 		subscription->told_news = endpoint->news;
 	}
 	subscription->told_epoch = endpoint->epoch;
@@ -89,7 +88,11 @@ static int deliver_context(
 	r = share(endpoint, delivery);
 	if (r)
 		return r;
-	subscription->told_news = endpoint->news;
+	/* It says READY by itself; what is more than that is told after it. */
+	if (endpoint->state == VMSIG_STATE_READY)
+		subscription->told_news = endpoint->news;
+	else
+		subscription->told_news = endpoint->news - 1;
 	subscription->told_context = endpoint->context;
 	subscription->told_epoch = endpoint->epoch;
 	endpoint->reg.describe(endpoint->reg.ctx, &delivery->pod, &delivery->segs, &delivery->nseg);

@@ -157,7 +157,7 @@ static int on_ram_found(void *ctx, uint32_t id, const vmsig_ram_facts *facts)
 	if (facts->guard > VMSIG_GUARD_SEALED)
 		return VMSIG_ERR_BAD_REQUEST;
 	/* Who holds a context hears that it is worth less now; while it boots nobody has one. */
-	if (endpoint->state == VMSIG_STATE_READY &&
+	if (core_state_is_readable(endpoint->state) &&
 		(endpoint->guard != (enum vmsig_guard)facts->guard ||
 			endpoint->owner != facts->owner))
 		endpoint->news++;
@@ -207,13 +207,20 @@ static int on_invalidated(struct endpoint *endpoint, const vmsig_event *ev)
 /* Holders may have a context of the present epoch. */
 static bool has_context(const struct endpoint *endpoint)
 {
-	return endpoint->state == VMSIG_STATE_READY || endpoint->state == VMSIG_STATE_UNREACHABLE;
+	return core_state_is_readable(endpoint->state) ||
+	       endpoint->state == VMSIG_STATE_UNREACHABLE;
+}
+
+/* States in which the epoch goes on. */
+static bool keeps_context(uint32_t state)
+{
+	return state == VMSIG_STATE_UNREACHABLE || state == VMSIG_STATE_PANICKED;
 }
 
 static bool may_tell(const struct endpoint *endpoint, uint32_t state)
 {
 	return state == VMSIG_STATE_BOOTING || state == VMSIG_STATE_GONE ||
-	       (state == VMSIG_STATE_UNREACHABLE && has_context(endpoint));
+	       (keeps_context(state) && has_context(endpoint));
 }
 
 static int on_state(struct endpoint *endpoint, const vmsig_event *ev)
@@ -226,7 +233,7 @@ static int on_state(struct endpoint *endpoint, const vmsig_event *ev)
 	if (endpoint->state == (enum vmsig_endpoint_state)status->state &&
 		detail_equal(endpoint, ev))
 		return 0;
-	if (has_context(endpoint) && status->state != VMSIG_STATE_UNREACHABLE)
+	if (has_context(endpoint) && !keeps_context(status->state))
 		end_session(endpoint);
 	set_detail(endpoint, ev);
 	set_state(endpoint, (enum vmsig_endpoint_state)status->state);
@@ -451,7 +458,7 @@ int core_endpoint_describe(struct core *core, uint32_t id, vmsig_memctx *ret_pod
 
 	if (!endpoint)
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
-	if (!endpoint->registered || endpoint->state != VMSIG_STATE_READY)
+	if (!endpoint->registered || !core_state_is_readable(endpoint->state))
 		return VMSIG_ERR_NOT_READY;
 	endpoint->reg.describe(endpoint->reg.ctx, ret_pod, ret_segs, ret_nseg);
 	ret_pod->epoch = endpoint->epoch;

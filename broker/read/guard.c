@@ -47,7 +47,8 @@ const char *guard_advice(const struct endpoint *endpoint, const struct session *
 
 const char *guard_detail(const struct endpoint *endpoint, const struct session *session)
 {
-	if (!session || endpoint->state != VMSIG_STATE_READY || guard_suffices(endpoint, session))
+	if (!session || !core_state_is_readable(endpoint->state) ||
+		guard_suffices(endpoint, session))
 		return endpoint->detail;
 	return guard_advice(endpoint, session);
 }

@@ -22,7 +22,7 @@ bool subscription_owes_invalidation(const struct subscription *subscription)
 
 static bool owes_context(const struct subscription *subscription)
 {
-	return subscription->endpoint->state == VMSIG_STATE_READY && is_servable(subscription) &&
+	return core_state_is_readable(subscription->endpoint->state) && is_servable(subscription) &&
 	       subscription->told_context != subscription->endpoint->context;
 }
 

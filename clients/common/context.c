@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The context is over; what is known of the endpoint stays. */
 static void void_it(struct context *context)
@@ -90,6 +91,14 @@ int context_take(struct context *context, vmsig_delivery *delivery)
 	}
 	vmsig_delivery_clear(delivery);
 	return r;
+}
+
+uint32_t context_state(const struct context *context)
+{
+	vmsig_coherence page;
+	ssize_t n = pread(context->delivery.coherence_fd, &page, sizeof(page), 0);
+
+	return n == (ssize_t)sizeof(page) ? page.state : context->state;
 }
 
 const char *context_why(const struct context *context)

@@ -37,6 +37,9 @@ void context_close(struct context *context);
  * be opened is a negated enum vmsig_error, and a reason. */
 __attribute__((warn_unused_result)) int context_take(
 	struct context *context, vmsig_delivery *delivery);
+/* enum vmsig_endpoint_state of a context that is there, as it is now: a MEMCTX says READY, and what
+ * is the matter with the guest beside comes after it. */
+uint32_t context_state(const struct context *context);
 /* Why there is no context yet. */
 const char *context_why(const struct context *context);
 

@@ -138,10 +138,10 @@ static int print_context_json(const char *name, const struct context *context)
 
 	return ctl_print_json(json_pack(
 		"{s:s, s:i, s:s, s:s, s:o, s:o, s:i, s:b, s:b, s:b, s:o, s:o}", "name", name,
-		"epoch", (int)pod->epoch, "state", "ready", "guard",
-		vmsig_guard_name(context->delivery.guard), "kcr3", value_hex(pod->kcr3), "low",
-		value_hex(pod->low), "levels", pod->flags & VMSIG_MEMCTX_LA57 ? 5 : 4, "read_only",
-		(pod->flags & VMSIG_MEMCTX_RDONLY) != 0, "la57",
+		"epoch", (int)pod->epoch, "state", vmsig_state_name(context_state(context)),
+		"guard", vmsig_guard_name(context->delivery.guard), "kcr3", value_hex(pod->kcr3),
+		"low", value_hex(pod->low), "levels", pod->flags & VMSIG_MEMCTX_LA57 ? 5 : 4,
+		"read_only", (pod->flags & VMSIG_MEMCTX_RDONLY) != 0, "la57",
 		(pod->flags & VMSIG_MEMCTX_LA57) != 0, "sparse",
 		(pod->flags & VMSIG_MEMCTX_SPARSE) != 0, "segments", segments_json(context),
 		"system", ctl_system_json(&context->delivery.system)));
@@ -152,7 +152,8 @@ static void print_context(const char *name, const struct context *context)
 	const vmsig_system *system = &context->delivery.system;
 	const vmsig_memctx *pod = &context->pod;
 
-	printf("name      %s\nstate     ready\nepoch     %u\nguard     %s\n", name, pod->epoch,
+	printf("name      %s\nstate     %s\nepoch     %u\nguard     %s\n", name,
+		vmsig_state_name(context_state(context)), pod->epoch,
 		vmsig_guard_name(context->delivery.guard));
 	printf("os        %s%s%s\nproof     %s\n", vmsig_os_name(system->os),
 		system->release[0] ? " " : "", system->release, vmsig_proof_name(system->proof));

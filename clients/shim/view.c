@@ -34,6 +34,10 @@ static void tell_state(struct shim *shim, uint32_t before, int error)
 		shim_output_news(&shim->output, "unreachable", VMSIG_ERR_NOT_READY,
 			"%s is unreachable: %s", endpoint, reason);
 		break;
+	case VMSIG_STATE_PANICKED:
+		shim_output_news(
+			&shim->output, "panicked", error, "%s has panicked: %s", endpoint, reason);
+		break;
 	default:
 		break;
 	}

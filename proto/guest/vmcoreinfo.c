@@ -131,6 +131,21 @@ static size_t text_len(const char *text, size_t size)
 	return len;
 }
 
+/* A kernel that panics and has a crash kernel appends CRASHTIME (crash_save_vmcoreinfo() of
+ * kernel/kexec_core.c). What comes before is what it was. */
+static size_t len_before_crash(const char *text, size_t len)
+{
+	static const char key[] = "CRASHTIME=";
+	size_t start = len ? len - 1 : 0, digits;
+
+	while (start && text[start - 1] != '\n')
+		start--;
+	digits = start + sizeof(key) - 1;
+	if (digits + 1 >= len || memcmp(text + start, key, sizeof(key) - 1) != 0)
+		return len;
+	return is_number(VALUE_DECIMAL, text + digits, len - 1 - digits) ? start : len;
+}
+
 int vmcoreinfo_parse(const char *text, size_t size, struct vmcoreinfo *ret_info)
 {
 	struct vmcoreinfo info = {.uts_name = UTS_NAME_BEFORE_5_11,
@@ -138,6 +153,7 @@ int vmcoreinfo_parse(const char *text, size_t size, struct vmcoreinfo *ret_info)
 	uint32_t seen = 0;
 	size_t at = 0;
 
+	info.len = len_before_crash(text, info.len);
 	if (info.len < 10 || memcmp(text, "OSRELEASE=", 10) != 0)
 		return VMSIG_ERR_BAD_REQUEST;
 	while (at < info.len) {

@@ -26,7 +26,7 @@ struct vmcoreinfo {
 	unsigned levels;                 /* 5 or 4 by NUMBER(pgtable_l5_enabled); 0
 					  * when absent: the tables must say */
 	uint64_t kernel_offset;          /* KERNELOFFSET: how far KASLR moved it; 0 when absent */
-	size_t len;                      /* bytes of the text */
+	size_t len; /* bytes of the text, but for the time of a crash at its end */
 };
 
 /* 0, or VMSIG_ERR_BAD_REQUEST: does not begin with OSRELEASE=, lacks a key, has one twice, or

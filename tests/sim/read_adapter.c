@@ -71,6 +71,16 @@ static void lose_contact(struct adapter *adapter)
 		broken("the loss of contact was refused with %d", r);
 }
 
+/* Taken only while there is a context to keep. */
+static void panic(struct adapter *adapter)
+{
+	vmsig_endpoint_status status = {.state = VMSIG_STATE_PANICKED};
+	int r = emit(adapter, VMSIG_EV_ENDPOINT_STATE, &status, sizeof(status));
+
+	if (r && r != VMSIG_ERR_BAD_REQUEST)
+		broken("a panic was refused with %d", r);
+}
+
 static void emit_ready(struct adapter *adapter, uint32_t epoch)
 {
 	const vmsig_emit *seam = core_emit(world.core);
@@ -171,7 +181,9 @@ void adapter_step(struct adapter *adapter, size_t i)
 			broken("the end of a session was refused");
 		break;
 	case 3:
-		if (world.faults && dice(2))
+		if (dice(2))
+			panic(adapter);
+		else if (world.faults)
 			lose_contact(adapter);
 		break;
 	case 5: /* a stale bootstrap, or one of the future */

@@ -163,7 +163,7 @@ static void check_pages(void)
 		if (adapter->page.epoch != info.epoch ||
 			adapter->page.state != (uint32_t)info.state)
 			broken("the coherence page of %s lags behind", names[i]);
-		if (info.state == VMSIG_STATE_READY && !adapter->registered)
+		if (core_state_is_readable(info.state) && !adapter->registered)
 			broken("%s is ready without an adapter", names[i]);
 	}
 }
@@ -204,7 +204,7 @@ static void check_settled(const struct subscriber *subscriber)
 			broken("%s was last told of epoch %u of %s, which is in %u",
 				subscriber->tenant->name, history->last_epoch, info.name,
 				info.epoch);
-		if (info.state == VMSIG_STATE_READY &&
+		if (core_state_is_readable(info.state) &&
 			(int)info.guard >= subscriber->tenant->min_guard &&
 			info.guard >= min_guards[i] &&
 			(history->context_epoch != info.epoch || history->invalidated))

@@ -343,6 +343,9 @@ static void flow_answered(struct qemu *q)
 	const char *refusal = status_refusal(q->inquiry.status);
 
 	q->migrating = q->inquiry.migrating;
+	/* Also when its event was missed. */
+	if (strcmp(q->inquiry.status, "guest-panicked") == 0)
+		qemu_session_panic(q);
 	if (refusal && q->ready)
 		qemu_session_end(q, refusal);
 	else if (q->ready && is_loading(q))

@@ -249,6 +249,16 @@ static void event_job(struct qemu *q, const struct qmp_message *message)
 		qemu_schedule(q, 0);
 }
 
+/* What QEMU does then follows in events of its own: STOP, SHUTDOWN, or nothing. */
+static void event_panic(struct qemu *q, const struct qmp_message *message)
+{
+	const char *action = json_string_value(json_object_get(message->value, "action"));
+
+	if (!action || strcmp(action, "run") != 0)
+		quiesce_leave_stopped(&q->quiesce);
+	qemu_session_panic(q);
+}
+
 /* qapi/run-state.json, machine.json, qdev.json, acpi.json, migration.json, job.json */
 static const struct {
 	const char *name;
@@ -256,7 +266,7 @@ static const struct {
 } events[] = {
 	{"RESET", event_end},
 	{"SHUTDOWN", event_end},
-	{"GUEST_PANICKED", event_end},
+	{"GUEST_PANICKED", event_panic},
 	{"GUEST_CRASHLOADED", event_end},
 	{"STOP", event_stop},
 	{"RESUME", event_resume},

@@ -48,10 +48,11 @@ struct qemu {
 	unsigned closing;        /* processes whose handle is not closed yet */
 
 	struct publisher publisher;
-	bool owed;    /* the core waits for the MEMCTX of the publisher's epoch */
-	bool ready;   /* the core has it */
-	bool lost;    /* ... but nobody can vouch for it at the moment */
-	bool removed; /* unregistered: nothing may be emitted */
+	bool owed;     /* the core waits for the MEMCTX of the publisher's epoch */
+	bool ready;    /* the core has it */
+	bool lost;     /* ... but nobody can vouch for it at the moment */
+	bool removed;  /* unregistered: nothing may be emitted */
+	bool panicked; /* the kernel, whose memory stays as it is until it is reset */
 
 	enum flow flow;
 	enum flow queued; /* starts when the voided job has ended */
@@ -97,6 +98,8 @@ void qemu_flow_cancel(struct qemu *q);
 /* ---- session.c ---- */
 /* The kernel is proven: MEMCTX. */
 void qemu_session_publish(struct qemu *q);
+/* The guest's kernel has panicked, and stays there: what it left can be read on. */
+void qemu_session_panic(struct qemu *q);
 /* The guest's RAM is open. */
 void qemu_session_tell_ram(struct qemu *q);
 /* What the core knows of this VM session is void. */

@@ -163,6 +163,13 @@ void quiesce_end(struct quiesce *quiesce)
 	send_cont(quiesce);
 }
 
+void quiesce_leave_stopped(struct quiesce *quiesce)
+{
+	quiesce->stop_due = false;
+	if (quiesce->stopped && !quiesce->cont_id)
+		disarm(quiesce);
+}
+
 static bool is_active(const struct quiesce *quiesce)
 {
 	return quiesce->state != QUIESCE_IDLE && quiesce->state != QUIESCE_REFUSED;

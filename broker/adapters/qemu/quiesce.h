@@ -63,6 +63,10 @@ void quiesce_start(
 bool quiesce_is_still(const struct quiesce *quiesce);
 void quiesce_end(struct quiesce *quiesce);
 
+/* QEMU stops the guest for a reason of its own, after which it is not for us to continue it: a
+ * write that waits gets its stop, and nothing is owed for it. */
+void quiesce_leave_stopped(struct quiesce *quiesce);
+
 /* Whether the STOP or RESUME event at hand is of our own making; each of ours is so once. What
  * others do meanwhile is theirs. */
 __attribute__((warn_unused_result)) bool quiesce_owns_stop(struct quiesce *quiesce);

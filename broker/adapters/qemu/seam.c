@@ -43,11 +43,17 @@ static int share_writable(void *ctx)
 }
 
 /* QEMU's dirty log does not see our stores: what is written while memory is copied may be
- * missing on the other side. And the holder of a lease meant the memory of its epoch. */
+ * missing on the other side. And the holder of a lease meant the memory of its epoch. A kernel that
+ * has panicked is evidence of what went wrong, and runs on no write that could help it. */
 static int may_write(void *ctx, const char **ret_why)
 {
 	const struct qemu *q = ctx;
 
+	if (q->panicked) {
+		*ret_why = "the guest's kernel has panicked, and what it left is kept as it is; "
+			   "reset the guest, which is a new epoch, to write to it";
+		return VMSIG_ERR_NO_WRITE_PATH;
+	}
 	if (!q->ready)
 		*ret_why = "the guest was reset, or is not ready yet; write when it is";
 	else if (q->lost)

@@ -16,7 +16,7 @@
 void qemu_session_forget(struct qemu *q)
 {
 	qemu_flow_cancel(q);
-	q->ready = q->lost = false;
+	q->ready = q->lost = q->panicked = false;
 	q->proof = (struct kcr3_proof){0};
 	q->strikes_memory = q->strikes_vcpu = 0;
 	q->rival_ms = q->rival_wait_ms = 0;
@@ -87,7 +87,19 @@ void qemu_session_publish(struct qemu *q)
 		qemu_schedule_retry(q);
 		return;
 	}
+	if (q->panicked)
+		qemu_session_panic(q);
 	qemu_schedule(q, q->env.config->reprove_ms);
+}
+
+void qemu_session_panic(struct qemu *q)
+{
+	q->panicked = true;
+	/* Else it is told with the context. */
+	if (q->ready && !q->lost)
+		publisher_state(&q->publisher, VMSIG_STATE_PANICKED,
+			"the guest's kernel has panicked; what it left in memory can be read until "
+			"it is reset");
 }
 
 /* ---- the process ---- */

@@ -51,6 +51,9 @@ enum vmsig_endpoint_state {
 	 * the epoch goes on. READY in the same epoch follows when the same session is found
 	 * again, INVALID when it is another one. */
 	VMSIG_STATE_UNREACHABLE = 5,
+	/* As READY, and the guest's kernel has panicked: its memory is what it left, and nothing
+	 * is written to it. Until it is reset, which is a new epoch. */
+	VMSIG_STATE_PANICKED = 6,
 };
 
 /* inln of VMSIG_EV_ENDPOINT_STATE. */
@@ -175,7 +178,8 @@ typedef struct vmsig_emit {
 	 *   MEMCTX_INVALIDATED  the VM session ended; inln.epoch is ignored, the core decides
 	 *   ENDPOINT_STATE      BOOTING or GONE with a reason for people; UNREACHABLE, only while
 	 *                       a context is out: the epoch goes on, and MEMCTX of the same epoch
-	 *                       makes the endpoint READY again */
+	 *                       makes the endpoint READY again. PANICKED, likewise: the context
+	 *                       stays good, and is still handed out */
 	int (*event)(void *core, const vmsig_event *ev);
 } vmsig_emit;
 

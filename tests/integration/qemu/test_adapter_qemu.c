@@ -61,14 +61,64 @@ static void test_reset_during_scan(void **state)
 
 static void test_session_ends(void **state)
 {
-	static const char *const ends[] = {
-		"RESET", "SHUTDOWN", "GUEST_PANICKED", "GUEST_CRASHLOADED"};
+	static const char *const ends[] = {"RESET", "SHUTDOWN", "GUEST_CRASHLOADED"};
 
 	scene_start();
 	for (unsigned i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
 		scene_event(ends[i]);
 		wait_for(scene.invalidated == i + 1 && scene.memctx == i + 2);
 	}
+}
+
+/* What the panic left is what a sensor wants to see: it is read on, until the guest is reset. */
+static void test_panic(void **state)
+{
+	const char *why = NULL;
+	int fd;
+
+	scene.config.writable = true;
+	scene_start();
+	scene_event("GUEST_PANICKED");
+	wait_for(scene.state == VMSIG_STATE_PANICKED);
+	assert_non_null(strstr(scene.detail, "panicked"));
+	fd = scene.reg.share_fd(scene.reg.ctx);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(scene.writer.may_write(scene.writer.ctx, &why), VMSIG_ERR_NO_WRITE_PATH);
+	assert_non_null(strstr(why, "reset the guest"));
+	/* Out of contact and back it has panicked still, whatever QEMU has made of it. */
+	fake_qmp_hang_up(&scene.fake);
+	wait_for(scene.state == VMSIG_STATE_UNREACHABLE);
+	wait_for(scene.memctx == 2);
+	wait_for(scene.state == VMSIG_STATE_PANICKED);
+	assert_int_equal(scene.memctx_epoch, 1);
+	assert_int_equal(scene.invalidated, 0);
+	scene_event("RESET");
+	wait_for(scene.memctx == 3);
+	assert_int_equal(scene.memctx_epoch, 2);
+	assert_int_equal(scene.state, VMSIG_STATE_READY);
+	assert_int_equal(scene.writer.may_write(scene.writer.ctx, &why), 0);
+}
+
+/* Paused by it before anybody watched: QEMU's run state says so. */
+static void test_panic_before(void **state)
+{
+	fake_qmp_start(&scene.fake, &scene.loop, scene.socket, scene.ram);
+	scene.fake.status = "guest-panicked";
+	scene_adapter_start();
+	wait_for(scene.memctx == 1);
+	wait_for(scene.state == VMSIG_STATE_PANICKED);
+	assert_int_equal(scene.invalidated, 0);
+}
+
+/* Its event was missed; looks find it. */
+static void test_panic_unheard(void **state)
+{
+	scene_start();
+	scene.fake.status = "guest-panicked";
+	wait_for(scene.state == VMSIG_STATE_PANICKED);
+	assert_int_equal(scene.invalidated, 0);
+	assert_int_equal(scene.memctx, 1);
 }
 
 static void test_qemu_restarts(void **state)
@@ -322,6 +372,9 @@ int main(void)
 		TEST(test_reset_burst),
 		TEST(test_reset_during_scan),
 		TEST(test_session_ends),
+		TEST(test_panic),
+		TEST(test_panic_before),
+		TEST(test_panic_unheard),
 		TEST(test_qemu_restarts),
 		TEST(test_contact_is_lost),
 		TEST(test_another_answers),

@@ -344,6 +344,29 @@ static void a_proof_ends_with_what_it_rests_on(void **state)
 	assert_int_equal(reprove(lab, cr3, 1), VMSIG_ERR_NOT_READY);
 }
 
+/* A kernel that panics and has a crash kernel appends the time of it to its note. It is the same
+ * kernel, before and after. */
+static void a_panic_that_the_note_tells_of_changes_nothing(void **state)
+{
+	static const char *const others[] = {"CRASHTIME=\n", "CRASHTIME=12x\n",
+		"CRASHTIME=1\nX=1\n", "CRASHTIME=1\nCRASHTIME=2\n", "CRASHTIM=1\n"};
+	struct lab *lab = *state;
+	const uint64_t cr3[] = {live.root};
+	uint64_t digest;
+
+	image_put_linux(&lab->image, &live);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	digest = lab->proof.digest;
+	image_put_note(&lab->image, &live, "CRASHTIME=1764194400\n");
+	assert_int_equal(reprove(lab, cr3, 1), 0);
+	assert_int_equal(find(lab, cr3, 1), 0);
+	assert_int_equal(lab->proof.digest, digest);
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		image_put_note(&lab->image, &live, others[i]);
+		assert_int_equal(reprove(lab, cr3, 1), VMSIG_ERR_NOT_READY);
+	}
+}
+
 /* Any process of the guest can write as many as it likes, below the true one. */
 static void a_flood_of_notes_hides_nothing(void **state)
 {
@@ -558,6 +581,7 @@ int main(void)
 		T(a_scan_allocates_no_holes),
 		T(a_file_that_shrinks_ends_the_search),
 		T(a_proof_ends_with_what_it_rests_on),
+		T(a_panic_that_the_note_tells_of_changes_nothing),
 		T(a_flood_of_notes_hides_nothing),
 		T(kernels_before_5_11_are_found),
 		T(levels_that_a_note_does_not_say_are_tried),

@@ -426,6 +426,57 @@ static void sessions_have_a_limit(void **state)
 		session_free(sessions[i]);
 }
 
+/* Told, and read on in the same epoch, also by who comes later: first the context, then what is
+ * the matter with it. */
+static void a_guest_that_panicked_stays_readable(void **state)
+{
+	struct rig *rig = *state;
+	struct session *session = rig_session(rig, &rig_all, 1);
+	struct session *late = rig_session(rig, &rig_all, 2);
+	struct core_delivery told;
+
+	rig_boot(rig, 1, "a", VMSIG_GUARD_SEALED);
+	assert_int_equal(session_subscribe(session, "a"), 0);
+	rig_drain(rig);
+	rig_expect(rig, session, S, 1);
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_PANICKED, "panic"), VMSIG_ERR_BAD_REQUEST);
+	assert_int_equal(rig_ready(rig, 1, 1), 0);
+	rig_drain(rig);
+	rig_expect(rig, session, M, 1);
+	assert_int_equal(core_session_taken(session), 0);
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_PANICKED, "panic"), 0);
+	rig_drain(rig);
+	assert_int_equal(rig_count(rig, CORE_ACT_REVOKE_LEASES), 0);
+	assert_int_equal(rig_count(rig, CORE_ACT_PERSIST_EPOCH), 0);
+	assert_int_equal(rig_count(rig, CORE_ACT_BOOTSTRAP), 0);
+	assert_int_equal(rig->page.state, VMSIG_STATE_PANICKED);
+	assert_int_equal(rig->page.epoch, 1);
+	told = rig_expect(rig, session, S, 1);
+	assert_int_equal(told.state, VMSIG_STATE_PANICKED);
+	assert_string_equal(told.detail, "panic");
+	rig_expect_nothing(rig, session);
+	assert_int_equal(session_subscribe(late, "a"), 0);
+	rig_expect(rig, late, M, 1);
+	assert_int_equal(core_session_taken(late), 0);
+	assert_int_equal(rig_expect(rig, late, S, 1).state, VMSIG_STATE_PANICKED);
+	rig_expect_nothing(rig, late);
+	/* Out of contact and back, it has panicked still. */
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_UNREACHABLE, "silent"), 0);
+	assert_int_equal(rig_ready(rig, 1, 1), 0);
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_PANICKED, "panic"), 0);
+	rig_drain(rig);
+	rig_expect(rig, session, M, 1);
+	assert_int_equal(core_session_taken(session), 0);
+	assert_int_equal(rig_expect(rig, session, S, 1).state, VMSIG_STATE_PANICKED);
+	/* A reset is what it always was. */
+	assert_int_equal(rig_reset(rig, 1), 0);
+	rig_drain(rig);
+	assert_int_equal(rig_count(rig, CORE_ACT_REVOKE_LEASES), 1);
+	rig_expect(rig, session, I, 2);
+	session_free(late);
+	session_free(session);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
@@ -440,6 +491,7 @@ int main(void)
 		T(globs_have_a_quota_of_their_own),
 		T(patterns_that_overlap_are_counted),
 		T(a_guest_out_of_contact_keeps_its_epoch),
+		T(a_guest_that_panicked_stays_readable),
 		T(a_weak_guard_gets_a_reason_and_no_context),
 		T(a_file_mode_stops_neither_root_nor_the_owner),
 		T(an_endpoint_that_goes_and_comes_is_told_in_order),
