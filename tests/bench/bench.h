@@ -25,6 +25,10 @@ struct bench {
 	const char *pki;      /* folder of identities: broker, sensor, operator */
 	const char *scratch;  /* folder for sockets of our own */
 	const char *baseline; /* folder of another broker's sockets, or NULL */
+	const char *guest; /* folder of a real guest's sockets bench.qmp and bench.gdb, or NULL */
+	const char *guest_ram; /* its RAM file */
+	pid_t qemu;            /* which runs it */
+	uint64_t at;           /* guest-physical, of a page of it that nobody else uses */
 	pid_t broker;
 	unsigned rounds;
 	bool quick; /* as little as shows that it works */
@@ -58,6 +62,8 @@ void row_read_4k(const struct bench *bench);
 void row_read_8b(const struct bench *bench);
 /* Several rows: the name tells which flood. */
 void row_flood(const struct bench *bench);
+/* The name tells which of today's ways. */
+void row_today(const struct bench *bench);
 /* Not a row: writes the RAM image that the rows of reading and writing use. */
 void row_image(const struct bench *bench);
 

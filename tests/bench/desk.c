@@ -23,6 +23,7 @@ void desk_open(struct desk *desk, const struct bench *bench, const char *run, co
 		.identity_dir = bench_path(identity, sizeof(identity), bench->pki, "operator"),
 		.flags = VMSIG_OPT_NO_RECONNECT};
 
+	desk->word_at = WORD_AT;
 	if (vmsig_writer_open(&desk->writer, &options, error, sizeof(error)))
 		bench_die("%s", error);
 	if (vmsig_lease_acquire_wait(desk->writer, &request, &desk->lease, BENCH_WAIT_MS))
@@ -37,7 +38,7 @@ void desk_close(struct desk *desk)
 void desk_write_words(struct desk *desk, unsigned n, uint64_t *times)
 {
 	uint64_t word = 0;
-	const vmsig_write_op op = {.addr = WORD_AT, .len = sizeof(word), .data = &word};
+	const vmsig_write_op op = {.addr = desk->word_at, .len = sizeof(word), .data = &word};
 
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t began = bench_now();

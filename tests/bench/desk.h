@@ -11,6 +11,7 @@
 struct desk {
 	vmsig_writer *writer;
 	vmsig_lease *lease;
+	uint64_t word_at; /* guest-physical, where desk_write_words() writes */
 };
 
 /* `run` is the folder of the broker's sockets. */

@@ -38,6 +38,13 @@ static const struct {
 	{"flood_refusals", row_flood},
 	{"flood_churn", row_flood},
 	{"flood_silent", row_flood},
+	{"today_xp_read_8b", row_today},
+	{"today_gdbstub_read_8b", row_today},
+	{"today_gdbstub_read_4k", row_today},
+	{"today_pmemsave_read_4k", row_today},
+	{"today_procmem_read_8b", row_today},
+	{"today_procmem_read_4k", row_today},
+	{"today_gdbstub_write_8b", row_today},
 };
 
 uint64_t bench_now(void)
@@ -143,6 +150,10 @@ int main(int argc, char **argv)
 		.pki = value_of(argv + 2, "pki"),
 		.scratch = value_of(argv + 2, "scratch"),
 		.baseline = value_of(argv + 2, "baseline"),
+		.guest = value_of(argv + 2, "guest"),
+		.guest_ram = value_of(argv + 2, "guest_ram"),
+		.qemu = (pid_t)number_of(argv + 2, "qemu", 0),
+		.at = (uint64_t)number_of(argv + 2, "at", 0),
 		.broker = (pid_t)number_of(argv + 2, "broker", 0),
 		.rounds = (unsigned)number_of(argv + 2, "rounds", 5),
 		.quick = number_of(argv + 2, "quick", 0) != 0};

@@ -6,10 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "tests/bench/bench.h"
+#include "tests/bench/sensor.h"
 #include "tests/support/guest.h"
-#include "vmsig/vmsig.h"
-#include "vmsig/vmsig_mem.h"
 
 #define IMAGE (256ull << 20) /* bytes of RAM, none of them a hole */
 #define MAPPED (16ull << 20) /* the image's tables map so much of it */
@@ -37,8 +35,7 @@ void row_image(const struct bench *bench)
 	guest_deinit(&guest);
 }
 
-/* What the broker gives a sensor. */
-static vmsig_mem *context(const struct bench *bench, uint64_t *ret_kcr3)
+vmsig_mem *sensor_context(const struct bench *bench, uint64_t *ret_kcr3)
 {
 	vmsig_delivery delivery = VMSIG_DELIVERY_INIT;
 	char socket[108], identity[256], error[256];
@@ -119,7 +116,7 @@ static void row_read(const struct bench *bench, size_t len, bool has_baseline)
 	unsigned n = bench_count(bench, 1000000, 1000);
 	const uint8_t *page = map_page(bench);
 	uint64_t kcr3;
-	vmsig_mem *mem = context(bench, &kcr3);
+	vmsig_mem *mem = sensor_context(bench, &kcr3);
 	uint8_t buf[PAGE];
 
 	if (vmsig_gva_read(mem, kcr3, BENCH_GVA + READ_AT, buf, len) || memcmp(buf, page, len) != 0)
