@@ -17,6 +17,11 @@
 #define BENCH_SLICES 10u                /* of a round: what is compared takes turns */
 #define BENCH_WAIT_MS 60000             /* for anything that must happen */
 
+/* What a broker is loaded with while others measure. */
+struct bench_load {
+	unsigned endpoints, tenants, connections;
+};
+
 /* What the command line says. Strings are paths. */
 struct bench {
 	const char *row;
@@ -25,6 +30,7 @@ struct bench {
 	const char *pki;      /* folder of identities: broker, sensor, operator */
 	const char *scratch;  /* folder for sockets of our own */
 	const char *baseline; /* folder of another broker's sockets, or NULL */
+	struct bench_load grown;
 	const char *guest; /* folder of a real guest's sockets bench.qmp and bench.gdb, or NULL */
 	const char *guest_ram; /* its RAM file */
 	pid_t qemu;            /* which runs it */
