@@ -218,7 +218,7 @@ static int segment_size(const struct recovery *recovery, int fd, uint64_t *ret_b
 static int segment_load_old(struct recovery *recovery, int fd, const struct segment_header *header,
 	const struct segment_header *next)
 {
-	struct catalog_segment segment;
+	struct catalog_segment segment = {0};
 	struct blocks_end end = {0};
 	struct segment_scan scan;
 	int r = segment_begin(recovery, header, header->first, &segment);
@@ -272,7 +272,7 @@ static int newest_settle(struct recovery *recovery, int fd, const struct catalog
 static int newest_scan(struct recovery *recovery, int fd, const struct segment_header *header)
 {
 	struct journal *journal = recovery->journal;
-	struct catalog_segment segment;
+	struct catalog_segment segment = {0};
 	struct segment_scan scan;
 	uint64_t rest = 0;
 	int r = segment_begin(recovery, header, header->first, &segment);
@@ -395,7 +395,7 @@ static int load_old(struct recovery *recovery, const struct segment_header *newe
 
 static int load_segments(struct recovery *recovery)
 {
-	struct segment_header header;
+	struct segment_header header = {0};
 	int fd = -1, r = newest_find(recovery, &fd, &header);
 
 	if (r || fd < 0)

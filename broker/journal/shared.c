@@ -242,7 +242,7 @@ static int file_begin(
 	struct shared *shared, const char *run_dir, const char *name, const char *boot_id)
 {
 	char draft[DRAFT_MAX];
-	struct stat note;
+	struct stat note = {0};
 	int r = file_make(shared, run_dir, name);
 
 	if (!r)
