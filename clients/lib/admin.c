@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/lib/link.h"
+#include "clients/lib/uplink.h"
 #include "clients/lib/writer.h"
 #include "proto/wire/vmsig.pb-c.h"
 
@@ -14,7 +14,7 @@
 
 /* One question at a time, whose answer is taken over as it came. */
 struct vmsig_admin {
-	struct client_link link;
+	struct uplink link;
 	uint64_t request_id; /* 0: nothing is asked */
 	int64_t until;
 	Vmsig__AdminMessage *answer;
@@ -57,11 +57,11 @@ static int on_message(void *owner, const struct envelope *message)
 	if (!message->request_id && message->body_case == ENVELOPE_ERROR) {
 		const Vmsig__Error *error = message->body;
 
-		return link_fail(
+		return uplink_fail(
 			&admin->link, VMSIG_ERR_DISCONNECTED, "the broker says: %s", error->detail);
 	}
 	if (!message->request_id || message->request_id > admin->link.last_id)
-		return link_fail(&admin->link, VMSIG_ERR_PROTOCOL,
+		return uplink_fail(&admin->link, VMSIG_ERR_PROTOCOL,
 			"the broker answers what it was not asked");
 	/* One that came too late. */
 	if (message->request_id != admin->request_id)
@@ -97,7 +97,7 @@ static int64_t next_deadline(const void *owner)
 	return admin->request_id ? admin->until : CLIENT_NEVER;
 }
 
-static const struct link_ops admin_ops = {
+static const struct uplink_ops admin_ops = {
 	.default_socket = VMSIG_ADMIN_SOCKET,
 	.request = &vmsig__admin_request__descriptor,
 	.message = &vmsig__admin_message__descriptor,
@@ -118,7 +118,7 @@ static int await(vmsig_admin *admin, int64_t until)
 
 	admin->error = 0;
 	while (!r && admin->request_id && !admin->answer)
-		r = link_step(&admin->link, until);
+		r = uplink_step(&admin->link, until);
 	admin->request_id = 0;
 	return r ? r : admin->answer ? 0 : admin->error ? admin->error : VMSIG_ERR_DISCONNECTED;
 }
@@ -128,12 +128,12 @@ static int ask(vmsig_admin *admin, int body_case, void *body, int64_t until)
 	int r = 0;
 
 	while (!r && admin->link.phase != PHASE_READY)
-		r = link_step(&admin->link, until);
+		r = uplink_step(&admin->link, until);
 	if (!r)
-		r = link_request(&admin->link, body_case, body, NULL, 0, &admin->request_id);
+		r = uplink_request(&admin->link, body_case, body, NULL, 0, &admin->request_id);
 	if (r)
 		return r;
-	admin->until = client_after(client_now(), admin->link.request_timeout_ms);
+	admin->until = client_after(client_now(), admin->link.settings.request_timeout_ms);
 	return await(admin, until);
 }
 
@@ -153,10 +153,10 @@ static int expect(vmsig_admin *admin, Vmsig__AdminMessage__BodyCase body_case)
 	if (answer->body_case == body_case)
 		return 0;
 	if (answer->body_case != VMSIG__ADMIN_MESSAGE__BODY_ERROR)
-		return link_fail(&admin->link, VMSIG_ERR_PROTOCOL,
+		return uplink_fail(&admin->link, VMSIG_ERR_PROTOCOL,
 			"the broker's answer does not fit the question");
 	client_clean_text(text, sizeof(text), answer->error->detail);
-	return link_fail(&admin->link,
+	return uplink_fail(&admin->link,
 		answer->error->code && answer->error->code <= INT16_MAX ? (int)answer->error->code
 									: VMSIG_ERR_INTERNAL,
 		"%s", text);
@@ -176,19 +176,16 @@ int vmsig_admin_open(
 	vmsig_admin **ret_admin, const vmsig_options *options, char *error, size_t error_size)
 {
 	vmsig_admin *admin = calloc(1, sizeof(*admin));
-	int r = admin ? link_init(&admin->link, &admin_ops, admin, options) : -ENOMEM;
+	int r = admin ? uplink_init(&admin->link, &admin_ops, admin, options) : -ENOMEM;
 	int64_t until = CLIENT_NEVER;
 
 	/* Each attempt has its own time limit; only with NO_RECONNECT there is just one. */
 	while (!r && admin->link.phase != PHASE_READY)
-		r = link_step(&admin->link, until);
+		r = uplink_step(&admin->link, until);
 	if (r) {
-		if (error_size)
-			snprintf(error, error_size, "%s",
-				admin && admin->link.error[0] ? admin->link.error
-							      : vmsig_error_text(client_result(r)));
+		r = uplink_refuse(admin ? &admin->link : NULL, r, error, error_size);
 		vmsig_admin_close(admin);
-		return client_result(r);
+		return r;
 	}
 	*ret_admin = admin;
 	return 0;
@@ -199,7 +196,7 @@ vmsig_admin *vmsig_admin_close(vmsig_admin *admin)
 	if (!admin)
 		return NULL;
 	answer_clear(admin);
-	link_deinit(&admin->link);
+	uplink_deinit(&admin->link);
 	free(admin);
 	return NULL;
 }
@@ -219,7 +216,7 @@ static int leases_page(
 	r = exchange(admin, VMSIG__ADMIN_REQUEST__BODY_LEASE_LIST, &body,
 		VMSIG__ADMIN_MESSAGE__BODY_LEASE_INFOS, until);
 	if (!r)
-		r = entries_add(&admin->link, entries, admin->answer->lease_infos);
+		r = writer_entries_add(&admin->link, entries, admin->answer->lease_infos);
 	*ret_more = !r && admin->answer->lease_infos->more;
 	answer_clear(admin);
 	return r;
@@ -228,7 +225,7 @@ static int leases_page(
 int vmsig_admin_leases(vmsig_admin *admin, vmsig_lease_entries **ret_entries, int timeout_ms)
 {
 	vmsig_lease_entries *entries = calloc(1, sizeof(*entries));
-	int64_t until = link_until(timeout_ms);
+	int64_t until = uplink_until(timeout_ms);
 	int r = entries ? 0 : -ENOMEM;
 	bool more = true;
 
@@ -249,7 +246,7 @@ int vmsig_admin_revoke(vmsig_admin *admin, uint64_t lease, int timeout_ms)
 
 	body.lease = lease;
 	r = exchange(admin, VMSIG__ADMIN_REQUEST__BODY_LEASE_REVOKE, &body,
-		VMSIG__ADMIN_MESSAGE__BODY_DONE, link_until(timeout_ms));
+		VMSIG__ADMIN_MESSAGE__BODY_DONE, uplink_until(timeout_ms));
 	answer_clear(admin);
 	return client_result(r);
 }
@@ -272,7 +269,7 @@ static int row_unpack(vmsig_admin *admin, const Vmsig__AuditRow *row, vmsig_audi
 	unsigned char *body;
 
 	if (row->hash.len != HASH_BYTES)
-		return link_fail(&admin->link, VMSIG_ERR_PROTOCOL,
+		return uplink_fail(&admin->link, VMSIG_ERR_PROTOCOL,
 			"the broker sent an audit record without a proper hash");
 	body = malloc(row->body.len ? row->body.len : 1);
 	if (!body)
@@ -287,7 +284,7 @@ static int row_unpack(vmsig_admin *admin, const Vmsig__AuditRow *row, vmsig_audi
 static int rows_unpack(vmsig_admin *admin, const Vmsig__AuditRows *rows, vmsig_audit_page *page)
 {
 	if (rows->head_hash.len != HASH_BYTES || rows->anchor.len != HASH_BYTES)
-		return link_fail(&admin->link, VMSIG_ERR_PROTOCOL,
+		return uplink_fail(&admin->link, VMSIG_ERR_PROTOCOL,
 			"the broker sent a page of the audit log without its head");
 	page->head = rows->head;
 	page->first = rows->first;
@@ -318,7 +315,7 @@ int vmsig_admin_audit(vmsig_admin *admin, uint64_t after, uint32_t limit, bool n
 	body.newest = newest;
 	if (!r)
 		r = exchange(admin, VMSIG__ADMIN_REQUEST__BODY_AUDIT_QUERY, &body,
-			VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS, link_until(timeout_ms));
+			VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS, uplink_until(timeout_ms));
 	if (!r)
 		r = rows_unpack(admin, admin->answer->audit_rows, page);
 	answer_clear(admin);

@@ -5,7 +5,7 @@
 
 static int queue_check(vmsig *v)
 {
-	if (!queue_is_full(&v->queue))
+	if (!delivery_queue_is_full(&v->queue))
 		return 0;
 	return client_fail(v, VMSIG_ERR_BUSY, "%u deliveries wait; take some with vmsig_next()",
 		v->queue.count);
@@ -13,54 +13,54 @@ static int queue_check(vmsig *v)
 
 int vmsig_wait_connected(vmsig *v, int timeout_ms)
 {
-	int64_t until = link_until(timeout_ms);
+	int64_t until = uplink_until(timeout_ms);
 	int r = vmsig_process(v);
 
 	while (r == 0 && !vmsig_is_connected(v)) {
 		r = -queue_check(v);
 		if (r == 0)
-			r = -link_step(&v->link, until);
+			r = -uplink_step(&v->link, until);
 	}
 	return r;
 }
 
 int vmsig_wait(vmsig *v, vmsig_delivery *ret_delivery, int timeout_ms)
 {
-	int64_t until = link_until(timeout_ms);
+	int64_t until = uplink_until(timeout_ms);
 	int r = vmsig_next(v, ret_delivery);
 
 	if (r == -VMSIG_ERR_WOULD_BLOCK) {
 		r = vmsig_process(v);
 		/* What was said before the connection failed comes first. */
 		while (!v->queue.count && r == 0)
-			r = -link_step(&v->link, until);
+			r = -uplink_step(&v->link, until);
 		if (v->queue.count)
 			r = vmsig_next(v, ret_delivery);
 	}
 	return r;
 }
 
-static int await_answer(vmsig *v, const struct subscription *subscription, int timeout_ms)
+static int await_answer(vmsig *v, const struct client_subscription *subscription, int timeout_ms)
 {
-	int64_t until = link_until(timeout_ms);
+	int64_t until = uplink_until(timeout_ms);
 	int r = vmsig_process(v);
 
 	while (r == 0 && !subscription->granted && subscription->answer <= 0) {
 		r = -queue_check(v);
 		if (r == 0)
-			r = -link_step(&v->link, until);
+			r = -uplink_step(&v->link, until);
 	}
 	return r ? r : -subscription->answer;
 }
 
 int vmsig_subscribe_wait(vmsig *v, const char *pattern, int timeout_ms)
 {
-	struct subscription *subscription;
+	struct client_subscription *subscription;
 	int r = vmsig_subscribe(v, pattern);
 
 	if (r)
 		return r;
-	subscription = subscription_find(v, pattern);
+	subscription = client_subscription_find(v, pattern);
 	if (subscription->granted)
 		return 0;
 	/* Asked for now, whatever pause it was in. */
@@ -77,10 +77,10 @@ int vmsig_subscribe_wait(vmsig *v, const char *pattern, int timeout_ms)
 
 		memcpy(error, v->link.error, sizeof(error));
 		if (vmsig_unsubscribe(v, pattern))
-			subscription_free(v, subscription);
+			client_subscription_free(v, subscription);
 		memcpy(v->link.error, error, sizeof(error));
 	} else {
-		subscription_free(v, subscription);
+		client_subscription_free(v, subscription);
 	}
 	return r;
 }
@@ -96,7 +96,7 @@ static int list_step(vmsig *v, int64_t until)
 			return r;
 	}
 	r = queue_check(v);
-	return r ? r : link_step(&v->link, until);
+	return r ? r : uplink_step(&v->link, until);
 }
 
 static bool list_is_over(const vmsig *v)
@@ -107,7 +107,7 @@ static bool list_is_over(const vmsig *v)
 
 int vmsig_list(vmsig *v, vmsig_endpoint_list **ret_list, int timeout_ms)
 {
-	int64_t until = link_until(timeout_ms);
+	int64_t until = uplink_until(timeout_ms);
 	int r;
 
 	if (v->listing.request_id)

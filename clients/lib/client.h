@@ -5,7 +5,7 @@
 /*
  * The inside of a libvmsig handle, shared by the files of clients/lib/ and by nobody else.
  *
- *   vmsig.c         the handle: opening, accessors, what its link (link.h) asks
+ *   vmsig.c         the handle: opening, accessors, what its link (uplink.h) asks
  *   receive.c       messages of the broker
  *   memctx.c        a MEMCTX message: everything in it is verified here
  *   subscription.c  what the holder wants to be told of
@@ -15,13 +15,13 @@
  *   blocking.c      calls that wait
  *
  * Internal functions return 0, a positive enum vmsig_error or a negative errno; what ends
- * the connection goes through link_down().
+ * the connection goes through uplink_down().
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "clients/lib/link.h"
+#include "clients/lib/uplink.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig.h"
 
@@ -32,12 +32,12 @@
  * most that an epoch is over, what is new, and that the connection has ended. */
 #define CLIENT_QUEUE_SPARE 4u
 
-struct subscription {
-	struct subscription *next;
+struct client_subscription {
+	struct client_subscription *next;
 	uint64_t request_id; /* of the question that is out, or 0 */
 	int64_t asked_until; /* when the answer is due */
 	int64_t retry_at;    /* when to ask (again); CLIENT_NEVER: not needed */
-	uint32_t pause_ms;
+	struct backoff backoff;
 	int answer;    /* last answer: 0, positive enum vmsig_error; -1: none yet */
 	bool granted;  /* in this connection */
 	bool proven;   /* was granted in some connection */
@@ -65,8 +65,8 @@ struct delivery_queue {
 struct told; /* epochs.c */
 
 struct vmsig {
-	struct client_link link;
-	struct subscription *subscriptions;
+	struct uplink link;
+	struct client_subscription *subscriptions;
 	uint32_t nsubscriptions;
 	struct listing listing;
 	struct delivery_queue queue;
@@ -74,7 +74,7 @@ struct vmsig {
 };
 
 /* Remembers the sentence and returns `code` as it is. */
-#define client_fail(v, ...) link_fail(&(v)->link, __VA_ARGS__)
+#define client_fail(v, ...) uplink_fail(&(v)->link, __VA_ARGS__)
 
 /* ---- receive.c ---- */
 
@@ -92,17 +92,17 @@ __attribute__((warn_unused_result)) int memctx_receive(vmsig *v, const Vmsig__Me
 
 /* ---- subscription.c ---- */
 
-struct subscription *subscription_find(const vmsig *v, const char *pattern);
-void subscription_free(vmsig *v, struct subscription *subscription);
+struct client_subscription *client_subscription_find(const vmsig *v, const char *pattern);
+void client_subscription_free(vmsig *v, struct client_subscription *subscription);
 /* A connection is there or gone: all have to be asked for anew. */
-void subscription_all_reset(vmsig *v);
+void client_subscription_all_reset(vmsig *v);
 /* Asks for what is due. */
-__attribute__((warn_unused_result)) int subscription_all_ask(vmsig *v, int64_t now);
+__attribute__((warn_unused_result)) int client_subscription_all_ask(vmsig *v, int64_t now);
 /* The earliest moment at which one is to be asked for or an answer is overdue. */
-int64_t subscription_all_deadline(const vmsig *v);
-bool subscription_all_overdue(const vmsig *v, int64_t now);
+int64_t client_subscription_all_deadline(const vmsig *v);
+bool client_subscription_all_overdue(const vmsig *v, int64_t now);
 /* Whether the answer with this id is one of a subscription. */
-bool subscription_answer(vmsig *v, uint64_t request_id, int error, const char *text);
+bool client_subscription_answer(vmsig *v, uint64_t request_id, int error, const char *text);
 
 /* ---- epochs.c ---- */
 
@@ -127,12 +127,13 @@ void listing_deinit(vmsig *v);
 
 /* ---- delivery.c ---- */
 
-__attribute__((warn_unused_result)) int queue_init(struct delivery_queue *queue, uint32_t limit);
-void queue_deinit(struct delivery_queue *queue);
-bool queue_is_full(const struct delivery_queue *queue);
+__attribute__((warn_unused_result)) int delivery_queue_init(
+	struct delivery_queue *queue, uint32_t limit);
+void delivery_queue_deinit(struct delivery_queue *queue);
+bool delivery_queue_is_full(const struct delivery_queue *queue);
 /* A cleared delivery at the end of the queue, to be filled in. Never fails: see
  * CLIENT_QUEUE_SPARE. */
-vmsig_delivery *queue_add(struct delivery_queue *queue, uint32_t kind, const char *name);
+vmsig_delivery *delivery_queue_add(struct delivery_queue *queue, uint32_t kind, const char *name);
 /* Copies text into the payload, control characters replaced, cut at CLIENT_TEXT_MAX. Without
  * memory the delivery goes without its text. */
 void delivery_set_text(vmsig_delivery *delivery, const char *text);

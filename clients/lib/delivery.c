@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-int queue_init(struct delivery_queue *queue, uint32_t limit)
+int delivery_queue_init(struct delivery_queue *queue, uint32_t limit)
 {
 	uint32_t size = limit + CLIENT_QUEUE_SPARE;
 	vmsig_delivery *ring = calloc(size, sizeof(*ring));
@@ -19,7 +19,7 @@ int queue_init(struct delivery_queue *queue, uint32_t limit)
 	return 0;
 }
 
-void queue_deinit(struct delivery_queue *queue)
+void delivery_queue_deinit(struct delivery_queue *queue)
 {
 	for (; queue->count; queue->count--) {
 		vmsig_delivery_clear(&queue->ring[queue->head]);
@@ -29,12 +29,12 @@ void queue_deinit(struct delivery_queue *queue)
 	*queue = (struct delivery_queue){0};
 }
 
-bool queue_is_full(const struct delivery_queue *queue)
+bool delivery_queue_is_full(const struct delivery_queue *queue)
 {
 	return queue->count >= queue->limit;
 }
 
-vmsig_delivery *queue_add(struct delivery_queue *queue, uint32_t kind, const char *name)
+vmsig_delivery *delivery_queue_add(struct delivery_queue *queue, uint32_t kind, const char *name)
 {
 	vmsig_delivery *delivery;
 

@@ -28,10 +28,10 @@ static int listing_ask(vmsig *v, uint32_t after)
 	int r;
 
 	body.after = after;
-	r = link_request(
+	r = uplink_request(
 		&v->link, VMSIG__CTX_REQUEST__BODY_LIST, &body, NULL, 0, &v->listing.request_id);
 	if (r == 0)
-		v->listing.until = client_after(client_now(), v->link.request_timeout_ms);
+		v->listing.until = client_after(client_now(), v->link.settings.request_timeout_ms);
 	return r;
 }
 
@@ -137,7 +137,7 @@ static void listing_done(vmsig *v)
 		listing->result = list;
 		return;
 	}
-	queue_add(&v->queue, VMSIG_EV_LISTED, "")->event.payload =
+	delivery_queue_add(&v->queue, VMSIG_EV_LISTED, "")->event.payload =
 		(vmsig_payload){.data = list, .len = sizeof(*list), .release = list_release};
 }
 
@@ -169,7 +169,7 @@ void listing_fail(vmsig *v, int error, const char *text)
 	if (listing->blocking)
 		client_fail(v, error, "list: %s", text);
 	else
-		queue_add(&v->queue, VMSIG_EV_LISTED, "")->error = -error;
+		delivery_queue_add(&v->queue, VMSIG_EV_LISTED, "")->error = -error;
 }
 
 void listing_deinit(vmsig *v)

@@ -149,7 +149,7 @@ static int taken_send(vmsig *v, const Vmsig__Memctx *message)
 	uint64_t id;
 
 	body.delivery = message->delivery;
-	return link_request(&v->link, VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN, &body, NULL, 0, &id);
+	return uplink_request(&v->link, VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN, &body, NULL, 0, &id);
 }
 
 static int fields_check(vmsig *v, const Vmsig__Memctx *message)
@@ -175,7 +175,7 @@ static void tell(vmsig *v, const Vmsig__Memctx *message, vmsig_memseg *segs, str
 		.nseg = (uint32_t)message->n_segments,
 		.flags = message->flags,
 	};
-	vmsig_delivery *delivery = queue_add(&v->queue, VMSIG_EV_MEMCTX, message->name);
+	vmsig_delivery *delivery = delivery_queue_add(&v->queue, VMSIG_EV_MEMCTX, message->name);
 
 	delivery->event.endpoint = message->endpoint;
 	delivery->guard = message->guard;

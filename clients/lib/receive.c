@@ -46,42 +46,46 @@ static int on_answer(vmsig *v, uint64_t id, int error, const char *text)
 	if (id == v->listing.request_id)
 		listing_fail(v, error ? error : VMSIG_ERR_PROTOCOL, text);
 	else
-		subscription_answer(v, id, error, text);
+		client_subscription_answer(v, id, error, text);
 	return 0;
 }
 
-static int on_error(vmsig *v, const Vmsig__CtxMessage *message)
+static int on_error(void *ctx, const struct envelope *message)
 {
+	vmsig *v = ctx;
+	const Vmsig__Error *error = message->body;
 	char text[CLIENT_TEXT_MAX + 1];
-	uint32_t code = message->error->code;
+	uint32_t code = error->code;
 
 	if (!code || code > INT16_MAX)
 		code = VMSIG_ERR_INTERNAL;
-	client_clean_text(text, sizeof(text),
-		message->error->detail[0] ? message->error->detail : vmsig_error_text((int)code));
+	client_clean_text(
+		text, sizeof(text), error->detail[0] ? error->detail : vmsig_error_text((int)code));
 	return on_answer(v, message->request_id, (int)code, text);
 }
 
-static int on_done(vmsig *v, const Vmsig__CtxMessage *message)
+static int on_done(void *ctx, const struct envelope *message)
 {
+	vmsig *v = ctx;
 	return on_answer(v, message->request_id, 0, "");
 }
 
-static int on_list(vmsig *v, const Vmsig__CtxMessage *message)
+static int on_list(void *ctx, const struct envelope *message)
 {
+	vmsig *v = ctx;
 	uint64_t id = message->request_id;
 
 	if (!id || id > v->link.last_id)
 		return client_fail(
 			v, VMSIG_ERR_PROTOCOL, "the broker sent a list it was not asked for");
 	/* One that nobody waits for any more comes late. */
-	return id == v->listing.request_id ? listing_page(v, message->endpoint_list) : 0;
+	return id == v->listing.request_id ? listing_page(v, message->body) : 0;
 }
 
 static void tell_invalidated(vmsig *v, uint32_t endpoint, const char *name, uint32_t epoch)
 {
 	const vmsig_memctx_inv inv = {.endpoint = endpoint, .epoch = epoch};
-	vmsig_delivery *delivery = queue_add(&v->queue, VMSIG_EV_MEMCTX_INVALIDATED, name);
+	vmsig_delivery *delivery = delivery_queue_add(&v->queue, VMSIG_EV_MEMCTX_INVALIDATED, name);
 
 	delivery->event.endpoint = endpoint;
 	memcpy(delivery->event.inln, &inv, sizeof(inv));
@@ -102,9 +106,10 @@ static int note_epoch(
 	return 0;
 }
 
-static int on_memctx(vmsig *v, const Vmsig__CtxMessage *message)
+static int on_memctx(void *ctx, const struct envelope *message)
 {
-	const Vmsig__Memctx *memctx = message->memctx;
+	vmsig *v = ctx;
+	const Vmsig__Memctx *memctx = message->body;
 	bool invalidated;
 	int r;
 
@@ -120,9 +125,10 @@ static int on_memctx(vmsig *v, const Vmsig__CtxMessage *message)
 	return r;
 }
 
-static int on_invalidated(vmsig *v, const Vmsig__CtxMessage *message)
+static int on_invalidated(void *ctx, const struct envelope *message)
 {
-	const Vmsig__MemctxInvalidated *body = message->memctx_invalidated;
+	vmsig *v = ctx;
+	const Vmsig__MemctxInvalidated *body = message->body;
 	bool told;
 	int r;
 
@@ -138,9 +144,10 @@ static int on_invalidated(vmsig *v, const Vmsig__CtxMessage *message)
 	return 0;
 }
 
-static int on_state(vmsig *v, const Vmsig__CtxMessage *message)
+static int on_state(void *ctx, const struct envelope *message)
 {
-	const Vmsig__EndpointState *body = message->endpoint_state;
+	vmsig *v = ctx;
+	const Vmsig__EndpointState *body = message->body;
 	const vmsig_endpoint_status status = {
 		.endpoint = body->endpoint,
 		.epoch = body->epoch,
@@ -157,7 +164,7 @@ static int on_state(vmsig *v, const Vmsig__CtxMessage *message)
 		r = note_epoch(v, body->endpoint, body->name, body->epoch, &invalidated);
 	if (r)
 		return r;
-	delivery = queue_add(&v->queue, VMSIG_EV_ENDPOINT_STATE, body->name);
+	delivery = delivery_queue_add(&v->queue, VMSIG_EV_ENDPOINT_STATE, body->name);
 	delivery->event.endpoint = body->endpoint;
 	delivery->guard = body->guard;
 	memcpy(delivery->event.inln, &status, sizeof(status));
@@ -168,7 +175,7 @@ static int on_state(vmsig *v, const Vmsig__CtxMessage *message)
 }
 
 /* What the broker may say. */
-static int (*const handlers[])(vmsig *v, const Vmsig__CtxMessage *message) = {
+static const uplink_handler handlers[] = {
 	[VMSIG__CTX_MESSAGE__BODY_ERROR] = on_error,
 	[VMSIG__CTX_MESSAGE__BODY_DONE] = on_done,
 	[VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST] = on_list,
@@ -179,10 +186,5 @@ static int (*const handlers[])(vmsig *v, const Vmsig__CtxMessage *message) = {
 
 int receive_message(vmsig *v, const struct envelope *message)
 {
-	size_t kind = (size_t)message->body_case;
-
-	/* A newer broker may have more to say. */
-	if (kind >= sizeof(handlers) / sizeof(handlers[0]) || !handlers[kind])
-		return 0;
-	return handlers[kind](v, (const Vmsig__CtxMessage *)(const void *)message);
+	return uplink_dispatch(handlers, sizeof(handlers) / sizeof(handlers[0]), v, message);
 }

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct subscription *subscription_find(const vmsig *v, const char *pattern)
+struct client_subscription *client_subscription_find(const vmsig *v, const char *pattern)
 {
-	struct subscription *subscription;
+	struct client_subscription *subscription;
 
 	for (subscription = v->subscriptions; subscription; subscription = subscription->next) {
 		if (strcmp(subscription->pattern, pattern) == 0)
@@ -16,9 +16,9 @@ struct subscription *subscription_find(const vmsig *v, const char *pattern)
 	return NULL;
 }
 
-void subscription_free(vmsig *v, struct subscription *subscription)
+void client_subscription_free(vmsig *v, struct client_subscription *subscription)
 {
-	struct subscription **at = &v->subscriptions;
+	struct client_subscription **at = &v->subscriptions;
 
 	while (*at != subscription)
 		at = &(*at)->next;
@@ -29,12 +29,12 @@ void subscription_free(vmsig *v, struct subscription *subscription)
 
 int vmsig_subscribe(vmsig *v, const char *pattern)
 {
-	struct subscription *subscription, **end;
+	struct client_subscription *subscription, **end;
 
 	if (!pattern || !receive_name_ok(pattern))
 		return client_fail(v, -VMSIG_ERR_BAD_REQUEST,
 			"a pattern is 1 to %d visible ASCII characters", VMSIG_NAME_MAX);
-	if (subscription_find(v, pattern))
+	if (client_subscription_find(v, pattern))
 		return 0;
 	if (v->nsubscriptions >= CLIENT_SUBSCRIPTIONS_MAX)
 		return client_fail(v, -VMSIG_ERR_QUOTA,
@@ -44,6 +44,8 @@ int vmsig_subscribe(vmsig *v, const char *pattern)
 		return client_fail(v, -VMSIG_ERR_NO_MEMORY, "out of memory for a subscription");
 	memcpy(subscription->pattern, pattern, strlen(pattern) + 1);
 	subscription->answer = -1;
+	backoff_init(&subscription->backoff, v->link.settings.backoff_min_ms,
+		v->link.settings.backoff_max_ms);
 	for (end = &v->subscriptions; *end; end = &(*end)->next)
 		;
 	*end = subscription;
@@ -57,12 +59,13 @@ static int unsubscribe_send(vmsig *v, const char *pattern)
 	uint64_t id;
 
 	body.endpoint = (char *)(uintptr_t)pattern;
-	return link_request(&v->link, VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE, &body, NULL, 0, &id);
+	return uplink_request(&v->link, VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE, &body, NULL, 0, &id);
 }
 
 int vmsig_unsubscribe(vmsig *v, const char *pattern)
 {
-	struct subscription *subscription = pattern ? subscription_find(v, pattern) : NULL;
+	struct client_subscription *subscription =
+		pattern ? client_subscription_find(v, pattern) : NULL;
 	int r = 0;
 
 	if (!subscription)
@@ -75,44 +78,44 @@ int vmsig_unsubscribe(vmsig *v, const char *pattern)
 			v, -r, "%s: cannot be unsubscribed now: %s", pattern, vmsig_error_text(r));
 	if (r < 0)
 		return client_fail(v, -VMSIG_ERR_NO_MEMORY, "out of memory for a request");
-	subscription_free(v, subscription);
+	client_subscription_free(v, subscription);
 	return 0;
 }
 
-void subscription_all_reset(vmsig *v)
+void client_subscription_all_reset(vmsig *v)
 {
-	struct subscription *subscription;
+	struct client_subscription *subscription;
 
 	for (subscription = v->subscriptions; subscription; subscription = subscription->next) {
 		subscription->request_id = 0;
 		subscription->granted = false;
 		subscription->retry_at = 0;
-		subscription->pause_ms = v->link.backoff_min_ms;
+		backoff_reset(&subscription->backoff);
 	}
 }
 
-static int subscription_ask(vmsig *v, struct subscription *subscription, int64_t now)
+static int subscription_ask(vmsig *v, struct client_subscription *subscription, int64_t now)
 {
 	Vmsig__Subscribe body = VMSIG__SUBSCRIBE__INIT;
 	int r;
 
 	body.endpoint = subscription->pattern;
-	r = link_request(&v->link, VMSIG__CTX_REQUEST__BODY_SUBSCRIBE, &body, NULL, 0,
+	r = uplink_request(&v->link, VMSIG__CTX_REQUEST__BODY_SUBSCRIBE, &body, NULL, 0,
 		&subscription->request_id);
 	if (r)
 		return r;
-	subscription->asked_until = client_after(now, v->link.request_timeout_ms);
+	subscription->asked_until = client_after(now, v->link.settings.request_timeout_ms);
 	return 0;
 }
 
-static bool is_due(const struct subscription *subscription, int64_t now)
+static bool is_due(const struct client_subscription *subscription, int64_t now)
 {
 	return !subscription->granted && !subscription->request_id && subscription->retry_at <= now;
 }
 
-int subscription_all_ask(vmsig *v, int64_t now)
+int client_subscription_all_ask(vmsig *v, int64_t now)
 {
-	struct subscription *subscription;
+	struct client_subscription *subscription;
 
 	for (subscription = v->subscriptions; subscription; subscription = subscription->next) {
 		int r = is_due(subscription, now) ? subscription_ask(v, subscription, now) : 0;
@@ -126,9 +129,9 @@ int subscription_all_ask(vmsig *v, int64_t now)
 	return 0;
 }
 
-int64_t subscription_all_deadline(const vmsig *v)
+int64_t client_subscription_all_deadline(const vmsig *v)
 {
-	const struct subscription *subscription;
+	const struct client_subscription *subscription;
 	int64_t deadline = CLIENT_NEVER;
 
 	for (subscription = v->subscriptions; subscription; subscription = subscription->next) {
@@ -141,9 +144,9 @@ int64_t subscription_all_deadline(const vmsig *v)
 	return deadline;
 }
 
-bool subscription_all_overdue(const vmsig *v, int64_t now)
+bool client_subscription_all_overdue(const vmsig *v, int64_t now)
 {
-	const struct subscription *subscription;
+	const struct client_subscription *subscription;
 
 	for (subscription = v->subscriptions; subscription; subscription = subscription->next) {
 		if (subscription->request_id && subscription->asked_until <= now)
@@ -152,9 +155,9 @@ bool subscription_all_overdue(const vmsig *v, int64_t now)
 	return false;
 }
 
-static struct subscription *subscription_by_id(const vmsig *v, uint64_t request_id)
+static struct client_subscription *subscription_by_id(const vmsig *v, uint64_t request_id)
 {
-	struct subscription *subscription;
+	struct client_subscription *subscription;
 
 	for (subscription = v->subscriptions; subscription; subscription = subscription->next) {
 		if (subscription->request_id == request_id)
@@ -163,31 +166,28 @@ static struct subscription *subscription_by_id(const vmsig *v, uint64_t request_
 	return NULL;
 }
 
-static void subscription_tell(vmsig *v, struct subscription *subscription, const char *text)
+static void subscription_tell(vmsig *v, struct client_subscription *subscription, const char *text)
 {
-	vmsig_delivery *delivery = queue_add(&v->queue, VMSIG_EV_SUBSCRIBED, subscription->pattern);
+	vmsig_delivery *delivery =
+		delivery_queue_add(&v->queue, VMSIG_EV_SUBSCRIBED, subscription->pattern);
 
 	delivery->error = -subscription->answer;
 	delivery_set_text(delivery, text);
 }
 
 /* To be asked for again, unless it never worked and never will. */
-static void subscription_refused(vmsig *v, struct subscription *subscription)
+static void subscription_refused(vmsig *v, struct client_subscription *subscription)
 {
 	if (!subscription->proven && !vmsig_error_retryable(subscription->answer)) {
-		subscription_free(v, subscription);
+		client_subscription_free(v, subscription);
 		return;
 	}
-	subscription->retry_at = client_after(client_now(), subscription->pause_ms);
-	if (subscription->pause_ms > v->link.backoff_max_ms / 2)
-		subscription->pause_ms = v->link.backoff_max_ms;
-	else
-		subscription->pause_ms *= 2;
+	subscription->retry_at = client_after(client_now(), backoff_next(&subscription->backoff));
 }
 
-bool subscription_answer(vmsig *v, uint64_t request_id, int error, const char *text)
+bool client_subscription_answer(vmsig *v, uint64_t request_id, int error, const char *text)
 {
-	struct subscription *subscription = subscription_by_id(v, request_id);
+	struct client_subscription *subscription = subscription_by_id(v, request_id);
 	bool news;
 
 	if (!subscription)

@@ -18,8 +18,8 @@ static void on_up(void *owner)
 {
 	vmsig *v = owner;
 
-	subscription_all_reset(v);
-	queue_add(&v->queue, VMSIG_EV_CONNECTED, "");
+	client_subscription_all_reset(v);
+	delivery_queue_add(&v->queue, VMSIG_EV_CONNECTED, "");
 }
 
 static void on_down(void *owner, int code, bool news)
@@ -28,10 +28,10 @@ static void on_down(void *owner, int code, bool news)
 	vmsig_delivery *delivery;
 
 	listing_fail(v, VMSIG_ERR_DISCONNECTED, v->link.error);
-	subscription_all_reset(v);
+	client_subscription_all_reset(v);
 	if (!news)
 		return;
-	delivery = queue_add(&v->queue, VMSIG_EV_DISCONNECTED, "");
+	delivery = delivery_queue_add(&v->queue, VMSIG_EV_DISCONNECTED, "");
 	delivery->error = -code;
 	delivery_set_text(delivery, v->link.error);
 }
@@ -45,12 +45,12 @@ static bool is_full(const void *owner)
 {
 	const vmsig *v = owner;
 
-	return queue_is_full(&v->queue);
+	return delivery_queue_is_full(&v->queue);
 }
 
 static int on_due(void *owner, int64_t now)
 {
-	return subscription_all_ask(owner, now);
+	return client_subscription_all_ask(owner, now);
 }
 
 static bool is_overdue(const void *owner, int64_t now)
@@ -58,7 +58,7 @@ static bool is_overdue(const void *owner, int64_t now)
 	const vmsig *v = owner;
 
 	return (v->listing.request_id && v->listing.until <= now) ||
-	       subscription_all_overdue(v, now);
+	       client_subscription_all_overdue(v, now);
 }
 
 static int64_t next_deadline(const void *owner)
@@ -68,13 +68,13 @@ static int64_t next_deadline(const void *owner)
 
 	if (v->link.phase != PHASE_READY)
 		return deadline;
-	deadline = subscription_all_deadline(v);
+	deadline = client_subscription_all_deadline(v);
 	if (v->listing.request_id && v->listing.until < deadline)
 		deadline = v->listing.until;
 	return deadline;
 }
 
-static const struct link_ops ctx_ops = {
+static const struct uplink_ops ctx_ops = {
 	.default_socket = VMSIG_CTX_SOCKET,
 	.request = &vmsig__ctx_request__descriptor,
 	.message = &vmsig__ctx_message__descriptor,
@@ -92,33 +92,24 @@ static const struct link_ops ctx_ops = {
 static int handle_init(vmsig *v, const vmsig_options *options)
 {
 	uint32_t limit = options->queue_max ? options->queue_max : QUEUE_MAX;
-	int r = link_init(&v->link, &ctx_ops, v, options);
+	int r = uplink_init(&v->link, &ctx_ops, v, options);
 
 	if (r)
 		return r;
 	if (limit > QUEUE_LIMIT)
 		return client_fail(v, VMSIG_ERR_BAD_REQUEST, "queue_max is above %u", QUEUE_LIMIT);
-	return queue_init(&v->queue, limit);
+	return delivery_queue_init(&v->queue, limit);
 }
 
 int vmsig_open(vmsig **ret_vmsig, const vmsig_options *options, char *error, size_t error_size)
 {
 	vmsig *v = calloc(1, sizeof(*v));
-	int r;
+	int r = v ? handle_init(v, options) : -ENOMEM;
 
-	if (!v) {
-		if (error_size)
-			snprintf(error, error_size, "out of memory");
-		return -VMSIG_ERR_NO_MEMORY;
-	}
-	r = handle_init(v, options);
 	if (r) {
-		if (error_size)
-			snprintf(error, error_size, "%s",
-				v->link.error[0] ? v->link.error
-						 : vmsig_error_text(client_result(r)));
+		r = uplink_refuse(v ? &v->link : NULL, r, error, error_size);
 		vmsig_close(v);
-		return client_result(r);
+		return r;
 	}
 	*ret_vmsig = v;
 	return 0;
@@ -128,11 +119,11 @@ vmsig *vmsig_close(vmsig *v)
 {
 	if (!v)
 		return NULL;
-	link_deinit(&v->link);
-	queue_deinit(&v->queue);
+	uplink_deinit(&v->link);
+	delivery_queue_deinit(&v->queue);
 	listing_deinit(v);
 	while (v->subscriptions)
-		subscription_free(v, v->subscriptions);
+		client_subscription_free(v, v->subscriptions);
 	epochs_deinit(v);
 	free(v);
 	return NULL;
@@ -150,14 +141,14 @@ short vmsig_poll_events(const vmsig *v)
 
 int64_t vmsig_deadline(const vmsig *v)
 {
-	int64_t deadline = link_deadline(&v->link);
+	int64_t deadline = uplink_deadline(&v->link);
 
 	return deadline == CLIENT_NEVER ? -1 : deadline;
 }
 
 int vmsig_process(vmsig *v)
 {
-	return link_process(&v->link);
+	return uplink_process(&v->link);
 }
 
 bool vmsig_is_connected(const vmsig *v)

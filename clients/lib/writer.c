@@ -73,7 +73,7 @@ static void on_down(void *owner, int code, bool news)
 
 	writer_list_fail(writer, VMSIG_ERR_DISCONNECTED, writer->link.error);
 	for (vmsig_lease *lease = writer->leases; lease; lease = lease->next)
-		lease_disconnected(lease);
+		writer_lease_disconnected(lease);
 	if (news)
 		writer_event(writer, VMSIG_WEV_DISCONNECTED, NULL, code, writer->link.error);
 }
@@ -96,9 +96,9 @@ static int on_due(void *owner, int64_t now)
 	int r = 0;
 
 	for (vmsig_lease *lease = writer->leases; lease && !r; lease = lease->next) {
-		r = lease_due(lease, now);
+		r = writer_lease_due(lease, now);
 		if (!r)
-			r = writes_due(lease, now);
+			r = writer_writes_due(lease, now);
 	}
 	/* The send queue is full: the rest follows when the broker has read. */
 	return r == VMSIG_ERR_QUOTA ? 0 : r;
@@ -111,7 +111,7 @@ static bool is_overdue(const void *owner, int64_t now)
 	if (writer->listing.request_id && writer->listing.until <= now)
 		return true;
 	for (const vmsig_lease *lease = writer->leases; lease; lease = lease->next) {
-		if (lease_is_overdue(lease, now))
+		if (writer_lease_is_overdue(lease, now))
 			return true;
 	}
 	return false;
@@ -126,7 +126,7 @@ static int64_t next_deadline(const void *owner)
 	if (is_up && writer->listing.request_id)
 		deadline = writer->listing.until;
 	for (const vmsig_lease *lease = writer->leases; lease; lease = lease->next) {
-		int64_t moment = lease_next_moment(lease, is_up);
+		int64_t moment = writer_lease_next_moment(lease, is_up);
 
 		if (moment < deadline)
 			deadline = moment;
@@ -134,7 +134,7 @@ static int64_t next_deadline(const void *owner)
 	return deadline;
 }
 
-static const struct link_ops write_ops = {
+static const struct uplink_ops write_ops = {
 	.default_socket = VMSIG_WRITE_SOCKET,
 	.request = &vmsig__write_request__descriptor,
 	.message = &vmsig__write_message__descriptor,
@@ -153,23 +153,14 @@ int vmsig_writer_open(
 	vmsig_writer **ret_writer, const vmsig_options *options, char *error, size_t error_size)
 {
 	vmsig_writer *writer = calloc(1, sizeof(*writer));
-	int r;
+	int r = writer ? uplink_init(&writer->link, &write_ops, writer, options) : -ENOMEM;
 
-	if (!writer) {
-		if (error_size)
-			snprintf(error, error_size, "out of memory");
-		return -VMSIG_ERR_NO_MEMORY;
-	}
-	r = link_init(&writer->link, &write_ops, writer, options);
 	if (!r && getrandom(&writer->id, sizeof(writer->id), 0) != sizeof(writer->id))
 		r = writer_fail(writer, VMSIG_ERR_IO, "getrandom: %s", strerror(errno));
 	if (r) {
-		if (error_size)
-			snprintf(error, error_size, "%s",
-				writer->link.error[0] ? writer->link.error
-						      : vmsig_error_text(client_result(r)));
+		r = uplink_refuse(writer ? &writer->link : NULL, r, error, error_size);
 		vmsig_writer_close(writer);
-		return client_result(r);
+		return r;
 	}
 	*ret_writer = writer;
 	return 0;
@@ -181,7 +172,7 @@ vmsig_writer *vmsig_writer_close(vmsig_writer *writer)
 		return NULL;
 	while (writer->leases)
 		vmsig_lease_free(writer->leases);
-	link_deinit(&writer->link);
+	uplink_deinit(&writer->link);
 	vmsig_lease_entries_free(writer->listing.list);
 	free(writer->events);
 	free(writer);
@@ -200,7 +191,7 @@ short vmsig_writer_poll_events(const vmsig_writer *writer)
 
 int64_t vmsig_writer_deadline(const vmsig_writer *writer)
 {
-	int64_t deadline = link_deadline(&writer->link), own;
+	int64_t deadline = uplink_deadline(&writer->link), own;
 
 	/* A connection that failed for good renews no lease, and its end is still to be told. */
 	if (writer->link.phase == PHASE_FAILED) {
@@ -212,8 +203,8 @@ int64_t vmsig_writer_deadline(const vmsig_writer *writer)
 
 int vmsig_writer_process(vmsig_writer *writer)
 {
-	leases_expire(writer);
-	return link_process(&writer->link);
+	writer_leases_expire(writer);
+	return uplink_process(&writer->link);
 }
 
 bool vmsig_writer_is_connected(const vmsig_writer *writer)

@@ -5,7 +5,7 @@
 /*
  * The inside of a write-plane handle, shared by its files and by nobody else.
  *
- *   writer.c          the handle, its events, what its link (link.h) asks
+ *   writer.c          the handle, its events, what its link (uplink.h) asks
  *   writer_lease.c    leases: asked for, kept alive, resumed, over
  *   writer_write.c    writes: queued, sent, sent again, their outcomes
  *   writer_receive.c  messages of the broker
@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "clients/lib/link.h"
+#include "clients/lib/uplink.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_write.h"
 
@@ -25,8 +25,8 @@
 #define WRITER_NO_DEADLINE INT64_MAX
 
 /* Of one batch; lives until its outcome is known. */
-struct write {
-	struct write *prev, *next;
+struct writer_write {
+	struct writer_write *prev, *next;
 	vmsig_lease *lease;
 	Vmsig__CmdMemwrite body;
 	Vmsig__WriteBulk bulk;
@@ -71,11 +71,11 @@ struct vmsig_lease {
 	uint64_t connection; /* in which it is ours; 0: none */
 
 	uint64_t last_sequence;
-	struct write *writes; /* by sequence */
+	struct writer_write *writes; /* by sequence */
 	uint32_t nwrites;
 };
 
-struct entries_listing {
+struct writer_listing {
 	uint64_t request_id;
 	int64_t until;
 	vmsig_lease_entries *list;
@@ -83,11 +83,11 @@ struct entries_listing {
 };
 
 struct vmsig_writer {
-	struct client_link link;
+	struct uplink link;
 	uint64_t id; /* named in every command */
 	vmsig_lease *leases;
 	uint32_t nleases;
-	struct entries_listing listing;
+	struct writer_listing listing;
 	vmsig_writer_event *events; /* ring */
 	uint32_t events_head, events_count, events_size;
 };
@@ -100,33 +100,33 @@ void writer_event(vmsig_writer *writer, enum vmsig_writer_event_kind kind, vmsig
 /* ---- writer_lease.c ---- */
 
 /* The broker's word to what was asked; error positive, `info` NULL unless it came. */
-__attribute__((warn_unused_result)) int lease_granted(
+__attribute__((warn_unused_result)) int writer_lease_granted(
 	vmsig_lease *lease, const Vmsig__LeaseInfo *info);
-void lease_waiting(vmsig_lease *lease, uint64_t id);
-void lease_renewed(vmsig_lease *lease, uint32_t remaining_ms);
-void lease_answer(vmsig_lease *lease, int error, const char *text);
+void writer_lease_waiting(vmsig_lease *lease, uint64_t id);
+void writer_lease_renewed(vmsig_lease *lease, uint32_t remaining_ms);
+void writer_lease_answer(vmsig_lease *lease, int error, const char *text);
 /* It is over, whoever says so. */
-void lease_lose(vmsig_lease *lease, int error, const char *text);
+void writer_lease_lose(vmsig_lease *lease, int error, const char *text);
 /* Sends what is due. */
-__attribute__((warn_unused_result)) int lease_due(vmsig_lease *lease, int64_t now);
-void lease_disconnected(vmsig_lease *lease);
+__attribute__((warn_unused_result)) int writer_lease_due(vmsig_lease *lease, int64_t now);
+void writer_lease_disconnected(vmsig_lease *lease);
 /* What has passed its own deadline is over, connected or not. */
-void leases_expire(vmsig_writer *writer);
-bool lease_is_overdue(const vmsig_lease *lease, int64_t now);
+void writer_leases_expire(vmsig_writer *writer);
+bool writer_lease_is_overdue(const vmsig_lease *lease, int64_t now);
 /* CLOCK_MONOTONIC. */
-int64_t lease_next_moment(const vmsig_lease *lease, bool is_up);
+int64_t writer_lease_next_moment(const vmsig_lease *lease, bool is_up);
 
 /* ---- writer_write.c ---- */
 
 /* Sends what is not sent. */
-__attribute__((warn_unused_result)) int writes_due(vmsig_lease *lease, int64_t now);
-struct write *write_find(vmsig_writer *writer, uint64_t request_id);
-void write_outcome(struct write *write, const Vmsig__WriteResult *result);
+__attribute__((warn_unused_result)) int writer_writes_due(vmsig_lease *lease, int64_t now);
+struct writer_write *writer_write_find(vmsig_writer *writer, uint64_t request_id);
+void writer_write_outcome(struct writer_write *write, const Vmsig__WriteResult *result);
 /* Without an answer of the broker, or with an error as its answer; error positive. */
-void write_failed(struct write *write, int error, const char *text);
+void writer_write_failed(struct writer_write *write, int error, const char *text);
 /* Those that were never sent will not be. */
-void writes_drop_unsent(vmsig_lease *lease, int error);
-void writes_drop_all(vmsig_lease *lease);
+void writer_writes_drop_unsent(vmsig_lease *lease, int error);
+void writer_writes_drop_all(vmsig_lease *lease);
 
 /* ---- writer_receive.c ---- */
 
@@ -135,12 +135,12 @@ __attribute__((warn_unused_result)) int writer_receive(
 
 /* ---- writer_list.c ---- */
 
-__attribute__((warn_unused_result)) int entries_add(
-	struct client_link *link, vmsig_lease_entries *entries, const Vmsig__LeaseInfos *page);
+__attribute__((warn_unused_result)) int writer_entries_add(
+	struct uplink *link, vmsig_lease_entries *entries, const Vmsig__LeaseInfos *page);
 __attribute__((warn_unused_result)) int writer_list_page(
 	vmsig_writer *writer, const Vmsig__LeaseInfos *page);
 void writer_list_fail(vmsig_writer *writer, int error, const char *text);
 
-#define writer_fail(w, ...) link_fail(&(w)->link, __VA_ARGS__)
+#define writer_fail(w, ...) uplink_fail(&(w)->link, __VA_ARGS__)
 
 #endif

@@ -17,13 +17,13 @@ static int ask(vmsig_lease *lease, enum lease_ask what, int body_case, void *bod
 {
 	vmsig_writer *writer = lease->writer;
 	int64_t boot = writer_boot_now();
-	int r = link_request(&writer->link, body_case, body, NULL, 0, &lease->request_id);
+	int r = uplink_request(&writer->link, body_case, body, NULL, 0, &lease->request_id);
 
 	if (r)
 		return r;
 	lease->asking = what;
 	lease->asked_boot = boot;
-	lease->asked_until = client_after(now, writer->link.request_timeout_ms);
+	lease->asked_until = client_after(now, writer->link.settings.request_timeout_ms);
 	lease->connection = writer->link.number;
 	return 0;
 }
@@ -87,7 +87,7 @@ static bool is_over(const vmsig_lease *lease)
 	return lease->phase == VMSIG_LEASE_OVER;
 }
 
-int lease_due(vmsig_lease *lease, int64_t now)
+int writer_lease_due(vmsig_lease *lease, int64_t now)
 {
 	if (is_over(lease))
 		return 0;
@@ -125,7 +125,7 @@ static void become_held(vmsig_lease *lease, enum vmsig_writer_event_kind kind)
 		writer_event(lease->writer, kind, lease, 0, "");
 }
 
-int lease_granted(vmsig_lease *lease, const Vmsig__LeaseInfo *info)
+int writer_lease_granted(vmsig_lease *lease, const Vmsig__LeaseInfo *info)
 {
 	vmsig_writer *writer = lease->writer;
 	enum lease_ask asked = lease->asking;
@@ -152,7 +152,7 @@ int lease_granted(vmsig_lease *lease, const Vmsig__LeaseInfo *info)
 	return 0;
 }
 
-void lease_waiting(vmsig_lease *lease, uint64_t id)
+void writer_lease_waiting(vmsig_lease *lease, uint64_t id)
 {
 	lease->phase = VMSIG_LEASE_QUEUED;
 	lease->id = id; /* so that it can be withdrawn */
@@ -160,7 +160,7 @@ void lease_waiting(vmsig_lease *lease, uint64_t id)
 		writer_event(lease->writer, VMSIG_WEV_WAITING, lease, 0, "");
 }
 
-void lease_renewed(vmsig_lease *lease, uint32_t remaining_ms)
+void writer_lease_renewed(vmsig_lease *lease, uint32_t remaining_ms)
 {
 	lease->asking = ASK_NONE;
 	lease->request_id = 0;
@@ -175,10 +175,10 @@ static void lease_end(vmsig_lease *lease, int error)
 	lease->error = error;
 	lease->asking = ASK_NONE;
 	lease->request_id = 0;
-	writes_drop_unsent(lease, error ? error : VMSIG_ERR_NO_LEASE);
+	writer_writes_drop_unsent(lease, error ? error : VMSIG_ERR_NO_LEASE);
 }
 
-void lease_lose(vmsig_lease *lease, int error, const char *text)
+void writer_lease_lose(vmsig_lease *lease, int error, const char *text)
 {
 	bool was_held = lease->phase == VMSIG_LEASE_HELD;
 	bool silent = lease->silent || (lease->releasing && !error);
@@ -193,7 +193,7 @@ void lease_lose(vmsig_lease *lease, int error, const char *text)
 			error, text[0] ? text : vmsig_error_text(error));
 }
 
-void lease_answer(vmsig_lease *lease, int error, const char *text)
+void writer_lease_answer(vmsig_lease *lease, int error, const char *text)
 {
 	enum lease_ask asked = lease->asking;
 
@@ -203,15 +203,15 @@ void lease_answer(vmsig_lease *lease, int error, const char *text)
 		/* Our own one was there: somebody else was faster. */
 		lease_end(lease, error == VMSIG_ERR_NO_LEASE && !lease->borrowed ? 0 : error);
 	else if (error)
-		lease_lose(lease, error, text);
+		writer_lease_lose(lease, error, text);
 }
 
-void lease_disconnected(vmsig_lease *lease)
+void writer_lease_disconnected(vmsig_lease *lease)
 {
 	lease->asking = ASK_NONE;
 	lease->request_id = 0;
 	lease->connection = 0;
-	for (struct write *write = lease->writes; write; write = write->next)
+	for (struct writer_write *write = lease->writes; write; write = write->next)
 		write->request_id = 0;
 	/* The queue was the connection's. One that was granted and not proven is asked for again
 	 * too: the broker has dropped it, or lets it expire. */
@@ -226,20 +226,20 @@ void lease_disconnected(vmsig_lease *lease)
 
 /* ---- time ---- */
 
-void leases_expire(vmsig_writer *writer)
+void writer_leases_expire(vmsig_writer *writer)
 {
 	int64_t boot = writer_boot_now();
 
 	for (vmsig_lease *lease = writer->leases; lease; lease = lease->next) {
 		if (lease->phase == VMSIG_LEASE_HELD && lease->deadline <= boot)
-			lease_lose(lease, VMSIG_ERR_LEASE_EXPIRED,
+			writer_lease_lose(lease, VMSIG_ERR_LEASE_EXPIRED,
 				"the lease was not renewed in time");
 	}
 }
 
-bool lease_is_overdue(const vmsig_lease *lease, int64_t now)
+bool writer_lease_is_overdue(const vmsig_lease *lease, int64_t now)
 {
-	const struct write *write = lease->writes;
+	const struct writer_write *write = lease->writes;
 
 	/* A grant may wait; the first write without an outcome is the oldest. */
 	if (lease->asking != ASK_NONE && lease->phase != VMSIG_LEASE_QUEUED &&
@@ -253,9 +253,9 @@ static int64_t earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-int64_t lease_next_moment(const vmsig_lease *lease, bool is_up)
+int64_t writer_lease_next_moment(const vmsig_lease *lease, bool is_up)
 {
-	const struct write *write = lease->writes;
+	const struct writer_write *write = lease->writes;
 	int64_t moment = CLIENT_NEVER;
 
 	if (lease->phase == VMSIG_LEASE_HELD && lease->deadline != WRITER_NO_DEADLINE)
@@ -377,7 +377,7 @@ vmsig_lease *vmsig_lease_free(vmsig_lease *lease)
 		writer->link.phase == PHASE_READY && lease->asking != ASK_RELEASE)
 		(void)!ask_release(lease, client_now());
 	lease->phase = VMSIG_LEASE_OVER;
-	writes_drop_all(lease);
+	writer_writes_drop_all(lease);
 	forget_events(writer, lease);
 	DL_DELETE(writer->leases, lease);
 	writer->nleases--;

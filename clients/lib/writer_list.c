@@ -44,13 +44,13 @@ static int entry_unpack(const Vmsig__LeaseInfo *info, vmsig_lease_entry *ret_ent
 	return 0;
 }
 
-int entries_add(
-	struct client_link *link, vmsig_lease_entries *entries, const Vmsig__LeaseInfos *page)
+int writer_entries_add(
+	struct uplink *link, vmsig_lease_entries *entries, const Vmsig__LeaseInfos *page)
 {
 	vmsig_lease_entry *grown;
 
 	if (page->n_leases > ENTRIES_MAX - entries->count)
-		return link_fail(link, VMSIG_ERR_PROTOCOL, "the broker lists more than %u leases",
+		return uplink_fail(link, VMSIG_ERR_PROTOCOL, "the broker lists more than %u leases",
 			ENTRIES_MAX);
 	grown = realloc(entries->entries, (entries->count + page->n_leases + 1) * sizeof(*grown));
 	if (!grown)
@@ -61,7 +61,7 @@ int entries_add(
 		int r;
 
 		if (page->leases[i]->lease <= last)
-			return link_fail(
+			return uplink_fail(
 				link, VMSIG_ERR_PROTOCOL, "the broker lists leases out of order");
 		r = entry_unpack(page->leases[i], &grown[entries->count]);
 		if (r)
@@ -69,7 +69,7 @@ int entries_add(
 		entries->count++;
 	}
 	if (page->more && !page->n_leases)
-		return link_fail(
+		return uplink_fail(
 			link, VMSIG_ERR_PROTOCOL, "the broker sent an empty page of a list");
 	return 0;
 }
@@ -80,17 +80,18 @@ static int list_ask(vmsig_writer *writer, uint64_t after)
 	int r;
 
 	body.after = after;
-	r = link_request(&writer->link, VMSIG__WRITE_REQUEST__BODY_LEASE_LIST, &body, NULL, 0,
+	r = uplink_request(&writer->link, VMSIG__WRITE_REQUEST__BODY_LEASE_LIST, &body, NULL, 0,
 		&writer->listing.request_id);
 	if (!r)
-		writer->listing.until = client_after(client_now(), writer->link.request_timeout_ms);
+		writer->listing.until =
+			client_after(client_now(), writer->link.settings.request_timeout_ms);
 	return r;
 }
 
 int writer_list_page(vmsig_writer *writer, const Vmsig__LeaseInfos *page)
 {
-	struct entries_listing *listing = &writer->listing;
-	int r = entries_add(&writer->link, listing->list, page);
+	struct writer_listing *listing = &writer->listing;
+	int r = writer_entries_add(&writer->link, listing->list, page);
 
 	if (r)
 		return r;
@@ -103,7 +104,7 @@ int writer_list_page(vmsig_writer *writer, const Vmsig__LeaseInfos *page)
 
 void writer_list_fail(vmsig_writer *writer, int error, const char *text)
 {
-	struct entries_listing *listing = &writer->listing;
+	struct writer_listing *listing = &writer->listing;
 
 	if (!listing->request_id)
 		return;
@@ -114,7 +115,7 @@ void writer_list_fail(vmsig_writer *writer, int error, const char *text)
 
 static int list_start(vmsig_writer *writer)
 {
-	struct entries_listing *listing = &writer->listing;
+	struct writer_listing *listing = &writer->listing;
 	int r;
 
 	vmsig_lease_entries_free(listing->list);
@@ -124,15 +125,15 @@ static int list_start(vmsig_writer *writer)
 	return r;
 }
 
-static bool list_goes_on(const struct entries_listing *listing)
+static bool list_goes_on(const struct writer_listing *listing)
 {
 	return listing->error < 0 || listing->error == VMSIG_ERR_DISCONNECTED;
 }
 
 int vmsig_lease_list(vmsig_writer *writer, vmsig_lease_entries **ret_entries, int timeout_ms)
 {
-	struct entries_listing *listing = &writer->listing;
-	int64_t until = link_until(timeout_ms);
+	struct writer_listing *listing = &writer->listing;
+	int64_t until = uplink_until(timeout_ms);
 	int r = -vmsig_writer_process(writer);
 
 	listing->error = -1;
@@ -141,7 +142,7 @@ int vmsig_lease_list(vmsig_writer *writer, vmsig_lease_entries **ret_entries, in
 		if (!listing->request_id && vmsig_writer_is_connected(writer))
 			r = list_start(writer);
 		if (!r)
-			r = link_step(&writer->link, until);
+			r = uplink_step(&writer->link, until);
 	}
 	listing->request_id = 0;
 	if (!r && !listing->error) {

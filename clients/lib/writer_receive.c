@@ -35,25 +35,27 @@ static int wrong_answer(vmsig_writer *writer)
 		writer, VMSIG_ERR_PROTOCOL, "the broker's answer does not fit the question");
 }
 
-static int on_error(vmsig_writer *writer, const Vmsig__WriteMessage *message)
+static int on_error(void *ctx, const struct envelope *message)
 {
+	vmsig_writer *writer = ctx;
+	const Vmsig__Error *error = message->body;
 	char text[CLIENT_TEXT_MAX + 1];
-	uint32_t code = message->error->code;
+	uint32_t code = error->code;
 	vmsig_lease *lease;
-	struct write *write;
+	struct writer_write *write;
 
 	if (!code || code > INT16_MAX)
 		code = VMSIG_ERR_INTERNAL;
-	client_clean_text(text, sizeof(text),
-		message->error->detail[0] ? message->error->detail : vmsig_error_text((int)code));
+	client_clean_text(
+		text, sizeof(text), error->detail[0] ? error->detail : vmsig_error_text((int)code));
 	if (!message->request_id)
 		return writer_fail(writer, (int)code, "the broker says: %s", text);
 	lease = lease_asking(writer, message->request_id);
-	write = lease ? NULL : write_find(writer, message->request_id);
+	write = lease ? NULL : writer_write_find(writer, message->request_id);
 	if (lease)
-		lease_answer(lease, (int)code, text);
+		writer_lease_answer(lease, (int)code, text);
 	else if (write)
-		write_failed(write, (int)code, text);
+		writer_write_failed(write, (int)code, text);
 	else if (message->request_id == writer->listing.request_id)
 		writer_list_fail(writer, (int)code, text);
 	else
@@ -61,63 +63,72 @@ static int on_error(vmsig_writer *writer, const Vmsig__WriteMessage *message)
 	return 0;
 }
 
-static int on_done(vmsig_writer *writer, const Vmsig__WriteMessage *message)
+static int on_done(void *ctx, const struct envelope *message)
 {
+	vmsig_writer *writer = ctx;
 	vmsig_lease *lease = lease_asking(writer, message->request_id);
 
 	if (!lease)
 		return check_id(writer, message->request_id);
 	if (lease->asking != ASK_RELEASE)
 		return wrong_answer(writer);
-	lease_answer(lease, 0, "");
+	writer_lease_answer(lease, 0, "");
 	return 0;
 }
 
-static int on_waiting(vmsig_writer *writer, const Vmsig__WriteMessage *message)
+static int on_waiting(void *ctx, const struct envelope *message)
 {
+	vmsig_writer *writer = ctx;
+	const Vmsig__LeaseWaiting *waiting = message->body;
 	vmsig_lease *lease = lease_asking(writer, message->request_id);
 
 	if (!lease)
 		return check_id(writer, message->request_id);
-	if (lease->asking != ASK_ACQUIRE || !message->lease_waiting->lease)
+	if (lease->asking != ASK_ACQUIRE || !waiting->lease)
 		return wrong_answer(writer);
-	lease_waiting(lease, message->lease_waiting->lease);
+	writer_lease_waiting(lease, waiting->lease);
 	return 0;
 }
 
-static int on_info(vmsig_writer *writer, const Vmsig__WriteMessage *message)
+static int on_info(void *ctx, const struct envelope *message)
 {
+	vmsig_writer *writer = ctx;
 	vmsig_lease *lease = lease_asking(writer, message->request_id);
 
 	if (!lease)
 		return check_id(writer, message->request_id);
 	if (lease->asking != ASK_ACQUIRE && lease->asking != ASK_RESUME)
 		return wrong_answer(writer);
-	return lease_granted(lease, message->lease_info);
+	return writer_lease_granted(lease, message->body);
 }
 
-static int on_renewed(vmsig_writer *writer, const Vmsig__WriteMessage *message)
+static int on_renewed(void *ctx, const struct envelope *message)
 {
+	vmsig_writer *writer = ctx;
+	const Vmsig__LeaseRenewed *renewed = message->body;
 	vmsig_lease *lease = lease_asking(writer, message->request_id);
 
 	if (!lease)
 		return check_id(writer, message->request_id);
-	if (lease->asking != ASK_RENEW || message->lease_renewed->lease != lease->id)
+	if (lease->asking != ASK_RENEW || renewed->lease != lease->id)
 		return wrong_answer(writer);
-	lease_renewed(lease, message->lease_renewed->remaining_ms);
+	writer_lease_renewed(lease, renewed->remaining_ms);
 	return 0;
 }
 
-static int on_infos(vmsig_writer *writer, const Vmsig__WriteMessage *message)
+static int on_infos(void *ctx, const struct envelope *message)
 {
+	vmsig_writer *writer = ctx;
 	if (message->request_id && message->request_id == writer->listing.request_id)
-		return writer_list_page(writer, message->lease_infos);
+		return writer_list_page(writer, message->body);
 	return check_id(writer, message->request_id);
 }
 
-static int on_result(vmsig_writer *writer, const Vmsig__WriteMessage *message)
+static int on_result(void *ctx, const struct envelope *message)
 {
-	struct write *write = write_find(writer, message->request_id);
+	vmsig_writer *writer = ctx;
+	const Vmsig__WriteResult *result = message->body;
+	struct writer_write *write = writer_write_find(writer, message->request_id);
 	uint64_t asked = 0;
 
 	if (!message->request_id || !write)
@@ -126,15 +137,17 @@ static int on_result(vmsig_writer *writer, const Vmsig__WriteMessage *message)
 		asked += write->ops[i].data.len;
 	if (write->body.bulk)
 		asked = write->bulk.len;
-	if (message->write_result->written > asked || message->write_result->old.len > asked)
+	if (result->written > asked || result->old.len > asked)
 		return wrong_answer(writer);
-	write_outcome(write, message->write_result);
+	writer_write_outcome(write, result);
 	return 0;
 }
 
-static int on_notice(vmsig_writer *writer, const Vmsig__WriteMessage *message)
+static int on_notice(void *ctx, const struct envelope *message)
 {
-	vmsig_lease *lease = lease_by_id(writer, message->lease_notice->lease);
+	vmsig_writer *writer = ctx;
+	const Vmsig__LeaseNotice *notice = message->body;
+	vmsig_lease *lease = lease_by_id(writer, notice->lease);
 	uint32_t before = writer->events_count;
 
 	if (!lease)
@@ -143,21 +156,23 @@ static int on_notice(vmsig_writer *writer, const Vmsig__WriteMessage *message)
 		"somebody of higher priority waits; the lease is going to be revoked");
 	if (writer->events_count > before)
 		writer->events[(writer->events_head + before) % writer->events_size].revoke_in_ms =
-			message->lease_notice->revoke_in_ms;
+			notice->revoke_in_ms;
 	return 0;
 }
 
-static int on_ended(vmsig_writer *writer, const Vmsig__WriteMessage *message)
+static int on_ended(void *ctx, const struct envelope *message)
 {
-	uint32_t reason = message->lease_ended->reason;
-	vmsig_lease *lease = lease_by_id(writer, message->lease_ended->lease);
+	vmsig_writer *writer = ctx;
+	const Vmsig__LeaseEnded *ended = message->body;
+	uint32_t reason = ended->reason;
+	vmsig_lease *lease = lease_by_id(writer, ended->lease);
 
 	if (lease && !lease->borrowed)
-		lease_lose(lease, reason > INT16_MAX ? VMSIG_ERR_INTERNAL : (int)reason, "");
+		writer_lease_lose(lease, reason > INT16_MAX ? VMSIG_ERR_INTERNAL : (int)reason, "");
 	return 0;
 }
 
-static int (*const handlers[])(vmsig_writer *, const Vmsig__WriteMessage *) = {
+static const uplink_handler handlers[] = {
 	[VMSIG__WRITE_MESSAGE__BODY_ERROR] = on_error,
 	[VMSIG__WRITE_MESSAGE__BODY_DONE] = on_done,
 	[VMSIG__WRITE_MESSAGE__BODY_LEASE_WAITING] = on_waiting,
@@ -171,10 +186,5 @@ static int (*const handlers[])(vmsig_writer *, const Vmsig__WriteMessage *) = {
 
 int writer_receive(vmsig_writer *writer, const struct envelope *message)
 {
-	size_t kind = (size_t)message->body_case;
-
-	/* A newer broker may have more to say. */
-	if (kind >= sizeof(handlers) / sizeof(handlers[0]) || !handlers[kind])
-		return 0;
-	return handlers[kind](writer, (const Vmsig__WriteMessage *)(const void *)message);
+	return uplink_dispatch(handlers, sizeof(handlers) / sizeof(handlers[0]), writer, message);
 }

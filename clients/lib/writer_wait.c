@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One round: as link_step(), and what is over by the clock. */
+/* One round: as uplink_step(), and what is over by the clock. */
 static int step(vmsig_writer *writer, int64_t until)
 {
 	int r;
@@ -12,15 +12,15 @@ static int step(vmsig_writer *writer, int64_t until)
 	if (writer->events_count >= WRITER_EVENTS_MAX)
 		return writer_fail(writer, VMSIG_ERR_BUSY,
 			"%u events wait; take some with vmsig_writer_next()", writer->events_count);
-	leases_expire(writer);
-	r = link_step(&writer->link, until);
-	leases_expire(writer);
+	writer_leases_expire(writer);
+	r = uplink_step(&writer->link, until);
+	writer_leases_expire(writer);
 	return r;
 }
 
 int vmsig_writer_wait_connected(vmsig_writer *writer, int timeout_ms)
 {
-	int64_t until = link_until(timeout_ms);
+	int64_t until = uplink_until(timeout_ms);
 	int r = -vmsig_writer_process(writer);
 
 	while (!r && !vmsig_writer_is_connected(writer))
@@ -30,7 +30,7 @@ int vmsig_writer_wait_connected(vmsig_writer *writer, int timeout_ms)
 
 int vmsig_writer_wait(vmsig_writer *writer, vmsig_writer_event *ret_event, int timeout_ms)
 {
-	int64_t until = link_until(timeout_ms);
+	int64_t until = uplink_until(timeout_ms);
 	int r = 0;
 
 	if (!writer->events_count)
@@ -45,7 +45,7 @@ int vmsig_writer_wait(vmsig_writer *writer, vmsig_writer_event *ret_event, int t
 int vmsig_lease_acquire_wait(vmsig_writer *writer, const vmsig_lease_request *request,
 	vmsig_lease **ret_lease, int timeout_ms)
 {
-	int64_t until = link_until(timeout_ms);
+	int64_t until = uplink_until(timeout_ms);
 	vmsig_lease *lease;
 	int r = -vmsig_lease_acquire(writer, request, &lease);
 
@@ -109,7 +109,7 @@ int vmsig_lease_use(
 int vmsig_lease_release_wait(vmsig_lease *lease, int timeout_ms)
 {
 	vmsig_writer *writer = lease->writer;
-	int64_t until = link_until(timeout_ms);
+	int64_t until = uplink_until(timeout_ms);
 	int r = -vmsig_lease_release(lease);
 
 	while (!r && lease->phase != VMSIG_LEASE_OVER)
@@ -161,7 +161,7 @@ void vmsig_write_result_clear(vmsig_write_result *result)
 /* Nobody is left to take its outcome. */
 static void forget(vmsig_lease *lease, const struct answer *answer)
 {
-	for (struct write *write = lease->writes; write; write = write->next) {
+	for (struct writer_write *write = lease->writes; write; write = write->next) {
 		if (write->arg == answer)
 			write->done = NULL;
 	}
@@ -170,7 +170,7 @@ static void forget(vmsig_lease *lease, const struct answer *answer)
 static int await(
 	vmsig_lease *lease, struct answer *answer, vmsig_write_result *ret_result, int timeout_ms)
 {
-	int64_t until = link_until(timeout_ms);
+	int64_t until = uplink_until(timeout_ms);
 	int r = -vmsig_writer_process(lease->writer);
 
 	while (!r && !answer->there)

@@ -15,7 +15,7 @@
 
 /* ---- making ---- */
 
-static struct write *write_free(struct write *write)
+static struct writer_write *write_free(struct writer_write *write)
 {
 	if (!write)
 		return NULL;
@@ -48,7 +48,7 @@ static size_t bytes_of(const vmsig_write_op *ops, size_t nops)
 	return sum;
 }
 
-static int ops_copy(struct write *write, const vmsig_write_op *ops, size_t nops)
+static int ops_copy(struct writer_write *write, const vmsig_write_op *ops, size_t nops)
 {
 	unsigned char *at;
 
@@ -73,9 +73,10 @@ static int ops_copy(struct write *write, const vmsig_write_op *ops, size_t nops)
 	return 0;
 }
 
-static struct write *write_new(vmsig_lease *lease, uint32_t flags, vmsig_write_fn done, void *arg)
+static struct writer_write *write_new(
+	vmsig_lease *lease, uint32_t flags, vmsig_write_fn done, void *arg)
 {
-	struct write *write = calloc(1, sizeof(*write));
+	struct writer_write *write = calloc(1, sizeof(*write));
 
 	if (!write)
 		return NULL;
@@ -91,7 +92,7 @@ static struct write *write_new(vmsig_lease *lease, uint32_t flags, vmsig_write_f
 }
 
 /* In line from here on. */
-static void write_queue(struct write *write)
+static void write_queue(struct writer_write *write)
 {
 	vmsig_lease *lease = write->lease;
 
@@ -111,7 +112,7 @@ static int lease_check(vmsig_lease *lease)
 	vmsig_writer *writer = lease->writer;
 	int error;
 
-	leases_expire(writer);
+	writer_leases_expire(writer);
 	error = lease->error ? lease->error : VMSIG_ERR_NO_LEASE;
 	if (lease->phase == VMSIG_LEASE_OVER)
 		return writer_fail(writer, error, "the lease on %s is over: %s", lease->endpoint,
@@ -148,7 +149,7 @@ static int ops_check(vmsig_writer *writer, const vmsig_write_op *ops, size_t nop
 int vmsig_write(vmsig_lease *lease, const vmsig_write_op *ops, size_t nops, uint32_t flags,
 	vmsig_write_fn done, void *arg)
 {
-	struct write *write;
+	struct writer_write *write;
 	int r = lease_check(lease);
 
 	if (!r)
@@ -180,8 +181,8 @@ static int bulk_check(vmsig_writer *writer, int memfd, uint64_t len, uint32_t fl
 	return 0;
 }
 
-static int bulk_fill(struct write *write, uint64_t addr, uint32_t op_flags, uint64_t cr3, int memfd,
-	uint64_t offset, uint64_t len)
+static int bulk_fill(struct writer_write *write, uint64_t addr, uint32_t op_flags, uint64_t cr3,
+	int memfd, uint64_t offset, uint64_t len)
 {
 	struct chan_fd_claim claim;
 	int r;
@@ -212,7 +213,7 @@ static int bulk_fill(struct write *write, uint64_t addr, uint32_t op_flags, uint
 int vmsig_write_bulk(vmsig_lease *lease, uint64_t addr, uint32_t op_flags, uint64_t cr3, int memfd,
 	uint64_t offset, uint64_t len, uint32_t flags, vmsig_write_fn done, void *arg)
 {
-	struct write *write;
+	struct writer_write *write;
 	int r = lease_check(lease);
 
 	if (!r)
@@ -232,18 +233,18 @@ int vmsig_write_bulk(vmsig_lease *lease, uint64_t addr, uint32_t op_flags, uint6
 
 /* ---- sending ---- */
 
-static int write_send(struct write *write, int64_t now)
+static int write_send(struct writer_write *write, int64_t now)
 {
-	struct client_link *link = &write->lease->writer->link;
+	struct uplink *link = &write->lease->writer->link;
 	int fd = -1, r;
 
 	if (write->fd >= 0) {
 		fd = fcntl(write->fd, F_DUPFD_CLOEXEC, 0);
 		if (fd < 0)
-			return link_fail(link, VMSIG_ERR_IO, "out of descriptors for bulk data: %s",
-				strerror(errno));
+			return uplink_fail(link, VMSIG_ERR_IO,
+				"out of descriptors for bulk data: %s", strerror(errno));
 	}
-	r = link_request(link, VMSIG__WRITE_REQUEST__BODY_MEMWRITE, &write->body, &fd,
+	r = uplink_request(link, VMSIG__WRITE_REQUEST__BODY_MEMWRITE, &write->body, &fd,
 		fd >= 0 ? 1 : 0, &write->request_id);
 	if (r) {
 		write->request_id = 0;
@@ -252,12 +253,12 @@ static int write_send(struct write *write, int64_t now)
 		return r;
 	}
 	write->used = true;
-	write->asked_until = client_after(now, link->request_timeout_ms);
+	write->asked_until = client_after(now, link->settings.request_timeout_ms);
 	return 0;
 }
 
 /* Under a lease that is over only what may have been applied before: to learn of it. */
-int writes_due(vmsig_lease *lease, int64_t now)
+int writer_writes_due(vmsig_lease *lease, int64_t now)
 {
 	bool may = lease->borrowed || lease->phase == VMSIG_LEASE_OVER ||
 		   lease->connection == lease->writer->link.number;
@@ -265,7 +266,7 @@ int writes_due(vmsig_lease *lease, int64_t now)
 
 	if (!may || lease->asking == ASK_RESUME)
 		return 0;
-	for (struct write *write = lease->writes; write && !r; write = write->next) {
+	for (struct writer_write *write = lease->writes; write && !r; write = write->next) {
 		if (!write->request_id)
 			r = write_send(write, now);
 	}
@@ -274,10 +275,10 @@ int writes_due(vmsig_lease *lease, int64_t now)
 
 /* ---- outcomes ---- */
 
-struct write *write_find(vmsig_writer *writer, uint64_t request_id)
+struct writer_write *writer_write_find(vmsig_writer *writer, uint64_t request_id)
 {
 	for (vmsig_lease *lease = writer->leases; lease; lease = lease->next) {
-		for (struct write *write = lease->writes; write; write = write->next) {
+		for (struct writer_write *write = lease->writes; write; write = write->next) {
 			if (write->request_id == request_id)
 				return write;
 		}
@@ -285,7 +286,7 @@ struct write *write_find(vmsig_writer *writer, uint64_t request_id)
 	return NULL;
 }
 
-static void write_end(struct write *write, const vmsig_write_result *result)
+static void write_end(struct writer_write *write, const vmsig_write_result *result)
 {
 	vmsig_lease *lease = write->lease;
 
@@ -296,7 +297,7 @@ static void write_end(struct write *write, const vmsig_write_result *result)
 	write_free(write);
 }
 
-void write_outcome(struct write *write, const Vmsig__WriteResult *result)
+void writer_write_outcome(struct writer_write *write, const Vmsig__WriteResult *result)
 {
 	char text[CLIENT_TEXT_MAX + 1];
 	vmsig_write_result own = {
@@ -314,7 +315,7 @@ void write_outcome(struct write *write, const Vmsig__WriteResult *result)
 	write_end(write, &own);
 }
 
-void write_failed(struct write *write, int error, const char *text)
+void writer_write_failed(struct writer_write *write, int error, const char *text)
 {
 	const vmsig_write_result own = {
 		.outcome = -error, .sequence = write->body.sequence, .text = text};
@@ -322,23 +323,23 @@ void write_failed(struct write *write, int error, const char *text)
 	write_end(write, &own);
 }
 
-void writes_drop_unsent(vmsig_lease *lease, int error)
+void writer_writes_drop_unsent(vmsig_lease *lease, int error)
 {
-	struct write *write, *next;
+	struct writer_write *write, *next;
 
 	DL_FOREACH_SAFE (lease->writes, write, next) {
 		if (!write->used)
-			write_failed(write, error, vmsig_error_text(error));
+			writer_write_failed(write, error, vmsig_error_text(error));
 	}
 }
 
-void writes_drop_all(vmsig_lease *lease)
+void writer_writes_drop_all(vmsig_lease *lease)
 {
-	writes_drop_unsent(lease, VMSIG_ERR_NO_LEASE);
+	writer_writes_drop_unsent(lease, VMSIG_ERR_NO_LEASE);
 	/* DL_DELETE moves the head, which the analyser does not see. */
 	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
 	while (lease->writes)
-		write_failed(lease->writes, VMSIG_ERR_UNKNOWN_OUTCOME,
+		writer_write_failed(lease->writes, VMSIG_ERR_UNKNOWN_OUTCOME,
 			"the lease was let go of before the broker had answered");
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 }

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLIENTS_LIB_LINK_H
-#define CLIENTS_LIB_LINK_H
+#ifndef CLIENTS_LIB_UPLINK_H
+#define CLIENTS_LIB_UPLINK_H
 
 /*
  * One connection to a plane of the broker that is made again when it ends: identity, socket,
  * TLS, hello, time-outs, pauses, interest in the socket. What passes over it is its owner's
- * business. Shared by the three kinds of handle.
+ * business. Shared by the three kinds of handle: client.h, writer.h, admin.c.
+ *
+ *   uplink.c    its phases, frames and turns
+ *   settings.c  what it was opened with, and the identity
+ *   dial.c      the socket
+ *   backoff.c   pauses
  *
  * Internal functions return 0, a positive enum vmsig_error or a negative errno; what ends the
  * connection goes through the return value of the owner's callbacks.
@@ -16,6 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "clients/lib/backoff.h"
+#include "clients/lib/settings.h"
 #include "proto/wire/chan.h"
 #include "proto/wire/envelope.h"
 #include "proto/wire/tls.h"
@@ -32,7 +39,7 @@ enum client_phase {
 	PHASE_FAILED, /* VMSIG_OPT_NO_RECONNECT: over for good */
 };
 
-struct link_ops {
+struct uplink_ops {
 	const char *default_socket;
 	const ProtobufCMessageDescriptor *request, *message;
 	/* The broker said hello. */
@@ -53,16 +60,11 @@ struct link_ops {
 	int64_t (*deadline)(const void *owner);
 };
 
-struct client_link {
-	const struct link_ops *ops;
+struct uplink {
+	const struct uplink_ops *ops;
 	void *owner;
 
-	char *socket_path;
-	char *identity_dir;
-	uint32_t flags;
-	uid_t broker_uid;
-	uint32_t connect_timeout_ms, request_timeout_ms;
-	uint32_t backoff_min_ms, backoff_max_ms;
+	struct settings settings;
 
 	enum client_phase phase;
 	struct tls_ctx *tls;
@@ -73,11 +75,11 @@ struct client_link {
 	int64_t deadline; /* of connecting; CLOCK_MONOTONIC ns, as all times here */
 	int64_t retry_at;
 	int64_t ready_at;
-	uint32_t pause_ms; /* before the next attempt, without jitter */
-	int failed;        /* positive, in PHASE_FAILED */
-	int told;          /* the error of the last end, 0 once connected */
-	uint64_t number;   /* counts connections that said hello */
-	uint64_t last_id;  /* request id */
+	struct backoff backoff;
+	int failed;       /* positive, in PHASE_FAILED */
+	int told;         /* the error of the last end, 0 once connected */
+	uint64_t number;  /* counts connections that said hello */
+	uint64_t last_id; /* request id */
 	char software[64];
 	struct identity broker;
 	char error[CLIENT_TEXT_MAX + 1];
@@ -92,36 +94,35 @@ int client_result(int r);
 void client_clean_text(char *to, size_t size, const char *text);
 
 /* Copies and checks the options, reads the identity once to say now what is wrong with it.
- * The sentence is in link->error. link_deinit() also after a failure. */
-__attribute__((warn_unused_result)) int link_init(struct client_link *link,
-	const struct link_ops *ops, void *owner, const vmsig_options *options);
-void link_deinit(struct client_link *link);
+ * The sentence is in link->error. uplink_deinit() also after a failure. */
+__attribute__((warn_unused_result)) int uplink_init(struct uplink *link,
+	const struct uplink_ops *ops, void *owner, const vmsig_options *options);
+void uplink_deinit(struct uplink *link);
+
+/* Of a handle that cannot be opened: its sentence into `error`, and the public form of `r`. `link`
+ * may be NULL: there was no memory for one. */
+int uplink_refuse(const struct uplink *link, int r, char *error, size_t error_size);
+
+/* What a message is for, by the number of its body. */
+typedef int (*uplink_handler)(void *owner, const struct envelope *message);
+__attribute__((warn_unused_result)) int uplink_dispatch(
+	const uplink_handler *handlers, size_t count, void *owner, const struct envelope *message);
 
 /* Remembers the sentence and returns `code` as it is. */
-__attribute__((format(printf, 3, 4))) int link_fail(
-	struct client_link *link, int code, const char *format, ...);
+__attribute__((format(printf, 3, 4))) int uplink_fail(
+	struct uplink *link, int code, const char *format, ...);
 
 /* Everything that is due or possible. Only what vmsig_process() may return. */
-__attribute__((warn_unused_result)) int link_process(struct client_link *link);
-int64_t link_deadline(const struct client_link *link);
+__attribute__((warn_unused_result)) int uplink_process(struct uplink *link);
+int64_t uplink_deadline(const struct uplink *link);
 /* Packs and queues a request with descriptors, which are the link's on success; ret_id
  * receives its id. VMSIG_ERR_QUOTA: the send queue is full. */
-__attribute__((warn_unused_result)) int link_request(struct client_link *link, int body_case,
+__attribute__((warn_unused_result)) int uplink_request(struct uplink *link, int body_case,
 	void *body, const int *fds, size_t nfds, uint64_t *ret_id);
 
-/* ---- link_hello.c, for link.c ---- */
-
-__attribute__((warn_unused_result)) int link_hello_send(struct client_link *link);
-/* One frame: the broker's hello, or a message for the owner. Anything but 0 ends the
- * connection. */
-__attribute__((warn_unused_result)) int link_take_frame(
-	struct client_link *link, const uint8_t *data, size_t len);
-
-/* ---- link.c ---- */
-
 /* One round of the loop that every blocking call is. */
-__attribute__((warn_unused_result)) int link_step(struct client_link *link, int64_t until);
+__attribute__((warn_unused_result)) int uplink_step(struct uplink *link, int64_t until);
 /* CLOCK_MONOTONIC moment of a blocking call's time-out; -1: never. */
-int64_t link_until(int timeout_ms);
+int64_t uplink_until(int timeout_ms);
 
 #endif
