@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/unit/lib/fake_broker.h"
@@ -372,6 +373,24 @@ static void request_that_is_never_answered(void **state)
 	fake_expect_error(fake, VMSIG_EV_DISCONNECTED, VMSIG_ERR_TIMEOUT);
 }
 
+/* Also of one that was made when the connection was there already. */
+static void refused_subscription_pauses(void **state)
+{
+	struct fake *fake = *state;
+	vmsig_options options = fake_options(fake);
+	struct timespec now;
+
+	options.backoff_min_ms = options.backoff_max_ms = 100000;
+	fake_open_with(fake, &options);
+	fake_greet(fake);
+	expect_plain(fake, VMSIG_EV_CONNECTED);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	assert_int_equal(vmsig_subscribe(fake->v, "a"), 0);
+	fake_error(fake, asked_for(fake, "a"), VMSIG_ERR_QUOTA);
+	fake_expect_error(fake, VMSIG_EV_SUBSCRIBED, VMSIG_ERR_QUOTA);
+	assert_true(vmsig_deadline(fake->v) / 1000000000 >= now.tv_sec + 50);
+}
+
 static void nobody_listens(void **state)
 {
 	struct fake *fake = *state;
@@ -465,6 +484,7 @@ int main(void)
 		TEST(reconnects_and_takes_back),
 		TEST(refused_subscription_ends),
 		TEST(refused_subscription_is_repeated),
+		TEST(refused_subscription_pauses),
 		TEST(unsubscribes),
 		TEST(names_are_checked),
 		TEST(full_queue_stops_reading),
