@@ -43,7 +43,7 @@ struct core_limits {
 __attribute__((warn_unused_result)) int core_new(
 	struct core **ret_core, const struct core_limits *limits);
 /* The broker shuts down: endpoints that unregister from now on keep their epoch, so that a
- * restarted broker can go on in it. */
+ * restarted broker can go on in it, and their pages say that nobody looks after them. */
 void core_closing(struct core *core);
 /* All sessions and endpoints must be gone; asserts that all counters are zero. */
 struct core *core_free(struct core *core);

@@ -134,8 +134,12 @@ static void on_unregister(void *ctx, uint32_t id)
 	endpoint->registered = false;
 	action_drop(endpoint->core, QUEUE_BOOTSTRAP, &endpoint->bootstrap);
 	memset(&endpoint->reg, 0, sizeof(endpoint->reg));
-	if (endpoint->core->closing)
+	if (endpoint->core->closing) {
+		/* The epoch may go on with the next broker, but this page is looked after no more.
+		 */
+		set_state(endpoint, VMSIG_STATE_UNATTENDED);
 		return;
+	}
 	raise_epoch(endpoint);
 	set_state(endpoint, VMSIG_STATE_GONE);
 	tell_all(endpoint);

@@ -131,6 +131,8 @@ int coherence_wait(struct coherence *coherence, int timeout_ms)
 		int64_t left = LOOK_NS;
 		int r;
 
+		if (state == VMSIG_STATE_UNATTENDED && epoch == coherence->epoch)
+			return VMSIG_ERR_NO_BROKER;
 		if (epoch != coherence->epoch || state != coherence->state) {
 			coherence->state = state;
 			return 0;

@@ -17,7 +17,7 @@
  * says that the epoch has just ended, which is the same as seeing another one. GONE is an
  * error of its own, because waiting for a new context of a running guest is of no use.
  * UNREACHABLE is one too: the broker cannot vouch for the epoch until it has contact again,
- * and then the same context may be good as before.
+ * and then the same context may be good as before. UNATTENDED is a broker's farewell.
  */
 
 #include <stdbool.h>
@@ -83,6 +83,8 @@ __attribute__((warn_unused_result)) static inline int coherence_check(
 		return VMSIG_ERR_STALE_EPOCH;
 	if (state == VMSIG_STATE_GONE)
 		return VMSIG_ERR_GONE;
+	if (state == VMSIG_STATE_UNATTENDED)
+		return VMSIG_ERR_NO_BROKER;
 	if (state == VMSIG_STATE_UNREACHABLE && coherence_owned(coherence) == 0)
 		return VMSIG_ERR_NOT_READY;
 	return coherence_owned(coherence);

@@ -16,8 +16,8 @@
  * an epoch that is over gives -VMSIG_ERR_STALE_EPOCH, one that raced with a write of the
  * broker is repeated and, when that does not help, gives -VMSIG_ERR_TORN. The buffer's
  * content is undefined after a failure: never silent old data. What counts is the epoch: a
- * context of the current one can be read while the endpoint is READY or BOOTING; INVALID is
- * -VMSIG_ERR_STALE_EPOCH, a guest that is not running any more is -VMSIG_ERR_GONE, and one that
+ * context of the current one can be read while the endpoint is READY, PANICKED or BOOTING; INVALID
+ * is -VMSIG_ERR_STALE_EPOCH, a guest that is not running any more is -VMSIG_ERR_GONE, and one that
  * the broker has lost contact to is -VMSIG_ERR_NOT_READY until contact is back.
  *
  * Without a broker nobody would say that the guest was reset: -VMSIG_ERR_NO_BROKER from the moment
@@ -88,7 +88,8 @@ VMSIG_API VMSIG_MUST_USE int vmsig_mem_read_end(vmsig_mem *mem, uint64_t sequenc
 
 /* Sleeps until the page's epoch is not `epoch` any more, or its state is not the one that the
  * last call (or attaching) saw, or timeout_ms passed (-1: no limit). 0, -VMSIG_ERR_TIMEOUT,
- * -VMSIG_ERR_NO_BROKER (within half a second of its end), -VMSIG_ERR_WOULD_BLOCK (a signal handler
+ * -VMSIG_ERR_NO_BROKER (at once when it ends, within half a second when it is killed),
+ * -VMSIG_ERR_WOULD_BLOCK (a signal handler
  * ran), -VMSIG_ERR_UNSUPPORTED (no page). */
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_wait(vmsig_mem *mem, int timeout_ms);
 

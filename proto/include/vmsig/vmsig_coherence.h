@@ -13,10 +13,10 @@
  * All of that holds only as long as somebody sees to it. `owner` is a robust futex word
  * (futex(2), robust_list in the kernel's documentation): a thread's id while the broker lives;
  * the kernel itself sets VMSIG_COHERENCE_OWNER_DIED in it when the broker dies, however it dies,
- * and the broker leaves 0 when it ends. `vouched_ns` is the moment of CLOCK_MONOTONIC until which
- * a living broker has promised to look after the page; it moves on several times in that span,
- * so that a broker that was stopped or hangs is found out, and the page is right again by itself
- * when it goes on. A reader looks at both after it has read.
+ * and a broker that ends leaves 0 there and VMSIG_STATE_UNATTENDED in `state`. `vouched_ns` is the
+ * moment of CLOCK_MONOTONIC until which a living broker has promised to look after the page; it
+ * moves on several times in that span, so that a broker that was stopped or hangs is found out, and
+ * the page is right again by itself when it goes on. A reader looks at both after it has read.
  *
  * `change` is a futex word: the broker increments it and wakes it after every change of
  * epoch or state, and FUTEX_WAIT works on a read-only shared mapping.

@@ -54,6 +54,9 @@ enum vmsig_endpoint_state {
 	/* As READY, and the guest's kernel has panicked: its memory is what it left, and nothing
 	 * is written to it. Until it is reset, which is a new epoch. */
 	VMSIG_STATE_PANICKED = 6,
+	/* On coherence pages only: the broker has ended, and nobody would say that the guest was
+	 * reset. The page stays so; a new broker hands out a MEMCTX with a page of its own. */
+	VMSIG_STATE_UNATTENDED = 7,
 };
 
 /* inln of VMSIG_EV_ENDPOINT_STATE. */

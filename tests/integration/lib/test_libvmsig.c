@@ -358,6 +358,47 @@ static void reads_nothing_without_a_broker(void **state)
 	world->scene->fds = daemon_fds(world->scene->daemon);
 }
 
+/* Who reads the page by himself finds it there too: a broker that ends says so, for one that is
+ * killed the kernel does; and the next one has another page, which is right in the same epoch. */
+static void pages_say_how_the_broker_ended(void **state)
+{
+	static const struct {
+		int signum;
+		uint32_t state, owner;
+	} ends[] = {{SIGTERM, VMSIG_STATE_UNATTENDED, 0},
+		{SIGKILL, VMSIG_STATE_READY, VMSIG_COHERENCE_OWNER_DIED}};
+	struct world *world = *state;
+
+	for (size_t i = 0; i < 2; i++) {
+		vmsig *v = world->v[0] = open_as(world, world->identity, 0);
+		vmsig_delivery delivery;
+		vmsig_coherence before, after;
+		int fd;
+
+		assert_int_equal(vmsig_subscribe(v, "a1"), 0);
+		delivery = await_kind(v, VMSIG_EV_MEMCTX);
+		fd = vmsig_delivery_take_fd(&delivery.coherence_fd);
+		vmsig_delivery_clear(&delivery);
+		assert_int_equal(pread(fd, &before, sizeof(before), 0), sizeof(before));
+		assert_int_equal(before.state, VMSIG_STATE_READY);
+		daemon_stop(world->scene->daemon, ends[i].signum);
+		assert_int_equal(pread(fd, &after, sizeof(after), 0), sizeof(after));
+		assert_int_equal(after.state, ends[i].state);
+		assert_int_equal(after.owner & VMSIG_COHERENCE_OWNER_DIED, ends[i].owner);
+		assert_int_equal(after.epoch, before.epoch);
+		close(fd);
+		daemon_start(world->scene->daemon);
+		delivery = await_kind(v, VMSIG_EV_MEMCTX);
+		assert_int_equal(
+			pread(delivery.coherence_fd, &after, sizeof(after), 0), sizeof(after));
+		assert_int_equal(after.state, VMSIG_STATE_READY);
+		assert_true(after.owner);
+		vmsig_mem_close(mem_open(&delivery));
+		world->v[0] = vmsig_close(v);
+	}
+	world->scene->fds = daemon_fds(world->scene->daemon);
+}
+
 static void reads_nothing_while_the_broker_stands_still(void **state)
 {
 	struct world *world = *state;
@@ -530,6 +571,7 @@ int main(void)
 		TEST(refusals_say_what_was_shown),
 		TEST(follows_a_broker_that_is_killed),
 		TEST(reads_nothing_without_a_broker),
+		TEST(pages_say_how_the_broker_ended),
 		TEST(reads_nothing_while_the_broker_stands_still),
 		TEST(follows_a_reset),
 		TEST(sensor_prints_the_banner),

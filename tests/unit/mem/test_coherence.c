@@ -85,6 +85,38 @@ static void out_of_contact_is_no_reset(void **state)
 	assert_int_equal(read_word(lab, &word), 0);
 }
 
+/* What a kernel left behind is read as what it did. */
+static void a_panic_is_no_reset(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t word, sequence;
+
+	assert_int_equal(vmsig_mem_read_begin(lab->mem, &sequence), 0);
+	guest_set_epoch(&lab->guest, 7, VMSIG_STATE_PANICKED);
+	assert_int_equal(vmsig_mem_read_end(lab->mem, sequence), 0);
+	assert_int_equal(read_word(lab, &word), 0);
+	/* Who sleeps is told. */
+	assert_int_equal(vmsig_mem_wait(lab->mem, -1), 0);
+	guest_set_epoch(&lab->guest, 8, VMSIG_STATE_INVALID);
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_STALE_EPOCH);
+}
+
+/* However long it had vouched for. */
+static void a_broker_that_ends_says_so(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t word, sequence;
+
+	assert_int_equal(vmsig_mem_read_begin(lab->mem, &sequence), 0);
+	guest_set_epoch(&lab->guest, 7, VMSIG_STATE_UNATTENDED);
+	assert_int_equal(vmsig_mem_read_end(lab->mem, sequence), -VMSIG_ERR_NO_BROKER);
+	assert_int_equal(vmsig_mem_read_begin(lab->mem, &sequence), -VMSIG_ERR_NO_BROKER);
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_NO_BROKER);
+	assert_int_equal(vmsig_mem_wait(lab->mem, -1), -VMSIG_ERR_NO_BROKER);
+	guest_set_epoch(&lab->guest, 8, VMSIG_STATE_UNATTENDED);
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_STALE_EPOCH);
+}
+
 static void a_new_epoch_empties_the_cache(void **state)
 {
 	struct lab *lab = *state;
@@ -260,6 +292,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_new_epoch_ends_every_read),
 		T(out_of_contact_is_no_reset),
+		T(a_panic_is_no_reset),
+		T(a_broker_that_ends_says_so),
 		T(a_new_epoch_empties_the_cache),
 		T(a_write_that_does_not_end_is_torn),
 		T(without_a_broker_nothing_is_read),
