@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -61,12 +60,7 @@ static int check(const struct config *config)
 {
 	if (check_config(config, stderr))
 		return 1;
-	if (check_audit_history(config) < CHECK_HISTORY_S)
-		fprintf(stderr,
-			"%s: warning: operators that record as much as quota.audit allows fill the "
-			"audit log in %" PRIu64 " s, and the oldest records go then; raise "
-			"audit.size or lower quota.audit, or export the log as often\n",
-			config->file, check_audit_history(config));
+	check_warn(config, stderr);
 	printf("%s: ok, %zu endpoints, %zu tenants\n", config->file, config->nendpoints,
 		config->ntenants);
 	return 0;

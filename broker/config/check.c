@@ -297,6 +297,96 @@ size_t check_config(const struct config *config, FILE *out)
 	return check.problems;
 }
 
+/* ---- what may come true later ---- */
+
+__attribute__((format(printf, 2, 3))) static void warn(
+	const struct check *check, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(check->out, "%s: warning: ", check->config->file);
+	va_start(args, format);
+	vfprintf(check->out, format, args);
+	va_end(args);
+	fputc('\n', check->out);
+}
+
+/* QEMU makes the file, and never the folder. */
+static void warn_ram(const struct check *check, const struct config_endpoint *endpoint)
+{
+	char copy[PATH_MAX];
+
+	if (endpoint->adapter != CONFIG_ADAPTER_QEMU || !endpoint->ram)
+		return;
+	snprintf(copy, sizeof(copy), "%s", endpoint->ram);
+	if (!is_folder(dirname(copy)))
+		warn(check,
+			"endpoint '%s': the folder of its ram %s does not exist; make it before "
+			"QEMU starts, or correct the path",
+			endpoint->name, endpoint->ram);
+}
+
+static bool matches_any(const struct config *config, const struct tenant *seen, const char *pattern)
+{
+	for (size_t i = 0; i < config->nendpoints; i++) {
+		const char *name = config->endpoints[i].name;
+
+		if (fnmatch(pattern, name, 0) == 0 && (!seen || tenant_sees(seen, name)))
+			return true;
+	}
+	return false;
+}
+
+static void warn_patterns(const struct check *check, const struct config_tenant *tenant)
+{
+	const char *role = identity_role_name((enum identity_role)tenant->role);
+	const struct tenant *policy = &tenant->tenant;
+
+	for (size_t i = 0; i < policy->nendpoints; i++) {
+		if (!matches_any(check->config, NULL, policy->endpoints[i]))
+			warn(check,
+				"tenant '%s' (%s): '%s' names none of the endpoints; correct it, "
+				"or add the endpoint",
+				policy->name, role, policy->endpoints[i]);
+	}
+	for (size_t i = 0; i < tenant->nrules; i++) {
+		const struct config_write_rule *rule = &tenant->rules[i];
+
+		for (size_t j = 0; j < rule->nendpoints; j++) {
+			if (!matches_any(check->config, policy, rule->endpoints[j]))
+				warn(check,
+					"tenant '%s' (%s): write rule '%s' names none of the "
+					"endpoints that the tenant may see; correct it, or name "
+					"them in its 'endpoints' as well",
+					policy->name, role, rule->endpoints[j]);
+		}
+	}
+}
+
+static void warn_history(const struct check *check)
+{
+	uint64_t seconds = check_audit_history(check->config);
+
+	if (seconds < CHECK_HISTORY_S)
+		warn(check,
+			"operators that record as much as quota.audit allows fill the audit log in "
+			"%llu s, and the oldest records go then; raise audit.size or lower "
+			"quota.audit, or export the log as often",
+			(unsigned long long)seconds);
+}
+
+void check_warn(const struct config *config, FILE *out)
+{
+	const struct check check = {.config = config, .out = out};
+
+	for (size_t i = 0; i < config->nendpoints; i++)
+		warn_ram(&check, &config->endpoints[i]);
+	/* Without any, what they will be called is not known yet. */
+	for (size_t i = 0; config->nendpoints && i < config->ntenants; i++)
+		warn_patterns(&check, &config->tenants[i]);
+	warn_history(&check);
+}
+
 uint64_t check_audit_history(const struct config *config)
 {
 	uint64_t rate = 0;

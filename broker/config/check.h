@@ -17,6 +17,10 @@
  * no problem. */
 size_t check_config(const struct config *config, FILE *out);
 
+/* Writes a line for everything that does nothing as things are, but may come true later, or that is
+ * seldom meant: "FILE: warning: what; what to do". */
+void check_warn(const struct config *config, FILE *out);
+
 /* Less of the audit log than that is worth a warning: an operator at its full default rate fills
  * the default size in 17 minutes, and nobody writes at that rate for long. */
 #define CHECK_HISTORY_S 600u
