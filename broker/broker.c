@@ -19,6 +19,7 @@
 #include "broker/planes/admin.h"
 #include "broker/net/closer.h"
 #include "broker/planes/ctx.h"
+#include "broker/net/listener.h"
 #include "broker/net/net.h"
 #include "broker/planes/write.h"
 #include "broker/reload.h"
@@ -359,7 +360,7 @@ static void run_mark(const struct config *config, char *path, size_t size)
 {
 	snprintf(path, size, "%s.mark", config->ctx.path);
 	/* Whether it could be made shows when the socket is. */
-	(void)!net_make_folder(config->ctx.path);
+	(void)!listener_make_folder(config->ctx.path);
 }
 
 static int start_state(struct broker *broker)

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "broker/log.h"
@@ -15,6 +16,27 @@
 #define STRANGERS_RECORDS 50u   /* of all that the policy does not name */
 #define SUMMARY_NS 1000000000u  /* between summaries of what was left out */
 #define SUMMARY_UIDS 16         /* named in one of them */
+
+static_assert(CALLER_SLOTS <= ACCOUNT_SLOTS, "a uid's account has a slot for each of them");
+
+#define WAIT_ADVICE "wait for some of the uid's to end"
+
+static const struct account_kind kind = {.owner = "uid",
+	.slots = {[CALLER_CONNECTIONS] = {"connections", "connections of the uid",
+			  "close one, or have quota.connections raised"},
+		[CALLER_VISITORS] = {"connections that wait", "connections of the uid",
+			WAIT_ADVICE},
+		[CALLER_HANDSHAKES +
+			NET_DOOR_CTX] = {"handshakes", "limits.handshakes", WAIT_ADVICE},
+		[CALLER_HANDSHAKES +
+			NET_DOOR_WRITE] = {"handshakes", "limits.handshakes", WAIT_ADVICE},
+		[CALLER_HANDSHAKES + NET_DOOR_ADMIN] = {
+			"handshakes", "limits.handshakes", WAIT_ADVICE}}};
+
+/* Of a uid that the policy does not name. */
+static const struct account_kind stranger_kind = {.owner = "uid",
+	.slots = {{"connections in a second", "limits.stranger_connects_per_second",
+		"have the uid named by the policy"}}};
 
 static bool take(struct rate *rate, double per_second, uint64_t now_ns)
 {
@@ -130,6 +152,8 @@ static struct caller *caller_new(
 	if (!caller)
 		return NULL;
 	caller->uid = uid;
+	snprintf(caller->name, sizeof(caller->name), "%u", uid);
+	account_init(&caller->account, &kind, caller->name);
 	rate_init(&caller->connects, now_ns, connects_of(callers, config, uid));
 	rate_init(&caller->records, now_ns, RECORDS_PER_SECOND);
 	HASH_ADD(hh, callers->table, uid, sizeof(caller->uid), caller);
@@ -161,36 +185,32 @@ void caller_shake(struct callers *callers, struct caller *caller)
 		rate_spend(&caller->connects, 1);
 }
 
-int caller_enter(struct callers *callers, const struct config *config, uid_t uid, uint64_t now_ns,
-	struct caller **ret_caller, const char **ret_slot, uint32_t *ret_limit)
+int caller_enter(struct callers *callers, const struct config *config,
+	const struct account_actor *actor, uint64_t now_ns, struct charge *charge,
+	struct caller **ret_caller, struct account_refusal *ret_refusal)
 {
-	const struct named_uid *named = named_find(callers->named, uid);
-	struct caller *caller = caller_find(callers, uid);
-	uint32_t limit = named ? named->connections : STRANGER_CONNECTIONS;
+	const struct named_uid *named = named_find(callers->named, actor->uid);
+	struct caller *caller = caller_find(callers, actor->uid);
 
+	*ret_caller = caller;
 	if (!named && !stranger_may_connect(callers, config, caller, now_ns)) {
-		*ret_caller = caller;
-		*ret_slot = "limits.stranger_connects_per_second";
-		*ret_limit = config->stranger_connects;
+		*ret_refusal = (struct account_refusal){.actor = *actor,
+			.kind = &stranger_kind,
+			.owner = "",
+			.slot = &stranger_kind.slots[0],
+			.amount = 1,
+			.used = config->stranger_connects,
+			.limit = config->stranger_connects};
 		return VMSIG_ERR_QUOTA;
 	}
 	if (!caller)
-		caller = caller_new(callers, config, uid, now_ns);
+		caller = caller_new(callers, config, actor->uid, now_ns);
 	if (!caller)
 		return -ENOMEM;
 	*ret_caller = caller;
-	*ret_slot = "connections of the uid";
-	*ret_limit = limit;
-	if (caller->connections >= limit)
-		return VMSIG_ERR_QUOTA;
-	caller->connections++;
-	return 0;
-}
-
-void caller_leave(struct caller *caller)
-{
-	if (caller)
-		caller->connections--;
+	account_set_limit(&caller->account, CALLER_CONNECTIONS,
+		named ? named->connections : STRANGER_CONNECTIONS);
+	return charge_take(charge, &caller->account, CALLER_CONNECTIONS, 1, actor, ret_refusal);
 }
 
 /* ---- the log ---- */
@@ -244,7 +264,7 @@ static bool is_full(struct rate *rate, double per_second, uint64_t now_ns)
 static bool is_settled(const struct callers *callers, const struct config *config,
 	struct caller *caller, uint64_t now_ns)
 {
-	return !caller->connections && !caller->left_out &&
+	return !account_used(&caller->account, CALLER_CONNECTIONS) && !caller->left_out &&
 	       is_full(&caller->connects, connects_of(callers, config, caller->uid), now_ns) &&
 	       is_full(&caller->records, RECORDS_PER_SECOND, now_ns);
 }
@@ -264,7 +284,8 @@ bool callers_tick(struct callers *callers, const struct config *config, uint64_t
 		if (is_settled(callers, config, caller, now_ns)) {
 			HASH_DEL(callers->table, caller);
 			free(caller);
-		} else if (!caller->connections || caller->left_out) {
+		} else if (!account_used(&caller->account, CALLER_CONNECTIONS) ||
+			   caller->left_out) {
 			expecting = true;
 		}
 	}
@@ -279,9 +300,7 @@ void callers_deinit(struct callers *callers)
 	/* As above. */
 	/* NOLINTBEGIN(clang-analyzer-unix.Malloc, clang-analyzer-core.NullDereference) */
 	HASH_ITER (hh, callers->table, caller, next) {
-		assert(!caller->connections);
-		for (size_t i = 0; i < NET_DOORS; i++)
-			assert(!caller->handshakes[i]);
+		account_deinit(&caller->account);
 		HASH_DEL(callers->table, caller);
 		free(caller);
 	}

@@ -21,7 +21,8 @@
 #include <uthash.h>
 
 #include "broker/config/config.h"
-#include "broker/net/conn.h"
+#include "broker/net/plane.h"
+#include "broker/policy/account.h"
 #include "broker/policy/rate.h"
 
 struct visitor;
@@ -33,14 +34,21 @@ struct named_uid {
 	UT_hash_handle hh;
 };
 
+/* What a uid has. */
+enum caller_slot {
+	CALLER_CONNECTIONS, /* open, or in the lobby */
+	CALLER_VISITORS,    /* those in the lobby */
+	CALLER_HANDSHAKES,  /* in progress; one slot for each door */
+	CALLER_SLOTS = CALLER_HANDSHAKES + NET_DOORS
+};
+
 struct caller {
 	uid_t uid;
-	uint32_t connections;           /* open, or in the lobby */
-	uint32_t handshakes[NET_DOORS]; /* in progress */
+	char name[16];          /* the uid, of the account */
+	struct account account; /* by enum caller_slot */
 	struct rate connects, records;
-	uint32_t left_out;                   /* records, since the last summary */
-	struct visitor *visitors[NET_DOORS]; /* in the lobby, in order */
-	uint32_t nvisitors;
+	uint32_t left_out;                      /* records, since the last summary */
+	struct visitor *visitors[NET_DOORS];    /* in the lobby, in order */
 	struct caller *lobby_prev, *lobby_next; /* callers->waiting, while there are visitors */
 	UT_hash_handle hh;
 };
@@ -68,13 +76,12 @@ bool callers_tick(struct callers *callers, const struct config *config, uint64_t
 /* No connection is left. */
 void callers_deinit(struct callers *callers);
 
-/* Charges the uid for a connection. VMSIG_ERR_QUOTA: *ret_slot and *ret_limit say of what.
- * -ENOMEM. */
+/* Charges the actor's uid for a connection. VMSIG_ERR_QUOTA: *ret_refusal says so. -ENOMEM.
+ * *ret_caller is there as long as the charge is, and is set with VMSIG_ERR_QUOTA too (NULL: the
+ * uid is none that is known). */
 __attribute__((warn_unused_result)) int caller_enter(struct callers *callers,
-	const struct config *config, uid_t uid, uint64_t now_ns, struct caller **ret_caller,
-	const char **ret_slot, uint32_t *ret_limit);
-/* Accepts NULL. */
-void caller_leave(struct caller *caller);
+	const struct config *config, const struct account_actor *actor, uint64_t now_ns,
+	struct charge *charge, struct caller **ret_caller, struct account_refusal *ret_refusal);
 
 /* Whether a uid of the policy may have one more handshake in this second; a stranger has paid
  * when it connected. */

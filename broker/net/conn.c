@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One connection: what comes and goes over the channel, in pieces of its share's turn; closing;
+ * and what it has queued, which is charged to its tenant and to all.
+ */
 #include "broker/net/conn.h"
 
 #include <errno.h>
@@ -10,7 +14,6 @@
 #include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/net/state.h"
-#include "broker/policy/account.h"
 #include "vmsig/vmsig_error.h"
 
 /* Requests, or nanoseconds if they are expensive ones, before the share's other connections and
@@ -21,11 +24,18 @@
 #define HEARD_AGAIN_MAX 32u /* reports of a readable socket that waits for its share's turn */
 #define SEND_STACK 4096     /* messages up to this are packed on the stack */
 
+/* Of the connection's own account. */
+enum { ANSWERS };
+
+static const struct account_kind kind = {.owner = "connection",
+	.slots = {[ANSWERS] = {"answers that were not read", "quota.pending",
+			  "read them before asking again"}}};
+
 /* ---- looking ---- */
 
 void *conn_user(const struct conn *conn)
 {
-	return conn->net->user;
+	return conn->conns->user;
 }
 
 const struct plane_ops *conn_plane(const struct conn *conn)
@@ -53,19 +63,16 @@ const char *conn_serial(const struct conn *conn)
 	return conn->identity.serial;
 }
 
-struct conn *conn_next(const struct conn *conn)
-{
-	return conn->next;
-}
-
 bool conn_has_room(const struct conn *conn)
 {
-	return chan_output_bytes(conn->chan) < conn->net->config->tx_soft;
+	return chan_output_bytes(conn->chan) < conn->conns->config->tx_soft;
 }
 
 bool conn_may_log(struct conn *conn)
 {
-	return caller_may_log(&conn->net->callers, conn->caller, net_now_ns(conn->net));
+	struct conns *conns = conn->conns;
+
+	return caller_may_log(&conns->callers, conn->caller, pulse_now_ns(conns->pulse));
 }
 
 void conn_log_refusal(struct conn *conn, const struct account_refusal *refusal)
@@ -74,27 +81,82 @@ void conn_log_refusal(struct conn *conn, const struct account_refusal *refusal)
 		log_warning("refused: quota", CONN_WHO(conn), ACCOUNT_REFUSAL_FIELDS(refusal));
 }
 
+struct account_actor conn_actor(const struct conn *conn)
+{
+	return (struct account_actor){.tenant = conn->tenant ? conn->tenant->tenant.name : NULL,
+		.uid = conn->cred.uid,
+		.pid = conn->cred.pid};
+}
+
+/* ---- paying ---- */
+
+void conn_begin_account(struct conn *conn)
+{
+	account_init(&conn->answers, &kind, "");
+	charge_force(&conn->unread_answers, &conn->answers, ANSWERS, 0);
+	charge_force(&conn->unread, &conn->conns->account, CONNS_UNREAD, 0);
+}
+
+void entry_move(struct entry *to, struct entry *from)
+{
+	charge_move(&to->of_uid, &from->of_uid);
+	charge_move(&to->of_all, &from->of_all);
+	charge_move(&to->unproven, &from->unproven);
+}
+
+void entry_refund(struct entry *entry)
+{
+	charge_refund(&entry->of_uid);
+	charge_refund(&entry->of_all);
+	charge_refund(&entry->unproven);
+}
+
+void conn_pay(struct conn *conn, struct payer *payer)
+{
+	charge_force(&conn->of_tenant, &payer->account, PAYER_CONNECTIONS, 1);
+	charge_force(&conn->unread_of_tenant, &payer->account, PAYER_UNREAD, conn->unread.amount);
+}
+
+void conn_unpay(struct conn *conn)
+{
+	charge_refund(&conn->of_tenant);
+	charge_refund(&conn->unread_of_tenant);
+}
+
+/* What the connection has queued may have changed. */
+static void note_unread(struct conn *conn)
+{
+	size_t unread = chan_output_bytes(conn->chan);
+
+	charge_resize(&conn->unread, unread);
+	charge_resize(&conn->unread_of_tenant, unread);
+	conn->conns->is_overfull |=
+		account_is_over(conn->unread.account, CONNS_UNREAD) ||
+		(conn->unread_of_tenant.account &&
+			account_is_over(conn->unread_of_tenant.account, PAYER_UNREAD));
+}
+
 /* ---- closing ---- */
 
 static void dirty_remove(struct conn *conn)
 {
 	if (conn->is_dirty)
-		DL_DELETE2(conn->net->dirty, conn, dirty_prev, dirty_next);
+		DL_DELETE2(conn->conns->dirty, conn, dirty_prev, dirty_next);
 	conn->is_dirty = false;
 }
 
 void conn_dirty(struct conn *conn)
 {
-	if (conn->is_dirty || conn->state == CONN_CLOSING)
+	if (conn->is_dirty || !conn->phase)
 		return;
-	DL_APPEND2(conn->net->dirty, conn, dirty_prev, dirty_next);
+	DL_APPEND2(conn->conns->dirty, conn, dirty_prev, dirty_next);
 	conn->is_dirty = true;
 }
 
 /* Nobody else touches the channel while the pool has it. */
 static void conn_ready(struct conn *conn)
 {
-	if (conn->state != CONN_CLOSING && !conn->working)
+	if (conn->phase && !conn->working)
 		share_task_ready(&conn->task);
 }
 
@@ -107,37 +169,37 @@ void conn_want_read(struct conn *conn)
 static void on_closed(uv_handle_t *handle)
 {
 	struct conn *conn = handle->data;
-	struct net *net = conn->net;
+	struct conns *conns = conn->conns;
 
 	chan_free(conn->chan);
-	net->nconns--;
-	DL_DELETE(net->conns, conn);
+	charge_refund(&conn->entry.of_all);
+	DL_DELETE(conns->list, conn);
 	free(conn);
-	net_handle_closed(net);
+	pulse_closed(conns->pulse);
 }
 
-/* Everything but the channel, which the pool may still have. */
+/* Everything but the channel, which the pool may still have, and the descriptor. */
 static void conn_leave(struct conn *conn)
 {
-	if (conn->state == CONN_HANDSHAKE)
-		admission_over(conn);
-	conn->state = CONN_CLOSING;
-	rights_end(conn);
+	const struct conn_phase *phase = conn->phase;
+
+	/* Nothing is sent any more, whatever the plane says to its end. */
+	conn->phase = NULL;
+	right_end(&conn->right);
 	dirty_remove(conn);
 	share_task_cancel(&conn->task);
 	conn->share = share_unref(conn->share);
-	if (conn->plane_open)
-		conn->plane->close(conn, conn->plane_state);
-	conn->plane_open = false;
-	queued_leave(conn);
-	if (conn->charge)
-		conn->charge->connections--;
-	conn->charge = NULL;
-	caller_leave(conn->caller);
+	phase->leave(conn);
+	conn_unpay(conn);
+	charge_refund(&conn->unread);
+	charge_refund(&conn->unread_answers);
+	account_deinit(&conn->answers);
+	charge_refund(&conn->entry.unproven);
+	charge_refund(&conn->entry.of_uid);
 	conn->caller = NULL;
 }
 
-void conn_finish(struct conn *conn)
+static void conn_finish(struct conn *conn)
 {
 	/* What can be said without waiting is said; the peer may be gone. */
 	if (chan_established(conn->chan))
@@ -146,19 +208,30 @@ void conn_finish(struct conn *conn)
 	uv_close((uv_handle_t *)&conn->poll, on_closed);
 }
 
+void conn_worked(struct conn *conn)
+{
+	conn->working = false;
+	if (conn->phase)
+		share_task_ready(&conn->task);
+	else
+		conn_finish(conn);
+}
+
+static bool is_open(const struct conn *conn);
+
 void conn_close(struct conn *conn, int error, const char *why)
 {
 	enum log_level level = error == VMSIG_ERR_DISCONNECTED || error == VMSIG_ERR_SHUTTING_DOWN
 				       ? LOG_LEVEL_DEBUG
 				       : LOG_LEVEL_WARNING;
 
-	if (conn->state == CONN_CLOSING)
+	if (!conn->phase)
 		return;
 	if (level == LOG_LEVEL_DEBUG || conn_may_log(conn))
 		log_at(level, "connection closed", CONN_WHO(conn),
 			LOG_STR("error", error_name(error)),
 			LOG_STR("why", why ? why : vmsig_error_text(error)));
-	if (conn->state == CONN_OPEN && error != VMSIG_ERR_DISCONNECTED)
+	if (is_open(conn) && error != VMSIG_ERR_DISCONNECTED)
 		conn->plane->farewell(conn, error, why);
 	conn_leave(conn);
 	if (!conn->working)
@@ -177,8 +250,8 @@ void conn_fail(struct conn *conn, int error)
 void conn_wake(struct conn *conn, uint64_t delay_ms)
 {
 	if (delay_ms) {
-		conn->wake_at_ms = uv_now(conn->net->loop) + delay_ms;
-		net_expect(conn->net);
+		conn->wake_at_ms = pulse_now_ms(conn->conns->pulse) + delay_ms;
+		pulse_hurry(conn->conns->pulse);
 		return;
 	}
 	conn->wants_turn = true;
@@ -191,7 +264,7 @@ int conn_send(struct conn *conn, const void *message, const int *fds, size_t nfd
 	size_t len = protobuf_c_message_get_packed_size(message);
 	int r;
 
-	if (conn->state != CONN_OPEN)
+	if (!is_open(conn))
 		return VMSIG_ERR_DISCONNECTED;
 	if (len > sizeof(stack)) {
 		buf = malloc(len);
@@ -200,13 +273,15 @@ int conn_send(struct conn *conn, const void *message, const int *fds, size_t nfd
 	}
 	protobuf_c_message_pack(message, buf);
 	r = chan_send(conn->chan, buf, len, fds, nfds);
-	conn->unread += !r;
-	queued_note(conn);
+	if (!r)
+		charge_resize(&conn->unread_answers, conn->unread_answers.amount + 1);
+	note_unread(conn);
 	if (r == VMSIG_ERR_QUOTA && conn_may_log(conn))
 		log_warning("client does not read", CONN_WHO(conn),
 			LOG_STR("slot", "limits.send_queue"),
 			LOG_INT("queued_bytes", chan_output_bytes(conn->chan)),
-			LOG_INT("message_bytes", len), LOG_INT("limit", conn->net->config->tx_max));
+			LOG_INT("message_bytes", len),
+			LOG_INT("limit", conn->conns->config->tx_max));
 	if (buf != stack)
 		free(buf);
 	conn_dirty(conn);
@@ -230,15 +305,15 @@ int conn_watch(struct conn *conn, int mask)
 
 static bool turn_is_due(const struct conn *conn)
 {
-	return conn->wants_turn && conn->state == CONN_OPEN && conn_has_room(conn);
+	return conn->wants_turn && is_open(conn) && conn_has_room(conn);
 }
 
 static void note_queue(struct conn *conn)
 {
 	if (!conn_has_room(conn)) {
 		if (!conn->soft_since_ms)
-			conn->soft_since_ms = uv_now(conn->net->loop);
-		net_expect(conn->net);
+			conn->soft_since_ms = pulse_now_ms(conn->conns->pulse);
+		pulse_hurry(conn->conns->pulse);
 		return;
 	}
 	conn->soft_since_ms = 0;
@@ -253,7 +328,7 @@ static void note_queue(struct conn *conn)
  * again, but to say so costs more than to hear it once. */
 static int readable_mask(const struct conn *conn)
 {
-	if (conn->is_choked || rights_fetching(conn))
+	if (conn->is_choked || right_fetching(&conn->right))
 		return 0;
 	return conn->wants_read ? conn->mask & UV_READABLE : UV_READABLE;
 }
@@ -262,7 +337,7 @@ int conn_flush(struct conn *conn)
 {
 	int r = chan_drain(conn->chan);
 
-	queued_note(conn);
+	note_unread(conn);
 	if (r == VMSIG_ERR_BUSY) {
 		/* Too many descriptors in flight on the host; nobody's fault who is here. The
 		 * socket may well be writable: that would wake us for nothing, at once. */
@@ -272,19 +347,25 @@ int conn_flush(struct conn *conn)
 	if (r && r != VMSIG_ERR_WOULD_BLOCK)
 		return r;
 	if (!r)
-		conn->unread = 0;
+		charge_resize(&conn->unread_answers, 0);
 	note_queue(conn);
 	return conn_watch(
 		conn, readable_mask(conn) | (r == VMSIG_ERR_WOULD_BLOCK ? UV_WRITABLE : 0));
 }
 
-bool conn_may_answer(struct conn *conn, uint32_t pending)
+int conn_may_answer(struct conn *conn, struct account_refusal *ret_refusal)
 {
-	if (conn->unread >= pending) {
+	const struct account_actor actor = conn_actor(conn);
+
+	account_set_limit(&conn->answers, ANSWERS, conn->tenant->tenant.quota.pending);
+	if (!account_has_room(&conn->answers, ANSWERS, 1)) {
 		/* A pipeline is no sin while the client reads. What fails fails again later. */
 		(void)!conn_flush(conn);
 	}
-	return conn->unread < pending;
+	if (account_has_room(&conn->answers, ANSWERS, 1))
+		return 0;
+	*ret_refusal = account_refuse(&conn->answers, ANSWERS, 1, &actor);
+	return VMSIG_ERR_QUOTA;
 }
 
 /* A revoked certificate serves nobody, but thousands of them are not verified in one turn of
@@ -294,7 +375,7 @@ int conn_reverify(struct conn *conn)
 	if (!conn->stale)
 		return 0;
 	conn->stale = false;
-	return chan_reverify(conn->chan, net_tls(conn->net, conn->plane));
+	return chan_reverify(conn->chan, tls_set_find(&conn->conns->tls, conn->plane));
 }
 
 void conn_send_queued(struct conn *conn)
@@ -303,7 +384,7 @@ void conn_send_queued(struct conn *conn)
 	int r;
 
 	dirty_remove(conn);
-	share_enter(&scope, conn->net->shares, conn->share);
+	share_enter(&scope, conn->conns->shares, conn->share);
 	r = conn_reverify(conn);
 	if (!r)
 		r = conn_flush(conn);
@@ -324,13 +405,64 @@ bool conn_has_fds(const struct conn *conn)
 	return chan_pending_fds(conn->chan) > 0;
 }
 
+bool conn_sends_fds(struct conn *conn)
+{
+	bool sends = conn->right.sends;
+
+	/* What kept it from them may be over: then the next one gets through. */
+	if (!sends)
+		(void)!conn_update_rights(conn);
+	return sends;
+}
+
+int conn_update_rights(struct conn *conn)
+{
+	bool wanted = false;
+
+	for (size_t i = 0; conn->plane->takes_fds && i < conn->tenant->nrules; i++)
+		wanted |= conn->tenant->rules[i].bulk_max > 0;
+	return right_update(&conn->right, wanted);
+}
+
+static void fetched(struct right *right, int error, unsigned foreign)
+{
+	struct conn *conn = (struct conn *)((char *)right - offsetof(struct conn, right));
+
+	if (foreign && conn_may_log(conn))
+		log_warning("a client sent descriptors that are no memfds", CONN_WHO(conn),
+			LOG_INT("count", foreign));
+	if (error == VMSIG_ERR_PROTOCOL)
+		conn_close(conn, error, "bulk data comes in one memfd a message, and nothing else");
+	else if (error)
+		conn_fail(conn, error);
+	else
+		conn_want_read(conn);
+}
+
+void conn_begin_rights(struct conn *conn)
+{
+	right_begin(&conn->right, &conn->conns->rights, conn->chan, conn->cred.uid, fetched);
+}
+
+int conn_fetch_rights(struct conn *conn)
+{
+	const char *why = NULL;
+
+	if (right_fetch(&conn->right, &why)) {
+		conn_close(conn, VMSIG_ERR_PROTOCOL, why);
+		return 0;
+	}
+	/* Failed already. Else the answer wakes it. */
+	return conn->phase ? conn_watch(conn, conn->mask & ~UV_READABLE) : 0;
+}
+
 /* The whole frames that are here, up to a piece's worth. A plane may close the connection in
  * the middle. */
 static int take_frames(struct conn *conn)
 {
 	uint64_t until_ns = uv_hrtime() + PIECE_NS;
 
-	for (int i = 0; conn->state == CONN_OPEN; i++) {
+	for (int i = 0; is_open(conn); i++) {
 		const uint8_t *data;
 		size_t len;
 		int r;
@@ -362,16 +494,16 @@ static int receive(struct conn *conn)
 		conn->is_choked = true;
 		return 0;
 	}
-	filled = rights_fetching(conn) ? VMSIG_ERR_WOULD_BLOCK : chan_fill(conn->chan);
+	filled = right_fetching(&conn->right) ? VMSIG_ERR_WOULD_BLOCK : chan_fill(conn->chan);
 	if (filled && filled != VMSIG_ERR_WOULD_BLOCK && filled != VMSIG_ERR_BUSY &&
 		filled != VMSIG_ERR_DISCONNECTED)
 		return filled;
 	/* What came before the end of the stream, or before descriptors, counts. */
 	r = take_frames(conn);
-	if (r || conn->wants_read || conn->state != CONN_OPEN)
+	if (r || conn->wants_read || !is_open(conn))
 		return r;
 	if (filled == VMSIG_ERR_BUSY)
-		return rights_fetch(conn);
+		return conn_fetch_rights(conn);
 	return filled == VMSIG_ERR_DISCONNECTED ? filled : 0;
 }
 
@@ -386,23 +518,38 @@ static int work(struct conn *conn)
 		if (conn->plane->writable)
 			r = conn->plane->writable(conn, conn->plane_state);
 	}
-	if (!r && conn->state == CONN_OPEN && conn->wants_read)
+	if (!r && is_open(conn) && conn->wants_read)
 		r = receive(conn);
 	conn_dirty(conn);
 	return r;
 }
 
+/* What the plane has of it. */
+static void leave_plane(struct conn *conn)
+{
+	if (conn->plane_open)
+		conn->plane->close(conn, conn->plane_state);
+	conn->plane_open = false;
+}
+
+static const struct conn_phase open_phase = {.run = work, .leave = leave_plane};
+
+static bool is_open(const struct conn *conn)
+{
+	return conn->phase == &open_phase;
+}
+
+void conn_open(struct conn *conn)
+{
+	conn->phase->leave(conn);
+	conn->phase = &open_phase;
+}
+
 void conn_run(struct share_task *task)
 {
 	struct conn *conn = (struct conn *)((char *)task - offsetof(struct conn, task));
-	int r;
+	int r = conn->phase->run(conn);
 
-	if (conn->state == CONN_OPEN)
-		r = work(conn);
-	else if (conn->worked)
-		r = admission_worked(conn);
-	else
-		r = admission_step(conn);
 	if (r)
 		conn_fail(conn, r);
 }
@@ -434,9 +581,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 
 bool conn_tick(struct conn *conn, uint64_t now_ms)
 {
-	const struct config *config = conn->net->config;
+	const struct config *config = conn->conns->config;
 
-	if (conn->handshake_by_ms && now_ms >= conn->handshake_by_ms) {
+	if (conn->handshake.by_ms && now_ms >= conn->handshake.by_ms) {
 		conn_close(conn, VMSIG_ERR_TIMEOUT, "the handshake took too long");
 	} else if (conn->soft_since_ms && now_ms - conn->soft_since_ms >= config->soft_ms) {
 		if (conn_may_log(conn))
@@ -448,6 +595,5 @@ bool conn_tick(struct conn *conn, uint64_t now_ms)
 		conn->wake_at_ms = 0;
 		conn_wake(conn, 0);
 	}
-	return conn->state != CONN_CLOSING &&
-	       (conn->handshake_by_ms || conn->soft_since_ms || conn->wake_at_ms);
+	return conn->phase && (conn->handshake.by_ms || conn->soft_since_ms || conn->wake_at_ms);
 }

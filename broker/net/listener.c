@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/net/state.h"
+#include "broker/net/listener.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 
 #include "broker/log.h"
 #include "broker/net/closer.h"
+#include "broker/net/lobby.h"
 #include "vmsig/vmsig_error.h"
 
 #define BACKLOG 1024   /* the kernel caps it at net.core.somaxconn */
@@ -36,7 +37,7 @@ static void shed(struct listener *listener)
 		close(listener->spare);
 	fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
 	if (fd >= 0)
-		rights_close(listener->net, fd, NOBODY);
+		rights_close(&listener->lobby->conns->rights, fd, NOBODY);
 	listener->spare = spare_open();
 }
 
@@ -45,7 +46,7 @@ static void listener_pause(struct listener *listener)
 	if (!listener->paused)
 		uv_poll_stop(&listener->poll);
 	listener->paused = true;
-	net_expect(listener->net);
+	pulse_hurry(listener->lobby->conns->pulse);
 }
 
 static bool is_exhaustion(int error)
@@ -56,22 +57,22 @@ static bool is_exhaustion(int error)
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct listener *listener = poll->data;
-	struct net *net = listener->net;
+	struct conns *conns = listener->lobby->conns;
 
 	for (int i = 0; i < ACCEPT_BATCH; i++) {
 		int fd;
 
-		if (closer_pending(net->closer) > CLOSER_QUEUE / 2) {
+		if (closer_pending(conns->rights.closer) > CLOSER_QUEUE / 2) {
 			listener_pause(listener);
 			return;
 		}
 		fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
-			lobby_accept(listener, fd);
+			lobby_accept(listener->lobby, listener->plane, fd);
 			continue;
 		}
 		if (is_exhaustion(errno)) {
-			if (caller_may_log(&net->callers, NULL, net_now_ns(net)))
+			if (caller_may_log(&conns->callers, NULL, pulse_now_ns(conns->pulse)))
 				log_warning("cannot accept a client and dropped it; raise "
 					    "RLIMIT_NOFILE",
 					LOG_STR("plane", listener->plane->name),
@@ -85,7 +86,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
 bool listener_resume(struct listener *listener)
 {
-	if (listener->paused && !listener->net->closing &&
+	if (listener->paused && !uv_is_closing((uv_handle_t *)&listener->poll) &&
 		uv_poll_start(&listener->poll, UV_READABLE, on_readable) == 0)
 		listener->paused = false;
 	return listener->paused;
@@ -117,7 +118,7 @@ static int clear_stale(const struct sockaddr_un *addr)
 	return unlink(addr->sun_path) < 0 ? -errno : 0;
 }
 
-int net_make_folder(const char *path)
+int listener_make_folder(const char *path)
 {
 	char copy[PATH_MAX];
 	struct stat st;
@@ -143,7 +144,7 @@ static int bind_path(int fd, const char *path, mode_t mode)
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(addr.sun_path, path, strlen(path));
-	r = net_make_folder(path);
+	r = listener_make_folder(path);
 	if (!r)
 		r = clear_stale(&addr);
 	if (r)
@@ -161,7 +162,7 @@ static int socket_open(struct listener *listener)
 	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (listener->fd < 0)
 		return -errno;
-	rights_listen(listener->net, listener->fd);
+	rights_listen(&listener->lobby->conns->rights, listener->fd);
 	return bind_path(listener->fd, listener->path, listener->mode);
 }
 
@@ -169,33 +170,32 @@ static void listener_free(struct listener *listener)
 {
 	/* Who has not been accepted yet may have sent descriptors. */
 	if (listener->fd >= 0)
-		rights_close(listener->net, listener->fd, NOBODY);
+		rights_close(&listener->lobby->conns->rights, listener->fd, NOBODY);
 	if (listener->spare >= 0)
 		close(listener->spare);
-	tls_ctx_unref(listener->tls);
 	free(listener->path);
 	free(listener);
 }
 
-int listener_open(struct listener **ret_listener, struct net *net,
-	const struct config_listen *where, const struct plane_ops *plane, struct tls_ctx *tls,
-	char *error, size_t error_size)
+int listener_open(struct listener **ret_listener, struct lobby *lobby,
+	const struct config_listen *where, const struct plane_ops *plane, char *error,
+	size_t error_size)
 {
+	struct pulse *pulse = lobby->conns->pulse;
 	struct listener *listener = calloc(1, sizeof(*listener));
 	int r;
 
 	if (!listener)
 		return -ENOMEM;
-	listener->net = net;
+	listener->lobby = lobby;
 	listener->plane = plane;
 	listener->path = strdup(where->path);
 	listener->mode = where->mode;
-	listener->tls = tls_ctx_ref(tls);
 	listener->fd = -1;
 	listener->spare = spare_open();
 	r = listener->path ? socket_open(listener) : -ENOMEM;
 	if (!r)
-		r = uv_poll_init(net->loop, &listener->poll, listener->fd);
+		r = uv_poll_init(pulse->loop, &listener->poll, listener->fd);
 	if (r) {
 		snprintf(error, error_size, "cannot listen on %s: %s%s", where->path, strerror(-r),
 			r == -EADDRINUSE ? "; another broker answers there, or it is no socket"
@@ -203,11 +203,11 @@ int listener_open(struct listener **ret_listener, struct net *net,
 		listener_free(listener);
 		return r;
 	}
-	net->nhandles++;
+	pulse_opened(pulse);
 	listener->poll.data = listener;
 	listener->paused = true;
 	if (listener_resume(listener))
-		net_expect(net);
+		pulse_hurry(pulse);
 	*ret_listener = listener;
 	return 0;
 }
@@ -215,10 +215,10 @@ int listener_open(struct listener **ret_listener, struct net *net,
 static void on_closed(uv_handle_t *handle)
 {
 	struct listener *listener = handle->data;
-	struct net *net = listener->net;
+	struct pulse *pulse = listener->lobby->conns->pulse;
 
 	listener_free(listener);
-	net_handle_closed(net);
+	pulse_closed(pulse);
 }
 
 void listener_close(struct listener *listener)

@@ -46,9 +46,6 @@ __attribute__((warn_unused_result)) int net_reload(
 /* Once per turn of the loop, before it sleeps: sends what is queued. */
 void net_turn(struct net *net);
 
-/* Makes the folder of a socket's path, if it is missing. -errno. */
-__attribute__((warn_unused_result)) int net_make_folder(const char *path);
-
 /* Stops listening, removes the socket files, closes every connection; `closed` is called
  * from the loop when nothing is left, and net_free() may follow. */
 void net_close(struct net *net, void (*closed)(void *arg), void *arg);

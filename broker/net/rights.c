@@ -1,155 +1,109 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/net/rights.h"
+
 #include <unistd.h>
 
-#include "broker/log.h"
 #include "broker/net/closer.h"
 #include "broker/net/passrights.h"
-#include "broker/net/porter.h"
-#include "broker/net/state.h"
+#include "proto/wire/chan.h"
 #include "vmsig/vmsig_error.h"
 
-/*
- * Descriptors that clients send: who may, how they come in, and who closes what is left.
- *
- * The kernel refuses them on every listener, and so on every new connection. Only an admitted
- * operator who may send bulk data gets the right to, and loses it when a reload takes bulk away.
- * What it sends is received by the porter, which lets memfds through.
- *
- * Before Linux 6.16 the kernel cannot refuse. Then each read looks first, on every plane: bytes
- * that bring descriptors stay in the socket, and the connection ends unless it is such an
- * operator's. Either way a socket that may hold descriptors is closed by the closer.
- */
-
-void rights_listen(struct net *net, int fd)
+void rights_listen(struct rights *rights, int fd)
 {
-	net->kernel_refuses = passrights_set(fd, false) == 0;
+	rights->kernel_refuses = passrights_set(fd, false) == 0;
 }
 
-void rights_close(struct net *net, int fd, uid_t uid)
+void rights_close(struct rights *rights, int fd, uid_t uid)
 {
-	if (net->kernel_refuses)
+	if (rights->kernel_refuses)
 		close(fd);
 	else
-		closer_give(net->closer, fd, uid);
+		closer_give(rights->closer, fd, uid);
 }
 
 static void dispose(void *ctx, int fd)
 {
-	struct conn *conn = ctx;
+	struct right *right = ctx;
 
-	if (conn->holds_rights)
-		closer_give(conn->net->closer, fd, conn->cred.uid);
+	if (right->holds)
+		closer_give(right->rights->closer, fd, right->uid);
 	else
 		close(fd);
 }
 
-void rights_begin(struct conn *conn)
+void right_begin(struct right *right, struct rights *rights, struct chan *chan, uid_t uid,
+	void (*fetched)(struct right *right, int error, unsigned foreign))
 {
-	conn->holds_rights = !conn->net->kernel_refuses;
-	if (conn->holds_rights)
-		chan_look_for_fds(conn->chan);
-	chan_dispose(conn->chan, dispose, conn);
+	right->rights = rights;
+	right->chan = chan;
+	right->uid = uid;
+	right->fetched = fetched;
+	right->holds = !rights->kernel_refuses;
+	if (right->holds)
+		chan_look_for_fds(chan);
+	chan_dispose(chan, dispose, right);
 }
 
-static bool may_send(const struct conn *conn)
+int right_update(struct right *right, bool wanted)
 {
-	const struct config_tenant *tenant = conn->tenant;
-
-	if (!conn->plane->takes_fds || !porter_serves(conn->net->porter, conn->cred.uid))
-		return false;
-	for (size_t i = 0; i < tenant->nrules; i++) {
-		if (tenant->rules[i].bulk_max)
-			return true;
-	}
-	return false;
-}
-
-int rights_update(struct conn *conn)
-{
-	bool may = may_send(conn);
+	bool may = wanted && porter_serves(right->rights->porter, right->uid);
 	int r = 0;
 
-	if (may == conn->sends_rights)
+	if (may == right->sends)
 		return 0;
 	if (may) {
 		/* Before the kernel lets the first one in. What it has let in stays there when
 		 * the right is taken away. */
-		conn->holds_rights = conn->fetches_rights = true;
-		chan_look_for_fds(conn->chan);
+		right->holds = right->fetches = true;
+		chan_look_for_fds(right->chan);
 	}
-	if (conn->net->kernel_refuses)
-		r = passrights_set(chan_socket(conn->chan), may);
-	conn->sends_rights = may && !r;
+	if (right->rights->kernel_refuses)
+		r = passrights_set(chan_socket(right->chan), may);
+	right->sends = may && !r;
 	return r;
-}
-
-bool conn_sends_fds(struct conn *conn)
-{
-	bool sends = conn->sends_rights;
-
-	/* What kept it from them may be over: then the next one gets through. */
-	if (!sends)
-		(void)!rights_update(conn);
-	return sends;
 }
 
 /* ---- receiving ---- */
 
-static int take(struct conn *conn, const struct porter_catch *catch)
-{
-	if (catch->result && catch->result != VMSIG_ERR_WOULD_BLOCK)
-		return catch->result;
-	if (!catch->foreign)
-		return chan_give(conn->chan, catch->data, catch->len, catch->fds, catch->nfds);
-	if (conn_may_log(conn))
-		log_warning("a client sent descriptors that are no memfds", CONN_WHO(conn),
-			LOG_INT("count", catch->foreign));
-	return VMSIG_ERR_PROTOCOL;
-}
-
 static void on_fetched(struct porter_request *request, const struct porter_catch *catch)
 {
-	struct conn *conn = request->data;
-	int r = take(conn, catch);
+	struct right *right = request->data;
+	int r = catch->result == VMSIG_ERR_WOULD_BLOCK ? 0 : catch->result;
 
-	if (r == VMSIG_ERR_PROTOCOL)
-		conn_close(conn, r, "bulk data comes in one memfd a message, and nothing else");
-	else if (r)
-		conn_fail(conn, r);
-	else
-		conn_want_read(conn);
+	if (!r && catch->foreign)
+		r = VMSIG_ERR_PROTOCOL;
+	if (!r)
+		r = chan_give(right->chan, catch->data, catch->len, catch->fds, catch->nfds);
+	right->fetched(right, r, catch->foreign);
 }
 
-int rights_fetch(struct conn *conn)
+int right_fetch(struct right *right, const char **ret_why)
 {
-	const char *why = NULL;
+	struct porter *porter = right->rights->porter;
 
-	if (!conn->fetches_rights || !conn->net->porter)
-		why = "the peer sent descriptors, which it may not";
-	else if (chan_pending_fds(conn->chan) >= CHAN_FDS_PER_FRAME)
-		why = "the peer sent more descriptors than one message may have";
-	if (why) {
-		conn_close(conn, VMSIG_ERR_PROTOCOL, why);
-		return 0;
+	if (!right->fetches || !porter) {
+		*ret_why = "the peer sent descriptors, which it may not";
+		return VMSIG_ERR_PROTOCOL;
 	}
-	conn->fetch.done = on_fetched;
-	conn->fetch.data = conn;
-	conn->fetch.socket = chan_socket(conn->chan);
-	conn->fetch.uid = conn->cred.uid;
-	porter_ask(conn->net->porter, &conn->fetch);
-	/* Failed already. Else the answer wakes it. */
-	if (conn->state == CONN_CLOSING)
-		return 0;
-	return conn_watch(conn, conn->mask & ~UV_READABLE);
+	if (chan_pending_fds(right->chan) >= CHAN_FDS_PER_FRAME) {
+		*ret_why = "the peer sent more descriptors than one message may have";
+		return VMSIG_ERR_PROTOCOL;
+	}
+	right->request.done = on_fetched;
+	right->request.data = right;
+	right->request.socket = chan_socket(right->chan);
+	right->request.uid = right->uid;
+	porter_ask(porter, &right->request);
+	return 0;
 }
 
-bool rights_fetching(const struct conn *conn)
+bool right_fetching(const struct right *right)
 {
-	return conn->fetch.id != 0;
+	return right->request.id != 0;
 }
 
-void rights_end(struct conn *conn)
+void right_end(struct right *right)
 {
-	if (conn->net->porter)
-		porter_cancel(conn->net->porter, &conn->fetch);
+	if (right->rights && right->rights->porter)
+		porter_cancel(right->rights->porter, &right->request);
 }

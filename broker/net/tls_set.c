@@ -1,14 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/net/tls_set.h"
 
-int tls_set_load(struct tls_set *set, const struct config *config, char *error, size_t error_size)
+static int load(struct tls_ctx **ret_context, const struct plane_ops *plane,
+	const struct config *config, char *error, size_t error_size)
 {
 	const struct tls_files files = {
 		.ca = config->ca, .cert = config->cert, .key = config->key, .crl = config->crl};
 
+	return tls_ctx_new(ret_context, TLS_SERVER, &files, plane->roles, error, error_size);
+}
+
+int tls_set_add(struct tls_set *set, const struct plane_ops *plane, const struct config *config,
+	char *error, size_t error_size)
+{
+	int r = load(&set->contexts[set->n], plane, config, error, error_size);
+
+	if (!r)
+		set->planes[set->n++] = plane;
+	return r;
+}
+
+int tls_set_load(struct tls_set *set, const struct config *config, char *error, size_t error_size)
+{
 	for (size_t i = 0; i < set->n; i++) {
-		int r = tls_ctx_new(&set->contexts[i], TLS_SERVER, &files, set->planes[i]->roles,
-			error, error_size);
+		int r = load(&set->contexts[i], set->planes[i], config, error, error_size);
 
 		if (r)
 			return r;

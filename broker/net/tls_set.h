@@ -11,7 +11,7 @@
 #include <stddef.h>
 
 #include "broker/config/config.h"
-#include "broker/net/conn.h"
+#include "broker/net/plane.h"
 #include "proto/wire/tls.h"
 
 #define TLS_SET_MAX 8 /* planes */
@@ -27,6 +27,9 @@ struct tls_set {
 /* Makes a context for each of `set->planes`. `error` names the file. 0, VMSIG_ERR_*, -errno. */
 __attribute__((warn_unused_result)) int tls_set_load(
 	struct tls_set *set, const struct config *config, char *error, size_t error_size);
+/* One plane more, of at most TLS_SET_MAX, with its context. The same. */
+__attribute__((warn_unused_result)) int tls_set_add(struct tls_set *set,
+	const struct plane_ops *plane, const struct config *config, char *error, size_t error_size);
 /* The plane's; borrowed. NULL: it is not in the set. */
 struct tls_ctx *tls_set_find(const struct tls_set *set, const struct plane_ops *plane);
 void tls_set_deinit(struct tls_set *set);

@@ -13,7 +13,6 @@
 #include "broker/log.h"
 #include "broker/planes/envelope.h"
 #include "broker/planes/services.h"
-#include "broker/policy/account.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
@@ -106,17 +105,6 @@ out:
 	return r;
 }
 
-/* The core has just refused to charge it. */
-static int answer_refusal(struct ctx_client *client, uint64_t id)
-{
-	const struct account_refusal *refusal = core_refusal(client->core);
-	char detail[ACCOUNT_TEXT_MAX + 1];
-
-	conn_log_refusal(client->base.conn, refusal);
-	account_refusal_text(refusal, detail, sizeof(detail));
-	return envelope_error(client->base.conn, id, VMSIG_ERR_QUOTA, detail);
-}
-
 static int on_subscribe(void *state, void *message)
 {
 	const Vmsig__CtxRequest *request = message;
@@ -128,7 +116,8 @@ static int on_subscribe(void *state, void *message)
 			"the name is empty or too long, or this connection subscribed to it "
 			"already");
 	if (r == VMSIG_ERR_QUOTA)
-		return answer_refusal(client, request->request_id);
+		return envelope_refusal(
+			client->base.conn, request->request_id, core_refusal(client->core));
 	if (r)
 		return envelope_error(client->base.conn, request->request_id, r, NULL);
 	return envelope_done(client->base.conn, request->request_id);
@@ -380,6 +369,8 @@ static int client_open(struct conn *conn, void **ret_state)
 	client->core = ((const struct services *)conn_user(conn))->read;
 	r = session_new(
 		&client->session, client->core, &conn_tenant(conn)->tenant, conn_uid(conn), client);
+	if (r == VMSIG_ERR_QUOTA)
+		conn_log_refusal(conn, core_refusal(client->core));
 	if (r) {
 		free(client);
 		return r;
@@ -408,7 +399,7 @@ const struct plane_ops ctx_plane = {
 	.dialect = &dialect,
 	.door = NET_DOOR_CTX,
 	.roles = IDENTITY_SENSOR | IDENTITY_OPERATOR,
-	.frame_max = CONN_SMALL_FRAME,
+	.frame_max = PLANE_SMALL_FRAME,
 	.open = client_open,
 	.frame = envelope_frame,
 	.writable = client_writable,

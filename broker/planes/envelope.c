@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "broker/policy/account.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
@@ -46,6 +47,15 @@ int envelope_answer(struct conn *conn, uint64_t request_id, int error, const cha
 {
 	return error ? envelope_error(conn, request_id, error, detail)
 		     : envelope_done(conn, request_id);
+}
+
+int envelope_refusal(struct conn *conn, uint64_t request_id, const struct account_refusal *refusal)
+{
+	char detail[ACCOUNT_TEXT_MAX + 1];
+
+	conn_log_refusal(conn, refusal);
+	account_refusal_text(refusal, detail, sizeof(detail));
+	return envelope_error(conn, request_id, VMSIG_ERR_QUOTA, detail);
 }
 
 void envelope_farewell(struct conn *conn, int error, const char *detail)
@@ -124,6 +134,7 @@ static int dispatch(struct plane_client *client, struct envelope *request)
 {
 	struct conn *conn = client->conn;
 	const struct dialect *dialect = dialect_of(conn);
+	struct account_refusal refusal;
 	enum kind kind;
 	const struct request_rule *rule = rule_of(dialect, (size_t)request->body_case, &kind);
 	const char *why = cut_offs[kind][client->greeted];
@@ -134,9 +145,8 @@ static int dispatch(struct plane_client *client, struct envelope *request)
 	r = kind == KIND_KNOWN && dialect->check ? dialect->check(client, &why) : 0;
 	if (r)
 		return turn_down(conn, request, r, why);
-	if (rule->answered && !conn_may_answer(conn, conn_tenant(conn)->tenant.quota.pending))
-		return envelope_error(conn, request->request_id, VMSIG_ERR_QUOTA,
-			"too many answers are unread; read them before asking again");
+	if (rule->answered && conn_may_answer(conn, &refusal))
+		return envelope_refusal(conn, request->request_id, &refusal);
 	if (rule->answered && kind != KIND_UNKNOWN && !request->request_id)
 		return envelope_error(conn, 0, VMSIG_ERR_BAD_REQUEST,
 			"request_id is 0, which is for events; choose another");

@@ -50,6 +50,10 @@ __attribute__((warn_unused_result)) int envelope_done(struct conn *conn, uint64_
 __attribute__((warn_unused_result)) int envelope_answer(
 	struct conn *conn, uint64_t request_id, int error, const char *detail);
 
+/* Says in the log and to the client that it was refused for what it or its tenant has. */
+__attribute__((warn_unused_result)) int envelope_refusal(
+	struct conn *conn, uint64_t request_id, const struct account_refusal *refusal);
+
 /* Says why, and closes: the plane's client is gone after this. Returns 0. */
 int envelope_cut_off(struct conn *conn, const char *why);
 

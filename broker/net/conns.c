@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/net/conns.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "vmsig/vmsig_error.h"
+
+static bool on_beat(struct pulse_beat *beat, uint64_t now_ms)
+{
+	struct conns *conns = (struct conns *)((char *)beat - offsetof(struct conns, beat));
+	struct conn *conn, *next;
+	bool expecting = false;
+
+	DL_FOREACH_SAFE (conns->list, conn, next)
+		expecting |= conn_tick(conn, now_ms);
+	return callers_tick(&conns->callers, conns->config, pulse_now_ns(conns->pulse)) ||
+	       expecting;
+}
+
+static const struct account_kind all_kind = {.owner = "broker",
+	.is_shared = true,
+	.slots = {[CONNS_ALL] = {"connections", "limits.connections",
+			  "try again later, or have it raised"},
+		[CONNS_UNPROVEN] = {"connections that have not shaken hands",
+			"limits.connections and RLIMIT_NOFILE, a half",
+			"try again later, or have them raised"},
+		[CONNS_UNREAD] = {"bytes that were not read", "limits.send_queues",
+			"read what was asked for"}}};
+
+int conns_init(struct conns *conns)
+{
+	uint64_t now_ns = pulse_now_ns(conns->pulse);
+	int r = payers_init(&conns->payers, conns->config, now_ns);
+
+	if (!r)
+		r = callers_init(&conns->callers, conns->config, now_ns);
+	if (r) {
+		payers_deinit(&conns->payers);
+		return r;
+	}
+	account_init(&conns->account, &all_kind, "");
+	account_set_limit(&conns->account, CONNS_UNREAD, conns->config->tx_all);
+	pulse_add(conns->pulse, &conns->beat, on_beat);
+	return 0;
+}
+
+void conns_deinit(struct conns *conns)
+{
+	assert(!conns->list && !conns->dirty);
+	account_deinit(&conns->account);
+	payers_deinit(&conns->payers);
+	callers_deinit(&conns->callers);
+	tls_set_deinit(&conns->tls);
+}
+
+int conns_set_policy(struct conns *conns, const struct config *config)
+{
+	struct payers payers = {0};
+	struct conn *conn;
+	int r = payers_init(&payers, config, pulse_now_ns(conns->pulse));
+
+	if (!r)
+		r = callers_set_policy(&conns->callers, config);
+	if (r) {
+		payers_deinit(&payers);
+		return r;
+	}
+	DL_FOREACH (conns->list, conn) {
+		conn_unpay(conn);
+		conn->stale = true;
+	}
+	payers_deinit(&conns->payers);
+	conns->payers = payers;
+	conns->config = config;
+	account_set_limit(&conns->account, CONNS_UNREAD, config->tx_all);
+	return 0;
+}
+
+/* ---- what is not read ---- */
+
+static uint64_t unread_of(const struct payer *payer)
+{
+	return account_used(&payer->account, PAYER_UNREAD);
+}
+
+static const struct payer *heaviest_payer(const struct payers *payers)
+{
+	const struct payer *heaviest = &payers->list[0];
+
+	for (size_t i = 1; i < payers->n; i++) {
+		if (unread_of(&payers->list[i]) > unread_of(heaviest))
+			heaviest = &payers->list[i];
+	}
+	return heaviest;
+}
+
+static struct conn *heaviest_conn(const struct conns *conns, const struct payer *payer)
+{
+	struct conn *conn, *heaviest = NULL;
+
+	DL_FOREACH (conns->list, conn) {
+		if (conn->unread_of_tenant.account == &payer->account &&
+			(!heaviest || conn->unread.amount > heaviest->unread.amount))
+			heaviest = conn;
+	}
+	return heaviest && heaviest->unread.amount ? heaviest : NULL;
+}
+
+static void shed(struct conns *conns)
+{
+	while (conns->is_overfull) {
+		const struct payer *payer = heaviest_payer(&conns->payers);
+		struct conn *conn = NULL;
+
+		if (account_is_over(&conns->account, CONNS_UNREAD) ||
+			account_is_over(&payer->account, PAYER_UNREAD))
+			conn = heaviest_conn(conns, payer);
+		conns->is_overfull = conn != NULL;
+		if (conn)
+			conn_close(conn, VMSIG_ERR_QUOTA,
+				"the tenant's clients do not read what they asked for, and this "
+				"one has most of it queued (limits.send_queues)");
+	}
+}
+
+void conns_flush(struct conns *conns)
+{
+	/* Each leaves the list first. */
+	while (conns->dirty)
+		conn_send_queued(conns->dirty);
+	shed(conns);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_NET_CONNS_H
+#define BROKER_NET_CONNS_H
+
+/*
+ * All connections together: their life, the policy that they pay by, the moment of a turn in
+ * which everything that was queued is sent, and the bound for what nobody reads.
+ */
+
+#include "broker/net/state.h"
+
+/* Members up to `user` are set. -ENOMEM. */
+__attribute__((warn_unused_result)) int conns_init(struct conns *conns);
+/* None is left, and nothing is charged. */
+void conns_deinit(struct conns *conns);
+/* A new policy: nothing is charged to the tenants of the old one any more. -ENOMEM: nothing has
+ * changed. */
+__attribute__((warn_unused_result)) int conns_set_policy(
+	struct conns *conns, const struct config *config);
+/* Once per turn of the loop: sends what is queued, then closes the heaviest connections while all
+ * together, or those of a tenant, have too much unread. A queue has its own bound, but many
+ * connections have many queues. */
+void conns_flush(struct conns *conns);
+
+#endif

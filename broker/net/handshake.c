@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/net/handshake.h"
+
+#include <sys/resource.h>
+#include <time.h>
+
+#include "broker/net/door.h"
+#include "vmsig/vmsig_error.h"
+
+#define POOL_NICE 10 /* of the threads that shake hands; the loop has 0 */
+/* Work on a pool thread takes this part of its time from the loop when both want the CPU: the
+ * kernel's weights of the two nice values. */
+#define POOL_WEIGHT 10u
+
+/* ---- on the pool ---- */
+
+/* A thousand clients that connect at once must not take the CPUs from the loop, which has
+ * everybody else's writes. On Linux this is a matter of the calling thread; without it
+ * handshakes are only less polite. */
+static void yield_to_loop(void)
+{
+	static _Thread_local bool yields;
+
+	if (!yields)
+		(void)!setpriority(PRIO_PROCESS, 0, POOL_NICE);
+	yields = true;
+}
+
+static uint64_t thread_ns(void)
+{
+	struct timespec ts = {0};
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void on_work(uv_work_t *work)
+{
+	struct conn *conn = work->data;
+	uint64_t start_ns = thread_ns();
+
+	yield_to_loop();
+	conn->handshake.result = chan_handshake(conn->chan);
+	conn->handshake.work_ns = thread_ns() - start_ns;
+}
+
+/* ---- on the loop ---- */
+
+static void on_worked(uv_work_t *work, int status)
+{
+	struct conn *conn = work->data;
+
+	conn->handshake.worked = true;
+	conn_worked(conn);
+}
+
+/* The client has brought it on if there is something to answer; what the pool took is not the
+ * client's time. */
+static void note_progress(struct conn *conn)
+{
+	struct handshake *handshake = &conn->handshake;
+	uint64_t now_ms = pulse_now_ms(conn->conns->pulse);
+
+	handshake->moved_ms = chan_output_bytes(conn->chan)
+				      ? now_ms
+				      : handshake->moved_ms + now_ms - handshake->step_ms;
+}
+
+/* The pool has come back with a part of it. */
+static int worked(struct conn *conn)
+{
+	int r = conn->handshake.result;
+
+	conn->handshake.worked = false;
+	note_progress(conn);
+	share_charge(conn->share, conn->handshake.work_ns / POOL_WEIGHT);
+	if (r && r != VMSIG_ERR_WOULD_BLOCK)
+		return r;
+	if (!r)
+		conn->handshake.established(conn);
+	return conn->phase ? conn_flush(conn) : 0;
+}
+
+/* Something came from the peer. */
+static int step(struct conn *conn)
+{
+	struct handshake *handshake = &conn->handshake;
+	int r = chan_fill(conn->chan);
+
+	conn->wants_read = false;
+	conn->heard_again = 0;
+	if (r == VMSIG_ERR_WOULD_BLOCK)
+		return conn_flush(conn);
+	if (r == VMSIG_ERR_BUSY)
+		return conn_fetch_rights(conn);
+	if (r)
+		return r;
+	r = conn_watch(conn, 0);
+	if (r)
+		return r;
+	handshake->has_spoken = true;
+	handshake->step_ms = pulse_now_ms(conn->conns->pulse);
+	handshake->work.data = conn;
+	r = uv_queue_work(conn->conns->pulse->loop, &handshake->work, on_work, on_worked);
+	conn->working = !r;
+	return r;
+}
+
+static int run(struct conn *conn)
+{
+	return conn->handshake.worked ? worked(conn) : step(conn);
+}
+
+/* It is over, well or badly. */
+static void leave(struct conn *conn)
+{
+	conn->handshake.by_ms = 0;
+	charge_refund(&conn->entry.unproven);
+	door_leave(conn);
+}
+
+void handshake_begin(struct conn *conn, struct door *door, uint64_t by_ms,
+	void (*established)(struct conn *conn))
+{
+	static const struct conn_phase phase = {.run = run, .leave = leave};
+
+	conn->phase = &phase;
+	conn->handshake.established = established;
+	conn->handshake.by_ms = by_ms;
+	conn->handshake.moved_ms = pulse_now_ms(conn->conns->pulse);
+	door_enter(door, conn);
+}
