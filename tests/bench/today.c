@@ -27,8 +27,8 @@ struct today {
 	int fd;
 	uint64_t base; /* of RAM in QEMU's address space */
 	char file[PATH_MAX];
-	char answer[ANSWER_MAX];
-	size_t len;
+	char answer[ANSWER_MAX], packet[ANSWER_MAX];
+	size_t len; /* of the answer */
 };
 
 /* ---- sockets ---- */
@@ -132,34 +132,50 @@ static void pmemsave_read(struct today *today, uint64_t gpa, void *buf, size_t l
 
 /* ---- the debugger's stub ---- */
 
-/* One packet and its answer, which is acknowledged. */
-static const char *stub_ask(struct today *today, const char *packet)
+/* The next packet's text, without its sum. What was received behind it stays. */
+static const char *stub_packet(struct today *today)
 {
-	char *text = malloc(strlen(packet) + 8), *answer;
-	unsigned char sum = 0;
+	for (;;) {
+		char *end = today->len ? memchr(today->answer, '#', today->len) : NULL;
+		ssize_t n;
 
-	if (!text)
-		bench_die("out of memory");
-	for (const char *at = packet; *at; at++)
-		sum = (unsigned char)(sum + (unsigned char)*at);
-	sprintf(text, "$%s#%02x", packet, sum);
-	send_text(today, text);
-	free(text);
-	answer = receive_until(today, "#");
-	/* Both digits of the sum. */
-	while (strlen(strchr(answer, '#')) < 3) {
-		ssize_t n = read(today->fd, answer + today->len, 2);
+		if (end && end + 3 <= today->answer + today->len) {
+			size_t size = (size_t)(end - today->answer);
+			char *start = memchr(today->answer, '$', size);
 
+			if (!start)
+				bench_die("the stub sends no packets");
+			*end = '\0';
+			memmove(today->packet, start + 1, (size_t)(end - start));
+			today->len -= size + 3;
+			memmove(today->answer, end + 3, today->len);
+			send_text(today, "+");
+			return today->packet;
+		}
+		n = read(today->fd, today->answer + today->len, sizeof(today->answer) - today->len);
 		if (n <= 0)
 			bench_die("the stub has ended the connection");
 		today->len += (size_t)n;
-		answer[today->len] = '\0';
 	}
-	send_text(today, "+");
-	answer = strchr(answer, '$');
-	if (!answer || answer[1] == 'E')
-		bench_die("the stub says '%s' to '%.40s'", today->answer, packet);
-	return answer + 1;
+}
+
+/* One packet and its answer. That the guest has stopped is told as well, at any time. */
+static const char *stub_ask(struct today *today, const char *packet)
+{
+	char text[640];
+	const char *answer;
+	unsigned char sum = 0;
+
+	for (const char *at = packet; *at; at++)
+		sum = (unsigned char)(sum + (unsigned char)*at);
+	snprintf(text, sizeof(text), "$%s#%02x", packet, sum);
+	send_text(today, text);
+	do
+		answer = stub_packet(today);
+	while (answer[0] == 'T');
+	if (answer[0] == 'E')
+		bench_die("the stub says '%s' to '%.40s'", answer, packet);
+	return answer;
 }
 
 static void stub_open(struct today *today, const struct bench *bench)
@@ -167,7 +183,6 @@ static void stub_open(struct today *today, const struct bench *bench)
 	char path[PATH_MAX];
 
 	today->fd = socket_open(bench_path(path, sizeof(path), bench->guest, "bench.gdb"));
-	(void)stub_ask(today, "?");
 	if (strncmp(stub_ask(today, "Qqemu.PhyMemMode:1"), "OK", 2) != 0)
 		bench_die("the stub does not read guest-physical memory");
 }
