@@ -43,7 +43,7 @@ static uint32_t sum_of(const uint8_t *at, const struct entry_view *view)
 {
 	size_t from = sizeof(uint32_t);
 
-	return crc32c(0, at + from, entry_body_at(view->entry.type) + view->entry.len - from);
+	return crc32c(0, at + from, view->size - from);
 }
 
 bool entry_verify(const uint8_t *at, const struct entry_view *view)

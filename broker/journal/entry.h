@@ -6,7 +6,7 @@
  * An entry as it stands in the ring and in a segment, frozen by tests/data/journal:
  *
  *   offset  bytes
- *        0  4      sum: CRC-32C of all that follows, without what fills up
+ *        0  4      sum: CRC-32C of all that follows
  *        4  4      len: bytes of the body
  *        8  8      number
  *       16  8      id: of an AUDIT entry its own, of a STATE entry that of the AUDIT entry before
