@@ -447,9 +447,12 @@ static void ring_join(struct journal *journal)
 {
 	struct ring *ring = &journal->ring;
 	uint64_t head = atomic_load(&ring->state->head), number = journal->catalog.number;
-	uint64_t first, last;
+	uint64_t first, last, rest = ring_walk(ring, &head, &first, &last);
 
-	journal->found.dropped_bytes += ring_walk(ring, &head, &first, &last);
+	/* kill -9 stops a write half way: the ring still has what the segment has a part of. */
+	if (first <= number + 1 && last > number)
+		journal->found.dropped_bytes = 0;
+	journal->found.dropped_bytes += rest;
 	if (first > number + 1) {
 		journal->found.dropped_entries = last - first + 1;
 		ring_reset(ring, journal->identity);
