@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "broker/config/check.h"
+#include "broker/boot_clock.h"
 #include "broker/coherence.h"
+#include "broker/desk_shell.h"
 #include "broker/endpoint_shell.h"
 #include "broker/jobs.h"
 #include "broker/error_text.h"
@@ -68,7 +70,7 @@ static void do_wake_coherence(struct broker *broker, const struct core_action *a
 static void do_revoke_leases(struct broker *broker, const struct core_action *action)
 {
 	if (broker->desk)
-		desk_endpoint_over(broker->desk, action->endpoint);
+		desk_endpoint_over(broker->desk, boot_clock_ns(), action->endpoint);
 }
 
 static void do_ready(struct broker *broker, const struct core_action *action)
@@ -76,7 +78,7 @@ static void do_ready(struct broker *broker, const struct core_action *action)
 	struct endpoint_shell *shell = endpoint_shell_find(broker, action->endpoint);
 
 	if (shell && broker->desk)
-		desk_endpoint_ready(broker->desk, action->endpoint, action->epoch,
+		desk_endpoint_ready(broker->desk, boot_clock_ns(), action->endpoint, action->epoch,
 			coherence_page(shell->coherence));
 	log_info("endpoint ready", LOG_STR("endpoint", action->name),
 		LOG_INT("epoch", action->epoch));
@@ -124,7 +126,7 @@ static void on_wake(uv_timer_t *timer)
 static void arm_wake(struct broker *broker)
 {
 	uint64_t deadline = core_deadline(broker->core), now = uv_hrtime();
-	uint64_t delay = broker->desk ? desk_delay(broker->desk) : UINT64_MAX,
+	uint64_t delay = broker->desk ? desk_delay(broker->desk, boot_clock_ns()) : UINT64_MAX,
 		 awake = shares_deadline(broker->shares);
 
 	if (awake < deadline)
@@ -160,7 +162,7 @@ static void run_parts(struct broker *broker)
 	/* Deliveries that came of it leave together with the answers before them. */
 	(void)shares_continue(broker->shares);
 	if (broker->desk)
-		desk_turn(broker->desk);
+		desk_shell_turn(broker->desk_shell);
 	if (broker->net)
 		net_turn(broker->net);
 }
@@ -168,7 +170,7 @@ static void run_parts(struct broker *broker)
 static bool is_pending(const struct broker *broker)
 {
 	return core_deadline(broker->core) <= uv_hrtime() ||
-	       (broker->desk && desk_delay(broker->desk) == 0);
+	       (broker->desk && desk_delay(broker->desk, boot_clock_ns()) == 0);
 }
 
 /* Runs before every sleep of the loop: all that its callbacks have brought about is carried
@@ -244,7 +246,7 @@ static void on_net_closed(void *arg)
 
 	broker->net = net_free(broker->net);
 	if (broker->desk)
-		desk_close(broker->desk, on_desk_closed, broker);
+		desk_shell_close(broker->desk_shell, on_desk_closed, broker);
 	else
 		on_desk_closed(broker);
 }
@@ -385,8 +387,7 @@ static int start_state(struct broker *broker)
 
 bool broker_open_desk(struct broker *broker, bool loudly)
 {
-	const struct desk_env env = {
-		.loop = &broker->loop,
+	const struct desk_shell_env env = {
 		.shares = broker->shares,
 		.jobs = broker->jobs,
 		.syncer = broker->syncer,
@@ -395,12 +396,16 @@ bool broker_open_desk(struct broker *broker, bool loudly)
 		.store = broker->store,
 		.config = broker->config,
 		.events = &write_plane_events,
+		.now_ns = boot_clock_ns,
 	};
 	char error[512] = "";
 
-	if (store_unusable(broker->store) || desk_new(&broker->desk, &env, error, sizeof(error)))
-		broker->desk = NULL;
+	if (store_unusable(broker->store) ||
+		desk_shell_new(&broker->desk_shell, &env, error, sizeof(error)))
+		broker->desk_shell = NULL;
+	broker->desk = broker->desk_shell ? broker->desk_shell->desk : NULL;
 	broker->services.write = broker->desk;
+	broker->services.audit = broker->desk_shell ? broker->desk_shell->audit : NULL;
 	broker->desk_open = broker->desk != NULL;
 	if (!broker->desk && error[0])
 		log_at(loudly ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG,
@@ -502,7 +507,7 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	vouch(broker);
 	/* What the policy took away while no broker ran. */
 	if (broker->desk)
-		desk_reload(broker->desk, config);
+		desk_shell_reload(broker->desk_shell, config);
 	broker_warn_history(config);
 	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),
 		LOG_STR("ctx", config->ctx.path), LOG_INT("endpoints", config->nendpoints),
@@ -528,13 +533,13 @@ static void end_loop(struct broker *broker)
 	if (broker->net)
 		net_close(broker->net, NULL, NULL);
 	if (broker->desk_open)
-		desk_close(broker->desk, NULL, NULL);
+		desk_shell_close(broker->desk_shell, NULL, NULL);
 	jobs_close(broker->jobs);
 	uv_walk(&broker->loop, close_handle, NULL);
 	uv_run(&broker->loop, UV_RUN_DEFAULT);
 	reload_free(broker->reload);
 	net_free(broker->net);
-	desk_free(broker->desk); /* it watches the syncer */
+	desk_shell_free(broker->desk_shell); /* it watches the syncer */
 	syncer_free(broker->syncer);
 	jobs_free(broker->jobs);
 	core_free(broker->core);

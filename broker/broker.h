@@ -22,6 +22,7 @@
 #include "broker/upkeep.h"
 
 struct closer;
+struct desk_shell; /* around the desk */
 struct guardian;
 struct porter;
 struct watchdog;
@@ -44,6 +45,7 @@ struct broker {
 	struct core *core;
 	struct store *store;
 	struct net *net;
+	struct desk_shell *desk_shell; /* NULL as the desk is */
 	struct desk *desk;        /* NULL: what it needs of the store cannot be had at the moment */
 	struct services services; /* core and desk, for the planes */
 	struct reload *reload;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "broker/jobs.h"
+#include "broker/boot_clock.h"
 #include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/ram/ram.h"
@@ -309,8 +310,8 @@ static int tell_desk(struct endpoint_shell *shell)
 	if (r || core_endpoint_find(broker->core, NULL, shell->config->name, &info))
 		return r;
 	if (core_state_is_readable(info.state))
-		desk_endpoint_ready(
-			broker->desk, shell->id, info.epoch, coherence_page(shell->coherence));
+		desk_endpoint_ready(broker->desk, boot_clock_ns(), shell->id, info.epoch,
+			coherence_page(shell->coherence));
 	return 0;
 }
 

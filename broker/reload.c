@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "broker/broker.h"
+#include "broker/desk_shell.h"
 #include "broker/endpoint_shell.h"
 #include "broker/jobs.h"
 #include "broker/log.h"
@@ -168,7 +169,7 @@ static int adopt(struct reload *reload)
 	broker->config = config;
 	config_unref(old);
 	if (broker->desk)
-		desk_reload(broker->desk, config);
+		desk_shell_reload(broker->desk_shell, config);
 	endpoint_shells_reconcile(broker);
 	log_setup((enum log_level)config->log_level, config->log_json);
 	log_info("configuration reloaded", LOG_STR("file", config->file));

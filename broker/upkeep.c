@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "broker/broker.h"
+#include "broker/desk_shell.h"
 #include "broker/endpoint_shell.h"
 #include "broker/log.h"
 #include "broker/syncer.h"
@@ -48,7 +49,7 @@ static void checkpointed(struct broker *broker)
 	upkeep->next_ms = now_ms + STORE_CHECKPOINT_MS;
 	upkeep->resume_ms = upkeep->complete ? 0 : now_ms + LOG_PAUSE_MS;
 	if (broker->desk)
-		desk_prune(broker->desk);
+		desk_shell_prune(broker->desk_shell);
 }
 
 static void on_worked(uv_work_t *work, int status)

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/boot_clock.h"
 #include "broker/planes/envelope.h"
 #include "broker/planes/lease_info.h"
 #include "broker/planes/services.h"
+#include "broker/store/audit.h"
 #include "broker/write/desk.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
@@ -51,7 +53,7 @@ static int lease_end(struct admin_client *client, uint64_t lease)
 	name = desk_endpoint_name(client->desk, view.endpoint);
 	if (!name || !tenant_sees(tenant, name))
 		return VMSIG_ERR_NO_LEASE;
-	return desk_revoke(client->desk, &admin, lease);
+	return desk_revoke(client->desk, boot_clock_ns(), &admin, lease);
 }
 
 static int on_revoke(void *state, void *message)
@@ -100,7 +102,8 @@ static int on_audit(void *state, void *message)
 	const Vmsig__AdminRequest *request = message;
 	const Vmsig__AuditQuery *query = request->audit_query;
 	struct admin_client *client = state;
-	struct audit *audit = desk_audit(client->desk);
+	const struct services *services = conn_user(client->base.conn);
+	struct audit *audit = services->audit;
 	uint32_t limit = query->limit ? query->limit : NEWEST;
 	uint64_t after = query->after;
 	struct audit_head head;
@@ -112,7 +115,7 @@ static int on_audit(void *state, void *message)
 			"the audit log tells of every endpoint; the policy has to give this "
 			"administrator endpoints: [\"*\"]");
 	/* Whoever saw an answer finds its record. */
-	desk_settle(client->desk);
+	desk_settle(client->desk, boot_clock_ns());
 	audit_head(audit, &head);
 	if (query->newest)
 		after = head.id > limit ? head.id - limit : 0;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/boot_clock.h"
 #include "broker/planes/envelope.h"
 #include "broker/policy/tenant.h"
 
@@ -13,7 +14,7 @@
 
 static uint32_t millis_until(uint64_t moment_ns)
 {
-	uint64_t now_ns = desk_now();
+	uint64_t now_ns = boot_clock_ns();
 	uint64_t ms = moment_ns > now_ns ? (moment_ns - now_ns) / NS_PER_MS : 0;
 
 	return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;

@@ -9,6 +9,7 @@
 
 #include <utlist.h>
 
+#include "broker/boot_clock.h"
 #include "broker/memwrite/memwrite.h"
 #include "broker/planes/envelope.h"
 #include "broker/planes/lease_info.h"
@@ -73,8 +74,8 @@ static int on_acquire(void *state, void *message)
 	int r = -ENOMEM;
 
 	if (asked)
-		r = desk_acquire(client->desk, &client->op, request->lease_acquire, &asked->lease,
-			&waits, detail, sizeof(detail));
+		r = desk_acquire(client->desk, boot_clock_ns(), &client->op, request->lease_acquire,
+			&asked->lease, &waits, detail, sizeof(detail));
 	if (r) {
 		free(asked);
 		return envelope_error(client->base.conn, request->request_id, r, detail);
@@ -94,8 +95,8 @@ static int on_renew(void *state, void *message)
 	const Vmsig__LeaseRenew *renew = request->lease_renew;
 	Vmsig__LeaseRenewed body = VMSIG__LEASE_RENEWED__INIT;
 	struct write_client *client = state;
-	int r = desk_renew(
-		client->desk, &client->op, renew->lease, renew->token, &body.remaining_ms);
+	int r = desk_renew(client->desk, boot_clock_ns(), &client->op, renew->lease, renew->token,
+		&body.remaining_ms);
 
 	if (r)
 		return envelope_error(client->base.conn, request->request_id, r, NULL);
@@ -110,8 +111,8 @@ static int on_release(void *state, void *message)
 	const Vmsig__LeaseRelease *release = request->lease_release;
 	struct write_client *client = state;
 	bool later;
-	int r = desk_release(client->desk, &client->op, request->request_id, release->lease,
-		release->token, &later);
+	int r = desk_release(client->desk, boot_clock_ns(), &client->op, request->request_id,
+		release->lease, release->token, &later);
 
 	return later ? 0 : envelope_answer(client->base.conn, request->request_id, r, NULL);
 }
@@ -141,7 +142,8 @@ static int on_resume(void *state, void *message)
 	const Vmsig__LeaseResume *resume = request->lease_resume;
 	struct write_client *client = state;
 	struct lease_view lease;
-	int r = desk_resume(client->desk, &client->op, resume->lease, resume->token);
+	int r = desk_resume(
+		client->desk, boot_clock_ns(), &client->op, resume->lease, resume->token);
 
 	if (!r && !desk_lease_find(client->desk, resume->lease, &lease))
 		r = VMSIG_ERR_NO_LEASE;
@@ -193,7 +195,7 @@ static int on_memwrite(void *state, void *message)
 	own->memwrite = request->memwrite;
 	request->body_case = VMSIG__WRITE_REQUEST__BODY__NOT_SET;
 	request->memwrite = NULL;
-	desk_write(client->desk, &client->op, own, fd);
+	desk_write(client->desk, boot_clock_ns(), &client->op, own, fd);
 	return 0;
 }
 
@@ -295,7 +297,7 @@ static void tell_refused(void *state, const struct lease_view *lease)
 static void tell_notice(void *state, const struct lease_view *lease)
 {
 	Vmsig__LeaseNotice body = VMSIG__LEASE_NOTICE__INIT;
-	uint64_t now_ns = desk_now();
+	uint64_t now_ns = boot_clock_ns();
 
 	body.lease = lease->id;
 	if (lease->revoke_at_ns != UINT64_MAX && lease->revoke_at_ns > now_ns)
@@ -385,7 +387,7 @@ static void client_close(struct conn *conn, void *state)
 	struct asked *asked, *next;
 
 	if (client->desk)
-		desk_operator_close(client->desk, &client->op);
+		desk_operator_close(client->desk, boot_clock_ns(), &client->op);
 	LL_FOREACH_SAFE (client->asked, asked, next)
 		free(asked);
 	free(client);

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/write/state.h"
+#include "broker/write/budget.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include "vmsig/vmsig_error.h"
 
 #define BUDGETS_MAX 16384 /* rules in use; forgotten beyond that: all start full again */
 
@@ -35,8 +32,8 @@ static struct budget *budget_get(
 	if (!budget)
 		return NULL;
 	budget->key = key;
-	rate_init(&budget->writes, desk_now(), rule->writes_rate);
-	rate_init(&budget->bytes, desk_now(), (double)rule->bytes_rate);
+	rate_init(&budget->writes, desk->now_ns, rule->writes_rate);
+	rate_init(&budget->bytes, desk->now_ns, (double)rule->bytes_rate);
 	HASH_ADD(hh, desk->budgets, key, sizeof(budget->key), budget);
 	if (!budget->hh.tbl) {
 		free(budget);
@@ -49,7 +46,7 @@ int budget_charge(struct desk *desk, const struct config_tenant *tenant,
 	const struct config_write_rule *rule, uint64_t bytes, uint32_t *ret_wait_ms)
 {
 	struct budget *budget = budget_get(desk, tenant, rule);
-	uint64_t now_ns = desk_now(), wait_ns, bytes_ns;
+	uint64_t now_ns = desk->now_ns, wait_ns, bytes_ns;
 
 	if (!budget)
 		return -ENOMEM;

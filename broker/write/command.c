@@ -1,136 +1,283 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/write/state.h"
+#include "broker/write/command.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "broker/net/closer.h"
-#include "vmsig/vmsig_error.h"
+#include "broker/write/lane.h"
+#include "broker/write/operator.h"
+#include "broker/write/site.h"
 
-/* ---- ends ---- */
+/* ---- states ---- */
 
-void command_charge(struct command *command, uint64_t session)
+#define TO(state) (1u << (state))
+
+static const unsigned moves[COMMAND_STATES] = {
+	[COMMAND_NEW] = TO(COMMAND_READY) | TO(COMMAND_GONE),
+	[COMMAND_READY] = TO(COMMAND_WAITING) | TO(COMMAND_HASHING) | TO(COMMAND_PLANNING) |
+			  TO(COMMAND_INTENDED) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_WAITING] = TO(COMMAND_READY) | TO(COMMAND_GONE),
+	[COMMAND_HASHING] = TO(COMMAND_PLANNING) | TO(COMMAND_GONE),
+	[COMMAND_PLANNING] = TO(COMMAND_READY) | TO(COMMAND_GONE),
+	[COMMAND_INTENDED] = TO(COMMAND_HELD) | TO(COMMAND_QUEUED) | TO(COMMAND_STOPPING) |
+			     TO(COMMAND_SLICING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_HELD] = TO(COMMAND_QUEUED) | TO(COMMAND_STOPPING) | TO(COMMAND_SLICING) |
+			 TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_QUEUED] = TO(COMMAND_STOPPING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_STOPPING] = TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_SLICING] = TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_FINISHED] = TO(COMMAND_TOLD) | TO(COMMAND_GONE),
+	[COMMAND_TOLD] = TO(COMMAND_RECORDED) | TO(COMMAND_GONE),
+	/* The batch could not be had: it is tried again. */
+	[COMMAND_RECORDED] = TO(COMMAND_TOLD) | TO(COMMAND_GONE),
+};
+
+/* Those that wait for somebody wait with whom they wait for. */
+static struct command **list_of(struct command *command)
 {
-	struct desk_operator *payer = desk_operator_find(command->desk, command->session);
-
-	if (payer) {
-		payer->commands--;
-		payer->queued -= command->charge;
-		DL_DELETE2(payer->own, command, own_prev, own_next);
-	}
-	command->session = session;
-	payer = desk_operator_find(command->desk, session);
-	if (payer) {
-		payer->commands++;
-		payer->queued += command->charge;
-		DL_APPEND2(payer->own, command, own_prev, own_next);
-	}
+	if (command->state == COMMAND_WAITING)
+		return &command->lane->waiting;
+	if (command->state == COMMAND_QUEUED)
+		return &command->site->waiting;
+	return &command->desk->lists[command->state];
 }
 
-/* Is in no list any more. */
+static void leave_list(struct command *command, enum command_state state)
+{
+	struct command **list = list_of(command);
+
+	assert(moves[command->state] & TO(state));
+	DL_DELETE(*list, command);
+	command->prev = command->next = NULL;
+	command->state = state;
+}
+
+void command_move(struct command *command, enum command_state state)
+{
+	struct command **list;
+
+	leave_list(command, state);
+	if (state == COMMAND_GONE)
+		return;
+	list = list_of(command);
+	DL_APPEND(*list, command);
+}
+
+void command_move_first(struct command *command)
+{
+	struct command **list;
+
+	leave_list(command, COMMAND_READY);
+	list = list_of(command);
+	DL_PREPEND(*list, command);
+}
+
+/* ---- life ---- */
+
+static void identify(struct command *command, const struct desk_operator *op)
+{
+	command->uid = op->uid;
+	command->pid = op->pid;
+	snprintf(command->tenant, sizeof(command->tenant), "%s", op->tenant->tenant.name);
+	snprintf(command->serial, sizeof(command->serial), "%s", op->serial);
+}
+
+int command_new(struct command **ret_command, struct desk *desk, const struct desk_operator *op,
+	Vmsig__WriteRequest *request, int bulk_fd)
+{
+	struct command *command = calloc(1, sizeof(*command));
+
+	if (!command)
+		return -ENOMEM;
+	identify(command, op);
+	if (share_get(desk->env.shares, SHARE_TENANT, command->tenant, &command->share)) {
+		free(command);
+		return -ENOMEM;
+	}
+	command->desk = desk;
+	command->bulk_fd = bulk_fd;
+	command->request = request;
+	if (request) {
+		command->request_id = request->request_id;
+		command->body = request->memwrite;
+		command->size = protobuf_c_message_get_packed_size(&request->base);
+	}
+	operator_pay(command, op->session);
+	DL_APPEND2(desk->all, command, all_prev, all_next);
+	DL_APPEND(desk->lists[COMMAND_NEW], command);
+	*ret_command = command;
+	return 0;
+}
+
+static void leave_taken(struct command *command)
+{
+	if (command->mark)
+		HASH_DEL(command->desk->taken, command);
+	command->mark = 0;
+}
+
 struct command *command_free(struct command *command)
 {
 	struct desk *desk = command->desk;
+	const struct desk_ops *ops = &desk->env.ops;
 
-	command_charge(command, 0);
-	lane_leave(command);
-	replay_leave(command);
+	assert(!command->bulk && !command->lane);
+	command_move(command, COMMAND_GONE);
+	operator_pay(command, 0);
+	charge_deinit(&command->number);
+	charge_deinit(&command->room);
+	leave_taken(command);
 	DL_DELETE2(desk->all, command, all_prev, all_next);
-	bulk_free(command->bulk);
 	if (command->bulk_fd >= 0)
-		closer_give(desk->env.closer, command->bulk_fd, command->uid);
+		ops->fd_close(ops->ctx, command->bulk_fd, command->uid);
 	share_unref(command->share);
 	memwrite_plan_deinit(&command->plan);
 	free(command->ops);
 	free(command->before);
-	vmsig__write_request__free_unpacked(command->request, NULL);
+	if (command->request)
+		vmsig__write_request__free_unpacked(command->request, NULL);
 	free(command);
 	return NULL;
 }
 
-void command_reject(struct command *command, int error, const char *detail)
+/* ---- its number ---- */
+
+struct command *command_find(const struct desk *desk, const struct ledger_key *key)
+{
+	struct command *command = NULL;
+
+	HASH_FIND(hh, desk->taken, key, sizeof(*key), command);
+	return command;
+}
+
+int command_take(struct command *command)
 {
 	struct desk *desk = command->desk;
-	struct desk_operator *op = desk_operator_find(desk, command->session);
-	Vmsig__AuditRecord record;
-	int number = error > 0 ? error : VMSIG_ERR_NO_MEMORY;
+	const struct desk_ops *ops = &desk->env.ops;
+	int r = desk->marks == DESK_MARKS_SETTLED ? VMSIG_ERR_BUSY : VMSIG_ERR_IO;
 
-	if (detail != command->detail)
-		snprintf(command->detail, sizeof(command->detail), "%s", detail ? detail : "");
-	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED);
-	record.outcome = (uint32_t)number;
-	refusal_record(desk, &record);
-	replay_done(command);
-	if (op)
-		desk->env.events->rejected(op->client, command->request_id, number,
-			command->detail[0] ? command->detail : NULL);
-	command_free(command);
+	if (desk->marks == DESK_MARKS_FREE)
+		r = ops->marks->take(ops->ctx, &command->key, command->digest, &command->mark);
+	if (r) {
+		snprintf(command->detail, sizeof(command->detail), "nothing was written: %s",
+			r == VMSIG_ERR_BUSY ? "too many writes have no recorded result yet"
+					    : "the broker cannot mark it; its log says why");
+		return r;
+	}
+	HASH_ADD(hh, desk->taken, key, sizeof(command->key), command);
+	if (command->hh.tbl)
+		return 0;
+	ops->marks->release(ops->ctx, command->mark);
+	command->mark = 0;
+	return -ENOMEM;
 }
 
-/* ---- admission ---- */
-
-int command_admit(void *ctx, const struct lease_range *range)
+void command_give_back(struct command *command)
 {
-	const struct command *command = ctx;
+	const struct desk_ops *ops = &command->desk->env.ops;
+
+	if (command->mark)
+		ops->marks->release(ops->ctx, command->mark);
+	leave_taken(command);
+}
+
+/* ---- hashes ---- */
+
+uint8_t *command_scratch(struct desk *desk, size_t size)
+{
+	uint8_t *grown;
+
+	if (size <= desk->scratch_size)
+		return desk->scratch;
+	grown = realloc(desk->scratch, size);
+	if (!grown)
+		return NULL;
+	desk->scratch = grown;
+	desk->scratch_size = size;
+	return grown;
+}
+
+static int digest(const struct desk *desk, const void *data, size_t len, uint8_t *ret_digest)
+{
+	return desk->env.ops.digest(desk->env.ops.ctx, data, len, ret_digest);
+}
+
+int command_hash_data(struct command *command)
+{
+	uint8_t *all, *at;
+
+	if (command->nops == 1)
+		return digest(command->desk, command->ops[0].data, command->ops[0].len,
+			command->data_hash);
+	all = at = command_scratch(command->desk, (size_t)command->bytes);
+	if (!all)
+		return -ENOMEM;
+	for (size_t i = 0; i < command->nops; i++) {
+		memcpy(at, command->ops[i].data, command->ops[i].len);
+		at += command->ops[i].len;
+	}
+	return digest(command->desk, all, (size_t)command->bytes, command->data_hash);
+}
+
+static uint8_t *put(uint8_t *to, const void *from, size_t len)
+{
+	if (len)
+		memcpy(to, from, len);
+	return to + len;
+}
+
+static uint8_t *put_word(uint8_t *to, uint64_t word)
+{
+	return put(to, &word, sizeof(word));
+}
+
+/* Everything but the data, of which the hash is there. */
+static size_t fields_size(const struct command *command)
+{
+	size_t size = 12 * sizeof(uint64_t) + DESK_HASH;
+
+	for (size_t i = 0; i < command->nops; i++)
+		size += 4 * sizeof(uint64_t) + 2 * (size_t)command->ops[i].len;
+	return size;
+}
+
+static uint8_t *put_ops(uint8_t *at, const struct command *command)
+{
+	for (size_t i = 0; i < command->nops; i++) {
+		const struct memwrite_op *op = &command->ops[i];
+
+		at = put_word(at, op->addr);
+		at = put_word(at, op->cr3);
+		at = put_word(at, op->len);
+		at = put_word(at, (uint64_t)op->is_virtual | (uint64_t)(op->expect != NULL) << 1 |
+					  (uint64_t)(op->mask != NULL) << 2);
+		at = put(at, op->expect, op->expect ? op->len : 0);
+		at = put(at, op->mask, op->mask ? op->len : 0);
+	}
+	return at;
+}
+
+int command_hash_all(struct command *command)
+{
 	const Vmsig__CmdMemwrite *body = command->body;
+	const Vmsig__WriteBulk *bulk = body->bulk;
+	uint8_t *fields = command_scratch(command->desk, fields_size(command)), *at = fields;
 
-	return lease_admit(command->desk->engine, desk_now(), command->tenant, body->lease,
-		body->token, body->epoch, range);
+	if (!fields)
+		return -ENOMEM;
+	at = put_word(at, body->token);
+	at = put_word(at, (uint64_t)body->endpoint << 32 | body->epoch);
+	at = put_word(at, (uint64_t)body->want_old | (uint64_t)body->quiesce << 1);
+	at = put_word(at, bulk ? bulk->addr : 0);
+	at = put_word(at, bulk ? bulk->cr3 : 0);
+	at = put_word(at, bulk ? bulk->len : 0);
+	at = put_word(at, bulk ? 2u | bulk->virtual_address : 0);
+	at = put_ops(at, command);
+	at = put(at, command->data_hash, DESK_HASH);
+	return digest(command->desk, fields, (size_t)(at - fields), command->digest);
 }
-
-/* Everything but the range. */
-static int lease_check(struct command *command)
-{
-	struct lease_view lease;
-	struct lease_range probe;
-
-	if (!lease_find(command->desk->engine, command->key.lease, &lease) ||
-		lease.endpoint != command->body->endpoint || !lease.nranges)
-		return VMSIG_ERR_NO_LEASE;
-	probe = (struct lease_range){.start = lease.ranges[0].start, .last = lease.ranges[0].start};
-	return command_admit(command, &probe);
-}
-
-/* Whether the endpoint takes bytes at the moment. */
-static int endpoint_check(struct command *command)
-{
-	const vmsig_memwrite_reg *reg = site_reg(command->site, command->desk);
-	const char *why = NULL;
-	int r;
-
-	if (!reg || !command->site->target)
-		return VMSIG_ERR_NOT_READY;
-	r = reg->may_write(reg->ctx, &why);
-	if (r && why)
-		snprintf(command->detail, sizeof(command->detail), "%s", why);
-	return r;
-}
-
-/* The policy may be another one than when the command came. */
-static int policy_check(struct command *command)
-{
-	const struct desk *desk = command->desk;
-
-	return command->policy == desk->policy
-		       ? 0
-		       : command_rule(command, desk_rule(desk, command->tenant, command->uid,
-						       command->site->name, NULL));
-}
-
-int command_check(struct command *command)
-{
-	int r = lease_check(command);
-
-	if (!r)
-		r = policy_check(command);
-	return r ? r : endpoint_check(command);
-}
-
-/* ---- before the intent ---- */
 
 void command_merge(const struct command *command, const uint8_t *old, uint8_t *new)
 {
@@ -157,410 +304,19 @@ static bool has_mask(const struct command *command)
 
 int command_hash(struct command *command, const uint8_t *old)
 {
-	struct audit *audit = command->desk->audit;
 	size_t len = (size_t)command->bytes;
 	uint8_t *new;
-	int r = audit_digest(audit, old, len, command->old_hash);
+	int r = digest(command->desk, old, len, command->old_hash);
 
 	if (r)
 		return r;
 	if (!has_mask(command)) {
-		memcpy(command->new_hash, command->data_hash, AUDIT_HASH);
+		memcpy(command->new_hash, command->data_hash, DESK_HASH);
 		return 0;
 	}
-	new = desk_scratch(command->desk, len);
+	new = command_scratch(command->desk, len);
 	if (!new)
 		return -ENOMEM;
 	command_merge(command, old, new);
-	return audit_digest(audit, new, len, command->new_hash);
-}
-
-/* In the turn's transaction. */
-static void intend(struct command *command)
-{
-	struct desk *desk = command->desk;
-	Vmsig__AuditRecord record;
-	void *ranges;
-
-	command->intended = true;
-	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT);
-	record_hashes(&record, command);
-	ranges = record_ranges(&record, command, command->plan.bytes);
-	if (command->keep_bytes && !command->body->bulk)
-		record_bytes(&record, command, command->before);
-	desk_append(desk, &record);
-	free(ranges);
-	command->intent = record.id;
-	desk_note(
-		desk, ledger_intend(desk->ledger, &command->key, command->digest, command->intent));
-	DL_APPEND(desk->intended, command);
-}
-
-/* At which operation it ended, and why. */
-static void explain(struct command *command)
-{
-	const struct memwrite_result *result = &command->result;
-	enum vmsig_error cause = result->cause ? result->cause : result->error;
-
-	snprintf(command->detail, sizeof(command->detail), "operation %u at 0x%llx: %s",
-		result->failed_op, (unsigned long long)command->ops[result->failed_op].addr,
-		vmsig_error_text((int)cause));
-}
-
-/* What is wrong with the batch uses its number up. */
-static void refuse(struct command *command)
-{
-	if (command->nops && !command->detail[0])
-		explain(command);
-	command_finish(command);
-}
-
-static bool is_lease_error(int error)
-{
-	return error == VMSIG_ERR_NO_LEASE || error == VMSIG_ERR_LEASE_EXPIRED ||
-	       error == VMSIG_ERR_LEASE_REVOKED || error == VMSIG_ERR_STALE_EPOCH;
-}
-
-static int prepare_ops(struct command *command)
-{
-	struct memwrite_result *result = &command->result;
-	int r;
-
-	*result = (struct memwrite_result){0};
-	r = memwrite_resolve(command->site->target, command->ops, command->nops, &command->plan,
-		&result->failed_op);
-	if (r < 0)
-		return r;
-	if (r)
-		result->error = result->cause = (enum vmsig_error)r;
-	else
-		memwrite_check(command->site->target, command->ops, &command->plan, command_admit,
-			command, command->old, result);
-	/* Its deadline has come just now: that says nothing about the batch. */
-	if (is_lease_error((int)result->error))
-		return (int)result->error;
-	if (result->error) {
-		refuse(command);
-		return 0;
-	}
-	memcpy(command->before, command->old, (size_t)command->bytes);
-	r = command_hash(command, command->before);
-	if (r)
-		return r;
-	if (command->body->quiesce)
-		lane_own(command);
-	intend(command);
-	return 0;
-}
-
-static int prepare_bulk(struct command *command)
-{
-	bool again;
-	int r = bulk_planned(command, &again);
-
-	if (again) {
-		/* Nothing came of it yet; it comes back here. */
-		replay_done(command);
-		return 0;
-	}
-	if (r < 0 || is_lease_error(r))
-		return r;
-	if (r) {
-		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
-		refuse(command);
-		return 0;
-	}
-	memcpy(command->new_hash, command->data_hash, AUDIT_HASH);
-	intend(command);
-	return 0;
-}
-
-/* Nothing has looked at its data. */
-static void refund(struct command *command)
-{
-	const struct config_tenant *tenant;
-	const struct config_write_rule *rule = desk_rule(
-		command->desk, command->tenant, command->uid, command->site->name, &tenant);
-
-	if (rule)
-		budget_refund(command->desk, tenant, rule, command->bytes);
-}
-
-/* Those behind it wait already, so that they do not overtake it. */
-static void fetch_bulk(struct command *command)
-{
-	int r;
-
-	lane_own(command);
-	/* Its lease may have ended while it waited for its turn. */
-	r = replay_authorise(command);
-	if (!r)
-		r = bulk_open(command);
-	if (!r)
-		return;
-	refund(command);
-	command_reject(command, r, command->detail);
-}
-
-/* All marks are in use, and some will be free when the results of this turn are recorded. */
-static bool is_crowded(struct desk *desk)
-{
-	desk->crowded = desk->intended || desk->finished;
-	return desk->crowded;
-}
-
-/* The command ends up in another list, or is gone. */
-static void prepare(struct command *command)
-{
-	struct desk *desk = command->desk;
-	bool is_new = false;
-	int r;
-
-	command->detail[0] = '\0';
-	if (lane_wait(command))
-		return;
-	if (command->release) {
-		/* Behind the bytes of those before it; those after it find no lease. */
-		lane_own(command);
-		DL_APPEND(desk->intended, command);
-		return;
-	}
-	if (command->body->bulk && !command->bulk) {
-		fetch_bulk(command);
-		return;
-	}
-	r = replay_check(command, &is_new);
-	if (!r && !is_new)
-		return;
-	if (!r)
-		r = command_check(command);
-	if (!r && (desk->closing || desk_is_stuck(desk)))
-		r = desk->closing ? VMSIG_ERR_SHUTTING_DOWN : VMSIG_ERR_IO;
-	if (!r)
-		r = replay_take(command);
-	if (r == VMSIG_ERR_BUSY && is_crowded(desk)) {
-		DL_PREPEND(desk->ready, command);
-		return;
-	}
-	if (!r)
-		r = command->body->bulk ? prepare_bulk(command) : prepare_ops(command);
-	if (r)
-		command_reject(command, r, command->detail);
-}
-
-/* ---- the bytes ---- */
-
-/* Since the intent of a quiesced one its guest has run until it stopped. */
-static int place_check(struct command *command)
-{
-	int r = command->body->quiesce ? memwrite_plan_holds(command->site->target, command->ops,
-						 command->nops, &command->plan)
-				       : 0;
-
-	if (r == VMSIG_ERR_BUSY)
-		snprintf(command->detail, sizeof(command->detail),
-			"the guest has moved the memory behind these addresses before it stopped; "
-			"nothing was written; send it again");
-	return r < 0 ? VMSIG_ERR_NO_MEMORY : r;
-}
-
-static void apply(struct command *command)
-{
-	int r = command_check(command);
-
-	if (!r)
-		r = place_check(command);
-	if (r) {
-		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
-	} else {
-		marks_begin(command->desk->marks, command->mark);
-		memwrite_apply(command->site->target, command->ops, &command->plan, command_admit,
-			command, command->old, &command->result);
-		if (command->result.error && !command->detail[0])
-			explain(command);
-	}
-	command_finish(command);
-}
-
-static void quiesce_next(struct site *site, struct desk *desk);
-
-static void quiesce_failed(struct command *command, int error)
-{
-	command->result = (struct memwrite_result){.error = (enum vmsig_error)error};
-	snprintf(command->detail, sizeof(command->detail),
-		"the guest's vCPUs could not be stopped (%s); nothing was written",
-		vmsig_error_name(error));
-	command_finish(command);
-}
-
-static void on_quiesced(void *arg, int error)
-{
-	struct command *command = arg;
-	struct desk *desk = command->desk;
-	struct site *site = command->site;
-	const vmsig_memwrite_reg *reg = site_reg(site, desk);
-	struct share_scope scope;
-
-	share_enter(&scope, desk->env.shares, command->share);
-	if (error || !reg)
-		quiesce_failed(command, error ? error : VMSIG_ERR_GONE);
-	else if (reg->is_quiesced(reg->ctx))
-		apply(command);
-	else
-		quiesce_failed(command, VMSIG_ERR_TIMEOUT);
-	(void)share_leave(&scope);
-	if (!error && reg)
-		reg->resume(reg->ctx);
-	site->quiescing = NULL;
-	quiesce_next(site, desk);
-}
-
-static void quiesce(struct command *command)
-{
-	struct site *site = command->site;
-	const vmsig_memwrite_reg *reg = site_reg(site, command->desk);
-
-	if (site->quiescing) {
-		DL_APPEND(site->waiting, command);
-	} else if (!reg || !reg->quiesce) {
-		quiesce_failed(command, VMSIG_ERR_UNSUPPORTED);
-	} else {
-		site->quiescing = command;
-		reg->quiesce(reg->ctx, command->quiesce_ms, on_quiesced, command);
-	}
-}
-
-static void quiesce_next(struct site *site, struct desk *desk)
-{
-	struct command *command;
-
-	while (!site->quiescing && (command = site->waiting)) {
-		DL_DELETE(site->waiting, command);
-		quiesce(command);
-	}
-}
-
-static void start_bulk(struct command *command)
-{
-	int r = lease_write_begin(command->desk->engine, command->key.lease);
-
-	if (!r) {
-		command->begun = true;
-		bulk_store(command);
-		return;
-	}
-	command->result.error = (enum vmsig_error)r;
-	command_finish(command);
-}
-
-/* One whose lease has ended meanwhile needs no release. */
-static void release(struct command *command)
-{
-	struct desk *desk = command->desk;
-	struct desk_operator *op = desk_operator_find(desk, command->session);
-
-	(void)!lease_release(
-		desk->engine, desk_now(), command->tenant, command->key.lease, command->release);
-	if (op) {
-		op->releases--;
-		desk->env.events->released(op->client, command->request_id);
-	}
-	command_free(command);
-}
-
-static void start(struct command *command)
-{
-	if (command->release)
-		release(command);
-	else if (command->body->bulk)
-		start_bulk(command);
-	else if (command->body->quiesce)
-		quiesce(command);
-	else
-		apply(command);
-}
-
-/* ---- the turn ---- */
-
-/* One at a time from the list itself: whoever ends here lets those behind it in its lane go on,
- * and they come before what was sent after them. */
-static void prepare_ready(struct desk *desk)
-{
-	struct command *command;
-	struct share_scope scope;
-
-	if (desk->crowded)
-		desk_settle(desk);
-	desk->crowded = false;
-	while (!desk->crowded && (command = desk->ready)) {
-		DL_DELETE(desk->ready, command);
-		command->prev = command->next = NULL;
-		share_enter(&scope, desk->env.shares, command->share);
-		prepare(command);
-		(void)share_leave(&scope);
-	}
-}
-
-void command_proceed(struct command *command, int result)
-{
-	struct share_scope scope;
-
-	if (!result || command->release) {
-		share_enter(&scope, command->desk->env.shares, command->share);
-		start(command);
-		(void)share_leave(&scope);
-		return;
-	}
-	command->intended = false;
-	command_reject(command, VMSIG_ERR_IO,
-		"the broker cannot record it, so nothing was written; its log says why");
-}
-
-static void start_intended(struct desk *desk)
-{
-	struct command *command = desk->intended, *next;
-	int r = store_is_open(desk->env.store) || desk->failed ? desk_commit(desk) : 0;
-	uint64_t sync = command && !r ? durable_ask(desk) : 0;
-
-	desk->intended = NULL;
-	for (; command; command = next) {
-		next = command->next;
-		command->prev = command->next = NULL;
-		if (sync)
-			durable_hold(command, sync);
-		else
-			command_proceed(command, r);
-	}
-}
-
-static void tell_finished(struct desk *desk)
-{
-	struct command *command;
-
-	DL_FOREACH (desk->finished, command) {
-		if (!command->told)
-			command_tell(command);
-	}
-}
-
-/* In the transaction of this turn's intents, if there are any. */
-static bool is_record_time(const struct desk *desk)
-{
-	if (!desk->record_ns)
-		return false;
-	return store_is_open(desk->env.store) || desk->closing ||
-	       (desk->record_ns <= desk_now() && !desk_is_stuck(desk));
-}
-
-bool commands_turn(struct desk *desk)
-{
-	if (!desk->ready && !desk->slicing && !desk->finished)
-		return false;
-	prepare_ready(desk);
-	if (is_record_time(desk))
-		commands_record(desk);
-	start_intended(desk);
-	bulks_look(desk);
-	tell_finished(desk);
-	return desk->ready != NULL;
+	return digest(command->desk, new, len, command->new_hash);
 }

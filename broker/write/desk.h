@@ -4,26 +4,48 @@
 
 /*
  * The write plane behind its messages: operators hold leases of the engine (lease/), and their
- * commands become intents in the store, bytes in the guest, results in the store, and
- * answers, in this order. Everything happens in desk_turn(), once before each sleep of the
- * loop: one transaction for all intents of the turn and one for all its results.
+ * commands become intents in the log, bytes in the guest, results in the log, and answers.
  *
- *   desk.c      life, the turn, its transactions
- *   request.c   requests for leases, and the policy for them
- *   lessor.c    the engine's actions
- *   site.c      an endpoint's writable RAM
- *   submit.c    a CMD_MEMWRITE comes in
- *   command.c   its life: intent and bytes
- *   result.c    its answer, and the record of it
- *   lane.c      the order of one lease's commands
- *   replay.c    at most once: what became of an earlier transmission
- *   recover.c   what a crash left between intents and results
- *   bulk.c      data in a memfd, slice by slice
- *   record.c    audit records
- *   budget.c    tenants' rates
- *   durable.c   what waits for the disk
- *   account.c   what tenants have stored
- *   refusal.c   refusals, recorded and counted
+ * Pure, the read plane's twin: no clock, no loop, no store. Each event comes in with its time
+ * (`now_ns`, nanoseconds of CLOCK_BOOTTIME or of a simulator; never a step back counts), and
+ * what the plane needs of the world is in ops.h. desk_turn(), once before each sleep of the
+ * loop, does all that has come together:
+ *
+ *   collect   what the lease engine wants, intents of new commands, results of answered ones,
+ *             into one batch
+ *   append    the batch is committed: once a turn, however many there are
+ *   settle    grants are told, bytes change, ends are told; or nothing of it, when the batch
+ *             could not be had. Where the answer is late, what waits for it is held.
+ *
+ * A round that leaves something to do says so by desk_delay() 0. The intent is durable before
+ * bytes change; the answer leaves before the result is recorded, which goes with a later batch,
+ * a millisecond at most. A crash in between loses no outcome: a mark that outlives the process
+ * tells the next broker how far each command came.
+ *
+ *   ops.h        what the write plane needs of the world
+ *   state.h      the desk's own members: who has what
+ *   desk.c       life, and the turn
+ *   batch.c      the turn's batch, and what became of it
+ *   operator.c   who is there, and which rule is theirs
+ *   request.c    requests for leases, and the policy for them
+ *   lessor.c     what the lease engine wants
+ *   notice.c     what holders are told of their leases
+ *   site.c       an endpoint's writable RAM
+ *   command.c    a CMD_MEMWRITE: the object, its states and the moves between them
+ *   message.c    what it says
+ *   permit.c     whether it may change bytes: its lease, its policy, its endpoint
+ *   lane.c       the order of one lease's commands
+ *   intake.c     it comes in
+ *   pipeline.c   its way: looked at, intended, applied
+ *   replay.c     at most once: what became of an earlier transmission
+ *   bulk.c       data in a memfd, slice by slice
+ *   payer.c      a tenant with bulk data
+ *   outcome.c    its answer, and the record of it
+ *   recover.c    what a crash left between intents and results
+ *   record.c     audit records
+ *   refusal.c    refusals, recorded and counted
+ *   budget.c     what each rule lets a tenant do in a second
+ *   bill.c       what a tenant's doing costs the disk
  *
  * Returns: 0, a positive enum vmsig_error, or -errno.
  */
@@ -34,30 +56,28 @@
 /* An entry that could not be added has hh.tbl == NULL; the default would exit. */
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
-#include <uv.h>
 
 #include "broker/config/config.h"
-#include "broker/read/core.h"
-#include "broker/store/audit.h"
-#include "broker/store/store.h"
+#include "broker/policy/account.h"
+#include "broker/write/ops.h"
 #include "lease/lease.h"
 #include "proto/wire/vmsig.pb-c.h"
 
 struct desk;
-struct jobs;
 struct shares;
-struct syncer;
+
+/* What a connection's writes without an outcome take. */
+enum desk_slot { DESK_WRITES, DESK_BYTES };
 
 /* One operator's connection; embedded in the plane's own. */
 struct desk_operator {
 	const struct config_tenant *tenant; /* re-pointed by the plane when the policy changes */
 	uint32_t uid, pid;
 	char serial[IDENTITY_SERIAL_MAX + 1];
-	void *client;      /* the plane's */
-	uint64_t session;  /* the desk's from here on */
-	uint32_t commands; /* without an outcome */
-	uint64_t queued;   /* their bytes */
-	uint32_t releases; /* that wait for their turn */
+	void *client;           /* the plane's */
+	uint64_t session;       /* the desk's from here on */
+	struct account account; /* enum desk_slot */
+	uint32_t releases;      /* that wait for their turn */
 	struct command *own;
 	UT_hash_handle hh;
 };
@@ -76,40 +96,44 @@ struct desk_events {
 	void (*rejected)(void *client, uint64_t request_id, int error, const char *detail);
 };
 
-struct closer;
-
 struct desk_env {
-	uv_loop_t *loop;
-	struct shares *shares; /* of the loop's time */
-	struct jobs *jobs;     /* for what takes long; closed after the desk */
-	struct closer *closer; /* of bulk data's memfds */
-	struct core *core;
-	struct store *store;
-	struct syncer *syncer;       /* NULL: nothing waits for the disk */
+	struct desk_ops ops;         /* copied; what it points to outlives the desk */
+	struct shares *shares;       /* of the loop's time */
 	const struct config *config; /* until desk_reload() */
 	const struct desk_events *events;
 };
 
-/* Restores the leases that survived. `error` gets a sentence. */
-__attribute__((warn_unused_result)) int desk_new(
-	struct desk **ret_desk, const struct desk_env *env, char *error, size_t error_size);
+/* Restores the leases that survived, and settles what a crash left. `error` gets a sentence. */
+__attribute__((warn_unused_result)) int desk_new(struct desk **ret_desk, const struct desk_env *env,
+	uint64_t now_ns, char *error, size_t error_size);
 /* No more work is begun; what is under way ends. Calls `closed` from the loop, or at once. */
-void desk_close(struct desk *desk, void (*closed)(void *arg), void *arg);
+void desk_close(struct desk *desk, uint64_t now_ns, void (*closed)(void *arg), void *arg);
 /* After `closed`. Accepts NULL, returns NULL. */
 struct desk *desk_free(struct desk *desk);
 /* Leases that the new policy does not allow any more are revoked. */
-void desk_reload(struct desk *desk, const struct config *config);
+void desk_reload(struct desk *desk, uint64_t now_ns, const struct config *config);
 
-/* CLOCK_BOOTTIME in nanoseconds, the clock of all deadlines here. */
-uint64_t desk_now(void);
-/* Before the loop sleeps. */
-void desk_turn(struct desk *desk);
+/* Before the loop sleeps: one round. */
+void desk_turn(struct desk *desk, uint64_t now_ns);
 /* Makes the result of every write that was answered durable now; what fails is logged. */
-void desk_settle(struct desk *desk);
+void desk_settle(struct desk *desk, uint64_t now_ns);
+/* Ends the open batch, which between turns has records of refusals only: somebody else wants to
+ * store something. Not from inside of a call of the desk. */
+void desk_flush(struct desk *desk, uint64_t now_ns);
 /* Nanoseconds until the next turn is needed; UINT64_MAX: none. */
-uint64_t desk_delay(const struct desk *desk);
-/* Now and then: retention of the audit log and the ledger; endpoints that are gone. */
-void desk_prune(struct desk *desk);
+uint64_t desk_delay(const struct desk *desk, uint64_t now_ns);
+/* Forgets endpoints that are gone and that nobody needs; now and then. */
+void desk_forget(struct desk *desk);
+
+/* ---- late answers ---- */
+
+/* All batches up to this ticket are durable (0), or (an error) it is not known that they are. */
+void desk_committed(struct desk *desk, uint64_t now_ns, uint64_t ticket, int result);
+/* To a grant that was not answered at once. */
+void desk_lease_stored(struct desk *desk, uint64_t now_ns, uint64_t lease, uint64_t token);
+void desk_lease_failed(struct desk *desk, uint64_t now_ns, uint64_t lease, enum vmsig_error error);
+/* It is not this broker's any more. */
+void desk_lease_lost(struct desk *desk, uint64_t now_ns, uint64_t lease, enum vmsig_error error);
 
 /* ---- endpoints ---- */
 
@@ -121,36 +145,37 @@ __attribute__((warn_unused_result)) int desk_endpoint_add(
 void desk_endpoint_remove(struct desk *desk, uint32_t endpoint);
 /* A context can be had: opens the write path, if there is one. `page` is there until
  * desk_endpoint_remove(). */
-void desk_endpoint_ready(
-	struct desk *desk, uint32_t endpoint, uint32_t epoch, vmsig_coherence *page);
+void desk_endpoint_ready(struct desk *desk, uint64_t now_ns, uint32_t endpoint, uint32_t epoch,
+	vmsig_coherence *page);
 /* The epoch is over: leases end, nothing is written any more. */
-void desk_endpoint_over(struct desk *desk, uint32_t endpoint);
+void desk_endpoint_over(struct desk *desk, uint64_t now_ns, uint32_t endpoint);
 
 /* ---- operators ---- */
 
 /* VMSIG_ERR_SHUTTING_DOWN, -ENOMEM. */
 __attribute__((warn_unused_result)) int desk_operator_open(
 	struct desk *desk, struct desk_operator *op);
-void desk_operator_close(struct desk *desk, struct desk_operator *op);
+void desk_operator_close(struct desk *desk, uint64_t now_ns, struct desk_operator *op);
 
 /* The answer comes as granted() or refused(); *ret_lease is the id meanwhile, and *ret_waits
  * says that somebody is in the way. `detail` gets a sentence on failure. */
-__attribute__((warn_unused_result)) int desk_acquire(struct desk *desk, struct desk_operator *op,
-	const Vmsig__LeaseAcquire *request, uint64_t *ret_lease, bool *ret_waits, char *detail,
-	size_t detail_size);
-__attribute__((warn_unused_result)) int desk_renew(struct desk *desk, struct desk_operator *op,
-	uint64_t lease, uint64_t token, uint32_t *ret_remaining_ms);
+__attribute__((warn_unused_result)) int desk_acquire(struct desk *desk, uint64_t now_ns,
+	struct desk_operator *op, const Vmsig__LeaseAcquire *request, uint64_t *ret_lease,
+	bool *ret_waits, char *detail, size_t detail_size);
+__attribute__((warn_unused_result)) int desk_renew(struct desk *desk, uint64_t now_ns,
+	struct desk_operator *op, uint64_t lease, uint64_t token, uint32_t *ret_remaining_ms);
 /* *ret_later: it takes its turn behind commands of the lease that were sent before it, and
  * released() comes then. */
-__attribute__((warn_unused_result)) int desk_release(struct desk *desk, struct desk_operator *op,
-	uint64_t request_id, uint64_t lease, uint64_t token, bool *ret_later);
-__attribute__((warn_unused_result)) int desk_resume(
-	struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token);
+__attribute__((warn_unused_result)) int desk_release(struct desk *desk, uint64_t now_ns,
+	struct desk_operator *op, uint64_t request_id, uint64_t lease, uint64_t token,
+	bool *ret_later);
+__attribute__((warn_unused_result)) int desk_resume(struct desk *desk, uint64_t now_ns,
+	struct desk_operator *op, uint64_t lease, uint64_t token);
 
 /* Takes the request, whose body is CmdMemwrite, and the descriptor of its bulk data (-1:
  * none) in any case. The answer comes as written() or rejected(). */
-void desk_write(
-	struct desk *desk, struct desk_operator *op, Vmsig__WriteRequest *request, int bulk_fd);
+void desk_write(struct desk *desk, uint64_t now_ns, struct desk_operator *op,
+	Vmsig__WriteRequest *request, int bulk_fd);
 
 /* ---- administrators ---- */
 
@@ -160,8 +185,7 @@ struct desk_admin {
 };
 /* NO_LEASE. */
 __attribute__((warn_unused_result)) int desk_revoke(
-	struct desk *desk, const struct desk_admin *admin, uint64_t lease);
-struct audit *desk_audit(struct desk *desk);
+	struct desk *desk, uint64_t now_ns, const struct desk_admin *admin, uint64_t lease);
 
 /* ---- looking ---- */
 

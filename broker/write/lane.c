@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The order of one lease's commands. Each command is in the lane of its lease from the moment
- * it came in until it is finished; one that takes several turns (bulk data, stopped vCPUs) owns
- * the lane meanwhile, and those that came after it wait there, releases too: what was sent
- * before a release is applied before it.
- */
-#include "broker/write/state.h"
+#include "broker/write/lane.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+#include "broker/write/command.h"
 
 struct lane *lane_find(const struct desk *desk, uint64_t lease)
 {
@@ -45,14 +41,11 @@ int lane_enter(struct command *command)
 	return 0;
 }
 
-bool lane_wait(struct command *command)
+bool lane_is_taken(const struct command *command)
 {
-	struct lane *lane = command->lane;
+	const struct lane *lane = command->lane;
 
-	if (!lane->owner || lane->owner == command)
-		return false;
-	DL_APPEND(lane->waiting, command);
-	return true;
+	return lane->owner && lane->owner != command;
 }
 
 void lane_own(struct command *command)
@@ -60,23 +53,33 @@ void lane_own(struct command *command)
 	command->lane->owner = command;
 }
 
+/* The last one first: they came before what is ready by now. */
+static void let_go(struct lane *lane)
+{
+	lane->owner = NULL;
+	while (lane->waiting)
+		command_move_first(lane->waiting->prev);
+}
+
 void lane_leave(struct command *command)
 {
-	struct desk *desk = command->desk;
 	struct lane *lane = command->lane;
 
 	if (!lane)
 		return;
 	command->lane = NULL;
-	if (lane->owner == command) {
-		lane->owner = NULL;
-		/* They came before what is ready by now. */
-		DL_CONCAT(lane->waiting, desk->ready);
-		desk->ready = lane->waiting;
-		lane->waiting = NULL;
-	}
+	if (lane->owner == command)
+		let_go(lane);
 	if (--lane->commands)
 		return;
-	HASH_DEL(desk->lanes, lane);
+	HASH_DEL(command->desk->lanes, lane);
 	free(lane);
+}
+
+void lanes_end(struct desk *desk)
+{
+	struct lane *lane;
+
+	for (lane = desk->lanes; lane; lane = lane->hh.next)
+		let_go(lane);
 }

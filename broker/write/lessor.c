@@ -1,52 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Performs what the lease engine wants, in its order: first all of it in the open transaction,
- * then the commit, then the words to the operators. A grant that is not durable is taken back;
- * an end that is not durable holds all the same, and is owed to the store.
- */
-#include "broker/write/state.h"
+#include "broker/write/lessor.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "broker/log.h"
-#include "vmsig/vmsig_error.h"
+#include "broker/policy/share.h"
+#include "broker/write/batch.h"
+#include "broker/write/notice.h"
+#include "broker/write/record.h"
+#include "broker/write/refusal.h"
+#include "broker/write/replay.h"
 
-/* ---- what the store says ---- */
+/* ---- what the store says later ---- */
 
-static void on_stored(void *arg, uint64_t id, uint64_t token)
+void desk_lease_stored(struct desk *desk, uint64_t now_ns, uint64_t lease, uint64_t token)
 {
-	struct desk *desk = arg;
-
-	lease_stored(desk->engine, desk_now(), id, token);
+	desk_enter(desk, now_ns);
+	lease_stored(desk->engine, desk->now_ns, lease, token);
 }
 
-static void on_failed(void *arg, uint64_t id, enum vmsig_error error)
+void desk_lease_failed(struct desk *desk, uint64_t now_ns, uint64_t lease, enum vmsig_error error)
 {
-	struct desk *desk = arg;
-
-	lease_store_failed(desk->engine, desk_now(), id, error);
+	desk_enter(desk, now_ns);
+	lease_store_failed(desk->engine, desk->now_ns, lease, error);
 }
 
-static void on_lost(void *arg, uint64_t id, enum vmsig_error error)
+void desk_lease_lost(struct desk *desk, uint64_t now_ns, uint64_t lease, enum vmsig_error error)
 {
-	struct desk *desk = arg;
-
+	desk_enter(desk, now_ns);
 	/* One that has ended meanwhile is no failure. */
-	(void)!lease_revoke(desk->engine, desk_now(), id, error);
+	(void)!lease_revoke(desk->engine, desk->now_ns, lease, error);
 }
-
-static const struct lease_store_events store_events = {
-	.stored = on_stored, .failed = on_failed, .lost = on_lost};
 
 /* ---- leases that survived ---- */
+
+static void store_end(struct desk *desk, const struct lease_view *lease)
+{
+	const struct desk_ops *ops = &desk->env.ops;
+
+	batch_begin(desk);
+	if (!desk->batch.failed)
+		batch_note(desk, ops->leases->end(ops->ctx, lease));
+}
 
 static int restore(void *arg, const struct lease_view *lease)
 {
 	struct desk *desk = arg;
 	Vmsig__AuditRecord record;
-	int r = lease_restore(desk->engine, desk_now(), lease);
+	int r = lease_restore(desk->engine, desk->now_ns, lease);
 
 	if (r < 0)
 		return r;
@@ -54,51 +55,36 @@ static int restore(void *arg, const struct lease_view *lease)
 	record.outcome = (uint32_t)r;
 	record_append_lease(desk, &record, lease);
 	if (r)
-		desk_note(desk, desk->leases->ops->end(desk->leases, lease));
+		store_end(desk, lease);
 	return 0;
 }
 
 int lessor_init(struct desk *desk)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	uint64_t next_id;
-	int r = lease_store_new(&desk->leases, desk->env.store, &store_events, desk);
+	int r = ops->leases->next_id(ops->ctx, &next_id);
 
-	if (!r)
-		r = desk->leases->ops->next_id(desk->leases, &next_id);
-	if (!r)
-		r = lease_engine_new(&desk->engine, &desk->env.config->leases, next_id);
-	return r;
+	return r ? r : lease_engine_new(&desk->engine, &desk->env.config->leases, next_id);
 }
 
 int lessor_restore(struct desk *desk)
 {
-	return desk->leases->ops->load(desk->leases, restore, desk);
+	const struct desk_ops *ops = &desk->env.ops;
+
+	return ops->leases->load(ops->ctx, restore, desk);
+}
+
+void lessor_free(struct desk *desk)
+{
+	lessor_drop_held(desk);
+	notices_free(desk->notices);
+	free(desk->owed);
+	if (desk->engine)
+		lease_engine_free(desk->engine);
 }
 
 /* ---- what the engine wants ---- */
-
-static void notice_add(
-	struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease)
-{
-	struct notice *grown;
-
-	if (desk->nnotices == desk->notices_size) {
-		size_t size = desk->notices_size ? desk->notices_size * 2 : 32;
-
-		grown = realloc(desk->notices, size * sizeof(*grown));
-		if (!grown) {
-			log_error("out of memory; an operator is not told of its lease",
-				LOG_INT("lease", lease->id));
-			return;
-		}
-		desk->notices = grown;
-		desk->notices_size = size;
-	}
-	desk->notices[desk->nnotices++] = (struct notice){.kind = kind,
-		.lease = lease->id,
-		.session = lease->session,
-		.reason = lease->reason};
-}
 
 static void append(struct desk *desk, const struct lease_view *lease, Vmsig__AuditRecord__Kind kind)
 {
@@ -110,7 +96,18 @@ static void append(struct desk *desk, const struct lease_view *lease, Vmsig__Aud
 
 static void do_store_grant(struct desk *desk, const struct lease_view *lease)
 {
-	desk_note(desk, desk->leases->ops->grant(desk->leases, lease, desk_now()));
+	const struct desk_ops *ops = &desk->env.ops;
+	uint64_t id = lease->id, token = 0;
+	int r;
+
+	batch_begin(desk);
+	r = desk->batch.failed ? desk->batch.failed
+			       : ops->leases->grant(ops->ctx, lease, desk->now_ns, &token);
+	batch_note(desk, r);
+	if (r)
+		lease_store_failed(desk->engine, desk->now_ns, id, VMSIG_ERR_IO);
+	else if (token)
+		lease_stored(desk->engine, desk->now_ns, id, token);
 }
 
 static void do_granted(struct desk *desk, const struct lease_view *lease)
@@ -121,7 +118,12 @@ static void do_granted(struct desk *desk, const struct lease_view *lease)
 
 static void do_store_renew(struct desk *desk, const struct lease_view *lease)
 {
-	desk_note(desk, desk->leases->ops->renew(desk->leases, lease));
+	const struct desk_ops *ops = &desk->env.ops;
+
+	batch_begin(desk);
+	if (!desk->batch.failed)
+		batch_note(desk, ops->leases->renew(ops->ctx, lease));
+	notice_add(desk, LEASE_ACT_STORE_RENEW, lease);
 }
 
 static void do_notice(struct desk *desk, const struct lease_view *lease)
@@ -130,15 +132,8 @@ static void do_notice(struct desk *desk, const struct lease_view *lease)
 	notice_add(desk, LEASE_ACT_NOTICE, lease);
 }
 
-static void do_store_end(struct desk *desk, const struct lease_view *lease)
-{
-	desk_note(desk, desk->leases->ops->end(desk->leases, lease));
-}
-
 static void do_ended(struct desk *desk, const struct lease_view *lease)
 {
-	/* What was applied under it was applied before. */
-	commands_record(desk);
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__END);
 	notice_add(desk, LEASE_ACT_ENDED, lease);
 	replay_forget(desk, lease->id);
@@ -158,138 +153,162 @@ static void (*const performers[])(struct desk *, const struct lease_view *) = {
 	[LEASE_ACT_GRANTED] = do_granted,
 	[LEASE_ACT_STORE_RENEW] = do_store_renew,
 	[LEASE_ACT_NOTICE] = do_notice,
-	[LEASE_ACT_STORE_END] = do_store_end,
+	[LEASE_ACT_STORE_END] = store_end,
 	[LEASE_ACT_ENDED] = do_ended,
 	[LEASE_ACT_REFUSED] = do_refused,
 };
 
-/* ---- telling ---- */
-
-/* Of one that is over only its name and the reason are left. */
-static void notice_view(struct desk *desk, const struct notice *notice, struct lease_view *view)
+/* Without memory for the share it is nobody's time. */
+static void perform(struct desk *desk, const struct lease_action *action)
 {
-	if (notice->kind != LEASE_ACT_GRANTED && notice->kind != LEASE_ACT_NOTICE) {
-		*view = (struct lease_view){.id = notice->lease, .reason = notice->reason};
-		return;
-	}
-	if (!lease_find(desk->engine, notice->lease, view))
-		*view = (struct lease_view){0};
+	struct share *share = NULL;
+	struct share_scope scope;
+
+	if (share_get(desk->env.shares, SHARE_TENANT, action->lease.tenant, &share))
+		share = NULL;
+	share_enter(&scope, desk->env.shares, share);
+	performers[action->kind](desk, &action->lease);
+	(void)share_leave(&scope);
+	share_unref(share);
 }
 
-static void tell(struct desk *desk, const struct notice *notice)
-{
-	const struct desk_events *events = desk->env.events;
-	struct desk_operator *op = desk_operator_find(desk, notice->session);
-	struct lease_view view;
-
-	notice_view(desk, notice, &view);
-	/* One that has ended meanwhile is told by the notice of its end. */
-	if (!op || !view.id)
-		return;
-	if (notice->kind == LEASE_ACT_GRANTED)
-		events->granted(op->client, &view);
-	else if (notice->kind == LEASE_ACT_NOTICE)
-		events->notice(op->client, &view);
-	else if (notice->kind == LEASE_ACT_ENDED)
-		events->ended(op->client, &view);
-	else
-		events->refused(op->client, &view);
-}
-
-/* A grant without its record must not be used. */
-static void take_back(struct desk *desk, const struct notice *notice)
-{
-	if (notice->kind == LEASE_ACT_GRANTED)
-		on_lost(desk, notice->lease, VMSIG_ERR_IO);
-}
+/* ---- ends that are owed ---- */
 
 /* An end that is not durable would let the lease come back with a restart. */
-static void owe_end(struct desk *desk, const struct notice *notice)
+static void owe_end(struct desk *desk, uint64_t lease)
 {
-	uint64_t *grown;
+	uint64_t *grown = realloc(desk->owed, (desk->nowed + 1) * sizeof(*grown));
 
-	if (notice->kind != LEASE_ACT_ENDED)
-		return;
-	grown = realloc(desk->owed, (desk->nowed + 1) * sizeof(*grown));
 	if (!grown) {
-		log_error("out of memory; the end of a lease is not recorded",
-			LOG_INT("lease", notice->lease));
+		desk_log(desk, DESK_LOG_ERROR, "out of memory; the end of a lease is not recorded",
+			FACT_NUMBER("lease", lease), NO_FACT);
 		return;
 	}
 	desk->owed = grown;
-	desk->owed[desk->nowed++] = notice->lease;
+	desk->owed[desk->nowed++] = lease;
 }
 
 static void pay_ends(struct desk *desk)
 {
-	if (!desk->nowed || desk_is_stuck(desk))
+	if (!desk->nowed || batch_is_stuck(desk))
 		return;
-	/* What was applied under them was applied before. */
-	commands_record(desk);
 	desk->paying = desk->nowed;
 	for (size_t i = 0; i < desk->nowed; i++) {
 		const struct lease_view lease = {.id = desk->owed[i]};
 
-		do_store_end(desk, &lease);
+		store_end(desk, &lease);
 	}
 }
 
-void ends_recorded(struct desk *desk, int result)
+static void ends_paid(struct desk *desk, int result)
 {
 	size_t paid = result ? 0 : desk->paying;
 
 	desk->paying = 0;
 	if (!paid)
 		return;
-	log_info("ends of leases that could not be recorded are recorded now",
-		LOG_INT("leases", paid));
+	desk_log(desk, DESK_LOG_INFO, "ends of leases that could not be recorded are recorded now",
+		FACT_NUMBER("leases", paid), NO_FACT);
 	desk->nowed -= paid;
 	memmove(desk->owed, desk->owed + paid, desk->nowed * sizeof(*desk->owed));
 }
 
-/* Telling may close connections, but performs no action. */
-void notices_settle(struct desk *desk, const struct notice *notices, size_t n, int result)
+/* ---- the turn ---- */
+
+bool lessor_has_work(const struct desk *desk)
 {
-	for (size_t i = 0; i < n; i++) {
-		if (result)
-			take_back(desk, &notices[i]);
-		if (!result || notices[i].kind != LEASE_ACT_GRANTED)
-			tell(desk, &notices[i]);
-		if (result)
-			owe_end(desk, &notices[i]);
-	}
+	return lease_has_actions(desk->engine) || (desk->nowed && !batch_is_stuck(desk));
 }
 
-static void settle_notices(struct desk *desk, int result)
-{
-	struct notice *notices = desk->notices;
-	size_t n = desk->nnotices;
-	uint64_t sync = n && !result ? durable_ask(desk) : 0;
-
-	desk->notices = NULL;
-	desk->nnotices = desk->notices_size = 0;
-	if (sync)
-		durable_hold_notices(desk, notices, n, sync);
-	else
-		notices_settle(desk, notices, n, result);
-	free(notices);
-}
-
-bool lessor_turn(struct desk *desk)
+void lessor_collect(struct desk *desk)
 {
 	struct lease_action action;
-	bool any = false;
-	int r;
 
 	pay_ends(desk);
-	while (lease_next_action(desk->engine, &action)) {
-		performers[action.kind](desk, &action.lease);
-		any = true;
+	for (unsigned i = 0; i < LESSOR_ACTIONS && lease_next_action(desk->engine, &action); i++)
+		perform(desk, &action);
+}
+
+bool lessor_waits(const struct desk *desk)
+{
+	return desk->notices;
+}
+
+/* A grant without its record must not be used, nor time that is not durable. */
+static void take_back(struct desk *desk, const struct notice *notice)
+{
+	if (notice->kind == LEASE_ACT_GRANTED || notice->kind == LEASE_ACT_STORE_RENEW)
+		desk_lease_lost(desk, desk->now_ns, notice->lease, VMSIG_ERR_IO);
+}
+
+static void settle(struct desk *desk, struct notice *notices, int result)
+{
+	struct notice *notice, *next;
+
+	DL_FOREACH_SAFE (notices, notice, next) {
+		if (result)
+			take_back(desk, notice);
+		if (!result || notice->kind != LEASE_ACT_GRANTED)
+			notice_tell(desk, notice);
+		if (result && notice->kind == LEASE_ACT_ENDED)
+			owe_end(desk, notice->lease);
+		free(notice);
 	}
-	if (!any && !desk->failed && !store_is_open(desk->env.store))
-		return false;
-	r = desk_commit(desk);
-	desk->leases->ops->settled(desk->leases, r);
-	settle_notices(desk, r);
-	return any;
+}
+
+bool lessor_is_untold(const struct desk *desk, uint64_t lease)
+{
+	const struct notice *notice;
+
+	DL_FOREACH (desk->held_notices, notice) {
+		if (notice->kind == LEASE_ACT_GRANTED && notice->lease == lease)
+			return true;
+	}
+	return false;
+}
+
+/* That somebody is asked to go needs no disk, and has a deadline. */
+static void hold(struct desk *desk, struct notice *notices, uint64_t ticket)
+{
+	struct notice *notice, *next;
+
+	DL_FOREACH_SAFE (notices, notice, next) {
+		if (notice->kind == LEASE_ACT_NOTICE && !lessor_is_untold(desk, notice->lease)) {
+			notice_tell(desk, notice);
+			free(notice);
+			continue;
+		}
+		notice->ticket = ticket;
+		DL_APPEND(desk->held_notices, notice);
+	}
+}
+
+void lessor_settle(struct desk *desk, int result, uint64_t ticket)
+{
+	struct notice *notices = desk->notices;
+
+	ends_paid(desk, result);
+	desk->notices = NULL;
+	if (ticket)
+		hold(desk, notices, ticket);
+	else
+		settle(desk, notices, result);
+}
+
+void lessor_answered(struct desk *desk, uint64_t ticket, int result)
+{
+	struct notice *notice, *due = NULL;
+
+	while ((notice = desk->held_notices) && notice->ticket <= ticket) {
+		DL_DELETE(desk->held_notices, notice);
+		DL_APPEND(due, notice);
+	}
+	/* What is told may bring new ones about. */
+	settle(desk, due, result);
+}
+
+void lessor_drop_held(struct desk *desk)
+{
+	notices_free(desk->held_notices);
+	desk->held_notices = NULL;
 }

@@ -1,19 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/write/state.h"
+#include "broker/write/record.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <stdlib.h>
+
+#include "broker/write/batch.h"
+#include "broker/write/bill.h"
+#include "broker/write/command.h"
+#include "broker/write/operator.h"
+#include "broker/write/site.h"
 
 static char *text(const char *string)
 {
 	return (char *)(uintptr_t)string;
 }
 
+void record_append(struct desk *desk, Vmsig__AuditRecord *record)
+{
+	const struct desk_ops *ops = &desk->env.ops;
+	uint64_t bytes = 0;
+
+	batch_begin(desk);
+	if (!desk->batch.failed)
+		batch_note(desk, ops->records->append(ops->ctx, record, &bytes));
+	/* That it is asked to go is not the holder's doing. */
+	if (record->kind != VMSIG__AUDIT_RECORD__KIND__NOTICE)
+		bill_charge(desk, record->tenant, bytes);
+}
+
 void record_lease(Vmsig__AuditRecord *record, struct desk *desk, Vmsig__AuditRecord__Kind kind,
 	const struct lease_view *lease)
 {
-	const struct desk_operator *op = desk_operator_find(desk, lease->session);
+	const struct desk_operator *op = operator_find(desk, lease->session);
 	const char *name = desk_endpoint_name(desk, lease->endpoint);
 
 	vmsig__audit_record__init(record);
@@ -46,7 +64,7 @@ void record_append_lease(
 	}
 	record->ranges = pointers;
 	record->n_ranges = lease->nranges;
-	desk_append(desk, record);
+	record_append(desk, record);
 }
 
 void record_command(
@@ -82,7 +100,7 @@ void *record_ranges(Vmsig__AuditRecord *record, const struct command *command, u
 		return NULL;
 	pointers = malloc(room * (sizeof(*pointers) + sizeof(*packed) + sizeof(*ranges)));
 	if (!pointers) {
-		desk_note(command->desk, -ENOMEM);
+		batch_note(command->desk, -ENOMEM);
 		return NULL;
 	}
 	packed = (Vmsig__Range *)(void *)(pointers + room);
@@ -104,17 +122,17 @@ void record_hashes(Vmsig__AuditRecord *record, struct command *command)
 	record->old_hash.len =
 		command->body->bulk && record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT
 			? 0
-			: AUDIT_HASH;
-	record->new_hash = (ProtobufCBinaryData){.data = command->new_hash, .len = AUDIT_HASH};
+			: DESK_HASH;
+	record->new_hash = (ProtobufCBinaryData){.data = command->new_hash, .len = DESK_HASH};
 }
 
 void record_bytes(Vmsig__AuditRecord *record, struct command *command, uint8_t *old)
 {
 	size_t len = (size_t)command->bytes;
-	uint8_t *new = desk_scratch(command->desk, len);
+	uint8_t *new = command_scratch(command->desk, len);
 
 	if (!new) {
-		desk_note(command->desk, -ENOMEM);
+		batch_note(command->desk, -ENOMEM);
 		return;
 	}
 	command_merge(command, old, new);

@@ -1,30 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What a broker that was killed left between intents and results, settled once, at the start,
- * in the transaction that opens the desk: each intent gets the outcome that its mark
- * (broker/store/marks.h) proves, and UNKNOWN_OUTCOME when none does. So no later question is
- * answered from anything but the ledger, and whoever never asks again has the right record too.
- *
- *   ENDED    the reply that was, or would have been, sent
- *   PAUSED   PARTIAL with the length of the slices that were applied
- *   BEGUN    UNKNOWN_OUTCOME
- *   TAKEN    nothing was written: the number is free again
- *
- * The bytes before, of a write that wanted them, are in the mark when they are few, and
- * otherwise lost.
- */
-#include "broker/write/state.h"
+#include "broker/write/recover.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "broker/log.h"
-#include "vmsig/vmsig_error.h"
+#include "broker/write/batch.h"
+#include "broker/write/record.h"
 
-#define REPLY_MAX 512 /* of a reply made here: numbers and a sentence */
+#define MARKS_RETRY_NS (5000ull * NS_PER_MS) /* after they could not be opened */
+#define REPLY_MAX 512                        /* of a reply made here: numbers and a sentence */
 
 /* Copies what the result has in common with the intent, whose strings it borrows. */
 static void take_over(Vmsig__AuditRecord *record, const Vmsig__AuditRecord *intent)
@@ -39,13 +25,14 @@ static void take_over(Vmsig__AuditRecord *record, const Vmsig__AuditRecord *inte
 static void append_result(struct desk *desk, const struct ledger_key *key, uint64_t intent_id,
 	const Vmsig__WriteResult *result, const char *why)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT, *intent = NULL;
 	char tenant[LEASE_NAME_MAX + 1] = "";
 
 	/* One that cannot be read leaves the key, and whose lease it was. */
-	if (intent_id && audit_get(desk->audit, intent_id, &intent) == 0)
+	if (intent_id && ops->records->get(ops->ctx, intent_id, &intent) == 0)
 		take_over(&record, intent);
-	else if (desk->leases->ops->find(desk->leases, key->lease, tenant, &record.token) == 0)
+	else if (ops->leases->find(ops->ctx, key->lease, tenant, &record.token) == 0)
 		record.tenant = tenant;
 	record.kind = intent_id || !result->outcome ? VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT
 						    : VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED;
@@ -57,7 +44,7 @@ static void append_result(struct desk *desk, const struct ledger_key *key, uint6
 	record.bytes = result->written;
 	record.detail =
 		(char *)(uintptr_t)(result->detail && result->detail[0] ? result->detail : why);
-	desk_append(desk, &record);
+	record_append(desk, &record);
 	if (intent)
 		vmsig__audit_record__free_unpacked(intent, NULL);
 }
@@ -65,6 +52,7 @@ static void append_result(struct desk *desk, const struct ledger_key *key, uint6
 static void settle(struct desk *desk, const struct ledger_key *key, uint64_t intent,
 	enum vmsig_error outcome, uint64_t written, char *detail)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	Vmsig__WriteResult result = VMSIG__WRITE_RESULT__INIT;
 	uint8_t reply[REPLY_MAX];
 
@@ -72,12 +60,13 @@ static void settle(struct desk *desk, const struct ledger_key *key, uint64_t int
 	result.written = written;
 	result.detail = detail;
 	append_result(desk, key, intent, &result, detail);
-	desk_note(desk,
-		ledger_settle(desk->ledger, key, reply, vmsig__write_result__pack(&result, reply)));
+	batch_note(desk, ops->ledger->settle(
+				 ops->ctx, key, reply, vmsig__write_result__pack(&result, reply)));
 }
 
 static void settle_ended(struct desk *desk, const struct mark_view *mark, uint64_t intent)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	char damaged[] = "its mark is damaged";
 	Vmsig__WriteResult *result =
 		vmsig__write_result__unpack(NULL, mark->reply_len, mark->reply);
@@ -88,7 +77,7 @@ static void settle_ended(struct desk *desk, const struct mark_view *mark, uint64
 	}
 	append_result(desk, &mark->key, intent, result,
 		"the broker ended before it was recorded; its mark tells");
-	desk_note(desk, ledger_settle(desk->ledger, &mark->key, mark->reply, mark->reply_len));
+	batch_note(desk, ops->ledger->settle(ops->ctx, &mark->key, mark->reply, mark->reply_len));
 	vmsig__write_result__free_unpacked(result, NULL);
 }
 
@@ -110,10 +99,11 @@ static void settle_begun(struct desk *desk, const struct mark_view *mark, uint64
 /* Recorded, so that each intent has an end; to the ledger the number is new. */
 static void settle_taken(struct desk *desk, const struct mark_view *mark, uint64_t intent)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	char detail[] = "the broker ended before anything of it was written";
 
 	settle(desk, &mark->key, intent, VMSIG_ERR_SHUTTING_DOWN, 0, detail);
-	desk_note(desk, ledger_forget(desk->ledger, &mark->key));
+	batch_note(desk, ops->ledger->forget(ops->ctx, &mark->key));
 }
 
 static void settle_intent(struct desk *desk, const struct mark_view *mark, uint64_t intent)
@@ -139,18 +129,22 @@ static void settle_intent(struct desk *desk, const struct mark_view *mark, uint6
 /* One that was refused has no intent; its number is used up all the same. */
 static void settle_refused(struct desk *desk, const struct mark_view *mark)
 {
-	desk_note(desk, ledger_intend(desk->ledger, &mark->key, mark->digest, 0));
+	const struct desk_ops *ops = &desk->env.ops;
+	batch_note(desk, ops->ledger->intend(ops->ctx, &mark->key, mark->digest, 0));
 	settle_ended(desk, mark, 0);
 }
 
 static void settle_mark(struct desk *desk, const struct mark_view *mark)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	struct ledger_entry entry = {0};
 	int r = mark->state == MARK_FREE ? VMSIG_ERR_INTERNAL
-					 : ledger_find(desk->ledger, &mark->key, &entry);
+					 : ops->ledger->find(ops->ctx, &mark->key, &entry);
 
 	if (r == VMSIG_ERR_NO_LEASE && mark->state == MARK_ENDED)
 		settle_refused(desk, mark);
+	else if (r == VMSIG_ERR_IO || r < 0)
+		batch_note(desk, r);
 	else if (!r && !entry.done && memcmp(entry.digest, mark->digest, LEDGER_DIGEST) == 0)
 		settle_intent(desk, mark, entry.intent);
 	free(entry.reply);
@@ -169,13 +163,14 @@ static int by_order(const void *a, const void *b)
 /* The log has results in the order of the bytes. */
 static int settle_marks(struct desk *desk)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	struct mark_view *views = calloc(MARKS, sizeof(*views));
 	uint32_t cursor = 0;
 	size_t n = 0;
 
 	if (!views)
 		return -ENOMEM;
-	while (desk->marks && marks_next(desk->marks, &cursor, &views[n]))
+	while (ops->marks->next(ops->ctx, &cursor, &views[n]))
 		n++;
 	qsort(views, n, sizeof(*views), by_order);
 	for (size_t i = 0; i < n; i++)
@@ -184,36 +179,86 @@ static int settle_marks(struct desk *desk)
 	return 0;
 }
 
-void recover_writes(struct desk *desk)
+static void settle_all(struct desk *desk)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	char detail[] = "the broker ended, and there is no mark of how far it came; read the bytes";
 	struct ledger_key key = {0};
 	struct ledger_entry entry;
-	int r = store_begin(desk->env.store);
+	int r;
 
-	if (!r)
-		r = settle_marks(desk);
-	desk_note(desk, r);
-	while (!r && ledger_next_open(desk->ledger, &key, &entry))
+	batch_begin(desk);
+	r = settle_marks(desk);
+	batch_note(desk, r);
+	while (!r && ops->ledger->next_open(ops->ctx, &key, &entry))
 		settle(desk, &key, entry.intent, VMSIG_ERR_UNKNOWN_OUTCOME, 0, detail);
 }
 
-void recover_done(struct desk *desk)
+/* Nothing was under way. */
+static bool is_clean(struct desk *desk)
 {
+	const struct desk_ops *ops = &desk->env.ops;
+	struct ledger_key key = {0};
+	struct ledger_entry entry;
 	struct mark_view mark;
 	uint32_t cursor = 0;
 
-	while (desk->marks && marks_next(desk->marks, &cursor, &mark))
-		marks_release(desk->marks, mark.mark);
+	return !ops->marks->next(ops->ctx, &cursor, &mark) &&
+	       !ops->ledger->next_open(ops->ctx, &key, &entry);
 }
 
-void recover_open_marks(struct desk *desk)
+static void open_marks(struct desk *desk)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	char error[512] = "";
-	int r;
 
-	desk->marks_retry_ns = desk_now() + DESK_MARKS_RETRY_NS;
-	r = marks_open(&desk->marks, desk->state_dir, error, sizeof(error));
-	if (r)
-		log_error("nothing is written meanwhile", LOG_STR("error", error));
+	desk->marks_retry_ns = desk->now_ns + MARKS_RETRY_NS;
+	if (ops->marks->open(ops->ctx, error, sizeof(error)) == 0)
+		desk->marks = DESK_MARKS_FOUND;
+	else
+		desk_log(desk, DESK_LOG_ERROR, "nothing is written meanwhile",
+			FACT_TEXT("error", error), NO_FACT);
+}
+
+void recover_collect(struct desk *desk)
+{
+	if (desk->marks == DESK_MARKS_NONE && desk->now_ns >= desk->marks_retry_ns)
+		open_marks(desk);
+	if (desk->marks != DESK_MARKS_FOUND || batch_is_stuck(desk))
+		return;
+	desk->marks = is_clean(desk) ? DESK_MARKS_FREE : DESK_MARKS_SETTLED;
+	if (desk->marks == DESK_MARKS_SETTLED)
+		settle_all(desk);
+}
+
+void recover_settle(struct desk *desk, int result)
+{
+	const struct desk_ops *ops = &desk->env.ops;
+	struct mark_view mark;
+	uint32_t cursor = 0;
+
+	if (desk->marks != DESK_MARKS_SETTLED)
+		return;
+	desk->marks = result ? DESK_MARKS_FOUND : DESK_MARKS_FREE;
+	while (!result && ops->marks->next(ops->ctx, &cursor, &mark))
+		ops->marks->release(ops->ctx, mark.mark);
+}
+
+/* What is gone cannot be proven any more, but that it is gone can. */
+void recover_loss(struct desk *desk)
+{
+	const struct desk_ops *ops = &desk->env.ops;
+	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
+	struct desk_loss loss;
+
+	if (!ops->records->lost(ops->ctx, &loss))
+		return;
+	desk_log(desk, DESK_LOG_ERROR,
+		"the audit log has lost records: power was lost, or the state was damaged or "
+		"restored from a backup",
+		FACT_NUMBER("had", loss.had), FACT_NUMBER("has", loss.has));
+	record.kind = VMSIG__AUDIT_RECORD__KIND__LOST;
+	record.pruned = loss.had;
+	record.anchor = (ProtobufCBinaryData){.data = loss.hash, .len = DESK_HASH};
+	record_append(desk, &record);
 }

@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Refusals in the audit log: the first few of a kind at once, the ones like it that follow as
- * one counted record every REFUSAL_WINDOW_NS. A client that is refused a thousand times a second
- * costs the log as much as one that is refused twice.
- */
-#include "broker/write/state.h"
+#include "broker/write/refusal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "vmsig/vmsig_error.h"
+#include "broker/write/bill.h"
+#include "broker/write/record.h"
 
 #define REFUSAL_WINDOW_NS (10000ull * NS_PER_MS)
 /* What a person tries is worth its details. That there is too much is not. */
@@ -49,7 +44,7 @@ static struct refusal *refusal_add(struct desk *desk, const struct refusal_key *
 	if (!refusal)
 		return NULL;
 	refusal->key = *key;
-	refusal->until_ns = desk_now() + REFUSAL_WINDOW_NS;
+	refusal->until_ns = desk->now_ns + REFUSAL_WINDOW_NS;
 	HASH_ADD(hh, desk->refusals, key, sizeof(refusal->key), refusal);
 	if (!refusal->hh.tbl) {
 		free(refusal);
@@ -57,13 +52,13 @@ static struct refusal *refusal_add(struct desk *desk, const struct refusal_key *
 	}
 	if (!desk->refusals_ns)
 		desk->refusals_ns = refusal->until_ns;
-	account_count_refusals(desk, key->tenant, 1);
+	bill_count_refusals(desk, key->tenant, 1);
 	return refusal;
 }
 
 static void refusal_drop(struct desk *desk, struct refusal *refusal)
 {
-	account_count_refusals(desk, refusal->key.tenant, -1);
+	bill_count_refusals(desk, refusal->key.tenant, -1);
 	HASH_DEL(desk->refusals, refusal);
 	free(refusal);
 }
@@ -81,10 +76,11 @@ static void refusal_count(struct refusal *refusal, const Vmsig__AuditRecord *rec
 /* By itself, now. While a checkpoint ends nobody's request may have the loop wait for it. */
 static bool is_shown(const struct desk *desk, const struct refusal *refusal)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	bool much = refusal->key.outcome == VMSIG_ERR_QUOTA ||
 		    refusal->key.outcome == VMSIG_ERR_BUSY || refusal->key.outcome == VMSIG_ERR_IO;
 
-	if (store_is_held(desk->env.store) && !store_is_open(desk->env.store))
+	if (!desk->batch.open && ops->records->is_held(ops->ctx))
 		return false;
 	return !refusal->shown || (!much && !refusal->repeats && refusal->shown < REFUSALS_SHOWN);
 }
@@ -96,7 +92,7 @@ void refusal_record(struct desk *desk, Vmsig__AuditRecord *record)
 
 	key_make(&key, record, true);
 	refusal = refusal_find(desk, &key);
-	if (!refusal && account_count_refusals(desk, key.tenant, 0) >= REFUSALS_MAX) {
+	if (!refusal && bill_count_refusals(desk, key.tenant, 0) >= REFUSALS_MAX) {
 		key_make(&key, record, false);
 		refusal = refusal_find(desk, &key);
 	}
@@ -110,7 +106,7 @@ void refusal_record(struct desk *desk, Vmsig__AuditRecord *record)
 		refusal->shown++;
 	if (record->n_ranges > REFUSAL_RANGES)
 		record->n_ranges = REFUSAL_RANGES;
-	desk_append(desk, record);
+	record_append(desk, record);
 }
 
 static void append_repeats(struct desk *desk, struct refusal *refusal)
@@ -126,7 +122,7 @@ static void append_repeats(struct desk *desk, struct refusal *refusal)
 	record.serial = refusal->serial;
 	record.detail = refusal->detail;
 	record.repeats = refusal->repeats;
-	desk_append(desk, &record);
+	record_append(desk, &record);
 	refusal->repeats = 0;
 	refusal->shown = REFUSALS_SHOWN;
 }
@@ -134,7 +130,7 @@ static void append_repeats(struct desk *desk, struct refusal *refusal)
 void refusals_turn(struct desk *desk, bool all)
 {
 	struct refusal *refusal, *next;
-	uint64_t now_ns = desk_now(), due = UINT64_MAX;
+	uint64_t now_ns = desk->now_ns, due = UINT64_MAX;
 
 	if (!desk->refusals_ns || (!all && now_ns < desk->refusals_ns))
 		return;

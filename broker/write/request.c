@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/write/state.h"
-
+/*
+ * What operators and administrators ask for about leases, and what the policy says to it. The
+ * engine decides; what follows from that is collected in the turn.
+ */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "vmsig/vmsig_error.h"
+#include "broker/write/bill.h"
+#include "broker/write/budget.h"
+#include "broker/write/intake.h"
+#include "broker/write/lane.h"
+#include "broker/write/lessor.h"
+#include "broker/write/operator.h"
+#include "broker/write/record.h"
+#include "broker/write/refusal.h"
 
 /* ---- policy ---- */
 
@@ -22,24 +29,9 @@ static bool is_covered(const struct config_write_rule *rule, const struct lease_
 	return !rule->nranges;
 }
 
-const struct config_write_rule *desk_rule(const struct desk *desk, const char *tenant, uint32_t uid,
-	const char *endpoint, const struct config_tenant **ret_tenant)
-{
-	struct identity identity = {.role = IDENTITY_OPERATOR};
-	const struct config_tenant *entry;
-
-	snprintf(identity.name, sizeof(identity.name), "%s", tenant);
-	entry = config_tenant_find(desk->env.config, &identity);
-	if (!entry || !config_tenant_has_uid(entry, uid) || !endpoint)
-		return NULL;
-	if (ret_tenant)
-		*ret_tenant = entry;
-	return config_write_rule_find(entry, endpoint);
-}
-
 static bool is_allowed(struct desk *desk, const struct lease_view *lease)
 {
-	const struct config_write_rule *rule = desk_rule(
+	const struct config_write_rule *rule = operator_rule(
 		desk, lease->tenant, lease->uid, desk_endpoint_name(desk, lease->endpoint), NULL);
 
 	if (!rule || lease->priority > rule->priority_max)
@@ -51,18 +43,19 @@ static bool is_allowed(struct desk *desk, const struct lease_view *lease)
 	return true;
 }
 
-void desk_reload(struct desk *desk, const struct config *config)
+void desk_reload(struct desk *desk, uint64_t now_ns, const struct config *config)
 {
 	struct lease_view lease;
 	uint64_t cursor = 0;
 
+	desk_enter(desk, now_ns);
 	desk->env.config = config;
 	desk->policy++;
 	while (lease_next(desk->engine, &cursor, &lease)) {
 		/* One that is over already is no failure. */
 		if (!is_allowed(desk, &lease))
 			(void)!lease_revoke(
-				desk->engine, desk_now(), lease.id, VMSIG_ERR_LEASE_REVOKED);
+				desk->engine, desk->now_ns, lease.id, VMSIG_ERR_LEASE_REVOKED);
 	}
 }
 
@@ -138,10 +131,12 @@ static int acquire_error(
 
 /* The endpoint, if the operator may write there and it can be written to. */
 static int find_endpoint(struct desk *desk, const struct desk_operator *op, const char *name,
-	struct core_endpoint_info *ret_info, const struct config_write_rule **ret_rule,
-	char *detail, size_t size)
+	uint32_t *ret_endpoint, const struct config_write_rule **ret_rule, char *detail,
+	size_t size)
 {
-	int r = core_endpoint_find(desk->env.core, NULL, name, ret_info);
+	const struct desk_ops *ops = &desk->env.ops;
+	bool writable = false;
+	int r = ops->guests->find(ops->ctx, name, ret_endpoint, &writable);
 
 	/* What the tenant may not see does not exist. */
 	if (r || !tenant_sees(&op->tenant->tenant, name))
@@ -151,7 +146,7 @@ static int find_endpoint(struct desk *desk, const struct desk_operator *op, cons
 	if (!*ret_rule)
 		return refuse(detail, size, VMSIG_ERR_FORBIDDEN,
 			"the policy has no 'write' rule of yours for this endpoint");
-	if (!ret_info->writable)
+	if (!writable)
 		return refuse(detail, size, VMSIG_ERR_NO_WRITE_PATH,
 			"the endpoint has no write path; the broker's configuration has to say "
 			"'writable: yes' for it");
@@ -185,14 +180,14 @@ static int acquire(struct desk *desk, struct desk_operator *op, const Vmsig__Lea
 {
 	struct lease_range ranges[LEASE_RANGES_MAX];
 	const struct config_write_rule *rule = NULL;
-	struct core_endpoint_info info;
+	uint32_t endpoint;
 	uint32_t wait_ms;
-	int r = account_request(desk, op->tenant, detail, size);
+	int r = bill_request(desk, op->tenant, detail, size);
 
 	if (!r)
-		r = account_check(desk, op->tenant, detail, size);
+		r = bill_check(desk, op->tenant, detail, size);
 	if (!r)
-		r = find_endpoint(desk, op, request->endpoint, &info, &rule, detail, size);
+		r = find_endpoint(desk, op, request->endpoint, &endpoint, &rule, detail, size);
 	if (r || !rule)
 		return r;
 	if (budget_charge(desk, op->tenant, rule, 0, &wait_ms))
@@ -207,9 +202,9 @@ static int acquire(struct desk *desk, struct desk_operator *op, const Vmsig__Lea
 	r = check_ranges(rule, ranges, request->n_ranges, detail, size);
 	if (r)
 		return r;
-	r = lease_acquire(desk->engine, desk_now(),
+	r = lease_acquire(desk->engine, desk->now_ns,
 		&(struct lease_request){
-			.endpoint = info.id,
+			.endpoint = endpoint,
 			.tenant = op->tenant->tenant.name,
 			.uid = op->uid,
 			.session = op->session,
@@ -237,12 +232,14 @@ static int acquire(struct desk *desk, struct desk_operator *op, const Vmsig__Lea
 	return acquire_error(desk, r, rule, detail, size);
 }
 
-int desk_acquire(struct desk *desk, struct desk_operator *op, const Vmsig__LeaseAcquire *request,
-	uint64_t *ret_lease, bool *ret_waits, char *detail, size_t detail_size)
+int desk_acquire(struct desk *desk, uint64_t now_ns, struct desk_operator *op,
+	const Vmsig__LeaseAcquire *request, uint64_t *ret_lease, bool *ret_waits, char *detail,
+	size_t detail_size)
 {
 	struct lease_view lease;
 	int r;
 
+	desk_enter(desk, now_ns);
 	detail[0] = '\0';
 	r = acquire(desk, op, request, ret_lease, detail, detail_size);
 	if (r) {
@@ -253,21 +250,31 @@ int desk_acquire(struct desk *desk, struct desk_operator *op, const Vmsig__Lease
 	return 0;
 }
 
-int desk_renew(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token,
-	uint32_t *ret_remaining_ms)
+static int renew(struct desk *desk, const struct desk_operator *op, uint64_t lease, uint64_t token,
+	uint32_t *ret_remaining_ms, char *detail, size_t size)
 {
-	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
-	uint64_t now_ns = desk_now(), deadline_ns;
-	char detail[DETAIL_MAX + 1] = "";
-	int r = account_request(desk, op->tenant, detail, sizeof(detail));
+	uint64_t deadline_ns;
+	int r = bill_request(desk, op->tenant, detail, size);
 
 	if (!r)
-		r = lease_renew(
-			desk->engine, now_ns, op->tenant->tenant.name, lease, token, &deadline_ns);
-	if (!r) {
-		*ret_remaining_ms = (uint32_t)((deadline_ns - now_ns) / NS_PER_MS);
+		r = lease_renew(desk->engine, desk->now_ns, op->tenant->tenant.name, lease, token,
+			&deadline_ns);
+	if (!r)
+		*ret_remaining_ms = (uint32_t)((deadline_ns - desk->now_ns) / NS_PER_MS);
+	return r;
+}
+
+int desk_renew(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uint64_t lease,
+	uint64_t token, uint32_t *ret_remaining_ms)
+{
+	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
+	char detail[DETAIL_MAX + 1] = "";
+	int r;
+
+	desk_enter(desk, now_ns);
+	r = renew(desk, op, lease, token, ret_remaining_ms, detail, sizeof(detail));
+	if (!r)
 		return 0;
-	}
 	record.kind = VMSIG__AUDIT_RECORD__KIND__RENEW_FAILED;
 	record.tenant = op->tenant->tenant.name;
 	record.uid = op->uid;
@@ -285,80 +292,65 @@ int desk_renew(struct desk *desk, struct desk_operator *op, uint64_t lease, uint
 static int release_check(
 	struct desk *desk, const char *tenant, const struct lease_view *lease, uint64_t token)
 {
-	int r = lease_admit(desk->engine, desk_now(), tenant, lease->id, token, lease->epoch,
+	int r = lease_admit(desk->engine, desk->now_ns, tenant, lease->id, token, lease->epoch,
 		&lease->ranges[0]);
 
 	/* That is about writing. */
 	return r == VMSIG_ERR_STALE_EPOCH ? 0 : r;
 }
 
-/* It takes its turn behind the commands that were sent before it. */
-static int defer_release(struct desk *desk, struct desk_operator *op, uint64_t request_id,
-	struct lane *lane, uint64_t token, bool *ret_later)
-{
-	struct command *command;
-	struct share *share;
-	int r;
-
-	/* It is over with the first one. */
-	if (lane->releasing)
-		return 0;
-	r = share_get(desk->env.shares, SHARE_TENANT, op->tenant->tenant.name, &share);
-	if (r)
-		return r;
-	command = calloc(1, sizeof(*command));
-	if (!command) {
-		share_unref(share);
-		return -ENOMEM;
-	}
-	command->desk = desk;
-	command->share = share;
-	command->bulk_fd = -1;
-	command->key.lease = lane->lease;
-	command->release = token;
-	command->request_id = request_id;
-	snprintf(command->tenant, sizeof(command->tenant), "%s", op->tenant->tenant.name);
-	DL_APPEND2(desk->all, command, all_prev, all_next);
-	command_charge(command, op->session);
-	/* The lane is there: this cannot fail. */
-	(void)!lane_enter(command);
-	lane->releasing = true;
-	op->releases++;
-	DL_APPEND(desk->ready, command);
-	*ret_later = true;
-	return 0;
-}
-
-int desk_release(struct desk *desk, struct desk_operator *op, uint64_t request_id, uint64_t lease,
-	uint64_t token, bool *ret_later)
+int desk_release(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uint64_t request_id,
+	uint64_t lease, uint64_t token, bool *ret_later)
 {
 	const char *tenant = op->tenant->tenant.name;
 	struct lane *lane = lane_find(desk, lease);
 	char detail[DETAIL_MAX + 1];
 	struct lease_view view;
-	int r = account_request(desk, op->tenant, detail, sizeof(detail));
+	int r;
 
+	desk_enter(desk, now_ns);
 	*ret_later = false;
+	r = bill_request(desk, op->tenant, detail, sizeof(detail));
 	if (r)
 		return r;
-	if (!lane || !lease_find(desk->engine, lease, &view) || view.state < LEASE_ACTIVE)
-		return lease_release(desk->engine, desk_now(), tenant, lease, token);
+	r = lease_find(desk->engine, lease, &view) ? 0 : VMSIG_ERR_NO_LEASE;
+	/* Who withdraws a request does not know that it is granted by now. */
+	if (!r && !token && lessor_is_untold(desk, lease))
+		token = view.token;
+	if (r || !lane || view.state < LEASE_ACTIVE)
+		return lease_release(desk->engine, desk->now_ns, tenant, lease, token);
 	r = release_check(desk, tenant, &view, token);
-	return r ? r : defer_release(desk, op, request_id, lane, token, ret_later);
+	/* It is over with the first one. */
+	if (r || lane->releasing)
+		return r;
+	/* It takes its turn behind the commands that were sent before it. */
+	r = intake_release(desk, op, request_id, lease, token);
+	*ret_later = !r;
+	return r;
 }
 
-int desk_resume(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token)
+static int resume(struct desk *desk, const struct desk_operator *op, uint64_t lease, uint64_t token)
+{
+	char detail[DETAIL_MAX + 1];
+	int r = bill_request(desk, op->tenant, detail, sizeof(detail));
+
+	if (!r)
+		r = bill_check(desk, op->tenant, detail, sizeof(detail));
+	if (!r)
+		r = lease_resume(desk->engine, desk->now_ns, op->tenant->tenant.name, op->uid,
+			lease, token, op->session, NULL);
+	return r;
+}
+
+int desk_resume(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uint64_t lease,
+	uint64_t token)
 {
 	struct lease_view view;
 	Vmsig__AuditRecord record;
-	char detail[DETAIL_MAX + 1];
-	int r = account_request(desk, op->tenant, detail, sizeof(detail));
+	int r;
 
-	if (!r)
-		r = account_check(desk, op->tenant, detail, sizeof(detail));
-	if (!r)
-		r = lease_resume(desk->engine, desk_now(), op->tenant->tenant.name, op->uid, lease,
-			token, op->session, NULL);
+	desk_enter(desk, now_ns);
+	r = resume(desk, op, lease, token);
 	if (r)
 		return r;
 	if (lease_find(desk->engine, lease, &view)) {
@@ -368,12 +360,12 @@ int desk_resume(struct desk *desk, struct desk_operator *op, uint64_t lease, uin
 	return 0;
 }
 
-int desk_revoke(struct desk *desk, const struct desk_admin *admin, uint64_t lease)
+int desk_revoke(struct desk *desk, uint64_t now_ns, const struct desk_admin *admin, uint64_t lease)
 {
 	Vmsig__AuditRecord record;
 	struct lease_view view;
-	int r;
 
+	desk_enter(desk, now_ns);
 	if (!lease_find(desk->engine, lease, &view))
 		return VMSIG_ERR_NO_LEASE;
 	record_lease(&record, desk, VMSIG__AUDIT_RECORD__KIND__REVOKED, &view);
@@ -381,14 +373,8 @@ int desk_revoke(struct desk *desk, const struct desk_admin *admin, uint64_t leas
 	record.serial = (char *)(uintptr_t)admin->serial;
 	record.uid = admin->uid;
 	record.pid = admin->pid;
-	desk_append(desk, &record);
-	r = lease_revoke(desk->engine, desk_now(), lease, VMSIG_ERR_LEASE_REVOKED);
-	return r;
-}
-
-struct audit *desk_audit(struct desk *desk)
-{
-	return desk->audit;
+	record_append(desk, &record);
+	return lease_revoke(desk->engine, desk->now_ns, lease, VMSIG_ERR_LEASE_REVOKED);
 }
 
 bool desk_lease_next(struct desk *desk, uint64_t *cursor, struct lease_view *ret_view)

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <sqlite3.h>
 
 #include "broker/adapters/memwrite_reg.h"
+#include "broker/boot_clock.h"
 #include "broker/jobs.h"
 #include "broker/syncer.h"
 #include "broker/memwrite/fault.h"
@@ -21,25 +21,16 @@
 
 #define SESSION "the same"
 
-static uint64_t passed_ns; /* beside what the clocks say */
-
-int __real_clock_gettime(clockid_t clock, struct timespec *now);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+static uint64_t passed_ns; /* since the first look at it */
 
 /* The real one stands still: a slow machine changes nothing. */
-int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+uint64_t lab_now(void)
 {
-	static struct timespec start;
-	uint64_t ns;
+	static uint64_t start_ns;
 
-	if (clock != CLOCK_BOOTTIME)
-		return __real_clock_gettime(clock, now);
-	if (!start.tv_sec)
-		(void)__real_clock_gettime(clock, &start);
-	ns = (uint64_t)start.tv_sec * 1000000000 + (uint64_t)start.tv_nsec + passed_ns;
-	*now = (struct timespec){
-		.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
-	return 0;
+	if (!start_ns)
+		start_ns = boot_clock_ns();
+	return start_ns + passed_ns;
 }
 
 void lab_pass(uint64_t ns)
@@ -186,9 +177,10 @@ static void perform(struct lab *lab)
 		if (action.kind == CORE_ACT_BOOTSTRAP)
 			action.reg.invalidate(action.reg.ctx, action.epoch);
 		else if (action.kind == CORE_ACT_READY)
-			desk_endpoint_ready(lab->desk, action.endpoint, action.epoch, &lab->page);
+			desk_endpoint_ready(
+				lab->desk, lab_now(), action.endpoint, action.epoch, &lab->page);
 		else if (action.kind == CORE_ACT_REVOKE_LEASES)
-			desk_endpoint_over(lab->desk, action.endpoint);
+			desk_endpoint_over(lab->desk, lab_now(), action.endpoint);
 	}
 }
 
@@ -306,7 +298,7 @@ static int open_parts(struct lab *lab)
 	struct store_endpoint row;
 	char error[512] = "";
 	int r = store_open(&lab->store, lab->dir, error, sizeof(error));
-	struct desk_env env = {.loop = &lab->loop, .config = &lab->config, .events = &events};
+	struct desk_shell_env env = {.config = &lab->config, .events = &events, .now_ns = lab_now};
 
 	if (!r)
 		r = store_endpoint(lab->store, "w1", &row);
@@ -326,9 +318,11 @@ static int open_parts(struct lab *lab)
 	env.shares = lab->shares;
 	env.jobs = lab->jobs;
 	env.syncer = lab->syncer;
-	r = desk_new(&lab->desk, &env, error, sizeof(error));
-	if (!r)
-		r = desk_endpoint_add(lab->desk, row.id, "w1");
+	r = desk_shell_new(&lab->shell, &env, error, sizeof(error));
+	if (r)
+		return r;
+	lab->desk = lab->shell->desk;
+	r = desk_endpoint_add(lab->desk, row.id, "w1");
 	return r ? r : boot(lab);
 }
 
@@ -368,15 +362,16 @@ static void close_core(struct lab *lab)
 void lab_close(struct lab *lab)
 {
 	if (lab->op.session)
-		desk_operator_close(lab->desk, &lab->op);
+		desk_operator_close(lab->desk, lab_now(), &lab->op);
 	memset(&lab->op, 0, sizeof(lab->op));
 	if (lab->desk)
-		desk_close(lab->desk, NULL, NULL);
+		desk_shell_close(lab->shell, NULL, NULL);
 	jobs_close(lab->jobs);
 	uv_run(&lab->loop, UV_RUN_DEFAULT);
 	if (lab->core && lab->desk)
 		close_core(lab);
-	lab->desk = desk_free(lab->desk);
+	lab->shell = desk_shell_free(lab->shell);
+	lab->desk = NULL;
 	lab->core = core_free(lab->core);
 	lab->syncer = syncer_free(lab->syncer);
 	lab->jobs = jobs_free(lab->jobs);
@@ -458,7 +453,7 @@ void lab_turn(struct lab *lab)
 {
 	uv_run(&lab->loop, UV_RUN_NOWAIT);
 	(void)shares_run(lab->shares);
-	desk_turn(lab->desk);
+	desk_shell_turn(lab->shell);
 }
 
 void lab_await(struct lab *lab, size_t n)
@@ -479,7 +474,8 @@ int lab_acquire(struct lab *lab, bool no_wait)
 	request.endpoint = name;
 	request.ttl_ms = 3600000;
 	request.no_wait = no_wait;
-	return desk_acquire(lab->desk, &lab->op, &request, &lease, &waits, detail, sizeof(detail));
+	return desk_acquire(
+		lab->desk, lab_now(), &lab->op, &request, &lease, &waits, detail, sizeof(detail));
 }
 
 void lab_lease(struct lab *lab)
@@ -494,8 +490,8 @@ void lab_lease(struct lab *lab)
 int lab_release(struct lab *lab)
 {
 	bool later;
-	int r = desk_release(
-		lab->desk, &lab->op, ++lab->next_request, lab->lease, lab->token, &later);
+	int r = desk_release(lab->desk, lab_now(), &lab->op, ++lab->next_request, lab->lease,
+		lab->token, &later);
 
 	if (!r && !later)
 		tell(lab, (struct lab_event){.kind = LAB_RELEASED, .id = lab->next_request});
@@ -520,7 +516,8 @@ static uint64_t send_body(struct lab *lab, uint64_t sequence, Vmsig__CmdMemwrite
 	request.memwrite = body;
 	assert_true(vmsig__write_request__get_packed_size(&request) <= sizeof(packed));
 	len = vmsig__write_request__pack(&request, packed);
-	desk_write(lab->desk, &lab->op, vmsig__write_request__unpack(NULL, len, packed), bulk_fd);
+	desk_write(lab->desk, lab_now(), &lab->op, vmsig__write_request__unpack(NULL, len, packed),
+		bulk_fd);
 	return request.request_id;
 }
 

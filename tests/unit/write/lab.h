@@ -6,8 +6,7 @@
  * A desk with everything that it stands on but sockets and adapters: a store in a directory of
  * its own, a core with one endpoint whose RAM is a memfd, one operator who may do everything.
  * The test is the loop: lab_turn() is a turn of it, time passes only by lab_pass(), and what the
- * operator is told is written down. Link with LAB_WRAP (CMake): the linker sends clock_gettime()
- * here.
+ * operator is told is written down.
  */
 
 #include <setjmp.h>
@@ -17,8 +16,10 @@
 
 #include <cmocka.h>
 #include <stdbool.h>
+#include <uv.h>
 
-#include "broker/write/desk.h"
+#include "broker/desk_shell.h"
+#include "broker/store/store.h"
 
 #define LAB_RAM (4u << 20)
 #define LAB_EVENTS 16384
@@ -51,7 +52,8 @@ struct lab {
 	struct core *core;
 	struct store *store;
 	struct config config;
-	struct desk *desk;
+	struct desk_shell *shell;
+	struct desk *desk; /* in it */
 	struct desk_operator op;
 	vmsig_coherence page;
 	int ram;
@@ -79,6 +81,7 @@ void lab_kill(struct lab *lab);
 /* Whether the store can be written to. */
 void lab_store_works(struct lab *lab, bool works);
 void lab_pass(uint64_t ns);
+uint64_t lab_now(void);
 void lab_turn(struct lab *lab);
 /* Turns until so many events were told. */
 void lab_await(struct lab *lab, size_t n);

@@ -93,7 +93,7 @@ static void many_writes_find_their_earlier_transmissions(void **state)
 	again = lab_write(lab, 500, ADDR, 500);
 	lab_await(lab, 1001);
 	assert_int_equal(lab_told(lab, LAB_WRITTEN, again).code, 0);
-	assert_int_equal(lab->op.commands, 0);
+	assert_int_equal(account_used(&lab->op.account, DESK_WRITES), 0);
 	assert_null(lab->op.own);
 }
 
@@ -140,13 +140,13 @@ static unsigned sleep_for(struct lab *lab, uint64_t ns)
 	unsigned turns = 0;
 
 	while (ns) {
-		uint64_t delay = desk_delay(lab->desk);
+		uint64_t delay = desk_delay(lab->desk, lab_now());
 
 		if (turns > 1000)
 			fail_msg("the loop spins");
 		lab_turn(lab);
 		turns++;
-		delay = desk_delay(lab->desk);
+		delay = desk_delay(lab->desk, lab_now());
 		if (delay > ns)
 			delay = ns;
 		lab_pass(delay);
@@ -182,7 +182,7 @@ static void a_result_and_an_end_that_are_owed_are_tried_in_turns(void **state)
 	assert_int_equal(tried.settled, 1);
 	assert_int_equal(tried.begun, 1);
 	/* Nothing is left to do. */
-	assert_int_equal(desk_delay(lab->desk), UINT64_MAX);
+	assert_int_equal(desk_delay(lab->desk, lab_now()), UINT64_MAX);
 	lab_lease(lab);
 	assert_true(lab->lease > lease);
 	lab_write(lab, 1, ADDR, 2);
@@ -276,7 +276,7 @@ static void it_ends_though_nothing_can_be_recorded(void **state)
 	lab_await(lab, 2);
 	lab_store_works(lab, false);
 	closed = false;
-	desk_close(lab->desk, on_closed, NULL);
+	desk_shell_close(lab->shell, on_closed, NULL);
 	for (int i = 0; i < 4; i++)
 		lab_turn(lab);
 	assert_true(closed);
@@ -348,12 +348,12 @@ static void what_it_finds_is_recorded_in_the_order_of_the_bytes(void **state)
 		lab_write(lab, i, ADDR, i);
 	lab_await(lab, 5);
 	/* Marks are free again, the last ones first. */
-	desk_settle(lab->desk);
+	desk_settle(lab->desk, lab_now());
 	for (uint64_t i = 5; i <= 8; i++)
 		lab_write(lab, i, ADDR, i);
 	lab_await(lab, 9);
 	lab_kill(lab);
-	assert_int_equal(audit_page(desk_audit(lab->desk), 0, 100, &page), 0);
+	assert_int_equal(audit_page(lab->shell->audit, 0, 100, &page), 0);
 	for (size_t i = 0; i < page.n; i++) {
 		Vmsig__AuditRecord *record = vmsig__audit_record__unpack(
 			NULL, page.rows[i].body.len, page.rows[i].body.data);
@@ -445,9 +445,9 @@ static void what_waited_for_a_refused_one_keeps_its_place(void **state)
 	bulk = lab_write_bulk(lab, 1, LAB_RAM, 4096);
 	lab_turn(lab);
 	lab_write(lab, 2, ADDR, 2);
-	desk_turn(lab->desk);
+	desk_shell_turn(lab->shell);
 	/* Until it has been looked up. */
-	while (desk_delay(lab->desk)) {
+	while (desk_delay(lab->desk, lab_now())) {
 		uv_run(&lab->loop, UV_RUN_NOWAIT);
 		(void)shares_run(lab->shares);
 	}
@@ -476,8 +476,8 @@ static void ask_for(struct lab *lab, const struct lease_range *wanted, size_t n)
 	request.ranges = pointers;
 	request.n_ranges = n;
 	request.ttl_ms = 3600000;
-	assert_int_equal(
-		desk_acquire(lab->desk, &lab->op, &request, &lease, &waits, detail, sizeof(detail)),
+	assert_int_equal(desk_acquire(lab->desk, lab_now(), &lab->op, &request, &lease, &waits,
+				 detail, sizeof(detail)),
 		0);
 }
 
@@ -500,7 +500,7 @@ static void a_long_queue_does_not_hold_the_turn(void **state)
 		ask_for(lab, scattered, LEASE_RANGES_MAX);
 	}
 	assert_int_equal(lab_release(lab), 0);
-	for (; desk_delay(lab->desk) == 0; turns++)
+	for (; desk_delay(lab->desk, lab_now()) == 0; turns++)
 		lab_turn(lab);
 	assert_true(turns > 1);
 	/* The release and the end. */
@@ -514,19 +514,19 @@ static void a_removed_endpoint_is_forgotten_after_its_leases(void **state)
 
 	lab_lease(lab);
 	desk_endpoint_remove(lab->desk, lab->endpoint);
-	desk_prune(lab->desk);
+	desk_forget(lab->desk);
 	assert_string_equal(desk_endpoint_name(lab->desk, lab->endpoint), "w1");
-	desk_endpoint_over(lab->desk, lab->endpoint);
-	desk_prune(lab->desk);
+	desk_endpoint_over(lab->desk, lab_now(), lab->endpoint);
+	desk_forget(lab->desk);
 	assert_non_null(desk_endpoint_name(lab->desk, lab->endpoint));
 	lab_await(lab, 2);
 	assert_int_equal(lab->events[1].kind, LAB_ENDED);
-	desk_prune(lab->desk);
+	desk_forget(lab->desk);
 	assert_null(desk_endpoint_name(lab->desk, lab->endpoint));
 	assert_int_equal(desk_endpoint_add(lab->desk, lab->endpoint, "w1"), 0);
 	desk_endpoint_remove(lab->desk, lab->endpoint);
 	assert_int_equal(desk_endpoint_add(lab->desk, lab->endpoint, "w1"), 0);
-	desk_prune(lab->desk);
+	desk_forget(lab->desk);
 	assert_non_null(desk_endpoint_name(lab->desk, lab->endpoint));
 }
 

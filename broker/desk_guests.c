@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guests as the write plane sees them: the core's endpoints, their adapters' write paths, and
+ * broker/memwrite. The clock is read for each piece of memory that is admitted, in the step that
+ * stores to it.
+ */
+#include "broker/desk_shell.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <utlist.h>
+
+#include "broker/memwrite/memwrite.h"
+#include "broker/read/core.h"
+#include "broker/adapters/memwrite_reg.h"
+#include "vmsig/vmsig_error.h"
+#include "vmsig/vmsig_memctx.h"
+
+/* ---- endpoints ---- */
+
+static const vmsig_memwrite_reg *reg_of(const struct desk_shell *shell, uint32_t endpoint)
+{
+	return core_endpoint_memwrite(shell->env.core, endpoint);
+}
+
+static int guest_find(void *ctx, const char *name, uint32_t *ret_endpoint, bool *ret_writable)
+{
+	struct desk_shell *shell = ctx;
+	struct core_endpoint_info info;
+	int r = core_endpoint_find(shell->env.core, NULL, name, &info);
+
+	if (r)
+		return r;
+	*ret_endpoint = info.id;
+	*ret_writable = info.writable;
+	return 0;
+}
+
+static struct memwrite_target *target_of(struct desk_target *target)
+{
+	return (struct memwrite_target *)(void *)target;
+}
+
+static int guest_open(
+	void *ctx, uint32_t endpoint, vmsig_coherence *page, struct desk_target **ret_target)
+{
+	struct desk_shell *shell = ctx;
+	const vmsig_memwrite_reg *reg = reg_of(shell, endpoint);
+	struct memwrite_target *target;
+	const vmsig_memseg *segs;
+	vmsig_memctx pod;
+	uint32_t nseg;
+	int fd, r = reg ? core_endpoint_describe(shell->env.core, endpoint, &pod, &segs, &nseg)
+			: VMSIG_ERR_NOT_READY;
+
+	if (r)
+		return r;
+	fd = reg->share_writable(reg->ctx);
+	if (fd < 0)
+		return fd;
+	r = memwrite_target_new(&target, fd, segs, nseg, pod.low, pod.kcr3,
+		pod.flags & VMSIG_MEMCTX_LA57 ? 5 : 4, page);
+	close(fd);
+	if (!r)
+		*ret_target = (struct desk_target *)(void *)target;
+	return r;
+}
+
+static void guest_close(void *ctx, struct desk_target *target)
+{
+	memwrite_target_free(target_of(target));
+}
+
+static int guest_may_write(void *ctx, uint32_t endpoint, const char **ret_why)
+{
+	const vmsig_memwrite_reg *reg = reg_of(ctx, endpoint);
+
+	return reg ? reg->may_write(reg->ctx, ret_why) : VMSIG_ERR_NOT_READY;
+}
+
+/* ---- vCPUs ---- */
+
+/* Somebody waits for an adapter to stop them. */
+struct desk_stop {
+	struct desk_shell *shell;
+	void (*done)(void *arg, uint64_t now_ns, int error);
+	void *arg;
+	struct desk_stop *prev, *next;
+};
+
+static void on_stopped(void *arg, int error)
+{
+	struct desk_stop stop = *(struct desk_stop *)arg, *own = arg;
+
+	DL_DELETE(stop.shell->stops, own);
+	free(own);
+	stop.done(stop.arg, stop.shell->env.now_ns(), error);
+}
+
+static int guest_quiesce(void *ctx, uint32_t endpoint, uint64_t bound_ms,
+	void (*done)(void *arg, uint64_t now_ns, int error), void *arg)
+{
+	struct desk_shell *shell = ctx;
+	const vmsig_memwrite_reg *reg = reg_of(shell, endpoint);
+	struct desk_stop *stop;
+
+	if (!reg || !reg->quiesce)
+		return VMSIG_ERR_UNSUPPORTED;
+	stop = malloc(sizeof(*stop));
+	if (!stop)
+		return VMSIG_ERR_NO_MEMORY;
+	*stop = (struct desk_stop){.shell = shell, .done = done, .arg = arg};
+	DL_APPEND(shell->stops, stop);
+	reg->quiesce(reg->ctx, bound_ms, on_stopped, stop);
+	return 0;
+}
+
+void desk_guests_free(struct desk_shell *shell)
+{
+	struct desk_stop *stop, *next;
+
+	DL_FOREACH_SAFE (shell->stops, stop, next)
+		free(stop);
+}
+
+static int guest_quiesced(void *ctx, uint32_t endpoint)
+{
+	const vmsig_memwrite_reg *reg = reg_of(ctx, endpoint);
+
+	if (!reg)
+		return VMSIG_ERR_GONE;
+	return reg->is_quiesced(reg->ctx) ? 0 : VMSIG_ERR_TIMEOUT;
+}
+
+static void guest_resume(void *ctx, uint32_t endpoint)
+{
+	const vmsig_memwrite_reg *reg = reg_of(ctx, endpoint);
+
+	if (reg)
+		reg->resume(reg->ctx);
+}
+
+/* ---- bytes ---- */
+
+struct admission {
+	const struct desk_shell *shell;
+	desk_admit_fn admit;
+	void *arg;
+};
+
+static int admit_now(void *ctx, const struct lease_range *range)
+{
+	const struct admission *admission = ctx;
+
+	return admission->admit(admission->arg, admission->shell->env.now_ns(), range);
+}
+
+static int guest_resolve(void *ctx, struct desk_target *target, const struct memwrite_op *ops,
+	size_t nops, struct memwrite_plan *plan, uint32_t *ret_failed_op)
+{
+	return memwrite_resolve(target_of(target), ops, nops, plan, ret_failed_op);
+}
+
+static int guest_resolve_part(void *ctx, struct desk_target *target, const struct memwrite_op *op,
+	uint64_t len, struct memwrite_plan *plan)
+{
+	return memwrite_resolve_part(target_of(target), op, len, plan);
+}
+
+static int guest_plan_holds(void *ctx, struct desk_target *target, const struct memwrite_op *ops,
+	size_t nops, const struct memwrite_plan *plan)
+{
+	return memwrite_plan_holds(target_of(target), ops, nops, plan);
+}
+
+static bool guest_plan_fits(void *ctx, const struct memwrite_plan *plan, struct desk_target *target)
+{
+	return memwrite_plan_fits(plan, target_of(target));
+}
+
+static void guest_check(void *ctx, struct desk_target *target, const struct memwrite_op *ops,
+	const struct memwrite_plan *plan, desk_admit_fn admit, void *arg, uint8_t *old,
+	struct memwrite_result *ret_result)
+{
+	struct admission admission = {.shell = ctx, .admit = admit, .arg = arg};
+
+	memwrite_check(target_of(target), ops, plan, admit_now, &admission, old, ret_result);
+}
+
+static void guest_apply(void *ctx, struct desk_target *target, const struct memwrite_op *ops,
+	const struct memwrite_plan *plan, desk_admit_fn admit, void *arg, uint8_t *old,
+	struct memwrite_result *ret_result)
+{
+	struct admission admission = {.shell = ctx, .admit = admit, .arg = arg};
+
+	memwrite_apply(target_of(target), ops, plan, admit_now, &admission, old, ret_result);
+}
+
+const struct desk_guest_ops desk_guests = {
+	.find = guest_find,
+	.open = guest_open,
+	.close = guest_close,
+	.may_write = guest_may_write,
+	.quiesce = guest_quiesce,
+	.quiesced = guest_quiesced,
+	.resume = guest_resume,
+	.resolve = guest_resolve,
+	.resolve_part = guest_resolve_part,
+	.plan_holds = guest_plan_holds,
+	.plan_fits = guest_plan_fits,
+	.check = guest_check,
+	.apply = guest_apply,
+};

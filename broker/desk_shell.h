@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_DESK_SHELL_H
+#define BROKER_DESK_SHELL_H
+
+/*
+ * The shell around the pure write plane (broker/write): binds what it needs of the world to the
+ * broker's store, jobs, guests and clock, and does what is only about the store.
+ *
+ *   desk_shell.c    life, records, leases, the ledger, marks; retention
+ *   desk_guests.c   an endpoint's RAM and vCPUs, and the clock for each piece that is admitted
+ *   desk_sources.c  bulk data: read and hashed on threads
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "broker/store/audit.h"
+#include "broker/store/lease_store.h"
+#include "broker/store/ledger.h"
+#include "broker/store/marks.h"
+#include "broker/write/desk.h"
+
+struct closer;
+struct core;
+struct jobs;
+struct shares;
+struct store;
+struct syncer;
+
+struct desk_shell_env {
+	struct shares *shares; /* of the loop's time */
+	struct jobs *jobs;     /* for what takes long; closed after the desk */
+	struct closer *closer; /* of bulk data's memfds */
+	struct core *core;
+	struct store *store;
+	struct syncer *syncer;       /* NULL: nothing waits for the disk */
+	const struct config *config; /* until desk_shell_reload() */
+	const struct desk_events *events;
+	uint64_t (*now_ns)(void); /* boot_clock_ns(), or a test's */
+};
+
+struct desk_shell {
+	struct desk_shell_env env;
+	struct desk *desk;
+	struct audit *audit;
+	struct ledger *ledger;
+	struct lease_store *leases;
+	struct marks *marks; /* NULL: they could not be opened */
+	char *state_dir;
+	uint64_t granted;      /* token of the grant that is being stored; 0: none yet */
+	bool granting;         /* inside of a grant */
+	uint64_t asked, known; /* the last sync that is waited for, and that has ended */
+	uint64_t retained;     /* bytes of the log when its size was last looked at */
+	bool over;             /* it is too large */
+	uint64_t reclaim_ns;   /* when room is looked for again */
+	struct desk_stop *stops;
+};
+
+/* Opens the write plane. `error` gets a sentence. */
+__attribute__((warn_unused_result)) int desk_shell_new(struct desk_shell **ret_shell,
+	const struct desk_shell_env *env, char *error, size_t error_size);
+/* See desk_close(). */
+void desk_shell_close(struct desk_shell *shell, void (*closed)(void *arg), void *arg);
+/* After `closed`. Accepts NULL, returns NULL. */
+struct desk_shell *desk_shell_free(struct desk_shell *shell);
+void desk_shell_reload(struct desk_shell *shell, const struct config *config);
+/* Before the loop sleeps. */
+void desk_shell_turn(struct desk_shell *shell);
+/* Now and then: retention of the audit log and the ledger; endpoints that are gone. */
+void desk_shell_prune(struct desk_shell *shell);
+
+/* ---- for its files ---- */
+
+extern const struct desk_guest_ops desk_guests;
+extern const struct desk_bulk_ops desk_sources;
+/* Nobody answers any more. */
+void desk_guests_free(struct desk_shell *shell);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/write/intake.h"
+
+#include <stdio.h>
+
+#include "broker/write/bill.h"
+#include "broker/write/budget.h"
+#include "broker/write/bulk.h"
+#include "broker/write/command.h"
+#include "broker/write/lane.h"
+#include "broker/write/message.h"
+#include "broker/write/operator.h"
+#include "broker/write/outcome.h"
+#include "broker/write/permit.h"
+#include "broker/write/replay.h"
+#include "broker/write/site.h"
+
+/* What is refused counts as a write, but its bytes are not charged: nothing has looked at them,
+ * and how many it says there are is the sender's to invent. Returns `refusal`, or why not even
+ * that is had now. */
+static int rate_check(struct command *command, const struct desk_operator *op,
+	const struct config_write_rule *rule, int refusal)
+{
+	uint64_t bytes = refusal ? 0 : command->bytes;
+	uint32_t wait_ms;
+	int r = refusal ? 0
+			: bill_check(command->desk, op->tenant, command->detail,
+				  sizeof(command->detail));
+
+	if (r)
+		return r;
+	r = budget_charge(command->desk, op->tenant, rule, bytes, &wait_ms);
+	if (r > 0)
+		snprintf(command->detail, sizeof(command->detail),
+			"more than the policy's writes_per_second or bytes_per_second; send it "
+			"again in %u ms",
+			wait_ms);
+	return r ? r : refusal;
+}
+
+static int bulk_allowed(struct command *command)
+{
+	int r = bulk_check(command);
+
+	/* Nobody but a holder has work done. */
+	return r ? r : replay_authorise(command);
+}
+
+static int policy_check(struct command *command, const struct desk_operator *op)
+{
+	const struct config_write_rule *rule;
+	int r;
+
+	command->site = site_find(command->desk, command->body->endpoint);
+	if (!command->site || !tenant_sees(&op->tenant->tenant, command->site->name))
+		return VMSIG_ERR_NO_SUCH_ENDPOINT;
+	rule = config_write_rule_find(op->tenant, command->site->name);
+	r = permit_rule(command, rule);
+	if (rule && !r && command->body->bulk)
+		r = bulk_allowed(command);
+	return rule ? rate_check(command, op, rule, r) : r;
+}
+
+static int enter(struct command *command, struct desk_operator *op)
+{
+	int r = message_read(command);
+
+	if (!r)
+		r = lane_enter(command);
+	if (!r)
+		r = operator_check(command, op);
+	if (!r)
+		r = policy_check(command, op);
+	if (!r && !command->body->bulk)
+		r = command_hash_data(command);
+	return r;
+}
+
+/* There is not even a command. */
+static void turn_away(struct desk *desk, const struct desk_operator *op,
+	Vmsig__WriteRequest *request, int bulk_fd)
+{
+	const struct desk_ops *ops = &desk->env.ops;
+
+	desk->env.events->rejected(op->client, request->request_id, VMSIG_ERR_NO_MEMORY, NULL);
+	vmsig__write_request__free_unpacked(request, NULL);
+	if (bulk_fd >= 0)
+		ops->fd_close(ops->ctx, bulk_fd, op->uid);
+}
+
+void desk_write(struct desk *desk, uint64_t now_ns, struct desk_operator *op,
+	Vmsig__WriteRequest *request, int bulk_fd)
+{
+	struct command *command;
+	int r;
+
+	desk_enter(desk, now_ns);
+	if (command_new(&command, desk, op, request, bulk_fd)) {
+		turn_away(desk, op, request, bulk_fd);
+		return;
+	}
+	r = enter(command, op);
+	if (r)
+		outcome_reject(command, r, command->detail);
+	else
+		command_move(command, COMMAND_READY);
+}
+
+int intake_release(struct desk *desk, struct desk_operator *op, uint64_t request_id, uint64_t lease,
+	uint64_t token)
+{
+	struct command *command;
+	int r = command_new(&command, desk, op, NULL, -1);
+
+	if (r)
+		return r;
+	command->key.lease = lease;
+	command->release = token;
+	command->request_id = request_id;
+	r = lane_enter(command);
+	if (r) {
+		command_free(command);
+		return r;
+	}
+	command->lane->releasing = true;
+	op->releases++;
+	command_move(command, COMMAND_READY);
+	return 0;
+}

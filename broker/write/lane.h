@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_WRITE_LANE_H
+#define BROKER_WRITE_LANE_H
+
+/*
+ * The order of one lease's commands. Each command is in the lane of its lease from the moment
+ * it came in until it is finished; one that takes several turns (bulk data, stopped vCPUs) owns
+ * the lane meanwhile, and those that came after it wait there, releases too: what was sent
+ * before a release is applied before it.
+ */
+
+#include "broker/write/state.h"
+
+struct lane {
+	uint64_t lease;
+	uint32_t commands;
+	struct command *owner;   /* takes several turns: the ones behind it keep their order */
+	struct command *waiting; /* those */
+	bool releasing;          /* a release is among them */
+	UT_hash_handle hh;
+};
+
+struct lane *lane_find(const struct desk *desk, uint64_t lease);
+/* -ENOMEM. */
+__attribute__((warn_unused_result)) int lane_enter(struct command *command);
+/* Whether it has to wait for the owner. */
+bool lane_is_taken(const struct command *command);
+/* Those behind it wait from now on. */
+void lane_own(struct command *command);
+/* It is finished, or gone; those that waited for it are ready, before those that are. */
+void lane_leave(struct command *command);
+/* Nobody waits any more: all of it ends. */
+void lanes_end(struct desk *desk);
+
+#endif

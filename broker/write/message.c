@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/write/message.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/write/command.h"
+
+static bool lengths_ok(const Vmsig__WriteOp *op)
+{
+	return op->data.len && op->data.len <= MEMWRITE_BYTES_MAX &&
+	       (!op->expect.len || op->expect.len == op->data.len) &&
+	       (!op->mask.len || op->mask.len == op->data.len);
+}
+
+static int ops_unpack(struct command *command)
+{
+	const Vmsig__CmdMemwrite *body = command->body;
+
+	if (body->n_ops > MEMWRITE_OPS_MAX)
+		return VMSIG_ERR_BAD_REQUEST;
+	command->ops = calloc(body->n_ops, sizeof(*command->ops));
+	if (!command->ops)
+		return -ENOMEM;
+	command->nops = body->n_ops;
+	for (size_t i = 0; i < body->n_ops; i++) {
+		const Vmsig__WriteOp *op = body->ops[i];
+
+		if (!lengths_ok(op))
+			return VMSIG_ERR_BAD_REQUEST;
+		command->ops[i] = (struct memwrite_op){.addr = op->addr,
+			.cr3 = op->cr3,
+			.data = op->data.data,
+			.expect = op->expect.len ? op->expect.data : NULL,
+			.mask = op->mask.len ? op->mask.data : NULL,
+			.len = op->data.len,
+			.is_virtual = op->virtual_address};
+		command->bytes += op->data.len;
+	}
+	if (command->bytes > MEMWRITE_BYTES_MAX)
+		return VMSIG_ERR_BAD_REQUEST;
+	/* The bytes before, as the intent and as the write see them. */
+	command->before = malloc(2 * (size_t)command->bytes);
+	if (!command->before)
+		return -ENOMEM;
+	command->old = command->before + command->bytes;
+	return 0;
+}
+
+static const char *shape_error(const struct command *command)
+{
+	const Vmsig__CmdMemwrite *body = command->body;
+
+	if (!body->sequence)
+		return "sequence numbers start at 1";
+	if (!body->n_ops == !body->bulk)
+		return "a write has either operations or bulk data";
+	if (body->bulk && (body->want_old || body->quiesce))
+		return "bulk data goes without want_old and quiesce; use operations";
+	if (body->bulk && command->bulk_fd < 0)
+		return "the descriptor of the bulk data is not there: none was sent, or the "
+		       "policy's 'bulk' is 0";
+	if (body->bulk && !body->bulk->len)
+		return "the bulk data is empty";
+	return NULL;
+}
+
+int message_read(struct command *command)
+{
+	const Vmsig__CmdMemwrite *body = command->body;
+	const char *why = shape_error(command);
+	int r;
+
+	if (why) {
+		snprintf(command->detail, sizeof(command->detail), "%s", why);
+		return VMSIG_ERR_BAD_REQUEST;
+	}
+	command->key = (struct ledger_key){
+		.lease = body->lease, .writer = body->writer, .sequence = body->sequence};
+	command->bytes = body->bulk ? body->bulk->len : 0;
+	r = body->bulk ? 0 : ops_unpack(command);
+	if (r > 0)
+		snprintf(command->detail, sizeof(command->detail),
+			"a write has 1 to %u operations of together at most %u bytes, each with "
+			"expect and mask as long as its data; use bulk data for more",
+			MEMWRITE_OPS_MAX, MEMWRITE_BYTES_MAX);
+	return r;
+}

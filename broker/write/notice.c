@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/write/notice.h"
+
+#include <stdlib.h>
+
+#include "broker/write/operator.h"
+
+void notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease)
+{
+	struct notice *notice = malloc(sizeof(*notice));
+
+	if (!notice) {
+		desk_log(desk, DESK_LOG_ERROR,
+			"out of memory; an operator is not told of its lease",
+			FACT_NUMBER("lease", lease->id), NO_FACT);
+		return;
+	}
+	*notice = (struct notice){.kind = kind,
+		.lease = lease->id,
+		.session = lease->session,
+		.reason = lease->reason};
+	DL_APPEND(desk->notices, notice);
+}
+
+/* Of one that is over only its name and the reason are left. */
+static void view_of(struct desk *desk, const struct notice *notice, struct lease_view *view)
+{
+	if (notice->kind != LEASE_ACT_GRANTED && notice->kind != LEASE_ACT_NOTICE) {
+		*view = (struct lease_view){.id = notice->lease, .reason = notice->reason};
+		return;
+	}
+	if (!lease_find(desk->engine, notice->lease, view))
+		*view = (struct lease_view){0};
+}
+
+void notice_tell(struct desk *desk, const struct notice *notice)
+{
+	const struct desk_events *events = desk->env.events;
+	struct desk_operator *op = operator_find(desk, notice->session);
+	struct lease_view view;
+
+	view_of(desk, notice, &view);
+	/* One that has ended meanwhile is told by the notice of its end. */
+	if (!op || !view.id)
+		return;
+	if (notice->kind == LEASE_ACT_GRANTED)
+		events->granted(op->client, &view);
+	else if (notice->kind == LEASE_ACT_NOTICE)
+		events->notice(op->client, &view);
+	else if (notice->kind == LEASE_ACT_ENDED)
+		events->ended(op->client, &view);
+	else if (notice->kind == LEASE_ACT_REFUSED)
+		events->refused(op->client, &view);
+}
+
+void notices_free(struct notice *notices)
+{
+	struct notice *notice, *next;
+
+	DL_FOREACH_SAFE (notices, notice, next)
+		free(notice);
+}

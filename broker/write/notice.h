@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_WRITE_NOTICE_H
+#define BROKER_WRITE_NOTICE_H
+
+/*
+ * What holders are told of their leases once the batch that says so is durable. The engine's views
+ * do not live that long: a notice names the lease.
+ */
+
+#include "broker/write/state.h"
+
+struct notice {
+	enum lease_action_kind kind; /* STORE_RENEW: nobody is told */
+	uint64_t lease, session;
+	enum vmsig_error reason;
+	uint64_t ticket; /* held until that has its answer */
+	struct notice *prev, *next;
+};
+
+/* For desk->notices. Without memory nobody is told, which the log says. */
+void notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease);
+/* Telling may close connections, but performs no action. */
+void notice_tell(struct desk *desk, const struct notice *notice);
+void notices_free(struct notice *notices);
+
+#endif

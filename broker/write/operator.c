@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/write/operator.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "broker/write/command.h"
+
+#define COMMANDS_PER_PENDING 4 /* writes are cheap to have in line, and come in windows of 64 */
+
+struct desk_operator *operator_find(struct desk *desk, uint64_t session)
+{
+	struct desk_operator *op = NULL;
+
+	if (session)
+		HASH_FIND(hh, desk->operators, &session, sizeof(session), op);
+	return op;
+}
+
+const struct config_write_rule *operator_rule(const struct desk *desk, const char *tenant,
+	uint32_t uid, const char *endpoint, const struct config_tenant **ret_tenant)
+{
+	struct identity identity = {.role = IDENTITY_OPERATOR};
+	const struct config_tenant *entry;
+
+	snprintf(identity.name, sizeof(identity.name), "%s", tenant);
+	entry = config_tenant_find(desk->env.config, &identity);
+	if (!entry || !config_tenant_has_uid(entry, uid) || !endpoint)
+		return NULL;
+	if (ret_tenant)
+		*ret_tenant = entry;
+	return config_write_rule_find(entry, endpoint);
+}
+
+void operator_pay(struct command *command, uint64_t session)
+{
+	struct desk_operator *payer = operator_find(command->desk, command->session);
+
+	charge_refund(&command->number);
+	charge_refund(&command->room);
+	if (payer)
+		DL_DELETE2(payer->own, command, own_prev, own_next);
+	command->session = session;
+	payer = operator_find(command->desk, session);
+	if (!payer)
+		return;
+	charge_force(&command->number, &payer->account, DESK_WRITES, 1);
+	charge_force(&command->room, &payer->account, DESK_BYTES, command->size);
+	DL_APPEND2(payer->own, command, own_prev, own_next);
+}
+
+void operator_pay_more(struct command *command, uint64_t size)
+{
+	command->size = size;
+	charge_resize(&command->room, size);
+}
+
+static void complain(struct command *command, const struct charge *charge)
+{
+	const struct account_actor actor = {
+		.tenant = command->tenant, .uid = command->uid, .pid = (int32_t)command->pid};
+	struct account_refusal refusal =
+		account_refuse(charge->account, charge->slot, charge->amount, &actor);
+
+	/* Without what is refused. */
+	refusal.used -= charge->amount;
+	account_refusal_text(&refusal, command->detail, sizeof(command->detail));
+}
+
+int operator_check(struct command *command, struct desk_operator *op)
+{
+	const struct charge *const charges[] = {&command->number, &command->room};
+
+	account_set_limit(&op->account, DESK_WRITES,
+		(uint64_t)op->tenant->tenant.quota.pending * COMMANDS_PER_PENDING);
+	account_set_limit(&op->account, DESK_BYTES, op->tenant->queued_max);
+	for (size_t i = 0; i < sizeof(charges) / sizeof(charges[0]); i++) {
+		if (!account_is_over(&op->account, charges[i]->slot))
+			continue;
+		complain(command, charges[i]);
+		return VMSIG_ERR_QUOTA;
+	}
+	return 0;
+}
+
+static const struct account_kind kind = {.owner = "connection",
+	.slots = {[DESK_WRITES] = {"writes without an outcome", "quota.pending",
+			  "wait for some, or raise quota.pending"},
+		[DESK_BYTES] = {"bytes of writes without an outcome", "quota.queued",
+			"wait for some, or raise quota.queued"}}};
+
+int desk_operator_open(struct desk *desk, struct desk_operator *op)
+{
+	if (desk->closing)
+		return VMSIG_ERR_SHUTTING_DOWN;
+	account_init(&op->account, &kind, "");
+	op->session = ++desk->last_session;
+	HASH_ADD(hh, desk->operators, session, sizeof(op->session), op);
+	return op->hh.tbl ? 0 : -ENOMEM;
+}
+
+void desk_operator_close(struct desk *desk, uint64_t now_ns, struct desk_operator *op)
+{
+	desk_enter(desk, now_ns);
+	while (op->own)
+		operator_pay(op->own, 0);
+	account_deinit(&op->account);
+	HASH_DEL(desk->operators, op);
+	lease_disconnect(desk->engine, desk->now_ns, op->session);
+}

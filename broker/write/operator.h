@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_WRITE_OPERATOR_H
+#define BROKER_WRITE_OPERATOR_H
+
+/*
+ * Who is there, and which rule of the policy is theirs. A command is paid by the connection that
+ * waits for its answer: its number and its bytes count there until it has one.
+ */
+
+#include "broker/write/state.h"
+
+struct command;
+
+/* NULL: its connection is gone. */
+struct desk_operator *operator_find(struct desk *desk, uint64_t session);
+/* The tenant's rule for an operator of that name, whatever connection it has; NULL: none. */
+const struct config_write_rule *operator_rule(const struct desk *desk, const char *tenant,
+	uint32_t uid, const char *endpoint, const struct config_tenant **ret_tenant);
+/* From now on this session waits for the command's answer, and pays; 0: nobody does. */
+void operator_pay(struct command *command, uint64_t session);
+/* It takes so many bytes now. */
+void operator_pay_more(struct command *command, uint64_t size);
+/* Whether its connection has room for the command, which it pays for already. VMSIG_ERR_QUOTA;
+ * `detail` says so. */
+__attribute__((warn_unused_result)) int operator_check(
+	struct command *command, struct desk_operator *op);
+
+#endif

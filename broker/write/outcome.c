@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/write/outcome.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/write/batch.h"
+#include "broker/write/bill.h"
+#include "broker/write/command.h"
+#include "broker/write/lane.h"
+#include "broker/write/operator.h"
+#include "broker/write/record.h"
+#include "broker/write/refusal.h"
+
+#define RECORD_NS (1ull * NS_PER_MS) /* results wait so long for a batch to share */
+/* Bytes before that are kept for a repeated question; a writer has LEDGER_WINDOW of them. */
+#define REPLY_OLD_MAX 4096u
+#define LEDGER_ROW 160u /* of a row beside its reply */
+
+/* ---- what is answered ---- */
+
+static size_t old_len(const struct command *command)
+{
+	size_t len = 0;
+
+	if (!command->body->want_old || command->body->bulk)
+		return 0;
+	switch (command->result.error) {
+	case VMSIG_ERR_OK:
+	case VMSIG_ERR_PARTIAL:
+		return (size_t)command->bytes;
+	case VMSIG_ERR_COMPARE_FAILED:
+		for (size_t i = 0; i <= command->result.failed_op; i++)
+			len += command->ops[i].len;
+		return len;
+	default:
+		return 0;
+	}
+}
+
+static void result_fill(Vmsig__WriteResult *result, struct command *command, size_t old_max)
+{
+	size_t len = old_len(command);
+
+	vmsig__write_result__init(result);
+	result->outcome = (uint32_t)command->result.error;
+	result->failed_op = command->result.failed_op;
+	result->written = command->result.written;
+	result->detail = command->detail;
+	if (len <= old_max)
+		result->old = (ProtobufCBinaryData){.data = command->old, .len = len};
+}
+
+void outcome_mark(struct command *command)
+{
+	const struct desk_ops *ops = &command->desk->env.ops;
+	uint8_t reply[MARKS_REPLY_MAX];
+	Vmsig__WriteResult result;
+
+	if (!command->mark)
+		return;
+	result_fill(&result, command, SIZE_MAX);
+	if (vmsig__write_result__get_packed_size(&result) > sizeof(reply))
+		result.old = (ProtobufCBinaryData){0};
+	ops->marks->end(ops->ctx, command->mark, reply, vmsig__write_result__pack(&result, reply));
+}
+
+void outcome_finish(struct command *command)
+{
+	outcome_mark(command);
+	command_move(command, COMMAND_FINISHED);
+	lane_leave(command);
+}
+
+/* `again`: to another transmission. */
+static void tell(struct command *command, bool again)
+{
+	struct desk *desk = command->desk;
+	struct desk_operator *op = operator_find(desk, command->session);
+	Vmsig__WriteResult result;
+
+	if (!op)
+		return;
+	result_fill(&result, command, SIZE_MAX);
+	result.replayed = again;
+	desk->env.events->written(op->client, command->request_id, &result);
+	operator_pay(command, 0);
+}
+
+/* ---- ends ---- */
+
+static void leave(struct command *command)
+{
+	command_give_back(command);
+	lane_leave(command);
+	command_free(command);
+}
+
+void outcome_reject(struct command *command, int error, const char *detail)
+{
+	struct desk *desk = command->desk;
+	struct desk_operator *op = operator_find(desk, command->session);
+	Vmsig__AuditRecord record;
+	int number = error > 0 ? error : VMSIG_ERR_NO_MEMORY;
+
+	if (detail != command->detail)
+		snprintf(command->detail, sizeof(command->detail), "%s", detail ? detail : "");
+	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED);
+	record.outcome = (uint32_t)number;
+	refusal_record(desk, &record);
+	command_give_back(command);
+	if (op)
+		desk->env.events->rejected(op->client, command->request_id, number,
+			command->detail[0] ? command->detail : NULL);
+	leave(command);
+}
+
+/* They were too many to be kept, or a crash took them. */
+static char old_missing[] = "applied before; the bytes that were there then are not kept";
+
+void outcome_answer(struct command *command, const struct ledger_entry *entry)
+{
+	struct desk_operator *op = operator_find(command->desk, command->session);
+	Vmsig__WriteResult *result =
+		vmsig__write_result__unpack(NULL, entry->reply_len, entry->reply);
+	Vmsig__WriteResult answer;
+
+	if (!result) {
+		outcome_reject(command, VMSIG_ERR_UNKNOWN_OUTCOME,
+			"the stored outcome is damaged; the audit log has the record");
+		return;
+	}
+	result->replayed = true;
+	answer = *result;
+	if (command->body->want_old && !result->outcome && !result->old.len)
+		answer.detail = old_missing;
+	if (op)
+		command->desk->env.events->written(op->client, command->request_id, &answer);
+	vmsig__write_result__free_unpacked(result, NULL);
+	leave(command);
+}
+
+void outcome_join(struct command *first, struct command *second)
+{
+	/* The charge goes with the answer. */
+	operator_pay(first, second->session);
+	first->request_id = second->request_id;
+	leave(second);
+	if (first->state > COMMAND_FINISHED)
+		tell(first, true);
+}
+
+void outcomes_tell(struct desk *desk)
+{
+	struct command *command;
+
+	while ((command = desk->lists[COMMAND_FINISHED])) {
+		command_move(command, COMMAND_TOLD);
+		if (!desk->record_ns)
+			desk->record_ns = desk->now_ns + RECORD_NS;
+		tell(command, false);
+	}
+}
+
+/* ---- records ---- */
+
+bool outcomes_due(const struct desk *desk)
+{
+	if (!desk->record_ns)
+		return false;
+	return desk->closing || desk->crowded ||
+	       (desk->record_ns <= desk->now_ns && !batch_is_stuck(desk));
+}
+
+static void settle(struct command *command)
+{
+	struct desk *desk = command->desk;
+	const struct desk_ops *ops = &desk->env.ops;
+	uint8_t reply[REPLY_OLD_MAX + DETAIL_MAX + 128];
+	Vmsig__WriteResult result;
+	size_t len;
+
+	result_fill(&result, command, REPLY_OLD_MAX);
+	len = vmsig__write_result__get_packed_size(&result);
+	assert(len <= sizeof(reply));
+	if (!command->intent)
+		batch_note(desk, ops->ledger->intend(ops->ctx, &command->key, command->digest, 0));
+	bill_charge(desk, command->tenant, LEDGER_ROW + len);
+	batch_note(desk, ops->ledger->settle(ops->ctx, &command->key, reply,
+				 vmsig__write_result__pack(&result, reply)));
+}
+
+/* The guest may have changed them between the intent and the bytes. */
+static void record_changed(Vmsig__AuditRecord *record, struct command *command)
+{
+	if (command->result.error || !command->nops ||
+		memcmp(command->before, command->old, (size_t)command->bytes) == 0)
+		return;
+	batch_note(command->desk, command_hash(command, command->old));
+	record_hashes(record, command);
+	if (command->keep_bytes)
+		record_bytes(record, command, command->old);
+}
+
+static void collect(struct command *command)
+{
+	Vmsig__AuditRecord record;
+	void *ranges;
+
+	record_command(&record, command,
+		command->intent ? VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT
+				: VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED);
+	record.outcome = (uint32_t)command->result.error;
+	record.bytes = command->result.written;
+	if (command->body->bulk && command->intent)
+		record_hashes(&record, command);
+	else
+		record_changed(&record, command);
+	/* What was not written is not named. */
+	ranges = record_ranges(&record, command, command->result.written);
+	record_append(command->desk, &record);
+	free(ranges);
+	settle(command);
+	command_move(command, COMMAND_RECORDED);
+}
+
+void outcomes_collect(struct desk *desk)
+{
+	struct share_scope scope;
+	struct command *command;
+
+	while ((command = desk->lists[COMMAND_TOLD])) {
+		share_enter(&scope, desk->env.shares, command->share);
+		collect(command);
+		(void)share_leave(&scope);
+	}
+	desk->record_ns = 0;
+}
+
+/* With its result in the ledger, or, when the broker ends, in its mark only. */
+static void end(struct command *command, bool recorded)
+{
+	struct desk *desk = command->desk;
+
+	/* Only now the end of its lease is told to anybody. */
+	if (command->writing)
+		lease_write_end(desk->engine, desk->now_ns, command->key.lease);
+	if (recorded)
+		leave(command);
+	else
+		command_free(command);
+}
+
+/* Results whose bytes are in the guest are not given up: they are tried again. */
+void outcomes_settle(struct desk *desk, int result)
+{
+	struct command *command;
+
+	while ((command = desk->lists[COMMAND_RECORDED])) {
+		if (!result || desk->closing) {
+			end(command, !result);
+			continue;
+		}
+		command_move(command, COMMAND_TOLD);
+		desk->record_ns = desk->batch.retry_ns;
+	}
+}

@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/write/pipeline.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/write/batch.h"
+#include "broker/write/budget.h"
+#include "broker/write/bulk.h"
+#include "broker/write/command.h"
+#include "broker/write/lane.h"
+#include "broker/write/operator.h"
+#include "broker/write/outcome.h"
+#include "broker/write/permit.h"
+#include "broker/write/record.h"
+#include "broker/write/replay.h"
+#include "broker/write/site.h"
+
+/* ---- it is looked at ---- */
+
+static void reject(struct command *command, int error)
+{
+	bulk_free(command);
+	outcome_reject(command, error, command->detail);
+}
+
+/* At which operation it ended, and why. */
+static void explain(struct command *command)
+{
+	const struct memwrite_result *result = &command->result;
+	enum vmsig_error cause = result->cause ? result->cause : result->error;
+
+	snprintf(command->detail, sizeof(command->detail), "operation %u at 0x%llx: %s",
+		result->failed_op, (unsigned long long)command->ops[result->failed_op].addr,
+		vmsig_error_text((int)cause));
+}
+
+/* What is wrong with the batch uses its number up. */
+static void fail(struct command *command)
+{
+	if (command->nops && !command->detail[0])
+		explain(command);
+	bulk_free(command);
+	outcome_finish(command);
+}
+
+static void intend(struct command *command)
+{
+	struct desk *desk = command->desk;
+	const struct desk_ops *ops = &desk->env.ops;
+	Vmsig__AuditRecord record;
+	void *ranges;
+
+	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT);
+	record_hashes(&record, command);
+	ranges = record_ranges(&record, command, command->plan.bytes);
+	if (command->keep_bytes && !command->body->bulk)
+		record_bytes(&record, command, command->before);
+	record_append(desk, &record);
+	free(ranges);
+	command->intent = record.id;
+	if (!desk->batch.failed)
+		batch_note(desk, ops->ledger->intend(ops->ctx, &command->key, command->digest,
+					 command->intent));
+	command_move(command, COMMAND_INTENDED);
+}
+
+static bool is_lease_error(int error)
+{
+	return error == VMSIG_ERR_NO_LEASE || error == VMSIG_ERR_LEASE_EXPIRED ||
+	       error == VMSIG_ERR_LEASE_REVOKED || error == VMSIG_ERR_STALE_EPOCH;
+}
+
+static int plan_ops(struct command *command)
+{
+	const struct desk_ops *ops = &command->desk->env.ops;
+	struct memwrite_result *result = &command->result;
+	int r;
+
+	*result = (struct memwrite_result){0};
+	r = ops->guests->resolve(ops->ctx, command->site->target, command->ops, command->nops,
+		&command->plan, &result->failed_op);
+	if (r < 0)
+		return r;
+	if (r)
+		result->error = result->cause = (enum vmsig_error)r;
+	else
+		ops->guests->check(ops->ctx, command->site->target, command->ops, &command->plan,
+			permit_bytes, command, command->old, result);
+	return (int)result->error;
+}
+
+/* Their addresses and what is there now, for the intent. */
+static int prepare_ops(struct command *command)
+{
+	int r = plan_ops(command);
+
+	/* Its deadline has come just now: that says nothing about the batch. */
+	if (r < 0 || is_lease_error(r))
+		return r;
+	if (r) {
+		fail(command);
+		return 0;
+	}
+	memcpy(command->before, command->old, (size_t)command->bytes);
+	r = command_hash(command, command->before);
+	if (r)
+		return r;
+	if (command->body->quiesce)
+		lane_own(command);
+	intend(command);
+	return 0;
+}
+
+static int prepare_bulk(struct command *command)
+{
+	bool again;
+	int r = bulk_planned(command, &again);
+
+	if (again) {
+		/* Nothing came of it yet; it comes back here. */
+		command_give_back(command);
+		return 0;
+	}
+	if (r < 0 || is_lease_error(r))
+		return r;
+	if (r) {
+		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
+		fail(command);
+		return 0;
+	}
+	memcpy(command->new_hash, command->data_hash, DESK_HASH);
+	intend(command);
+	return 0;
+}
+
+/* Nothing has looked at its data. */
+static void refund(struct command *command)
+{
+	const struct config_tenant *tenant;
+	const struct config_write_rule *rule = operator_rule(
+		command->desk, command->tenant, command->uid, command->site->name, &tenant);
+
+	if (rule)
+		budget_refund(command->desk, tenant, rule, command->bytes);
+}
+
+/* Those behind it wait already, so that they do not overtake it. */
+static void fetch_bulk(struct command *command)
+{
+	int r;
+
+	lane_own(command);
+	/* Its lease may have ended while it waited for its turn. */
+	r = replay_authorise(command);
+	if (!r)
+		r = bulk_open(command);
+	if (!r)
+		return;
+	refund(command);
+	reject(command, r);
+}
+
+/* All marks are in use, and some will be free when the results of now, or of the broker before,
+ * are recorded. */
+static bool is_crowded(struct desk *desk)
+{
+	desk->crowded = desk->marks == DESK_MARKS_SETTLED || desk->lists[COMMAND_INTENDED] ||
+			desk->lists[COMMAND_FINISHED] || desk->lists[COMMAND_TOLD] ||
+			desk->lists[COMMAND_RECORDED];
+	return desk->crowded;
+}
+
+static int take(struct command *command)
+{
+	int r = command_take(command);
+
+	if (r)
+		return r;
+	r = replay_note(command);
+	if (r)
+		command_give_back(command);
+	return r;
+}
+
+/* Whether it may begin now. */
+static int check_new(struct command *command)
+{
+	struct desk *desk = command->desk;
+	int r = permit_command(command);
+
+	if (r)
+		return r;
+	return desk->closing ? VMSIG_ERR_SHUTTING_DOWN : batch_is_stuck(desk) ? VMSIG_ERR_IO : 0;
+}
+
+static void prepare(struct command *command)
+{
+	int r = check_new(command);
+
+	if (!r) {
+		r = take(command);
+		/* It stays where it is. */
+		if (r == VMSIG_ERR_BUSY && is_crowded(command->desk))
+			return;
+	}
+	if (!r)
+		r = command->body->bulk ? prepare_bulk(command) : prepare_ops(command);
+	if (r)
+		reject(command, r);
+}
+
+static void judge(struct command *command)
+{
+	struct replay_verdict verdict = {.answer = REPLAY_REFUSE};
+
+	verdict.error = replay_authorise(command);
+	if (!verdict.error)
+		verdict.error = command_hash_all(command);
+	if (!verdict.error)
+		verdict = replay_look(command);
+	switch (verdict.answer) {
+	case REPLAY_NEW:
+		prepare(command);
+		break;
+	case REPLAY_WAIT:
+		bulk_free(command);
+		outcome_join(verdict.first, command);
+		break;
+	case REPLAY_ANSWER:
+		bulk_free(command);
+		outcome_answer(command, &verdict.entry);
+		free(verdict.entry.reply);
+		break;
+	case REPLAY_REFUSE:
+		reject(command, verdict.error);
+		break;
+	}
+}
+
+static void look(struct command *command)
+{
+	command->detail[0] = '\0';
+	if (lane_is_taken(command)) {
+		command_move(command, COMMAND_WAITING);
+	} else if (command->release) {
+		/* Behind the bytes of those before it; those after it find no lease. */
+		lane_own(command);
+		command_move(command, COMMAND_INTENDED);
+	} else if (command->body->bulk && !command->bulk) {
+		fetch_bulk(command);
+	} else {
+		judge(command);
+	}
+}
+
+/* One at a time from the list itself: whoever ends here lets those behind it in its lane go on,
+ * and they come before what was sent after them. */
+void pipeline_collect(struct desk *desk)
+{
+	struct command *command;
+	struct share_scope scope;
+
+	desk->crowded = false;
+	while (!desk->crowded && (command = desk->lists[COMMAND_READY])) {
+		share_enter(&scope, desk->env.shares, command->share);
+		look(command);
+		(void)share_leave(&scope);
+	}
+}
+
+/* ---- the bytes ---- */
+
+/* Since the intent of a quiesced one its guest has run until it stopped. */
+static int place_check(struct command *command)
+{
+	const struct desk_ops *ops = &command->desk->env.ops;
+	int r = command->body->quiesce ? ops->guests->plan_holds(ops->ctx, command->site->target,
+						 command->ops, command->nops, &command->plan)
+				       : 0;
+
+	if (r == VMSIG_ERR_BUSY)
+		snprintf(command->detail, sizeof(command->detail),
+			"the guest has moved the memory behind these addresses before it stopped; "
+			"nothing was written; send it again");
+	return r < 0 ? VMSIG_ERR_NO_MEMORY : r;
+}
+
+static void apply(struct command *command)
+{
+	const struct desk_ops *ops = &command->desk->env.ops;
+	int r = permit_command(command);
+
+	if (!r)
+		r = place_check(command);
+	if (r) {
+		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
+	} else {
+		ops->marks->begin(ops->ctx, command->mark);
+		ops->guests->apply(ops->ctx, command->site->target, command->ops, &command->plan,
+			permit_bytes, command, command->old, &command->result);
+		if (command->result.error && !command->detail[0])
+			explain(command);
+	}
+	outcome_finish(command);
+}
+
+static void quiesce_next(struct site *site, struct desk *desk);
+
+static void quiesce_failed(struct command *command, int error)
+{
+	command->result = (struct memwrite_result){.error = (enum vmsig_error)error};
+	snprintf(command->detail, sizeof(command->detail),
+		"the guest's vCPUs could not be stopped (%s); nothing was written",
+		vmsig_error_name(error));
+	outcome_finish(command);
+}
+
+static void on_quiesced(void *arg, uint64_t now_ns, int error)
+{
+	struct command *command = arg;
+	struct desk *desk = command->desk;
+	const struct desk_ops *ops = &desk->env.ops;
+	struct site *site = command->site;
+	struct share_scope scope;
+	int r = error;
+
+	desk_enter(desk, now_ns);
+	share_enter(&scope, desk->env.shares, command->share);
+	if (!r)
+		r = ops->guests->quiesced(ops->ctx, site->id);
+	if (r)
+		quiesce_failed(command, r);
+	else
+		apply(command);
+	(void)share_leave(&scope);
+	if (!error)
+		ops->guests->resume(ops->ctx, site->id);
+	site->quiescing = NULL;
+	quiesce_next(site, desk);
+}
+
+static void quiesce(struct command *command)
+{
+	const struct desk_ops *ops = &command->desk->env.ops;
+	struct site *site = command->site;
+	int r;
+
+	if (site->quiescing) {
+		command_move(command, COMMAND_QUEUED);
+		return;
+	}
+	r = ops->guests->quiesce(ops->ctx, site->id, command->quiesce_ms, on_quiesced, command);
+	if (r) {
+		quiesce_failed(command, r);
+		return;
+	}
+	site->quiescing = command;
+	command_move(command, COMMAND_STOPPING);
+}
+
+static void quiesce_next(struct site *site, struct desk *desk)
+{
+	while (!site->quiescing && site->waiting)
+		quiesce(site->waiting);
+}
+
+static void start_bulk(struct command *command)
+{
+	int r = lease_write_begin(command->desk->engine, command->key.lease);
+
+	if (!r) {
+		command->writing = true;
+		bulk_store(command);
+		return;
+	}
+	command->result.error = (enum vmsig_error)r;
+	bulk_free(command);
+	outcome_finish(command);
+}
+
+/* One whose lease has ended meanwhile needs no release. */
+static void release(struct command *command)
+{
+	struct desk *desk = command->desk;
+	struct desk_operator *op = operator_find(desk, command->session);
+
+	(void)!lease_release(
+		desk->engine, desk->now_ns, command->tenant, command->key.lease, command->release);
+	if (op) {
+		op->releases--;
+		desk->env.events->released(op->client, command->request_id);
+	}
+	lane_leave(command);
+	command_free(command);
+}
+
+static void start(struct command *command)
+{
+	if (command->release)
+		release(command);
+	else if (command->body->bulk)
+		start_bulk(command);
+	else if (command->body->quiesce)
+		quiesce(command);
+	else
+		apply(command);
+}
+
+static const char unrecorded[] =
+	"the broker cannot record it, so nothing was written; its log says why";
+
+/* Its intent is durable: bytes may change; or (result) there is none. */
+static void proceed(struct command *command, int result)
+{
+	struct share_scope scope;
+
+	if (!result || command->release) {
+		share_enter(&scope, command->desk->env.shares, command->share);
+		start(command);
+		(void)share_leave(&scope);
+		return;
+	}
+	command->intent = 0;
+	bulk_free(command);
+	outcome_reject(command, VMSIG_ERR_IO, unrecorded);
+}
+
+bool pipeline_waits(const struct desk *desk)
+{
+	return desk->lists[COMMAND_INTENDED];
+}
+
+void pipeline_settle(struct desk *desk, int result, uint64_t ticket)
+{
+	struct command *command;
+
+	while ((command = desk->lists[COMMAND_INTENDED])) {
+		if (ticket) {
+			command->ticket = ticket;
+			command_move(command, COMMAND_HELD);
+		} else {
+			proceed(command, result);
+		}
+	}
+}
+
+/* Its intent is in the log, whatever the disk has: the number is used up, and that nothing was
+ * written is its outcome. */
+static void fall_through(struct command *command)
+{
+	command->result = (struct memwrite_result){.error = VMSIG_ERR_IO};
+	snprintf(command->detail, sizeof(command->detail), "%s", unrecorded);
+	bulk_free(command);
+	outcome_finish(command);
+}
+
+void pipeline_answered(struct desk *desk, uint64_t ticket, int result)
+{
+	struct command *command;
+
+	while ((command = desk->lists[COMMAND_HELD]) && command->ticket <= ticket) {
+		if (result && !command->release)
+			fall_through(command);
+		else
+			proceed(command, result);
+	}
+}
+
+/* ---- the end ---- */
+
+static void drop(struct command *command)
+{
+	bulk_free(command);
+	lane_leave(command);
+	command_free(command);
+}
+
+void pipeline_drop_held(struct desk *desk)
+{
+	while (desk->lists[COMMAND_HELD])
+		drop(desk->lists[COMMAND_HELD]);
+}
+
+void pipeline_free(struct desk *desk)
+{
+	lanes_end(desk);
+	while (desk->all)
+		drop(desk->all);
+}
