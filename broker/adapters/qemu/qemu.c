@@ -45,6 +45,19 @@ void qemu_schedule_retry(struct qemu *q)
 	q->backoff_ms = q->backoff_ms < max / 2 ? q->backoff_ms * 2 : max;
 }
 
+/* An invalidation has no reason of its own, and the search for the next kernel takes its time. */
+static void tell_end(struct qemu *q)
+{
+	char reason[REASON_MAX];
+
+	if (!q->end_reason[0])
+		return;
+	snprintf(reason, sizeof(reason), "the guest's kernel is looked for anew: %.300s",
+		q->end_reason);
+	publisher_state(&q->publisher, VMSIG_STATE_BOOTING, reason);
+	q->end_reason[0] = '\0';
+}
+
 static void seam_invalidate(void *ctx, uint32_t epoch)
 {
 	struct qemu *q = ctx;
@@ -52,10 +65,12 @@ static void seam_invalidate(void *ctx, uint32_t epoch)
 	qemu_session_forget(q);
 	publisher_begin(&q->publisher, epoch);
 	q->owed = true;
-	if (!link_ready(&q->link) && q->down_reason[0])
-		publisher_state(&q->publisher, VMSIG_STATE_GONE, q->down_reason);
-	else if (link_ready(&q->link))
+	if (link_ready(&q->link)) {
+		tell_end(q);
 		qemu_schedule(q, 0);
+	} else if (q->down_reason[0]) {
+		publisher_state(&q->publisher, VMSIG_STATE_GONE, q->down_reason);
+	}
 }
 
 /* ---- QMP ---- */

@@ -71,6 +71,7 @@ struct qemu {
 	bool urgent;           /* RAM may have been replaced as a whole: the next failure counts */
 
 	char down_reason[REASON_MAX];
+	char end_reason[REASON_MAX]; /* of the session before, until it was told; "" then */
 	bool loads_job;              /* a job changed: is it one that loads a snapshot? */
 	char load_job[LOOK_JOB_MAX]; /* the last of these that was acted on */
 

@@ -38,6 +38,7 @@ void qemu_session_end(struct qemu *q, const char *reason)
 		return;
 	}
 	q->owed = false;
+	snprintf(q->end_reason, sizeof(q->end_reason), "%s", reason);
 	(void)!publisher_invalidated(&q->publisher, reason);
 }
 

@@ -70,6 +70,18 @@ static void test_session_ends(void **state)
 	}
 }
 
+/* At once, and not with the first search that finds nothing. */
+static void test_end_has_a_reason(void **state)
+{
+	scene_start();
+	atomic_store(&kernel.scan_for_ever, true);
+	scene_event("RESET");
+	wait_for(scene.invalidated == 1 && scene.state == VMSIG_STATE_BOOTING);
+	assert_non_null(strstr(scene.detail, "RESET"));
+	atomic_store(&kernel.scan_for_ever, false);
+	wait_for(scene.memctx == 2);
+}
+
 /* What the panic left is what a sensor wants to see: it is read on, until the guest is reset. */
 static void test_panic(void **state)
 {
@@ -372,6 +384,7 @@ int main(void)
 		TEST(test_reset_burst),
 		TEST(test_reset_during_scan),
 		TEST(test_session_ends),
+		TEST(test_end_has_a_reason),
 		TEST(test_panic),
 		TEST(test_panic_before),
 		TEST(test_panic_unheard),
