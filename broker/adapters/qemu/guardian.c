@@ -25,16 +25,23 @@
 #define LINE_MAX_BYTES 65536 /* of QMP that is looked at; greeting and replies are far shorter */
 #define PATH_BYTES (sizeof(((struct sockaddr_un *)0)->sun_path))
 
-enum order { ORDER_ARM = 'A', ORDER_DISARM = 'D', ORDER_RELEASE = 'R' };
+/* REFUSED is the one word that comes back. */
+enum order { ORDER_ARM = 'A', ORDER_DISARM = 'D', ORDER_RELEASE = 'R', ORDER_REFUSED = 'N' };
 
 struct message {
 	char order;
 	char path[PATH_BYTES];
 };
 
+struct refusal {
+	char path[PATH_BYTES];
+	struct refusal *next;
+};
+
 struct guardian {
 	pid_t pid;
 	int fd;
+	struct refusal *refusals; /* that nobody has asked for yet */
 };
 
 /* ---- in the process of its own ---- */
@@ -130,6 +137,20 @@ static void retry_cont(int place)
 		nanosleep(&pause, NULL);
 }
 
+/* Not even the log: who waits for its end waits for the broker, not for this. */
+static void close_others(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int standard = 0; standard <= STDERR_FILENO; standard++) {
+		if (null < 0 || dup2(null, standard) < 0)
+			close(standard);
+	}
+	if (fd > STDERR_FILENO + 1)
+		close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
+	close_range((unsigned)fd + 1, ~0u, 0);
+}
+
 /* Apart: a QEMU that hangs must not keep the others' guests waiting, whose sockets the next
  * broker is about to take. */
 static void rescue(int place)
@@ -138,17 +159,34 @@ static void rescue(int place)
 
 	if (pid > 0)
 		return;
+	/* The others' may be all the descriptors that there are. */
+	if (pid == 0)
+		close_others(place);
 	retry_cont(place);
 	if (pid == 0)
 		_exit(0);
 }
 
-static void arm(struct armed **armed, const struct message *message, int place)
+/* Out of descriptors or memory: what is armed stays so, and the broker hears that this one is
+ * not. One that does not read is sent no more of them than its socket holds. */
+static void refuse(int fd, const struct message *message)
+{
+	struct message refusal = *message;
+
+	refusal.order = ORDER_REFUSED;
+	(void)!send(fd, &refusal, sizeof(refusal), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void arm(int fd, struct armed **armed, const struct message *message, int place)
 {
 	struct armed *entry = place < 0 ? NULL : calloc(1, sizeof(*entry));
 
-	if (!entry)
-		_exit(1); /* the next order finds nobody */
+	if (!entry) {
+		if (place >= 0)
+			close(place);
+		refuse(fd, message);
+		return;
+	}
 	memcpy(entry->path, message->path, sizeof(entry->path));
 	entry->place = place;
 	LL_PREPEND(*armed, entry);
@@ -169,10 +207,10 @@ static void disarm(struct armed **armed, const struct message *message)
 	}
 }
 
-static void obey(struct armed **armed, const struct message *message, int place)
+static void obey(int fd, struct armed **armed, const struct message *message, int place)
 {
 	if (message->order == ORDER_ARM) {
-		arm(armed, message, place);
+		arm(fd, armed, message, place);
 		return;
 	}
 	if (place >= 0)
@@ -203,20 +241,6 @@ static ssize_t receive(int fd, struct message *message, int *ret_place)
 	return n;
 }
 
-/* Not even the log: who waits for its end waits for the broker, not for this. */
-static void close_others(int fd)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	for (int standard = 0; standard <= STDERR_FILENO; standard++) {
-		if (null < 0 || dup2(null, standard) < 0)
-			close(standard);
-	}
-	if (fd > STDERR_FILENO + 1)
-		close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
-	close_range((unsigned)fd + 1, ~0u, 0);
-}
-
 /* What ends the broker's process group must not end this first. */
 static void ignore_signals(void)
 {
@@ -240,7 +264,7 @@ __attribute__((noreturn)) static void watch(int fd)
 	prctl(PR_SET_NAME, "vmsig-guardian");
 	while ((n = receive(fd, &message, &place)) > 0 || (n < 0 && errno == EINTR)) {
 		if (n == sizeof(message) && memchr(message.path, '\0', sizeof(message.path)))
-			obey(&armed, &message, place);
+			obey(fd, &armed, &message, place);
 	}
 	LL_FOREACH (armed, entry)
 		rescue(entry->place);
@@ -281,9 +305,13 @@ int guardian_start(struct guardian **ret_guardian)
 
 struct guardian *guardian_stop(struct guardian *guardian)
 {
+	struct refusal *refusal, *next;
+
 	if (!guardian)
 		return NULL;
 	close(guardian->fd);
+	LL_FOREACH_SAFE (guardian->refusals, refusal, next)
+		free(refusal);
 	while (waitpid(guardian->pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	free(guardian);
@@ -316,8 +344,44 @@ static int order(struct guardian *guardian, enum order what, const char *qmp, in
 											   : -errno;
 }
 
+/* All that came. One that there is no memory for is lost, and with it a guest's safety net, not
+ * the guest. */
+static void take_refusals(struct guardian *guardian)
+{
+	struct message message;
+
+	while (recv(guardian->fd, &message, sizeof(message), MSG_DONTWAIT) == sizeof(message)) {
+		struct refusal *refusal = calloc(1, sizeof(*refusal));
+
+		if (!refusal)
+			continue;
+		memcpy(refusal->path, message.path, sizeof(refusal->path));
+		LL_PREPEND(guardian->refusals, refusal);
+	}
+}
+
+bool guardian_has_refused(struct guardian *guardian, const char *qmp)
+{
+	struct refusal *refusal, *next;
+	bool refused = false;
+
+	if (!guardian)
+		return true;
+	take_refusals(guardian);
+	LL_FOREACH_SAFE (guardian->refusals, refusal, next) {
+		if (strcmp(refusal->path, qmp) != 0)
+			continue;
+		LL_DELETE(guardian->refusals, refusal);
+		free(refusal);
+		refused = true;
+	}
+	return refused;
+}
+
 int guardian_arm(struct guardian *guardian, const char *qmp, int place)
 {
+	/* Of an earlier time. */
+	(void)!guardian_has_refused(guardian, qmp);
 	return place < 0 ? -EBADF : order(guardian, ORDER_ARM, qmp, place);
 }
 

@@ -12,6 +12,7 @@
  * closed its connection.
  */
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct guardian;
@@ -27,6 +28,10 @@ struct guardian *guardian_stop(struct guardian *guardian);
  * here. -errno: the guardian is not there, so do not. Accepts NULL: -ENOENT. */
 __attribute__((warn_unused_result)) int guardian_arm(
 	struct guardian *guardian, const char *qmp, int place);
+/* Whether the guardian has said since that it cannot (it has no descriptor left, say), so that
+ * the guest is to be continued at once. Its word comes a moment after the order. NULL has. */
+__attribute__((warn_unused_result)) bool guardian_has_refused(
+	struct guardian *guardian, const char *qmp);
 /* It was continued. Accepts NULL. */
 void guardian_disarm(struct guardian *guardian, const char *qmp);
 /* The broker gives the socket up; continue the guest now. Accepts NULL. */

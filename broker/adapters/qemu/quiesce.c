@@ -231,6 +231,12 @@ static void on_stopped(struct quiesce *quiesce, const struct qmp_message *messag
 		tell(quiesce, VMSIG_ERR_UNSUPPORTED);
 		return;
 	}
+	/* QEMU has taken its time to stop, in which the guardian had its own to answer. */
+	if (guardian_has_refused(quiesce->guardian, quiesce->link->path)) {
+		send_cont(quiesce);
+		tell(quiesce, VMSIG_ERR_BUSY);
+		return;
+	}
 	quiesce->state = QUIESCE_STILL;
 	tell(quiesce, 0);
 }
