@@ -26,7 +26,7 @@ static int admit(struct conn *conn, const char **ret_why)
 		return VMSIG_ERR_UNAUTHENTICATED;
 	}
 	conn->tenant = tenant;
-	conn_pay(conn, payer_of(&conns->payers, config, tenant));
+	conn_pay(conn, patron_of(&conns->patrons, config, tenant));
 	return 0;
 }
 
@@ -35,19 +35,19 @@ static int check_quota(struct conn *conn, char *why, size_t why_size)
 {
 	struct conns *conns = conn->conns;
 	const struct account_actor actor = conn_actor(conn);
-	struct payer *payer = payer_of(&conns->payers, conns->config, conn->tenant);
+	struct patron *patron = patron_of(&conns->patrons, conns->config, conn->tenant);
 	struct account_refusal refusal;
 	int r = 0;
 
-	if (account_is_over(&payer->account, PAYER_CONNECTIONS)) {
+	if (account_is_over(&patron->account, PATRON_CONNECTIONS)) {
 		/* It is counted already. */
 		charge_refund(&conn->of_tenant);
-		refusal = account_refuse(&payer->account, PAYER_CONNECTIONS, 1, &actor);
+		refusal = account_refuse(&patron->account, PATRON_CONNECTIONS, 1, &actor);
 		r = VMSIG_ERR_QUOTA;
 	}
 	if (!r)
-		r = payer_connect(
-			payer, conn->tenant, &actor, pulse_now_ns(conns->pulse), &refusal);
+		r = patron_connect(
+			patron, conn->tenant, &actor, pulse_now_ns(conns->pulse), &refusal);
 	if (r)
 		account_refusal_text(&refusal, why, why_size);
 	return r;

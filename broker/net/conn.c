@@ -111,10 +111,10 @@ void entry_refund(struct entry *entry)
 	charge_refund(&entry->unproven);
 }
 
-void conn_pay(struct conn *conn, struct payer *payer)
+void conn_pay(struct conn *conn, struct patron *patron)
 {
-	charge_force(&conn->of_tenant, &payer->account, PAYER_CONNECTIONS, 1);
-	charge_force(&conn->unread_of_tenant, &payer->account, PAYER_UNREAD, conn->unread.amount);
+	charge_force(&conn->of_tenant, &patron->account, PATRON_CONNECTIONS, 1);
+	charge_force(&conn->unread_of_tenant, &patron->account, PATRON_UNREAD, conn->unread.amount);
 }
 
 void conn_unpay(struct conn *conn)
@@ -133,7 +133,7 @@ static void note_unread(struct conn *conn)
 	conn->conns->is_overfull |=
 		account_is_over(conn->unread.account, CONNS_UNREAD) ||
 		(conn->unread_of_tenant.account &&
-			account_is_over(conn->unread_of_tenant.account, PAYER_UNREAD));
+			account_is_over(conn->unread_of_tenant.account, PATRON_UNREAD));
 }
 
 /* ---- closing ---- */

@@ -31,12 +31,12 @@ static const struct account_kind all_kind = {.owner = "broker",
 int conns_init(struct conns *conns)
 {
 	uint64_t now_ns = pulse_now_ns(conns->pulse);
-	int r = payers_init(&conns->payers, conns->config, now_ns);
+	int r = patrons_init(&conns->patrons, conns->config, now_ns);
 
 	if (!r)
 		r = callers_init(&conns->callers, conns->config, now_ns);
 	if (r) {
-		payers_deinit(&conns->payers);
+		patrons_deinit(&conns->patrons);
 		return r;
 	}
 	account_init(&conns->account, &all_kind, "");
@@ -49,29 +49,29 @@ void conns_deinit(struct conns *conns)
 {
 	assert(!conns->list && !conns->dirty);
 	account_deinit(&conns->account);
-	payers_deinit(&conns->payers);
+	patrons_deinit(&conns->patrons);
 	callers_deinit(&conns->callers);
 	tls_set_deinit(&conns->tls);
 }
 
 int conns_set_policy(struct conns *conns, const struct config *config)
 {
-	struct payers payers = {0};
+	struct patrons patrons = {0};
 	struct conn *conn;
-	int r = payers_init(&payers, config, pulse_now_ns(conns->pulse));
+	int r = patrons_init(&patrons, config, pulse_now_ns(conns->pulse));
 
 	if (!r)
 		r = callers_set_policy(&conns->callers, config);
 	if (r) {
-		payers_deinit(&payers);
+		patrons_deinit(&patrons);
 		return r;
 	}
 	DL_FOREACH (conns->list, conn) {
 		conn_unpay(conn);
 		conn->stale = true;
 	}
-	payers_deinit(&conns->payers);
-	conns->payers = payers;
+	patrons_deinit(&conns->patrons);
+	conns->patrons = patrons;
 	conns->config = config;
 	account_set_limit(&conns->account, CONNS_UNREAD, config->tx_all);
 	return 0;
@@ -79,28 +79,28 @@ int conns_set_policy(struct conns *conns, const struct config *config)
 
 /* ---- what is not read ---- */
 
-static uint64_t unread_of(const struct payer *payer)
+static uint64_t unread_of(const struct patron *patron)
 {
-	return account_used(&payer->account, PAYER_UNREAD);
+	return account_used(&patron->account, PATRON_UNREAD);
 }
 
-static const struct payer *heaviest_payer(const struct payers *payers)
+static const struct patron *heaviest_patron(const struct patrons *patrons)
 {
-	const struct payer *heaviest = &payers->list[0];
+	const struct patron *heaviest = &patrons->list[0];
 
-	for (size_t i = 1; i < payers->n; i++) {
-		if (unread_of(&payers->list[i]) > unread_of(heaviest))
-			heaviest = &payers->list[i];
+	for (size_t i = 1; i < patrons->n; i++) {
+		if (unread_of(&patrons->list[i]) > unread_of(heaviest))
+			heaviest = &patrons->list[i];
 	}
 	return heaviest;
 }
 
-static struct conn *heaviest_conn(const struct conns *conns, const struct payer *payer)
+static struct conn *heaviest_conn(const struct conns *conns, const struct patron *patron)
 {
 	struct conn *conn, *heaviest = NULL;
 
 	DL_FOREACH (conns->list, conn) {
-		if (conn->unread_of_tenant.account == &payer->account &&
+		if (conn->unread_of_tenant.account == &patron->account &&
 			(!heaviest || conn->unread.amount > heaviest->unread.amount))
 			heaviest = conn;
 	}
@@ -110,12 +110,12 @@ static struct conn *heaviest_conn(const struct conns *conns, const struct payer 
 static void shed(struct conns *conns)
 {
 	while (conns->is_overfull) {
-		const struct payer *payer = heaviest_payer(&conns->payers);
+		const struct patron *patron = heaviest_patron(&conns->patrons);
 		struct conn *conn = NULL;
 
 		if (account_is_over(&conns->account, CONNS_UNREAD) ||
-			account_is_over(&payer->account, PAYER_UNREAD))
-			conn = heaviest_conn(conns, payer);
+			account_is_over(&patron->account, PATRON_UNREAD))
+			conn = heaviest_conn(conns, patron);
 		conns->is_overfull = conn != NULL;
 		if (conn)
 			conn_close(conn, VMSIG_ERR_QUOTA,

@@ -19,7 +19,7 @@
 #include <utlist.h>
 
 #include "broker/net/conn.h"
-#include "broker/net/payer.h"
+#include "broker/net/patron.h"
 #include "broker/net/pulse.h"
 #include "broker/net/rights.h"
 #include "broker/net/tls_set.h"
@@ -35,7 +35,7 @@ struct conns {
 	void *user;             /* for planes */
 	struct account account; /* by enum conns_slot; UNREAD in bytes */
 	struct callers callers;
-	struct payers payers;
+	struct patrons patrons;
 	struct rights rights;
 	struct tls_set tls; /* for new connections, and to verify the others anew */
 	struct conn *list;
@@ -127,7 +127,7 @@ void entry_refund(struct entry *entry);
 void conn_begin_account(struct conn *conn);
 void conn_begin_rights(struct conn *conn);
 /* From now on it is the tenant's. */
-void conn_pay(struct conn *conn, struct payer *payer);
+void conn_pay(struct conn *conn, struct patron *patron);
 /* Nor is it any more. */
 void conn_unpay(struct conn *conn);
 /* The handshake is over, and it is admitted: it has the plane from now on. */

@@ -26,6 +26,21 @@ static void expect_service(struct scene *scene)
 	ctx_client_close(&client);
 }
 
+/* It names the slot, the owner, what is used, the limit; who asked, for how much, and what to do.
+ */
+static void expect_refusal(
+	struct ctx_client *client, uint64_t request, const char *begin, const char *end)
+{
+	Vmsig__CtxMessage *message = ctx_client_expect(client, VMSIG__CTX_MESSAGE__BODY_ERROR);
+	const char *detail = message->error->detail;
+
+	assert_int_equal(message->request_id, request);
+	assert_int_equal(message->error->code, VMSIG_ERR_QUOTA);
+	if (strncmp(detail, begin, strlen(begin)) != 0 || !strstr(detail, end))
+		fail_msg("the refusal says: %s", detail);
+	ctx_client_free_message(message);
+}
+
 static void connections_over_the_tenants_quota_are_refused(void **state)
 {
 	struct scene *scene = *state;
@@ -36,9 +51,12 @@ static void connections_over_the_tenants_quota_are_refused(void **state)
 	ctx_client_open(&clients[0], scene->daemon, &scene->acme);
 	ctx_client_open(&clients[1], scene->daemon, &scene->acme);
 	assert_true(ctx_client_connect(&clients[2], scene->daemon, &scene->acme));
-	ctx_client_expect_error(&clients[2], 0, VMSIG_ERR_QUOTA);
+	expect_refusal(&clients[2], 0,
+		"quota.connections of the tenant acme: 2 of 2 connections are in use, and uid ",
+		" of acme asks for 1 more; close one or raise quota.connections");
 	ctx_client_expect_end(&clients[2]);
 	ctx_client_close(&clients[2]);
+	daemon_await_log(scene->daemon, "quota.connections of the tenant acme: 2 of 2", 1);
 	expect_service(scene);
 	/* What is given back can be used again. */
 	ctx_client_close(&clients[0]);
@@ -58,7 +76,10 @@ static void subscriptions_over_the_quota_are_refused(void **state)
 	ctx_client_open(&client, scene->daemon, &scene->acme);
 	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "x*"));
 	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "y*"));
-	ctx_client_expect_error(&client, ctx_client_subscribe(&client, "z*"), VMSIG_ERR_QUOTA);
+	expect_refusal(&client, ctx_client_subscribe(&client, "z*"),
+		"quota.subscriptions of the connection: 2 of 2 subscriptions are in use, and uid ",
+		" of acme asks for 1 more; end one, or have it raised");
+	daemon_await_log(scene->daemon, "slot=\"quota.subscriptions\"", 1);
 	ctx_client_close(&client);
 }
 

@@ -1,39 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef BROKER_NET_PAYER_H
-#define BROKER_NET_PAYER_H
+#ifndef BROKER_NET_PATRON_H
+#define BROKER_NET_PATRON_H
 
 /*
  * What a tenant of the policy pays for at the door, whichever of its uids and planes it uses:
  * connections, how fast it opens more, and what they have not read. They live as long as one
- * policy: a new one has new payers, and connections that stay are charged to them.
+ * policy: a new one has new patrons, and connections that stay are charged to them.
  */
 
 #include "broker/config/config.h"
 #include "broker/policy/account.h"
 #include "broker/policy/rate.h"
 
-enum payer_slot { PAYER_CONNECTIONS, PAYER_UNREAD };
+enum patron_slot { PATRON_CONNECTIONS, PATRON_UNREAD };
 
-struct payer {
-	struct account account; /* by enum payer_slot; UNREAD in bytes */
+struct patron {
+	struct account account; /* by enum patron_slot; UNREAD in bytes */
 	struct rate connects;
 };
 
-struct payers {
-	struct payer *list; /* as config->tenants */
+struct patrons {
+	struct patron *list; /* as config->tenants */
 	size_t n;
 };
 
 /* -ENOMEM. */
-__attribute__((warn_unused_result)) int payers_init(
-	struct payers *payers, const struct config *config, uint64_t now_ns);
+__attribute__((warn_unused_result)) int patrons_init(
+	struct patrons *patrons, const struct config *config, uint64_t now_ns);
 /* Nothing is charged to them any more. */
-void payers_deinit(struct payers *payers);
+void patrons_deinit(struct patrons *patrons);
 /* Of a tenant in the configuration that they were made for. */
-struct payer *payer_of(
-	struct payers *payers, const struct config *config, const struct config_tenant *tenant);
+struct patron *patron_of(
+	struct patrons *patrons, const struct config *config, const struct config_tenant *tenant);
 /* One connect more in this second. VMSIG_ERR_QUOTA: *ret_refusal says so. */
-__attribute__((warn_unused_result)) int payer_connect(struct payer *payer,
+__attribute__((warn_unused_result)) int patron_connect(struct patron *patron,
 	const struct config_tenant *tenant, const struct account_actor *actor, uint64_t now_ns,
 	struct account_refusal *ret_refusal);
 
