@@ -151,7 +151,7 @@ int publisher_invalidated(struct publisher *publisher, const char *reason)
 	const vmsig_memctx_inv inv = {.endpoint = publisher->endpoint};
 
 	if (publisher->registered && publisher_may_log(publisher))
-		log_info("VM session ended", LOG_STR("endpoint", publisher->name),
+		log_info("guest session ended", LOG_STR("endpoint", publisher->name),
 			LOG_STR("reason", reason), LOG_INT("epoch", publisher->epoch));
 	return emit(publisher, VMSIG_EV_MEMCTX_INVALIDATED, &inv, sizeof(inv), (vmsig_payload){0});
 }
