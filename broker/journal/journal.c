@@ -177,14 +177,12 @@ int journal_start(
 
 int journal_close(struct journal *journal, uint64_t patience_ms)
 {
-	bool ended;
+	bool again = journal->closed;
 
-	if (journal->closed)
-		return 0;
 	journal->closed = true;
-	ended = drain_stop(&journal->drain, patience_ms);
-	wake_close(journal->wake);
-	if (!ended)
+	if (!again)
+		wake_close(journal->wake);
+	if (!drain_stop(&journal->drain, patience_ms))
 		return -ETIMEDOUT;
 	return journal->drain.closed ? 0 : VMSIG_ERR_IO;
 }

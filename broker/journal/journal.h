@@ -134,7 +134,7 @@ void journal_turn(struct journal *journal);
 
 /* Waits until the segments have everything and are synced, or, a disk that hangs, for
  * `patience_ms`; then the ring keeps the rest for the next start, and -ETIMEDOUT tells it. The
- * loop must run once more before journal_free(). */
+ * loop must run once more before journal_free(). May be called again then, to wait longer. */
 int journal_close(struct journal *journal, uint64_t patience_ms);
 /* What a thread that hangs still uses is not freed: the process is about to end. Accepts NULL,
  * returns NULL. */
