@@ -71,8 +71,8 @@ static void lease_discard(struct lease *lease)
 	free(lease);
 }
 
-static int lease_enter(
-	struct lease *lease, struct endpoint *endpoint, struct account *account, uint64_t session)
+static int lease_enter(struct lease *lease, struct lease_endpoint *endpoint,
+	struct lease_account *account, uint64_t session)
 {
 	struct lease_engine *engine = lease->engine;
 
@@ -113,7 +113,7 @@ static void lease_set_terms(struct lease *lease, uint64_t now_ns,
 	lease->wait_until_ns = lease_after(now_ns, clamp(request->wait_ns, 0, terms->wait_max_ns));
 }
 
-static int check_quota(const struct endpoint *endpoint, const struct account *account,
+static int check_quota(const struct lease_endpoint *endpoint, const struct lease_account *account,
 	const struct lease_engine *engine, const struct lease_terms *terms)
 {
 	if (account->leases >= terms->leases || account->waits >= terms->waits ||
@@ -125,8 +125,8 @@ static int check_quota(const struct endpoint *endpoint, const struct account *ac
 int lease_acquire(struct lease_engine *engine, uint64_t now_ns, const struct lease_request *request,
 	const struct lease_terms *terms, uint64_t *ret_id)
 {
-	struct endpoint *endpoint = endpoint_find(engine, request->endpoint);
-	struct account *account;
+	struct lease_endpoint *endpoint = lease_endpoint_find(engine, request->endpoint);
+	struct lease_account *account;
 	struct lease *lease;
 	int r;
 
@@ -137,14 +137,14 @@ int lease_acquire(struct lease_engine *engine, uint64_t now_ns, const struct lea
 	r = lease_alloc(&lease, engine, request->tenant, request->ranges, request->nranges);
 	if (r)
 		return r;
-	account = account_get(engine, request->tenant);
+	account = lease_account_get(engine, request->tenant);
 	r = account ? check_quota(endpoint, account, engine, terms) : -ENOMEM;
 	lease_set_terms(lease, now_ns, request, terms);
 	lease->view.id = engine->next_id;
 	if (!r)
 		r = lease_enter(lease, endpoint, account, request->session);
 	if (r) {
-		account_put(engine, account);
+		lease_account_put(engine, account);
 		lease_discard(lease);
 		return r;
 	}
@@ -164,14 +164,14 @@ int lease_acquire(struct lease_engine *engine, uint64_t now_ns, const struct lea
 
 int lease_restore(struct lease_engine *engine, uint64_t now_ns, const struct lease_view *view)
 {
-	struct endpoint *endpoint;
-	struct account *account;
+	struct lease_endpoint *endpoint;
+	struct lease_account *account;
 	struct lease *lease;
 	int r;
 
 	if (lease_get(engine, view->id) || view->id == 0)
 		return VMSIG_ERR_BAD_REQUEST;
-	endpoint = endpoint_get(engine, view->endpoint);
+	endpoint = lease_endpoint_get(engine, view->endpoint);
 	if (!endpoint)
 		return -ENOMEM;
 	r = lease_alloc(&lease, engine, view->tenant, view->ranges, view->nranges);
@@ -180,14 +180,14 @@ int lease_restore(struct lease_engine *engine, uint64_t now_ns, const struct lea
 	lease->endpoint = endpoint;
 	r = lease_overlaps_held(lease) ? VMSIG_ERR_BAD_REQUEST
 				       : rangeset_reserve(&endpoint->held, lease->view.nranges);
-	account = r ? NULL : account_get(engine, view->tenant);
+	account = r ? NULL : lease_account_get(engine, view->tenant);
 	if (!r && !account)
 		r = -ENOMEM;
 	lease->view.id = view->id;
 	if (!r)
 		r = lease_enter(lease, endpoint, account, LEASE_NO_SESSION);
 	if (r) {
-		account_put(engine, account);
+		lease_account_put(engine, account);
 		lease_discard(lease);
 		return r;
 	}

@@ -8,17 +8,17 @@
 
 #include "lease/life.h"
 
-struct endpoint *endpoint_find(const struct lease_engine *engine, uint32_t id)
+struct lease_endpoint *lease_endpoint_find(const struct lease_engine *engine, uint32_t id)
 {
-	struct endpoint *endpoint = NULL;
+	struct lease_endpoint *endpoint = NULL;
 
 	HASH_FIND(hh, engine->endpoints, &id, sizeof(id), endpoint);
 	return endpoint;
 }
 
-struct endpoint *endpoint_get(struct lease_engine *engine, uint32_t id)
+struct lease_endpoint *lease_endpoint_get(struct lease_engine *engine, uint32_t id)
 {
-	struct endpoint *endpoint = endpoint_find(engine, id);
+	struct lease_endpoint *endpoint = lease_endpoint_find(engine, id);
 
 	if (endpoint)
 		return endpoint;
@@ -35,7 +35,7 @@ struct endpoint *endpoint_get(struct lease_engine *engine, uint32_t id)
 	return endpoint;
 }
 
-static void endpoint_free(struct endpoint *endpoint)
+static void endpoint_free(struct lease_endpoint *endpoint)
 {
 	assert(endpoint->held.n == 0 && endpoint->nwaiters == 0);
 	HASH_DEL(endpoint->engine->endpoints, endpoint);
@@ -62,7 +62,7 @@ int lease_engine_new(
 
 struct lease_engine *lease_engine_free(struct lease_engine *engine)
 {
-	struct endpoint *endpoint, *next_endpoint;
+	struct lease_endpoint *endpoint, *next_endpoint;
 	struct lease *lease, *next_lease;
 
 	if (!engine)
@@ -84,7 +84,7 @@ struct lease_engine *lease_engine_free(struct lease_engine *engine)
 	return NULL;
 }
 
-static void endpoint_drop_leases(struct endpoint *endpoint, uint64_t now_ns,
+static void endpoint_drop_leases(struct lease_endpoint *endpoint, uint64_t now_ns,
 	enum vmsig_error reason, const uint32_t *except_epoch)
 {
 	struct lease *lease, *next;
@@ -101,7 +101,7 @@ static void endpoint_drop_leases(struct endpoint *endpoint, uint64_t now_ns,
 int lease_endpoint_ready(
 	struct lease_engine *engine, uint64_t now_ns, uint32_t endpoint_id, uint32_t epoch)
 {
-	struct endpoint *endpoint = endpoint_get(engine, endpoint_id);
+	struct lease_endpoint *endpoint = lease_endpoint_get(engine, endpoint_id);
 
 	if (!endpoint)
 		return -ENOMEM;
@@ -116,7 +116,7 @@ int lease_endpoint_ready(
 void lease_endpoint_down(
 	struct lease_engine *engine, uint64_t now_ns, uint32_t endpoint_id, enum vmsig_error reason)
 {
-	struct endpoint *endpoint = endpoint_find(engine, endpoint_id);
+	struct lease_endpoint *endpoint = lease_endpoint_find(engine, endpoint_id);
 
 	if (!endpoint)
 		return;
@@ -126,7 +126,7 @@ void lease_endpoint_down(
 
 void lease_endpoint_forget(struct lease_engine *engine, uint32_t endpoint_id)
 {
-	struct endpoint *endpoint = endpoint_find(engine, endpoint_id);
+	struct lease_endpoint *endpoint = lease_endpoint_find(engine, endpoint_id);
 
 	/* Leases that have ended are there until their last action was taken. */
 	if (endpoint && !endpoint->leases && !endpoint->is_unsettled && !engine->actions)
@@ -280,7 +280,7 @@ static void orphan(struct lease *lease, uint64_t now_ns)
 
 void lease_disconnect(struct lease_engine *engine, uint64_t now_ns, uint64_t id)
 {
-	struct session *session = NULL;
+	struct lease_session *session = NULL;
 	struct lease *lease, *next;
 
 	HASH_FIND(hh, engine->sessions, &id, sizeof(id), session);
@@ -394,7 +394,7 @@ static struct lease *lease_of_timer(struct timerheap_node *node)
 
 void lease_advance(struct lease_engine *engine, uint64_t now_ns)
 {
-	struct endpoint *endpoint, *next;
+	struct lease_endpoint *endpoint, *next;
 	struct timerheap_node *node;
 
 	while ((node = timerheap_first(&engine->timers)) && node->due <= now_ns)

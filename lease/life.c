@@ -27,9 +27,9 @@ static void unact(struct lease *lease, enum lease_action_kind kind)
 
 /* ---- accounts ---- */
 
-struct account *account_get(struct lease_engine *engine, const char *tenant)
+struct lease_account *lease_account_get(struct lease_engine *engine, const char *tenant)
 {
-	struct account *account = NULL;
+	struct lease_account *account = NULL;
 
 	HASH_FIND_STR(engine->accounts, tenant, account);
 	if (account)
@@ -46,7 +46,7 @@ struct account *account_get(struct lease_engine *engine, const char *tenant)
 	return account;
 }
 
-void account_put(struct lease_engine *engine, struct account *account)
+void lease_account_put(struct lease_engine *engine, struct lease_account *account)
 {
 	if (account && !account->leases && !account->waits) {
 		HASH_DEL(engine->accounts, account);
@@ -56,9 +56,9 @@ void account_put(struct lease_engine *engine, struct account *account)
 
 /* ---- sessions ---- */
 
-static struct session *session_get(struct lease_engine *engine, uint64_t id)
+static struct lease_session *session_get(struct lease_engine *engine, uint64_t id)
 {
-	struct session *session = NULL;
+	struct lease_session *session = NULL;
 
 	HASH_FIND(hh, engine->sessions, &id, sizeof(id), session);
 	if (session)
@@ -77,7 +77,7 @@ static struct session *session_get(struct lease_engine *engine, uint64_t id)
 
 static void lease_detach(struct lease *lease)
 {
-	struct session *session = lease->session;
+	struct lease_session *session = lease->session;
 
 	lease->session = NULL;
 	lease->view.session = LEASE_NO_SESSION;
@@ -92,7 +92,8 @@ static void lease_detach(struct lease *lease)
 
 int lease_attach(struct lease *lease, uint64_t id)
 {
-	struct session *session = id == LEASE_NO_SESSION ? NULL : session_get(lease->engine, id);
+	struct lease_session *session =
+		id == LEASE_NO_SESSION ? NULL : session_get(lease->engine, id);
 
 	if (!session && id != LEASE_NO_SESSION)
 		return -ENOMEM;
@@ -151,7 +152,7 @@ void lease_finish(struct lease *lease)
 	}
 	queue_wake(lease);
 	DL_DELETE2(lease->endpoint->leases, lease, peer_prev, peer_next);
-	account_put(engine, lease->account);
+	lease_account_put(engine, lease->account);
 	lease->account = NULL;
 	lease->ended = true;
 	lease_timer_update(lease);
@@ -181,7 +182,7 @@ bool lease_overlaps_held(const struct lease *lease)
 
 int lease_claim(struct lease *lease)
 {
-	struct endpoint *endpoint = lease->endpoint;
+	struct lease_endpoint *endpoint = lease->endpoint;
 	int r = rangeset_reserve(&endpoint->held, lease->view.nranges);
 
 	if (r < 0)
@@ -208,7 +209,7 @@ void lease_refuse(struct lease *lease, enum vmsig_error reason)
 
 void lease_drained(struct lease *lease, uint64_t now_ns)
 {
-	struct endpoint *endpoint = lease->endpoint;
+	struct lease_endpoint *endpoint = lease->endpoint;
 
 	lease_finish(lease);
 	lease_act(lease, LEASE_ACT_STORE_END);
@@ -234,7 +235,7 @@ static void lease_end(struct lease *lease, uint64_t now_ns, enum vmsig_error rea
 /* A lease that the store is still working on was never granted to anybody. */
 static void lease_abandon(struct lease *lease, uint64_t now_ns, enum vmsig_error reason)
 {
-	struct endpoint *endpoint = lease->endpoint;
+	struct lease_endpoint *endpoint = lease->endpoint;
 
 	if (lease->view.state == LEASE_STORING) {
 		unact(lease, LEASE_ACT_STORE_GRANT);

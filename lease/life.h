@@ -20,13 +20,13 @@
 #include "lease/timerheap.h"
 
 /* What a tenant has of what the policy bounds. Each lease embeds what it was charged. */
-struct account {
+struct lease_account {
 	char tenant[LEASE_NAME_MAX + 1];
 	uint32_t leases, waits;
 	UT_hash_handle hh;
 };
 
-struct endpoint {
+struct lease_endpoint {
 	struct lease_engine *engine;
 	uint32_t id;
 	uint32_t epoch;
@@ -37,13 +37,13 @@ struct endpoint {
 	struct lease *waiters; /* by priority, then arrival */
 	struct lease
 		*unsettled; /* waiters that nobody is known to be in the way of, in that order */
-	struct endpoint *prev, *next; /* in engine->unsettled */
+	struct lease_endpoint *prev, *next; /* in engine->unsettled */
 	bool is_unsettled;
 	UT_hash_handle hh;
 };
 
 /* A connection's leases. Lives while it has some. */
-struct session {
+struct lease_session {
 	uint64_t id;
 	struct lease *leases;
 	UT_hash_handle hh;
@@ -53,9 +53,9 @@ struct lease {
 	struct lease_view view;
 	char tenant[LEASE_NAME_MAX + 1];
 	struct lease_engine *engine;
-	struct endpoint *endpoint;
-	struct account *account;
-	struct session *session; /* NULL: view.session is LEASE_NO_SESSION */
+	struct lease_endpoint *endpoint;
+	struct lease_account *account;
+	struct lease_session *session; /* NULL: view.session is LEASE_NO_SESSION */
 	uint64_t wait_until_ns, orphan_until_ns;
 	uint32_t leases_max; /* that the tenant may hold, this one included */
 	uint32_t applying;
@@ -83,22 +83,22 @@ struct lease_engine {
 	uint64_t next_id;
 	uint32_t nleases;
 	struct lease *leases; /* by id */
-	struct endpoint *endpoints;
-	struct endpoint *unsettled;
-	struct session *sessions;
-	struct account *accounts;
+	struct lease_endpoint *endpoints;
+	struct lease_endpoint *unsettled;
+	struct lease_session *sessions;
+	struct lease_account *accounts;
 	struct timerheap timers;
 	struct lease *actions;
 };
 
-struct endpoint *endpoint_find(const struct lease_engine *engine, uint32_t id);
+struct lease_endpoint *lease_endpoint_find(const struct lease_engine *engine, uint32_t id);
 /* Finds or makes it; NULL without memory. */
-struct endpoint *endpoint_get(struct lease_engine *engine, uint32_t id);
+struct lease_endpoint *lease_endpoint_get(struct lease_engine *engine, uint32_t id);
 
-/* Finds or makes the tenant's account; NULL without memory. account_put() frees one that is
+/* Finds or makes the tenant's account; NULL without memory. lease_account_put() frees one that is
  * charged nothing. */
-struct account *account_get(struct lease_engine *engine, const char *tenant);
-void account_put(struct lease_engine *engine, struct account *account);
+struct lease_account *lease_account_get(struct lease_engine *engine, const char *tenant);
+void lease_account_put(struct lease_engine *engine, struct lease_account *account);
 
 /* Marks an action to be taken; unact() takes it back. Neither allocates. */
 void lease_act(struct lease *lease, enum lease_action_kind kind);
@@ -143,7 +143,7 @@ void queue_wake(struct lease *lease);
 /* Looks at waiters whose way may be free: grants what can be granted, in order, and asks
  * holders of lower priority to go. Ends after a bounded amount of work, the rest is
  * engine->unsettled. */
-void queue_settle(struct endpoint *endpoint, uint64_t now_ns);
+void queue_settle(struct lease_endpoint *endpoint, uint64_t now_ns);
 /* Whether somebody is in the way of a waiter that may not wait. */
 bool queue_is_blocked(const struct lease *lease);
 /* Whether somebody who may preempt `holder` still waits for what it holds. */

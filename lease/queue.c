@@ -63,7 +63,7 @@ static void unwatch(struct lease *lease)
 
 void queue_wake(struct lease *lease)
 {
-	struct endpoint *endpoint = lease->endpoint;
+	struct lease_endpoint *endpoint = lease->endpoint;
 	struct lease *watcher;
 
 	if (!lease->watchers)
@@ -82,7 +82,7 @@ void queue_wake(struct lease *lease)
 
 void queue_insert(struct lease *lease)
 {
-	struct endpoint *endpoint = lease->endpoint;
+	struct lease_endpoint *endpoint = lease->endpoint;
 	struct lease *before = endpoint->waiters ? endpoint->waiters->prev : NULL;
 
 	/* Most are as urgent as the last one; the head's prev is the tail. */
@@ -98,7 +98,7 @@ void queue_insert(struct lease *lease)
 
 void queue_remove(struct lease *lease)
 {
-	struct endpoint *endpoint = lease->endpoint;
+	struct lease_endpoint *endpoint = lease->endpoint;
 
 	unwatch(lease);
 	DL_DELETE(endpoint->waiters, lease);
@@ -211,9 +211,9 @@ static void settle_one(struct lease *lease, uint64_t now_ns, size_t *steps)
 	watch(lease, blocker);
 }
 
-void queue_settle(struct endpoint *endpoint, uint64_t now_ns)
+void queue_settle(struct lease_endpoint *endpoint, uint64_t now_ns)
 {
-	struct endpoint **list = &endpoint->engine->unsettled;
+	struct lease_endpoint **list = &endpoint->engine->unsettled;
 	size_t steps = 0;
 
 	while (endpoint->unsettled && steps < QUEUE_STEPS)

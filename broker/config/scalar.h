@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "broker/config/decode.h"
+#include "broker/config/decode_type.h"
 
 /* Parses the whole of `text` as a value of a numeric type. VMSIG_ERR_BAD_REQUEST also when
  * it does not fit 64 bits. *ret_example is always set: how such a value is written. */

@@ -45,25 +45,25 @@ static const struct option own[] = {
 
 static const struct {
 	const char *name;
-	int (*run)(struct audit_action *action);
+	int (*run)(struct ctl_audit_action *action);
 	unsigned takes;
 	int args;
 } actions[] = {
-	{"ls", audit_ls, TAKES_AFTER | TAKES_LIMIT | TAKES_FILTER, 0},
-	{"tail", audit_tail, TAKES_TAIL | TAKES_FILTER, 0},
-	{"show", audit_show, 0, 1},
-	{"verify", audit_verify, TAKES_VERIFY, 0},
-	{"export", audit_export, TAKES_AFTER, 0},
+	{"ls", ctl_audit_ls, TAKES_AFTER | TAKES_LIMIT | TAKES_FILTER, 0},
+	{"tail", ctl_audit_tail, TAKES_TAIL | TAKES_FILTER, 0},
+	{"show", ctl_audit_show, 0, 1},
+	{"verify", ctl_audit_verify, TAKES_VERIFY, 0},
+	{"export", ctl_audit_export, TAKES_AFTER, 0},
 };
 
 #define ACTIONS (sizeof(actions) / sizeof(actions[0]))
 
 struct parsed {
-	struct audit_options options;
+	struct ctl_audit_options options;
 	unsigned given; /* TAKES_... */
 };
 
-static bool handle_text(struct audit_options *options, int code, const char *value)
+static bool handle_text(struct ctl_audit_options *options, int code, const char *value)
 {
 	switch (code) {
 	case OPT_ENDPOINT:
@@ -74,7 +74,7 @@ static bool handle_text(struct audit_options *options, int code, const char *val
 		return true;
 	case OPT_KIND:
 		options->kind = value;
-		return audit_kind_exists(value);
+		return ctl_audit_kind_exists(value);
 	case OPT_HEAD:
 		options->head = value;
 		return true;
@@ -94,7 +94,7 @@ static bool handle(void *ctx, int code, const char *value)
 		{OPT_FOLLOW, TAKES_TAIL}, {OPT_LINES, TAKES_TAIL}, {OPT_HEAD, TAKES_VERIFY},
 		{OPT_FILE, TAKES_VERIFY}};
 	struct parsed *parsed = ctx;
-	struct audit_options *options = &parsed->options;
+	struct ctl_audit_options *options = &parsed->options;
 
 	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
 		if (groups[i].code == code)
@@ -115,9 +115,10 @@ static bool handle(void *ctx, int code, const char *value)
 	}
 }
 
-static int run_action(struct ctl *ctl, const struct audit_options *options, size_t i, char **args)
+static int run_action(
+	struct ctl *ctl, const struct ctl_audit_options *options, size_t i, char **args)
 {
-	struct audit_action action = {.ctl = ctl, .options = *options, .args = args};
+	struct ctl_audit_action action = {.ctl = ctl, .options = *options, .args = args};
 	int code;
 
 	if (!options->file) {

@@ -8,10 +8,10 @@ static int page_export(const vmsig_audit_page *page, uint64_t *after, uint8_t *p
 	int code = EXIT_OK;
 
 	for (size_t i = 0; !code && i < page->count; i++) {
-		struct audit_entry entry = audit_page_entry(page, i);
+		struct ctl_audit_entry entry = ctl_audit_page_entry(page, i);
 
-		code = ctl_print_json(audit_entry_export(&entry, previous));
-		audit_entry_deinit(&entry);
+		code = ctl_print_json(ctl_audit_entry_export(&entry, previous));
+		ctl_audit_entry_deinit(&entry);
 		*after = page->rows[i].id;
 		memcpy(previous, page->rows[i].hash, AUDITCHAIN_HASH);
 	}
@@ -20,10 +20,10 @@ static int page_export(const vmsig_audit_page *page, uint64_t *after, uint8_t *p
 
 /* The hash of the record that the export goes on from; one that retention has dropped is
  * replaced by the last of these. */
-static int export_start(struct audit_action *action, uint64_t *after, uint8_t *ret_previous)
+static int export_start(struct ctl_audit_action *action, uint64_t *after, uint8_t *ret_previous)
 {
 	vmsig_audit_page *page;
-	int code = audit_page(action, *after ? *after - 1 : 0, 1, false, &page);
+	int code = ctl_audit_page(action, *after ? *after - 1 : 0, 1, false, &page);
 
 	if (code)
 		return code;
@@ -37,7 +37,7 @@ static int export_start(struct audit_action *action, uint64_t *after, uint8_t *r
 	return EXIT_OK;
 }
 
-int audit_export(struct audit_action *action)
+int ctl_audit_export(struct ctl_audit_action *action)
 {
 	uint64_t after = action->options.after;
 	uint8_t previous[AUDITCHAIN_HASH] = {0};
@@ -47,11 +47,11 @@ int audit_export(struct audit_action *action)
 		vmsig_audit_page *page;
 		bool end;
 
-		code = audit_page(action, after, 0, false, &page);
+		code = ctl_audit_page(action, after, 0, false, &page);
 		if (code)
 			break;
 		end = page->count == 0;
-		if (!end && audit_page_gap(page, after))
+		if (!end && ctl_audit_page_gap(page, after))
 			code = ctl_fail(VMSIG_ERR_BUSY,
 				"retention has dropped records meanwhile; export again");
 		else

@@ -63,23 +63,24 @@ struct import {
 	struct auditchain *chain;
 	uint64_t noted;
 	const uint8_t *noted_hash;
-	struct audit_verdict *verdict;
+	struct ctl_audit_verdict *verdict;
 	uint64_t lines;
 	uint8_t previous[AUDITCHAIN_HASH];
 };
 
 static int line_compare(struct import *import, json_t *json, const struct line *line)
 {
-	struct audit_entry entry = audit_entry_of(line->id, line->body, line->body_len, line->hash);
-	json_t *truth = audit_entry_export(&entry, import->previous);
+	struct ctl_audit_entry entry =
+		ctl_audit_entry_of(line->id, line->body, line->body_len, line->hash);
+	json_t *truth = ctl_audit_entry_export(&entry, import->previous);
 	const char *lie;
 
-	audit_entry_deinit(&entry);
+	ctl_audit_entry_deinit(&entry);
 	if (!truth)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for line %" PRIu64, import->lines);
 	lie = line_lie(json, line, truth);
 	if (lie)
-		audit_break(import->verdict, line->id,
+		ctl_audit_break(import->verdict, line->id,
 			"record %" PRIu64 " does not say what line %" PRIu64
 			" has under \"%s\": the line was edited",
 			line->id, import->lines, lie);
@@ -99,17 +100,14 @@ static int line_add(struct import *import, json_t *json, const struct line *line
 		auditchain_note(chain, import->noted, import->noted_hash);
 		import->verdict->first = line->id;
 	}
-	r = auditchain_add(chain, line->id, line->body, line->body_len, line->hash);
-	if (r && r != VMSIG_ERR_BAD_REQUEST)
+	r = ctl_audit_verdict_add(
+		import->verdict, chain, line->id, line->body, line->body_len, line->hash);
+	if (r)
 		return ctl_fail(r, "%s", auditchain_error(chain));
-	if (r) {
-		audit_break(
-			import->verdict, auditchain_culprit(chain), "%s", auditchain_error(chain));
+	if (import->verdict->broken)
 		return EXIT_OK;
-	}
 	r = line_compare(import, json, line);
 	memcpy(import->previous, line->hash, AUDITCHAIN_HASH);
-	import->verdict->records++;
 	return r;
 }
 
@@ -123,7 +121,7 @@ static int line_import(struct import *import, const char *text, size_t len)
 	if (line_parse(json, &line))
 		code = line_add(import, json, &line);
 	else
-		audit_break(import->verdict, 0,
+		ctl_audit_break(import->verdict, 0,
 			"line %" PRIu64 " is not a record as `vmsigctl audit export` writes it",
 			import->lines);
 	free(line.body);
@@ -131,8 +129,8 @@ static int line_import(struct import *import, const char *text, size_t len)
 	return code;
 }
 
-int audit_import(const char *path, struct auditchain *chain, uint64_t noted,
-	const uint8_t noted_hash[static AUDITCHAIN_HASH], struct audit_verdict *ret_verdict)
+int ctl_audit_import(const char *path, struct auditchain *chain, uint64_t noted,
+	const uint8_t noted_hash[static AUDITCHAIN_HASH], struct ctl_audit_verdict *ret_verdict)
 {
 	struct import import = {
 		.chain = chain, .noted = noted, .noted_hash = noted_hash, .verdict = ret_verdict};

@@ -12,7 +12,7 @@
 
 #define FOLLOW_MS 500 /* between two looks */
 
-int audit_page(struct audit_action *action, uint64_t after, uint32_t limit, bool newest,
+int ctl_audit_page(struct ctl_audit_action *action, uint64_t after, uint32_t limit, bool newest,
 	vmsig_audit_page **ret_page)
 {
 	int r = vmsig_admin_audit(action->admin, after, limit, newest, ret_page, -1);
@@ -22,75 +22,76 @@ int audit_page(struct audit_action *action, uint64_t after, uint32_t limit, bool
 		 : EXIT_OK;
 }
 
-bool audit_page_gap(const vmsig_audit_page *page, uint64_t after)
+bool ctl_audit_page_gap(const vmsig_audit_page *page, uint64_t after)
 {
 	return page->first > after + 1;
 }
 
-struct audit_entry audit_page_entry(const vmsig_audit_page *page, size_t i)
+struct ctl_audit_entry ctl_audit_page_entry(const vmsig_audit_page *page, size_t i)
 {
 	const vmsig_audit_row *row = &page->rows[i];
 
-	return audit_entry_of(row->id, row->body, row->body_len, row->hash);
+	return ctl_audit_entry_of(row->id, row->body, row->body_len, row->hash);
 }
 
 /* ---- records that are asked for ---- */
 
-static bool filtered(const struct audit_options *options)
+static bool filtered(const struct ctl_audit_options *options)
 {
 	return options->endpoint || options->tenant || options->kind;
 }
 
-static bool entry_matches(const struct audit_options *options, const struct audit_entry *entry)
+static bool entry_matches(
+	const struct ctl_audit_options *options, const struct ctl_audit_entry *entry)
 {
 	const Vmsig__AuditRecord *record = entry->record;
 	char kind[AUDIT_KIND_MAX];
 
 	if (!filtered(options))
 		return true;
-	audit_entry_kind(entry, kind);
+	ctl_audit_entry_kind(entry, kind);
 	return record && (!options->kind || fnmatch(options->kind, kind, 0) == 0) &&
 	       (!options->endpoint || fnmatch(options->endpoint, record->endpoint, 0) == 0) &&
 	       (!options->tenant || strcmp(options->tenant, record->tenant) == 0);
 }
 
 /* What goes through the log: where it is, what it has to do with a page's entries. */
-struct walk {
-	struct audit_action *action;
+struct audit_walk {
+	struct ctl_audit_action *action;
 	uint64_t after;
-	int (*take)(struct walk *walk, const struct audit_entry *entries, size_t n);
-	struct audit_table table;
+	int (*take)(struct audit_walk *walk, const struct ctl_audit_entry *entries, size_t n);
+	struct ctl_audit_table table;
 	uint64_t left;   /* UINT64_MAX: no end */
 	uint64_t *ring;  /* ids of the newest records that match */
 	uint64_t ring_n; /* that were put in */
 };
 
-static int page_take(struct walk *walk, const vmsig_audit_page *page)
+static int page_take(struct audit_walk *walk, const vmsig_audit_page *page)
 {
-	struct audit_entry *entries = calloc(page->count, sizeof(*entries));
+	struct ctl_audit_entry *entries = calloc(page->count, sizeof(*entries));
 	size_t n = 0;
 	int code;
 
 	if (!entries)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for %zu records", page->count);
 	for (size_t i = 0; i < page->count && n < walk->left; i++) {
-		entries[n] = audit_page_entry(page, i);
+		entries[n] = ctl_audit_page_entry(page, i);
 		if (entry_matches(&walk->action->options, &entries[n]))
 			n++;
 		else
-			audit_entry_deinit(&entries[n]);
+			ctl_audit_entry_deinit(&entries[n]);
 	}
 	code = n ? walk->take(walk, entries, n) : EXIT_OK;
 	if (walk->left != UINT64_MAX)
 		walk->left -= n;
 	for (size_t i = 0; i < n; i++)
-		audit_entry_deinit(&entries[i]);
+		ctl_audit_entry_deinit(&entries[i]);
 	free(entries);
 	return code;
 }
 
 /* Goes on to the end of the log, or until enough records were taken. */
-static int walk_on(struct walk *walk)
+static int walk_on(struct audit_walk *walk)
 {
 	uint32_t limit = 0;
 	int code = EXIT_OK;
@@ -100,7 +101,7 @@ static int walk_on(struct walk *walk)
 	while (!code && walk->left) {
 		vmsig_audit_page *page;
 
-		code = audit_page(walk->action, walk->after, limit, false, &page);
+		code = ctl_audit_page(walk->action, walk->after, limit, false, &page);
 		if (code)
 			break;
 		if (page->count == 0) {
@@ -114,20 +115,21 @@ static int walk_on(struct walk *walk)
 	return code;
 }
 
-static int take_print(struct walk *walk, const struct audit_entry *entries, size_t n)
+static int take_print(struct audit_walk *walk, const struct ctl_audit_entry *entries, size_t n)
 {
 	int code = EXIT_OK;
 
 	if (!walk->action->ctl->json)
-		audit_table_print(&walk->table, entries, n);
+		ctl_audit_table_print(&walk->table, entries, n);
 	for (size_t i = 0; !code && walk->action->ctl->json && i < n; i++)
-		code = ctl_print_json(audit_entry_json(&entries[i]));
+		code = ctl_print_json(ctl_audit_entry_json(&entries[i]));
 	return code ? code : ctl_flush();
 }
 
-int audit_ls(struct audit_action *action)
+int ctl_audit_ls(struct ctl_audit_action *action)
 {
-	struct walk walk = {.action = action, .after = action->options.after, .take = take_print};
+	struct audit_walk walk = {
+		.action = action, .after = action->options.after, .take = take_print};
 
 	walk.left = action->options.limit ? action->options.limit : UINT64_MAX;
 	return walk_on(&walk);
@@ -135,7 +137,7 @@ int audit_ls(struct audit_action *action)
 
 /* ---- tail ---- */
 
-static int take_note(struct walk *walk, const struct audit_entry *entries, size_t n)
+static int take_note(struct audit_walk *walk, const struct ctl_audit_entry *entries, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		walk->ring[walk->ring_n++ % walk->action->options.lines] = entries[i].id;
@@ -143,10 +145,10 @@ static int take_note(struct walk *walk, const struct audit_entry *entries, size_
 }
 
 /* Nobody but the whole log knows where the newest N records begin that match. */
-static int tail_start_filtered(struct audit_action *action, uint64_t *ret_after)
+static int tail_start_filtered(struct ctl_audit_action *action, uint64_t *ret_after)
 {
 	uint64_t lines = action->options.lines;
-	struct walk walk = {.action = action, .take = take_note, .left = UINT64_MAX};
+	struct audit_walk walk = {.action = action, .take = take_note, .left = UINT64_MAX};
 	int code;
 
 	walk.ring = calloc(lines, sizeof(*walk.ring));
@@ -160,7 +162,7 @@ static int tail_start_filtered(struct audit_action *action, uint64_t *ret_after)
 }
 
 /* The id behind which the newest N records are. */
-static int tail_start(struct audit_action *action, uint64_t *ret_after)
+static int tail_start(struct ctl_audit_action *action, uint64_t *ret_after)
 {
 	uint64_t lines = action->options.lines;
 	vmsig_audit_page *page;
@@ -169,7 +171,7 @@ static int tail_start(struct audit_action *action, uint64_t *ret_after)
 	*ret_after = 0;
 	if (lines && filtered(&action->options))
 		return tail_start_filtered(action, ret_after);
-	code = audit_page(action, 0, 1, true, &page);
+	code = ctl_audit_page(action, 0, 1, true, &page);
 	if (code)
 		return code;
 	*ret_after = page->head > lines ? page->head - lines : 0;
@@ -178,10 +180,10 @@ static int tail_start(struct audit_action *action, uint64_t *ret_after)
 }
 
 /* Ids go on over restarts of the broker. */
-static int follow(struct walk *walk)
+static int follow(struct audit_walk *walk)
 {
 	const struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000l};
-	struct audit_action *action = walk->action;
+	struct ctl_audit_action *action = walk->action;
 	int code = EXIT_OK;
 
 	while (!code && !ctl_output_is_gone()) {
@@ -193,9 +195,9 @@ static int follow(struct walk *walk)
 	return code;
 }
 
-int audit_tail(struct audit_action *action)
+int ctl_audit_tail(struct ctl_audit_action *action)
 {
-	struct walk walk = {.action = action, .take = take_print, .left = UINT64_MAX};
+	struct audit_walk walk = {.action = action, .take = take_print, .left = UINT64_MAX};
 	int code = tail_start(action, &walk.after);
 
 	if (!code)
@@ -213,9 +215,9 @@ static int show_missing(const vmsig_audit_page *page, uint64_t id)
 	return EXIT_NOT_FOUND;
 }
 
-int audit_show(struct audit_action *action)
+int ctl_audit_show(struct ctl_audit_action *action)
 {
-	struct audit_entry entry;
+	struct ctl_audit_entry entry;
 	vmsig_audit_page *page;
 	uint64_t id;
 	int code;
@@ -225,19 +227,19 @@ int audit_show(struct audit_action *action)
 			"'%s' is no id of a record; see `vmsigctl audit ls`", action->args[0]);
 		return EXIT_USAGE;
 	}
-	code = audit_page(action, id - 1, 1, false, &page);
+	code = ctl_audit_page(action, id - 1, 1, false, &page);
 	if (code)
 		return code;
 	if (page->count == 0 || page->rows[0].id != id) {
 		code = show_missing(page, id);
 		goto out;
 	}
-	entry = audit_page_entry(page, 0);
+	entry = ctl_audit_page_entry(page, 0);
 	if (action->ctl->json)
-		code = ctl_print_json(audit_entry_json(&entry));
+		code = ctl_print_json(ctl_audit_entry_json(&entry));
 	else
-		audit_entry_print(&entry);
-	audit_entry_deinit(&entry);
+		ctl_audit_entry_print(&entry);
+	ctl_audit_entry_deinit(&entry);
 out:
 	vmsig_audit_page_free(page);
 	return code;

@@ -12,10 +12,10 @@
 #include "clients/ctl/ctl.h"
 #include "vmsig/vmsig_error.h"
 
-struct audit_entry audit_entry_of(
+struct ctl_audit_entry ctl_audit_entry_of(
 	uint64_t id, const uint8_t *body, size_t body_len, const uint8_t hash[AUDITCHAIN_HASH])
 {
-	return (struct audit_entry){
+	return (struct ctl_audit_entry){
 		.id = id,
 		.body = body,
 		.body_len = body_len,
@@ -24,7 +24,7 @@ struct audit_entry audit_entry_of(
 	};
 }
 
-void audit_entry_deinit(struct audit_entry *entry)
+void ctl_audit_entry_deinit(struct ctl_audit_entry *entry)
 {
 	if (entry->record)
 		vmsig__audit_record__free_unpacked(entry->record, NULL);
@@ -40,7 +40,7 @@ static void kind_name(const ProtobufCEnumValue *value, char ret_name[static AUDI
 		*c = *c == '_' ? '-' : (char)tolower((unsigned char)*c);
 }
 
-void audit_entry_kind(const struct audit_entry *entry, char ret_name[static AUDIT_KIND_MAX])
+void ctl_audit_entry_kind(const struct ctl_audit_entry *entry, char ret_name[static AUDIT_KIND_MAX])
 {
 	const ProtobufCEnumValue *value;
 
@@ -56,7 +56,7 @@ void audit_entry_kind(const struct audit_entry *entry, char ret_name[static AUDI
 		snprintf(ret_name, AUDIT_KIND_MAX, "kind-%d", (int)entry->record->kind);
 }
 
-bool audit_kind_exists(const char *glob)
+bool ctl_audit_kind_exists(const char *glob)
 {
 	const ProtobufCEnumDescriptor *kinds = &vmsig__audit_record__kind__descriptor;
 	char name[AUDIT_KIND_MAX];
@@ -114,7 +114,7 @@ static json_t *json_member(const ProtobufCFieldDescriptor *field, const Vmsig__A
 	}
 }
 
-void audit_time_text(uint64_t real_ns, int digits, char ret_text[static AUDIT_TIME_MAX])
+void ctl_audit_time_text(uint64_t real_ns, int digits, char ret_text[static AUDIT_TIME_MAX])
 {
 	time_t seconds = (time_t)(real_ns / 1000000000);
 	unsigned long fraction = real_ns % 1000000000;
@@ -132,7 +132,7 @@ static json_t *json_time(const Vmsig__AuditRecord *record)
 {
 	char text[AUDIT_TIME_MAX];
 
-	audit_time_text(record->real_ns, 9, text);
+	ctl_audit_time_text(record->real_ns, 9, text);
 	return json_string(text);
 }
 
@@ -189,13 +189,13 @@ static void json_add_member(
 		json_object_set_new(json, key, value);
 }
 
-static json_t *json_entry(const struct audit_entry *entry)
+static json_t *json_entry(const struct ctl_audit_entry *entry)
 {
 	const ProtobufCMessageDescriptor *message = &vmsig__audit_record__descriptor;
 	json_t *json = json_object();
 	char kind[AUDIT_KIND_MAX];
 
-	audit_entry_kind(entry, kind);
+	ctl_audit_entry_kind(entry, kind);
 	json_object_set_new(json, "id", json_number(entry->id));
 	json_object_set_new(json, "kind", json_string(kind));
 	for (unsigned i = 0; entry->record && i < message->n_fields; i++)
@@ -203,7 +203,7 @@ static json_t *json_entry(const struct audit_entry *entry)
 	return json;
 }
 
-json_t *audit_entry_json(const struct audit_entry *entry)
+json_t *ctl_audit_entry_json(const struct ctl_audit_entry *entry)
 {
 	json_t *json = json_entry(entry);
 
@@ -211,10 +211,10 @@ json_t *audit_entry_json(const struct audit_entry *entry)
 	return json;
 }
 
-json_t *audit_entry_export(
-	const struct audit_entry *entry, const uint8_t previous[static AUDITCHAIN_HASH])
+json_t *ctl_audit_entry_export(
+	const struct ctl_audit_entry *entry, const uint8_t previous[static AUDITCHAIN_HASH])
 {
-	json_t *json = audit_entry_json(entry);
+	json_t *json = ctl_audit_entry_json(entry);
 
 	if (json_object_set_new(json, "previous", value_bytes(previous, AUDITCHAIN_HASH)) ||
 		json_object_set_new(json, "body", value_bytes(entry->body, entry->body_len))) {
@@ -226,7 +226,7 @@ json_t *audit_entry_export(
 
 /* ---- lines ---- */
 
-void audit_text_clean(char *text)
+void ctl_audit_text_clean(char *text)
 {
 	for (; *text; text++) {
 		if ((unsigned char)*text < 0x20 || (unsigned char)*text >= 0x7f)
@@ -252,15 +252,15 @@ static void print_member(const char *key, const json_t *value)
 
 		if (!text)
 			return;
-		audit_text_clean(text);
+		ctl_audit_text_clean(text);
 		printf("%-10s  %s\n", key, text);
 		free(text);
 	}
 }
 
-void audit_entry_print(const struct audit_entry *entry)
+void ctl_audit_entry_print(const struct ctl_audit_entry *entry)
 {
-	json_t *json = audit_entry_json(entry), *value;
+	json_t *json = ctl_audit_entry_json(entry), *value;
 	const char *key;
 
 	json_object_foreach (json, key, value) {

@@ -17,7 +17,7 @@
 #include "proto/chain/auditchain.h"
 #include "proto/wire/vmsig.pb-c.h"
 
-struct audit_entry {
+struct ctl_audit_entry {
 	uint64_t id;
 	const uint8_t *body; /* borrowed, as is the hash */
 	size_t body_len;
@@ -25,37 +25,39 @@ struct audit_entry {
 	Vmsig__AuditRecord *record; /* NULL: the body cannot be decoded */
 };
 
-struct audit_entry audit_entry_of(
+struct ctl_audit_entry ctl_audit_entry_of(
 	uint64_t id, const uint8_t *body, size_t body_len, const uint8_t hash[AUDITCHAIN_HASH]);
-void audit_entry_deinit(struct audit_entry *entry);
+void ctl_audit_entry_deinit(struct ctl_audit_entry *entry);
 
 #define AUDIT_KIND_MAX 32
 /* "write-intent"; "kind-77" for one that this version does not know, "damaged" for what
  * cannot be decoded. */
-void audit_entry_kind(const struct audit_entry *entry, char ret_name[static AUDIT_KIND_MAX]);
+void ctl_audit_entry_kind(
+	const struct ctl_audit_entry *entry, char ret_name[static AUDIT_KIND_MAX]);
 /* Whether the glob (fnmatch(3)) names any kind that there is. */
-bool audit_kind_exists(const char *glob);
+bool ctl_audit_kind_exists(const char *glob);
 
 /* Members that have a value; "damaged": true when the record cannot be decoded. */
-json_t *audit_entry_json(const struct audit_entry *entry);
+json_t *ctl_audit_entry_json(const struct ctl_audit_entry *entry);
 /* The same, with all that verifying takes: the body and the hash of the record before. */
-json_t *audit_entry_export(
-	const struct audit_entry *entry, const uint8_t previous[static AUDITCHAIN_HASH]);
+json_t *ctl_audit_entry_export(
+	const struct ctl_audit_entry *entry, const uint8_t previous[static AUDITCHAIN_HASH]);
 /* One line for each member. */
-void audit_entry_print(const struct audit_entry *entry);
+void ctl_audit_entry_print(const struct ctl_audit_entry *entry);
 
 #define AUDIT_TIME_MAX 48
 /* ISO 8601 in UTC, with this many digits behind the second. */
-void audit_time_text(uint64_t real_ns, int digits, char ret_text[static AUDIT_TIME_MAX]);
+void ctl_audit_time_text(uint64_t real_ns, int digits, char ret_text[static AUDIT_TIME_MAX]);
 /* Replaces what a terminal would obey. */
-void audit_text_clean(char *text);
+void ctl_audit_text_clean(char *text);
 
 #define AUDIT_COLUMNS 7
 /* Widths of columns; they only grow. All zeros: nothing was printed yet. */
-struct audit_table {
+struct ctl_audit_table {
 	int widths[AUDIT_COLUMNS];
 };
 /* Prints a row for each entry, below a heading when they are the first. */
-void audit_table_print(struct audit_table *table, const struct audit_entry *entries, size_t n);
+void ctl_audit_table_print(
+	struct ctl_audit_table *table, const struct ctl_audit_entry *entries, size_t n);
 
 #endif

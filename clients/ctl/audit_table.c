@@ -73,7 +73,7 @@ static void detail_log(const Vmsig__AuditRecord *record, struct table_row *row)
 		detail_add(row, "vmsigd %s", record->version);
 }
 
-static void row_fill(struct table_row *row, const struct audit_entry *entry)
+static void row_fill(struct table_row *row, const struct ctl_audit_entry *entry)
 {
 	static void (*const details[])(const Vmsig__AuditRecord *, struct table_row *) = {
 		detail_write, detail_lease, detail_log};
@@ -81,12 +81,12 @@ static void row_fill(struct table_row *row, const struct audit_entry *entry)
 
 	memset(row, 0, sizeof(*row));
 	snprintf(row->cells[0], CELL_MAX, "%" PRIu64, entry->id);
-	audit_entry_kind(entry, row->cells[2]);
+	ctl_audit_entry_kind(entry, row->cells[2]);
 	if (!record) {
 		detail_add(row, "cannot be decoded; see `vmsigctl audit verify`");
 		return;
 	}
-	audit_time_text(record->real_ns, 3, row->cells[1]);
+	ctl_audit_time_text(record->real_ns, 3, row->cells[1]);
 	snprintf(row->cells[3], CELL_MAX, "%s", vmsig_error_name((int)record->outcome));
 	snprintf(row->cells[4], CELL_MAX, "%s", record->tenant);
 	snprintf(row->cells[5], CELL_MAX, "%s", record->endpoint);
@@ -96,12 +96,12 @@ static void row_fill(struct table_row *row, const struct audit_entry *entry)
 		details[i](record, row);
 	if (record->detail[0])
 		detail_add(row, "%s", record->detail);
-	audit_text_clean(row->cells[4]);
-	audit_text_clean(row->cells[5]);
-	audit_text_clean(row->detail);
+	ctl_audit_text_clean(row->cells[4]);
+	ctl_audit_text_clean(row->cells[5]);
+	ctl_audit_text_clean(row->detail);
 }
 
-static void table_fit(struct audit_table *table, const struct table_row *row)
+static void table_fit(struct ctl_audit_table *table, const struct table_row *row)
 {
 	for (size_t i = 0; i < AUDIT_COLUMNS; i++) {
 		int width = (int)strlen(row->cells[i]);
@@ -111,7 +111,7 @@ static void table_fit(struct audit_table *table, const struct table_row *row)
 	}
 }
 
-static void row_print(const struct audit_table *table, const struct table_row *row)
+static void row_print(const struct ctl_audit_table *table, const struct table_row *row)
 {
 	for (size_t i = 0; i < AUDIT_COLUMNS; i++)
 		printf("%s%*s", i ? "  " : "",
@@ -120,7 +120,8 @@ static void row_print(const struct audit_table *table, const struct table_row *r
 	printf("%s%s\n", row->detail[0] ? "  " : "", row->detail);
 }
 
-void audit_table_print(struct audit_table *table, const struct audit_entry *entries, size_t n)
+void ctl_audit_table_print(
+	struct ctl_audit_table *table, const struct ctl_audit_entry *entries, size_t n)
 {
 	struct table_row row = {.detail = "DETAIL"};
 	bool first = table->widths[0] == 0;

@@ -14,17 +14,6 @@ struct head {
 	uint8_t hash[AUDITCHAIN_HASH];
 };
 
-void audit_break(struct audit_verdict *verdict, uint64_t culprit, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(verdict->error, sizeof(verdict->error), format, args);
-	va_end(args);
-	verdict->culprit = culprit;
-	verdict->broken = true;
-}
-
 /* "ID:HEX" */
 static bool head_parse(const char *text, struct head *ret_head)
 {
@@ -44,10 +33,10 @@ static bool head_parse(const char *text, struct head *ret_head)
 
 /* One attempt. */
 struct survey {
-	struct audit_action *action;
+	struct ctl_audit_action *action;
 	struct auditchain *chain;
 	const struct head *noted;
-	struct audit_verdict *verdict;
+	struct ctl_audit_verdict *verdict;
 	uint64_t after;
 	struct head broker; /* of the first page: how far the attempt goes */
 	bool begun, done;
@@ -66,30 +55,24 @@ static void survey_begin(struct survey *survey, const vmsig_audit_page *page)
 
 static int survey_row(struct survey *survey, const vmsig_audit_row *row)
 {
-	struct auditchain *chain = survey->chain;
-	int r = auditchain_add(chain, row->id, row->body, row->body_len, row->hash);
+	int r = ctl_audit_verdict_add(
+		survey->verdict, survey->chain, row->id, row->body, row->body_len, row->hash);
 
-	if (r == VMSIG_ERR_BAD_REQUEST)
-		audit_break(
-			survey->verdict, auditchain_culprit(chain), "%s", auditchain_error(chain));
-	else if (r)
-		return ctl_fail(r, "%s", auditchain_error(chain));
 	survey->after = row->id;
-	survey->verdict->records++;
-	return EXIT_OK;
+	return r ? ctl_fail(r, "%s", auditchain_error(survey->chain)) : EXIT_OK;
 }
 
 static int survey_page(struct survey *survey)
 {
 	vmsig_audit_page *page;
-	int code = audit_page(survey->action, survey->after, 0, false, &page);
+	int code = ctl_audit_page(survey->action, survey->after, 0, false, &page);
 
 	if (code)
 		return code;
 	if (!survey->begun)
 		survey_begin(survey, page);
 	else
-		survey->again = audit_page_gap(page, survey->after);
+		survey->again = ctl_audit_page_gap(page, survey->after);
 	survey->done = survey->again || page->count == 0;
 	for (size_t i = 0; !code && !survey->done && i < page->count; i++) {
 		code = survey_row(survey, &page->rows[i]);
@@ -100,34 +83,29 @@ static int survey_page(struct survey *survey)
 }
 
 /* A running broker remembers its head, so that it finds also what no chain shows. */
-static void verdict_compare(struct audit_verdict *verdict, const struct head *broker)
+static void verdict_compare(struct ctl_audit_verdict *verdict, const struct head *broker)
 {
 	if (verdict->head < broker->id)
-		audit_break(verdict, verdict->head + 1,
+		ctl_audit_break(verdict, verdict->head + 1,
 			"record %" PRIu64 " is missing: the broker has appended records up to "
 			"%" PRIu64 ", and the newest were cut off while it ran",
 			verdict->head + 1, broker->id);
 	else if (memcmp(verdict->head_hash, broker->hash, AUDITCHAIN_HASH) != 0)
-		audit_break(verdict, broker->id,
+		ctl_audit_break(verdict, broker->id,
 			"record %" PRIu64 " has another hash than the broker remembers: it, or "
 			"one before it, was replaced while the broker ran",
 			broker->id);
 }
 
-static int verdict_finish(struct audit_verdict *verdict, struct auditchain *chain)
+static int verdict_finish(struct ctl_audit_verdict *verdict, struct auditchain *chain)
 {
-	int r = auditchain_finish(chain, &verdict->head, verdict->head_hash);
+	int r = ctl_audit_verdict_finish(verdict, chain);
 
-	verdict->lost = auditchain_lost(chain);
-	if (r && r != VMSIG_ERR_BAD_REQUEST)
-		return ctl_fail(r, "%s", auditchain_error(chain));
-	if (r)
-		audit_break(verdict, auditchain_culprit(chain), "%s", auditchain_error(chain));
-	return EXIT_OK;
+	return r ? ctl_fail(r, "%s", auditchain_error(chain)) : EXIT_OK;
 }
 
-static int verify_log(struct audit_action *action, struct auditchain *chain,
-	const struct head *noted, struct audit_verdict *ret_verdict, bool *ret_again)
+static int verify_log(struct ctl_audit_action *action, struct auditchain *chain,
+	const struct head *noted, struct ctl_audit_verdict *ret_verdict, bool *ret_again)
 {
 	struct survey survey = {
 		.action = action, .chain = chain, .noted = noted, .verdict = ret_verdict};
@@ -144,18 +122,19 @@ static int verify_log(struct audit_action *action, struct auditchain *chain,
 	return code;
 }
 
-static int verify_file(struct audit_action *action, struct auditchain *chain,
-	const struct head *noted, struct audit_verdict *ret_verdict)
+static int verify_file(struct ctl_audit_action *action, struct auditchain *chain,
+	const struct head *noted, struct ctl_audit_verdict *ret_verdict)
 {
-	int code = audit_import(action->options.file, chain, noted->id, noted->hash, ret_verdict);
+	int code =
+		ctl_audit_import(action->options.file, chain, noted->id, noted->hash, ret_verdict);
 
 	if (code || ret_verdict->broken)
 		return code;
 	return verdict_finish(ret_verdict, chain);
 }
 
-static int verify_once(struct audit_action *action, const struct head *noted,
-	struct audit_verdict *ret_verdict, bool *ret_again)
+static int verify_once(struct ctl_audit_action *action, const struct head *noted,
+	struct ctl_audit_verdict *ret_verdict, bool *ret_again)
 {
 	struct auditchain chain;
 	int r = auditchain_init(&chain), code;
@@ -174,7 +153,7 @@ static int verify_once(struct audit_action *action, const struct head *noted,
 
 /* ---- the verdict ---- */
 
-static int print_broken(const struct ctl *ctl, const struct audit_verdict *verdict)
+static int print_broken(const struct ctl *ctl, const struct ctl_audit_verdict *verdict)
 {
 	json_t *json;
 
@@ -191,7 +170,7 @@ static int print_broken(const struct ctl *ctl, const struct audit_verdict *verdi
 	return EXIT_BROKEN;
 }
 
-static int print_intact(const struct ctl *ctl, const struct audit_verdict *verdict)
+static int print_intact(const struct ctl *ctl, const struct ctl_audit_verdict *verdict)
 {
 	char *hash = text_hex(verdict->head_hash, AUDITCHAIN_HASH);
 	int code = EXIT_OK;
@@ -217,9 +196,9 @@ static int print_intact(const struct ctl *ctl, const struct audit_verdict *verdi
 	return code;
 }
 
-int audit_verify(struct audit_action *action)
+int ctl_audit_verify(struct ctl_audit_action *action)
 {
-	struct audit_verdict verdict;
+	struct ctl_audit_verdict verdict;
 	struct head noted = {0};
 	bool again = true;
 	int code = EXIT_OK;

@@ -28,13 +28,13 @@
 #define CLOCK_SKEW_S 300
 #define DAY_S 86400L
 
-struct sentence {
+struct pki_sentence {
 	char *text;
 	size_t size;
 };
 
 __attribute__((format(printf, 3, 4))) static int complain(
-	struct sentence *sentence, int error, const char *format, ...)
+	struct pki_sentence *sentence, int error, const char *format, ...)
 {
 	va_list args;
 
@@ -45,7 +45,7 @@ __attribute__((format(printf, 3, 4))) static int complain(
 	return error;
 }
 
-static int complain_openssl(struct sentence *sentence, const char *what)
+static int complain_openssl(struct pki_sentence *sentence, const char *what)
 {
 	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
 
@@ -60,7 +60,7 @@ static void path_join(char path[static PATH_MAX], const char *dir, const char *f
 	snprintf(path, PATH_MAX, "%s/%s", dir, file);
 }
 
-static int make_folder(struct sentence *sentence, const char *dir)
+static int make_folder(struct pki_sentence *sentence, const char *dir)
 {
 	/* chmod: the mode does not depend on the umask. */
 	if ((mkdir(dir, 0700) < 0 && errno != EEXIST) || chmod(dir, 0700) < 0)
@@ -85,8 +85,8 @@ static int write_all(int fd, const char *data, long len)
 }
 
 /* Beside its place first, then linked there: link(2) does not replace. */
-static int write_file(struct sentence *sentence, const char *dir, const char *file, BIO *content,
-	mode_t mode, bool replace)
+static int write_file(struct pki_sentence *sentence, const char *dir, const char *file,
+	BIO *content, mode_t mode, bool replace)
 {
 	char path[PATH_MAX], temporary[PATH_MAX];
 	char *data;
@@ -110,7 +110,7 @@ static int write_file(struct sentence *sentence, const char *dir, const char *fi
 	return r;
 }
 
-static int append_index(struct sentence *sentence, const char *ca_dir, const char *line)
+static int append_index(struct pki_sentence *sentence, const char *ca_dir, const char *line)
 {
 	char path[PATH_MAX];
 	int fd, r;
@@ -146,7 +146,7 @@ static int pem_write_crl(BIO *bio, const void *object)
 }
 
 /* The memory that held a key is cleared: BIO_s_secmem. */
-static int write_pem(struct sentence *sentence, const char *dir, const char *file,
+static int write_pem(struct pki_sentence *sentence, const char *dir, const char *file,
 	pem_write_fn write_object, const void *object, mode_t mode, bool replace)
 {
 	BIO *bio = BIO_new(BIO_s_secmem());
@@ -160,7 +160,7 @@ static int write_pem(struct sentence *sentence, const char *dir, const char *fil
 	return r;
 }
 
-static X509 *load_cert(struct sentence *sentence, const char *path)
+static X509 *load_cert(struct pki_sentence *sentence, const char *path)
 {
 	BIO *bio = BIO_new_file(path, "r");
 	X509 *cert = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
@@ -171,7 +171,7 @@ static X509 *load_cert(struct sentence *sentence, const char *path)
 	return cert;
 }
 
-static EVP_PKEY *load_key(struct sentence *sentence, const char *path)
+static EVP_PKEY *load_key(struct pki_sentence *sentence, const char *path)
 {
 	BIO *bio = BIO_new_file(path, "r");
 	EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
@@ -246,7 +246,7 @@ int pki_init(const char *dir, const char *name, unsigned days, char *error, size
 		{NID_key_usage, "critical,keyCertSign,cRLSign"},
 		{NID_subject_key_identifier, "hash"},
 	};
-	struct sentence sentence = {error, error_size};
+	struct pki_sentence sentence = {error, error_size};
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	X509 *cert = key ? make_cert(key, name, days, NULL, key, extensions, 3) : NULL;
 	int r = cert ? make_folder(&sentence, dir) : complain_openssl(&sentence, "make a CA");
@@ -265,7 +265,8 @@ struct authority {
 	EVP_PKEY *key;
 };
 
-static int authority_load(struct sentence *sentence, const char *dir, struct authority *authority)
+static int authority_load(
+	struct pki_sentence *sentence, const char *dir, struct authority *authority)
 {
 	char path[PATH_MAX];
 
@@ -284,8 +285,8 @@ static void authority_deinit(struct authority *authority)
 	EVP_PKEY_free(authority->key);
 }
 
-static int check_names(
-	struct sentence *sentence, const char *role, const char *name, char *uri, size_t uri_size)
+static int check_names(struct pki_sentence *sentence, const char *role, const char *name, char *uri,
+	size_t uri_size)
 {
 	struct identity identity;
 
@@ -302,8 +303,8 @@ static int check_names(
 	return 0;
 }
 
-static int index_line(struct sentence *sentence, const char *ca_dir, X509 *cert, const char *role,
-	const char *name)
+static int index_line(struct pki_sentence *sentence, const char *ca_dir, X509 *cert,
+	const char *role, const char *name)
 {
 	BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(cert), NULL);
 	char *serial = number ? BN_bn2hex(number) : NULL;
@@ -326,7 +327,7 @@ static int index_line(struct sentence *sentence, const char *ca_dir, X509 *cert,
 int pki_issue(const char *ca_dir, const char *role, const char *name, const char *out_dir,
 	unsigned days, char *error, size_t error_size)
 {
-	struct sentence sentence = {error, error_size};
+	struct pki_sentence sentence = {error, error_size};
 	struct authority authority = {0};
 	char uri[128], san[160];
 	const struct extension extensions[] = {
@@ -409,7 +410,7 @@ static bool crl_add(X509_CRL *crl, X509 *cert, const struct authority *authority
 
 int pki_revoke(const char *ca_dir, const char *cert_file, char *error, size_t error_size)
 {
-	struct sentence sentence = {error, error_size};
+	struct pki_sentence sentence = {error, error_size};
 	struct authority authority = {0};
 	X509 *cert = load_cert(&sentence, cert_file);
 	X509_CRL *crl = NULL;

@@ -9,7 +9,7 @@
 #define PATTERN_MAX 4096u
 #define LIMIT_REACHED 0x7fff /* what the visitor returns to stop */
 
-struct scan {
+struct ctl_scan {
 	const struct ctl *ctl;
 	bool is_virtual;
 	vmsig_lease_range range; /* of addresses */
@@ -22,7 +22,7 @@ enum { OPT_VIRT = CTL_OPT_FIRST, OPT_START, OPT_END, OPT_LIMIT };
 
 static bool handle(void *ctx, int code, const char *value)
 {
-	struct scan *scan = ctx;
+	struct ctl_scan *scan = ctx;
 
 	switch (code) {
 	case OPT_VIRT:
@@ -39,7 +39,7 @@ static bool handle(void *ctx, int code, const char *value)
 
 static int print_match(void *ctx, uint64_t addr)
 {
-	struct scan *scan = ctx;
+	struct ctl_scan *scan = ctx;
 	int code = EXIT_OK;
 
 	if (scan->ctl->json)
@@ -59,7 +59,7 @@ static int run_scan(struct ctl *ctl, int argc, char **argv)
 		{"start", required_argument, NULL, OPT_START},
 		{"end", required_argument, NULL, OPT_END},
 		{"limit", required_argument, NULL, OPT_LIMIT}, {NULL, 0, NULL, 0}};
-	struct scan scan = {.ctl = ctl, .range.last = UINT64_MAX};
+	struct ctl_scan scan = {.ctl = ctl, .range.last = UINT64_MAX};
 	struct context context;
 	int code = ctl_options(ctl, &ctl_scan, argc, argv, own, handle, &scan), r;
 

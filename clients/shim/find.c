@@ -23,13 +23,13 @@
  */
 
 /* What it says: an address, or at last how it ended. */
-struct found {
+struct shim_finding {
 	uint64_t addr;
 	bool is_end;
 	int result; /* of the library's call */
 };
 
-struct search {
+struct shim_search {
 	struct shim *shim;
 	const struct find_arguments *arguments;
 	pid_t child;
@@ -44,17 +44,18 @@ struct search {
 
 static int say_match(void *ctx, uint64_t addr)
 {
-	const struct found found = {.addr = addr};
+	const struct shim_finding found = {.addr = addr};
 
 	return write(*(const int *)ctx, &found, sizeof(found)) == (ssize_t)sizeof(found)
 		       ? 0
 		       : VMSIG_ERR_IO;
 }
 
-__attribute__((noreturn)) static void search_run(const struct search *search, int fd, pid_t parent)
+__attribute__((noreturn)) static void search_run(
+	const struct shim_search *search, int fd, pid_t parent)
 {
 	const struct find_arguments *arguments = search->arguments;
-	struct found found = {.is_end = true};
+	struct shim_finding found = {.is_end = true};
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
@@ -64,7 +65,7 @@ __attribute__((noreturn)) static void search_run(const struct search *search, in
 	_exit(write(fd, &found, sizeof(found)) == (ssize_t)sizeof(found) ? EXIT_OK : EXIT_ERROR);
 }
 
-static int search_start(struct search *search)
+static int search_start(struct shim_search *search)
 {
 	pid_t parent = getpid();
 	int fds[2];
@@ -81,7 +82,7 @@ static int search_start(struct search *search)
 	return search->child < 0 ? -errno : 0;
 }
 
-static void search_end(struct search *search)
+static void search_end(struct shim_search *search)
 {
 	if (search->child > 0) {
 		kill(search->child, SIGKILL);
@@ -93,7 +94,7 @@ static void search_end(struct search *search)
 
 /* ---- the parent ---- */
 
-static void take_match(struct search *search, uint64_t addr)
+static void take_match(struct shim_search *search, uint64_t addr)
 {
 	if (search->matches == MATCHES_MAX) {
 		search->more = search->over = true;
@@ -107,9 +108,9 @@ static void take_match(struct search *search, uint64_t addr)
 }
 
 /* Writes of this size are not torn on a pipe. */
-static void search_take(struct search *search)
+static void search_take(struct shim_search *search)
 {
-	struct found found;
+	struct shim_finding found;
 	ssize_t n = read(search->fd, &found, sizeof(found));
 
 	if (n < 0 && errno == EINTR)
@@ -125,7 +126,7 @@ static void search_take(struct search *search)
 	}
 }
 
-static int search_report(struct search *search)
+static int search_report(struct shim_search *search)
 {
 	struct shim_output *output = &search->shim->output;
 
@@ -145,7 +146,7 @@ static int search_report(struct search *search)
 
 static int search(struct shim *shim, const struct find_arguments *arguments)
 {
-	struct search search = {.shim = shim, .arguments = arguments, .fd = -1};
+	struct shim_search search = {.shim = shim, .arguments = arguments, .fd = -1};
 	int status, r = search_start(&search);
 
 	if (r)

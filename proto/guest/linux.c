@@ -109,7 +109,7 @@ static void proof_fill(
 	memcpy(proof->system.release, info->release, sizeof(proof->system.release));
 }
 
-struct hunt {
+struct linux_hunt {
 	struct kcr3_search *search;
 	struct sweep sweep;
 	struct memo judged;
@@ -123,7 +123,7 @@ struct hunt {
 
 /* The kernel keeps copies of its note: the same root is no second kernel, and comparing one
  * with every vCPU's costs too much to do it as often as the guest likes. */
-static bool root_judged(struct hunt *hunt, uint64_t root)
+static bool root_judged(struct linux_hunt *hunt, uint64_t root)
 {
 	for (size_t i = 0; i < hunt->nroots; i++) {
 		if (hunt->roots[i] == root)
@@ -151,7 +151,7 @@ static int prove_levels(
 	return prove_note(memory, proof, swapper_pg_dir);
 }
 
-static void judge(struct hunt *hunt, const struct vmcoreinfo *info, struct kcr3_proof *proof)
+static void judge(struct linux_hunt *hunt, const struct vmcoreinfo *info, struct kcr3_proof *proof)
 {
 	struct kcr3_search *search = hunt->search;
 	struct root_table table;
@@ -179,7 +179,7 @@ static void judge(struct hunt *hunt, const struct vmcoreinfo *info, struct kcr3_
 }
 
 /* What the verdict rests on is judged once, however many copies there are of it. */
-static bool is_known(struct hunt *hunt, const struct vmcoreinfo *info)
+static bool is_known(struct linux_hunt *hunt, const struct vmcoreinfo *info)
 {
 	struct vmcoreinfo facts;
 	int r;
@@ -199,7 +199,7 @@ static bool is_known(struct hunt *hunt, const struct vmcoreinfo *info)
 	return r != 0;
 }
 
-static void examine(struct hunt *hunt, uint64_t note)
+static void examine(struct linux_hunt *hunt, uint64_t note)
 {
 	struct kcr3_search *search = hunt->search;
 	struct kcr3_proof proof;
@@ -230,7 +230,7 @@ static void note_page(void *ctx, uint64_t gpa, const unsigned char *page)
 
 static int linux_start(struct kcr3_search *search, void *state)
 {
-	struct hunt *hunt = state;
+	struct linux_hunt *hunt = state;
 
 	hunt->search = search;
 	return memo_init(&hunt->judged);
@@ -238,7 +238,7 @@ static int linux_start(struct kcr3_search *search, void *state)
 
 /* With vCPUs to go by a kernel that was found is the one; without, others may be among the
  * notes that were not judged. */
-static int verdict(struct kcr3_search *search, const struct hunt *hunt)
+static int verdict(struct kcr3_search *search, const struct linux_hunt *hunt)
 {
 	bool all = !search->notes_from && !search->notes_next;
 
@@ -261,7 +261,7 @@ static int verdict(struct kcr3_search *search, const struct hunt *hunt)
 
 static int linux_step(struct kcr3_search *search, void *state, struct kcr3_proof *ret_proof)
 {
-	struct hunt *hunt = state;
+	struct linux_hunt *hunt = state;
 	int r = sweep_step(&hunt->sweep, search, note_page, hunt);
 
 	if (hunt->error)
@@ -275,7 +275,7 @@ static int linux_step(struct kcr3_search *search, void *state, struct kcr3_proof
 
 static void linux_end(void *state)
 {
-	struct hunt *hunt = state;
+	struct linux_hunt *hunt = state;
 
 	memo_deinit(&hunt->judged);
 }
@@ -297,7 +297,7 @@ static int linux_reprove(const struct kcr3_search *search, const struct kcr3_pro
 }
 
 const struct kcr3_strategy kcr3_linux = {
-	.state_size = sizeof(struct hunt),
+	.state_size = sizeof(struct linux_hunt),
 	.start = linux_start,
 	.step = linux_step,
 	.end = linux_end,

@@ -57,21 +57,21 @@ static uint32_t word(const uint8_t *at)
 }
 
 /* An image that is being read. */
-struct reader {
+struct ntimage_reader {
 	const struct pgwalk *walk;
 	uint64_t base;
 	uint32_t size;
 	uint8_t exports[EXPORTS_SIZE];
 };
 
-static int rva_read(const struct reader *reader, uint64_t rva, void *buf, size_t len)
+static int rva_read(const struct ntimage_reader *reader, uint64_t rva, void *buf, size_t len)
 {
 	if (rva > reader->size || len > reader->size - rva)
 		return VMSIG_ERR_NOT_READY;
 	return space_read(reader->walk, reader->base + rva, buf, len) ? VMSIG_ERR_NOT_READY : 0;
 }
 
-static int headers_read(struct reader *reader, struct ntimage *image)
+static int headers_read(struct ntimage_reader *reader, struct ntimage *image)
 {
 	uint8_t headers[HEADERS];
 	const uint8_t *nt, *optional;
@@ -99,7 +99,8 @@ static int headers_read(struct reader *reader, struct ntimage *image)
 
 /* How the string at `rva` stands to the name, as strcmp() says: behind the first difference, or the
  * NUL that they share, nothing counts. */
-static int name_compare(const struct reader *reader, uint64_t rva, const char *name, int *ret_order)
+static int name_compare(
+	const struct ntimage_reader *reader, uint64_t rva, const char *name, int *ret_order)
 {
 	char text[NAME_MAX_LEN];
 	size_t len = strlen(name) + 1;
@@ -110,7 +111,7 @@ static int name_compare(const struct reader *reader, uint64_t rva, const char *n
 	return r;
 }
 
-static int calls_itself(const struct reader *reader, const char *name)
+static int calls_itself(const struct ntimage_reader *reader, const char *name)
 {
 	int order, r = name_compare(reader, word(reader->exports + EXPORTS_NAME), name, &order);
 
@@ -118,7 +119,7 @@ static int calls_itself(const struct reader *reader, const char *name)
 }
 
 /* The names are sorted, as the loader needs them. */
-static int export_index(const struct reader *reader, const char *name, uint32_t *ret_index)
+static int export_index(const struct ntimage_reader *reader, const char *name, uint32_t *ret_index)
 {
 	uint32_t low = 0, high = word(reader->exports + EXPORTS_NNAMES);
 	uint64_t names = word(reader->exports + EXPORTS_NAMES);
@@ -147,7 +148,7 @@ static int export_index(const struct reader *reader, const char *name, uint32_t 
 }
 
 /* The bytes of the variable that is exported as `name`. */
-static int export_read(const struct reader *reader, const char *name, void *buf, size_t len)
+static int export_read(const struct ntimage_reader *reader, const char *name, void *buf, size_t len)
 {
 	uint8_t ordinal[2], rva[4];
 	uint32_t index;
@@ -167,7 +168,7 @@ static int export_read(const struct reader *reader, const char *name, void *buf,
 
 /* NtBuildNumber has the build in its low half, and in its highest digit that it is a free (f)
  * or a checked (c) one. */
-static int build_read(const struct reader *reader, struct ntimage *image)
+static int build_read(const struct ntimage_reader *reader, struct ntimage *image)
 {
 	size_t len = strlen(image->release);
 	uint32_t number;
@@ -181,7 +182,7 @@ static int build_read(const struct reader *reader, struct ntimage *image)
 	return 0;
 }
 
-static int system_read(const struct reader *reader, struct ntimage *image)
+static int system_read(const struct ntimage_reader *reader, struct ntimage *image)
 {
 	uint64_t process, root;
 	int r = export_read(reader, "PsInitialSystemProcess", &process, sizeof(process));
@@ -197,7 +198,7 @@ static int system_read(const struct reader *reader, struct ntimage *image)
 
 int ntimage_read(const struct pgwalk *walk, uint64_t base, struct ntimage *ret_image)
 {
-	struct reader reader = {.walk = walk, .base = base};
+	struct ntimage_reader reader = {.walk = walk, .base = base};
 	struct ntimage image = {.base = base};
 	int r = headers_read(&reader, &image);
 
@@ -214,7 +215,7 @@ int ntimage_read(const struct pgwalk *walk, uint64_t base, struct ntimage *ret_i
 
 /* ---- searching ---- */
 
-struct visit {
+struct ntimage_visit {
 	const struct pgwalk *walk;
 	struct ntimage_search *search;
 	bool (*is_spent)(void *ctx);
@@ -223,7 +224,7 @@ struct visit {
 	bool found;
 };
 
-static bool is_image(struct visit *visit, uint64_t gva, uint64_t gpa)
+static bool is_image(struct ntimage_visit *visit, uint64_t gva, uint64_t gpa)
 {
 	uint8_t magic[2];
 
@@ -234,7 +235,7 @@ static bool is_image(struct visit *visit, uint64_t gva, uint64_t gpa)
 /* pgwalk_visit_fn. An image may begin at any page, also within a large one. */
 static int look_at_leaf(void *ctx, const struct pgwalk_leaf *leaf)
 {
-	struct visit *visit = ctx;
+	struct ntimage_visit *visit = ctx;
 	struct ntimage_search *search = visit->search;
 	uint64_t into = search->next > leaf->gva ? search->next - leaf->gva : 0;
 
@@ -258,7 +259,8 @@ static int look_at_leaf(void *ctx, const struct pgwalk_leaf *leaf)
 int ntimage_find(const struct pgwalk *walk, struct ntimage_search *search,
 	bool (*is_spent)(void *ctx), void *ctx, struct ntimage *ret_image)
 {
-	struct visit visit = {.walk = walk, .search = search, .is_spent = is_spent, .ctx = ctx};
+	struct ntimage_visit visit = {
+		.walk = walk, .search = search, .is_spent = is_spent, .ctx = ctx};
 	int r;
 
 	if (search->next > NTIMAGE_LAST)

@@ -106,7 +106,7 @@ int pgwalk_translate(const struct pgwalk *walk, uint64_t gva, struct pgwalk_leaf
 	return VMSIG_ERR_BAD_PAGE_TABLE;
 }
 
-struct visit {
+struct pgwalk_visit {
 	const struct pgwalk *walk;
 	uint64_t start, end;
 	uint64_t tables_left;
@@ -124,7 +124,7 @@ static uint64_t canonical(unsigned levels, uint64_t gva)
 
 /* Depth is bounded by the number of levels, breadth by visit->tables_left. */
 static int visit_table(
-	struct visit *visit, unsigned level, uint64_t table, uint64_t base, uint32_t perm)
+	struct pgwalk_visit *visit, unsigned level, uint64_t table, uint64_t base, uint32_t perm)
 {
 	uint64_t entries[PGWALK_ENTRIES], span = 1ull << level_shift(level);
 	int r;
@@ -159,7 +159,7 @@ static int visit_table(
 int pgwalk_visit(const struct pgwalk *walk, uint64_t start, uint64_t end, uint64_t max_tables,
 	pgwalk_visit_fn fn, void *ctx)
 {
-	struct visit visit = {.walk = walk,
+	struct pgwalk_visit visit = {.walk = walk,
 		.start = start,
 		.end = end,
 		.tables_left = max_tables,

@@ -153,14 +153,14 @@ static void proof_fill(
 	memcpy(proof->system.release, image->release, sizeof(proof->system.release));
 }
 
-struct hunt {
+struct windows_hunt {
 	struct start starts[STARTS_MAX];
 	size_t nstarts, at;
 	struct ntimage_search images;
 	bool seen; /* an image, which says more than that there is none elsewhere */
 };
 
-static void add_start(struct hunt *hunt, uint64_t root, uint64_t stub)
+static void add_start(struct windows_hunt *hunt, uint64_t root, uint64_t stub)
 {
 	for (size_t i = 0; i < hunt->nstarts; i++) {
 		if (hunt->starts[i].root == root)
@@ -170,7 +170,7 @@ static void add_start(struct hunt *hunt, uint64_t root, uint64_t stub)
 		hunt->starts[hunt->nstarts++] = (struct start){.root = root, .stub = stub};
 }
 
-static void add_stubs(struct kcr3_search *search, struct hunt *hunt)
+static void add_stubs(struct kcr3_search *search, struct windows_hunt *hunt)
 {
 	const struct kcr3_memory *memory = &search->memory;
 	unsigned char page[PGWALK_PAGE];
@@ -187,7 +187,7 @@ static void add_stubs(struct kcr3_search *search, struct hunt *hunt)
 	}
 }
 
-static void add_vcpus(struct kcr3_search *search, struct hunt *hunt)
+static void add_vcpus(struct kcr3_search *search, struct windows_hunt *hunt)
 {
 	for (size_t i = 0; i < search->nvcpu && hunt->nstarts < STARTS_MAX; i++) {
 		uint64_t root = search->vcpu_cr3[i] & PGWALK_ADDR_MASK;
@@ -200,7 +200,7 @@ static void add_vcpus(struct kcr3_search *search, struct hunt *hunt)
 
 static int windows_start(struct kcr3_search *search, void *state)
 {
-	struct hunt *hunt = state;
+	struct windows_hunt *hunt = state;
 
 	add_stubs(search, hunt);
 	add_vcpus(search, hunt);
@@ -226,7 +226,8 @@ static void say_unproven(struct kcr3_search *search, const struct ntimage *image
 			image->release);
 }
 
-static int try_start(struct kcr3_search *search, struct hunt *hunt, struct kcr3_proof *ret_proof)
+static int try_start(
+	struct kcr3_search *search, struct windows_hunt *hunt, struct kcr3_proof *ret_proof)
 {
 	const struct start *start = &hunt->starts[hunt->at];
 	const struct pgwalk walk = walk_of(search, start->root);
@@ -250,7 +251,7 @@ static int try_start(struct kcr3_search *search, struct hunt *hunt, struct kcr3_
 
 static int windows_step(struct kcr3_search *search, void *state, struct kcr3_proof *ret_proof)
 {
-	struct hunt *hunt = state;
+	struct windows_hunt *hunt = state;
 
 	for (; hunt->at < hunt->nstarts; hunt->at++) {
 		int r = try_start(search, hunt, ret_proof);
@@ -279,7 +280,7 @@ static int windows_reprove(const struct kcr3_search *search, const struct kcr3_p
 }
 
 const struct kcr3_strategy kcr3_windows = {
-	.state_size = sizeof(struct hunt),
+	.state_size = sizeof(struct windows_hunt),
 	.start = windows_start,
 	.step = windows_step,
 	.end = windows_end,

@@ -15,6 +15,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 
+#include "proto/wire/tls_ctx.h"
 #include "proto/wire/tls_peer.h"
 #include "vmsig/vmsig_error.h"
 
@@ -24,15 +25,8 @@
 #define PEER_CHAIN_MAX (32l << 10)
 #define PEER_CHAIN_DEPTH 4
 
-struct tls_ctx {
-	atomic_uint refs;
-	SSL_CTX *ssl_ctx;
-	unsigned peer_roles;
-	enum tls_side side;
-};
-
 /* Where sentences about a context that is being built go. */
-struct sentence {
+struct tls_sentence {
 	char *text;
 	size_t size;
 };
@@ -43,7 +37,7 @@ struct pem {
 };
 
 __attribute__((format(printf, 3, 4))) static int fail(
-	const struct sentence *error, int code, const char *format, ...)
+	const struct tls_sentence *error, int code, const char *format, ...)
 {
 	va_list args;
 
@@ -54,7 +48,7 @@ __attribute__((format(printf, 3, 4))) static int fail(
 }
 
 /* As fail(), with OpenSSL's reason; the error queue is empty afterwards. */
-static int fail_ssl(const struct sentence *error, const char *path, const char *what)
+static int fail_ssl(const struct tls_sentence *error, const char *path, const char *what)
 {
 	unsigned long e = ERR_peek_error();
 	const char *reason = ERR_reason_error_string(e);
@@ -75,7 +69,7 @@ static void pem_deinit(struct pem *pem)
 }
 
 static int file_check(
-	const struct stat *st, const char *path, bool secret, const struct sentence *error)
+	const struct stat *st, const char *path, bool secret, const struct tls_sentence *error)
 {
 	if (!S_ISREG(st->st_mode))
 		return fail(error, VMSIG_ERR_BAD_REQUEST, "%s: not a regular file", path);
@@ -111,7 +105,7 @@ static int file_read(int fd, char *data, size_t size, size_t *ret_len)
 
 /* Checks and reads through one descriptor, so that the file checked is the file read. */
 static int pem_read(
-	const char *path, bool secret, struct pem *ret_pem, const struct sentence *error)
+	const char *path, bool secret, struct pem *ret_pem, const struct tls_sentence *error)
 {
 	struct pem pem = {0};
 	struct stat st;
@@ -205,7 +199,7 @@ static int use_key(SSL_CTX *ssl_ctx, BIO *bio, bool first)
 }
 
 static int pem_use(SSL_CTX *ssl_ctx, const char *path, bool secret, object_use_fn use,
-	const char *what, const struct sentence *error)
+	const char *what, const struct tls_sentence *error)
 {
 	struct pem pem = {0};
 	BIO *bio = NULL;
@@ -230,7 +224,7 @@ out:
 	return r;
 }
 
-static int crl_use(SSL_CTX *ssl_ctx, const char *path, const struct sentence *error)
+static int crl_use(SSL_CTX *ssl_ctx, const char *path, const struct tls_sentence *error)
 {
 	int r = pem_use(ssl_ctx, path, false, use_crl, "not a PEM revocation list", error);
 
@@ -245,7 +239,7 @@ static int crl_use(SSL_CTX *ssl_ctx, const char *path, const struct sentence *er
 
 /* A broker that no client would accept should not start. */
 static int own_cert_check(
-	SSL_CTX *ssl_ctx, const char *path, enum tls_side side, const struct sentence *error)
+	SSL_CTX *ssl_ctx, const char *path, enum tls_side side, const struct tls_sentence *error)
 {
 	struct identity id;
 	char why[160];
@@ -262,7 +256,7 @@ static int own_cert_check(
 }
 
 static int files_use(SSL_CTX *ssl_ctx, enum tls_side side, const struct tls_files *files,
-	const struct sentence *error)
+	const struct tls_sentence *error)
 {
 	int r;
 
@@ -300,7 +294,7 @@ static bool policy_set(SSL_CTX *ssl_ctx, enum tls_side side)
 	SSL_CTX_set_session_cache_mode(ssl_ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_max_cert_list(ssl_ctx, PEER_CHAIN_MAX);
 	SSL_CTX_set_verify_depth(ssl_ctx, PEER_CHAIN_DEPTH);
-	tls_peer_configure(ssl_ctx, side);
+	tls_peer_configure(ssl_ctx, side == TLS_SERVER);
 	/* SSL_CTX_set_alpn_protos() returns 0 on success, unlike its neighbours. */
 	return SSL_CTX_set_min_proto_version(ssl_ctx, TLS1_3_VERSION) &&
 	       SSL_CTX_set_max_proto_version(ssl_ctx, TLS1_3_VERSION) &&
@@ -314,7 +308,7 @@ static bool policy_set(SSL_CTX *ssl_ctx, enum tls_side side)
 int tls_ctx_new(struct tls_ctx **ret_ctx, enum tls_side side, const struct tls_files *files,
 	unsigned peer_roles, char *error, size_t error_size)
 {
-	const struct sentence sentence = {.text = error, .size = error_size};
+	const struct tls_sentence sentence = {.text = error, .size = error_size};
 	struct tls_ctx *ctx = calloc(1, sizeof(*ctx));
 	int r;
 
@@ -363,43 +357,4 @@ bool tls_ctx_is_current(const struct tls_ctx *ctx, char *text, size_t size)
 	const X509 *cert = SSL_CTX_get0_certificate(ctx->ssl_ctx);
 
 	return !cert || tls_peer_is_current(cert, text, size);
-}
-
-int tls_peer_reverify(SSL *ssl, struct tls_ctx *ctx, char *error, size_t error_size)
-{
-	X509_STORE_CTX *verify = X509_STORE_CTX_new();
-	X509 *cert = SSL_get0_peer_certificate(ssl);
-	int r = -ENOMEM;
-
-	if (!verify ||
-		!X509_STORE_CTX_init(verify, SSL_CTX_get_cert_store(ctx->ssl_ctx), cert,
-			SSL_get_peer_cert_chain(ssl)) ||
-		!X509_STORE_CTX_set_default(
-			verify, ctx->side == TLS_SERVER ? "ssl_client" : "ssl_server"))
-		goto out;
-	r = 0;
-	if (X509_verify_cert(verify) != 1) {
-		snprintf(error, error_size, "certificate verify failed: %s",
-			X509_verify_cert_error_string(X509_STORE_CTX_get_error(verify)));
-		r = VMSIG_ERR_UNAUTHENTICATED;
-	}
-out:
-	X509_STORE_CTX_free(verify);
-	ERR_clear_error();
-	return r;
-}
-
-SSL *tls_peer_session(struct tls_ctx *ctx, struct tls_peer *peer)
-{
-	SSL *ssl = SSL_new(ctx->ssl_ctx);
-
-	if (!ssl)
-		return NULL;
-	*peer = (struct tls_peer){.roles = ctx->peer_roles};
-	SSL_set_app_data(ssl, peer);
-	if (ctx->side == TLS_SERVER)
-		SSL_set_accept_state(ssl);
-	else
-		SSL_set_connect_state(ssl);
-	return ssl;
 }

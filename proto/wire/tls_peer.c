@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "proto/wire/tls_ctx.h"
 #include "vmsig/vmsig_error.h"
 
 /* Length-prefixed list of protocol names, RFC 7301. */
@@ -167,11 +168,11 @@ static int alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_l
 	return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-void tls_peer_configure(SSL_CTX *ssl_ctx, enum tls_side side)
+void tls_peer_configure(SSL_CTX *ssl_ctx, bool server)
 {
 	SSL_CTX_set_verify(ssl_ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	SSL_CTX_set_cert_verify_callback(ssl_ctx, peer_verify, NULL);
-	if (side == TLS_SERVER) {
+	if (server) {
 		SSL_CTX_set_client_hello_cb(ssl_ctx, hello_check, NULL);
 		SSL_CTX_set_alpn_select_cb(ssl_ctx, alpn_select, NULL);
 	}
@@ -276,4 +277,45 @@ void tls_peer_own_face(SSL *ssl, char *text, size_t size)
 			"know our authority; its log says why",
 			identity_role_name(identity.role), identity.name);
 	}
+}
+
+/* ---- sessions of a context ---- */
+
+int tls_peer_reverify(SSL *ssl, struct tls_ctx *ctx, char *error, size_t error_size)
+{
+	X509_STORE_CTX *verify = X509_STORE_CTX_new();
+	X509 *cert = SSL_get0_peer_certificate(ssl);
+	int r = -ENOMEM;
+
+	if (!verify ||
+		!X509_STORE_CTX_init(verify, SSL_CTX_get_cert_store(ctx->ssl_ctx), cert,
+			SSL_get_peer_cert_chain(ssl)) ||
+		!X509_STORE_CTX_set_default(
+			verify, ctx->side == TLS_SERVER ? "ssl_client" : "ssl_server"))
+		goto out;
+	r = 0;
+	if (X509_verify_cert(verify) != 1) {
+		snprintf(error, error_size, "certificate verify failed: %s",
+			X509_verify_cert_error_string(X509_STORE_CTX_get_error(verify)));
+		r = VMSIG_ERR_UNAUTHENTICATED;
+	}
+out:
+	X509_STORE_CTX_free(verify);
+	ERR_clear_error();
+	return r;
+}
+
+SSL *tls_peer_session(struct tls_ctx *ctx, struct tls_peer *peer)
+{
+	SSL *ssl = SSL_new(ctx->ssl_ctx);
+
+	if (!ssl)
+		return NULL;
+	*peer = (struct tls_peer){.roles = ctx->peer_roles};
+	SSL_set_app_data(ssl, peer);
+	if (ctx->side == TLS_SERVER)
+		SSL_set_accept_state(ssl);
+	else
+		SSL_set_connect_state(ssl);
+	return ssl;
 }

@@ -12,7 +12,9 @@
 
 #include <openssl/ssl.h>
 
-#include "proto/wire/tls.h"
+#include "proto/wire/identity.h"
+
+struct tls_ctx;
 
 struct tls_peer {
 	unsigned roles; /* mask of enum identity_role that is accepted */
@@ -35,7 +37,7 @@ __attribute__((warn_unused_result)) int tls_peer_reverify(
 	SSL *ssl, struct tls_ctx *ctx, char *error, size_t error_size);
 
 /* Arms verification on a context that is being built. */
-void tls_peer_configure(SSL_CTX *ssl_ctx, enum tls_side side);
+void tls_peer_configure(SSL_CTX *ssl_ctx, bool server);
 
 /* Empties this thread's OpenSSL error queue into one sentence. Returns the most fitting of
  * VMSIG_ERR_UNAUTHENTICATED (the peer refused us with an alert about identity, or does not

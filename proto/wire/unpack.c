@@ -10,7 +10,7 @@
 #define REQUEST_ID_TAG 0x08 /* field 1, varint */
 #define VARINT_MAX 10u      /* bytes of a uint64 */
 
-struct account {
+struct unpack_account {
 	size_t parts, bytes; /* left */
 	bool exceeded, no_memory;
 };
@@ -18,7 +18,7 @@ struct account {
 /* What is freed again is not given back: it was work. */
 static void *charged_alloc(void *state, size_t size)
 {
-	struct account *account = state;
+	struct unpack_account *account = state;
 	void *memory;
 
 	if (!account->parts || size > account->bytes) {
@@ -40,7 +40,7 @@ static void charged_free(void *state, void *memory)
 int unpack_message(ProtobufCMessage **ret_message, const ProtobufCMessageDescriptor *type,
 	const struct unpack_budget *budget, const uint8_t *data, size_t len)
 {
-	struct account account = {.parts = budget->parts, .bytes = budget->bytes + len};
+	struct unpack_account account = {.parts = budget->parts, .bytes = budget->bytes + len};
 	ProtobufCAllocator allocator = {charged_alloc, charged_free, &account};
 	ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, len, data);
 
