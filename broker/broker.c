@@ -11,9 +11,8 @@
 
 #include "broker/config/check.h"
 #include "broker/boot_clock.h"
-#include "broker/coherence.h"
 #include "broker/desk_shell.h"
-#include "broker/endpoint_shell.h"
+#include "broker/endpoints.h"
 #include "broker/jobs.h"
 #include "broker/error_text.h"
 #include "broker/log.h"
@@ -61,10 +60,7 @@ static void do_persist_session(struct broker *broker, const struct core_action *
 
 static void do_wake_coherence(struct broker *broker, const struct core_action *action)
 {
-	struct endpoint_shell *shell = endpoint_shell_find(broker, action->endpoint);
-
-	if (shell)
-		coherence_wake(shell->coherence);
+	endpoints_wake(broker->endpoints, action->endpoint);
 }
 
 static void do_revoke_leases(struct broker *broker, const struct core_action *action)
@@ -75,11 +71,11 @@ static void do_revoke_leases(struct broker *broker, const struct core_action *ac
 
 static void do_ready(struct broker *broker, const struct core_action *action)
 {
-	struct endpoint_shell *shell = endpoint_shell_find(broker, action->endpoint);
+	vmsig_coherence *page = endpoints_page(broker->endpoints, action->endpoint);
 
-	if (shell && broker->desk)
-		desk_endpoint_ready(broker->desk, boot_clock_ns(), action->endpoint, action->epoch,
-			coherence_page(shell->coherence));
+	if (page && broker->desk)
+		desk_endpoint_ready(
+			broker->desk, boot_clock_ns(), action->endpoint, action->epoch, page);
 	log_info("endpoint ready", LOG_STR("endpoint", action->name),
 		LOG_INT("epoch", action->epoch));
 }
@@ -110,7 +106,7 @@ static void (*const performers[])(struct broker *, const struct core_action *) =
 	[CORE_ACT_BOOTSTRAP] = do_bootstrap,
 };
 
-void broker_perform(struct broker *broker)
+static void perform_actions(struct broker *broker)
 {
 	struct core_action action;
 
@@ -158,7 +154,7 @@ static void arm_hurry(struct broker *broker)
 static void run_parts(struct broker *broker)
 {
 	core_advance(broker->core, uv_hrtime());
-	broker_perform(broker);
+	perform_actions(broker);
 	/* Deliveries that came of it leave together with the answers before them. */
 	(void)shares_continue(broker->shares);
 	if (broker->desk)
@@ -202,7 +198,7 @@ static void vouch(struct broker *broker)
 {
 	uint64_t span_ns = broker->config->vouch_ns;
 
-	endpoint_shells_vouch(broker, uv_hrtime() + span_ns);
+	endpoints_vouch(broker->endpoints, uv_hrtime() + span_ns);
 	uv_timer_start(&broker->vouch, on_vouch, span_ns / VOUCHES / NS_PER_MS, 0);
 }
 
@@ -216,8 +212,8 @@ static void on_vouch(uv_timer_t *timer)
 /* Called by each part that has ended; the last one lets the loop run out. */
 void broker_closed(struct broker *broker)
 {
-	if (broker->endpoints || broker->net || broker->desk_open || broker->upkeep.working ||
-		uv_is_closing((uv_handle_t *)&broker->turn))
+	if (!endpoints_are_idle(broker->endpoints) || broker->net || broker->desk_open ||
+		broker->upkeep.working || uv_is_closing((uv_handle_t *)&broker->turn))
 		return;
 	uv_close((uv_handle_t *)&broker->turn, NULL);
 	jobs_close(broker->jobs);
@@ -236,8 +232,7 @@ static void on_desk_closed(void *arg)
 
 	broker->desk_open = false;
 	/* Sessions and writes are gone; now what they were about. */
-	endpoint_shells_reconcile(broker);
-	broker_closed(broker);
+	endpoints_close(broker->endpoints);
 }
 
 static void on_net_closed(void *arg)
@@ -255,12 +250,8 @@ static void on_net_closed(void *arg)
 static void on_patience(uv_timer_t *timer)
 {
 	struct broker *broker = timer->data;
-	struct endpoint_shell *shell, *next;
 
-	HASH_ITER (hh, broker->endpoints, shell, next) {
-		log_error("the endpoint's adapter does not end; giving up on it",
-			LOG_STR("endpoint", shell->config->name));
-	}
+	endpoints_complain(broker->endpoints);
 	log_error("shutdown did not end in time", LOG_INT("limit_ms", SHUTDOWN_MS));
 	log_stop();
 	_exit(1);
@@ -407,6 +398,7 @@ bool broker_open_desk(struct broker *broker, bool loudly)
 	broker->services.write = broker->desk;
 	broker->services.audit = broker->desk_shell ? broker->desk_shell->audit : NULL;
 	broker->desk_open = broker->desk != NULL;
+	endpoints_set_desk(broker->endpoints, broker->desk);
 	if (!broker->desk && error[0])
 		log_at(loudly ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG,
 			"cannot open the write plane; it is tried again", LOG_STR("error", error));
@@ -425,6 +417,33 @@ static const char *desk_missing(void *ctx)
 	return why ? why
 		   : "the broker cannot record what is done; its log says why, and it tries again "
 		     "by itself";
+}
+
+static void perform(void *ctx)
+{
+	perform_actions(ctx);
+}
+
+static void on_endpoints_idle(void *ctx)
+{
+	broker_closed(ctx);
+}
+
+static int start_endpoints(struct broker *broker)
+{
+	const struct endpoints_env env = {
+		.loop = &broker->loop,
+		.shares = broker->shares,
+		.jobs = broker->jobs,
+		.guardian = broker->guardian,
+		.core = broker->core,
+		.store = broker->store,
+		.perform = perform,
+		.idle = on_endpoints_idle,
+		.ctx = broker,
+	};
+
+	return endpoints_new(&broker->endpoints, &env);
 }
 
 static int start_net(struct broker *broker)
@@ -493,6 +512,8 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	if (!r)
 		r = syncer_new(&broker->syncer, broker->jobs, broker->config->state_dir);
 	if (!r)
+		r = start_endpoints(broker);
+	if (!r)
 		r = fault_setup();
 	if (!r) {
 		(void)!broker_open_desk(broker, true);
@@ -503,7 +524,7 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	if (r)
 		return r;
 	broker->exit_code = 0;
-	endpoint_shells_reconcile(broker);
+	endpoints_reconcile(broker->endpoints, config);
 	vouch(broker);
 	/* What the policy took away while no broker ran. */
 	if (broker->desk)
@@ -542,6 +563,7 @@ static void end_loop(struct broker *broker)
 	desk_shell_free(broker->desk_shell); /* it watches the syncer */
 	syncer_free(broker->syncer);
 	jobs_free(broker->jobs);
+	endpoints_free(broker->endpoints);
 	core_free(broker->core);
 	store_close(broker->store);
 	watchdog_free(broker->watchdog);

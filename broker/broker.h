@@ -17,7 +17,6 @@
 #include "broker/write/desk.h"
 #include "broker/planes/services.h"
 #include "broker/policy/share.h"
-#include "broker/ram/claims.h"
 #include "broker/store/store.h"
 #include "broker/upkeep.h"
 
@@ -26,7 +25,7 @@ struct desk_shell; /* around the desk */
 struct guardian;
 struct porter;
 struct watchdog;
-struct endpoint_shell; /* one configured endpoint: its page and its adapter */
+struct endpoints; /* those that run */
 struct jobs;
 struct net;
 struct reload;
@@ -49,12 +48,10 @@ struct broker {
 	struct desk *desk;        /* NULL: what it needs of the store cannot be had at the moment */
 	struct services services; /* core and desk, for the planes */
 	struct reload *reload;
-	struct claims claims; /* who has which RAM file */
 	struct syncer *syncer;
-	struct jobs *jobs;                /* file systems and scans; NULL before it starts */
-	bool desk_open;                   /* not closed yet */
-	struct endpoint_shell *endpoints; /* by id */
-	struct endpoint_shell *endpoints_by_name;
+	struct jobs *jobs; /* file systems and scans; NULL before it starts */
+	bool desk_open;    /* not closed yet */
+	struct endpoints *endpoints;
 	uv_prepare_t turn;
 	uv_idle_t hurry;      /* keeps the loop from sleeping while tasks are ready */
 	uv_timer_t wake;      /* core_deadline() */
@@ -73,9 +70,6 @@ __attribute__((warn_unused_result)) int broker_init(struct broker *broker, struc
 /* Runs until SIGTERM or SIGINT, then closes everything. The process's exit status. */
 int broker_run(struct broker *broker);
 void broker_deinit(struct broker *broker);
-
-/* Performs what the core has to do now, not before the loop sleeps. Not from an action. */
-void broker_perform(struct broker *broker);
 
 /* Opens the write plane, if the store lets it. What fails is logged, `loudly` as an error.
  * Whether it is open. */

@@ -11,7 +11,7 @@
 
 #include "broker/broker.h"
 #include "broker/desk_shell.h"
-#include "broker/endpoint_shell.h"
+#include "broker/endpoints.h"
 #include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/net/net.h"
@@ -170,7 +170,7 @@ static int adopt(struct reload *reload)
 	config_unref(old);
 	if (broker->desk)
 		desk_shell_reload(broker->desk_shell, config);
-	endpoint_shells_reconcile(broker);
+	endpoints_reconcile(broker->endpoints, config);
 	log_setup((enum log_level)config->log_level, config->log_json);
 	log_info("configuration reloaded", LOG_STR("file", config->file));
 	return 0;

@@ -6,7 +6,7 @@
 
 #include "broker/broker.h"
 #include "broker/desk_shell.h"
-#include "broker/endpoint_shell.h"
+#include "broker/endpoints.h"
 #include "broker/log.h"
 #include "broker/syncer.h"
 #include "vmsig/vmsig_error.h"
@@ -104,7 +104,7 @@ static void retry_store(struct broker *broker)
 	if (r)
 		return;
 	log_info("the state can be used again");
-	endpoint_shells_rebind(broker);
+	endpoints_rebind(broker->endpoints);
 }
 
 static void retry_desk(struct broker *broker)
@@ -112,7 +112,6 @@ static void retry_desk(struct broker *broker)
 	if (broker->desk || store_unusable(broker->store) || !broker_open_desk(broker, false))
 		return;
 	log_info("the write plane is open");
-	endpoint_shells_tell_desk(broker);
 }
 
 static void reclaim(struct broker *broker)
@@ -127,7 +126,7 @@ static void reclaim(struct broker *broker)
 		log_info("there is room for the state again",
 			LOG_STR("state_dir", broker->config->state_dir));
 		/* New ones could not be stored. */
-		endpoint_shells_reconcile(broker);
+		endpoints_reconcile(broker->endpoints, broker->config);
 	}
 }
 

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ENDPOINTS_H
+#define BROKER_ENDPOINTS_H
+
+/*
+ * The endpoints that run: what the shell keeps for each configured one, that is its row in the
+ * store, its coherence page and its adapter. Starting and stopping are here, so that start-up,
+ * reload and shutdown are the same steps.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "broker/config/config.h"
+#include "vmsig/vmsig_coherence.h"
+
+struct core;
+struct desk;
+struct endpoints;
+struct guardian;
+struct jobs;
+struct shares;
+struct store;
+
+struct endpoints_env {
+	uv_loop_t *loop;
+	struct shares *shares;
+	struct jobs *jobs;
+	struct guardian *guardian; /* NULL: no guest is ever stopped */
+	struct core *core;
+	struct store *store;
+	/* Performs what the core has to do now. */
+	void (*perform)(void *ctx);
+	/* After endpoints_close(): none runs any more. */
+	void (*idle)(void *ctx);
+	void *ctx;
+};
+
+/* None runs. -ENOMEM. */
+__attribute__((warn_unused_result)) int endpoints_new(
+	struct endpoints **ret_endpoints, const struct endpoints_env *env);
+/* None runs any more. Accepts NULL, returns NULL. */
+struct endpoints *endpoints_free(struct endpoints *endpoints);
+
+/* Brings what runs in line with the configuration, which is borrowed until the next one: starts
+ * what is missing, stops what is not there any more or is configured otherwise, and starts that
+ * again when it has stopped. What fails is logged. */
+void endpoints_reconcile(struct endpoints *endpoints, struct config *config);
+/* Stops everything. */
+void endpoints_close(struct endpoints *endpoints);
+bool endpoints_are_idle(const struct endpoints *endpoints);
+/* Says in the log which ones have not stopped. */
+void endpoints_complain(const struct endpoints *endpoints);
+
+/* The store has become usable: those that have another id there start again. */
+void endpoints_rebind(struct endpoints *endpoints);
+/* The write plane that is told of them, from now on and of those that run already; NULL: there is
+ * none. Borrowed. */
+void endpoints_set_desk(struct endpoints *endpoints, struct desk *desk);
+
+/* Promises holders that their pages are looked after until `until_ns` of CLOCK_MONOTONIC. */
+void endpoints_vouch(struct endpoints *endpoints, uint64_t until_ns);
+/* The endpoint's coherence page, while it runs; NULL: it does not. */
+vmsig_coherence *endpoints_page(const struct endpoints *endpoints, uint32_t id);
+/* Wakes holders that sleep on that page. */
+void endpoints_wake(const struct endpoints *endpoints, uint32_t id);
+
+#endif
