@@ -4,6 +4,7 @@
  * broker/memwrite. The clock is read for each piece of memory that is admitted, in the step that
  * stores to it.
  */
+#include "broker/adapters/memfiles_reg.h"
 #include "broker/desk_shell.h"
 
 #include <errno.h>
@@ -43,26 +44,42 @@ static struct memwrite_target *target_of(struct desk_target *target)
 	return (struct memwrite_target *)(void *)target;
 }
 
+/* Every file of its RAM, as vmsig_memfiles_reg.share_writable(); a size of 0 is the file's own. */
+static int share_writable(struct core *core, const vmsig_memwrite_reg *reg, uint32_t endpoint,
+	int fds[static VMSIG_MEMFILES_MAX], uint64_t sizes[static VMSIG_MEMFILES_MAX])
+{
+	const vmsig_memfiles_reg *several = core_endpoint_memfiles(core, endpoint);
+
+	if (several)
+		return several->share_writable(several->ctx, fds, sizes);
+	fds[0] = reg->share_writable(reg->ctx);
+	sizes[0] = 0;
+	return fds[0] < 0 ? fds[0] : 1;
+}
+
 static int guest_open(
 	void *ctx, uint32_t endpoint, vmsig_coherence *page, struct desk_target **ret_target)
 {
 	struct desk_shell *shell = ctx;
 	const vmsig_memwrite_reg *reg = reg_of(shell, endpoint);
 	struct memwrite_target *target;
+	uint64_t sizes[VMSIG_MEMFILES_MAX];
+	int fds[VMSIG_MEMFILES_MAX], n;
 	const vmsig_memseg *segs;
 	vmsig_memctx pod;
 	uint32_t nseg;
-	int fd, r = reg ? core_endpoint_describe(shell->env.core, endpoint, &pod, &segs, &nseg)
-			: VMSIG_ERR_NOT_READY;
+	int r = reg ? core_endpoint_describe(shell->env.core, endpoint, &pod, &segs, &nseg)
+		    : VMSIG_ERR_NOT_READY;
 
 	if (r)
 		return r;
-	fd = reg->share_writable(reg->ctx);
-	if (fd < 0)
-		return fd;
-	r = memwrite_target_new(&target, fd, segs, nseg, pod.low, pod.kcr3,
-		pod.flags & VMSIG_MEMCTX_LA57 ? 5 : 4, page);
-	close(fd);
+	n = share_writable(shell->env.core, reg, endpoint, fds, sizes);
+	if (n < 0)
+		return n;
+	r = memwrite_target_new_files(&target, &(struct memwrite_files){fds, sizes, (size_t)n},
+		segs, nseg, pod.low, pod.kcr3, pod.flags & VMSIG_MEMCTX_LA57 ? 5 : 4, page);
+	while (n)
+		close(fds[--n]);
 	if (!r)
 		*ret_target = (struct desk_target *)(void *)target;
 	return r;

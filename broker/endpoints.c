@@ -85,14 +85,32 @@ static bool same_folder(const char *a, const char *b)
 	return na == nb && memcmp(a, b, na) == 0;
 }
 
-/* An endpoint before this one in the configuration has its file in the same folder. */
-static bool folder_was_tested(const struct config *all, const struct config_endpoint *config)
+/* One of the endpoint's first `n` files, at most, is in the folder of `path`. */
+static bool has_file_there(const struct config_endpoint *endpoint, size_t n, const char *path)
 {
-	for (const struct config_endpoint *other = all->endpoints; other != config; other++) {
-		if (other->adapter == CONFIG_ADAPTER_FILE && same_folder(other->path, config->path))
+	char *const *files;
+	size_t nfiles = config_endpoint_files(endpoint, &files);
+
+	for (size_t i = 0; i < nfiles && i < n; i++) {
+		if (same_folder(files[i], path))
 			return true;
 	}
 	return false;
+}
+
+/* A file before this one in the configuration is in the same folder. */
+static bool folder_was_tested(
+	const struct config *all, const struct config_endpoint *config, size_t file)
+{
+	char *const *files;
+
+	(void)config_endpoint_files(config, &files);
+	for (const struct config_endpoint *other = all->endpoints; other != config; other++) {
+		if (other->adapter == CONFIG_ADAPTER_FILE &&
+			has_file_there(other, SIZE_MAX, files[file]))
+			return true;
+	}
+	return has_file_there(config, file, files[file]);
 }
 
 /* The self-test of a folder; it touches the file system, so it is a job. */
@@ -127,15 +145,13 @@ static void on_selftested(struct job *job)
 	free(test);
 }
 
-/* Says in the log, once per folder, what descriptors from there are worth. */
-static void selftest(struct endpoints *endpoints, const struct config_endpoint *config)
+static void selftest_folder(
+	struct endpoints *endpoints, const struct config_endpoint *config, const char *path)
 {
 	static const struct job_ops ops = {.work = on_selftest, .done = on_selftested};
 	struct job_line *line;
 	struct selftest *test;
 
-	if (config->adapter != CONFIG_ADAPTER_FILE || folder_was_tested(endpoints->config, config))
-		return;
 	test = calloc(1, sizeof(*test));
 	if (!test || !(test->name = strdup(config->name)) ||
 		job_line_new(&line, endpoints->env.jobs)) {
@@ -145,10 +161,23 @@ static void selftest(struct endpoints *endpoints, const struct config_endpoint *
 		free(test);
 		return;
 	}
-	snprintf(test->folder, sizeof(test->folder), "%s", config->path);
+	snprintf(test->folder, sizeof(test->folder), "%s", path);
 	test->job.ops = &ops;
 	job_start(&test->job, line);
 	job_line_leave(line);
+}
+
+/* Says in the log, once per folder, what descriptors from there are worth. */
+static void selftest(struct endpoints *endpoints, const struct config_endpoint *config)
+{
+	char *const *files;
+	size_t n =
+		config->adapter == CONFIG_ADAPTER_FILE ? config_endpoint_files(config, &files) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!folder_was_tested(endpoints->config, config, i))
+			selftest_folder(endpoints, config, files[i]);
+	}
 }
 
 static int share_page(void *ctx)

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "broker/log.h"
-#include "broker/ram/ram.h"
+#include "broker/ram/ramset.h"
 #include "proto/guest/physmap.h"
 #include "vmsig/vmsig_error.h"
 
@@ -54,8 +54,17 @@ static int register_writer(struct publisher *publisher, const vmsig_memwrite_reg
 	return r;
 }
 
+static int register_files(struct publisher *publisher, const vmsig_memfiles_reg *files)
+{
+	vmsig_memfiles_reg reg = *files;
+
+	reg.endpoint = publisher->endpoint;
+	return publisher->emit->register_memfiles(publisher->emit->core, &reg);
+}
+
 int publisher_register(struct publisher *publisher, const struct adapter_env *env,
-	const vmsig_memctx_reg *reader, const vmsig_memwrite_reg *writer)
+	const vmsig_memctx_reg *reader, const vmsig_memfiles_reg *files,
+	const vmsig_memwrite_reg *writer)
 {
 	vmsig_memctx_reg reg = *reader;
 	int r;
@@ -71,7 +80,9 @@ int publisher_register(struct publisher *publisher, const struct adapter_env *en
 	if (r)
 		return r;
 	publisher->registered = true;
-	r = env->config->writable ? register_writer(publisher, writer) : 0;
+	r = register_files(publisher, files);
+	if (!r && env->config->writable)
+		r = register_writer(publisher, writer);
 	if (r)
 		publisher_unregister(publisher);
 	return r;
@@ -156,13 +167,14 @@ int publisher_invalidated(struct publisher *publisher, const char *reason)
 	return emit(publisher, VMSIG_EV_MEMCTX_INVALIDATED, &inv, sizeof(inv), (vmsig_payload){0});
 }
 
-void publisher_ram(struct publisher *publisher, const struct ram *ram, const struct physmap *map,
+void publisher_ram(struct publisher *publisher, const struct ramset *ram, const struct physmap *map,
 	const vmsig_system *system, const char *session)
 {
 	vmsig_ram_facts facts = {.bytes = physmap_bytes(map),
-		.guard = ram_guard(ram),
-		.owner = ram_owner(ram),
-		.system = *system};
+		.guard = ramset_guard(ram),
+		.owner = ramset_owner(ram),
+		.system = *system,
+		.files = (uint32_t)ramset_count(ram)};
 
 	if (!publisher->registered)
 		return;
@@ -171,10 +183,10 @@ void publisher_ram(struct publisher *publisher, const struct ram *ram, const str
 		log_warning("the core refused RAM", LOG_STR("endpoint", publisher->name));
 }
 
-uint32_t publisher_flags(const struct ram *ram, unsigned levels)
+uint32_t publisher_flags(const struct ramset *ram, unsigned levels)
 {
 	return VMSIG_MEMCTX_RDONLY | (levels == 5 ? VMSIG_MEMCTX_LA57 : 0) |
-	       (ram_is_sparse(ram) ? VMSIG_MEMCTX_SPARSE : 0);
+	       (ramset_is_sparse(ram) ? VMSIG_MEMCTX_SPARSE : 0);
 }
 
 static void log_context(

@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "broker/adapters/adapter.h"
+#include "broker/adapters/memfiles_reg.h"
 #include "broker/adapters/memwrite_reg.h"
 #include "broker/policy/rate.h"
 #include "vmsig/vmsig_event.h"
@@ -25,7 +26,7 @@
 #define PUBLISHER_REASON_MAX 400 /* bytes of a reason with its NUL; longer ones are cut */
 
 struct physmap;
-struct ram;
+struct ramset;
 
 struct publisher {
 	const vmsig_emit *emit;
@@ -40,11 +41,11 @@ struct publisher {
 	uint64_t left_out;
 };
 
-/* Registers the read path, and the write path where the configuration allows writes. Of both,
- * `endpoint` and `source` are filled in. Positive enum vmsig_error. */
+/* Registers the read path, where the RAM files are had, and the write path where the configuration
+ * allows writes. Of all, `endpoint` and `source` are filled in. Positive enum vmsig_error. */
 __attribute__((warn_unused_result)) int publisher_register(struct publisher *publisher,
 	const struct adapter_env *env, const vmsig_memctx_reg *reader,
-	const vmsig_memwrite_reg *writer);
+	const vmsig_memfiles_reg *files, const vmsig_memwrite_reg *writer);
 void publisher_unregister(struct publisher *publisher);
 
 /* The core asks for the context of this epoch: nothing was told of it yet. */
@@ -59,7 +60,7 @@ bool publisher_has_told(const struct publisher *publisher, const char *reason);
 __attribute__((warn_unused_result)) int publisher_invalidated(
 	struct publisher *publisher, const char *reason);
 /* The guest's RAM is open; `session` is its fingerprint, "" when nothing tells it from others. */
-void publisher_ram(struct publisher *publisher, const struct ram *ram, const struct physmap *map,
+void publisher_ram(struct publisher *publisher, const struct ramset *ram, const struct physmap *map,
 	const vmsig_system *system, const char *session);
 /* VMSIG_EV_MEMCTX of the present epoch. VMSIG_ERR_STALE_EPOCH: the core has asked for a newer one,
  * and says so later. */
@@ -67,7 +68,7 @@ __attribute__((warn_unused_result)) int publisher_context(struct publisher *publ
 	const vmsig_memctx *pod, const vmsig_memseg *segs, uint32_t nseg,
 	const vmsig_system *system);
 /* vmsig_memctx.flags for RAM with a kernel whose tables have so many levels. */
-uint32_t publisher_flags(const struct ram *ram, unsigned levels);
+uint32_t publisher_flags(const struct ramset *ram, unsigned levels);
 
 /* Whether there is room for another line of the log. */
 __attribute__((warn_unused_result)) bool publisher_may_log(struct publisher *publisher);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "proto/guest/span.h"
 #include "proto/wire/tls.h"
 
 #define SUN_PATH_MAX (sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1)
@@ -114,22 +115,50 @@ static uint64_t layout_end(const struct config_endpoint *endpoint)
 	return endpoint->nseg ? end : endpoint->low;
 }
 
-static void check_file(struct check *check, const struct config_endpoint *endpoint)
+/* False: `*ret_size` says nothing. */
+static bool check_image(struct check *check, const struct config_endpoint *endpoint,
+	const char *path, uint64_t *ret_size)
 {
 	struct stat st;
 
-	if (stat(endpoint->path, &st) < 0)
-		complain(check, "endpoint '%s': %s: %s", endpoint->name, endpoint->path,
-			strerror(errno));
-	else if (!S_ISREG(st.st_mode))
+	if (stat(path, &st) < 0) {
+		complain(check, "endpoint '%s': %s: %s", endpoint->name, path, strerror(errno));
+		return false;
+	}
+	if (!S_ISREG(st.st_mode)) {
 		complain(check, "endpoint '%s': %s is not a regular file; name the RAM image",
-			endpoint->name, endpoint->path);
-	else if ((uint64_t)st.st_size < layout_end(endpoint))
+			endpoint->name, path);
+		return false;
+	}
+	*ret_size = (uint64_t)st.st_size;
+	return true;
+}
+
+static void check_file(struct check *check, const struct config_endpoint *endpoint)
+{
+	char *const *files;
+	size_t n = config_endpoint_files(endpoint, &files);
+	uint64_t size, sum = 0;
+	bool known = true;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!check_image(check, endpoint, files[i], &size)) {
+			known = false;
+			continue;
+		}
+		sum += size;
+		if (i + 1 < n && size % SPAN_PAGE)
+			complain(check,
+				"endpoint '%s': %s has %llu bytes, and only the last of several "
+				"files may end within a page of %u; make it whole pages",
+				endpoint->name, files[i], (unsigned long long)size, SPAN_PAGE);
+	}
+	if (known && sum < layout_end(endpoint))
 		complain(check,
-			"endpoint '%s': %s has %lld bytes, and the layout reaches to %llu; write "
+			"endpoint '%s': %s%s %llu bytes, and the layout reaches to %llu; write "
 			"the RAM's true size",
-			endpoint->name, endpoint->path, (long long)st.st_size,
-			(unsigned long long)layout_end(endpoint));
+			endpoint->name, files[0], n > 1 ? " and the files behind it have" : " has",
+			(unsigned long long)sum, (unsigned long long)layout_end(endpoint));
 }
 
 /* What people write from habit, with what is wrong about it. */
@@ -182,6 +211,7 @@ struct place {
 	ino_t ino;
 	const char *name;
 	const struct config_endpoint *endpoint;
+	const char *path; /* as it is configured */
 };
 
 static struct place place_of(const char *path)
@@ -215,37 +245,66 @@ static int order_compare(const void *a, const void *b)
 	return r ? r : (x->endpoint > y->endpoint) - (x->endpoint < y->endpoint);
 }
 
-static const char *path_of(const struct config_endpoint *endpoint)
-{
-	return endpoint->adapter == CONFIG_ADAPTER_QEMU ? endpoint->qmp : endpoint->path;
-}
-
 static void complain_shared(struct check *check, const struct place *a, const struct place *b)
 {
 	bool qemu = b->endpoint->adapter == CONFIG_ADAPTER_QEMU;
 
-	complain(check, "endpoint '%s': its %s %s is that of endpoint '%s' too; %s",
-		b->endpoint->name, qemu ? "QMP socket" : "RAM image", path_of(b->endpoint),
-		a->endpoint->name,
-		qemu ? "a QMP socket serves one client, give each QEMU one of its own"
-		     : "an image is served once, remove one of them");
+	if (a->endpoint == b->endpoint)
+		complain(check,
+			"endpoint '%s': its file %s is that of %s too; each part of RAM needs a "
+			"file of its own",
+			b->endpoint->name, b->path, a->path);
+	else
+		complain(check, "endpoint '%s': its %s %s is that of endpoint '%s' too; %s",
+			b->endpoint->name, qemu ? "QMP socket" : "RAM image", b->path,
+			a->endpoint->name,
+			qemu ? "a QMP socket serves one client, give each QEMU one of its own"
+			     : "an image is served once, remove one of them");
+}
+
+/* What the endpoint names that must be its own. */
+static size_t paths_of(const struct config_endpoint *endpoint, char *const **ret_paths)
+{
+	if (endpoint->adapter == CONFIG_ADAPTER_FILE)
+		return config_endpoint_files(endpoint, ret_paths);
+	*ret_paths = &endpoint->qmp;
+	return 1;
+}
+
+static size_t list_places(const struct config *config, struct place *places)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < config->nendpoints; i++) {
+		char *const *paths;
+		size_t npaths = paths_of(&config->endpoints[i], &paths);
+
+		for (size_t j = 0; j < npaths; j++) {
+			places[n] = place_of(paths[j]);
+			places[n].path = paths[j];
+			places[n++].endpoint = &config->endpoints[i];
+		}
+	}
+	return n;
 }
 
 static void check_shared(struct check *check)
 {
 	const struct config *config = check->config;
-	struct place *places = calloc(config->nendpoints + 1, sizeof(*places));
+	struct place *places;
+	char *const *paths;
+	size_t n = 1;
 
+	for (size_t i = 0; i < config->nendpoints; i++)
+		n += paths_of(&config->endpoints[i], &paths);
+	places = calloc(n, sizeof(*places));
 	if (!places) {
 		complain(check, "out of memory");
 		return;
 	}
-	for (size_t i = 0; i < config->nendpoints; i++) {
-		places[i] = place_of(path_of(&config->endpoints[i]));
-		places[i].endpoint = &config->endpoints[i];
-	}
-	qsort(places, config->nendpoints, sizeof(*places), order_compare);
-	for (size_t i = 1; i < config->nendpoints; i++) {
+	n = list_places(config, places);
+	qsort(places, n, sizeof(*places), order_compare);
+	for (size_t i = 1; i < n; i++) {
 		if (place_compare(&places[i - 1], &places[i]) == 0)
 			complain_shared(check, &places[i - 1], &places[i]);
 	}

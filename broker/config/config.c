@@ -2,7 +2,6 @@
 #include "broker/config/config.h"
 
 #include <errno.h>
-#include <fnmatch.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -49,6 +48,8 @@ static const struct decode_field endpoint_fields[] = {
 	{"writable", DECODE_BOOL, EP(writable), .max = 1},
 	{"owner", DECODE_UINT32, EP(owner), .max = UINT32_MAX - 1, .standard = UINT32_MAX},
 	{"path", DECODE_PATH, EP(path)},
+	{"files", DECODE_PATH_LIST, EP(files), .count_offset = EP(nfiles), .min = 1,
+		.max = VMSIG_MEMFILES_MAX},
 	{"low", DECODE_SIZE, EP(low), .min = 4096, .max = FOUR_GIB},
 	{"segments", DECODE_LIST, EP(segs), .count_offset = EP(nseg), .min = 1,
 		.max = PHYSMAP_MAX_SEGS, .fields = segment_fields, .size = sizeof(vmsig_memseg)},
@@ -337,9 +338,13 @@ static int check_file_endpoint(
 	struct physmap map = PHYSMAP_INIT;
 	int r;
 
-	if (!endpoint->path)
+	if (!endpoint->path && !endpoint->nfiles)
 		return complain(check, "endpoints", i,
 			"endpoint '%s' has the adapter 'file' but no path; add 'path: FILE'",
+			endpoint->name);
+	if (endpoint->path && endpoint->nfiles)
+		return complain(check, "endpoints", i,
+			"endpoint '%s' has both 'path' and 'files'; name each file in 'files'",
 			endpoint->name);
 	if (endpoint->ram)
 		return complain(check, "endpoints", i,
@@ -375,10 +380,11 @@ static int check_qemu_endpoint(
 			"endpoint '%s' has the adapter 'qemu' but no QMP socket; add 'qmp: SOCKET' "
 			"and start QEMU with -qmp unix:SOCKET,server=on,wait=off",
 			endpoint->name);
-	if (endpoint->path || endpoint->low || endpoint->nseg || endpoint->kcr3_given)
+	if (endpoint->path || endpoint->nfiles || endpoint->low || endpoint->nseg ||
+		endpoint->kcr3_given)
 		return complain(check, "endpoints", i,
-			"endpoint '%s': path, low, segments and kcr3 belong to the adapter 'file'; "
-			"the adapter 'qemu' finds them out",
+			"endpoint '%s': path, files, low, segments and kcr3 belong to the adapter "
+			"'file'; the adapter 'qemu' finds them out",
 			endpoint->name);
 	if (endpoint->retry_max_ms < endpoint->retry_ms)
 		return complain(check, "endpoints", i,
@@ -532,40 +538,24 @@ struct config *config_unref(struct config *config)
 	return NULL;
 }
 
-bool config_tenant_has_uid(const struct config_tenant *tenant, uid_t uid)
-{
-	for (size_t i = 0; i < tenant->nuids; i++) {
-		if (tenant->uids[i] == uid)
-			return true;
-	}
-	return false;
-}
-
-const struct config_write_rule *config_write_rule_find(
-	const struct config_tenant *tenant, const char *endpoint)
-{
-	if (!tenant_sees(&tenant->tenant, endpoint))
-		return NULL;
-	for (size_t i = 0; i < tenant->nrules; i++) {
-		const struct config_write_rule *rule = &tenant->rules[i];
-
-		for (size_t j = 0; j < rule->nendpoints; j++) {
-			if (fnmatch(rule->endpoints[j], endpoint, 0) == 0)
-				return rule;
-		}
-	}
-	return NULL;
-}
-
 static bool text_equal(const char *a, const char *b)
 {
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+static bool files_equal(const struct config_endpoint *a, const struct config_endpoint *b)
+{
+	for (size_t i = 0; a->nfiles == b->nfiles && i < a->nfiles; i++) {
+		if (strcmp(a->files[i], b->files[i]) != 0)
+			return false;
+	}
+	return a->nfiles == b->nfiles;
+}
+
 /* By the table, so that a new key is never forgotten here. */
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b)
 {
-	if (a->nseg != b->nseg ||
+	if (a->nseg != b->nseg || !files_equal(a, b) ||
 		(a->nseg && memcmp(a->segs, b->segs, a->nseg * sizeof(*a->segs)) != 0))
 		return false;
 	for (const struct decode_field *field = endpoint_fields; field->key; field++) {
@@ -589,6 +579,7 @@ bool config_endpoint_equal(const struct config_endpoint *a, const struct config_
 			equal = *(const bool *)x == *(const bool *)y;
 			break;
 		case DECODE_LIST: /* the segments, above */
+		case DECODE_PATH_LIST:
 			break;
 		default:
 			equal = memcmp(x, y, sizeof(uint64_t)) == 0;

@@ -16,7 +16,7 @@
 #include "broker/policy/tenant.h"
 #include "lease/lease.h"
 #include "proto/wire/identity.h"
-#include "vmsig/vmsig_memctx.h"
+#include "vmsig/vmsig_memfile.h"
 
 enum config_adapter { CONFIG_ADAPTER_FILE, CONFIG_ADAPTER_QEMU };
 
@@ -30,7 +30,9 @@ struct config_endpoint {
 			 * ram/beneath.h. UINT32_MAX: the folder's */
 
 	/* adapter: file */
-	char *path;
+	char *path;         /* or: */
+	char **files;       /* several, which lie end to end */
+	size_t nfiles;      /* 0: `path` is the one */
 	uint64_t low;       /* bytes; 0 when segments are given */
 	vmsig_memseg *segs; /* file adapter's layout, or NULL */
 	size_t nseg;
@@ -47,6 +49,14 @@ struct config_endpoint {
 	uint64_t retry_max_ms;   /* upper bound of the doubling */
 	uint64_t qmp_timeout_ms; /* an unanswered QMP command ends the QMP connection */
 };
+
+/* The RAM files of the adapter `file`, however they are written. */
+static inline size_t config_endpoint_files(
+	const struct config_endpoint *endpoint, char *const **ret_files)
+{
+	*ret_files = endpoint->nfiles ? endpoint->files : &endpoint->path;
+	return endpoint->nfiles ? endpoint->nfiles : endpoint->path != NULL;
+}
 
 struct config_range {
 	uint64_t gpa, len; /* bytes */

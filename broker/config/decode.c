@@ -174,7 +174,9 @@ static int decode_element(struct decoder *decoder, const struct decode_field *fi
 	if (field->type == DECODE_LIST)
 		return decode_map(decoder, field->fields, node, element);
 	scalar.offset = 0;
-	scalar.type = field->type == DECODE_UINT32_LIST ? DECODE_UINT32 : DECODE_STRING;
+	scalar.type = field->type == DECODE_UINT32_LIST ? DECODE_UINT32
+		      : field->type == DECODE_PATH_LIST ? DECODE_PATH
+							: DECODE_STRING;
 	scalar.min = 0;
 	scalar.max = UINT32_MAX;
 	return decode_scalar(decoder, &scalar, node, element);
@@ -256,6 +258,7 @@ static int decode_value(struct decoder *decoder, const struct decode_field *fiel
 		return decode_map(decoder, field->fields, node, object);
 	case DECODE_LIST:
 	case DECODE_STRING_LIST:
+	case DECODE_PATH_LIST:
 	case DECODE_UINT32_LIST:
 		return decode_list(decoder, field, node, object);
 	default:
@@ -318,6 +321,7 @@ static int apply_standard(struct decoder *decoder, const struct decode_field *fi
 		return 0;
 	case DECODE_LIST:
 	case DECODE_STRING_LIST:
+	case DECODE_PATH_LIST:
 	case DECODE_UINT32_LIST:
 		return 0;
 	default:
@@ -401,7 +405,8 @@ void decode_free(const struct decode_field *fields, void *object)
 			decode_free(field->fields, object);
 			continue;
 		}
-		if (field->type == DECODE_LIST || field->type == DECODE_STRING_LIST)
+		if (field->type == DECODE_LIST || field->type == DECODE_STRING_LIST ||
+			field->type == DECODE_PATH_LIST)
 			n = *(size_t *)at(object, field->count_offset);
 		for (size_t i = 0; i < n; i++) {
 			if (field->type == DECODE_LIST)
@@ -410,7 +415,8 @@ void decode_free(const struct decode_field *fields, void *object)
 				free(((char **)(void *)*value)[i]);
 		}
 		if (field->type <= DECODE_NAME || field->type == DECODE_LIST ||
-			field->type == DECODE_STRING_LIST || field->type == DECODE_UINT32_LIST)
+			field->type == DECODE_STRING_LIST || field->type == DECODE_PATH_LIST ||
+			field->type == DECODE_UINT32_LIST)
 			free(*value);
 	}
 }

@@ -25,7 +25,7 @@
  * the RAM file has holes; only what is written to is touched through the mapping. What was there
  * before comes with the store itself, which needs no system call.
  *
- *   target.c    the RAM file, mapped and open
+ *   target.c    the RAM files, mapped and open
  *   plan.c      addresses to pieces
  *   memwrite.c  check and apply
  *   fault.c     accesses that survive a file that shrinks
@@ -55,6 +55,16 @@ struct memwrite_target; /* an endpoint's RAM, mapped writable */
 __attribute__((warn_unused_result)) int memwrite_target_new(struct memwrite_target **ret_target,
 	int fd, const vmsig_memseg *segs, size_t nseg, uint64_t low, uint64_t kcr3, unsigned levels,
 	vmsig_coherence *page);
+/* The same of RAM in several files, in the order in which they lie end to end. */
+struct memwrite_files {
+	const int *fds;
+	const uint64_t *sizes; /* bytes of each that count; 0: all that it has */
+	size_t n;
+};
+__attribute__((warn_unused_result)) int memwrite_target_new_files(
+	struct memwrite_target **ret_target, const struct memwrite_files *files,
+	const vmsig_memseg *segs, size_t nseg, uint64_t low, uint64_t kcr3, unsigned levels,
+	vmsig_coherence *page);
 struct memwrite_target *memwrite_target_free(struct memwrite_target *target);
 
 struct memwrite_op {
@@ -69,7 +79,7 @@ struct memwrite_op {
 
 /* ---- plans ---- */
 
-/* A run of one operation's bytes, contiguous in guest-physical space and in the RAM file. */
+/* A run of one operation's bytes, contiguous in guest-physical space and in the RAM files. */
 struct memwrite_piece {
 	uint64_t gpa, off, len;
 	uint64_t into; /* the operation's bytes before it */

@@ -147,7 +147,7 @@ static int conn_equip(struct conn *conn, const struct arrival *arrival)
 	const struct chan_limits limits = {
 		.frame_max = frame_max(conns, arrival->plane),
 		.tx_max = conns->config->tx_max,
-		.rx_fds_max = arrival->plane->takes_fds ? CHAN_FDS_PER_FRAME : 0,
+		.rx_fds_max = arrival->plane->takes_fds ? CHAN_FDS_OF_CLIENT : 0,
 	};
 	int r = share_of_uid(conns, conn->cred.uid, &conn->share);
 

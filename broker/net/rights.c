@@ -85,7 +85,7 @@ int right_fetch(struct right *right, const char **ret_why)
 		*ret_why = "the peer sent descriptors, which it may not";
 		return VMSIG_ERR_PROTOCOL;
 	}
-	if (chan_pending_fds(right->chan) >= CHAN_FDS_PER_FRAME) {
+	if (chan_pending_fds(right->chan) >= CHAN_FDS_OF_CLIENT) {
 		*ret_why = "the peer sent more descriptors than one message may have";
 		return VMSIG_ERR_PROTOCOL;
 	}

@@ -13,6 +13,7 @@
 #include "broker/log.h"
 #include "broker/planes/envelope.h"
 #include "broker/planes/services.h"
+#include "proto/wire/feature.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
@@ -157,6 +158,14 @@ static const struct request_rule rules[] = {
 	[VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN] = {on_memctx_taken, false},
 };
 
+static void greet(void *state, uint64_t features)
+{
+	struct ctx_client *client = state;
+
+	if (features & FEATURE_RAM_FILES)
+		session_take_files(client->session);
+}
+
 static const struct dialect dialect = {
 	.request = &vmsig__ctx_request__descriptor,
 	.message = &vmsig__ctx_message__descriptor,
@@ -164,6 +173,8 @@ static const struct dialect dialect = {
 	.nrules = sizeof(rules) / sizeof(rules[0]),
 	/* One request with one text in it, and unknown fields of a newer client. */
 	.budget = {.parts = 32, .bytes = 8192},
+	.features = FEATURE_RAM_FILES,
+	.greet = greet,
 };
 
 /* ---- deliveries ---- */
@@ -258,50 +269,92 @@ static int delivery_number(uint64_t *ret_number)
 	return 0;
 }
 
+#define PARCEL_MAX (VMSIG_MEMFILES_MAX + 1) /* the RAM files and the coherence page */
+_Static_assert(PARCEL_MAX <= CHAN_FDS_PER_FRAME, "a context's descriptors fit one frame");
+
+/* What travels beside a MEMCTX, and what its message says of it. */
+struct parcel {
+	size_t n, nfiles;
+	int fds[PARCEL_MAX];
+	Vmsig__Descriptor descriptors[PARCEL_MAX], *descriptor_pointers[PARCEL_MAX];
+	Vmsig__RamFile files[VMSIG_MEMFILES_MAX], *file_pointers[VMSIG_MEMFILES_MAX];
+};
+
+static int parcel_add(struct parcel *parcel, int fd, Vmsig__Descriptor__Purpose purpose)
+{
+	parcel->fds[parcel->n] = fd;
+	parcel->descriptor_pointers[parcel->n] = &parcel->descriptors[parcel->n];
+	return descriptor_pack(&parcel->descriptors[parcel->n++], fd, purpose);
+}
+
+/* A single file needs no more than its descriptor, which every holder knows. */
+static void parcel_note_files(struct parcel *parcel, const struct core_delivery *delivery)
+{
+	for (size_t i = 0; delivery->nfiles > 1 && i < delivery->nfiles; i++) {
+		vmsig__ram_file__init(&parcel->files[i]);
+		parcel->files[i].size = delivery->ram_sizes[i];
+		parcel->file_pointers[i] = &parcel->files[i];
+		parcel->nfiles++;
+	}
+}
+
+static int parcel_pack(
+	struct parcel *parcel, const struct core_delivery *delivery, Vmsig__Memctx *packed)
+{
+	int r = 0;
+
+	parcel->n = parcel->nfiles = 0;
+	for (size_t i = 0; !r && i < delivery->nfiles; i++)
+		r = parcel_add(parcel, delivery->ram_fds[i], VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM);
+	if (!r)
+		r = parcel_add(
+			parcel, delivery->page_fd, VMSIG__DESCRIPTOR__PURPOSE__COHERENCE_PAGE);
+	parcel_note_files(parcel, delivery);
+	packed->descriptors = parcel->descriptor_pointers;
+	packed->n_descriptors = parcel->n;
+	packed->files = parcel->file_pointers;
+	packed->n_files = parcel->nfiles;
+	return r;
+}
+
 /* The descriptors are the connection's on success. */
 static int send_memctx(struct ctx_client *client, struct core_delivery *delivery)
 {
-	Vmsig__Descriptor descriptors[2], *pointers[2] = {&descriptors[0], &descriptors[1]};
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
 	Vmsig__Memctx body = VMSIG__MEMCTX__INIT;
 	Vmsig__System system;
 	Vmsig__Segment *segments = NULL;
-	const int fds[2] = {delivery->ram_fd, delivery->page_fd};
+	struct parcel parcel;
 	int r;
 
 	memctx_pack(delivery, &body);
 	system_pack(&delivery->system, &system);
 	body.system = &system;
-	r = descriptor_pack(&descriptors[0], fds[0], VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM);
-	if (!r)
-		r = descriptor_pack(
-			&descriptors[1], fds[1], VMSIG__DESCRIPTOR__PURPOSE__COHERENCE_PAGE);
+	r = parcel_pack(&parcel, delivery, &body);
 	if (!r)
 		r = segments_pack(delivery, &body, &segments);
 	if (!r)
 		r = delivery_number(&client->delivery);
 	body.delivery = client->delivery;
-	body.descriptors = pointers;
-	body.n_descriptors = 2;
 	message.body_case = VMSIG__CTX_MESSAGE__BODY_MEMCTX;
 	message.memctx = &body;
 	if (!r)
-		r = conn_send(client->base.conn, &message, fds, 2);
+		r = conn_send(client->base.conn, &message, parcel.fds, parcel.n);
 	free(body.segments);
 	if (r)
 		client->delivery = 0;
 	else
-		delivery->ram_fd = delivery->page_fd = -1;
+		delivery->nfiles = 0, delivery->page_fd = -1;
 	return r;
 }
 
 static void delivery_close(struct core_delivery *delivery)
 {
-	if (delivery->ram_fd >= 0)
-		close(delivery->ram_fd);
+	while (delivery->nfiles)
+		close(delivery->ram_fds[--delivery->nfiles]);
 	if (delivery->page_fd >= 0)
 		close(delivery->page_fd);
-	delivery->ram_fd = delivery->page_fd = -1;
+	delivery->page_fd = -1;
 }
 
 static bool is_exhaustion(int r)

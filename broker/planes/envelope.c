@@ -92,7 +92,10 @@ static int answer_hello(void *state, void *message)
 		return envelope_error(client->conn, request->request_id, VMSIG_ERR_UNSUPPORTED,
 			"this broker speaks version 1; say hello with it");
 	client->greeted = true;
+	if (dialect_of(client->conn)->greet)
+		dialect_of(client->conn)->greet(client, hello->features);
 	body.version = PROTOCOL_VERSION;
+	body.features = dialect_of(client->conn)->features;
 	body.software = software;
 	return envelope_send(client->conn, request->request_id, ENVELOPE_HELLO, &body);
 }

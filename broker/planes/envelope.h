@@ -37,6 +37,10 @@ struct dialect {
 	struct unpack_budget budget; /* of one request; Hello has its own */
 	/* Whether requests can be served at the moment; `why` gets a sentence. May be NULL. */
 	int (*check)(void *client, const char **why);
+	/* What Hello offers, bits of proto/wire/feature.h; and what the client's said. May be NULL.
+	 */
+	uint64_t features;
+	void (*greet)(void *client, uint64_t features);
 };
 
 /* Queues a message of the connection's dialect with this body. As conn_send(). */

@@ -8,17 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "broker/ram/attack.h"
 #include "broker/ram/beneath.h"
 #include "broker/ram/mapper.h"
 #include "broker/ram/romount.h"
-#include "proto/guest/physmap.h"
+#include "proto/guest/span.h"
 #include "vmsig/vmsig_error.h"
 
-#define HUGETLBFS_FS_MAGIC 0x958458f6 /* linux/magic.h */
 #define PROC_PATH_MAX 64
 
 struct ram {
@@ -30,6 +28,7 @@ struct ram {
 	dev_t device;                /* of the mapping */
 	struct stat st;
 	enum vmsig_guard guard;
+	uint64_t page_size; /* bytes of the pages that map it */
 	bool sparse;
 };
 
@@ -112,9 +111,8 @@ static void narrow_mode(struct ram *ram, mode_t keep)
 
 static void ram_note_filesystem(struct ram *ram)
 {
-	struct statfs fs;
-
-	ram->sparse = fstatfs(ram->fd, &fs) < 0 || (unsigned long)fs.f_type != HUGETLBFS_FS_MAGIC;
+	ram->page_size = span_page_size(ram->fd);
+	ram->sparse = ram->page_size == SPAN_PAGE; /* hugetlbfs calls everything data */
 }
 
 static struct ram *ram_alloc(void)
@@ -338,6 +336,11 @@ bool ram_is_sparse(const struct ram *ram)
 	return ram->sparse;
 }
 
+uint64_t ram_page_size(const struct ram *ram)
+{
+	return ram->page_size;
+}
+
 static enum ram_change check_path(const struct ram *ram)
 {
 	struct beneath place;
@@ -365,49 +368,4 @@ enum ram_change ram_check(const struct ram *ram)
 	if (ram->path)
 		return check_path(ram);
 	return mapper_maps(ram->mapper, ram->device, ram->st.st_ino) ? RAM_SAME : RAM_UNMAPPED;
-}
-
-int ram_read(const struct ram *ram, uint64_t off, void *buf, size_t len)
-{
-	char *to = buf;
-
-	if (off > INT64_MAX || len > INT64_MAX - off)
-		return VMSIG_ERR_OUT_OF_RANGE;
-	while (len) {
-		ssize_t n = pread(ram->fd, to, len, (off_t)off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return VMSIG_ERR_IO;
-		if (n == 0)
-			return VMSIG_ERR_OUT_OF_RANGE;
-		to += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-int ram_read_gpa(
-	const struct ram *ram, const struct physmap *map, uint64_t gpa, void *buf, size_t len)
-{
-	char *to = buf;
-
-	while (len) {
-		uint64_t off, room;
-		size_t n;
-		int r;
-
-		if (!physmap_find(map, gpa, &off, &room))
-			return VMSIG_ERR_OUT_OF_RANGE;
-		n = room < len ? (size_t)room : len;
-		r = ram_read(ram, off, to, n);
-		if (r)
-			return r;
-		to += n;
-		gpa += n;
-		len -= n;
-	}
-	return 0;
 }

@@ -3,8 +3,16 @@
 #define BROKER_RAM_RAM_H
 
 /*
- * A guest's RAM file as the broker holds it: a read-only descriptor under the strongest
+ * One of a guest's RAM files as the broker holds it: a read-only descriptor under the strongest
  * guard that the file allows, from which fresh descriptors for holders are made.
+ *
+ *   ramset    all files of a guest
+ *   claims    which endpoint has which file
+ *   beneath   opens what the configuration names
+ *   mapper    what QEMU maps
+ *   mounts    which file systems may have RAM
+ *   romount   a read-only view of a folder
+ *   attack    what a holder would try; selftest tries it on the running kernel
  */
 
 #include <stdbool.h>
@@ -50,7 +58,8 @@ enum vmsig_guard ram_guard(const struct ram *ram);
 uid_t ram_owner(const struct ram *ram); /* GUARD_MODE does not hold against this uid */
 dev_t ram_device(const struct ram *ram);
 ino_t ram_inode(const struct ram *ram);
-bool ram_is_sparse(const struct ram *ram); /* may have holes (tmpfs, memfd, disk file) */
+bool ram_is_sparse(const struct ram *ram);     /* may have holes (tmpfs, memfd, disk file) */
+uint64_t ram_page_size(const struct ram *ram); /* bytes of the pages that map it */
 
 /* Whether the file is still what it was: the path names it, or the process maps it. For
  * jobs. */
@@ -62,16 +71,6 @@ enum ram_change {
 	RAM_UNMAPPED, /* the process maps it no more */
 };
 enum ram_change ram_check(const struct ram *ram);
-
-/* pread(2) of exactly `len` bytes at `off` of the file; never allocates holes, never faults.
- * 0, VMSIG_ERR_OUT_OF_RANGE (beyond the end, also after a shrink), VMSIG_ERR_IO. */
-__attribute__((warn_unused_result)) int ram_read(
-	const struct ram *ram, uint64_t off, void *buf, size_t len);
-
-/* The same by guest-physical address, across segments that touch. */
-struct physmap;
-__attribute__((warn_unused_result)) int ram_read_gpa(
-	const struct ram *ram, const struct physmap *map, uint64_t gpa, void *buf, size_t len);
 
 /* Tries the read-only mount technique on the running kernel with a file of our own in `dir`,
  * attacks it, and says which guard files of that directory will get; `report` gets a sentence

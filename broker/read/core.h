@@ -12,8 +12,9 @@
  * connection has room. What is pulled is always the newest state, so a slow reader skips
  * epochs but never sees them out of order (R4), and costs a fixed amount of memory.
  *
- * The only calls out are those of the seam (vmsig_memctx_reg), describe() and share_fd(), and
- * share_page(), inside core_session_pull(). invalidate() is an action, so that it comes last (R6).
+ * The only calls out are those of the seam (vmsig_memctx_reg, vmsig_memfiles_reg), describe() and
+ * those for descriptors, and share_page(), inside core_session_pull(). invalidate() is an action,
+ * so that it comes last (R6).
  *
  * Times are nanoseconds on one monotonic clock of the caller's choice.
  * Returns: 0, a positive enum vmsig_error, or -ENOMEM.
@@ -26,17 +27,18 @@
 #include "broker/policy/tenant.h"
 #include "vmsig/vmsig_coherence.h"
 #include "vmsig/vmsig_error.h"
-#include "vmsig/vmsig_memctx.h"
+#include "vmsig/vmsig_memfile.h"
 
 struct account_refusal; /* policy/account.h */
 struct core;
 struct session;
 
 struct core_limits {
-	uint32_t endpoints;       /* registered endpoints */
-	uint32_t sessions;        /* open sessions */
-	uint32_t inflight;        /* MEMCTX deliveries not acknowledged, all sessions together;
-				   * each holds two descriptors in the kernel's queues */
+	uint32_t endpoints; /* registered endpoints */
+	uint32_t sessions;  /* open sessions */
+	uint32_t inflight;  /* MEMCTX deliveries not acknowledged, all sessions together, by the
+			     * two descriptors that each holds in the kernel's queues: one of RAM
+			     * in several files counts as so many as its descriptors are */
 	uint64_t take_timeout_ns; /* a MEMCTX not acknowledged for this long ends the session */
 };
 
@@ -113,6 +115,10 @@ __attribute__((warn_unused_result)) int core_endpoint_find(struct core *core,
 /* The endpoint's write path, NULL when it has none; valid until its adapter unregisters. */
 struct vmsig_memwrite_reg;
 const struct vmsig_memwrite_reg *core_endpoint_memwrite(struct core *core, uint32_t id);
+/* Where its RAM files are had, NULL: of the two other registrations, and it is one file. As valid
+ * as those. */
+struct vmsig_memfiles_reg;
+const struct vmsig_memfiles_reg *core_endpoint_memfiles(struct core *core, uint32_t id);
 /* What a MEMCTX of it would say now; the segments are borrowed from the adapter.
  * VMSIG_ERR_NO_SUCH_ENDPOINT, VMSIG_ERR_NOT_READY. */
 __attribute__((warn_unused_result)) int core_endpoint_describe(struct core *core, uint32_t id,
@@ -127,6 +133,8 @@ __attribute__((warn_unused_result)) int session_new(struct session **ret_session
 /* Drops its subscriptions and gives back what it was charged. */
 struct session *session_free(struct session *session);
 void *session_user(const struct session *session);
+/* Its holder can take RAM in several files; without that it is told so in place of a context. */
+void session_take_files(struct session *session);
 
 /* A new policy: subscriptions to what it no longer names end as if the endpoint were gone. The
  * old one is not looked at any more; what follows is worked out when the session is pulled. */
@@ -154,13 +162,17 @@ struct core_delivery {
 	const vmsig_memseg *segs;
 	uint32_t nseg;
 	vmsig_system system; /* MEMCTX only */
-	/* MEMCTX only, fresh ones: of guest RAM and of the coherence page. -1 otherwise. */
-	int ram_fd, page_fd;
+	/* MEMCTX only, fresh ones: of guest RAM and of the coherence page, -1 for none. The files
+	 * of RAM lie end to end in their order, and so many bytes of each count in file_off; of a
+	 * single one 0: all. */
+	uint32_t nfiles;
+	int ram_fds[VMSIG_MEMFILES_MAX], page_fd;
+	uint64_t ram_sizes[VMSIG_MEMFILES_MAX];
 };
 
 /* The next thing to tell the session. 0; -ENOMEM: end the session; VMSIG_ERR_WOULD_BLOCK:
  * nothing for the moment (the core will notify). A MEMCTX is only given while none is
- * unacknowledged for the session. share_fd() or share_page() that fails leaves the delivery
+ * unacknowledged for the session. A call for a descriptor that fails leaves the delivery
  * pending and gives VMSIG_ERR_BUSY: call again later. The descriptors in the delivery are the
  * caller's, whatever the result: one may be there when another was not to be had. */
 __attribute__((warn_unused_result)) int core_session_pull(

@@ -19,7 +19,6 @@ static void delivery_init(struct core_delivery *delivery, const struct subscript
 		.detail = "",
 		.epoch = subscription->last_epoch,
 		.state = VMSIG_STATE_GONE,
-		.ram_fd = -1,
 		.page_fd = -1,
 	};
 	if (!endpoint)
@@ -43,7 +42,7 @@ static void deliver_news(struct subscription *subscription, struct core_delivery
 		subscription->told_context = endpoint->context - 1;
 	} else {
 		delivery_init(delivery, subscription, VMSIG_EV_ENDPOINT_STATE);
-		delivery->detail = guard_detail(endpoint, subscription->session);
+		delivery->detail = service_detail(endpoint, subscription->session);
 		subscription->told_news = endpoint->news;
 	}
 	subscription->told_epoch = endpoint->epoch;
@@ -59,15 +58,28 @@ static void deliver_farewell(struct subscription *subscription, struct core_deli
 	subscription_free(subscription);
 }
 
-/* Both that a MEMCTX brings. Out of descriptors, or the file is going: then the adapter finds out
+/* How many there are, or -errno. */
+static int share_ram(const struct endpoint *endpoint, struct core_delivery *delivery)
+{
+	int fd;
+
+	if (endpoint->memfiles.share)
+		return endpoint->memfiles.share(
+			endpoint->memfiles.ctx, delivery->ram_fds, delivery->ram_sizes);
+	fd = endpoint->reg.share_fd(endpoint->reg.ctx);
+	delivery->ram_fds[0] = fd;
+	return fd < 0 ? fd : 1;
+}
+
+/* All that a MEMCTX brings. Out of descriptors, or a file is going: then the adapter finds out
  * and ends the session. */
 static int share(struct endpoint *endpoint, struct core_delivery *delivery)
 {
-	int fd = endpoint->reg.share_fd(endpoint->reg.ctx);
+	int fd, n = share_ram(endpoint, delivery);
 
-	if (fd < 0)
+	if (n < 0)
 		return VMSIG_ERR_BUSY;
-	delivery->ram_fd = fd;
+	delivery->nfiles = (uint32_t)n;
 	if (!endpoint->share_page)
 		return 0;
 	fd = endpoint->share_page(endpoint->page_ctx);
@@ -128,7 +140,8 @@ int core_session_pull(struct session *session, uint64_t now_ns, struct core_deli
 	struct subscription *subscription;
 	int r = session_catch_up(session);
 
-	ret_delivery->ram_fd = ret_delivery->page_fd = -1;
+	ret_delivery->nfiles = 0;
+	ret_delivery->page_fd = -1;
 	if (r)
 		return r;
 	/* Nothing is told before what it says was stored (R6). */

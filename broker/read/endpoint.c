@@ -134,6 +134,7 @@ static void on_unregister(void *ctx, uint32_t id)
 	endpoint->registered = false;
 	action_drop(endpoint->core, QUEUE_BOOTSTRAP, &endpoint->bootstrap);
 	memset(&endpoint->reg, 0, sizeof(endpoint->reg));
+	memset(&endpoint->memfiles, 0, sizeof(endpoint->memfiles));
 	if (endpoint->core->closing) {
 		/* The epoch may go on with the next broker, but this page is looked after no more.
 		 */
@@ -158,7 +159,7 @@ static int on_ram_found(void *ctx, uint32_t id, const vmsig_ram_facts *facts)
 
 	if (!endpoint || !endpoint->registered)
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
-	if (facts->guard > VMSIG_GUARD_SEALED)
+	if (facts->guard > VMSIG_GUARD_SEALED || facts->files > VMSIG_MEMFILES_MAX)
 		return VMSIG_ERR_BAD_REQUEST;
 	/* Who holds a context hears that it is worth less now; while it boots nobody has one. */
 	if (core_state_is_readable(endpoint->state) &&
@@ -168,6 +169,7 @@ static int on_ram_found(void *ctx, uint32_t id, const vmsig_ram_facts *facts)
 	endpoint->guard = (enum vmsig_guard)facts->guard;
 	endpoint->owner = facts->owner;
 	endpoint->ram_bytes = facts->bytes;
+	endpoint->files = facts->files ? facts->files : 1;
 	system_set(endpoint, &facts->system);
 	snprintf(endpoint->current, sizeof(endpoint->current), "%.*s", VMSIG_SESSION_MAX - 1,
 		facts->session);
@@ -282,6 +284,18 @@ static void on_unregister_memwrite(void *ctx, uint32_t id)
 		endpoint->writable = false;
 }
 
+static int on_register_memfiles(void *ctx, const struct vmsig_memfiles_reg *reg)
+{
+	struct endpoint *endpoint = endpoint_by_id(ctx, reg->endpoint);
+
+	if (!endpoint || !endpoint->registered)
+		return VMSIG_ERR_NO_SUCH_ENDPOINT;
+	if (!reg->share || !reg->share_writable)
+		return VMSIG_ERR_BAD_REQUEST;
+	endpoint->memfiles = *reg;
+	return 0;
+}
+
 void endpoint_emit_init(struct core *core)
 {
 	core->emit = (vmsig_emit){
@@ -292,6 +306,7 @@ void endpoint_emit_init(struct core *core)
 		.unregister_memwrite = on_unregister_memwrite,
 		.ram_found = on_ram_found,
 		.event = on_event,
+		.register_memfiles = on_register_memfiles,
 	};
 }
 
@@ -316,6 +331,7 @@ static struct endpoint *endpoint_alloc(struct core *core, const struct core_endp
 	endpoint->share_page = config->share_page;
 	endpoint->page_ctx = config->page_ctx;
 	endpoint->state = VMSIG_STATE_GONE;
+	endpoint->files = 1;
 	endpoint->own.endpoint = endpoint->bootstrap.endpoint = endpoint;
 	snprintf(endpoint->name, sizeof(endpoint->name), "%s", config->name);
 	snprintf(endpoint->adapter, sizeof(endpoint->adapter), "%s", config->adapter);
@@ -402,7 +418,7 @@ static void info_fill(const struct endpoint *endpoint, const struct session *ses
 		.id = endpoint->id,
 		.name = endpoint->name,
 		.adapter = endpoint->adapter,
-		.detail = guard_detail(endpoint, session),
+		.detail = service_detail(endpoint, session),
 		.epoch = endpoint->epoch,
 		.state = endpoint->state,
 		.guard = session ? guard_against(endpoint, session->uid) : endpoint->guard,
@@ -453,6 +469,13 @@ const vmsig_memwrite_reg *core_endpoint_memwrite(struct core *core, uint32_t id)
 	const struct endpoint *endpoint = endpoint_by_id(core, id);
 
 	return endpoint && endpoint->writable ? &endpoint->writer : NULL;
+}
+
+const vmsig_memfiles_reg *core_endpoint_memfiles(struct core *core, uint32_t id)
+{
+	const struct endpoint *endpoint = endpoint_by_id(core, id);
+
+	return endpoint && endpoint->memfiles.share ? &endpoint->memfiles : NULL;
 }
 
 int core_endpoint_describe(struct core *core, uint32_t id, vmsig_memctx *ret_pod,

@@ -44,11 +44,3 @@ const char *guard_advice(const struct endpoint *endpoint, const struct session *
 
 	return details[demanded(endpoint, session)];
 }
-
-const char *guard_detail(const struct endpoint *endpoint, const struct session *session)
-{
-	if (!session || !core_state_is_readable(endpoint->state) ||
-		guard_suffices(endpoint, session))
-		return endpoint->detail;
-	return guard_advice(endpoint, session);
-}

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * MEMCTXs in flight: those that holders have not acknowledged, all sessions together, because
- * each keeps descriptors in the kernel's queues. A session has one at a time.
+ * each keeps descriptors in the kernel's queues. A session has one at a time. They are counted by
+ * pairs of descriptors, the RAM file and the coherence page: RAM in many files takes as much room
+ * as its descriptors do, or all of it.
  *
  * The bound is kept by turns: a session that may not carry a context gets in line, and when
  * there is room the first in line gets a turn, which keeps that room free for it until it
@@ -12,12 +14,23 @@
 
 #define TURN_NS 20000000u /* a shell whose connection has room pulls at once */
 
+/* What its next context takes. */
+static uint64_t room_of(const struct session *session)
+{
+	const struct subscription *next = session->due_context;
+	uint64_t limit = session->core->account.slots[CORE_INFLIGHT].limit;
+	uint64_t pairs = next && next->endpoint ? (next->endpoint->files + 2) / 2 : 1;
+
+	return pairs < limit ? pairs : limit;
+}
+
 static int take_room(struct session *session)
 {
 	struct core *core = session->core;
 	const struct account_actor actor = {.tenant = session->tenant->name, .uid = session->uid};
 
-	return charge_take(&session->inflight.room, &core->account, CORE_INFLIGHT, 1, &actor, NULL);
+	return charge_take(&session->inflight.room, &core->account, CORE_INFLIGHT, room_of(session),
+		&actor, NULL);
 }
 
 static void give_turns(struct core *core)
@@ -64,12 +77,17 @@ bool inflight_may_carry(struct session *session)
 		return false;
 	if (place->line == LINE_TURN) {
 		leave_line(session);
-		return true;
+		if (place->room.amount >= room_of(session))
+			return true;
+		/* It was for another context, of fewer files. */
+		charge_refund(&place->room);
 	}
-	if (!take_room(session))
+	/* Nobody passes by those in line: one that needs much would wait for ever. */
+	if (!core->inflight.waiting && !take_room(session))
 		return true;
 	place->line = LINE_WAITING;
 	DL_APPEND2(core->inflight.waiting, session, inflight.line_prev, inflight.line_next);
+	give_turns(core);
 	return false;
 }
 

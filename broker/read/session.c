@@ -83,6 +83,17 @@ void *session_user(const struct session *session)
 	return session->user;
 }
 
+void session_take_files(struct session *session)
+{
+	struct subscription *subscription;
+
+	session->takes_files = true;
+	DL_FOREACH (session->subscriptions, subscription) {
+		if (subscription->endpoint)
+			subscription_update(subscription);
+	}
+}
+
 static void session_disconnect(struct session *session, enum vmsig_error error)
 {
 	session->error = error;

@@ -25,6 +25,7 @@
 
 #include "broker/policy/account.h"
 #include "broker/read/core.h"
+#include "broker/adapters/memfiles_reg.h"
 #include "broker/adapters/memwrite_reg.h"
 
 #define ENDPOINT_NAME_MAX 63
@@ -65,7 +66,9 @@ struct endpoint {
 	char stored[VMSIG_SESSION_MAX], current[VMSIG_SESSION_MAX];
 	vmsig_coherence *page;
 	vmsig_memctx_reg reg;
-	vmsig_memwrite_reg writer; /* while `writable` */
+	vmsig_memwrite_reg writer;   /* while `writable` */
+	vmsig_memfiles_reg memfiles; /* no functions: RAM is had of `reg` */
+	uint32_t files;              /* that RAM is in */
 	struct subscription *subscriptions;
 	struct audience *audiences;
 	uint32_t nsubscriptions;
@@ -137,6 +140,7 @@ struct session {
 	struct subscription *subscriptions;
 	struct subscription *index; /* the same by id */
 	struct subscription *due_news, *due_context;
+	bool takes_files; /* RAM in several files */
 	struct inflight_place inflight;
 	char farewell[ENDPOINT_NAME_MAX +
 		      1]; /* name in the last delivery of an endpoint that went */
@@ -178,6 +182,15 @@ __attribute__((warn_unused_result)) int endpoint_new(
 	struct core *core, const struct core_endpoint_config *config);
 void endpoint_emit_init(struct core *core);
 
+/* ---- service.c ---- */
+/* Whether the session is given contexts of the endpoint when it is ready. */
+bool service_is_due(const struct endpoint *endpoint, const struct session *session);
+/* Why it is not; static. */
+const char *service_refusal(const struct endpoint *endpoint, const struct session *session);
+/* What a list says of the endpoint to this session; NULL is told the plain detail. A ready
+ * endpoint that is not served says why. */
+const char *service_detail(const struct endpoint *endpoint, const struct session *session);
+
 /* ---- guard.c ---- */
 /* The endpoint's guard as it holds against a holder with this uid. */
 enum vmsig_guard guard_against(const struct endpoint *endpoint, uint32_t uid);
@@ -185,9 +198,6 @@ enum vmsig_guard guard_against(const struct endpoint *endpoint, uint32_t uid);
 bool guard_suffices(const struct endpoint *endpoint, const struct session *session);
 /* What would; static. */
 const char *guard_advice(const struct endpoint *endpoint, const struct session *session);
-/* What a list says of the endpoint to this session; NULL is told the plain detail. A ready
- * endpoint that is not served for its guard says why. */
-const char *guard_detail(const struct endpoint *endpoint, const struct session *session);
 
 /* ---- pattern.c ---- */
 struct pattern *pattern_find(const struct session *session, const char *text);

@@ -11,7 +11,7 @@
 
 static bool is_servable(const struct subscription *subscription)
 {
-	return guard_suffices(subscription->endpoint, subscription->session);
+	return service_is_due(subscription->endpoint, subscription->session);
 }
 
 bool subscription_owes_invalidation(const struct subscription *subscription)

@@ -12,8 +12,12 @@
 
 #include "clients/ctl/ctl.h"
 
+/* Where the command finds them: the RAM file, or the first of several; the coherence page; the
+ * other RAM files in their order. */
 #define RAM_FD 3
 #define COHERENCE_FD 4
+#define MORE_FD 5
+#define ABOVE_FD (MORE_FD + (int)VMSIG_MEMFILES_MAX) /* what is kept out of the way */
 
 /* "gpa:len:off,..." in hexadecimal; "" for a single-low layout. NULL without memory. */
 static char *segments_text(const struct context *context)
@@ -25,6 +29,23 @@ static char *segments_text(const struct context *context)
 		at += (size_t)snprintf(text + at, size - at,
 			"%s0x%" PRIx64 ":0x%" PRIx64 ":0x%" PRIx64, i ? "," : "",
 			context->segs[i].gpa, context->segs[i].len, context->segs[i].file_off);
+	return text;
+}
+
+static int fd_of_file(uint32_t i)
+{
+	return i ? MORE_FD + (int)i - 1 : RAM_FD;
+}
+
+/* "fd:size,..." in their order. NULL without memory. */
+static char *files_text(const vmsig_memfile *files, uint32_t n)
+{
+	size_t size = (size_t)n * 32 + 1, at = 0;
+	char *text = calloc(1, size);
+
+	for (uint32_t i = 0; text && i < n; i++)
+		at += (size_t)snprintf(text + at, size - at, "%s%d:0x%" PRIx64, i ? "," : "",
+			fd_of_file(i), files[i].size);
 	return text;
 }
 
@@ -44,6 +65,22 @@ static bool set_decimal(const char *name, uint64_t value)
 	return setenv(name, text, 1) == 0;
 }
 
+/* A guest with one file has no such variable, whoever started us. */
+static bool set_files(const struct context *context)
+{
+	uint32_t n;
+	const vmsig_memfile *files = vmsig_memctx_files(&context->delivery.event, &n);
+	char *text;
+	bool ok;
+
+	if (!files)
+		return unsetenv("VMSIG_FILES") == 0;
+	text = files_text(files, n);
+	ok = text && setenv("VMSIG_FILES", text, 1) == 0;
+	free(text);
+	return ok;
+}
+
 static bool set_environment(const char *endpoint, const struct context *context)
 {
 	const vmsig_memctx *pod = &context->pod;
@@ -51,21 +88,33 @@ static bool set_environment(const char *endpoint, const struct context *context)
 	bool ok = segments && setenv("VMSIG_ENDPOINT", endpoint, 1) == 0 &&
 		  set_hex("VMSIG_KCR3", pod->kcr3) && set_hex("VMSIG_LOW", pod->low) &&
 		  set_decimal("VMSIG_EPOCH", pod->epoch) && set_hex("VMSIG_FLAGS", pod->flags) &&
-		  setenv("VMSIG_SEGS", segments, 1) == 0;
+		  setenv("VMSIG_SEGS", segments, 1) == 0 && set_files(context);
 
 	free(segments);
 	return ok;
 }
 
-/* The two descriptors at their places, and nothing else beside the standard streams. */
+static bool set_descriptor(int fd, int place)
+{
+	return fd >= 0 && dup2(fd, place) == place;
+}
+
+/* The descriptors at their places, and nothing else beside the standard streams. */
 static bool set_descriptors(const struct context *context)
 {
-	int ram = fcntl(context->delivery.ram_fd, F_DUPFD_CLOEXEC, 10);
-	int coherence = fcntl(context->delivery.coherence_fd, F_DUPFD_CLOEXEC, 10);
+	uint32_t n;
+	const vmsig_memfile *files = vmsig_memctx_files(&context->delivery.event, &n);
+	int ram = fcntl(context->delivery.ram_fd, F_DUPFD_CLOEXEC, ABOVE_FD);
+	int coherence = fcntl(context->delivery.coherence_fd, F_DUPFD_CLOEXEC, ABOVE_FD);
+	int more[VMSIG_MEMFILES_MAX];
+	bool ok;
 
-	return ram >= 0 && coherence >= 0 && dup2(ram, RAM_FD) == RAM_FD &&
-	       dup2(coherence, COHERENCE_FD) == COHERENCE_FD &&
-	       syscall(SYS_close_range, COHERENCE_FD + 1, ~0u, 0) == 0;
+	for (uint32_t i = 1; i < n; i++)
+		more[i] = fcntl(files[i].fd, F_DUPFD_CLOEXEC, ABOVE_FD);
+	ok = set_descriptor(ram, RAM_FD) && set_descriptor(coherence, COHERENCE_FD);
+	for (uint32_t i = 1; ok && i < n; i++)
+		ok = set_descriptor(more[i], fd_of_file(i));
+	return ok && syscall(SYS_close_range, n > 1 ? fd_of_file(n) : MORE_FD, ~0u, 0) == 0;
 }
 
 static int run_exec(struct ctl *ctl, int argc, char **argv)
@@ -102,9 +151,13 @@ const struct ctl_command ctl_exec = {
 		"and\n"
 		"in its environment VMSIG_ENDPOINT, VMSIG_KCR3, VMSIG_LOW, VMSIG_EPOCH, "
 		"VMSIG_FLAGS\n"
-		"and VMSIG_SEGS (gpa:len:off,..., empty for a single-low layout). The exit status "
-		"is\n"
-		"CMD's; 126 and 127 as from a shell when it cannot be run.\n"
+		"and VMSIG_SEGS (gpa:len:off,..., empty for a single-low layout). RAM in several "
+		"files\n"
+		"has the first one on descriptor 3 and the others on 5, 6...; VMSIG_FILES "
+		"(fd:size,...)\n"
+		"has them in the order in which they lie end to end, and is not set for a single "
+		"one.\n"
+		"The exit status is CMD's; 126 and 127 as from a shell when it cannot be run.\n"
 		"\n"
 		"Examples:\n"
 		"  vmsigctl exec web1 -- sh -c 'echo $VMSIG_KCR3; ls -l /proc/self/fd/3'\n",

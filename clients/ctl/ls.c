@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clients/ctl/ctl.h"
@@ -132,19 +133,53 @@ static json_t *segments_json(const struct context *context)
 	return array;
 }
 
+/* Also of a single one: {"offset", "size"}, in the order in which they lie end to end. */
+static json_t *files_json(const struct context *context)
+{
+	uint32_t n;
+	const vmsig_memfile *files = vmsig_memctx_files(&context->delivery.event, &n);
+	json_t *array = json_array();
+	uint64_t at = 0;
+	struct stat st;
+
+	if (!files && fstat(context->delivery.ram_fd, &st) == 0)
+		json_array_append_new(array, json_pack("{s:o, s:o}", "offset", value_hex(0), "size",
+						     value_hex((uint64_t)st.st_size)));
+	for (uint32_t i = 0; i < n; i++) {
+		json_array_append_new(array, json_pack("{s:o, s:o}", "offset", value_hex(at),
+						     "size", value_hex(files[i].size)));
+		at += files[i].size;
+	}
+	return array;
+}
+
 static int print_context_json(const char *name, const struct context *context)
 {
 	const vmsig_memctx *pod = &context->pod;
 
 	return ctl_print_json(json_pack(
-		"{s:s, s:i, s:s, s:s, s:o, s:o, s:i, s:b, s:b, s:b, s:o, s:o}", "name", name,
+		"{s:s, s:i, s:s, s:s, s:o, s:o, s:i, s:b, s:b, s:b, s:o, s:o, s:o}", "name", name,
 		"epoch", (int)pod->epoch, "state", vmsig_state_name(context_state(context)),
 		"guard", vmsig_guard_name(context->delivery.guard), "kcr3", value_hex(pod->kcr3),
 		"low", value_hex(pod->low), "levels", pod->flags & VMSIG_MEMCTX_LA57 ? 5 : 4,
 		"read_only", (pod->flags & VMSIG_MEMCTX_RDONLY) != 0, "la57",
 		(pod->flags & VMSIG_MEMCTX_LA57) != 0, "sparse",
 		(pod->flags & VMSIG_MEMCTX_SPARSE) != 0, "segments", segments_json(context),
-		"system", ctl_system_json(&context->delivery.system)));
+		"files", files_json(context), "system",
+		ctl_system_json(&context->delivery.system)));
+}
+
+static void print_files(const struct context *context)
+{
+	uint32_t n;
+	const vmsig_memfile *files = vmsig_memctx_files(&context->delivery.event, &n);
+	uint64_t at = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		printf("%s  0x%" PRIx64 "-0x%" PRIx64 "\n", i ? "        " : "files   ", at,
+			at + files[i].size - 1);
+		at += files[i].size;
+	}
 }
 
 static void print_context(const char *name, const struct context *context)
@@ -166,6 +201,7 @@ static void print_context(const char *name, const struct context *context)
 		printf("%s  0x%011" PRIx64 "-0x%011" PRIx64 "  at 0x%" PRIx64 "\n",
 			i ? "        " : "segments", context->segs[i].gpa,
 			context->segs[i].gpa + context->segs[i].len - 1, context->segs[i].file_off);
+	print_files(context);
 }
 
 static int run_info(struct ctl *ctl, int argc, char **argv)

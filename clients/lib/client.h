@@ -8,6 +8,7 @@
  *   vmsig.c         the handle: opening, accessors, what its link (uplink.h) asks
  *   receive.c       messages of the broker
  *   memctx.c        a MEMCTX message: everything in it is verified here
+ *   locator.c       what its event's payload is made of
  *   subscription.c  what the holder wants to be told of
  *   epochs.c        what it was told last: order across reconnections
  *   listing.c       a list that arrives in pages

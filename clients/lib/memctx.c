@@ -3,19 +3,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "clients/lib/locator.h"
 #include "proto/guest/physmap.h"
+#include "proto/guest/span.h"
 #include "vmsig/vmsig_coherence.h"
 
 /* The descriptors of one message, owned until they are handed over. */
 struct parcel {
 	int fds[CHAN_FDS_PER_FRAME];
 	size_t n;
-	int ram;       /* index, -1 for none */
+	size_t rams[VMSIG_MEMFILES_MAX]; /* indices */
+	size_t nrams;
 	int coherence; /* index, -1 for none */
 };
 
@@ -32,27 +34,44 @@ static void parcel_deinit(struct parcel *parcel)
 	}
 }
 
+static int parcel_add_ram(vmsig *v, const Vmsig__Memctx *message, struct parcel *parcel, size_t i)
+{
+	/* A broker that knows of several says what they are. */
+	if (parcel->nrams && parcel->nrams >= message->n_files)
+		return lie(v, message, "two descriptors have the same purpose");
+	if (parcel->nrams == VMSIG_MEMFILES_MAX)
+		return lie(v, message, "guest RAM has too many files");
+	for (size_t j = 0; j < parcel->nrams; j++) {
+		const Vmsig__Descriptor *other = message->descriptors[parcel->rams[j]];
+
+		if (other->dev == message->descriptors[i]->dev &&
+			other->ino == message->descriptors[i]->ino)
+			return lie(v, message, "two of the RAM files are the same");
+	}
+	parcel->rams[parcel->nrams++] = i;
+	return 0;
+}
+
 static int parcel_index(vmsig *v, const Vmsig__Memctx *message, struct parcel *parcel, size_t i)
 {
-	int *index;
+	int r = 0;
 
 	switch (message->descriptors[i]->purpose) {
 	case VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM:
-		index = &parcel->ram;
+		r = parcel_add_ram(v, message, parcel, i);
 		break;
 	case VMSIG__DESCRIPTOR__PURPOSE__COHERENCE_PAGE:
-		index = &parcel->coherence;
+		if (parcel->coherence >= 0)
+			r = lie(v, message, "two descriptors have the same purpose");
+		parcel->coherence = (int)i;
 		break;
 	default:
 		/* For newer holders; closed with the parcel. */
 		return 0;
 	}
-	if (*index >= 0)
-		return lie(v, message, "two descriptors have the same purpose");
-	if (message->descriptors[i]->access != O_RDONLY)
-		return lie(v, message, "a descriptor is not read-only");
-	*index = (int)i;
-	return 0;
+	if (!r && message->descriptors[i]->access != O_RDONLY)
+		r = lie(v, message, "a descriptor is not read-only");
+	return r;
 }
 
 static int parcel_take(vmsig *v, const Vmsig__Memctx *message, struct parcel *parcel)
@@ -77,9 +96,13 @@ static int parcel_take(vmsig *v, const Vmsig__Memctx *message, struct parcel *pa
 		return lie(v, message, "more descriptors came than the message announced");
 	for (size_t i = 0; i < parcel->n && r == 0; i++)
 		r = parcel_index(v, message, parcel, i);
-	if (r == 0 && parcel->ram < 0)
+	if (r)
+		return r;
+	if (!parcel->nrams)
 		return lie(v, message, "there is no descriptor of guest RAM");
-	return r;
+	if (message->n_files && message->n_files != parcel->nrams)
+		return lie(v, message, "there are more RAM files than descriptors of them");
+	return 0;
 }
 
 /* chan_take_fds() has compared the size with what the kernel says. */
@@ -87,10 +110,12 @@ static int parcel_check(vmsig *v, const Vmsig__Memctx *message, const struct par
 {
 	struct stat st;
 
-	if (fstat(parcel->fds[parcel->ram], &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return lie(v, message, "guest RAM is not a regular file");
+	for (size_t i = 0; i < parcel->nrams; i++) {
+		if (fstat(parcel->fds[parcel->rams[i]], &st) < 0)
+			return -errno;
+		if (!S_ISREG(st.st_mode))
+			return lie(v, message, "guest RAM is not a regular file");
+	}
 	if (parcel->coherence < 0)
 		return 0;
 	if (fstat(parcel->fds[parcel->coherence], &st) < 0)
@@ -100,16 +125,39 @@ static int parcel_check(vmsig *v, const Vmsig__Memctx *message, const struct par
 	return 0;
 }
 
-static int layout_check(vmsig *v, const Vmsig__Memctx *message, const vmsig_memseg *segs)
+/* How much of each file counts. A single one has no line of its own. */
+static int files_unpack(vmsig *v, const Vmsig__Memctx *message, const struct parcel *parcel,
+	struct locator_files *files)
 {
-	uint64_t size = 0;
-	struct physmap map = PHYSMAP_INIT;
+	struct span span;
 	int r;
 
-	for (size_t i = 0; i < message->n_descriptors; i++) {
-		if (message->descriptors[i]->purpose == VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM)
-			size = message->descriptors[i]->size;
+	files->n = parcel->nrams;
+	for (size_t i = 0; i < files->n; i++) {
+		uint64_t size = message->descriptors[parcel->rams[i]]->size;
+
+		files->fds[i] = parcel->fds[parcel->rams[i]];
+		files->sizes[i] = message->n_files ? message->files[i]->size : size;
+		if (files->sizes[i] > size)
+			return lie(v, message, "a RAM file is smaller than the message says");
 	}
+	r = span_init(&span, files->fds, files->sizes, files->n);
+	if (r > 0)
+		return lie(v, message, "the RAM files cannot lie end to end");
+	if (!r)
+		span_deinit(&span);
+	return r;
+}
+
+static int layout_check(vmsig *v, const Vmsig__Memctx *message, const vmsig_memseg *segs,
+	const struct locator_files *files)
+{
+	struct physmap map = PHYSMAP_INIT;
+	uint64_t size = 0;
+	int r;
+
+	for (size_t i = 0; i < files->n; i++)
+		size += files->sizes[i];
 	if (message->n_segments)
 		r = physmap_init(&map, segs, message->n_segments, size);
 	else
@@ -121,25 +169,23 @@ static int layout_check(vmsig *v, const Vmsig__Memctx *message, const vmsig_mems
 	return r;
 }
 
-static int segments_unpack(vmsig *v, const Vmsig__Memctx *message, vmsig_memseg **ret_segs)
+static int payload_unpack(vmsig *v, const Vmsig__Memctx *message, const struct locator_files *files,
+	vmsig_payload *ret_payload)
 {
 	vmsig_memseg *segs;
+	int r;
 
-	if (!message->n_segments) {
-		*ret_segs = NULL;
-		return 0;
-	}
 	if (message->n_segments > PHYSMAP_MAX_SEGS)
 		return lie(v, message, "the memory layout has too many segments");
-	segs = calloc(message->n_segments, sizeof(*segs));
-	if (!segs)
-		return -ENOMEM;
+	r = locator_new(ret_payload, (uint32_t)message->n_segments, (uint32_t)files->n);
+	if (r)
+		return r;
+	segs = locator_segs(ret_payload);
 	for (size_t i = 0; i < message->n_segments; i++) {
 		const Vmsig__Segment *is = message->segments[i];
 
 		segs[i] = (vmsig_memseg){.gpa = is->gpa, .len = is->len, .file_off = is->file_off};
 	}
-	*ret_segs = segs;
 	return 0;
 }
 
@@ -161,37 +207,44 @@ static int fields_check(vmsig *v, const Vmsig__Memctx *message)
 	return 0;
 }
 
-static int taken_fd(struct parcel *parcel, int index)
+/* The descriptors are the delivery's from here on. */
+static void parcel_hand_over(struct parcel *parcel)
 {
-	return index < 0 ? -1 : vmsig_delivery_take_fd(&parcel->fds[index]);
+	for (size_t i = 0; i < parcel->nrams; i++)
+		parcel->fds[parcel->rams[i]] = -1;
+	if (parcel->coherence >= 0)
+		parcel->fds[parcel->coherence] = -1;
 }
 
-static void tell(vmsig *v, const Vmsig__Memctx *message, vmsig_memseg *segs, struct parcel *parcel)
+static void tell(vmsig *v, const Vmsig__Memctx *message, const vmsig_payload *payload,
+	const struct locator_files *files, struct parcel *parcel)
 {
 	const vmsig_memctx pod = {
 		.kcr3 = message->kcr3,
 		.low = message->low,
 		.epoch = message->epoch,
 		.nseg = (uint32_t)message->n_segments,
-		.flags = message->flags,
+		.flags = (message->flags & ~VMSIG_MEMCTX_FILES) |
+			 (files->n > 1 ? VMSIG_MEMCTX_FILES : 0),
 	};
 	vmsig_delivery *delivery = delivery_queue_add(&v->queue, VMSIG_EV_MEMCTX, message->name);
 
 	delivery->event.endpoint = message->endpoint;
 	delivery->guard = message->guard;
 	receive_system(&delivery->system, message->system);
-	delivery->ram_fd = taken_fd(parcel, parcel->ram);
-	delivery->coherence_fd = taken_fd(parcel, parcel->coherence);
+	delivery->ram_fd = files->fds[0];
+	delivery->coherence_fd = parcel->coherence < 0 ? -1 : parcel->fds[parcel->coherence];
 	memcpy(delivery->event.inln, &pod, sizeof(pod));
-	if (segs)
-		delivery->event.payload = (vmsig_payload){
-			.data = segs, .len = pod.nseg * sizeof(*segs), .release = free};
+	locator_set_files(payload, files);
+	delivery->event.payload = *payload;
+	parcel_hand_over(parcel);
 }
 
 int memctx_receive(vmsig *v, const Vmsig__Memctx *message)
 {
-	struct parcel parcel = {.ram = -1, .coherence = -1};
-	vmsig_memseg *segs = NULL;
+	struct parcel parcel = {.coherence = -1};
+	struct locator_files files;
+	vmsig_payload payload = {0};
 	int r;
 
 	r = parcel_take(v, message, &parcel);
@@ -203,19 +256,23 @@ int memctx_receive(vmsig *v, const Vmsig__Memctx *message)
 	r = fields_check(v, message);
 	if (r)
 		goto out;
-	r = segments_unpack(v, message, &segs);
+	r = files_unpack(v, message, &parcel, &files);
 	if (r)
 		goto out;
-	r = layout_check(v, message, segs);
+	r = payload_unpack(v, message, &files, &payload);
+	if (r)
+		goto out;
+	r = layout_check(v, message, locator_segs(&payload), &files);
 	if (r)
 		goto out;
 	r = taken_send(v, message);
 	if (r)
 		goto out;
-	tell(v, message, segs, &parcel);
-	segs = NULL;
+	tell(v, message, &payload, &files, &parcel);
+	payload = (vmsig_payload){0};
 out:
-	free(segs);
+	if (payload.release)
+		payload.release((void *)(uintptr_t)payload.data);
 	parcel_deinit(&parcel);
 	return r;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clients/lib/dial.h"
+#include "proto/wire/feature.h"
 #include "proto/wire/unpack.h"
 #include "proto/wire/vmsig.pb-c.h"
 
@@ -273,6 +274,7 @@ static int hello_send(struct uplink *link)
 	uint64_t id;
 
 	body.version = PROTOCOL_VERSION;
+	body.features = FEATURE_RAM_FILES;
 	body.software = software;
 	return uplink_request(link, ENVELOPE_HELLO, &body, NULL, 0, &id);
 }

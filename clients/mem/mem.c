@@ -11,9 +11,16 @@ int mem_public(int error)
 	return error < 0 ? -VMSIG_ERR_IO : -error;
 }
 
+/* RAM files in their order. A size of 0 is the file's own. */
+struct mem_files {
+	int fds[VMSIG_MEMFILES_MAX];
+	uint64_t sizes[VMSIG_MEMFILES_MAX];
+	size_t n;
+};
+
 /* Takes over nothing but a copy of the segments; low rules when nseg is 0. 0 or -errno. */
-static int mem_new(
-	vmsig_mem **ret_mem, int fd, uint64_t low, const vmsig_memseg *segs, uint32_t nseg)
+static int mem_new(vmsig_mem **ret_mem, const struct mem_files *files, uint64_t low,
+	const vmsig_memseg *segs, uint32_t nseg)
 {
 	vmsig_mem *mem = calloc(1, sizeof(*mem));
 	int r;
@@ -21,7 +28,7 @@ static int mem_new(
 	if (!mem)
 		return -ENOMEM;
 	mem->levels = 4;
-	r = ram_init(&mem->ram, fd);
+	r = ram_init(&mem->ram, files->fds, files->sizes, files->n);
 	if (!r && nseg)
 		r = physmap_init(&mem->map, segs, nseg, mem->ram.size);
 	else if (!r)
@@ -34,10 +41,11 @@ static int mem_new(
 	return 0;
 }
 
-static vmsig_mem *mem_new_errno(int fd, uint64_t low, const vmsig_memseg *segs, uint32_t nseg)
+static vmsig_mem *mem_new_errno(
+	const struct mem_files *files, uint64_t low, const vmsig_memseg *segs, uint32_t nseg)
 {
 	vmsig_mem *mem = NULL;
-	int r = mem_new(&mem, fd, low, segs, nseg);
+	int r = mem_new(&mem, files, low, segs, nseg);
 
 	if (r)
 		errno = -r;
@@ -46,22 +54,68 @@ static vmsig_mem *mem_new_errno(int fd, uint64_t low, const vmsig_memseg *segs, 
 
 vmsig_mem *vmsig_mem_from_ro_fd(int fd, uint64_t low)
 {
-	return mem_new_errno(fd, low, NULL, 0);
+	const struct mem_files files = {.fds = {fd}, .n = 1};
+
+	return mem_new_errno(&files, low, NULL, 0);
 }
 
 vmsig_mem *vmsig_mem_from_ro_fd_segs(int fd, const vmsig_memseg *segs, uint32_t nseg)
 {
+	const struct mem_files files = {.fds = {fd}, .n = 1};
+
 	if (!segs || !nseg) {
 		errno = EINVAL;
 		return NULL;
 	}
-	return mem_new_errno(fd, 0, segs, nseg);
+	return mem_new_errno(&files, 0, segs, nseg);
+}
+
+/* A file without a size would leave it to its owner where the next one begins. */
+static bool files_fill(struct mem_files *files, const vmsig_memfile *from, uint32_t n)
+{
+	if (!from || !n || n > VMSIG_MEMFILES_MAX)
+		return false;
+	for (uint32_t i = 0; i < n; i++) {
+		files->fds[i] = from[i].fd;
+		files->sizes[i] = from[i].size;
+		if (!from[i].size)
+			return false;
+	}
+	files->n = n;
+	return true;
+}
+
+vmsig_mem *vmsig_mem_from_files(const vmsig_memfile *files, uint32_t nfiles, uint64_t low,
+	const vmsig_memseg *segs, uint32_t nseg)
+{
+	struct mem_files all;
+
+	if (!files_fill(&all, files, nfiles) || (nseg && !segs)) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return mem_new_errno(&all, low, segs, nseg);
+}
+
+/* What a MEMCTX event brings. Of several files the first one's descriptor may be elsewhere by
+ * now: the caller's word counts. */
+static void files_of_event(struct mem_files *files, const vmsig_event *ev, int ram_fd)
+{
+	uint32_t n;
+	const vmsig_memfile *several = vmsig_memctx_files(ev, &n);
+
+	if (several && files_fill(files, several, n)) {
+		files->fds[0] = ram_fd;
+		return;
+	}
+	*files = (struct mem_files){.fds = {ram_fd}, .n = 1};
 }
 
 int vmsig_mem_from_event(vmsig_mem **ret_mem, const vmsig_event *ev, int ram_fd, int coherence_fd)
 {
 	const vmsig_memctx *pod = (const vmsig_memctx *)(const void *)ev->inln;
 	const vmsig_memseg *segs;
+	struct mem_files files;
 	vmsig_mem *mem;
 	uint32_t nseg;
 	int r;
@@ -71,7 +125,8 @@ int vmsig_mem_from_event(vmsig_mem **ret_mem, const vmsig_event *ev, int ram_fd,
 	segs = vmsig_memctx_segs(ev, &nseg);
 	if (nseg != pod->nseg)
 		return -VMSIG_ERR_BAD_REQUEST;
-	r = mem_new(&mem, ram_fd, pod->low, segs, nseg);
+	files_of_event(&files, ev, ram_fd);
+	r = mem_new(&mem, &files, pod->low, segs, nseg);
 	if (r)
 		return r == -EINVAL ? -VMSIG_ERR_BAD_REQUEST : mem_public(r);
 	mem->levels = pod->flags & VMSIG_MEMCTX_LA57 ? 5 : 4;

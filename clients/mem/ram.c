@@ -3,11 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "vmsig/vmsig_error.h"
@@ -22,42 +20,86 @@ static bool same_file(int fd, const struct stat *st)
 }
 
 /* A duplicate shares its offset with the caller's descriptor. */
-static int fd_duplicate(struct ram *ram, int fd)
+static int fd_duplicate(int fd)
 {
-	int flags = fcntl(fd, F_GETFL);
+	int flags = fcntl(fd, F_GETFL), copy;
 
 	if (flags < 0)
 		return -errno;
 	if ((flags & O_ACCMODE) != O_RDONLY)
 		return -EINVAL;
-	ram->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	return ram->fd < 0 ? -errno : 0;
+	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return copy < 0 ? -errno : copy;
 }
 
-static int fd_open(struct ram *ram, int fd, const struct stat *st)
+/* A descriptor, or -errno. */
+static int fd_open(int fd, const struct stat *st, bool *ret_seekable)
 {
 	char path[sizeof("/proc/self/fd/") + 3 * sizeof(fd)];
-	struct statfs fs;
+	int own;
 
+	*ret_seekable = false;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	ram->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	if (ram->fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+	own = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (own < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
 		return -errno;
-	if (ram->fd < 0)
-		return fd_duplicate(ram, fd);
+	if (own < 0)
+		return fd_duplicate(fd);
+	if (!same_file(own, st)) {
+		close(own);
+		return -EINVAL;
+	}
 	/* hugetlbfs takes SEEK_DATA and calls everything data. */
-	ram->seekable = !fstatfs(ram->fd, &fs) && (unsigned long)fs.f_type != HUGETLBFS_MAGIC;
-	return same_file(ram->fd, st) ? 0 : -EINVAL;
+	*ret_seekable = span_page_size(own) == SPAN_PAGE;
+	return own;
 }
 
-static int map_file(struct ram *ram)
+/* The file's own size where none is wanted. */
+static int file_open(int fd, uint64_t *size, bool *ret_seekable)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_size <= 0 || *size > (uint64_t)st.st_size)
+		return -EINVAL;
+	if (!*size)
+		*size = (uint64_t)st.st_size;
+	return fd_open(fd, &st, ret_seekable);
+}
+
+static int files_open(struct ram *ram, const int *fds, const uint64_t *sizes, size_t n)
+{
+	int own[VMSIG_MEMFILES_MAX], r = n && n <= VMSIG_MEMFILES_MAX ? 0 : -EINVAL;
+	uint64_t lens[VMSIG_MEMFILES_MAX];
+	size_t opened = 0;
+
+	while (!r && opened < n) {
+		bool seekable;
+
+		lens[opened] = sizes[opened];
+		own[opened] = file_open(fds[opened], &lens[opened], &seekable);
+		if (own[opened] < 0) {
+			r = own[opened];
+			break;
+		}
+		ram->seekable |= (uint64_t)seekable << opened++;
+	}
+	if (!r)
+		r = span_init(&ram->files, own, lens, n);
+	while (r && opened)
+		close(own[--opened]);
+	return r > 0 ? -EINVAL : r;
+}
+
+static int map_files(struct ram *ram)
 {
 	size_t words = (ram->size >> RAM_PAGE_SHIFT) / 64 + 1;
 	void *base, *known;
+	int r = span_map(&ram->files, PROT_READ, &base);
 
-	base = mmap(NULL, ram->size, PROT_READ, MAP_SHARED, ram->fd, 0);
-	if (base == MAP_FAILED)
-		return -errno;
+	if (r)
+		return r;
 	ram->base = base;
 	/* A core dump would read, and so allocate, all of the guest's memory. */
 	(void)madvise(base, ram->size, MADV_DONTDUMP);
@@ -70,20 +112,15 @@ static int map_file(struct ram *ram)
 	return 0;
 }
 
-int ram_init(struct ram *ram, int fd)
+int ram_init(struct ram *ram, const int *fds, const uint64_t *sizes, size_t n)
 {
-	struct stat st;
 	int r;
 
 	*ram = RAM_INIT;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_size <= 0)
-		return -EINVAL;
-	ram->size = (uint64_t)st.st_size;
-	r = fd_open(ram, fd, &st);
+	r = files_open(ram, fds, sizes, n);
+	ram->size = ram->files.size;
 	if (!r)
-		r = map_file(ram);
+		r = map_files(ram);
 	if (r)
 		ram_deinit(ram);
 	return r;
@@ -95,39 +132,44 @@ void ram_deinit(struct ram *ram)
 		munmap((void *)(uintptr_t)ram->base, ram->size);
 	if (ram->known)
 		munmap(ram->known, ram->known_size);
-	if (ram->fd >= 0)
-		close(ram->fd);
+	span_close(&ram->files);
 	*ram = RAM_INIT;
 }
 
 int ram_pread(const struct ram *ram, uint64_t off, void *buf, size_t len)
 {
-	uint8_t *to = buf;
+	return span_pread(&ram->files, off, buf, len);
+}
 
-	while (len) {
-		ssize_t n = pread(ram->fd, to, len, (off_t)off);
+/* ---- holes ---- */
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return VMSIG_ERR_IO;
-		if (!n)
-			return VMSIG_ERR_OUT_OF_RANGE;
-		to += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
+/* The file that has the byte. */
+static const struct span_file *file_at(const struct ram *ram, uint64_t off)
+{
+	return &ram->files.files[span_index(&ram->files, off)];
+}
+
+static bool is_seekable(const struct ram *ram, const struct span_file *file)
+{
+	return ram->seekable >> (file - ram->files.files) & 1;
+}
+
+/* lseek(2) in a file of the whole; -1 with errno. */
+static int64_t file_seek(const struct span_file *file, uint64_t off, int whence)
+{
+	off_t at = lseek(file->fd, (off_t)(off - file->start), whence);
+
+	return at < 0 ? -1 : (int64_t)(file->start + (uint64_t)at);
 }
 
 /* Whether [off, off + len) is still inside the file. */
-static int check_size(const struct ram *ram, uint64_t off, uint64_t len)
+static int check_size(const struct span_file *file, uint64_t off, uint64_t len)
 {
 	struct stat st;
 
-	if (fstat(ram->fd, &st) < 0)
+	if (fstat(file->fd, &st) < 0)
 		return VMSIG_ERR_IO;
-	return off + len <= (uint64_t)st.st_size ? 0 : VMSIG_ERR_OUT_OF_RANGE;
+	return off - file->start + len <= (uint64_t)st.st_size ? 0 : VMSIG_ERR_OUT_OF_RANGE;
 }
 
 static void know(struct ram *ram, uint64_t page)
@@ -135,28 +177,29 @@ static void know(struct ram *ram, uint64_t page)
 	ram->known[page / 64] |= 1ull << (page % 64);
 }
 
-/* The first data at or above `off`, at most `end`. */
+/* The first data at or above `off`, at most `end`, which is in the same file. */
 static int next_data(struct ram *ram, uint64_t off, uint64_t end, uint64_t *ret_start)
 {
-	off_t start;
+	const struct span_file *file = file_at(ram, off);
+	int64_t start;
 
 	if (ram_known(ram, off >> RAM_PAGE_SHIFT)) {
 		*ret_start = off;
 		return 0;
 	}
-	start = lseek(ram->fd, (off_t)off, SEEK_DATA);
+	start = file_seek(file, off, SEEK_DATA);
 	if (start < 0 && errno != ENXIO)
 		return VMSIG_ERR_IO;
 	*ret_start = start < 0 || (uint64_t)start > end ? end : (uint64_t)start;
 	/* ENXIO: a hole up to the end of the file, wherever that is now. */
-	return start < 0 ? check_size(ram, off, end - off) : 0;
+	return start < 0 ? check_size(file, off, end - off) : 0;
 }
 
 /* Where the data at `start` ends. SEEK_HOLE takes time in proportion to all the data that
  * follows: for a small piece it is dearer than a look at each page. */
 static int data_end(struct ram *ram, uint64_t start, uint64_t end, uint64_t *ret_end)
 {
-	off_t hole;
+	int64_t hole;
 
 	if (end - start <= BY_PAGE_MAX) {
 		/* An error ends the piece; whoever asks for the next one gets it. */
@@ -171,7 +214,7 @@ static int data_end(struct ram *ram, uint64_t start, uint64_t end, uint64_t *ret
 		*ret_end = at < end ? at : end;
 		return 0;
 	}
-	hole = lseek(ram->fd, (off_t)start, SEEK_HOLE);
+	hole = file_seek(file_at(ram, start), start, SEEK_HOLE);
 	if (hole < 0)
 		return errno == ENXIO ? VMSIG_ERR_OUT_OF_RANGE : VMSIG_ERR_IO;
 	*ret_end = (uint64_t)hole < end ? (uint64_t)hole : end;
@@ -180,10 +223,13 @@ static int data_end(struct ram *ram, uint64_t start, uint64_t end, uint64_t *ret
 
 int ram_data(struct ram *ram, uint64_t off, uint64_t end, uint64_t *ret_start, uint64_t *ret_end)
 {
+	const struct span_file *file = file_at(ram, off);
 	uint64_t start = off, stop = end;
 	int r = 0;
 
-	if (ram->seekable) {
+	if (end - file->start > file->size)
+		end = stop = file->start + file->size;
+	if (is_seekable(ram, file)) {
 		r = next_data(ram, off, end, &start);
 		if (!r && start < end)
 			r = data_end(ram, start, end, &stop);
@@ -203,17 +249,18 @@ static bool is_zero(const uint8_t *buf, size_t len)
 /* [off, off + len) lies in one page that is not known. */
 static int read_page(struct ram *ram, uint64_t off, void *buf, size_t len)
 {
+	const struct span_file *file = file_at(ram, off);
 	uint64_t page = off >> RAM_PAGE_SHIFT;
-	off_t data;
+	int64_t data;
 	int r;
 
-	if (!ram->seekable) {
+	if (!is_seekable(ram, file)) {
 		r = ram_pread(ram, off, buf, len);
 		if (!r && !is_zero(buf, len))
 			know(ram, page);
 		return r;
 	}
-	data = lseek(ram->fd, (off_t)(page << RAM_PAGE_SHIFT), SEEK_DATA);
+	data = file_seek(file, page << RAM_PAGE_SHIFT, SEEK_DATA);
 	if (data < 0 && errno != ENXIO)
 		return VMSIG_ERR_IO;
 	if (data >= 0 && (uint64_t)data < (page + 1) << RAM_PAGE_SHIFT) {
@@ -222,7 +269,7 @@ static int read_page(struct ram *ram, uint64_t off, void *buf, size_t len)
 		return 0;
 	}
 	memset(buf, 0, len);
-	return data < 0 ? check_size(ram, off, len) : 0;
+	return data < 0 ? check_size(file, off, len) : 0;
 }
 
 int ram_read_unknown(struct ram *ram, uint64_t off, void *buf, size_t len)

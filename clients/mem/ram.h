@@ -3,7 +3,8 @@
 #define CLIENTS_MEM_RAM_H
 
 /*
- * The RAM file as a holder sees it: its own read-only descriptor and a read-only mapping.
+ * Guest RAM as a holder sees it: read-only descriptors of its own and a read-only mapping of its
+ * file, or of its files laid end to end, in one range.
  *
  * Reading a hole of a tmpfs file through a shared mapping allocates the page. So no page is
  * touched through the mapping before it is known to hold data; which ones are known is kept
@@ -22,24 +23,29 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "proto/guest/span.h"
+
 #define RAM_PAGE_SHIFT 12u
 #define RAM_PAGE (1u << RAM_PAGE_SHIFT)
 
 struct ram {
-	int fd;
-	/* The descriptor's offset is ours alone and the file system tells holes from data. */
-	bool seekable;
-	uint64_t size;       /* bytes, when it was opened */
+	struct span files;
+	/* Of each file, a bit: the descriptor's offset is ours alone and the file system tells
+	 * holes from data. */
+	uint64_t seekable;
+	uint64_t size;       /* bytes of all, when they were opened */
 	const uint8_t *base; /* [0, size), PROT_READ */
 	uint64_t *known;     /* a bit for each page */
 	size_t known_size;   /* bytes */
 };
 
-#define RAM_INIT ((struct ram){.fd = -1})
+#define RAM_INIT ((struct ram){0})
 
-/* Opens `fd` anew, or duplicates it where the file's mode forbids that. -EINVAL: not a
- * regular file, empty, or neither read-only nor possible to open so; else -errno. */
-__attribute__((warn_unused_result)) int ram_init(struct ram *ram, int fd);
+/* Opens each file anew, or duplicates its descriptor where the file's mode forbids that; a size of
+ * 0 is the file's own. -EINVAL: not a regular file, smaller than its size, neither read-only nor
+ * possible to open so, or files that cannot lie end to end; else -errno. */
+__attribute__((warn_unused_result)) int ram_init(
+	struct ram *ram, const int *fds, const uint64_t *sizes, size_t n);
 void ram_deinit(struct ram *ram);
 
 /* Reads through pread(2). 0, VMSIG_ERR_OUT_OF_RANGE (the file is shorter now), VMSIG_ERR_IO. */
@@ -50,8 +56,9 @@ __attribute__((warn_unused_result)) int ram_pread(
 __attribute__((warn_unused_result)) int ram_read_unknown(
 	struct ram *ram, uint64_t off, void *buf, size_t len);
 
-/* The first data in [off, end): *ret_start is its offset, `end` when there is only a hole;
- * *ret_end where it ends, at most `end`. Everything is data where holes cannot be told. */
+/* The first data in [off, end), or in what of that is in the same file: *ret_start is its offset,
+ * or the end when there is only a hole; *ret_end where it ends. Everything is data where holes
+ * cannot be told. */
 __attribute__((warn_unused_result)) int ram_data(
 	struct ram *ram, uint64_t off, uint64_t end, uint64_t *ret_start, uint64_t *ret_end);
 

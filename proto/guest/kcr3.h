@@ -13,8 +13,8 @@
  *
  * A search is done in short steps, so that many guests take turns on few threads and none can
  * keep one busy. Files: kcr3 the search; linux, windows the ways to find a kernel; sweep all
- * pages of RAM; root tables; space the memory under a root; vmcoreinfo, ntimage what kernels
- * say of themselves; memo what was judged already.
+ * pages of RAM; root tables; space the memory under a root; span the files; vmcoreinfo, ntimage
+ * what kernels say of themselves; memo what was judged already.
  */
 
 #include <stdatomic.h>
@@ -24,6 +24,7 @@
 
 #include "proto/guest/pgwalk.h"
 #include "proto/guest/physmap.h"
+#include "proto/guest/span.h"
 #include "vmsig/vmsig_event.h"
 
 #define KCR3_VCPUS_MAX 512
@@ -32,8 +33,9 @@ struct kcr3_memory {
 	pgwalk_read_fn read; /* guest-physical */
 	void *ctx;
 	const struct physmap *map; /* what to scan */
-	int fd; /* RAM file behind the map for hole skipping (SEEK_DATA), or -1. Its own open file
-		 * description: the offset is moved */
+	/* The RAM files behind the map for hole skipping (SEEK_DATA), NULL: all counts as data. Of
+	 * open file descriptions of their own: the offsets are moved. */
+	const struct span *files;
 };
 
 /* What identifies a proven kernel; enough to prove it again cheaply. */
@@ -50,7 +52,7 @@ struct kcr3_proof {
 
 struct kcr3_scan;
 
-/* A search through all of RAM. `memory` is copied; its map, ctx and fd, and `vcpu_cr3`, stay
+/* A search through all of RAM. `memory` is copied; its map, ctx and files, and `vcpu_cr3`, stay
  * the caller's until kcr3_scan_free(). `vcpu_cr3` are current roots (CR3 as read, flags
  * included); with none the vCPU check is skipped, which is only acceptable for an image that
  * nobody runs. `notes_from` is 0, or what kcr3_scan_notes_next() said of the search before.

@@ -3,9 +3,9 @@
 #define PROTO_GUEST_PHYSMAP_H
 
 /*
- * Guest-physical layout: which window of guest-physical space lies where in the RAM file.
- * Pure. Broker and holders use the same rules, so a segment table that one accepts the
- * other does too.
+ * Guest-physical layout: which window of guest-physical space lies where in the RAM file, or
+ * in the files laid end to end (span.h). Pure. Broker and holders use the same rules, so a
+ * segment table that one accepts the other does too.
  */
 
 #include <stdbool.h>

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "vmsig/vmsig_error.h"
 
@@ -27,19 +26,6 @@ static uint64_t page_up(uint64_t at)
 	return page_down(at + PGWALK_PAGE - 1);
 }
 
-/* The next data at or after *off, below `end`; false when only a hole is left. A file system that
- * knows no holes has data everywhere. Where the data ends is not asked: SEEK_HOLE takes time in
- * proportion to all the data that follows, and a hole inside a chunk reads as zeroes. */
-static bool next_data(int fd, uint64_t *off, uint64_t end)
-{
-	off_t data = fd < 0 ? (off_t)*off : lseek(fd, (off_t)*off, SEEK_DATA);
-
-	if (data < 0)
-		return errno != ENXIO && *off < end;
-	*off = (uint64_t)data;
-	return *off < end;
-}
-
 /* Whole pages of the guest's at or after *gpa, the first of which has data in it: a segment may
  * begin and end within one. False when none is left. */
 static bool next_pages(
@@ -53,7 +39,7 @@ static bool next_pages(
 	if (*gpa >= end)
 		return false;
 	off = seg->file_off + (*gpa - seg->gpa);
-	if (!next_data(memory->fd, &off, seg->file_off + seg->len))
+	if (memory->files && !span_next_data(memory->files, &off, seg->file_off + seg->len))
 		return false;
 	first = page_down(seg->gpa + (off - seg->file_off));
 	if (first > *gpa)

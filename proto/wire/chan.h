@@ -29,15 +29,19 @@
 
 #define CHAN_FRAME_MAX (1u << 20) /* bytes of a frame's payload */
 #define CHAN_FRAME_HEADER 4u      /* big-endian length in front of the payload */
-#define CHAN_FDS_PER_FRAME 16u    /* descriptors with one frame; the kernel's own bound is 253 */
+#define CHAN_FDS_PER_FRAME 72u    /* descriptors with one frame; the kernel's own bound is 253 */
+#define CHAN_FDS_OF_CLIENT                                                                         \
+	16u /* that wait from a client, of whose frames none has more than one                     \
+	     */
 
 struct chan;
 
 struct chan_limits {
 	size_t frame_max;  /* largest payload accepted from the peer, <= CHAN_FRAME_MAX */
 	size_t tx_max;     /* bytes of ciphertext that may be queued; chan_send() refuses beyond */
-	size_t rx_fds_max; /* descriptors that may wait in the FIFO; 0: the peer may send none.
-			    * With so many waiting no more are received before some were taken */
+	size_t rx_fds_max; /* descriptors of one message, and that may wait in the FIFO; 0: the peer
+			    * may send none. With so many waiting no more are received before some
+			    * were taken */
 };
 
 struct chan_fd_claim; /* see below */

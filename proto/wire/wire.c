@@ -86,7 +86,7 @@ static int wire_take_control(struct wire *wire, struct msghdr *msg)
 			wire, "the peer sent descriptors, and none was free here (RLIMIT_NOFILE)");
 	if (total && !wire->rx_fds_max)
 		return wire_protocol_error(wire, "the peer sent descriptors, which it may not");
-	if (total > WIRE_FDS_MAX)
+	if (total > wire->rx_fds_max)
 		return wire_protocol_error(
 			wire, "the peer sent more descriptors than fit one message");
 	return r;

@@ -28,7 +28,7 @@
 #include "proto/wire/bio.h"
 #include "proto/wire/fdqueue.h"
 
-#define WIRE_FDS_MAX 16u          /* descriptors in one sendmsg(2), and from an honest peer */
+#define WIRE_FDS_MAX 72u          /* descriptors in one sendmsg(2) */
 #define WIRE_FDS_ROOM 253u        /* what one message can carry: the kernel's SCM_MAX_FD */
 #define WIRE_FILL_MAX (64u << 10) /* bytes read by one wire_fill(): the fair share */
 #define WIRE_RX_MAX (128u << 10)  /* undecrypted bytes held; several TLS records fit */
@@ -47,8 +47,9 @@ struct wire {
 	struct bio_buffers buffers;
 	struct fdqueue rx_fds;
 	struct fdqueue tx_fds;
-	size_t rx_fds_max;   /* with so many waiting, bytes that bring more are not read */
-	uint64_t tx_sent;    /* position of the first byte in buffers.tx */
+	size_t rx_fds_max; /* of one message; with so many waiting no bytes that bring more are read
+			    */
+	uint64_t tx_sent;  /* position of the first byte in buffers.tx */
 	uint64_t tx_carried; /* where the bytes end that the last descriptors went with */
 	const char *error;   /* static sentence about the last failure, or NULL */
 };

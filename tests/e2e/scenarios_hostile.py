@@ -246,32 +246,9 @@ def qmp_garbage(lab):
     equal(number(holder.wait_ready(epoch=2)["kcr3"]), truth.kcr3, "kcr3 after a reset")
 
 
-def hotplug(lab):
-    """A second RAM file while the guest runs: refused or served whole, never half a map."""
-    guest = Guest(lab, memory_option="512M,slots=2,maxmem=1G")
-    broker = Broker(lab, [vmlab.qemu_endpoint(lab)], [vmlab.tenant()])
-    holder = Holder(broker)
-    sensor = vmlab.Sensor(holder)
-    truth = guest.boot()
-    sensor.wait_context(truth.kcr3)
-    epoch = holder.endpoint()["epoch"]
-    guest.qmp.execute("object-add", **{
-        "qom-type": "memory-backend-file", "id": "ram2", "size": 256 << 20, "share": True,
-        "mem-path": lab.path("ram", "vm1-dimm")})
-    guest.qmp.execute("device_add", driver="pc-dimm", id="dimm1", memdev="ram2")
-    sensor.wait("the old map is void", lambda event: event["event"] == "invalidated" and
-                event["epoch"] > epoch, 20)
-    wait_until("a reason", lambda: holder.endpoint()["detail"], 20)
-    entry = holder.endpoint()
-    check(entry["state"] != "ready", f"half of the RAM is served: {entry}")
-    check("vm1-dimm" in entry["detail"] or "backend" in entry["detail"] or
-          "files" in entry["detail"], f"the detail does not say why: {entry}")
-    vmlab.history.check(sensor.history())
-
-
 if __name__ == "__main__":
     vmlab.main({"attack_broker_uid": attack_broker_uid, "attack_file": attack_file,
                 "attack_memfd": attack_memfd, "attack_min_guard": attack_min_guard,
-                "hotplug": hotplug, "no_backend": no_backend, "no_qmp": no_qmp,
+                "no_backend": no_backend, "no_qmp": no_qmp,
                 "not_shared": not_shared, "other_system": other_system,
                 "qmp_garbage": qmp_garbage})

@@ -111,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	vmsig_memseg seg = {.len = SIZE};
 	const struct physmap map = {.segs = &seg, .nseg = 1};
-	const struct kcr3_memory memory = {.read = read_gpa, .map = &map, .fd = -1};
+	const struct kcr3_memory memory = {.read = read_gpa, .map = &map};
 	struct kcr3_proof proof;
 	uint64_t cr3[VCPUS];
 	size_t ncr3;

@@ -7,7 +7,7 @@ static const char *add_context(struct history *history, const struct core_delive
 		return "R3: the locator does not carry the core's epoch";
 	if (!(delivery->pod.flags & VMSIG_MEMCTX_RDONLY))
 		return "R1: RDONLY is not set";
-	if (delivery->ram_fd < 0)
+	if (!delivery->nfiles)
 		return "R2: a context without a descriptor";
 	if (history->context_epoch && history->context_epoch != delivery->epoch &&
 		!history->invalidated)

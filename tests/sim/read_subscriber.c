@@ -49,9 +49,9 @@ static void check_context(const struct subscriber *subscriber, struct adapter *a
 	*told = adapter->generation + 1;
 	if (delivery->guard < min_guards[i] || (int)delivery->guard < subscriber->tenant->min_guard)
 		broken("a context with a weaker guard than demanded");
-	if (delivery->ram_fd <= world.last_fd)
+	if (!delivery->nfiles || delivery->ram_fds[0] <= world.last_fd)
 		broken("R2: a descriptor was handed out twice");
-	if (delivery->page_fd <= delivery->ram_fd)
+	if (delivery->page_fd <= delivery->ram_fds[delivery->nfiles - 1])
 		broken("R2: the page's descriptor was handed out twice, or is not there");
 	world.last_fd = delivery->page_fd;
 }
@@ -85,8 +85,8 @@ static void hear(struct subscriber *subscriber, struct core_delivery *delivery)
 
 	if (flaw == FLAW_STAMP)
 		delivery->pod.epoch++;
-	if (flaw == FLAW_SHARED_FD && delivery->ram_fd >= 0 && world.last_fd)
-		delivery->ram_fd = world.last_fd;
+	if (flaw == FLAW_SHARED_FD && delivery->nfiles && world.last_fd)
+		delivery->ram_fds[0] = world.last_fd;
 	if (flaw == FLAW_LEAK && other->session)
 		subscriber = other;
 	if (delivery->kind == VMSIG_EV_MEMCTX_INVALIDATED) {

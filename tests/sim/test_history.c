@@ -45,12 +45,12 @@ static const struct {
 static struct core_delivery delivery_of(const struct event *event)
 {
 	struct core_delivery delivery = {
-		.kind = event->kind, .epoch = event->epoch, .state = event->state, .ram_fd = -1};
+		.kind = event->kind, .epoch = event->epoch, .state = event->state};
 
 	if (event->kind == M) {
 		delivery.pod.epoch = event->epoch;
 		delivery.pod.flags = VMSIG_MEMCTX_RDONLY;
-		delivery.ram_fd = 3;
+		delivery.nfiles = 1;
 		delivery.state = VMSIG_STATE_READY;
 	}
 	return delivery;
@@ -90,7 +90,7 @@ static void a_context_is_complete(void **state)
 	assert_non_null(strstr(history_add(&history, &unstamped), "R3"));
 	writable.pod.flags = 0;
 	assert_non_null(strstr(history_add(&history, &writable), "R1"));
-	without.ram_fd = -1;
+	without.nfiles = 0;
 	assert_non_null(strstr(history_add(&history, &without), "R2"));
 }
 

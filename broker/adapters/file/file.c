@@ -11,11 +11,12 @@
 #include "vmsig/vmsig_error.h"
 
 /*
- * Adapter `file`: guest RAM in a file whose layout the configuration gives. The kernel root
- * is given too, or found. Nobody tells of resets, so a timer looks: a file that is replaced,
- * shrunk or missing ends the session, and so does a found kernel that is not there any more.
+ * Adapter `file`: guest RAM in a file, or in several, whose layout the configuration gives. The
+ * kernel root is given too, or found. Nobody tells of resets, so a timer looks: a file that is
+ * replaced, shrunk or missing ends the session, and so does a found kernel that is not there any
+ * more.
  *
- * The file is touched by jobs only (image.h). One at a time runs; one that does not come back
+ * Files are touched by jobs only (image.h). One at a time runs; one that does not come back
  * is abandoned, and until it does nothing else is tried.
  */
 
@@ -69,15 +70,18 @@ static uint64_t bytes_below_4g(const struct physmap *map)
 	return sum;
 }
 
-/* Nothing in a file says that its guest was reset, so the same file with the same kernel
- * counts as the same session. */
+/* Nothing in a file says that its guest was reset, so the same files with the same kernel
+ * count as the same session. */
 static void publish_ram(struct file_adapter *file)
 {
 	const struct image *image = file->image;
-	char session[VMSIG_SESSION_MAX];
+	const struct ram *first = ramset_file(image->ram, 0);
+	char session[VMSIG_SESSION_MAX], others[sizeof("+0123456789abcdef")] = "";
 
-	snprintf(session, sizeof(session), "file:%" PRIx64 ":%" PRIx64 ":%" PRIx64 ":%" PRIx64,
-		(uint64_t)ram_device(image->ram), (uint64_t)ram_inode(image->ram), file->pod.kcr3,
+	if (ramset_count(image->ram) > 1)
+		snprintf(others, sizeof(others), "+%016" PRIx64, ramset_digest(image->ram));
+	snprintf(session, sizeof(session), "file:%" PRIx64 ":%" PRIx64 "%s:%" PRIx64 ":%" PRIx64,
+		(uint64_t)ram_device(first), (uint64_t)ram_inode(first), others, file->pod.kcr3,
 		file->proof.digest);
 	publisher_ram(&file->publisher, image->ram, &image->map, &file->proof.system, session);
 }
@@ -130,8 +134,7 @@ static void bootstrap(struct file_adapter *file)
 static bool claim(struct file_adapter *file)
 {
 	const char *name = file->env.config->name;
-	const char *other =
-		claim_take(&file->image->claim, file->env.claims, file->image->ram, name);
+	const char *other = ramset_claim(file->image->ram, file->env.claims, name);
 
 	if (other && !file->conflict)
 		publisher_log_conflict(&file->publisher, other);
@@ -229,11 +232,23 @@ static void describe(
 	*out_segs = file->pod.nseg ? file->image->map.segs : NULL;
 }
 
+/* The only file; RAM in several is had by share_files(). */
 static int share_fd(void *ctx)
 {
 	struct file_adapter *file = ctx;
 
-	return file->ready ? ram_share(file->image->ram) : -ENOENT;
+	if (!file->ready)
+		return -ENOENT;
+	return ramset_count(file->image->ram) == 1 ? ram_share(ramset_file(file->image->ram, 0))
+						   : -EOPNOTSUPP;
+}
+
+static int share_files(void *ctx, int ret_fds[static VMSIG_MEMFILES_MAX],
+	uint64_t ret_sizes[static VMSIG_MEMFILES_MAX])
+{
+	struct file_adapter *file = ctx;
+
+	return file->ready ? ramset_share(file->image->ram, ret_fds, ret_sizes) : -ENOENT;
 }
 
 static void invalidate(void *ctx, uint32_t epoch)
@@ -249,7 +264,19 @@ static int share_writable(void *ctx)
 {
 	struct file_adapter *file = ctx;
 
-	return file->ready ? ram_open_writable(file->image->ram) : -ENOENT;
+	if (!file->ready)
+		return -ENOENT;
+	return ramset_count(file->image->ram) == 1
+		       ? ram_open_writable(ramset_file(file->image->ram, 0))
+		       : -EOPNOTSUPP;
+}
+
+static int share_files_writable(void *ctx, int ret_fds[static VMSIG_MEMFILES_MAX],
+	uint64_t ret_sizes[static VMSIG_MEMFILES_MAX])
+{
+	struct file_adapter *file = ctx;
+
+	return file->ready ? ramset_share_writable(file->image->ram, ret_fds, ret_sizes) : -ENOENT;
 }
 
 /* Nothing that moves guests knows of a file. */
@@ -272,7 +299,13 @@ static int register_all(struct file_adapter *file)
 		.may_write = may_write,
 	};
 
-	return publisher_register(&file->publisher, &file->env, &reader, &writer);
+	const vmsig_memfiles_reg files = {
+		.ctx = file,
+		.share = share_files,
+		.share_writable = share_files_writable,
+	};
+
+	return publisher_register(&file->publisher, &file->env, &reader, &files, &writer);
 }
 
 static int file_start(

@@ -6,9 +6,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "vmsig/vmsig_error.h"
+
+static int copy_paths(struct image *image, const struct config_endpoint *config)
+{
+	char *const *paths;
+	size_t n = config_endpoint_files(config, &paths);
+
+	image->paths = calloc(n, sizeof(*image->paths));
+	for (size_t i = 0; image->paths && i < n; i++) {
+		image->paths[i] = strdup(paths[i]);
+		if (!image->paths[i])
+			return -ENOMEM;
+		image->npaths++;
+	}
+	return image->paths ? 0 : -ENOMEM;
+}
 
 int image_new(struct image **ret_image, const struct config_endpoint *config)
 {
@@ -21,9 +35,8 @@ int image_new(struct image **ret_image, const struct config_endpoint *config)
 	image->owner = config->owner;
 	image->low = config->low;
 	image->nseg = config->nseg;
-	image->path = strdup(config->path);
 	image->segs = malloc(bytes ? bytes : 1);
-	if (!image->path || !image->segs) {
+	if (copy_paths(image, config) || !image->segs) {
 		image_unref(image);
 		return -ENOMEM;
 	}
@@ -43,10 +56,11 @@ struct image *image_unref(struct image *image)
 {
 	if (!image || --image->refs)
 		return NULL;
-	claim_drop(&image->claim);
 	physmap_deinit(&image->map);
-	ram_free(image->ram);
-	free(image->path);
+	ramset_free(image->ram);
+	while (image->npaths)
+		free(image->paths[--image->npaths]);
+	free(image->paths);
 	free(image->segs);
 	free(image);
 	return NULL;
@@ -56,34 +70,53 @@ struct image *image_unref(struct image *image)
 
 /* Only one job of an image runs at a time, so it may fill in what the loop thread reads after
  * done(). */
-static int lay_out(struct image_job *job, const struct ram *ram)
+static int lay_out(struct image_job *job, const struct ramset *ram)
 {
 	struct image *image = job->image;
-	uint64_t size = ram_size(ram);
+	uint64_t size = ramset_size(ram);
 	int r = image->nseg ? physmap_init(&image->map, image->segs, image->nseg, size)
 			    : physmap_init_low(&image->map, image->low, size);
 
 	if (r)
 		snprintf(job->why, sizeof(job->why),
-			"%s has %" PRIu64 " bytes, which do not hold the configured layout; "
+			"%s%s %" PRIu64 " bytes, which do not hold the configured layout; "
 			"correct 'low' or 'segments'",
-			image->path, size);
+			image->paths[0],
+			image->npaths > 1 ? " and the files behind it have" : " has", size);
+	return r;
+}
+
+static int open_files(struct image_job *job, struct ramset **ret_set)
+{
+	struct image *image = job->image;
+	struct ram *files[VMSIG_MEMFILES_MAX];
+	size_t n = 0;
+	int r = 0;
+
+	while (!r && n < image->npaths) {
+		r = ram_open_path(
+			&files[n], image->paths[n], image->owner, job->why, sizeof(job->why));
+		n += !r;
+	}
+	if (!r)
+		r = ramset_new(ret_set, files, n, job->why, sizeof(job->why));
+	while (r && n)
+		ram_free(files[--n]);
 	return r;
 }
 
 static int run_open(struct image_job *job)
 {
-	struct image *image = job->image;
-	struct ram *ram;
-	int r = ram_open_path(&ram, image->path, image->owner, job->why, sizeof(job->why));
+	struct ramset *set;
+	int r = open_files(job, &set);
 
 	if (r)
 		return r;
-	r = lay_out(job, ram);
+	r = lay_out(job, set);
 	if (r)
-		ram_free(ram);
+		ramset_free(set);
 	else
-		image->ram = ram;
+		job->image->ram = set;
 	return r;
 }
 
@@ -91,27 +124,27 @@ static int read_gpa(void *ctx, uint64_t gpa, void *buf, size_t len)
 {
 	const struct image *image = ctx;
 
-	return ram_read_gpa(image->ram, &image->map, gpa, buf, len);
+	return ramset_read_gpa(image->ram, &image->map, gpa, buf, len);
 }
 
-static struct kcr3_memory memory_of(struct image *image, int fd)
+static struct kcr3_memory memory_of(struct image *image, const struct span *files)
 {
-	return (struct kcr3_memory){.read = read_gpa, .ctx = image, .map = &image->map, .fd = fd};
+	return (struct kcr3_memory){
+		.read = read_gpa, .ctx = image, .map = &image->map, .files = files};
 }
 
 /* Nobody knows this file's vCPUs. */
 static int scan_begin(struct image_job *job)
 {
 	struct kcr3_memory memory;
+	/* Descriptions of its own: the search moves the offsets. */
+	int r = ramset_span(job->image->ram, &job->files);
 
-	/* A description of its own: the search moves the offset. */
-	job->fd = ram_share(job->image->ram);
-	if (job->fd < 0) {
-		snprintf(job->why, sizeof(job->why), "cannot search %s: %s", job->image->path,
-			strerror(-job->fd));
-		return job->fd;
+	if (r) {
+		snprintf(job->why, sizeof(job->why), "out of memory");
+		return r;
 	}
-	memory = memory_of(job->image, job->fd);
+	memory = memory_of(job->image, &job->files);
 	return kcr3_scan_new(&job->scan, &memory, NULL, 0, job->notes_from);
 }
 
@@ -120,9 +153,7 @@ static void scan_end(struct image_job *job)
 	if (job->scan)
 		job->notes_next = kcr3_scan_notes_next(job->scan);
 	job->scan = kcr3_scan_free(job->scan);
-	if (job->fd >= 0)
-		close(job->fd);
-	job->fd = -1;
+	span_close(&job->files);
 }
 
 static int run_find(struct image_job *job)
@@ -150,8 +181,8 @@ static int run_check(struct image_job *job)
 		[RAM_REPLACED] = "the RAM file was replaced",
 		[RAM_MISSING] = "the RAM file is gone",
 	};
-	enum ram_change change = ram_check(job->image->ram);
-	struct kcr3_memory memory = memory_of(job->image, -1);
+	enum ram_change change = ramset_check(job->image->ram);
+	struct kcr3_memory memory = memory_of(job->image, NULL);
 	const char *why = NULL;
 
 	if (change != RAM_SAME)
@@ -191,7 +222,6 @@ int image_job_new(struct image_job **ret_job, enum image_job_kind kind, struct i
 
 	if (!job)
 		return -ENOMEM;
-	job->fd = -1;
 	job->kind = kind;
 	job->image = image_ref(image);
 	job->proof = *proof;

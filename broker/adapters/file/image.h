@@ -3,7 +3,7 @@
 #define BROKER_ADAPTERS_FILE_IMAGE_H
 
 /*
- * A RAM image as the adapter serves it: the open file and its layout, plus the jobs that touch
+ * A RAM image as the adapter serves it: the open files and their layout, plus the jobs that touch
  * the file system. Counted references, taken and dropped on the loop thread only, because a
  * job that hangs outlives the adapter's interest in it.
  */
@@ -14,23 +14,22 @@
 #include "broker/adapters/errand.h"
 #include "broker/config/config.h"
 #include "proto/guest/kcr3.h"
-#include "broker/ram/claims.h"
-#include "broker/ram/ram.h"
+#include "broker/ram/ramset.h"
 #include "proto/guest/physmap.h"
 
 #define IMAGE_WHY_MAX 400
 
 struct image {
 	unsigned refs;
-	char *path; /* of the configuration: copies, see above */
+	char **paths; /* of the configuration: copies, see above */
+	size_t npaths;
 	uid_t owner;
 	uint64_t low;
 	vmsig_memseg *segs;
 	size_t nseg;
 
-	struct ram *ram; /* NULL until an OPEN job has ended */
+	struct ramset *ram; /* NULL until an OPEN job has ended */
 	struct physmap map;
-	struct claim claim;
 };
 
 /* -ENOMEM. */
@@ -43,7 +42,7 @@ struct image *image_unref(struct image *image);
 enum image_job_kind {
 	IMAGE_OPEN,  /* and lay out */
 	IMAGE_FIND,  /* the kernel's root, in many steps */
-	IMAGE_CHECK, /* that the file, and what `proof` proves, are still there */
+	IMAGE_CHECK, /* that the files, and what `proof` proves, are still there */
 };
 
 struct image_job {
@@ -57,7 +56,7 @@ struct image_job {
 	/* FIND */
 	uint64_t notes_from, notes_next; /* kcr3_scan_new(), kcr3_scan_notes_next() */
 	struct kcr3_scan *scan;
-	int fd;
+	struct span files; /* what it reads holes by */
 };
 
 /* To be started with image_job_start(). -ENOMEM. */

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "broker/adapters/qemu/backing.h"
 #include "vmsig/vmsig_error.h"
@@ -57,8 +56,7 @@ struct guest *guest_unref(struct guest *guest)
 {
 	if (!guest || --guest->refs)
 		return NULL;
-	claim_drop(&guest->claim);
-	ram_free(guest->ram);
+	ramset_free(guest->ram);
 	mapper_unref(guest->mapper);
 	free(guest->ram_path);
 	physmap_deinit(&guest->physmap);
@@ -69,7 +67,7 @@ struct guest *guest_unref(struct guest *guest)
 
 const char *guest_claim(struct guest *guest, struct claims *claims, const char *name)
 {
-	return claim_take(&guest->claim, claims, guest->ram, name);
+	return ramset_claim(guest->ram, claims, name);
 }
 
 /* pgwalk_read_fn */
@@ -77,7 +75,7 @@ static int guest_read(void *ctx, uint64_t gpa, void *buf, size_t len)
 {
 	const struct guest *guest = ctx;
 
-	return ram_read_gpa(guest->ram, &guest->physmap, gpa, buf, len);
+	return ramset_read_gpa(guest->ram, &guest->physmap, gpa, buf, len);
 }
 
 /* Only one job of a guest runs at a time, so it may fill in what the loop thread reads
@@ -86,28 +84,16 @@ static int open_ram(struct guest *guest, char *error, size_t error_size)
 {
 	const struct backing backing = {
 		.mapper = guest->mapper, .path = guest->ram_path, .owner = guest->ram_owner};
-	struct ram *ram;
-	int r = backing_open(&ram, &backing, &guest->map, error, error_size);
 
-	if (r)
-		return r;
-	r = physmap_init(&guest->physmap, guest->map.segs, guest->map.nseg, ram_size(ram));
-	if (r) {
-		snprintf(error, error_size, "QEMU's memory map does not fit into the file of %s",
-			guest->map.main->id);
-		ram_free(ram);
-		return r;
-	}
-	guest->ram = ram;
-	return 0;
+	return backing_open(&guest->ram, &guest->physmap, &backing, &guest->map, error, error_size);
 }
 
 /* ---- on a job's thread ---- */
 
-static struct kcr3_memory memory_of(struct guest *guest, int fd)
+static struct kcr3_memory memory_of(struct guest *guest, const struct span *files)
 {
 	return (struct kcr3_memory){
-		.read = guest_read, .ctx = guest, .map = &guest->physmap, .fd = fd};
+		.read = guest_read, .ctx = guest, .map = &guest->physmap, .files = files};
 }
 
 static int scan_begin(struct guest_job *job)
@@ -117,7 +103,7 @@ static int scan_begin(struct guest_job *job)
 	int r;
 
 	if (guest->ram)
-		job->change = ram_check(guest->ram);
+		job->change = ramset_check(guest->ram);
 	if (job->change != RAM_SAME) {
 		snprintf(job->error, sizeof(job->error), "guest RAM was replaced");
 		return VMSIG_ERR_NOT_READY;
@@ -130,10 +116,11 @@ static int scan_begin(struct guest_job *job)
 		vcpu_say_none(&job->roots, job->error, sizeof(job->error));
 		return VMSIG_ERR_NOT_READY;
 	}
-	/* A description of its own: the search moves the offset. Without one it takes holes for
-	 * data. */
-	job->fd = ram_share(guest->ram);
-	memory = memory_of(guest, job->fd);
+	/* Descriptions of its own: the search moves the offsets. */
+	r = ramset_span(guest->ram, &job->files);
+	if (r)
+		return r;
+	memory = memory_of(guest, &job->files);
 	return kcr3_scan_new(
 		&job->scan, &memory, job->roots.cr3, job->roots.ncr3, guest->notes_from);
 }
@@ -141,9 +128,7 @@ static int scan_begin(struct guest_job *job)
 static void scan_end(struct guest_job *job)
 {
 	job->scan = kcr3_scan_free(job->scan);
-	if (job->fd >= 0)
-		close(job->fd);
-	job->fd = -1;
+	span_close(&job->files);
 }
 
 static int run_find(struct guest_job *job)
@@ -166,9 +151,9 @@ static int run_find(struct guest_job *job)
 
 static int run_check(struct guest_job *job)
 {
-	const struct kcr3_memory memory = memory_of(job->guest, -1);
+	const struct kcr3_memory memory = memory_of(job->guest, NULL);
 
-	job->change = ram_check(job->guest->ram);
+	job->change = ramset_check(job->guest->ram);
 	job->memory = kcr3_reprove(&memory, &job->proof, NULL, 0);
 	if (job->memory)
 		return job->memory;
@@ -206,7 +191,6 @@ int guest_job_start(struct guest_job **ret_job, enum guest_job_kind kind, struct
 		vcpu_deinit(roots);
 		return -ENOMEM;
 	}
-	job->fd = -1;
 	job->kind = kind;
 	job->guest = guest_ref(guest);
 	job->roots = *roots;

@@ -3,7 +3,7 @@
 #define BROKER_ADAPTERS_QEMU_GUEST_H
 
 /*
- * A guest's RAM as the adapter serves it: the open file and the layout, plus the work on it
+ * A guest's RAM as the adapter serves it: the open files and the layout, plus the work on it
  * that takes time, as jobs. Counted references, because a job may outlive the adapter's interest;
  * references are taken and dropped on the loop thread only.
  */
@@ -17,9 +17,8 @@
 #include "broker/adapters/qemu/vcpu.h"
 #include "broker/config/config.h"
 #include "proto/guest/kcr3.h"
-#include "broker/ram/claims.h"
 #include "broker/ram/mapper.h"
-#include "broker/ram/ram.h"
+#include "broker/ram/ramset.h"
 #include "proto/guest/physmap.h"
 
 #define GUEST_ERROR_MAX 400
@@ -30,10 +29,9 @@ struct guest {
 	struct mapper *mapper; /* QEMU, as what maps RAM; NULL: `ram_path` is the administrator's */
 	char *ram_path;
 	uid_t ram_owner;
-	struct claim claim; /* on the RAM file */
 	struct memmap map;
 	struct physmap physmap; /* empty until RAM was opened */
-	struct ram *ram;        /* NULL until then */
+	struct ramset *ram;     /* NULL until then */
 	uint64_t notes_from;    /* of the next search: kcr3.h */
 };
 
@@ -43,7 +41,7 @@ struct guest {
 __attribute__((warn_unused_result)) int guest_new(struct guest **ret_guest, struct memmap *map,
 	const struct config_endpoint *config, pid_t pid, int socket, char *error,
 	size_t error_size);
-/* One RAM file, one endpoint: as claim_take(), once RAM is open. */
+/* One RAM file, one endpoint: as ramset_claim(), once RAM is open. */
 __attribute__((warn_unused_result)) const char *guest_claim(
 	struct guest *guest, struct claims *claims, const char *name);
 struct guest *guest_ref(struct guest *guest);
@@ -67,7 +65,7 @@ struct guest_job {
 	char error[GUEST_ERROR_MAX];
 
 	struct kcr3_scan *scan; /* FIND, under way */
-	int fd;                 /* what it reads holes by, or -1 */
+	struct span files;      /* what it reads holes by */
 };
 
 /* Starts; takes the contents of `roots`, also when it fails. `proof` for CHECK. -ENOMEM. */

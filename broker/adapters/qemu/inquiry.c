@@ -18,7 +18,9 @@ struct step {
 	const char *command;
 	json_t *(*arguments)(struct inquiry *inquiry);
 	int (*take)(struct inquiry *inquiry, json_t *value);
-	bool per_file; /* repeated for each backend that is a file */
+	/* Steps in a row with the same one are repeated for as long as there is one to ask about.
+	 */
+	bool (*more)(struct inquiry *inquiry);
 	bool optional; /* an error reply counts as no answer: value is NULL */
 	bool (*wanted)(const struct inquiry *inquiry); /* NULL: it is */
 };
@@ -141,6 +143,11 @@ static json_t *ask_property(const char *object, const char *property)
 	return json_pack("{s:s, s:s}", "path", path, "property", property);
 }
 
+static bool more_files(struct inquiry *inquiry)
+{
+	return memmap_next_file(&inquiry->map) != NULL;
+}
+
 /* Offset before path: a backend with a path is done. */
 static json_t *ask_offset(struct inquiry *inquiry)
 {
@@ -184,11 +191,17 @@ static int take_machine(struct inquiry *inquiry, json_t *value)
 	return memmap_finish(&inquiry->map, inquiry->error, sizeof(inquiry->error));
 }
 
+static bool more_probes(struct inquiry *inquiry)
+{
+	return memmap_next_probe(&inquiry->map) != NULL;
+}
+
 static json_t *ask_hva(struct inquiry *inquiry)
 {
 	char line[64];
 
-	snprintf(line, sizeof(line), "gpa2hva 0x%" PRIx64, memmap_probe(&inquiry->map));
+	snprintf(line, sizeof(line), "gpa2hva 0x%" PRIx64,
+		memmap_probe(&inquiry->map, memmap_next_probe(&inquiry->map)));
 	return hmp(line);
 }
 
@@ -200,8 +213,8 @@ static int take_hva(struct inquiry *inquiry, json_t *value)
 	const char *text = json_string_value(value);
 	const char *at = text ? strstr(text, is) : NULL;
 
-	if (at)
-		memmap_set_hva(&inquiry->map, strtoull(at + sizeof(is) - 1, NULL, 16));
+	memmap_set_hva(&inquiry->map, memmap_next_probe(&inquiry->map),
+		at ? strtoull(at + sizeof(is) - 1, NULL, 16) : 0);
 	return 0;
 }
 
@@ -269,10 +282,11 @@ static const struct step steps[] = {
 	{INQUIRY_MAP, "human-monitor-command", ask_regions, take_regions, .optional = true,
 		.wanted = needs_regions},
 	{INQUIRY_MAP, "human-monitor-command", ask_mtree, take_mtree},
-	{INQUIRY_MAP, "qom-get", ask_offset, take_offset, .per_file = true, .optional = true},
-	{INQUIRY_MAP, "qom-get", ask_path, take_path, .per_file = true},
+	{INQUIRY_MAP, "qom-get", ask_offset, take_offset, .more = more_files, .optional = true},
+	{INQUIRY_MAP, "qom-get", ask_path, take_path, .more = more_files},
 	{INQUIRY_MAP, "qom-get", ask_machine, take_machine, .optional = true},
-	{INQUIRY_MAP, "human-monitor-command", ask_hva, take_hva, .optional = true},
+	{INQUIRY_MAP, "human-monitor-command", ask_hva, take_hva, .more = more_probes,
+		.optional = true},
 	{0, "human-monitor-command", ask_registers, take_registers},
 };
 
@@ -284,7 +298,7 @@ static bool step_wanted(struct inquiry *inquiry, const struct step *step)
 		return false;
 	if (step->wanted && !step->wanted(inquiry))
 		return false;
-	return !step->per_file || memmap_next_file(&inquiry->map);
+	return !step->more || step->more(inquiry);
 }
 
 static int finish(struct inquiry *inquiry, int r)
@@ -316,11 +330,13 @@ static int ask(struct inquiry *inquiry, struct link *link)
 /* After the last question about a file comes the first one about the next file. */
 static void advance(struct inquiry *inquiry)
 {
+	bool (*more)(struct inquiry * inquiry) = steps[inquiry->step].more;
+
 	inquiry->step++;
-	if (steps[inquiry->step - 1].per_file && !steps[inquiry->step].per_file &&
-		memmap_next_file(&inquiry->map))
-		while (steps[inquiry->step - 1].per_file)
-			inquiry->step--;
+	if (!more || steps[inquiry->step].more == more || !more(inquiry))
+		return;
+	while (steps[inquiry->step - 1].more == more)
+		inquiry->step--;
 }
 
 int inquiry_start(struct inquiry *inquiry, struct link *link, unsigned what)

@@ -11,7 +11,6 @@
 
 #define MIB (1ull << 20)
 #define GIB4 (1ull << 32)
-#define NAMES_MAX 200
 #define MEMORY_BACKEND_RAM "child<memory-backend-ram>"
 
 static const struct {
@@ -101,6 +100,7 @@ void memmap_deinit(struct memmap *map)
 	for (size_t i = 0; i < map->nbackends; i++)
 		free(map->backends[i].path);
 	free(map->backends);
+	free(map->files);
 	free(map->segs);
 	free(map->owners);
 	*map = (struct memmap){0};
@@ -333,32 +333,65 @@ static bool same_file(const struct memmap_backend *a, const struct memmap_backen
 	return a == b || (a->path && b->path && strcmp(a->path, b->path) == 0);
 }
 
-static int refuse_several(const struct memmap *map, char *error, size_t error_size)
+static int refuse_many(char *error, size_t error_size)
 {
-	char names[NAMES_MAX] = "";
-	size_t at = 0;
-
-	for (size_t i = 0; i < map->nbackends && at < sizeof(names); i++) {
-		if (map->backends[i].used)
-			at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s",
-				at ? ", " : "", map->backends[i].id);
-	}
 	snprintf(error, error_size,
-		"guest RAM is in several files (backends %s) and an endpoint serves one; use a "
-		"single memory-backend-file, or give all the same mem-path and an offset= each",
-		names);
+		"guest RAM is in more than %u files, and an endpoint serves so many; give several "
+		"backends the same mem-path and an offset= each",
+		VMSIG_MEMFILES_MAX);
 	return VMSIG_ERR_UNSUPPORTED;
+}
+
+static bool overlap(const struct memmap_backend *a, const struct memmap_backend *b)
+{
+	return a->offset < b->offset ? b->offset - a->offset < a->size
+				     : a->offset - b->offset < b->size;
+}
+
+/* Whether the file is the backend's, and none that is in it is where this one would be. */
+static bool has_room(const struct memmap *map, size_t file, const struct memmap_backend *backend)
+{
+	if (!same_file(map->files[file].backend, backend))
+		return false;
+	for (size_t i = 0; i < map->nbackends; i++) {
+		const struct memmap_backend *other = &map->backends[i];
+
+		if (other->placed && other->file == file && overlap(other, backend))
+			return false;
+	}
+	return true;
+}
+
+static int place_in_file(
+	struct memmap *map, struct memmap_backend *backend, char *error, size_t error_size)
+{
+	size_t i = 0;
+
+	if (backend->placed)
+		return 0;
+	while (i < map->nfiles && !has_room(map, i, backend))
+		i++;
+	if (i == VMSIG_MEMFILES_MAX)
+		return refuse_many(error, error_size);
+	if (i == map->nfiles)
+		map->files[map->nfiles++] = (struct memmap_file){.backend = backend};
+	backend->file = i;
+	backend->placed = true;
+	return 0;
 }
 
 int memmap_finish(struct memmap *map, char *error, size_t error_size)
 {
-	map->main = &map->backends[map->owners[0]];
+	map->files = calloc(VMSIG_MEMFILES_MAX, sizeof(map->files[0]));
+	if (!map->files)
+		return -ENOMEM;
 	for (size_t i = 0; i < map->nseg; i++) {
-		const struct memmap_backend *owner = &map->backends[map->owners[i]];
+		struct memmap_backend *owner = &map->backends[map->owners[i]];
 		vmsig_memseg *seg = &map->segs[i];
+		int r = place_in_file(map, owner, error, error_size);
 
-		if (!same_file(owner, map->main))
-			return refuse_several(map, error, error_size);
+		if (r)
+			return r;
 		if (seg->file_off > UINT64_MAX - owner->offset) {
 			snprintf(error, error_size, "the offset of backend %s makes no sense",
 				owner->id);
@@ -371,27 +404,43 @@ int memmap_finish(struct memmap *map, char *error, size_t error_size)
 	return 0;
 }
 
-/* The largest one is the least likely to be hidden by something smaller just now. */
-static const vmsig_memseg *probe_seg(const struct memmap *map)
+size_t memmap_seg_file(const struct memmap *map, size_t seg)
 {
-	const vmsig_memseg *best = &map->segs[0];
+	return map->backends[map->owners[seg]].file;
+}
 
-	for (size_t i = 1; i < map->nseg; i++) {
-		if (map->owners[i] == map->owners[0] && map->segs[i].len > best->len)
+struct memmap_file *memmap_next_probe(struct memmap *map)
+{
+	for (size_t i = 0; i < map->nfiles; i++) {
+		if (!map->files[i].probed)
+			return &map->files[i];
+	}
+	return NULL;
+}
+
+/* The largest one is the least likely to be hidden by something smaller just now. */
+static const vmsig_memseg *probe_seg(const struct memmap *map, const struct memmap_file *file)
+{
+	const vmsig_memseg *best = NULL;
+
+	for (size_t i = 0; i < map->nseg; i++) {
+		if (&map->backends[map->owners[i]] == file->backend &&
+			(!best || map->segs[i].len > best->len))
 			best = &map->segs[i];
 	}
 	return best;
 }
 
-uint64_t memmap_probe(const struct memmap *map)
+uint64_t memmap_probe(const struct memmap *map, const struct memmap_file *file)
 {
-	return probe_seg(map)->gpa;
+	return probe_seg(map, file)->gpa;
 }
 
-void memmap_set_hva(struct memmap *map, uint64_t hva)
+void memmap_set_hva(struct memmap *map, struct memmap_file *file, uint64_t hva)
 {
-	map->hva = hva;
-	map->hva_offset = probe_seg(map)->file_off;
+	file->probed = true;
+	file->hva = hva;
+	file->hva_offset = probe_seg(map, file)->file_off;
 }
 
 static size_t first_above(const struct memmap *map, uint64_t gpa)
@@ -424,10 +473,11 @@ bool memmap_equal(const struct memmap *a, const struct memmap *b)
 	size_t i = first_above(a, MIB);
 	size_t j = first_above(b, MIB);
 
-	if (a->nseg - i != b->nseg - j || a->low != b->low || !backends_equal(a->main, b->main))
+	if (a->nseg - i != b->nseg - j || a->low != b->low)
 		return false;
 	for (; i < a->nseg; i++, j++) {
-		if (!segs_equal(&a->segs[i], &b->segs[j]))
+		if (!segs_equal(&a->segs[i], &b->segs[j]) ||
+			!backends_equal(&a->backends[a->owners[i]], &b->backends[b->owners[j]]))
 			return false;
 	}
 	return true;

@@ -11,10 +11,13 @@
  * RAM is what the machine uses as system RAM: its memory backend, or those of its NUMA nodes, its
  * DIMMs and virtio-mem. A device's shared memory (ivshmem, virtio-pmem, an NVDIMM) has a memory
  * backend and appears as "ram" in the flat view, and is none; the guest maps and unmaps it.
+ * Backends with the same mem-path are windows of one file, unless they overlap: in a folder QEMU
+ * makes a file for each.
  *
  * Order of use: memmap_init(), memmap_name_main(), memmap_name_devices() and, when the machine
  * names no backend, memmap_name_nodes(); memmap_place(), memmap_set_file() for each backend
- * that memmap_next_file() names, memmap_finish().
+ * that memmap_next_file() names, memmap_finish(), memmap_set_hva() for each file that
+ * memmap_next_probe() names.
  */
 
 #include <stdbool.h>
@@ -24,7 +27,7 @@
 #include <jansson.h>
 
 #include "broker/adapters/qemu/mtree.h"
-#include "vmsig/vmsig_memctx.h"
+#include "vmsig/vmsig_memfile.h"
 
 #define MEMMAP_MAX_BACKENDS 256
 
@@ -46,18 +49,27 @@ struct memmap_backend {
 	uint64_t size;   /* bytes */
 	char *path;      /* FILE: mem-path, a file or a directory; owned */
 	uint64_t offset; /* FILE: where the backend starts in the file, bytes */
+	bool placed;     /* after memmap_finish(): */
+	size_t file;     /* which of the map's files it is in */
+};
+
+/* A file of guest RAM. */
+struct memmap_file {
+	const struct memmap_backend *backend; /* the first that is in it */
+	bool probed;                          /* QEMU was asked for the following */
+	uint64_t hva;        /* where QEMU maps some of that backend, 0: it did not say */
+	uint64_t hva_offset; /* what is there in the file */
 };
 
 struct memmap {
 	struct memmap_backend *backends;
 	size_t nbackends;
-	const struct memmap_backend *main; /* whose file is served, after memmap_finish() */
-	vmsig_memseg *segs;                /* ascending; file_off is in the file after finish */
-	size_t *owners;                    /* backend of each segment */
+	struct memmap_file *files; /* in the order of their first addresses, after finish */
+	size_t nfiles;
+	vmsig_memseg *segs; /* ascending; file_off is in the segment's own file after finish */
+	size_t *owners;     /* backend of each segment */
 	size_t nseg;
 	uint64_t low;        /* end of the RAM below 4 GiB */
-	uint64_t hva;        /* where QEMU maps some of the main backend, 0: it did not say */
-	uint64_t hva_offset; /* what is there in the file */
 	uint64_t base_bytes; /* backends in use, without what can be plugged */
 };
 
@@ -86,14 +98,19 @@ struct memmap_backend *memmap_next_file(struct memmap *map);
 __attribute__((warn_unused_result)) int memmap_set_file(
 	struct memmap_backend *backend, const char *path, uint64_t offset);
 
-/* 0; VMSIG_ERR_UNSUPPORTED: several files. */
+/* 0; VMSIG_ERR_UNSUPPORTED: more than VMSIG_MEMFILES_MAX files; VMSIG_ERR_BAD_REQUEST;
+ * -ENOMEM. */
 __attribute__((warn_unused_result)) int memmap_finish(
 	struct memmap *map, char *error, size_t error_size);
 
-/* After memmap_finish(): a guest-physical address whose place in QEMU tells the file, and what
- * QEMU answered. */
-uint64_t memmap_probe(const struct memmap *map);
-void memmap_set_hva(struct memmap *map, uint64_t hva);
+/* After memmap_finish(): the next file of which QEMU is to be asked where it maps it, NULL when
+ * there is none; a guest-physical address whose place in QEMU tells the file; and what QEMU
+ * answered, 0: nothing. */
+struct memmap_file *memmap_next_probe(struct memmap *map);
+uint64_t memmap_probe(const struct memmap *map, const struct memmap_file *file);
+void memmap_set_hva(struct memmap *map, struct memmap_file *file, uint64_t hva);
+/* Which of the map's files the segment is in. */
+size_t memmap_seg_file(const struct memmap *map, size_t seg);
 
 /* Whether both describe the same RAM. What lies below 1 MiB is left out: firmware programs
  * it without an event. */

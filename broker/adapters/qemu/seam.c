@@ -26,11 +26,23 @@ void qemu_describe(
 	out_pod->flags = publisher_flags(q->guest->ram, q->proof.levels);
 }
 
+/* The only file; RAM in several is had by share_files(). */
 static int share_fd(void *ctx)
 {
 	const struct qemu *q = ctx;
 
-	return q->ready && q->guest ? ram_share(q->guest->ram) : -ENODEV;
+	if (!q->ready || !q->guest)
+		return -ENODEV;
+	return ramset_count(q->guest->ram) == 1 ? ram_share(ramset_file(q->guest->ram, 0))
+						: -EOPNOTSUPP;
+}
+
+static int share_files(void *ctx, int ret_fds[static VMSIG_MEMFILES_MAX],
+	uint64_t ret_sizes[static VMSIG_MEMFILES_MAX])
+{
+	const struct qemu *q = ctx;
+
+	return q->ready && q->guest ? ramset_share(q->guest->ram, ret_fds, ret_sizes) : -ENODEV;
 }
 
 /* ---- writing ---- */
@@ -39,7 +51,19 @@ static int share_writable(void *ctx)
 {
 	const struct qemu *q = ctx;
 
-	return q->ready && q->guest ? ram_open_writable(q->guest->ram) : -ENODEV;
+	if (!q->ready || !q->guest)
+		return -ENODEV;
+	return ramset_count(q->guest->ram) == 1 ? ram_open_writable(ramset_file(q->guest->ram, 0))
+						: -EOPNOTSUPP;
+}
+
+static int share_files_writable(void *ctx, int ret_fds[static VMSIG_MEMFILES_MAX],
+	uint64_t ret_sizes[static VMSIG_MEMFILES_MAX])
+{
+	const struct qemu *q = ctx;
+
+	return q->ready && q->guest ? ramset_share_writable(q->guest->ram, ret_fds, ret_sizes)
+				    : -ENODEV;
 }
 
 /* QEMU's dirty log does not see our stores: what is written while memory is copied may be
@@ -108,5 +132,8 @@ int seam_register(struct qemu *q, void (*invalidate)(void *ctx, uint32_t epoch))
 		.resume = resume,
 	};
 
-	return publisher_register(&q->publisher, &q->env, &reader, &writer);
+	const vmsig_memfiles_reg files = {
+		.ctx = q, .share = share_files, .share_writable = share_files_writable};
+
+	return publisher_register(&q->publisher, &q->env, &reader, &files, &writer);
 }

@@ -50,6 +50,15 @@ void qemu_session_lose(struct qemu *q, const char *reason)
 	publisher_state(&q->publisher, VMSIG_STATE_UNREACHABLE, reason);
 }
 
+/* Of the kernel, and of the files when they are several: with RAM that was plugged while nobody
+ * watched it is another context. */
+static uint64_t digest_of(const struct qemu *q)
+{
+	const struct ramset *ram = q->guest->ram;
+
+	return ramset_count(ram) > 1 ? q->proof.digest ^ ramset_digest(ram) : q->proof.digest;
+}
+
 /* Only where the boot itself is random: QEMU does not say how often it has reset the guest. And
  * only where no snapshot could be loaded while nobody watches. */
 static void fingerprint(const struct qemu *q, char session[static VMSIG_SESSION_MAX])
@@ -61,7 +70,7 @@ static void fingerprint(const struct qemu *q, char session[static VMSIG_SESSION_
 	if (start)
 		snprintf(session, VMSIG_SESSION_MAX,
 			"qemu:%d:%llx:%" PRIx64 ":%" PRIx64 ":%" PRIx64, q->pid, start,
-			q->proof.kcr3, q->proof.digest, q->proof.placement);
+			q->proof.kcr3, digest_of(q), q->proof.placement);
 }
 
 void qemu_session_tell_ram(struct qemu *q)

@@ -32,7 +32,7 @@
 
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_event.h"
-#include "vmsig/vmsig_memctx.h"
+#include "vmsig/vmsig_memfile.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -118,7 +118,9 @@ typedef struct {
 	char endpoint[VMSIG_NAME_MAX + 1]; /* name of the endpoint, or the pattern; may be "" */
 	uint32_t guard;                    /* enum vmsig_guard; MEMCTX and ENDPOINT_STATE */
 	int error;                         /* 0 or a negated enum vmsig_error */
-	int ram_fd;          /* MEMCTX: guest RAM, verified to be O_RDONLY; -1 otherwise */
+	int ram_fd;          /* MEMCTX: guest RAM, verified to be O_RDONLY; -1 otherwise. Of RAM
+			      * in several files the first: vmsig_memctx_files(&event, ...) has
+			      * all of them, and the event owns the others */
 	int coherence_fd;    /* MEMCTX: the coherence page, O_RDONLY, or -1 */
 	vmsig_system system; /* MEMCTX: what runs in the guest and what proves it; the release is
 			      * clean text. All zero otherwise, and from a broker that does not

@@ -31,7 +31,7 @@
 
 #include "vmsig/vmsig_coherence.h"
 #include "vmsig/vmsig_error.h"
-#include "vmsig/vmsig_memctx.h"
+#include "vmsig/vmsig_memfile.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -54,10 +54,18 @@ VMSIG_API VMSIG_MUST_USE vmsig_mem *vmsig_mem_from_ro_fd(int fd, uint64_t low);
 VMSIG_API VMSIG_MUST_USE vmsig_mem *vmsig_mem_from_ro_fd_segs(
 	int fd, const vmsig_memseg *segs, uint32_t nseg);
 
+/* The same with RAM in several files laid end to end, of which `size` bytes each count: in their
+ * order, the first one's at file_off 0. All but the last are whole pages. With nseg 0 `low` alone
+ * describes the layout, in the files as in one. EINVAL also for a file that is smaller than its
+ * size, and for no files or more than VMSIG_MEMFILES_MAX. */
+VMSIG_API VMSIG_MUST_USE vmsig_mem *vmsig_mem_from_files(const vmsig_memfile *files,
+	uint32_t nfiles, uint64_t low, const vmsig_memseg *segs, uint32_t nseg);
+
 /* Everything at once from a MEMCTX event and its two descriptors, which are duplicated:
- * layout, levels, epoch, coherence page. coherence_fd may be -1. -VMSIG_ERR_BAD_REQUEST: not
- * a MEMCTX, a payload that lacks segments, a layout that does not fit the file, or a page
- * that is not the endpoint's; -VMSIG_ERR_NO_MEMORY, -VMSIG_ERR_IO (EMFILE). */
+ * layout, levels, epoch, coherence page. Of RAM in several files ram_fd is the first one, and the
+ * others are in the event (vmsig_memctx_files()). coherence_fd may be -1. -VMSIG_ERR_BAD_REQUEST:
+ * not a MEMCTX, a payload that lacks segments, a layout that does not fit the file, or a page that
+ * is not the endpoint's; -VMSIG_ERR_NO_MEMORY, -VMSIG_ERR_IO (EMFILE). */
 VMSIG_API VMSIG_MUST_USE int vmsig_mem_from_event(
 	vmsig_mem **ret_mem, const vmsig_event *ev, int ram_fd, int coherence_fd);
 

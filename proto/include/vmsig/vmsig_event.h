@@ -149,10 +149,12 @@ typedef struct {
 	char session[VMSIG_SESSION_MAX];
 	/* What runs in it; all zero until a context can be had. */
 	vmsig_system system;
+	uint32_t files; /* that RAM is in; 0 counts as 1 */
 } vmsig_ram_facts;
 
 struct vmsig_memctx_reg;
 struct vmsig_memwrite_reg;
+struct vmsig_memfiles_reg;
 
 /*
  * What the core gives an adapter. All calls are made on the loop thread. Each returns 0 or
@@ -184,6 +186,10 @@ typedef struct vmsig_emit {
 	 *                       makes the endpoint READY again. PANICKED, likewise: the context
 	 *                       stays good, and is still handed out */
 	int (*event)(void *core, const vmsig_event *ev);
+
+	/* Where the endpoint's RAM files are had, when they may be several; after
+	 * register_memctx(), and over with unregister_memctx(). */
+	int (*register_memfiles)(void *core, const struct vmsig_memfiles_reg *reg);
 } vmsig_emit;
 
 VMSIG_STATIC_ASSERT(

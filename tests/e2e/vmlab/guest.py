@@ -14,11 +14,12 @@ class Guest:
 
     backend: file (tmpfs, shared), relative (its path is relative), memfd,
     hugetlb (memory-backend-memfd on huge pages), plain (-m only), private (a file without
-    share=on).
+    share=on). `objects` says it all instead: QEMU's options for memory backends of its own.
     """
 
     def __init__(self, lab, name="vm1", machine="q35", cpu="max", memory="512M", backend="file",
-                 qmp=True, uid=None, extra=(), memory_option=None, append="", kexec=False):
+                 qmp=True, uid=None, extra=(), memory_option=None, append="", kexec=False,
+                 objects=()):
         self.lab = lab
         self.name = name
         self.qmp_path = lab.path("qmp", f"{name}.sock")
@@ -31,7 +32,8 @@ class Guest:
                       "-display", "none", "-kernel", lab.guest_file("vmlinuz"),
                       "-initrd", lab.initrd(kexec),
                       "-append", f"{lab.guest_cmdline()} {append}".strip()]
-        self._argv += self._memory_arguments(machine, memory, backend)
+        self._argv += (["-machine", machine, *objects] if objects else
+                       self._memory_arguments(machine, memory, backend))
         if qmp:
             self._argv += ["-qmp", f"unix:{self.qmp_path},server=on,wait=off"]
         self._argv += list(extra)

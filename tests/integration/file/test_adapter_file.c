@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "broker/adapters/adapter.h"
+#include "broker/adapters/memfiles_reg.h"
 #include "broker/jobs.h"
 #include "broker/ram/beneath.h"
 #include "broker/ram/claims.h"
@@ -46,6 +47,7 @@ static struct scene {
 	struct claims claims;
 	struct adapter *adapter;
 	vmsig_memctx_reg reg;
+	vmsig_memfiles_reg files;
 	bool registered, asked, deaf, stopped;
 	uint32_t epoch;
 	unsigned memctx, invalidated, found;
@@ -64,6 +66,14 @@ static int on_register(void *core, const struct vmsig_memctx_reg *reg)
 	scene.reg = *reg;
 	scene.registered = scene.asked = true;
 	scene.epoch++;
+	return 0;
+}
+
+static int on_register_memfiles(void *core, const struct vmsig_memfiles_reg *reg)
+{
+	assert_true(scene.registered);
+	assert_int_equal(reg->endpoint, ENDPOINT);
+	scene.files = *reg;
 	return 0;
 }
 
@@ -112,6 +122,7 @@ static int on_event(void *core, const vmsig_event *ev)
 static const vmsig_emit emit = {.register_memctx = on_register,
 	.unregister_memctx = on_unregister,
 	.ram_found = on_ram_found,
+	.register_memfiles = on_register_memfiles,
 	.event = on_event};
 
 static void on_tick(uv_timer_t *timer)

@@ -166,6 +166,14 @@ static int on_register(void *core, const struct vmsig_memctx_reg *reg)
 	return 0;
 }
 
+static int on_register_memfiles(void *core, const struct vmsig_memfiles_reg *reg)
+{
+	assert_true(scene.registered);
+	assert_int_equal(reg->endpoint, ENDPOINT);
+	scene.files = *reg;
+	return 0;
+}
+
 static void on_unregister(void *core, uint32_t endpoint)
 {
 	assert_false(scene.writable);
@@ -243,6 +251,7 @@ static const vmsig_emit emit = {.register_memctx = on_register,
 	.register_memwrite = on_register_memwrite,
 	.unregister_memwrite = on_unregister_memwrite,
 	.ram_found = on_ram_found,
+	.register_memfiles = on_register_memfiles,
 	.event = on_event};
 
 static uint64_t now_ns(void *ctx)

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "broker/adapters/adapter.h"
+#include "broker/adapters/memfiles_reg.h"
 #include "broker/adapters/memwrite_reg.h"
 #include "proto/guest/kcr3.h"
 #include "broker/ram/claims.h"
@@ -56,6 +57,7 @@ extern struct scene {
 		void *arg;
 	} process;
 	vmsig_memctx_reg reg;
+	vmsig_memfiles_reg files;
 	vmsig_memwrite_reg writer;
 	bool registered, writable, asked, stopped;
 	char session[VMSIG_SESSION_MAX]; /* at the last MEMCTX */

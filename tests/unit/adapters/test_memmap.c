@@ -105,8 +105,61 @@ static void test_refusals(void **state)
 {
 	expect_refusal("q35-plain", "memory-backend-file");
 	expect_refusal("q35-private", "share=on");
-	expect_refusal("q35-numa", "mem1, mem0");
-	expect_refusal("q35-dimm", "dimmem, ram0");
+}
+
+/* Where each file begins to be RAM, and that QEMU is asked about each. */
+static void expect_files(struct memmap *map, const char *const *ids, const uint64_t *gpas, size_t n)
+{
+	assert_int_equal(map->nfiles, n);
+	for (size_t i = 0; i < n; i++) {
+		struct memmap_file *file = memmap_next_probe(map);
+
+		assert_ptr_equal(file, &map->files[i]);
+		assert_string_equal(file->backend->id, ids[i]);
+		assert_int_equal(memmap_probe(map, file), gpas[i]);
+		memmap_set_hva(map, file, 0x7f0000000000 + i);
+		assert_int_equal(file->hva, 0x7f0000000000 + i);
+		assert_int_equal(file->hva_offset, i ? 0 : gpas[0]);
+	}
+	assert_null(memmap_next_probe(map));
+	for (size_t i = 0; i < map->nseg; i++)
+		assert_ptr_equal(map->files[memmap_seg_file(map, i)].backend,
+			&map->backends[map->owners[i]]);
+}
+
+static void test_several_files(void **state)
+{
+	static const char *const nodes[] = {"mem0", "mem1"}, *const dimms[] = {"ram0", "dimmem"};
+	static const uint64_t node_gpas[] = {0xc0000, 0x20000000},
+			      dimm_gpas[] = {0xc0000, 1ull << 32};
+	struct memmap map;
+
+	assert_int_equal(map_load("q35-numa", &map), 0);
+	expect_files(&map, nodes, node_gpas, 2);
+	assert_int_equal(map.low, 1u << 30);
+	/* In the segment's own file. */
+	assert_int_equal(map.segs[map.nseg - 1].file_off, 0);
+	memmap_deinit(&map);
+	assert_int_equal(map_load("q35-dimm", &map), 0);
+	expect_files(&map, dimms, dimm_gpas, 2);
+	memmap_deinit(&map);
+}
+
+/* In a folder QEMU makes a file for each backend, under the same mem-path. */
+static void test_a_folder(void **state)
+{
+	struct memmap map;
+
+	assert_int_equal(map_load("q35-numa", &map), 0);
+	free(map.files);
+	map.nfiles = 0;
+	for (size_t i = 0; i < map.nbackends; i++) {
+		map.backends[i].placed = false;
+		assert_int_equal(memmap_set_file(&map.backends[i], "/dev/hugepages", 0), 0);
+	}
+	assert_int_equal(memmap_finish(&map, error, sizeof(error)), 0);
+	assert_int_equal(map.nfiles, 2);
+	memmap_deinit(&map);
 }
 
 /* Two backends that are windows of one file (offset=, QEMU 8.1). */
@@ -114,10 +167,13 @@ static void test_one_file(void **state)
 {
 	struct memmap map;
 
-	assert_int_equal(map_load("q35-numa", &map), VMSIG_ERR_UNSUPPORTED);
+	assert_int_equal(map_load("q35-numa", &map), 0);
+	free(map.files);
+	map.nfiles = 0;
 	for (size_t i = 0; i < map.nbackends; i++) {
 		bool first = strcmp(map.backends[i].id, "mem0") == 0;
 
+		map.backends[i].placed = false;
 		assert_int_equal(
 			memmap_set_file(&map.backends[i], "/one", first ? 0 : 512u << 20), 0);
 	}
@@ -128,7 +184,65 @@ static void test_one_file(void **state)
 	assert_int_equal(map.segs[map.nseg - 1].gpa, 512u << 20);
 	assert_int_equal(map.segs[map.nseg - 1].file_off, 512u << 20);
 	assert_int_equal(map.low, 1u << 30);
+	assert_int_equal(map.nfiles, 1);
 	memmap_deinit(&map);
+}
+
+/* Backends of one MiB each, one behind the other. */
+static void row(struct memmap *map, size_t n)
+{
+	json_t *memdev = json_array(), *objects = json_array();
+	struct mtree mtree = {.ranges = calloc(n, sizeof(mtree.ranges[0])), .nranges = n};
+
+	for (size_t i = 0; i < n; i++) {
+		struct mtree_range *range = &mtree.ranges[i];
+
+		*range = (struct mtree_range){.gpa = i << 20, .len = 1 << 20};
+		snprintf(range->name, sizeof(range->name), "mem%zu", i);
+		json_array_append_new(memdev, json_pack("{s:s, s:i, s:b}", "id", range->name,
+						      "size", 1 << 20, "share", 1));
+		json_array_append_new(objects, json_pack("{s:s, s:s}", "name", range->name, "type",
+						       "child<memory-backend-memfd>"));
+	}
+	assert_int_equal(memmap_init(map, memdev, objects, error, sizeof(error)), 0);
+	assert_int_equal(memmap_place(map, &mtree, error, sizeof(error)), 0);
+	mtree_deinit(&mtree);
+	json_decref(memdev);
+	json_decref(objects);
+}
+
+static void test_too_many_files(void **state)
+{
+	struct memmap map;
+
+	row(&map, VMSIG_MEMFILES_MAX);
+	assert_int_equal(memmap_finish(&map, error, sizeof(error)), 0);
+	assert_int_equal(map.nfiles, VMSIG_MEMFILES_MAX);
+	memmap_deinit(&map);
+	row(&map, VMSIG_MEMFILES_MAX + 1);
+	assert_int_equal(memmap_finish(&map, error, sizeof(error)), VMSIG_ERR_UNSUPPORTED);
+	assert_non_null(strstr(error, "more than 64 files"));
+	memmap_deinit(&map);
+}
+
+static void test_plugged(void **state)
+{
+	struct memmap two, three, other;
+
+	row(&two, 2);
+	row(&three, 3);
+	row(&other, 3);
+	assert_int_equal(memmap_finish(&two, error, sizeof(error)), 0);
+	assert_int_equal(memmap_finish(&three, error, sizeof(error)), 0);
+	assert_int_equal(memmap_finish(&other, error, sizeof(error)), 0);
+	assert_false(memmap_equal(&two, &three));
+	assert_true(memmap_equal(&other, &three));
+	/* Another backend in the place of the last one. */
+	snprintf(other.backends[2].id, sizeof(other.backends[2].id), "dimm");
+	assert_false(memmap_equal(&other, &three));
+	memmap_deinit(&two);
+	memmap_deinit(&three);
+	memmap_deinit(&other);
 }
 
 static void test_equal(void **state)
@@ -324,7 +438,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_several_files),
+		cmocka_unit_test(test_a_folder),
 		cmocka_unit_test(test_one_file),
+		cmocka_unit_test(test_too_many_files),
+		cmocka_unit_test(test_plugged),
 		cmocka_unit_test(test_main_memory_and_dimms),
 		cmocka_unit_test(test_numa_nodes),
 		cmocka_unit_test(test_equal),

@@ -39,6 +39,13 @@ static void on_unregister(void *core, uint32_t endpoint)
 	stage.registered--;
 }
 
+static int on_register_memfiles(void *core, const struct vmsig_memfiles_reg *reg)
+{
+	assert_int_equal(reg->endpoint, ENDPOINT);
+	assert_int_equal(stage.registered, 1);
+	return 0;
+}
+
 static int on_register_memwrite(void *core, const struct vmsig_memwrite_reg *reg)
 {
 	assert_int_equal(reg->source, VMSIG_SRC_MEMWRITE);
@@ -65,6 +72,7 @@ static int on_event(void *core, const vmsig_event *ev)
 
 static const vmsig_emit emit = {.register_memctx = on_register,
 	.unregister_memctx = on_unregister,
+	.register_memfiles = on_register_memfiles,
 	.register_memwrite = on_register_memwrite,
 	.unregister_memwrite = on_unregister_memwrite,
 	.event = on_event};
@@ -73,12 +81,13 @@ static int begin(void)
 {
 	static char name[] = "vm";
 	static const vmsig_memctx_reg reader;
+	static const vmsig_memfiles_reg files;
 	static const vmsig_memwrite_reg writer;
 	const struct adapter_env env = {
 		.loop = &stage.loop, .emit = &emit, .endpoint = ENDPOINT, .config = &stage.config};
 
 	stage.config.name = name;
-	return publisher_register(&stage.publisher, &env, &reader, &writer);
+	return publisher_register(&stage.publisher, &env, &reader, &files, &writer);
 }
 
 static int setup(void **state)

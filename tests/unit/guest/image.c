@@ -30,6 +30,8 @@ static int read_gpa(void *ctx, uint64_t gpa, void *buf, size_t len)
 
 void image_init(struct image *image)
 {
+	const uint64_t size = IMAGE_SIZE;
+
 	memset(image, 0, sizeof(*image));
 	image->fd = memfd_create("vmsig-image", MFD_CLOEXEC);
 	assert_true(image->fd >= 0);
@@ -37,8 +39,9 @@ void image_init(struct image *image)
 	image->ram = mmap(NULL, IMAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, image->fd, 0);
 	assert_ptr_not_equal(image->ram, MAP_FAILED);
 	assert_int_equal(physmap_init_low(&image->map, IMAGE_SIZE, IMAGE_SIZE), 0);
+	assert_int_equal(span_init(&image->span, &image->fd, &size, 1), 0);
 	image->memory = (struct kcr3_memory){
-		.read = read_gpa, .ctx = image, .map = &image->map, .fd = image->fd};
+		.read = read_gpa, .ctx = image, .map = &image->map, .files = &image->span};
 	image->next_table = TABLES_AT;
 }
 
@@ -46,7 +49,7 @@ void image_deinit(struct image *image)
 {
 	physmap_deinit(&image->map);
 	munmap(image->ram, IMAGE_SIZE);
-	close(image->fd);
+	span_close(&image->span);
 }
 
 static uint64_t *entry_at(struct image *image, uint64_t table, unsigned level, uint64_t gva)

@@ -19,6 +19,7 @@ struct image {
 	int fd;
 	uint8_t *ram;
 	struct physmap map;
+	struct span span;
 	struct kcr3_memory memory;
 	uint64_t next_table; /* where the next page table goes */
 };

@@ -302,7 +302,7 @@ static void a_scan_allocates_no_holes(void **state)
 	assert_int_equal(fstat(lab->image.fd, &after), 0);
 	assert_int_equal(before.st_blocks, after.st_blocks);
 	/* Also where nobody can tell holes from data. */
-	lab->image.memory.fd = -1;
+	lab->image.memory.files = NULL;
 	assert_int_equal(find(lab, NULL, 0), 0);
 	assert_int_equal(fstat(lab->image.fd, &after), 0);
 	assert_int_equal(before.st_blocks, after.st_blocks);
@@ -315,7 +315,7 @@ static void a_file_that_shrinks_ends_the_search(void **state)
 	image_put_linux(&lab->image, &live);
 	assert_int_equal(ftruncate(lab->image.fd, 0x100000), 0);
 	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
-	lab->image.memory.fd = -1;
+	lab->image.memory.files = NULL;
 	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_OUT_OF_RANGE);
 	assert_non_null(strstr(lab->why, "ended early"));
 }
@@ -531,7 +531,7 @@ static void segments_may_begin_within_a_page(void **state)
 	physmap_deinit(&lab->image.map);
 	assert_int_equal(physmap_init(&lab->image.map, segs, 2, IMAGE_SIZE), 0);
 	assert_int_equal(find(lab, NULL, 0), 0);
-	lab->image.memory.fd = -1;
+	lab->image.memory.files = NULL;
 	assert_int_equal(find(lab, NULL, 0), 0);
 	check_live(lab);
 }

@@ -131,8 +131,8 @@ static void search_init(struct search *search, uint64_t size)
 	search->ram.size = size;
 	search->seg.len = size;
 	search->map = (struct physmap){.segs = &search->seg, .nseg = 1};
-	search->memory = (struct kcr3_memory){
-		.read = read_gpa, .ctx = &search->ram, .map = &search->map, .fd = -1};
+	search->memory =
+		(struct kcr3_memory){.read = read_gpa, .ctx = &search->ram, .map = &search->map};
 	search->cr3 = kernel_at(&search->ram, ROOT);
 }
 
@@ -186,6 +186,8 @@ static void full_ram_is_not_looked_through_again_in_each_step(void **state)
 	struct search search;
 	uint64_t notes = 0;
 	int fd = memfd_create("ram", MFD_CLOEXEC);
+	const uint64_t size = 64 * MIB;
+	struct span span;
 
 	(void)state;
 	search_init(&search, 64 * MIB);
@@ -193,12 +195,13 @@ static void full_ram_is_not_looked_through_again_in_each_step(void **state)
 	for (uint64_t at = 0; at < 64 * MIB; at += PAGE)
 		assert_int_equal(pwrite(fd, "", 1, (off_t)at), 1);
 	assert_int_equal(ftruncate(fd, 64 * MIB), 0);
-	search.memory.fd = fd;
+	assert_int_equal(span_init(&span, &fd, &size, 1), 0);
+	search.memory.files = &span;
 	hole_looks = 0;
 	assert_int_equal(search_run(&search, 1, &notes), 0);
 	assert_true(search.steps >= 64);
 	assert_true(hole_looks <= 1);
-	close(fd);
+	span_close(&span);
 }
 
 static void the_same_note_is_judged_once(void **state)

@@ -9,7 +9,7 @@
 const struct chan_limits chan_limits_default = {
 	.frame_max = CHAN_FRAME_MAX,
 	.tx_max = 8u << 20,
-	.rx_fds_max = 32,
+	.rx_fds_max = CHAN_PAIR_FDS,
 };
 
 size_t fd_count(void)

@@ -17,6 +17,8 @@
 #include "tests/support/pki.h"
 #include "vmsig/vmsig_error.h"
 
+#define CHAN_PAIR_FDS (2 * CHAN_FDS_PER_FRAME) /* that may wait at each end */
+
 struct chan_pair {
 	struct chan *server;
 	struct chan *client;

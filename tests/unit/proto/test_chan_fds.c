@@ -297,12 +297,14 @@ static void more_descriptors_than_announced_are_visible(void **state)
 	chan_pair_down(&pair);
 }
 
+#define RAW_FDS 253 /* what one message can carry: the kernel's SCM_MAX_FD */
+
 /* One byte with `n` descriptors, past TLS. */
 static void raw_send_fds(int sock, size_t n)
 {
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(64 * sizeof(int))];
+		char bytes[CMSG_SPACE(RAW_FDS * sizeof(int))];
 	} control = {0};
 	char byte = 0x17;
 	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
@@ -311,7 +313,7 @@ static void raw_send_fds(int sock, size_t n)
 		.msg_control = &control,
 		.msg_controllen = CMSG_SPACE(n * sizeof(int))};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-	int fds[64];
+	int fds[RAW_FDS];
 
 	for (size_t i = 0; i < n; i++)
 		fds[i] = STDERR_FILENO;
@@ -324,7 +326,7 @@ static void raw_send_fds(int sock, size_t n)
 
 static void truncated_descriptors_end_the_channel(void **state)
 {
-	static const size_t counts[] = {CHAN_FDS_PER_FRAME + 1, CHAN_FDS_PER_FRAME + 2, 64};
+	static const size_t counts[] = {CHAN_PAIR_FDS + 1, CHAN_PAIR_FDS + 2, RAW_FDS};
 
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
 		struct chan_fd_claim claims[2];

@@ -18,9 +18,24 @@
 #include "broker/ram/mapper.h"
 #include "broker/ram/ram.h"
 #include "broker/ram/romount.h"
+#include "proto/guest/span.h"
 #include "vmsig/vmsig_error.h"
 
 #define SIZE (64u * 1024)
+
+/* As the broker reads it. */
+static int ram_read(const struct ram *ram, uint64_t off, void *buf, size_t len)
+{
+	const uint64_t size = ram_size(ram);
+	const int fd = ram_fd(ram);
+	struct span span;
+	int r;
+
+	assert_int_equal(span_init(&span, &fd, &size, 1), 0);
+	r = span_pread(&span, off, buf, len);
+	span_deinit(&span);
+	return r;
+}
 
 struct lab {
 	char dir[64];

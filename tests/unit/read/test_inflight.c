@@ -198,12 +198,12 @@ static void the_page_comes_with_the_context(void **state)
 	start(rig, 1, &session, 1);
 	rig->page_error = -EMFILE;
 	assert_int_equal(core_session_pull(session, 0, &delivery), VMSIG_ERR_BUSY);
-	assert_true(delivery.ram_fd >= 0);
+	assert_true(delivery.nfiles == 1);
 	assert_int_equal(delivery.page_fd, -1);
 	rig->page_error = 0;
 	delivery = rig_expect(rig, session, M, 1);
-	assert_true(delivery.ram_fd >= 0 && delivery.page_fd >= 0);
-	assert_int_not_equal(delivery.ram_fd, delivery.page_fd);
+	assert_true(delivery.nfiles == 1 && delivery.page_fd >= 0);
+	assert_int_not_equal(delivery.ram_fds[0], delivery.page_fd);
 	assert_int_equal(rig_reset(rig, 1), 0);
 	rig_drain(rig);
 	delivery = rig_expect(rig, session, VMSIG_EV_MEMCTX_INVALIDATED, 2);

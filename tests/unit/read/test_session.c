@@ -37,7 +37,7 @@ static void a_late_subscriber_gets_the_context_at_once(void **state)
 	assert_int_equal(session_subscribe(session, "a"), 0);
 	second = rig_expect(rig, session, M, 1);
 	assert_int_equal(second.pod.kcr3, 0x2000);
-	assert_int_not_equal(first.ram_fd, second.ram_fd);
+	assert_int_not_equal(first.ram_fds[0], second.ram_fds[0]);
 	assert_int_equal(rig->described, 2);
 	session_free(session);
 }
