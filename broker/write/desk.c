@@ -24,6 +24,7 @@
 /* Results come before the ends of their leases, and share whatever batch there is. */
 static void collect(struct desk *desk)
 {
+	outcomes_tell(desk);
 	if (outcomes_due(desk) || lessor_has_work(desk))
 		outcomes_collect(desk);
 	lessor_collect(desk);

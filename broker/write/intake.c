@@ -122,7 +122,6 @@ int intake_release(struct desk *desk, struct desk_operator *op, uint64_t request
 		command_free(command);
 		return r;
 	}
-	command->lane->releasing = true;
 	op->releases++;
 	command_move(command, COMMAND_READY);
 	return 0;

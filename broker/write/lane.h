@@ -16,7 +16,6 @@ struct lane {
 	uint32_t commands;
 	struct command *owner;   /* takes several turns: the ones behind it keep their order */
 	struct command *waiting; /* those */
-	bool releasing;          /* a release is among them */
 	UT_hash_handle hh;
 };
 

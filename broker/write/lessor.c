@@ -56,6 +56,8 @@ static int restore(void *arg, const struct lease_view *lease)
 	record_append_lease(desk, &record, lease);
 	if (r)
 		store_end(desk, lease);
+	else
+		desk->restored++;
 	return 0;
 }
 
@@ -289,7 +291,9 @@ void lessor_settle(struct desk *desk, int result, uint64_t ticket)
 
 	ends_paid(desk, result);
 	desk->notices = NULL;
-	if (ticket)
+	if (ticket && desk->closing)
+		notices_free(notices);
+	else if (ticket)
 		hold(desk, notices, ticket);
 	else
 		settle(desk, notices, result);

@@ -32,6 +32,31 @@ const struct config_write_rule *operator_rule(const struct desk *desk, const cha
 	return config_write_rule_find(entry, endpoint);
 }
 
+bool operator_covers(const struct config_write_rule *rule, const struct lease_range *range)
+{
+	for (size_t i = 0; i < rule->nranges; i++) {
+		uint64_t start = rule->ranges[i].gpa;
+
+		if (start <= range->start && range->last - start <= rule->ranges[i].len - 1)
+			return true;
+	}
+	return !rule->nranges;
+}
+
+bool operator_allows(const struct desk *desk, const struct lease_view *lease, const char *endpoint)
+{
+	const struct config_write_rule *rule =
+		operator_rule(desk, lease->tenant, lease->uid, endpoint, NULL);
+
+	if (!rule || lease->priority > rule->priority_max)
+		return false;
+	for (size_t i = 0; i < lease->nranges; i++) {
+		if (!operator_covers(rule, &lease->ranges[i]))
+			return false;
+	}
+	return true;
+}
+
 void operator_pay(struct command *command, uint64_t session)
 {
 	struct desk_operator *payer = operator_find(command->desk, command->session);

@@ -88,8 +88,10 @@ struct desk_lease_ops {
 	int (*grant)(
 		void *ctx, const struct lease_view *lease, uint64_t now_ns, uint64_t *ret_token);
 	int (*renew)(void *ctx, const struct lease_view *lease);
+	/* `lease` may have nothing but its id, and not be known: 0. */
 	int (*end)(void *ctx, const struct lease_view *lease);
-	/* Calls `each` for all leases that were not ended; a non-zero return stops. */
+	/* Calls `each` for all leases that were not ended, in the order of their ids; a non-zero
+	 * return stops. */
 	int (*load)(void *ctx, int (*each)(void *arg, const struct lease_view *lease), void *arg);
 	/* Above every id that was ever used. */
 	int (*next_id)(void *ctx, uint64_t *ret_id);

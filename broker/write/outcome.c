@@ -66,9 +66,14 @@ void outcome_mark(struct command *command)
 	ops->marks->end(ops->ctx, command->mark, reply, vmsig__write_result__pack(&result, reply));
 }
 
+/* The end of its lease may be told from now on: it comes into the log behind the result, because
+ * results come before what the engine wants. */
 void outcome_finish(struct command *command)
 {
 	outcome_mark(command);
+	if (command->writing)
+		lease_write_end(command->desk->engine, command->desk->now_ns, command->key.lease);
+	command->writing = false;
 	command_move(command, COMMAND_FINISHED);
 	lane_leave(command);
 }
@@ -241,11 +246,6 @@ void outcomes_collect(struct desk *desk)
 /* With its result in the ledger, or, when the broker ends, in its mark only. */
 static void end(struct command *command, bool recorded)
 {
-	struct desk *desk = command->desk;
-
-	/* Only now the end of its lease is told to anybody. */
-	if (command->writing)
-		lease_write_end(desk->engine, desk->now_ns, command->key.lease);
 	if (recorded)
 		leave(command);
 	else

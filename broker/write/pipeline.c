@@ -380,20 +380,35 @@ static void start_bulk(struct command *command)
 	outcome_finish(command);
 }
 
-/* One whose lease has ended meanwhile needs no release. */
-static void release(struct command *command)
+static void release_done(struct command *command)
 {
 	struct desk *desk = command->desk;
 	struct desk_operator *op = operator_find(desk, command->session);
 
-	(void)!lease_release(
-		desk->engine, desk->now_ns, command->tenant, command->key.lease, command->release);
 	if (op) {
 		op->releases--;
 		desk->env.events->released(op->client, command->request_id);
 	}
 	lane_leave(command);
 	command_free(command);
+}
+
+/* One whose lease has ended meanwhile needs no release. Those that were asked for once more are
+ * done with it. */
+static void release(struct command *command)
+{
+	struct desk *desk = command->desk;
+	struct command *other, *next;
+
+	(void)!lease_release(
+		desk->engine, desk->now_ns, command->tenant, command->key.lease, command->release);
+	DL_FOREACH_SAFE (command->lane->waiting, other, next) {
+		if (!other->release)
+			continue;
+		command_move(other, COMMAND_READY);
+		release_done(other);
+	}
+	release_done(command);
 }
 
 static void start(struct command *command)
@@ -427,6 +442,14 @@ static void proceed(struct command *command, int result)
 	outcome_reject(command, VMSIG_ERR_IO, unrecorded);
 }
 
+/* Its mark, if it has one, says that it never began. */
+static void drop(struct command *command)
+{
+	bulk_free(command);
+	lane_leave(command);
+	command_free(command);
+}
+
 bool pipeline_waits(const struct desk *desk)
 {
 	return desk->lists[COMMAND_INTENDED];
@@ -437,7 +460,9 @@ void pipeline_settle(struct desk *desk, int result, uint64_t ticket)
 	struct command *command;
 
 	while ((command = desk->lists[COMMAND_INTENDED])) {
-		if (ticket) {
+		if (ticket && desk->closing) {
+			drop(command);
+		} else if (ticket) {
 			command->ticket = ticket;
 			command_move(command, COMMAND_HELD);
 		} else {
@@ -469,13 +494,6 @@ void pipeline_answered(struct desk *desk, uint64_t ticket, int result)
 }
 
 /* ---- the end ---- */
-
-static void drop(struct command *command)
-{
-	bulk_free(command);
-	lane_leave(command);
-	command_free(command);
-}
 
 void pipeline_drop_held(struct desk *desk)
 {

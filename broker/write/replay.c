@@ -179,6 +179,13 @@ static struct replay_verdict look_up(const struct command *command)
 	return refuse(r);
 }
 
+static struct replay_verdict join(const struct command *command, struct command *first)
+{
+	if (memcmp(first->digest, command->digest, LEDGER_DIGEST) != 0)
+		return refuse(VMSIG_ERR_REPLAY_MISMATCH);
+	return (struct replay_verdict){.answer = REPLAY_WAIT, .first = first};
+}
+
 struct replay_verdict replay_look(const struct command *command)
 {
 	struct command *first = command_find(command->desk, &command->key);
@@ -186,12 +193,11 @@ struct replay_verdict replay_look(const struct command *command)
 	int r;
 
 	if (first)
-		return memcmp(first->digest, command->digest, LEDGER_DIGEST)
-			       ? refuse(VMSIG_ERR_REPLAY_MISMATCH)
-			       : (struct replay_verdict){.answer = REPLAY_WAIT, .first = first};
+		return join(command, first);
 	r = is_held(command) ? highest(command->desk, &command->key, &used) : 0;
 	if (r)
 		return refuse(r);
-	return command->key.sequence > used ? (struct replay_verdict){.answer = REPLAY_NEW}
-					    : look_up(command);
+	if (command->key.sequence > used)
+		return (struct replay_verdict){.answer = REPLAY_NEW};
+	return look_up(command);
 }

@@ -18,31 +18,6 @@
 
 /* ---- policy ---- */
 
-static bool is_covered(const struct config_write_rule *rule, const struct lease_range *range)
-{
-	for (size_t i = 0; i < rule->nranges; i++) {
-		uint64_t start = rule->ranges[i].gpa;
-
-		if (start <= range->start && range->last - start <= rule->ranges[i].len - 1)
-			return true;
-	}
-	return !rule->nranges;
-}
-
-static bool is_allowed(struct desk *desk, const struct lease_view *lease)
-{
-	const struct config_write_rule *rule = operator_rule(
-		desk, lease->tenant, lease->uid, desk_endpoint_name(desk, lease->endpoint), NULL);
-
-	if (!rule || lease->priority > rule->priority_max)
-		return false;
-	for (size_t i = 0; i < lease->nranges; i++) {
-		if (!is_covered(rule, &lease->ranges[i]))
-			return false;
-	}
-	return true;
-}
-
 void desk_reload(struct desk *desk, uint64_t now_ns, const struct config *config)
 {
 	struct lease_view lease;
@@ -53,7 +28,7 @@ void desk_reload(struct desk *desk, uint64_t now_ns, const struct config *config
 	desk->policy++;
 	while (lease_next(desk->engine, &cursor, &lease)) {
 		/* One that is over already is no failure. */
-		if (!is_allowed(desk, &lease))
+		if (!operator_allows(desk, &lease, desk_endpoint_name(desk, lease.endpoint)))
 			(void)!lease_revoke(
 				desk->engine, desk->now_ns, lease.id, VMSIG_ERR_LEASE_REVOKED);
 	}
@@ -99,7 +74,7 @@ static int check_ranges(const struct config_write_rule *rule, const struct lease
 		if (ranges[i].last < ranges[i].start)
 			return refuse(detail, size, VMSIG_ERR_BAD_REQUEST,
 				"range %zu ends before it starts", i);
-		if (!is_covered(rule, &ranges[i]))
+		if (!operator_covers(rule, &ranges[i]))
 			return refuse(detail, size, VMSIG_ERR_FORBIDDEN,
 				"the policy does not let you lease 0x%llx to 0x%llx; it does %s",
 				(unsigned long long)ranges[i].start,
@@ -303,7 +278,6 @@ int desk_release(struct desk *desk, uint64_t now_ns, struct desk_operator *op, u
 	uint64_t lease, uint64_t token, bool *ret_later)
 {
 	const char *tenant = op->tenant->tenant.name;
-	struct lane *lane = lane_find(desk, lease);
 	char detail[DETAIL_MAX + 1];
 	struct lease_view view;
 	int r;
@@ -317,11 +291,10 @@ int desk_release(struct desk *desk, uint64_t now_ns, struct desk_operator *op, u
 	/* Who withdraws a request does not know that it is granted by now. */
 	if (!r && !token && lessor_is_untold(desk, lease))
 		token = view.token;
-	if (r || !lane || view.state < LEASE_ACTIVE)
+	if (r || !lane_find(desk, lease) || view.state < LEASE_ACTIVE)
 		return lease_release(desk->engine, desk->now_ns, tenant, lease, token);
 	r = release_check(desk, tenant, &view, token);
-	/* It is over with the first one. */
-	if (r || lane->releasing)
+	if (r)
 		return r;
 	/* It takes its turn behind the commands that were sent before it. */
 	r = intake_release(desk, op, request_id, lease, token);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "broker/write/command.h"
+#include "broker/write/operator.h"
 
 struct site *site_find(const struct desk *desk, uint32_t id)
 {
@@ -13,6 +14,23 @@ struct site *site_find(const struct desk *desk, uint32_t id)
 
 	HASH_FIND(hh, desk->sites, &id, sizeof(id), site);
 	return site;
+}
+
+/* Leases survive a restart, and so does what the policy has taken away meanwhile: whose endpoint
+ * is known can be held against it. */
+static void check_restored(struct desk *desk, const struct site *site)
+{
+	struct lease_view lease;
+	uint64_t cursor = 0;
+
+	while (desk->restored && lease_next(desk->engine, &cursor, &lease)) {
+		if (lease.endpoint != site->id)
+			continue;
+		desk->restored--;
+		if (!operator_allows(desk, &lease, site->name))
+			(void)!lease_revoke(
+				desk->engine, desk->now_ns, lease.id, VMSIG_ERR_LEASE_REVOKED);
+	}
 }
 
 int desk_endpoint_add(struct desk *desk, uint32_t endpoint, const char *name)
@@ -33,6 +51,7 @@ int desk_endpoint_add(struct desk *desk, uint32_t endpoint, const char *name)
 		free(site);
 		return -ENOMEM;
 	}
+	check_restored(desk, site);
 	return 0;
 }
 

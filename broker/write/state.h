@@ -75,7 +75,8 @@ struct desk {
 	struct notice *notices, *held_notices;
 	uint64_t *owed; /* leases whose end is not durable yet */
 	size_t nowed;
-	size_t paying; /* so many of the first ones are in the open batch */
+	size_t paying;   /* so many of the first ones are in the open batch */
+	size_t restored; /* leases that have not been held against the policy */
 
 	struct command *all;
 	struct command *taken; /* by key: their numbers are in use */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <sqlite3.h>
@@ -405,7 +406,7 @@ static void marks_copy(struct lab *lab, uint8_t *copy, size_t size, bool back)
 	close(fd);
 }
 
-void lab_kill(struct lab *lab)
+static void lab_end(struct lab *lab)
 {
 	const size_t size = 4096 + MARKS * 512;
 	uint8_t *copy = malloc(size);
@@ -418,6 +419,19 @@ void lab_kill(struct lab *lab)
 	lab_close(lab);
 	marks_copy(lab, copy, size, true);
 	free(copy);
+}
+
+void lab_kill(struct lab *lab)
+{
+	lab_end(lab);
+	assert_int_equal(lab_open(lab), 0);
+}
+
+void lab_kill_between(struct lab *lab, const char *path, const char *away)
+{
+	lab_end(lab);
+	assert_int_equal(rename(path, away), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
 	assert_int_equal(lab_open(lab), 0);
 }
 

@@ -77,6 +77,8 @@ void lab_close(struct lab *lab);
 struct lab *lab_free(struct lab *lab);
 /* The broker is killed, and another one starts: only what is in the directory is left. */
 void lab_kill(struct lab *lab);
+/* The same; before the other one starts, the file is moved away, and a folder is in its place. */
+void lab_kill_between(struct lab *lab, const char *path, const char *away);
 
 /* Whether the store can be written to. */
 void lab_store_works(struct lab *lab, bool works);

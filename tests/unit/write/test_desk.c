@@ -48,6 +48,44 @@ static void a_release_waits_for_stopped_vcpus(void **state)
 	assert_int_equal(lab_word(lab, ADDR), 2);
 }
 
+/* Whoever asks twice, after a reconnect say, hears of it when it is done, and no earlier. */
+static void a_second_release_is_done_when_the_first_one_is(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t first, second;
+
+	lab_lease(lab);
+	lab_write_quiesced(lab, 1, ADDR, 1);
+	assert_int_equal(lab_release(lab), 0);
+	first = lab->next_request;
+	assert_int_equal(lab_release(lab), 0);
+	second = lab->next_request;
+	for (int i = 0; i < 3; i++)
+		lab_turn(lab);
+	assert_int_equal(lab_count(lab, LAB_RELEASED, first), 0);
+	assert_int_equal(lab_count(lab, LAB_RELEASED, second), 0);
+	lab->quiesced(lab->quiesced_arg, 0);
+	lab_await(lab, 5);
+	assert_int_equal(lab_count(lab, LAB_RELEASED, first), 1);
+	assert_int_equal(lab_count(lab, LAB_RELEASED, second), 1);
+	assert_int_equal(lab_word(lab, ADDR), 1);
+}
+
+/* Its bytes are there, so nobody has to wait for the record of them. */
+static void what_bulk_data_went_to_is_free_with_the_release(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t release;
+
+	lab_lease(lab);
+	lab_write_bulk(lab, 1, 0, 1u << 20);
+	assert_int_equal(lab_release(lab), 0);
+	release = lab->next_request;
+	while (!lab_count(lab, LAB_RELEASED, release))
+		lab_turn(lab);
+	assert_int_equal(lab_acquire(lab, true), 0);
+}
+
 static void what_is_asked_for_behind_a_release_comes_after_it(void **state)
 {
 	struct lab *lab = *state;
@@ -392,6 +430,55 @@ static void what_was_not_begun_is_new(void **state)
 	assert_int_equal(lab_word(lab, ADDR), 3);
 }
 
+/* The policy is another one when the broker comes back. */
+static void a_lease_that_the_policy_took_away_does_not_survive(void **state)
+{
+	struct config_range range = {.gpa = 0, .len = 0x1000};
+	struct lab *lab = *state;
+	struct config_write_rule *rule = lab->config.tenants->rules;
+	uint64_t lease, id;
+
+	lab_lease(lab);
+	lease = lab->lease;
+	rule->ranges = &range;
+	rule->nranges = 1;
+	lab_kill(lab);
+	id = lab_write(lab, 1, ADDR, 1);
+	for (int i = 0; i < 3; i++)
+		lab_turn(lab);
+	rule->nranges = 0;
+	assert_int_not_equal(lab_told(lab, LAB_REJECTED, id).code, 0);
+	assert_false(desk_lease_find(lab->desk, lease, &(struct lease_view){0}));
+	assert_int_equal(lab_word(lab, ADDR), 0);
+}
+
+/* The marks tell of it, once they are there: nothing is guessed before. */
+static void marks_that_come_late_tell_all_the_same(void **state)
+{
+	struct lab *lab = *state;
+	char path[96], away[96];
+	uint64_t id;
+
+	lab_lease(lab);
+	lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	snprintf(path, sizeof(path), "%s/marks", lab->dir);
+	snprintf(away, sizeof(away), "%s/away", lab->dir);
+	lab_kill_between(lab, path, away);
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, id).code, VMSIG_ERR_IO);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rename(away, path), 0);
+	lab_pass(5000 * LAB_MS);
+	lab_turn(lab);
+	lab_turn(lab);
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
+	assert_true(lab_told(lab, LAB_WRITTEN, id).replayed);
+}
+
 /* How many of the bytes are there, which must be the first ones. */
 static size_t bulk_there(struct lab *lab, size_t len)
 {
@@ -536,6 +623,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_release_waits_for_stopped_vcpus),
+		TEST(a_second_release_is_done_when_the_first_one_is),
+		TEST(what_bulk_data_went_to_is_free_with_the_release),
 		TEST(what_is_asked_for_behind_a_release_comes_after_it),
 		TEST(who_is_not_the_holder_releases_nothing),
 		TEST(many_writes_find_their_earlier_transmissions),
@@ -549,6 +638,8 @@ int main(void)
 		TEST(an_outcome_that_was_told_is_told_again),
 		TEST(what_it_finds_is_recorded_in_the_order_of_the_bytes),
 		TEST(what_was_not_begun_is_new),
+		TEST(a_lease_that_the_policy_took_away_does_not_survive),
+		TEST(marks_that_come_late_tell_all_the_same),
 		TEST(of_bulk_data_it_knows_the_length),
 		TEST(what_waited_for_a_refused_one_keeps_its_place),
 		TEST(a_long_queue_does_not_hold_the_turn),

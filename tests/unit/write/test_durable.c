@@ -206,6 +206,13 @@ static void a_grant_that_is_not_on_the_disk_is_taken_back(void **state)
 	assert_int_not_equal(lab->events[0].kind, LAB_GRANTED);
 }
 
+static bool closed;
+
+static void on_closed(void *arg)
+{
+	closed = true;
+}
+
 /* What waits then is dropped: the next broker knows that it never began. */
 static void it_ends_though_the_disk_hangs(void **state)
 {
@@ -222,6 +229,49 @@ static void it_ends_though_the_disk_hangs(void **state)
 	desk_shell_close(lab->shell, NULL, NULL);
 	assert_int_equal(lab_word(lab, ADDR), 0);
 	disk(false, false);
+}
+
+/* The release that waited behind them is nobody's any more either. */
+static void it_ends_though_a_release_is_in_line(void **state)
+{
+	struct lab *lab = *state;
+	unsigned before;
+
+	lab_lease(lab);
+	before = begun;
+	disk(true, false);
+	lab_write(lab, 1, ADDR, 1);
+	await_sync(lab, before);
+	assert_int_equal(lab_release(lab), 0);
+	lab_write(lab, 2, ADDR, 2);
+	desk_operator_close(lab->desk, lab_now(), &lab->op);
+	memset(&lab->op, 0, sizeof(lab->op));
+	closed = false;
+	desk_shell_close(lab->shell, on_closed, NULL);
+	for (int i = 0; i < 4; i++)
+		lab_turn(lab);
+	assert_true(closed);
+	assert_int_equal(lab_word(lab, ADDR), 0);
+	disk(false, false);
+}
+
+/* It is granted, and nobody knows yet: who gives up waiting gives it back. */
+static void a_request_that_was_granted_unseen_is_withdrawn(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t cursor = 0;
+	struct lease_view view;
+	bool later;
+
+	disk(true, false);
+	assert_int_equal(lab_acquire(lab, true), 0);
+	await_sync(lab, begun);
+	assert_true(desk_lease_next(lab->desk, &cursor, &view));
+	assert_int_equal(desk_release(lab->desk, lab_now(), &lab->op, 7, view.id, 0, &later), 0);
+	disk(false, false);
+	lab_await(lab, 1);
+	assert_int_equal(lab->events[0].kind, LAB_ENDED);
+	assert_int_equal(lab_count(lab, LAB_GRANTED, view.id), 0);
 }
 
 struct checkpoint {
@@ -312,6 +362,8 @@ int main(void)
 		TEST(a_sync_that_failed_is_final),
 		TEST(a_grant_that_is_not_on_the_disk_is_taken_back),
 		TEST(it_ends_though_the_disk_hangs),
+		TEST(it_ends_though_a_release_is_in_line),
+		TEST(a_request_that_was_granted_unseen_is_withdrawn),
 		TEST(a_refusal_does_not_wait_for_a_checkpoint),
 	};
 
