@@ -5,6 +5,27 @@
 /*
  * The shell around the pure core: turns the world into the core's events and performs its
  * actions, on one libuv loop.
+ *
+ *   main            the command line; before and after the loop
+ *   broker          the parts: started, turned, closed
+ *   upkeep          of the state: checkpoints, retries
+ *   endpoints       those of the configuration: row, page, adapter
+ *   desk_shell      binds the write plane to the world
+ *   desk_guests     its guests
+ *   desk_sources    its bulk data
+ *   boot_clock      CLOCK_BOOTTIME
+ *   coherence       coherence pages
+ *   obituary        has the kernel mark them at our death
+ *   reload          SIGHUP
+ *   syncer          waits for the disk, on a thread
+ *   jobs            work on threads, in lines
+ *   wakeup          a thread wakes the loop
+ *   thread          threads without signals
+ *   runqueue        how long the loop waited for a CPU
+ *   watchdog        turns that take too long
+ *   log             records
+ *   log_writer      writes them, on a thread
+ *   error_text      a sentence for an error
  */
 
 #include <stdbool.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* vmsigd: the command line, what has to be done before there are threads, and the order of start
+ * and end. */
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A request for a lease: checked against the terms of its policy, queued, granted, preempting. */
 #include "lease/lease.h"
 
 #include <errno.h>

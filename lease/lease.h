@@ -19,6 +19,13 @@
  * a wake-up is a hint and decides nothing.
  *
  * Returns: 0, a positive enum vmsig_error, or -ENOMEM; nothing has changed on failure.
+ *
+ *   lease      the engine and its calls
+ *   acquire    requests
+ *   life       from grant to end, and actions
+ *   queue      who waits for whom
+ *   rangeset   which bytes are held
+ *   timerheap  moments
  */
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Names and sentences of enum vmsig_error, out of its one table. */
 #include "vmsig/vmsig_error.h"
 
 #include <stddef.h>

@@ -5,6 +5,10 @@
 /*
  * Descriptors 0 to 2. A program that is started without one of them would get it for the first
  * file that it opens, and libraries that print would write into a guest's RAM or a socket.
+ *
+ *   standard  descriptors 0 to 2
+ *   error     names and sentences of errors
+ *   system    names of systems and proofs
  */
 
 /* Before anything else in main(): puts /dev/null where nothing is, opened in the wrong

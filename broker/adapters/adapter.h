@@ -6,6 +6,12 @@
  * An adapter turns one source of guest memory into an endpoint: it registers through the
  * seam (vmsig_emit), bootstraps when the core asks, and reports what happens to the guest.
  * It lives on the loop thread; what takes time or waits for a file system is a job.
+ *
+ *   adapter       what an adapter is to the shell
+ *   publisher     what it tells the core and the log
+ *   errand        a job that it may lose interest in
+ *   memwrite_reg  its guest's write path, as the core has it
+ *   memfiles_reg  its guest's RAM files, likewise
  */
 
 #include <stddef.h>

@@ -5,6 +5,14 @@
 /*
  * vmsigd's configuration, decoded from YAML. deploy/vmsigd.example.yaml shows every key.
  * An error names file, line and what to write instead.
+ *
+ *   config       what there is to configure, and look-ups in it
+ *   decode       documents into structs, by tables
+ *   decode_type  values of one key, by type
+ *   document     YAML within bounds
+ *   scalar       values as people write them
+ *   grant        who may do what, looked up
+ *   check        what --check looks at
  */
 
 #include <stdbool.h>

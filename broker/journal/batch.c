@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The batch at hand: entries are appended to the ring, room is reserved for them before, and they
+ * are published together or not at all. */
 #include <stdio.h>
 #include <string.h>
 

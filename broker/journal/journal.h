@@ -25,6 +25,7 @@
  *   drain.c     the thread
  *   disk.c      its segment on the disk
  *   reader.c    replay, and pages of the audit log
+ *   state.h     what the loop owns of it
  *   wake.c      how the thread calls the loop
  *
  * Entries have numbers, 1, 2, 3..., and those of type AUDIT beside it ids of their own, also

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Reading the journal again: all of it, in order, at a start; and pages of its audit records. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What a crash or a power cut has left of segments and ring, made into one journal: cut at the
+ * first entry that does not verify. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

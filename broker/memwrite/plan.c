@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Operations resolved to places in the RAM file, once: what is admitted, recorded and stored is
+ * this plan. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

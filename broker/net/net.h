@@ -7,6 +7,26 @@
  * and the turn of the loop in which everything that was queued is sent. What a client makes
  * the loop do is a task of its share of the loop's time: of its uid until it has proven to be
  * a tenant, then of the tenant, whatever it opens and however often.
+ *
+ *   net          all of it
+ *   plane        what a plane is to net/
+ *   listener     a socket in the file system
+ *   lobby        who has come
+ *   caller       a uid, before it is a tenant
+ *   patron       a tenant, at the door
+ *   door         slots for handshakes
+ *   handshake    TLS
+ *   admission    who gets in, and stays
+ *   conns        all connections
+ *   conn         one
+ *   state        the inside of both
+ *   pulse        time
+ *   tls_set      contexts of TLS
+ *   rights       descriptors of clients
+ *   passrights   who may send some
+ *   porter       a process that receives them
+ *   porter_door  its side
+ *   closer       threads that close them
  */
 
 #include <stdint.h>

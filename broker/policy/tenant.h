@@ -5,6 +5,11 @@
 /*
  * What the policy grants one tenant in one role, as the core sees it. Plain data, borrowed
  * by sessions; whoever replaces a policy re-points its sessions first.
+ *
+ *   tenant   what one may see
+ *   account  who pays for what is there
+ *   rate     how much in a second
+ *   share    whose time of the loop it is
  */
 
 #include <stdbool.h>

@@ -6,13 +6,15 @@
  * One of a guest's RAM files as the broker holds it: a read-only descriptor under the strongest
  * guard that the file allows, from which fresh descriptors for holders are made.
  *
- *   ramset    all files of a guest
+ *   ram       the file, guarded, and fresh descriptors of it
+ *   beneath   opening what a name means to the administrator
+ *   mapper    opening what QEMU maps
+ *   mounts    file systems that RAM may be on
+ *   romount   read-only clones of mounts
+ *   attack    tries to write through a descriptor
+ *   selftest  all of that, on the running kernel
  *   claims    which endpoint has which file
- *   beneath   opens what the configuration names
- *   mapper    what QEMU maps
- *   mounts    which file systems may have RAM
- *   romount   a read-only view of a folder
- *   attack    what a holder would try; selftest tries it on the running kernel
+ *   ramset    all files of a guest
  */
 
 #include <stdbool.h>

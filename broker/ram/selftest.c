@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The read-only mount technique tried on the running kernel: see ram_selftest(). */
 #include "broker/ram/ram.h"
 
 #include <errno.h>

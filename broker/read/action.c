@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Queues of actions: flags and links inside the objects, so that nothing here can fail. */
 #include "broker/read/state.h"
 
 void action_add(struct core *core, enum action_queue queue, struct action_node *node,

@@ -16,6 +16,18 @@
  * Actions are flags and links inside the objects, so that nothing of an epoch change can
  * fail for lack of memory. Three queues, emptied in this order: what concerns the endpoint
  * itself, what concerns sessions, and the bootstrap (R6).
+ *
+ *   core          the whole: limits, clock, actions
+ *   endpoint      epoch, state, page; the seam
+ *   session       one reader
+ *   pattern       what it asks for
+ *   subscription  it and one endpoint
+ *   delivery      what it is told next
+ *   inflight      what is not acknowledged
+ *   guard         whether RAM is guarded well enough
+ *   service       whether a session can be served at all
+ *   action        queues of actions
+ *   state         all of their structs
  */
 
 /* An entry that could not be added has hh.tbl == NULL; the default would exit. */

@@ -15,6 +15,7 @@
  *   audit.c       the audit log
  *   ledger.c      at most once
  *   marks.c       how far commands in flight came
+ *   state.h       its inside
  *   lease_store.c where leases are durable
  *
  * An epoch never comes back (R3). What could bring one back, and why it does not:

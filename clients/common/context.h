@@ -5,6 +5,15 @@
 /*
  * What the read plane says about one endpoint: its epoch and state, and while there is one a
  * context to read its guest by, opened. It follows the endpoint as deliveries are given to it.
+ *
+ *   context  what is known of one endpoint, opened
+ *   hold     a lease, kept
+ *   failure  errors, for people and programs
+ *   exits    exit statuses
+ *   folder   where tools keep what outlives them
+ *   moment   moments in time
+ *   text     numbers and durations that people type
+ *   value    JSON values
  */
 
 #include <stdbool.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl audit export`: all records as they are stored, for `audit verify` and archives
+ * elsewhere. */
 #include "clients/ctl/audit.h"
 
 #include <string.h>

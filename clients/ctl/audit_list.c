@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl audit ls`, `tail` and `show`: records in pages, as they come, or one of them whole. */
 #include "clients/ctl/audit.h"
 
 #include <fnmatch.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Audit records as lines of a table. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>

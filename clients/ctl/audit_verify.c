@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl audit verify`: recomputes the chain of hashes, and says where it breaks. */
 #include "clients/ctl/audit.h"
 
 #include <inttypes.h>

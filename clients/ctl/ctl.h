@@ -5,6 +5,34 @@
 /*
  * What the subcommands of vmsigctl share: global options, messages, opening a connection,
  * waiting for a context. Commands and what they call return an enum exit_status.
+ *
+ *   main           the table of commands
+ *   ctl            what they share
+ *   ls             ls, info
+ *   watch          watch
+ *   read           read
+ *   scan           scan
+ *   exec           exec
+ *   operator       connections of operators
+ *   lease          lease
+ *   lease_acquire  lease acquire
+ *   write          write
+ *   write_data     what to write
+ *   write_parts    in parts
+ *   piece          a part
+ *   undo           undo
+ *   undo_record    what undoes a write
+ *   admin          connections of administrators
+ *   audit          audit
+ *   audit_list     audit ls, tail, show
+ *   audit_table    records as a table
+ *   audit_record   a record
+ *   audit_export   audit export
+ *   audit_import   exports, read again
+ *   audit_verify   audit verify
+ *   audit_verdict  what that has found
+ *   pki            certificates
+ *   pki_command    pki
  */
 
 #include <getopt.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl exec`: starts a program that gets the context by descriptors and environment. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl lease`: what is held, given back or taken away. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl lease acquire`: holds a lease in the foreground, for as long as it runs. */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>

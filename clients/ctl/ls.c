@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl ls` and `info`: the endpoints that may be seen, and the context of one. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* vmsigctl: the table of commands, and the options in front of them. */
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl pki`: its command line. What it does is in pki.h. */
 #include <stdio.h>
 #include <string.h>
 

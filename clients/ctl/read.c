@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl read`: bytes of guest memory, as a dump or as they are. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>

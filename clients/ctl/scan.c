@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl scan`: where bytes are found in guest memory. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl undo`: writes back what a write has overwritten, if nobody has changed it since. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl watch`: one line for each event, over restarts of the broker. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl write`: takes a lease, writes, and keeps what undoes it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The handle of the admin plane: one question at a time, answered before the call returns. */
 #include "vmsig/vmsig_admin.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Calls that wait: vmsig_process() in a loop, until what was asked for is there or time is up. */
 #include "clients/lib/client.h"
 
 #include <string.h>

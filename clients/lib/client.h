@@ -17,6 +17,12 @@
  *
  * Internal functions return 0, a positive enum vmsig_error or a negative errno; what ends
  * the connection goes through uplink_down().
+ *
+ *   admin     the admin plane
+ *   settings  options
+ *   uplink    a connection that is made again
+ *   dial      connecting
+ *   backoff   pauses
  */
 
 #include <stdbool.h>

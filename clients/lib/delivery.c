@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Deliveries: what waits for the holder, in order, and who owns their descriptors and payload. */
 #include "clients/lib/client.h"
 
 #include <assert.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What the holder was told last of each endpoint, so that the order holds across reconnections
+ * (R4). */
 #define HASH_NONFATAL_OOM 1
 #include "clients/lib/client.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A list of endpoints that arrives in pages, bounded. */
 #include "clients/lib/client.h"
 
 #include <errno.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A MEMCTX message made into a delivery. Nothing of it is used before all of it was verified:
+ * layout, descriptors, page. */
 #include "clients/lib/client.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What the broker says on the read plane, message by message; anything else ends the connection. */
 #include "clients/lib/client.h"
 
 #include <errno.h>

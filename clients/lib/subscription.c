@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What the holder wants to be told of: asked for again on each new connection. */
 #include "clients/lib/client.h"
 
 #include <errno.h>

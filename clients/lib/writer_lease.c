@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Leases of a writer: asked for, kept alive, resumed after a lost connection, over. */
 #include "clients/lib/writer.h"
 
 #include <errno.h>

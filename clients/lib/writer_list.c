@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The leases of the writer's tenant, asked for in pages. */
 #include "clients/lib/writer.h"
 
 #include <errno.h>

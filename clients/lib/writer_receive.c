@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What the broker says on the write plane, message by message; anything else ends the connection.
+ */
 #include "clients/lib/writer.h"
 
 #include <string.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Calls of a writer that wait, and what is over by the clock. */
 #include "clients/lib/writer.h"
 
 #include <stdlib.h>

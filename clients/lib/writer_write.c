@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Writes: checked, packed, sent in order within a window, sent again under their number. */
 #include "clients/lib/writer.h"
 
 #include <errno.h>

@@ -8,6 +8,17 @@
  *
  * Two layers: mem_phys() and mem_locate() read once and know nothing of coherence; the
  * *_coherent() functions put them between begin and end and repeat them.
+ *
+ *   mem        opening, and the public calls
+ *   ram        the file and its mapping
+ *   read       reads
+ *   readonly   writes, refused
+ *   coherence  the page
+ *   tcache     translations
+ *   pmap       all that is mapped
+ *   scan       searches
+ *   window     the bytes that a search looks at
+ *   pattern    what it looks for
  */
 
 #include <stddef.h>

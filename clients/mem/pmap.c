@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A walk over all that a table maps: ranges in ascending order, within bounds. */
 #include "clients/mem/mem.h"
 
 struct pmap {

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Reads, physical and virtual, each checked against the coherence page and repeated when it raced.
+ */
 #include "clients/mem/mem.h"
 
 static int file_read(vmsig_mem *mem, uint64_t off, void *buf, size_t len)

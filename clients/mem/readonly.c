@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The write calls of a holder, which say no (R8). */
 #include "vmsig/vmsig_mem.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The commands about the lease: acquire, renew, release, status. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The commands `log` and `undo`: what was written in this run. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

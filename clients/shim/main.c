@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* vmsig-shim: the command line, and what a session is made of. */
 #include "clients/shim/shim.h"
 
 #include <getopt.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The commands that read. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,6 +2,8 @@
 #ifndef CLIENTS_SHIM_PROMPT_H
 #define CLIENTS_SHIM_PROMPT_H
 
+/* The terminal: a person types, with editing, history and completion. */
+
 #include <stddef.h>
 
 struct shim;

@@ -9,6 +9,25 @@
  * the guest is told at once.
  *
  * Calls return an enum exit_status when they are about a command, after a message.
+ *
+ *   main       the command line
+ *   shim       the program
+ *   session    connections, signals, waiting
+ *   view       the endpoint
+ *   hold       the lease
+ *   command    the table of commands
+ *   arguments  what they are told
+ *   find       scans
+ *   peek       reads
+ *   poke       writes
+ *   lease      leases
+ *   log        what was written, and its undoing
+ *   journal    the list of that
+ *   output     answers and news
+ *   prompt     a person types
+ *   complete   and is helped
+ *   script     a program does
+ *   words      a line, in words
  */
 
 #include <stdbool.h>

@@ -14,6 +14,9 @@
  * it proves (k, hash(k)). What no chain can show by itself is that its newest records were cut
  * off, or that all of it was written anew: that takes a head (an id with its hash) which
  * somebody noted elsewhere.
+ *
+ *   auditchain     the chain and its verification
+ *   auditchain_md  its SHA-256
  */
 
 #include <stdbool.h>

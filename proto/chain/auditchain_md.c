@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The chain's SHA-256 by OpenSSL, fetched once. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

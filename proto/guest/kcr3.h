@@ -12,9 +12,21 @@
  * known, the kernel half (entries 256..511) of the candidate must equal that of one of them.
  *
  * A search is done in short steps, so that many guests take turns on few threads and none can
- * keep one busy. Files: kcr3 the search; linux, windows the ways to find a kernel; sweep all
- * pages of RAM; root tables; space the memory under a root; span the files; vmcoreinfo, ntimage
- * what kernels say of themselves; memo what was judged already.
+ * keep one busy.
+ *
+ *   kcr3        the search
+ *   strategy    a way to find a kernel
+ *   linux       one
+ *   windows     another
+ *   sweep       all pages of RAM
+ *   root        root tables
+ *   space       the memory under a root
+ *   span        the files under RAM
+ *   vmcoreinfo  what a Linux says of itself
+ *   ntimage     what Windows' kernel says of itself
+ *   memo        what was judged already
+ *   pgwalk      page tables
+ *   physmap     where RAM lies in its file
  */
 
 #include <stdatomic.h>

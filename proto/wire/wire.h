@@ -19,6 +19,20 @@
  *   and leaves bytes that bring descriptors in the socket.
  * - Without it there is room for as many as a message can carry, because the kernel drops what
  *   does not fit on the receiving thread.
+ *
+ *   chan      frames in TLS in a socket, with descriptors
+ *   wire      the socket
+ *   buffer    bytes
+ *   fdqueue   descriptors
+ *   bio       TLS over buffers
+ *   tls       its policy
+ *   tls_ctx   a context of it, inside
+ *   tls_peer  what a handshake found out
+ *   identity  names in certificates
+ *   frame     lengths
+ *   envelope  messages in frames
+ *   feature   what a side can do
+ *   unpack    decoding within a budget
  */
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Rows of the report about many idle connections. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>

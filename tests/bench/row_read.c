@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Rows of the report about reading. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Rows of the report about many subscribers and how soon they hear. */
 #include <stdlib.h>
 #include <string.h>
 

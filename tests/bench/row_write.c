@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Rows of the report about writes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Adapters of the simulated read plane: they boot, lose, panic and end their guests as dice fall.
+ */
 #include "tests/sim/read_world.h"
 
 #include <errno.h>

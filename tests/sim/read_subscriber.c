@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Subscribers of the simulated read plane: they read when they like, and check what they are told.
+ */
 #include "tests/sim/read_world.h"
 
 #include <string.h>

@@ -6,6 +6,9 @@
  * A RAM image as the adapter serves it: the open files and their layout, plus the jobs that touch
  * the file system. Counted references, taken and dropped on the loop thread only, because a
  * job that hangs outlives the adapter's interest in it.
+ *
+ *   file   the adapter
+ *   image  the file, its layout, and the jobs on it
  */
 
 #include <stdbool.h>

@@ -10,9 +10,22 @@
  *   session.c  the VM session: published, out of contact, over; QEMU's process
  *   seam.c     what the core asks, and the write path
  *
- * Below these, each with a header of its own: place, link and qmp (the connection), inquiry, look,
- * mtree, memmap, vcpu (the answers), restore (whether RAM went back in time), guest and backing
- * (RAM), process, quiesce, guardian.
+ * Below these, each with a header of its own:
+ *
+ *   place      the QMP socket, found
+ *   link       connected to
+ *   qmp        and talked over
+ *   process    whose it is
+ *   inquiry    questions, and
+ *   look       what the answers say of snapshots and time,
+ *   mtree      of memory as the guest has it,
+ *   memmap     of where it lies in files,
+ *   vcpu       of page tables
+ *   restore    whether RAM went back in time
+ *   guest      RAM, opened and searched
+ *   backing    by which evidence it is opened
+ *   quiesce    vCPUs that stand still for a write
+ *   guardian   and go on whatever becomes of us
  */
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The library's writer against the real broker: leases, writes, what is told of their ends. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

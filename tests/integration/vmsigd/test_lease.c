@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Leases at the real broker: granted, refused, waited for, lost. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Writes at the real broker: what arrives, what is refused, what is recorded. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* QMP: negotiation, pieces, and peers that lie. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What QEMU prints of vCPUs' registers, and nonsense in its place. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

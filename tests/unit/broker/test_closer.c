@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Descriptors that do not close at once. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>

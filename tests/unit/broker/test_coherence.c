@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The broker's side of a coherence page. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

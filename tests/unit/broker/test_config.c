@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Configurations, right and wrong, and what is said of the wrong ones. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

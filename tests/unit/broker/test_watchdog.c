@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Turns of the loop that take too long. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>

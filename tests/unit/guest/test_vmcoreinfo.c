@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* VMCOREINFO texts, of several ages and of nobody's kernel. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

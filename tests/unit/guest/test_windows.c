@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Windows kernels in RAM that a test puts together. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

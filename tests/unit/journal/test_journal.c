@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The journal as its callers have it: batches, ends, bounds, segments. */
 #include "tests/unit/journal/lab.h"
 
 #include <errno.h>

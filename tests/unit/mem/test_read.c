@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A holder's reads: layouts, page sizes, tables that are wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A holder's scans: every match once, in order, and nothing else. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

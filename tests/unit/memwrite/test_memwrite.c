@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Stores into guest RAM: resolved once, admitted piece by piece, and the bytes that were there. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

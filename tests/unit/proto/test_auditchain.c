@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The audit log's chain: every edit is found, and where. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Channels between peers that behave. */
 #include "tests/unit/proto/chan_pair.h"
 
 #include <errno.h>

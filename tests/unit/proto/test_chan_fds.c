@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Descriptors beside messages, and lies about them. */
 #include "tests/unit/proto/chan_pair.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Numbers, names and sentences of errors. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Names in certificates. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

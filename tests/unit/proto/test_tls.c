@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* TLS contexts: files that are wrong, and what a peer has to be. */
 #include "tests/unit/proto/chan_pair.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* RAM files under their guards, attacked. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

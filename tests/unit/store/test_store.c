@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Endpoints and epochs across restarts, losses and damage: an epoch never comes back. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
