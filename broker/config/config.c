@@ -239,12 +239,6 @@ static const struct decode_field fields[] = {
 
 /* ---- by name ---- */
 
-static int identity_order(int role, const char *name, const struct config_tenant *tenant)
-{
-	return role != tenant->role ? (role > tenant->role) - (role < tenant->role)
-				    : strcmp(name, tenant->tenant.name);
-}
-
 /* Of two with one name the later one is the one too many. */
 static int endpoint_compare(const void *a, const void *b)
 {
@@ -257,7 +251,7 @@ static int endpoint_compare(const void *a, const void *b)
 static int tenant_compare(const void *a, const void *b)
 {
 	const struct config_tenant *const *x = a, *const *y = b;
-	int r = identity_order((*x)->role, (*x)->tenant.name, *y);
+	int r = grant_order((*x)->role, (*x)->tenant.name, *y);
 
 	return r ? r : (*x > *y) - (*x < *y);
 }
@@ -284,27 +278,10 @@ static int endpoint_search(const void *key, const void *element)
 	return strcmp(key, (*endpoint)->name);
 }
 
-static int tenant_search(const void *key, const void *element)
-{
-	const struct config_tenant *const *tenant = element;
-	const struct identity *identity = key;
-
-	return identity_order((int)identity->role, identity->name, *tenant);
-}
-
 const struct config_endpoint *config_endpoint_find(const struct config *config, const char *name)
 {
 	const struct config_endpoint **found = bsearch(name, config->by_name, config->nendpoints,
 		sizeof(*config->by_name), endpoint_search);
-
-	return found ? *found : NULL;
-}
-
-const struct config_tenant *config_tenant_find(
-	const struct config *config, const struct identity *identity)
-{
-	const struct config_tenant **found = bsearch(identity, config->by_identity,
-		config->ntenants, sizeof(*config->by_identity), tenant_search);
 
 	return found ? *found : NULL;
 }
@@ -461,7 +438,7 @@ static int check_tenants(const struct check *check)
 		const struct config_tenant *a = config->by_identity[i - 1];
 		const struct config_tenant *b = config->by_identity[i];
 
-		if (identity_order(a->role, a->tenant.name, b) == 0)
+		if (grant_order(a->role, a->tenant.name, b) == 0)
 			return complain(check, "tenants", (size_t)(b - config->tenants),
 				"the %s '%s' stands in line %u already; merge the two",
 				identity_role_name((enum identity_role)b->role), b->tenant.name,

@@ -21,9 +21,8 @@
 #include <sys/types.h>
 
 #include "broker/read/core.h"
-#include "broker/policy/tenant.h"
+#include "broker/policy/grant.h"
 #include "lease/lease.h"
-#include "proto/wire/identity.h"
 #include "vmsig/vmsig_memfile.h"
 
 enum config_adapter { CONFIG_ADAPTER_FILE, CONFIG_ADAPTER_QEMU };
@@ -66,40 +65,6 @@ static inline size_t config_endpoint_files(
 	return endpoint->nfiles ? endpoint->nfiles : endpoint->path != NULL;
 }
 
-struct config_range {
-	uint64_t gpa, len; /* bytes */
-};
-
-/* What an operator may do on the endpoints that the globs match. */
-struct config_write_rule {
-	char **endpoints; /* globs */
-	size_t nendpoints;
-	struct config_range *ranges; /* guest-physical; none: all of the endpoint */
-	size_t nranges;
-	uint64_t ttl_min_ns, ttl_max_ns;
-	uint64_t hold_max_ns; /* of one lease, whatever is renewed */
-	uint64_t wait_max_ns;
-	uint32_t priority_max;
-	uint32_t leases, waits;  /* of the tenant at once */
-	uint32_t writes_rate;    /* commands a second, refused ones too */
-	uint64_t bytes_rate;     /* bytes a second */
-	uint64_t bulk_max;       /* bytes of one command's memfd; 0: none is taken */
-	uint64_t quiesce_max_ms; /* how long vCPUs may be stopped; 0: never */
-	bool keep_bytes;         /* the audit log has the bytes themselves */
-};
-
-struct config_tenant {
-	struct tenant tenant; /* what the core sees */
-	int role;             /* enum identity_role */
-	uint32_t *uids;       /* the kernel's uids that may speak for the tenant */
-	size_t nuids;
-	uint32_t connects;               /* a second, all planes */
-	uint64_t audit_rate;             /* bytes of audit records a second; 0: not bounded */
-	uint64_t queued_max;             /* bytes of a connection's writes without an outcome */
-	struct config_write_rule *rules; /* operators; none: may write nowhere */
-	size_t nrules;
-};
-
 struct config_listen {
 	bool given; /* the configuration names the plane; ctx is always there */
 	char *path;
@@ -138,9 +103,9 @@ struct config {
 	size_t nendpoints;
 	struct config_tenant *tenants;
 	size_t ntenants;
-	const struct config_endpoint **by_name; /* endpoints, sorted */
-	const struct config_tenant **by_identity;
-	bool ended; /* the file ends with a line "..." */
+	const struct config_endpoint **by_name;   /* endpoints, sorted */
+	const struct config_tenant **by_identity; /* tenants, for grant_find() */
+	bool ended;                               /* the file ends with a line "..." */
 };
 
 /* Reads and checks all of it. `error` gets "FILE:LINE: what; what to write instead".
@@ -156,13 +121,5 @@ bool config_endpoint_equal(const struct config_endpoint *a, const struct config_
 
 /* By its name, or NULL. */
 const struct config_endpoint *config_endpoint_find(const struct config *config, const char *name);
-/* The policy's entry for a certificate's identity, or NULL: the default denies. */
-const struct config_tenant *config_tenant_find(
-	const struct config *config, const struct identity *identity);
-bool config_tenant_has_uid(const struct config_tenant *tenant, uid_t uid);
-/* The first rule of the tenant that covers the endpoint, which the tenant must also see; NULL:
- * it may not write there. */
-const struct config_write_rule *config_write_rule_find(
-	const struct config_tenant *tenant, const char *endpoint);
 
 #endif

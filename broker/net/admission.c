@@ -16,9 +16,10 @@ static int admit(struct conn *conn, const char **ret_why)
 {
 	struct conns *conns = conn->conns;
 	const struct config *config = conns->config;
-	const struct config_tenant *tenant = config_tenant_find(config, &conn->identity);
+	const struct config_tenant *tenant =
+		grant_find(config->by_identity, config->ntenants, &conn->identity);
 
-	if (!tenant || !config_tenant_has_uid(tenant, conn->cred.uid)) {
+	if (!tenant || !grant_has_uid(tenant, conn->cred.uid)) {
 		*ret_why = tenant ? "the policy does not list this uid for the tenant; add it to "
 				    "'uids' or connect as one of them"
 				  : "the policy has no such tenant in this role; add it to "

@@ -124,7 +124,7 @@ static int send_info(
 	const struct lease_viewer viewer = viewer_of(client);
 	Vmsig__LeaseInfo info;
 	const struct config_write_rule *rule =
-		name ? config_write_rule_find(client->op.tenant, name) : NULL;
+		name ? grant_write_rule(client->op.tenant, name) : NULL;
 	int r = lease_info_fill(&info, lease, name ? name : "", &viewer);
 
 	if (r)

@@ -54,7 +54,7 @@ static int policy_check(struct command *command, const struct desk_operator *op)
 	command->site = site_find(command->desk, command->body->endpoint);
 	if (!command->site || !tenant_sees(&op->tenant->tenant, command->site->name))
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
-	rule = config_write_rule_find(op->tenant, command->site->name);
+	rule = grant_write_rule(op->tenant, command->site->name);
 	r = permit_rule(command, rule);
 	if (rule && !r && command->body->bulk)
 		r = bulk_allowed(command);

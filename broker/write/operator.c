@@ -24,12 +24,12 @@ const struct config_write_rule *operator_rule(const struct desk *desk, const cha
 	const struct config_tenant *entry;
 
 	snprintf(identity.name, sizeof(identity.name), "%s", tenant);
-	entry = config_tenant_find(desk->env.config, &identity);
-	if (!entry || !config_tenant_has_uid(entry, uid) || !endpoint)
+	entry = grant_find(desk->env.config->by_identity, desk->env.config->ntenants, &identity);
+	if (!entry || !grant_has_uid(entry, uid) || !endpoint)
 		return NULL;
 	if (ret_tenant)
 		*ret_tenant = entry;
-	return config_write_rule_find(entry, endpoint);
+	return grant_write_rule(entry, endpoint);
 }
 
 bool operator_covers(const struct config_write_rule *rule, const struct lease_range *range)

@@ -117,7 +117,7 @@ static int find_endpoint(struct desk *desk, const struct desk_operator *op, cons
 	if (r || !tenant_sees(&op->tenant->tenant, name))
 		return refuse(detail, size, VMSIG_ERR_NO_SUCH_ENDPOINT, "%s",
 			vmsig_error_text(VMSIG_ERR_NO_SUCH_ENDPOINT));
-	*ret_rule = config_write_rule_find(op->tenant, name);
+	*ret_rule = grant_write_rule(op->tenant, name);
 	if (!*ret_rule)
 		return refuse(detail, size, VMSIG_ERR_FORBIDDEN,
 			"the policy has no 'write' rule of yours for this endpoint");

@@ -114,23 +114,23 @@ static void the_policy_denies_what_it_does_not_name(void **state)
 		    "     quota: {connections: 3}}\n"
 		    "  - {name: acme, role: operator, uids: [1]}\n");
 	struct identity id = {.role = IDENTITY_SENSOR, .name = "acme"};
-	const struct config_tenant *tenant = config_tenant_find(config, &id);
+	const struct config_tenant *tenant = grant_find(config->by_identity, config->ntenants, &id);
 
 	assert_non_null(tenant);
-	assert_true(config_tenant_has_uid(tenant, 7));
-	assert_false(config_tenant_has_uid(tenant, 1));
+	assert_true(grant_has_uid(tenant, 7));
+	assert_false(grant_has_uid(tenant, 1));
 	assert_true(tenant_sees(&tenant->tenant, "web7"));
 	assert_false(tenant_sees(&tenant->tenant, "db"));
 	assert_int_equal(tenant->tenant.quota.connections, 3);
 	assert_int_equal(tenant->tenant.quota.subscriptions, 256);
 	id.role = IDENTITY_OPERATOR;
-	tenant = config_tenant_find(config, &id);
+	tenant = grant_find(config->by_identity, config->ntenants, &id);
 	assert_non_null(tenant);
 	assert_false(tenant_sees(&tenant->tenant, "web7"));
 	id.role = IDENTITY_ADMIN;
-	assert_null(config_tenant_find(config, &id));
+	assert_null(grant_find(config->by_identity, config->ntenants, &id));
 	id = (struct identity){.role = IDENTITY_SENSOR, .name = "acm"};
-	assert_null(config_tenant_find(config, &id));
+	assert_null(grant_find(config->by_identity, config->ntenants, &id));
 	config_unref(config);
 }
 
@@ -236,12 +236,12 @@ static void the_first_rule_that_matches_counts(void **state)
 			  "  - {name: u, role: operator, uids: [1], endpoints: ['*']}\n");
 	const struct config_tenant *t = &config->tenants[0];
 
-	assert_int_equal(config_write_rule_find(t, "web1")->priority_max, 1);
-	assert_int_equal(config_write_rule_find(t, "web2")->leases, 2);
-	assert_null(config_write_rule_find(t, "db1"));
+	assert_int_equal(grant_write_rule(t, "web1")->priority_max, 1);
+	assert_int_equal(grant_write_rule(t, "web2")->leases, 2);
+	assert_null(grant_write_rule(t, "db1"));
 	/* Named by a rule, but not to be seen. */
-	assert_null(config_write_rule_find(t, "x"));
-	assert_null(config_write_rule_find(&config->tenants[1], "web1"));
+	assert_null(grant_write_rule(t, "x"));
+	assert_null(grant_write_rule(&config->tenants[1], "web1"));
 	config_unref(config);
 }
 
