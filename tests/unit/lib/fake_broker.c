@@ -378,7 +378,7 @@ void fake_memctx_init(struct fake_memctx *memctx, const char *name, uint32_t epo
 {
 	memset(memctx, 0, sizeof(*memctx));
 	vmsig__memctx__init(&memctx->body);
-	for (size_t i = 0; i < 20; i++) {
+	for (size_t i = 0; i < FAKE_FDS; i++) {
 		vmsig__descriptor__init(&memctx->descriptors[i]);
 		memctx->descriptor_pointers[i] = &memctx->descriptors[i];
 	}

@@ -75,14 +75,16 @@ void fake_grant(struct fake *fake, const char *pattern);
 /* Cuts the connection. */
 void fake_drop(struct fake *fake);
 
+#define FAKE_FDS 80
+
 /* A MEMCTX as an honest broker sends it; tests spoil one thing. */
 struct fake_memctx {
 	Vmsig__Memctx body;
-	Vmsig__Descriptor descriptors[20];
-	Vmsig__Descriptor *descriptor_pointers[20];
+	Vmsig__Descriptor descriptors[FAKE_FDS];
+	Vmsig__Descriptor *descriptor_pointers[FAKE_FDS];
 	Vmsig__Segment segments[3];
 	Vmsig__Segment *segment_pointers[3];
-	int fds[20];
+	int fds[FAKE_FDS];
 	size_t nfds;
 };
 

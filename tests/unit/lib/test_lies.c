@@ -41,7 +41,7 @@ static void one_too_many(struct fake_memctx *memctx)
 
 static void announces_many(struct fake_memctx *memctx)
 {
-	memctx->body.n_descriptors = 20;
+	memctx->body.n_descriptors = FAKE_FDS;
 }
 
 static void writable_ram(struct fake_memctx *memctx)

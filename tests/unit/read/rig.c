@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/read/rig.h"
 
+#include "broker/adapters/memfiles_reg.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +81,20 @@ static int share_fd(void *ctx)
 	return rig->share_error ? rig->share_error : rig->next_fd++;
 }
 
+static int share_files(void *ctx, int ret_fds[static VMSIG_MEMFILES_MAX],
+	uint64_t ret_sizes[static VMSIG_MEMFILES_MAX])
+{
+	struct rig *rig = ctx;
+
+	if (rig->share_error)
+		return rig->share_error;
+	for (uint32_t i = 0; i < rig->nfiles; i++) {
+		ret_fds[i] = rig->next_fd++;
+		ret_sizes[i] = 4096 * (i + 1);
+	}
+	return (int)rig->nfiles;
+}
+
 static int share_page(void *ctx)
 {
 	struct rig *rig = ctx;
@@ -112,12 +128,18 @@ void rig_register(struct rig *rig, uint32_t id)
 		.share_fd = share_fd,
 		.invalidate = invalidate};
 
+	const vmsig_memfiles_reg files = {
+		.endpoint = id, .ctx = rig, .share = share_files, .share_writable = share_files};
+
 	assert_int_equal(rig->seam->register_memctx(rig->seam->core, &reg), 0);
+	if (rig->nfiles)
+		assert_int_equal(rig->seam->register_memfiles(rig->seam->core, &files), 0);
 }
 
 void rig_ram(struct rig *rig, uint32_t id, enum vmsig_guard guard, const char *session)
 {
-	vmsig_ram_facts facts = {.bytes = 8192, .guard = (uint32_t)guard, .owner = 7};
+	vmsig_ram_facts facts = {
+		.bytes = 8192, .guard = (uint32_t)guard, .owner = 7, .files = rig->nfiles};
 
 	snprintf(facts.session, sizeof(facts.session), "%s", session);
 	assert_int_equal(rig->seam->ram_found(rig->seam->core, id, &facts), 0);

@@ -31,6 +31,7 @@ struct rig {
 	int share_error;      /* what share_fd() answers, 0: a number */
 	int page_error;       /* likewise share_page() */
 	int next_fd;
+	uint32_t nfiles; /* that RAM is in; 0: it is had of the endpoint's own registration */
 	vmsig_coherence page, other_page;
 };
 
