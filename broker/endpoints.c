@@ -3,9 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <libgen.h>
-#include <limits.h>
-#include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,19 +18,30 @@
 #include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/ram/claims.h"
-#include "broker/ram/ram.h"
+#include "broker/policy/share.h"
 #include "broker/read/core.h"
+#include "broker/selftests.h"
 #include "broker/store/store.h"
 #include "broker/write/desk.h"
 #include "vmsig/vmsig_error.h"
+
+#define WALK_STEP 64u /* endpoints that are compared in a piece of work; some 10 us */
 
 struct endpoints {
 	struct endpoints_env env;
 	struct config *config; /* what shall run */
 	struct desk *desk;
 	struct claims claims; /* who has which RAM file */
+	struct selftests *selftests;
 	bool closing;
 	struct endpoint_shell *by_id, *by_name;
+
+	/* Of endpoints_adopt(): what comes next. */
+	struct share *share;
+	struct share_task walk;
+	struct endpoint_shell *next; /* to be compared; NULL: all are */
+	size_t missing;              /* place in the configuration, to be looked for */
+	void (*settled)(void *ctx);
 };
 
 /* One that runs. */
@@ -71,113 +80,13 @@ static void shell_free(struct endpoint_shell *shell)
 	if (endpoints->desk)
 		desk_endpoint_remove(endpoints->desk, shell->id);
 	core_endpoint_remove(endpoints->env.core, shell->id);
+	if (endpoints->next == shell)
+		endpoints->next = shell->hh.next;
 	HASH_DEL(endpoints->by_id, shell);
 	HASH_DELETE(hh_name, endpoints->by_name, shell);
 	coherence_free(shell->coherence);
 	config_unref(shell->origin);
 	free(shell);
-}
-
-static bool same_folder(const char *a, const char *b)
-{
-	size_t na = (size_t)(strrchr(a, '/') - a), nb = (size_t)(strrchr(b, '/') - b);
-
-	return na == nb && memcmp(a, b, na) == 0;
-}
-
-/* One of the endpoint's first `n` files, at most, is in the folder of `path`. */
-static bool has_file_there(const struct config_endpoint *endpoint, size_t n, const char *path)
-{
-	char *const *files;
-	size_t nfiles = config_endpoint_files(endpoint, &files);
-
-	for (size_t i = 0; i < nfiles && i < n; i++) {
-		if (same_folder(files[i], path))
-			return true;
-	}
-	return false;
-}
-
-/* A file before this one in the configuration is in the same folder. */
-static bool folder_was_tested(
-	const struct config *all, const struct config_endpoint *config, size_t file)
-{
-	char *const *files;
-
-	(void)config_endpoint_files(config, &files);
-	for (const struct config_endpoint *other = all->endpoints; other != config; other++) {
-		if (other->adapter == CONFIG_ADAPTER_FILE &&
-			has_file_there(other, SIZE_MAX, files[file]))
-			return true;
-	}
-	return has_file_there(config, file, files[file]);
-}
-
-/* The self-test of a folder; it touches the file system, so it is a job. */
-struct selftest {
-	struct job job; /* first */
-	char *name;     /* the endpoint's */
-	char folder[PATH_MAX];
-	enum vmsig_guard guard;
-	int result;
-	char report[512];
-};
-
-static enum job_step on_selftest(struct job *job)
-{
-	struct selftest *test = (struct selftest *)job;
-
-	test->result = ram_selftest(
-		dirname(test->folder), &test->guard, test->report, sizeof(test->report));
-	return JOB_DONE;
-}
-
-static void on_selftested(struct job *job)
-{
-	struct selftest *test = (struct selftest *)job;
-
-	if (job->finished)
-		log_at(test->result || test->guard < VMSIG_GUARD_RO_MOUNT ? LOG_LEVEL_WARNING
-									  : LOG_LEVEL_INFO,
-			"read-only guarantee self-test", LOG_STR("endpoint", test->name),
-			LOG_STR("result", test->report));
-	free(test->name);
-	free(test);
-}
-
-static void selftest_folder(
-	struct endpoints *endpoints, const struct config_endpoint *config, const char *path)
-{
-	static const struct job_ops ops = {.work = on_selftest, .done = on_selftested};
-	struct job_line *line;
-	struct selftest *test;
-
-	test = calloc(1, sizeof(*test));
-	if (!test || !(test->name = strdup(config->name)) ||
-		job_line_new(&line, endpoints->env.jobs)) {
-		log_warning("out of memory for the self-test", LOG_STR("endpoint", config->name));
-		if (test)
-			free(test->name);
-		free(test);
-		return;
-	}
-	snprintf(test->folder, sizeof(test->folder), "%s", path);
-	test->job.ops = &ops;
-	job_start(&test->job, line);
-	job_line_leave(line);
-}
-
-/* Says in the log, once per folder, what descriptors from there are worth. */
-static void selftest(struct endpoints *endpoints, const struct config_endpoint *config)
-{
-	char *const *files;
-	size_t n =
-		config->adapter == CONFIG_ADAPTER_FILE ? config_endpoint_files(config, &files) : 0;
-
-	for (size_t i = 0; i < n; i++) {
-		if (!folder_was_tested(endpoints->config, config, i))
-			selftest_folder(endpoints, config, files[i]);
-	}
 }
 
 static int share_page(void *ctx)
@@ -290,7 +199,7 @@ static void shell_start(struct endpoints *endpoints, const struct config_endpoin
 	}
 	shell->origin = config_ref(endpoints->config);
 	coherence_vouch(shell->coherence, uv_hrtime() + endpoints->config->vouch_ns);
-	selftest(endpoints, config);
+	selftests_start(endpoints->selftests, config);
 	if (start_adapter(shell))
 		shell_free(shell);
 }
@@ -327,37 +236,101 @@ static void on_stopped(void *arg)
 		endpoints->env.idle(endpoints->env.ctx);
 }
 
-static void stop_outdated(struct endpoints *endpoints)
+/* Whether it had to be stopped. */
+static bool stop_outdated(struct endpoint_shell *shell)
+{
+	if (shell->stopping || is_current(shell))
+		return false;
+	shell->stopping = true;
+	/* From here on nobody would notice a reset. */
+	coherence_vouch(shell->coherence, 0);
+	shell->adapter->ops->stop(shell->adapter, on_stopped, shell);
+	return true;
+}
+
+static void stop_all_outdated(struct endpoints *endpoints)
 {
 	struct endpoint_shell *shell, *next;
 
-	HASH_ITER (hh, endpoints->by_id, shell, next) {
-		if (shell->stopping || is_current(shell))
-			continue;
-		shell->stopping = true;
-		/* From here on nobody would notice a reset. */
-		coherence_vouch(shell->coherence, 0);
-		shell->adapter->ops->stop(shell->adapter, on_stopped, shell);
-	}
+	HASH_ITER (hh, endpoints->by_id, shell, next)
+		(void)stop_outdated(shell);
+}
+
+/* Whether it had to be started. */
+static bool start_missing(struct endpoints *endpoints, const struct config_endpoint *config)
+{
+	if (is_running(endpoints, config->name))
+		return false;
+	shell_start(endpoints, config);
+	return true;
 }
 
 void endpoints_reconcile(struct endpoints *endpoints, struct config *config)
 {
 	endpoints->config = config;
-	stop_outdated(endpoints);
-	for (size_t i = 0; !endpoints->closing && i < config->nendpoints; i++) {
-		if (!is_running(endpoints, config->endpoints[i].name))
-			shell_start(endpoints, &config->endpoints[i]);
+	stop_all_outdated(endpoints);
+	for (size_t i = 0; !endpoints->closing && i < config->nendpoints; i++)
+		(void)start_missing(endpoints, &config->endpoints[i]);
+}
+
+/* ---- a configuration that others wait beside ---- */
+
+/* What runs comes first, so that a file that goes to another endpoint is free. A started one was
+ * put behind `next`, and is current. */
+static bool walk_some(struct endpoints *endpoints)
+{
+	for (unsigned n = 0; n < WALK_STEP; n++) {
+		struct endpoint_shell *shell = endpoints->next;
+
+		if (shell) {
+			endpoints->next = shell->hh.next;
+			if (stop_outdated(shell))
+				return true;
+		} else if (endpoints->missing < endpoints->config->nendpoints) {
+			if (start_missing(
+				    endpoints, &endpoints->config->endpoints[endpoints->missing++]))
+				return true;
+		} else {
+			return false;
+		}
 	}
+	return true;
+}
+
+static void on_walk(struct share_task *task)
+{
+	struct endpoints *endpoints =
+		(struct endpoints *)((char *)task - offsetof(struct endpoints, walk));
+
+	void (*settled)(void *ctx) = endpoints->settled;
+
+	if (walk_some(endpoints)) {
+		share_task_ready(task);
+		return;
+	}
+	endpoints->settled = NULL;
+	if (settled)
+		settled(endpoints->env.ctx);
+}
+
+void endpoints_adopt(struct endpoints *endpoints, struct config *config, void (*settled)(void *ctx))
+{
+	endpoints->config = config;
+	endpoints->next = endpoints->by_id;
+	endpoints->missing = 0;
+	if (settled)
+		endpoints->settled = settled;
+	share_task_ready(&endpoints->walk);
 }
 
 void endpoints_close(struct endpoints *endpoints)
 {
 	endpoints->closing = true;
+	share_task_cancel(&endpoints->walk);
 	if (endpoints_are_idle(endpoints))
 		endpoints->env.idle(endpoints->env.ctx);
 	else
-		stop_outdated(endpoints);
+		stop_all_outdated(endpoints);
 }
 
 bool endpoints_are_idle(const struct endpoints *endpoints)
@@ -387,7 +360,7 @@ void endpoints_rebind(struct endpoints *endpoints)
 			store_endpoint(endpoints->env.store, shell->config->name, &row) ||
 			row.id != shell->id;
 	}
-	endpoints_reconcile(endpoints, endpoints->config);
+	endpoints_adopt(endpoints, endpoints->config, NULL);
 }
 
 static int tell_desk(struct endpoint_shell *shell)
@@ -450,17 +423,30 @@ void endpoints_wake(const struct endpoints *endpoints, uint32_t id)
 int endpoints_new(struct endpoints **ret_endpoints, const struct endpoints_env *env)
 {
 	struct endpoints *endpoints = calloc(1, sizeof(*endpoints));
+	int r = endpoints ? selftests_new(&endpoints->selftests, env->jobs) : -ENOMEM;
 
-	if (!endpoints)
-		return -ENOMEM;
+	if (!r)
+		r = share_get(env->shares, SHARE_BROKER, "endpoints", &endpoints->share);
+	if (r) {
+		endpoints_free(endpoints);
+		return r;
+	}
 	endpoints->env = *env;
+	share_task_init(&endpoints->walk, endpoints->share, on_walk);
 	*ret_endpoints = endpoints;
 	return 0;
 }
 
 struct endpoints *endpoints_free(struct endpoints *endpoints)
 {
-	assert(!endpoints || endpoints_are_idle(endpoints));
+	if (!endpoints)
+		return NULL;
+	assert(endpoints_are_idle(endpoints));
+	if (endpoints->share) {
+		share_task_cancel(&endpoints->walk);
+		share_unref(endpoints->share);
+	}
+	selftests_free(endpoints->selftests);
 	free(endpoints);
 	return NULL;
 }

@@ -47,6 +47,10 @@ struct endpoints *endpoints_free(struct endpoints *endpoints);
  * what is missing, stops what is not there any more or is configured otherwise, and starts that
  * again when it has stopped. What fails is logged. */
 void endpoints_reconcile(struct endpoints *endpoints, struct config *config);
+/* The same in pieces, beside which others have their turns. `settled` (or NULL) is called from the
+ * loop when all of the newest configuration is begun. */
+void endpoints_adopt(
+	struct endpoints *endpoints, struct config *config, void (*settled)(void *ctx));
 /* Stops everything. */
 void endpoints_close(struct endpoints *endpoints);
 bool endpoints_are_idle(const struct endpoints *endpoints);

@@ -153,6 +153,13 @@ static void clear(struct reload *reload)
 	reload->looks = 0;
 }
 
+static void on_settled(void *ctx)
+{
+	const struct broker *broker = ctx;
+
+	log_info("configuration reloaded", LOG_STR("file", broker->config->file));
+}
+
 static int adopt(struct reload *reload)
 {
 	struct broker *broker = reload->broker;
@@ -170,9 +177,8 @@ static int adopt(struct reload *reload)
 	config_unref(old);
 	if (broker->desk)
 		desk_shell_reload(broker->desk_shell, config);
-	endpoints_reconcile(broker->endpoints, config);
 	log_setup((enum log_level)config->log_level, config->log_json);
-	log_info("configuration reloaded", LOG_STR("file", config->file));
+	endpoints_adopt(broker->endpoints, config, on_settled);
 	return 0;
 }
 

@@ -126,7 +126,7 @@ static void reclaim(struct broker *broker)
 		log_info("there is room for the state again",
 			LOG_STR("state_dir", broker->config->state_dir));
 		/* New ones could not be stored. */
-		endpoints_reconcile(broker->endpoints, broker->config);
+		endpoints_adopt(broker->endpoints, broker->config, NULL);
 	}
 }
 
