@@ -134,6 +134,13 @@ static void do_notice(struct desk *desk, const struct lease_view *lease)
 	notice_add(desk, LEASE_ACT_NOTICE, lease);
 }
 
+/* Also of one that nobody was told of. */
+static void do_store_end(struct desk *desk, const struct lease_view *lease)
+{
+	notice_add(desk, LEASE_ACT_STORE_END, lease);
+	store_end(desk, lease);
+}
+
 static void do_ended(struct desk *desk, const struct lease_view *lease)
 {
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__END);
@@ -155,7 +162,7 @@ static void (*const performers[])(struct desk *, const struct lease_view *) = {
 	[LEASE_ACT_GRANTED] = do_granted,
 	[LEASE_ACT_STORE_RENEW] = do_store_renew,
 	[LEASE_ACT_NOTICE] = do_notice,
-	[LEASE_ACT_STORE_END] = store_end,
+	[LEASE_ACT_STORE_END] = do_store_end,
 	[LEASE_ACT_ENDED] = do_ended,
 	[LEASE_ACT_REFUSED] = do_refused,
 };
@@ -252,7 +259,7 @@ static void settle(struct desk *desk, struct notice *notices, int result)
 			take_back(desk, notice);
 		if (!result || notice->kind != LEASE_ACT_GRANTED)
 			notice_tell(desk, notice);
-		if (result && notice->kind == LEASE_ACT_ENDED)
+		if (result && notice->kind == LEASE_ACT_STORE_END)
 			owe_end(desk, notice->lease);
 		free(notice);
 	}

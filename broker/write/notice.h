@@ -10,7 +10,7 @@
 #include "broker/write/state.h"
 
 struct notice {
-	enum lease_action_kind kind; /* STORE_RENEW: nobody is told */
+	enum lease_action_kind kind; /* STORE_RENEW, STORE_END: nobody is told */
 	uint64_t lease, session;
 	enum vmsig_error reason;
 	uint64_t ticket; /* held until that has its answer */
