@@ -11,6 +11,9 @@
 /* Acquire, renew, release and resume, of one tenant. 64 leases of the shortest TTL, renewed at
  * a third, are 200. */
 #define REQUESTS_PER_SECOND 10000.0
+/* In one round: a full window of the library's, and some 100 us of bytes; a millisecond or two. */
+#define ROUND_COMMANDS 64u
+#define ROUND_BYTES (1u << 20)
 #define BILLS_MAX 16384 /* tenants; forgotten beyond that: all start full again */
 
 static void bill_free(struct bill *bill)
@@ -190,6 +193,24 @@ void bill_charge(struct desk *desk, const char *tenant, uint64_t bytes)
 	if (!bill->batch)
 		LL_PREPEND(desk->billed, bill);
 	bill->batch += bytes;
+}
+
+bool bill_round(struct desk *desk, const char *tenant, uint64_t bytes)
+{
+	struct bill *bill = bill_find(desk, tenant);
+
+	if (!bill)
+		return true;
+	if (bill->round != desk->round) {
+		bill->round = desk->round;
+		bill->round_commands = 0;
+		bill->round_bytes = 0;
+	}
+	if (bill->round_commands >= ROUND_COMMANDS || bill->round_bytes >= ROUND_BYTES)
+		return false;
+	bill->round_commands++;
+	bill->round_bytes += bytes;
+	return true;
 }
 
 void bills_split(struct desk *desk, uint64_t ns)

@@ -10,7 +10,8 @@
  * debt of no more than the commands that were under way.
  *
  * The loop's time that the batch takes is theirs too, in proportion: whoever floods the log pays
- * with the tenant's share.
+ * with the tenant's share. And of one tenant no more is done in one round than others can wait
+ * for.
  */
 
 #include "broker/policy/rate.h"
@@ -26,6 +27,9 @@ struct bill {
 	uint64_t batch;    /* bytes in the open batch */
 	struct bill *next; /* desk->billed */
 	unsigned refusals; /* of desk->refusals */
+	uint64_t round;    /* the last one that it had a part in, and how much */
+	uint32_t round_commands;
+	uint64_t round_bytes;
 	UT_hash_handle hh;
 };
 
@@ -39,6 +43,8 @@ __attribute__((warn_unused_result)) int bill_check(
 	struct desk *desk, const struct config_tenant *tenant, char *detail, size_t size);
 /* What was stored on its account. NULL: on nobody's. */
 void bill_charge(struct desk *desk, const char *tenant, uint64_t bytes);
+/* Whether one more of the tenant's commands, of so many bytes, has a place in this round. */
+bool bill_round(struct desk *desk, const char *tenant, uint64_t bytes);
 /* The batch was ended, which took so long. */
 void bills_split(struct desk *desk, uint64_t ns);
 /* How many kinds of refusals of the tenant are being counted, after the change. */

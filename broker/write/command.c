@@ -70,6 +70,7 @@ void command_move_first(struct command *command)
 	struct command **list;
 
 	leave_list(command, COMMAND_READY);
+	command->desk->jumped++;
 	list = list_of(command);
 	DL_PREPEND(*list, command);
 }

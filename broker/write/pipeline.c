@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "broker/write/batch.h"
+#include "broker/write/bill.h"
 #include "broker/write/budget.h"
 #include "broker/write/bulk.h"
 #include "broker/write/command.h"
@@ -255,18 +256,33 @@ static void look(struct command *command)
 	}
 }
 
-/* One at a time from the list itself: whoever ends here lets those behind it in its lane go on,
- * and they come before what was sent after them. */
-void pipeline_collect(struct desk *desk)
+static void look_in_share(struct command *command)
 {
-	struct command *command;
 	struct share_scope scope;
 
+	share_enter(&scope, command->desk->env.shares, command->share);
+	look(command);
+	(void)share_leave(&scope);
+}
+
+/* One at a time from the list itself: whoever ends here lets those behind it in its lane go on,
+ * and they come before what was sent after them. A tenant that has had its part of the round is
+ * passed over, so that nobody waits behind all that it has sent. */
+void pipeline_collect(struct desk *desk)
+{
+	struct command *command, *next;
+	uint64_t jumped = desk->jumped;
+
 	desk->crowded = false;
-	while (!desk->crowded && (command = desk->lists[COMMAND_READY])) {
-		share_enter(&scope, desk->env.shares, command->share);
-		look(command);
-		(void)share_leave(&scope);
+	desk->round++;
+	for (command = desk->lists[COMMAND_READY]; command && !desk->crowded; command = next) {
+		next = command->next;
+		if (!bill_round(desk, command->tenant, command->nops ? command->bytes : 0))
+			continue;
+		look_in_share(command);
+		if (desk->jumped != jumped)
+			next = desk->lists[COMMAND_READY];
+		jumped = desk->jumped;
 	}
 }
 

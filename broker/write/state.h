@@ -81,7 +81,9 @@ struct desk {
 	struct command *all;
 	struct command *taken; /* by key: their numbers are in use */
 	struct command *lists[COMMAND_STATES];
-	bool crowded; /* what is ready waits for marks, that is for results */
+	uint64_t round;  /* counts looks at what is READY */
+	uint64_t jumped; /* counts those that became READY before others */
+	bool crowded;    /* what is ready waits for marks, that is for results */
 	enum desk_marks marks;
 	uint64_t marks_retry_ns; /* when they are opened again */
 	uint64_t

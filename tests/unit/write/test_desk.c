@@ -135,6 +135,31 @@ static void many_writes_find_their_earlier_transmissions(void **state)
 	assert_null(lab->op.own);
 }
 
+/* All that has waited behind stopped vCPUs goes on at once, but not in one round of the loop. */
+static void many_writes_are_done_in_several_rounds(void **state)
+{
+	struct lab *lab = *state;
+	const uint64_t n = 1000;
+	uint64_t first;
+	size_t before;
+
+	lab_lease(lab);
+	first = lab_write_quiesced(lab, 1, ADDR, 1);
+	for (uint64_t i = 2; i <= n; i++)
+		lab_write(lab, i, ADDR, i);
+	while (!lab->quiesced || !desk_delay(lab->desk, lab_now()))
+		lab_turn(lab);
+	assert_int_equal(lab_count(lab, LAB_WRITTEN, first), 0);
+	lab->quiesced(lab->quiesced_arg, 0);
+	while (lab->nevents < 1 + n) {
+		before = lab->nevents;
+		assert_int_equal(desk_delay(lab->desk, lab_now()), 0);
+		lab_turn(lab);
+		assert_in_range(lab->nevents - before, 0, 100);
+	}
+	assert_int_equal(lab_word(lab, ADDR), n);
+}
+
 static void more_writes_than_there_are_marks_wait_for_some(void **state)
 {
 	const uint64_t n = MARKS + 1000;
@@ -628,6 +653,7 @@ int main(void)
 		TEST(what_is_asked_for_behind_a_release_comes_after_it),
 		TEST(who_is_not_the_holder_releases_nothing),
 		TEST(many_writes_find_their_earlier_transmissions),
+		TEST(many_writes_are_done_in_several_rounds),
 		TEST(more_writes_than_there_are_marks_wait_for_some),
 		TEST(a_result_and_an_end_that_are_owed_are_tried_in_turns),
 		TEST(refused_requests_do_not_keep_it_awake),
