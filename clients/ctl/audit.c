@@ -18,6 +18,7 @@ enum {
 	OPT_FOLLOW,
 	OPT_HEAD,
 	OPT_FILE,
+	OPT_SQLITE,
 	OPT_LINES = 'n',
 };
 
@@ -28,6 +29,7 @@ enum {
 	TAKES_FILTER = 1u << 2,
 	TAKES_TAIL = 1u << 3,
 	TAKES_VERIFY = 1u << 4,
+	TAKES_SQLITE = 1u << 5,
 };
 
 static const struct option own[] = {
@@ -40,6 +42,7 @@ static const struct option own[] = {
 	{"lines", required_argument, NULL, OPT_LINES},
 	{"head", required_argument, NULL, OPT_HEAD},
 	{"file", required_argument, NULL, OPT_FILE},
+	{"sqlite", required_argument, NULL, OPT_SQLITE},
 	{NULL, 0, NULL, 0},
 };
 
@@ -53,7 +56,7 @@ static const struct {
 	{"tail", ctl_audit_tail, TAKES_TAIL | TAKES_FILTER, 0},
 	{"show", ctl_audit_show, 0, 1},
 	{"verify", ctl_audit_verify, TAKES_VERIFY, 0},
-	{"export", ctl_audit_export, TAKES_AFTER, 0},
+	{"export", ctl_audit_export, TAKES_AFTER | TAKES_SQLITE, 0},
 };
 
 #define ACTIONS (sizeof(actions) / sizeof(actions[0]))
@@ -78,6 +81,9 @@ static bool handle_text(struct ctl_audit_options *options, int code, const char 
 	case OPT_HEAD:
 		options->head = value;
 		return true;
+	case OPT_SQLITE:
+		options->sqlite = value;
+		return value[0] != '\0';
 	default:
 		options->file = value;
 		return true;
@@ -92,7 +98,7 @@ static bool handle(void *ctx, int code, const char *value)
 	} groups[] = {{OPT_AFTER, TAKES_AFTER}, {OPT_LIMIT, TAKES_LIMIT},
 		{OPT_ENDPOINT, TAKES_FILTER}, {OPT_TENANT, TAKES_FILTER}, {OPT_KIND, TAKES_FILTER},
 		{OPT_FOLLOW, TAKES_TAIL}, {OPT_LINES, TAKES_TAIL}, {OPT_HEAD, TAKES_VERIFY},
-		{OPT_FILE, TAKES_VERIFY}};
+		{OPT_FILE, TAKES_VERIFY}, {OPT_SQLITE, TAKES_SQLITE}};
 	struct parsed *parsed = ctx;
 	struct ctl_audit_options *options = &parsed->options;
 
@@ -170,7 +176,11 @@ const struct ctl_command ctl_audit = {
 		"written;\n"
 		"                                    exits with 15 when it is not, and names the "
 		"record\n"
-		"  export [--after ID]               records as JSON, one a line\n"
+		"  export [--after ID] [--sqlite FILE]\n"
+		"                                    records as JSON, one a line, or as a new "
+		"SQLite\n"
+		"                                    database with the tables records and "
+		"ranges\n"
 		"\n"
 		"ls and tail show only records that fit:\n"
 		"  --endpoint GLOB   --tenant NAME   --kind GLOB\n"
@@ -185,6 +195,8 @@ const struct ctl_command ctl_audit = {
 		"  vmsigctl audit ls --kind 'write-*' --json | jq -r .outcome\n"
 		"  vmsigctl audit verify --json | jq -r .head >> heads\n"
 		"  vmsigctl audit verify --head \"$(tail -1 heads)\"\n"
-		"  vmsigctl audit export > log && vmsigctl audit verify --file log\n",
+		"  vmsigctl audit export > log && vmsigctl audit verify --file log\n"
+		"  vmsigctl audit export --sqlite log.db && sqlite3 log.db \\\n"
+		"    'SELECT tenant, count(*) FROM records GROUP BY tenant'\n",
 	.run = run_audit,
 };

@@ -21,6 +21,7 @@ struct ctl_audit_options {
 	bool follow;
 	const char *endpoint, *tenant, *kind; /* NULL: any */
 	const char *head, *file;
+	const char *sqlite; /* export; NULL: as JSON */
 };
 
 struct ctl_audit_action {

@@ -28,6 +28,7 @@
  *   audit_table    records as a table
  *   audit_record   a record
  *   audit_export   audit export
+ *   audit_sqlite   audit export --sqlite
  *   audit_import   exports, read again
  *   audit_verify   audit verify
  *   audit_verdict  what that has found

@@ -161,6 +161,63 @@ static void work(struct desk_scene *scene, const char *endpoint)
 	write_client_close(&client);
 }
 
+static sqlite3_int64 ask(struct stage *stage, const char *file, const char *question)
+{
+	char path[PATH_MAX];
+	sqlite3_int64 answer;
+	sqlite3_stmt *stmt;
+	sqlite3 *db;
+
+	snprintf(path, sizeof(path), "%s/%s", daemon_dir(stage->scene->daemon), file);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+	if (sqlite3_prepare_v2(db, question, -1, &stmt, NULL) != SQLITE_OK)
+		fail_msg("%s: %s", question, sqlite3_errmsg(db));
+	assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+	answer = sqlite3_column_int64(stmt, 0);
+	sqlite3_finalize(stmt);
+	sqlite3_close(db);
+	return answer;
+}
+
+static void records_are_asked_with_sql(void **state)
+{
+	struct stage *stage = *state;
+	unsigned records;
+
+	work(stage->scene, "w1");
+	work(stage->scene, "w2");
+	audit(stage, 0, "export");
+	records = lines(stage);
+	audit(stage, 0, "export --sqlite log.db");
+	assert_said(stage, " records, the newest is ");
+	assert_int_equal(ask(stage, "log.db", "SELECT count(*) FROM records"), records);
+	assert_int_equal(ask(stage, "log.db",
+				 "SELECT count(*) FROM records WHERE kind = 'write-intent' AND "
+				 "endpoint = 'w1' AND tenant = 'alice' AND bytes = 8"),
+		1);
+	assert_int_equal(
+		ask(stage, "log.db", "SELECT count(*) FROM records WHERE outcome = 'NO_LEASE'"), 2);
+	assert_int_equal(ask(stage, "log.db",
+				 "SELECT count(*) FROM records JOIN ranges ON record = id WHERE "
+				 "start = '0x0000000000003000' AND last = '0x0000000000003007' AND "
+				 "kind = 'write-intent'"),
+		2);
+	/* Each is proven by the one before. */
+	assert_int_equal(ask(stage, "log.db",
+				 "SELECT count(*) FROM records a JOIN records b ON a.id + 1 = b.id "
+				 "AND a.hash = b.previous AND a.time <= b.time"),
+		records - 1);
+	audit(stage, 0, "export --after 3 --sqlite rest.db --json");
+	assert_said(stage, "\"file\":\"rest.db\"");
+	assert_int_equal(ask(stage, "rest.db", "SELECT min(id) FROM records"), 4);
+	/* Nothing is overwritten, and nothing half is left behind. */
+	audit(stage, 1, "export --sqlite log.db");
+	assert_said(stage, "already");
+	audit(stage, 1, "export --sqlite nowhere/log.db");
+	audit_as(stage, "alice", 5, "export --sqlite other.db");
+	audit(stage, 2, "ls --sqlite log.db");
+}
+
 static void records_are_listed(void **state)
 {
 	struct stage *stage = *state;
@@ -420,6 +477,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		TEST(records_are_listed),
+		TEST(records_are_asked_with_sql),
 		TEST(the_newest_are_shown),
 		TEST(nobody_else_may_look),
 		TEST(what_is_appended_is_followed),
