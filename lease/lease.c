@@ -213,12 +213,19 @@ int lease_renew(struct lease_engine *engine, uint64_t now_ns, const char *tenant
 	return 0;
 }
 
+/* ---- leaving ----
+ *
+ * What was due by now comes first: whoever has to go has gone by then, and a waiter who leaves
+ * takes no revocation back that somebody may have been told of. */
+
 int lease_release(struct lease_engine *engine, uint64_t now_ns, const char *tenant, uint64_t id,
 	uint64_t token)
 {
-	struct lease *lease = lease_get(engine, id);
+	struct lease *lease;
 	int r;
 
+	lease_advance(engine, now_ns);
+	lease = lease_get(engine, id);
 	if (lease && !lease->ended && strcmp(lease->tenant, tenant) == 0 &&
 		(lease->view.state == LEASE_WAITING || lease->view.state == LEASE_STORING)) {
 		lease_drop(lease, now_ns, VMSIG_ERR_OK);
@@ -255,8 +262,10 @@ int lease_resume(struct lease_engine *engine, uint64_t now_ns, const char *tenan
 
 int lease_revoke(struct lease_engine *engine, uint64_t now_ns, uint64_t id, enum vmsig_error reason)
 {
-	struct lease *lease = lease_get(engine, id);
+	struct lease *lease;
 
+	lease_advance(engine, now_ns);
+	lease = lease_get(engine, id);
 	if (!lease || lease->ended)
 		return VMSIG_ERR_NO_LEASE;
 	lease_drop(lease, now_ns, reason);
@@ -283,6 +292,7 @@ void lease_disconnect(struct lease_engine *engine, uint64_t now_ns, uint64_t id)
 	struct lease_session *session = NULL;
 	struct lease *lease, *next;
 
+	lease_advance(engine, now_ns);
 	HASH_FIND(hh, engine->sessions, &id, sizeof(id), session);
 	if (!session)
 		return;

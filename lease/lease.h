@@ -16,7 +16,8 @@
  * that grant what it held.
  *
  * Times are nanoseconds of CLOCK_BOOTTIME (or the simulator's), read for this very event;
- * a wake-up is a hint and decides nothing.
+ * a wake-up is a hint and decides nothing. What was due before an event by which somebody leaves
+ * happens before it: a lease that was told to be revoked or expired never comes back.
  *
  * Returns: 0, a positive enum vmsig_error, or -ENOMEM; nothing has changed on failure.
  *

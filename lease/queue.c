@@ -138,6 +138,13 @@ bool queue_is_blocked(const struct lease *lease)
 	return holder(lease, &steps) || earlier_waiter(lease, &steps);
 }
 
+/* One whose time is over before the holder has to go does not have it go. */
+static bool waits_so_long(const struct lease *waiter, const struct lease *held)
+{
+	return held->view.revoke_at_ns == UINT64_MAX ||
+	       waiter->wait_until_ns > held->view.revoke_at_ns;
+}
+
 bool queue_wants(const struct lease *held)
 {
 	struct lease *waiter;
@@ -146,7 +153,7 @@ bool queue_wants(const struct lease *held)
 	DL_FOREACH (held->endpoint->waiters, waiter) {
 		if (waiter->view.priority <= held->view.priority)
 			return false;
-		if (overlap(waiter, held, &steps))
+		if (waits_so_long(waiter, held) && overlap(waiter, held, &steps))
 			return true;
 	}
 	return false;

@@ -236,6 +236,93 @@ static void a_lost_connection_takes_its_waiters_along(void **state)
 	assert_int_equal(rig->last_granted, next);
 }
 
+static int admit(const struct rig *rig, const char *tenant, uint64_t id, uint64_t token)
+{
+	const struct lease_range byte = {0, 0};
+
+	return lease_admit(rig->engine, rig->now_ns, tenant, id, token, 1, &byte);
+}
+
+/* Somebody was told so: that the one it was revoked for has gone meanwhile changes nothing. */
+static void check_revoked_for_good(struct rig *rig, void (*leave)(struct rig *rig, uint64_t urgent))
+{
+	uint64_t holder, urgent, token;
+
+	assert_int_equal(acquire(rig, "one", 1, 0, NULL, 0, &holder), 0);
+	rig_drain(rig);
+	token = rig_token(rig, holder);
+	assert_int_equal(acquire(rig, "urgent", 1, 2, NULL, 0, &urgent), 0);
+	rig_drain(rig);
+	assert_int_equal(admit(rig, "one", holder, token), 0);
+	rig->now_ns += 21 * MS;
+	assert_int_equal(admit(rig, "one", holder, token), VMSIG_ERR_LEASE_REVOKED);
+	leave(rig, urgent);
+	assert_int_not_equal(admit(rig, "one", holder, token), 0);
+	rig_drain(rig);
+	assert_int_not_equal(admit(rig, "one", holder, token), 0);
+}
+
+static void disconnect(struct rig *rig, uint64_t urgent)
+{
+	lease_disconnect(rig->engine, rig->now_ns, 'u');
+}
+
+static void withdraw(struct rig *rig, uint64_t urgent)
+{
+	assert_int_equal(lease_release(rig->engine, rig->now_ns, "urgent", urgent, 0), 0);
+}
+
+static void revoke(struct rig *rig, uint64_t urgent)
+{
+	assert_int_equal(
+		lease_revoke(rig->engine, rig->now_ns, urgent, VMSIG_ERR_LEASE_REVOKED), 0);
+}
+
+static void a_revocation_outlives_who_waits_for_it(void **state)
+{
+	check_revoked_for_good(*state, disconnect);
+}
+
+static void a_revocation_outlives_a_request_that_is_withdrawn(void **state)
+{
+	check_revoked_for_good(*state, withdraw);
+}
+
+static void a_revocation_outlives_a_request_that_is_revoked(void **state)
+{
+	check_revoked_for_good(*state, revoke);
+}
+
+/* Nobody has looked at the time in between, and it is the same as if somebody had. */
+static void who_waits_no_longer_than_the_grace_has_nobody_go(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t holder, token, urgent;
+	const struct lease_request request = {.endpoint = 1,
+		.tenant = "urgent",
+		.session = 'u',
+		.wait_ns = 10 * MS,
+		.priority = 2};
+	const struct lease_terms terms = {.ttl_max_ns = MS,
+		.hold_max_ns = MS,
+		.wait_max_ns = 10 * MS,
+		.priority_max = 2,
+		.leases = 1,
+		.waits = 1};
+
+	assert_int_equal(acquire(rig, "one", 1, 0, NULL, 0, &holder), 0);
+	rig_drain(rig);
+	token = rig_token(rig, holder);
+	assert_int_equal(lease_acquire(rig->engine, rig->now_ns, &request, &terms, &urgent), 0);
+	rig_drain(rig);
+	rig->now_ns += 21 * MS;
+	assert_int_equal(admit(rig, "one", holder, token), 0);
+	lease_advance(rig->engine, rig->now_ns);
+	rig_drain(rig);
+	assert_int_equal(rig->last_refused, urgent);
+	assert_int_equal(admit(rig, "one", holder, token), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -247,6 +334,10 @@ int main(void)
 		TEST(a_queue_gets_nobody_more_than_the_tenant_may_hold),
 		TEST(who_is_more_urgent_is_noticed_when_the_store_has_answered),
 		TEST(a_lost_connection_takes_its_waiters_along),
+		TEST(a_revocation_outlives_who_waits_for_it),
+		TEST(a_revocation_outlives_a_request_that_is_withdrawn),
+		TEST(a_revocation_outlives_a_request_that_is_revoked),
+		TEST(who_waits_no_longer_than_the_grace_has_nobody_go),
 	};
 
 	return cmocka_run_group_tests_name("lease_queue", tests, NULL, NULL);
