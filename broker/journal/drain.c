@@ -373,6 +373,16 @@ void drain_prune(struct drain *drain, const struct journal_cut *cut, uint64_t af
 	pthread_mutex_unlock(&drain->lock);
 }
 
+bool drain_is_pruning(struct drain *drain)
+{
+	bool prunes;
+
+	pthread_mutex_lock(&drain->lock);
+	prunes = drain->orders.prune;
+	pthread_mutex_unlock(&drain->lock);
+	return prunes;
+}
+
 void drain_reopen(struct drain *drain)
 {
 	if (!atomic_load(&drain->failed))

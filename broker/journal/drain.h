@@ -89,6 +89,8 @@ __attribute__((warn_unused_result)) int drain_start(struct drain *drain);
 void drain_wake_up(struct drain *drain);
 void drain_sync(struct drain *drain, uint64_t number);
 void drain_prune(struct drain *drain, const struct journal_cut *cut, uint64_t after);
+/* What was to be dropped is not yet. */
+bool drain_is_pruning(struct drain *drain);
 void drain_reopen(struct drain *drain);
 /* Whether it has ended within `patience_ms`. */
 bool drain_stop(struct drain *drain, uint64_t patience_ms);

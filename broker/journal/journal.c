@@ -255,7 +255,8 @@ void journal_head(struct journal *journal, struct journal_head *ret_head)
 bool journal_prunable(struct journal *journal, uint64_t bytes, uint64_t before_ns, uint64_t keep,
 	struct journal_cut *ret_cut)
 {
-	return catalog_prunable(&journal->catalog, bytes, before_ns, keep, ret_cut);
+	return !drain_is_pruning(&journal->drain) &&
+	       catalog_prunable(&journal->catalog, bytes, before_ns, keep, ret_cut);
 }
 
 void journal_prune(struct journal *journal, const struct journal_cut *cut)

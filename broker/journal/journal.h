@@ -249,8 +249,9 @@ struct journal_cut {
 
 /* Whether the oldest segments may go, because all take more than `bytes`, or because all of their
  * entries are older than `before_ns`; but none with an entry above `keep`, which the owner's
- * snapshot does not have, and never the newest. The caller records the cut as it likes, and
- * then calls journal_prune(), which drops the segments once that record is in a segment itself. */
+ * snapshot does not have, never the newest, and none while a cut is under way. The caller records
+ * the cut as it likes, and then calls journal_prune(), which drops the segments once that record is
+ * in a segment itself. */
 bool journal_prunable(struct journal *journal, uint64_t bytes, uint64_t before_ns, uint64_t keep,
 	struct journal_cut *ret_cut);
 void journal_prune(struct journal *journal, const struct journal_cut *cut);

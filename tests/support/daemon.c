@@ -55,8 +55,26 @@ struct daemon *daemon_new(void)
 	return daemon;
 }
 
+/* A broker that was killed leaves memory behind, which a note in its state directory names. */
+static void remove_memory(const char *note)
+{
+	char memory[PATH_MAX];
+	FILE *file = fopen(note, "r");
+
+	if (!file)
+		return;
+	if (fscanf(file, "vmsig-shared 1 %*s %4095s", memory) == 1 &&
+		strncmp(memory, "/dev/shm/vmsig-", strlen("/dev/shm/vmsig-")) == 0)
+		unlink(memory);
+	fclose(file);
+}
+
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
+	const char *suffix = strrchr(path, '.');
+
+	if (type == FTW_F && suffix && strcmp(suffix, ".where") == 0)
+		remove_memory(path);
 	return remove(path);
 }
 

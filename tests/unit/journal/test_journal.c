@@ -218,6 +218,32 @@ static void test_ring_that_is_gone(void **state)
 	assert_int_equal(lab_replay(lab, 1), 0);
 }
 
+/* Memory of a broker that was killed and whose state directory was removed. */
+static void test_memory_that_nobody_asks_for(void **state)
+{
+	struct lab *lab = *state;
+	char ring[512] = "", command[256];
+	FILE *note;
+
+	lab->options.run_dir = NULL;
+	lab_open(lab);
+	lab_append(lab, 1);
+	lab_leave(lab);
+	snprintf(command, sizeof(command), "%s/journal/ring.where", lab->state);
+	note = fopen(command, "r");
+	assert_non_null(note);
+	assert_int_equal(fscanf(note, "vmsig-shared 1 %*s %511s", ring), 1);
+	fclose(note);
+	assert_non_null(strstr(ring, "/dev/shm/vmsig-ring-"));
+	assert_int_equal(access(ring, F_OK), 0);
+	snprintf(command, sizeof(command), "rm -r %s/journal", lab->state);
+	assert_int_equal(system(command), 0);
+	lab_open(lab);
+	assert_int_not_equal(access(ring, F_OK), 0);
+	lab_start(lab);
+	lab_close(lab);
+}
+
 static void copy_state(const struct lab *lab, const char *from, const char *to)
 {
 	char command[256];
@@ -548,6 +574,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_index_is_made_anew, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_power_cut_takes_the_ring, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ring_that_is_gone, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_memory_that_nobody_asks_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_copy_does_not_take_the_ring, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ring_that_does_not_go_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(
