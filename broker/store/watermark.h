@@ -34,7 +34,9 @@ struct watermark_file {
 	uint64_t identity;
 };
 
-/* Opens or makes the file (0600) and locks it. VMSIG_ERR_BUSY: another process has it. */
+/* Opens or makes the file (0600) and locks it. One that is another's than the broker's or the
+ * folder's owner's, or that others can write, was planted: it is removed, and a new one made.
+ * VMSIG_ERR_BUSY: another process has it; -errno: it cannot be made. */
 __attribute__((warn_unused_result)) int watermark_open(
 	struct watermark_file *file, const char *path);
 /* All zero in a new file. What was noted in another file, or is damaged, is `behind`. */

@@ -14,7 +14,7 @@ static int copy_paths(struct image *image, const struct config_endpoint *config)
 	char *const *paths;
 	size_t n = config_endpoint_files(config, &paths);
 
-	image->paths = calloc(n, sizeof(*image->paths));
+	image->paths = calloc(n + 1, sizeof(*image->paths)); /* never of 0 bytes */
 	for (size_t i = 0; image->paths && i < n; i++) {
 		image->paths[i] = strdup(paths[i]);
 		if (!image->paths[i])

@@ -362,16 +362,21 @@ static void take_refusals(struct guardian *guardian)
 
 bool guardian_has_refused(struct guardian *guardian, const char *qmp)
 {
-	struct refusal *refusal, *next;
+	struct refusal **at;
 	bool refused = false;
 
 	if (!guardian)
 		return true;
 	take_refusals(guardian);
-	LL_FOREACH_SAFE (guardian->refusals, refusal, next) {
-		if (strcmp(refusal->path, qmp) != 0)
+	at = &guardian->refusals;
+	while (*at) {
+		struct refusal *refusal = *at;
+
+		if (strcmp(refusal->path, qmp) != 0) {
+			at = &refusal->next;
 			continue;
-		LL_DELETE(guardian->refusals, refusal);
+		}
+		*at = refusal->next;
 		free(refusal);
 		refused = true;
 	}
