@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "clients/ctl/admin.h"
 
@@ -19,6 +20,8 @@ enum {
 	OPT_HEAD,
 	OPT_FILE,
 	OPT_SQLITE,
+	OPT_SINCE,
+	OPT_UNTIL,
 	OPT_LINES = 'n',
 };
 
@@ -43,6 +46,8 @@ static const struct option own[] = {
 	{"head", required_argument, NULL, OPT_HEAD},
 	{"file", required_argument, NULL, OPT_FILE},
 	{"sqlite", required_argument, NULL, OPT_SQLITE},
+	{"since", required_argument, NULL, OPT_SINCE},
+	{"until", required_argument, NULL, OPT_UNTIL},
 	{NULL, 0, NULL, 0},
 };
 
@@ -66,6 +71,26 @@ struct parsed {
 	unsigned given; /* TAKES_... */
 };
 
+/* UTC, as the table and the records show it: a date, with a time behind T or not, which may end
+ * in Z. A date alone begins, or ends, with its day. */
+static bool parse_time(const char *text, bool ends, uint64_t *ret_ns)
+{
+	static const char *const formats[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"};
+	static const unsigned spans[] = {1, 60, 86400}; /* seconds that it names */
+
+	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+		struct tm tm = {0};
+		const char *rest = strptime(text, formats[i], &tm);
+		time_t seconds = rest ? timegm(&tm) : -1;
+
+		if (!rest || (*rest && strcmp(rest, "Z") != 0) || seconds < 0)
+			continue;
+		*ret_ns = ((uint64_t)seconds + (ends ? spans[i] : 0)) * 1000000000 - ends;
+		return true;
+	}
+	return false;
+}
+
 static bool handle_text(struct ctl_audit_options *options, int code, const char *value)
 {
 	switch (code) {
@@ -81,6 +106,10 @@ static bool handle_text(struct ctl_audit_options *options, int code, const char 
 	case OPT_HEAD:
 		options->head = value;
 		return true;
+	case OPT_SINCE:
+		return parse_time(value, false, &options->since_ns);
+	case OPT_UNTIL:
+		return parse_time(value, true, &options->until_ns);
 	case OPT_SQLITE:
 		options->sqlite = value;
 		return value[0] != '\0';
@@ -98,7 +127,8 @@ static bool handle(void *ctx, int code, const char *value)
 	} groups[] = {{OPT_AFTER, TAKES_AFTER}, {OPT_LIMIT, TAKES_LIMIT},
 		{OPT_ENDPOINT, TAKES_FILTER}, {OPT_TENANT, TAKES_FILTER}, {OPT_KIND, TAKES_FILTER},
 		{OPT_FOLLOW, TAKES_TAIL}, {OPT_LINES, TAKES_TAIL}, {OPT_HEAD, TAKES_VERIFY},
-		{OPT_FILE, TAKES_VERIFY}, {OPT_SQLITE, TAKES_SQLITE}};
+		{OPT_FILE, TAKES_VERIFY}, {OPT_SQLITE, TAKES_SQLITE}, {OPT_SINCE, TAKES_FILTER},
+		{OPT_UNTIL, TAKES_FILTER}};
 	struct parsed *parsed = ctx;
 	struct ctl_audit_options *options = &parsed->options;
 
@@ -184,6 +214,7 @@ const struct ctl_command ctl_audit = {
 		"\n"
 		"ls and tail show only records that fit:\n"
 		"  --endpoint GLOB   --tenant NAME   --kind GLOB\n"
+		"  --since TIME   --until TIME       UTC: 2026-01-31, 2026-01-31T08:00\n"
 		"Kinds are those that the table shows: grant, write-intent, write-result...\n"
 		"\n"
 		"verify prints the newest record as ID:HEX. Note it where the broker's host "

@@ -20,6 +20,7 @@ struct ctl_audit_options {
 	uint64_t lines;        /* tail */
 	bool follow;
 	const char *endpoint, *tenant, *kind; /* NULL: any */
+	uint64_t since_ns, until_ns;          /* CLOCK_REALTIME; 0: any */
 	const char *head, *file;
 	const char *sqlite; /* export; NULL: as JSON */
 };

@@ -39,7 +39,8 @@ struct ctl_audit_entry ctl_audit_page_entry(const vmsig_audit_page *page, size_t
 
 static bool filtered(const struct ctl_audit_options *options)
 {
-	return options->endpoint || options->tenant || options->kind;
+	return options->endpoint || options->tenant || options->kind || options->since_ns ||
+	       options->until_ns;
 }
 
 static bool entry_matches(
@@ -53,7 +54,23 @@ static bool entry_matches(
 	ctl_audit_entry_kind(entry, kind);
 	return record && (!options->kind || fnmatch(options->kind, kind, 0) == 0) &&
 	       (!options->endpoint || fnmatch(options->endpoint, record->endpoint, 0) == 0) &&
-	       (!options->tenant || strcmp(options->tenant, record->tenant) == 0);
+	       (!options->tenant || strcmp(options->tenant, record->tenant) == 0) &&
+	       record->real_ns >= options->since_ns &&
+	       (!options->until_ns || record->real_ns <= options->until_ns);
+}
+
+/* What the broker can look up; the rest is left to entry_matches(). */
+static vmsig_audit_query query_of(const struct ctl_audit_options *options)
+{
+	vmsig_audit_query query = {.tenant = options->tenant,
+		.from_ns = options->since_ns,
+		.to_ns = options->until_ns};
+
+	if (options->endpoint && !strpbrk(options->endpoint, "*?[\\"))
+		query.endpoint = options->endpoint;
+	if (options->kind)
+		query.kinds = ctl_audit_kinds(options->kind);
+	return query;
 }
 
 /* What goes through the log: where it is, what it has to do with a page's entries. */
@@ -91,26 +108,39 @@ static int page_take(struct audit_walk *walk, const vmsig_audit_page *page)
 	return code;
 }
 
+static int page_find(struct ctl_audit_action *action, const vmsig_audit_query *query,
+	vmsig_audit_page **ret_page)
+{
+	int r = vmsig_admin_audit_find(action->admin, query, ret_page, -1);
+
+	return r ? ctl_fail(r, "cannot read the audit log: %s",
+			   vmsig_admin_last_error(action->admin))
+		 : EXIT_OK;
+}
+
 /* Goes on to the end of the log, or until enough records were taken. */
 static int walk_on(struct audit_walk *walk)
 {
-	uint32_t limit = 0;
+	vmsig_audit_query query = query_of(&walk->action->options);
+	bool more = true;
 	int code = EXIT_OK;
 
 	if (!filtered(&walk->action->options) && walk->left < UINT32_MAX)
-		limit = (uint32_t)walk->left;
-	while (!code && walk->left) {
+		query.limit = (uint32_t)walk->left;
+	while (!code && walk->left && more) {
 		vmsig_audit_page *page;
 
-		code = ctl_audit_page(walk->action, walk->after, limit, false, &page);
+		query.after = walk->after;
+		code = page_find(walk->action, &query, &page);
 		if (code)
 			break;
-		if (page->count == 0) {
-			vmsig_audit_page_free(page);
-			break;
-		}
-		code = page_take(walk, page);
-		walk->after = page->rows[page->count - 1].id;
+		if (page->count)
+			code = page_take(walk, page);
+		more = page->next != 0;
+		if (more)
+			walk->after = page->next;
+		else if (page->count)
+			walk->after = page->rows[page->count - 1].id;
 		vmsig_audit_page_free(page);
 	}
 	return code;

@@ -56,17 +56,23 @@ void ctl_audit_entry_kind(const struct ctl_audit_entry *entry, char ret_name[sta
 		snprintf(ret_name, AUDIT_KIND_MAX, "kind-%d", (int)entry->record->kind);
 }
 
-bool ctl_audit_kind_exists(const char *glob)
+uint64_t ctl_audit_kinds(const char *glob)
 {
 	const ProtobufCEnumDescriptor *kinds = &vmsig__audit_record__kind__descriptor;
 	char name[AUDIT_KIND_MAX];
+	uint64_t bits = 0;
 
 	for (unsigned i = 0; i < kinds->n_values; i++) {
 		kind_name(&kinds->values[i], name);
 		if (kinds->values[i].value != 0 && fnmatch(glob, name, 0) == 0)
-			return true;
+			bits |= 1ull << (kinds->values[i].value & 63);
 	}
-	return false;
+	return bits;
+}
+
+bool ctl_audit_kind_exists(const char *glob)
+{
+	return ctl_audit_kinds(glob) != 0;
 }
 
 /* ---- JSON: driven by the message's descriptor, so that a new field is shown as well ---- */

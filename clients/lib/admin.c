@@ -289,6 +289,7 @@ static int rows_unpack(vmsig_admin *admin, const Vmsig__AuditRows *rows, vmsig_a
 			"the broker sent a page of the audit log without its head");
 	page->head = rows->head;
 	page->first = rows->first;
+	page->next = rows->more ? rows->next : 0;
 	memcpy(page->head_hash, rows->head_hash.data, HASH_BYTES);
 	memcpy(page->anchor, rows->anchor.data, HASH_BYTES);
 	page->rows = calloc(rows->n_rows + 1, sizeof(*page->rows));
@@ -304,18 +305,14 @@ static int rows_unpack(vmsig_admin *admin, const Vmsig__AuditRows *rows, vmsig_a
 	return 0;
 }
 
-int vmsig_admin_audit(vmsig_admin *admin, uint64_t after, uint32_t limit, bool newest,
-	vmsig_audit_page **ret_page, int timeout_ms)
+static int page_ask(
+	vmsig_admin *admin, Vmsig__AuditQuery *body, vmsig_audit_page **ret_page, int timeout_ms)
 {
-	Vmsig__AuditQuery body = VMSIG__AUDIT_QUERY__INIT;
 	vmsig_audit_page *page = calloc(1, sizeof(*page));
 	int r = page ? 0 : -ENOMEM;
 
-	body.after = after;
-	body.limit = limit;
-	body.newest = newest;
 	if (!r)
-		r = exchange(admin, VMSIG__ADMIN_REQUEST__BODY_AUDIT_QUERY, &body,
+		r = exchange(admin, VMSIG__ADMIN_REQUEST__BODY_AUDIT_QUERY, body,
 			VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS, uplink_until(timeout_ms));
 	if (!r)
 		r = rows_unpack(admin, admin->answer->audit_rows, page);
@@ -326,4 +323,44 @@ int vmsig_admin_audit(vmsig_admin *admin, uint64_t after, uint32_t limit, bool n
 	}
 	*ret_page = page;
 	return 0;
+}
+
+int vmsig_admin_audit(vmsig_admin *admin, uint64_t after, uint32_t limit, bool newest,
+	vmsig_audit_page **ret_page, int timeout_ms)
+{
+	Vmsig__AuditQuery body = VMSIG__AUDIT_QUERY__INIT;
+
+	body.after = after;
+	body.limit = limit;
+	body.newest = newest;
+	return page_ask(admin, &body, ret_page, timeout_ms);
+}
+
+/* A broker of before says nothing of more: there is none behind a page without rows. */
+static uint64_t next_of(const Vmsig__AuditQuery *query, const vmsig_audit_page *page)
+{
+	if (!page->count)
+		return 0;
+	return query->newest ? page->rows[0].id - 1 : page->rows[page->count - 1].id;
+}
+
+int vmsig_admin_audit_find(vmsig_admin *admin, const vmsig_audit_query *query,
+	vmsig_audit_page **ret_page, int timeout_ms)
+{
+	Vmsig__AuditQuery body = VMSIG__AUDIT_QUERY__INIT;
+	int r;
+
+	body.after = query->after;
+	body.until = query->until;
+	body.from_ns = query->from_ns;
+	body.to_ns = query->to_ns;
+	body.endpoint = (char *)(uintptr_t)(query->endpoint ? query->endpoint : "");
+	body.tenant = (char *)(uintptr_t)(query->tenant ? query->tenant : "");
+	body.kinds = query->kinds;
+	body.limit = query->limit;
+	body.newest = query->newest;
+	r = page_ask(admin, &body, ret_page, timeout_ms);
+	if (!r && !(*ret_page)->next)
+		(*ret_page)->next = next_of(&body, *ret_page);
+	return r;
 }

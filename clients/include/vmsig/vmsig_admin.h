@@ -49,12 +49,30 @@ typedef struct {
 	uint64_t head, first;        /* newest record of the log, oldest that is left */
 	unsigned char head_hash[32]; /* of the newest */
 	unsigned char anchor[32];    /* of the record before the oldest that is left */
+	/* Of vmsig_admin_audit_find(): go on with query.after (newest: query.until) = next, unless
+	 * that is 0. */
+	uint64_t next;
 } vmsig_audit_page;
+
+/* Which records; what is 0 or NULL does not matter. */
+typedef struct {
+	uint64_t after, until;   /* after < id <= until */
+	uint64_t from_ns, to_ns; /* CLOCK_REALTIME, both inclusive */
+	const char *endpoint, *tenant;
+	uint64_t kinds; /* bit 1 << AuditRecord.Kind */
+	uint32_t limit; /* rows of the page; 0: as many as fit into a message */
+	bool newest;    /* the newest that fit instead of the oldest */
+} vmsig_audit_query;
 
 /* A page of records above `after`, oldest first; with `newest` the newest `limit` ones.
  * limit 0: as many as fit into a message. count 0: there are no more. */
 VMSIG_API VMSIG_MUST_USE int vmsig_admin_audit(vmsig_admin *admin, uint64_t after, uint32_t limit,
 	bool newest, vmsig_audit_page **ret_page, int timeout_ms);
+/* A page of records that fit, oldest first; the broker looks them up without reading all of its
+ * log. A page without rows is not the end if it has `next`. Brokers of before this call give all
+ * records: the caller compares them, which it has to do anyway with more than names. */
+VMSIG_API VMSIG_MUST_USE int vmsig_admin_audit_find(vmsig_admin *admin,
+	const vmsig_audit_query *query, vmsig_audit_page **ret_page, int timeout_ms);
 VMSIG_API vmsig_audit_page *vmsig_audit_page_free(vmsig_audit_page *page);
 
 #ifdef __cplusplus

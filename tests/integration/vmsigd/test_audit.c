@@ -241,6 +241,13 @@ static void records_are_listed(void **state)
 	audit(stage, 0, "ls --after 2 --limit 1 --json");
 	assert_int_equal(lines(stage), 1);
 	assert_said(stage, "{\"id\":3,");
+	audit(stage, 0, "ls --since 2020-01-01 --kind write-intent --json");
+	assert_int_equal(lines(stage), 2);
+	audit(stage, 0, "ls --since 2020-01-01T08:00 --until 2020-01-01T09:00:00Z --json");
+	assert_int_equal(lines(stage), 0);
+	audit(stage, 0, "tail -n 1 --until 2999-12-31 --endpoint w1 --kind write-intent --json");
+	assert_int_equal(lines(stage), 1);
+	audit(stage, 2, "ls --since yesterday");
 	audit(stage, 2, "ls --kind nonsense");
 	audit(stage, 2, "ls --head 1");
 	audit(stage, 2, "ls 3");
