@@ -10,6 +10,7 @@
  *   broker          the parts: started, turned, closed
  *   upkeep          of the state: checkpoints, retries
  *   endpoints       those of the configuration: row, page, adapter
+ *   selftests       what descriptors of each folder are worth
  *   desk_shell      binds the write plane to the world
  *   desk_guests     its guests
  *   desk_sources    its bulk data

@@ -11,7 +11,6 @@
  *   decode_type  values of one key, by type
  *   document     YAML within bounds
  *   scalar       values as people write them
- *   grant        who may do what, looked up
  *   check        what --check looks at
  */
 

@@ -7,6 +7,7 @@
  * by sessions; whoever replaces a policy re-points its sessions first.
  *
  *   tenant   what one may see
+ *   grant    who somebody is to it, and where he may write
  *   account  who pays for what is there
  *   rate     how much in a second
  *   share    whose time of the loop it is
