@@ -21,8 +21,9 @@
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
 
-/* A hot-plug event can come before the flat view has changed: read it twice. */
-#define MAP_READS 2
+/* A hot-plug event can come before the flat view has changed: read it at once, and some times more.
+ */
+#define MAP_READS 3
 #define NS_PER_US 1000u
 #define PLACE_HANGS "the file system of the QMP socket does not answer"
 #define EVENT_AGE_MAX_US 60000000u /* more says that the host's clock of the day was set */
@@ -254,7 +255,7 @@ static void event_map(struct qemu *q, const struct qmp_message *message)
 {
 	q->map_reads = MAP_READS;
 	if (q->ready && q->flow == FLOW_NONE)
-		qemu_schedule(q, q->env.config->retry_ms);
+		qemu_schedule(q, 0);
 }
 
 static void event_job(struct qemu *q, const struct qmp_message *message)

@@ -49,10 +49,59 @@ static json_t *registers(const struct fake_qmp *fake)
 		"CPU#0\nCR0=80050033 CR3=%016llx\nEFER=0d01\n", (unsigned long long)fake->cr3 | 2);
 }
 
-static json_t *property(const struct fake_qmp *fake, const char *name)
+/* A capture of a real one. */
+static void load_map(struct fake_qmp *fake, const char *path)
+{
+	FILE *file = fopen(path, "r");
+
+	memset(fake->mtree, 0, sizeof(fake->mtree));
+	must(file && fread(fake->mtree, 1, sizeof(fake->mtree) - 1, file) > 0);
+	fclose(file);
+}
+
+void fake_qmp_plug(struct fake_qmp *fake, const char *path, uint64_t hva)
+{
+	fake->dimm = path;
+	fake->dimm_hva = hva;
+	load_map(
+		fake, path ? TEST_DATA "/mtree/q35-dimm.mtree" : TEST_DATA "/mtree/q35-512m.mtree");
+	fake_qmp_say(fake, path ? "{\"event\": \"ACPI_DEVICE_OST\", \"data\": {}}"
+				: "{\"event\": \"DEVICE_DELETED\", \"data\": {}}");
+}
+
+static json_t *memdevs(const struct fake_qmp *fake)
+{
+	json_t *list = json_pack(
+		"[{s:s, s:b, s:I}]", "id", "ram0", "share", 1, "size", (json_int_t)512 << 20);
+
+	if (fake->dimm)
+		json_array_append_new(list, json_pack("{s:s, s:b, s:I}", "id", "dimmem", "share", 1,
+						    "size", (json_int_t)FAKE_DIMM_SIZE));
+	return list;
+}
+
+static json_t *objects(const struct fake_qmp *fake)
+{
+	json_t *list =
+		json_pack("[{s:s, s:s}]", "name", "ram0", "type", "child<memory-backend-file>");
+
+	if (fake->dimm)
+		json_array_append_new(list, json_pack("{s:s, s:s}", "name", "dimmem", "type",
+						    "child<memory-backend-file>"));
+	return list;
+}
+
+static json_t *memory_devices(const struct fake_qmp *fake)
+{
+	return fake->dimm ? json_pack("[{s:s, s:{s:s}}]", "type", "dimm", "data", "memdev",
+				    "/objects/dimmem")
+			  : json_array();
+}
+
+static json_t *property(const struct fake_qmp *fake, const char *path, const char *name)
 {
 	if (strcmp(name, "mem-path") == 0)
-		return json_string(fake->ram);
+		return json_string(strstr(path, "dimmem") ? fake->dimm : fake->ram);
 	if (strcmp(name, "type") == 0)
 		return json_string("pc-q35-7.2-machine");
 	return NULL;
@@ -178,7 +227,11 @@ static json_t *where_is(const struct fake_qmp *fake, const char *line)
 {
 	uint64_t gpa = strtoull(strchr(line, ' ') + 1, NULL, 16);
 
-	if (!fake->hva)
+	if (gpa >= 1ull << 32 && fake->dimm_hva)
+		return json_sprintf("Host virtual address for 0x%llx (dimmem) is 0x%llx\r\n",
+			(unsigned long long)gpa,
+			(unsigned long long)(fake->dimm_hva + gpa - (1ull << 32)));
+	if (!fake->hva || gpa >= 1ull << 32)
 		return json_string("No memory is mapped at that address\r\n");
 	return json_sprintf("Host virtual address for 0x%llx (ram0) is 0x%llx\r\n",
 		(unsigned long long)gpa, (unsigned long long)(fake->hva + gpa));
@@ -200,13 +253,14 @@ static json_t *answer(struct fake_qmp *fake, const char *command, const json_t *
 	if (strcmp(command, "stop") == 0 || strcmp(command, "cont") == 0)
 		return run_state(fake, command);
 	if (strcmp(command, "query-memdev") == 0)
-		return json_pack("[{s:s, s:b, s:I}]", "id", "ram0", "share", 1, "size",
-			(json_int_t)512 << 20);
+		return memdevs(fake);
+	if (strcmp(command, "query-memory-devices") == 0)
+		return memory_devices(fake);
 	if (strcmp(command, "qom-list") == 0)
-		return json_pack(
-			"[{s:s, s:s}]", "name", "ram0", "type", "child<memory-backend-file>");
+		return objects(fake);
 	if (strcmp(command, "qom-get") == 0)
-		return property(fake, json_string_value(json_object_get(arguments, "property")));
+		return property(fake, json_string_value(json_object_get(arguments, "path")),
+			json_string_value(json_object_get(arguments, "property")));
 	if (strcmp(command, "query-named-block-nodes") == 0)
 		return nodes(fake);
 	if (strcmp(command, "query-jobs") == 0)
@@ -303,16 +357,13 @@ static void on_connection(uv_stream_t *listener, int status)
 
 void fake_qmp_start(struct fake_qmp *fake, uv_loop_t *loop, const char *path, const char *ram)
 {
-	FILE *file = fopen(TEST_DATA "/mtree/q35-512m.mtree", "r");
-
 	*fake = (struct fake_qmp){.ram = ram,
 		.status = "running",
 		.long_mode = true,
 		.cr3 = 0x262e000,
 		.clock_ns = 1000000000000,
 		.running_ns = uv_hrtime()};
-	must(file && fread(fake->mtree, 1, sizeof(fake->mtree) - 1, file) > 0);
-	fclose(file);
+	load_map(fake, TEST_DATA "/mtree/q35-512m.mtree");
 	must(uv_pipe_init(loop, &fake->listener, 0) == 0);
 	fake->listener.data = fake;
 	must(uv_pipe_bind(&fake->listener, path) == 0);

@@ -18,6 +18,8 @@ struct fake_qmp {
 	bool connected;
 	uint64_t hva;       /* where RAM is mapped; 0: it does not tell */
 	const char *ram;    /* mem-path */
+	const char *dimm;   /* that of a DIMM of FAKE_DIMM_SIZE at 4 GiB, NULL: none is plugged */
+	uint64_t dimm_hva;  /* where that is mapped; 0: it does not tell */
 	const char *status; /* of query-status */
 	bool long_mode;     /* what `info registers` shows */
 	uint64_t cr3;       /* likewise */
@@ -45,6 +47,10 @@ struct fake_qmp {
 	char line[4096];
 	size_t len;
 };
+
+#define FAKE_DIMM_SIZE (128l << 20)
+/* The DIMM comes, or goes with a NULL path, and an event says so. */
+void fake_qmp_plug(struct fake_qmp *fake, const char *path, uint64_t hva);
 
 void fake_qmp_start(struct fake_qmp *fake, uv_loop_t *loop, const char *path, const char *ram);
 void fake_qmp_say(struct fake_qmp *fake, const char *line);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/integration/qemu/scene.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,15 +200,17 @@ static int on_ram_found(void *core, uint32_t endpoint, const vmsig_ram_facts *fa
 {
 	scene.ram_found++;
 	snprintf(scene.found, sizeof(scene.found), "%s", facts->session);
-	assert_int_equal(facts->bytes, (512u << 20) - 0x20000);
+	assert_int_equal(
+		facts->bytes, (512u << 20) - 0x20000 + (facts->files > 1 ? FAKE_DIMM_SIZE : 0));
 	return 0;
 }
 
 static int take_memctx(const vmsig_event *ev)
 {
 	const vmsig_memctx *pod = (const vmsig_memctx *)(const void *)ev->inln;
+	uint64_t sizes[VMSIG_MEMFILES_MAX];
+	int fds[VMSIG_MEMFILES_MAX], n;
 	uint32_t nseg;
-	int fd;
 
 	if (pod->epoch != scene.epoch)
 		return VMSIG_ERR_STALE_EPOCH;
@@ -220,11 +223,19 @@ static int take_memctx(const vmsig_event *ev)
 	assert_int_equal(pod->low, 512u << 20);
 	assert_int_equal(pod->flags, VMSIG_MEMCTX_RDONLY | VMSIG_MEMCTX_LA57 | VMSIG_MEMCTX_SPARSE);
 	assert_non_null(vmsig_memctx_segs(ev, &nseg));
-	assert_int_equal(nseg, 2);
-	fd = scene.reg.share_fd(scene.reg.ctx);
-	assert_true(fd >= 0);
-	assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
-	close(fd);
+	n = scene.files.share(scene.files.ctx, fds, sizes);
+	assert_true(n == 1 || n == 2);
+	scene.nfiles = (uint32_t)n;
+	assert_int_equal(nseg, n + 1);
+	for (int i = 0; i < n; i++) {
+		assert_int_equal(fcntl(fds[i], F_GETFL) & O_ACCMODE, O_RDONLY);
+		assert_int_equal(sizes[i], i ? FAKE_DIMM_SIZE : SCENE_RAM_SIZE);
+		close(fds[i]);
+	}
+	fds[0] = scene.reg.share_fd(scene.reg.ctx);
+	assert_true(n == 1 ? fds[0] >= 0 : fds[0] == -EOPNOTSUPP);
+	if (n == 1)
+		close(fds[0]);
 	return 0;
 }
 
@@ -293,6 +304,30 @@ void scene_ram_unmap(void)
 	scene.map = NULL;
 }
 
+void scene_dimm_create(off_t size, bool same_file)
+{
+	int fd;
+
+	if (same_file)
+		assert_int_equal(link(scene.ram, scene.dimm), 0);
+	fd = open(scene.dimm, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	if (!same_file)
+		assert_int_equal(ftruncate(fd, size), 0);
+	scene.dimm_map = mmap(NULL, FAKE_DIMM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(scene.dimm_map, MAP_FAILED);
+	close(fd);
+}
+
+void scene_dimm_unmap(void)
+{
+	if (!scene.dimm_map)
+		return;
+	assert_int_equal(munmap(scene.dimm_map, FAKE_DIMM_SIZE), 0);
+	scene.dimm_map = NULL;
+	assert_int_equal(unlink(scene.dimm), 0);
+}
+
 int scene_setup(void **state)
 {
 	memset(&scene, 0, sizeof(scene));
@@ -301,6 +336,7 @@ int scene_setup(void **state)
 	assert_non_null(mkdtemp(scene.dir));
 	snprintf(scene.socket, sizeof(scene.socket), "%s/qmp", scene.dir);
 	snprintf(scene.ram, sizeof(scene.ram), "%s/ram", scene.dir);
+	snprintf(scene.dimm, sizeof(scene.dimm), "%s/dimm", scene.dir);
 	scene_ram_create();
 	kernel = (struct kernel){.proof = {.kcr3 = 0x262e000, .levels = 5}};
 	assert_int_equal(uv_loop_init(&scene.loop), 0);
@@ -368,6 +404,7 @@ int scene_teardown(void **state)
 	uv_run(&scene.loop, UV_RUN_DEFAULT);
 	jobs_free(scene.jobs);
 	scene_ram_unmap();
+	scene_dimm_unmap();
 	assert_null(scene.claims.taken);
 	assert_int_equal(uv_loop_close(&scene.loop), 0);
 	scene.shares = shares_free(scene.shares);

@@ -40,10 +40,12 @@ extern struct kernel {
 extern struct scene {
 	uv_loop_t loop;
 	uv_timer_t tick; /* calls invalidate() later, as the shell does; keeps the loop turning */
-	char name[8], dir[64], socket[96], ram[96];
+	char name[8], dir[64], socket[96], ram[96], dimm[96];
 	struct jobs *jobs;
 	struct claims claims;
-	void *map; /* of the RAM file, as QEMU has it: what proves that it is its RAM */
+	void *map;       /* of the RAM file, as QEMU has it: what proves that it is its RAM */
+	void *dimm_map;  /* of the DIMM's, while it has one */
+	uint32_t nfiles; /* at the last MEMCTX */
 	struct config_endpoint config;
 	struct fake_qmp fake;
 	struct adapter *adapter;
@@ -92,6 +94,9 @@ void scene_start(void);
 /* A RAM file where QEMU says that it is, mapped in place of what was mapped before. */
 void scene_ram_create(void);
 void scene_ram_unmap(void);
+/* The same of a DIMM of that many bytes, of another file or, by another name, of the RAM file's. */
+void scene_dimm_create(off_t size, bool same_file);
+void scene_dimm_unmap(void);
 /* QEMU's process ends. */
 void scene_process_end(void);
 /* QEMU sends it. */
