@@ -13,7 +13,7 @@
 #include "vmsig/vmsig_error.h"
 
 static const struct chan_limits limits = {
-	.frame_max = CHAN_FRAME_MAX, .tx_max = 16u << 20, .rx_fds_max = 32};
+	.frame_max = CHAN_FRAME_MAX, .tx_max = 16u << 20, .rx_fds_max = 2 * CHAN_FDS_PER_FRAME};
 
 static void await(struct ctx_client *client, short events)
 {
@@ -61,15 +61,21 @@ bool ctx_client_connect(
 	return r == 0;
 }
 
-void ctx_client_open(struct ctx_client *client, struct daemon *daemon, const struct pki_cert *cert)
+void ctx_client_open_with(struct ctx_client *client, struct daemon *daemon,
+	const struct pki_cert *cert, uint64_t features)
 {
 	Vmsig__CtxMessage *message;
 
 	assert_true(ctx_client_connect(client, daemon, cert));
-	ctx_client_hello(client);
+	ctx_client_hello(client, features);
 	message = ctx_client_expect(client, VMSIG__CTX_MESSAGE__BODY_HELLO);
 	assert_int_equal(message->hello->version, 1);
 	ctx_client_free_message(message);
+}
+
+void ctx_client_open(struct ctx_client *client, struct daemon *daemon, const struct pki_cert *cert)
+{
+	ctx_client_open_with(client, daemon, cert, 0);
 }
 
 void ctx_client_close(struct ctx_client *client)
@@ -152,12 +158,13 @@ bool ctx_client_silent(struct ctx_client *client, int ms)
 
 /* ---- requests ---- */
 
-uint64_t ctx_client_hello(struct ctx_client *client)
+uint64_t ctx_client_hello(struct ctx_client *client, uint64_t features)
 {
 	Vmsig__CtxRequest request = VMSIG__CTX_REQUEST__INIT;
 	Vmsig__Hello hello = VMSIG__HELLO__INIT;
 
 	hello.version = 1;
+	hello.features = features;
 	hello.software = (char *)(uintptr_t) "test";
 	request.body_case = VMSIG__CTX_REQUEST__BODY_HELLO;
 	request.hello = &hello;

@@ -23,6 +23,9 @@ bool ctx_client_connect(
 	struct ctx_client *client, struct daemon *daemon, const struct pki_cert *cert);
 /* Connects, shakes hands and says hello; all must succeed. */
 void ctx_client_open(struct ctx_client *client, struct daemon *daemon, const struct pki_cert *cert);
+/* The same with these features in its hello; ctx_client_open() says none. */
+void ctx_client_open_with(struct ctx_client *client, struct daemon *daemon,
+	const struct pki_cert *cert, uint64_t features);
 void ctx_client_close(struct ctx_client *client);
 /* A connected socket without anything on it. */
 int ctx_client_socket(struct daemon *daemon);
@@ -37,7 +40,7 @@ void ctx_client_free_message(Vmsig__CtxMessage *message);
 /* Whether something arrives within the time. Takes nothing. */
 bool ctx_client_silent(struct ctx_client *client, int ms);
 
-uint64_t ctx_client_hello(struct ctx_client *client);
+uint64_t ctx_client_hello(struct ctx_client *client, uint64_t features);
 uint64_t ctx_client_list(struct ctx_client *client);
 uint64_t ctx_client_subscribe(struct ctx_client *client, const char *endpoint);
 uint64_t ctx_client_unsubscribe(struct ctx_client *client, const char *endpoint);

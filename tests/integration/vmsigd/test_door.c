@@ -266,7 +266,7 @@ static void a_tenant_connects_only_so_often(void **state)
 		Vmsig__CtxMessage *message;
 
 		assert_true(ctx_client_connect(&client, scene->daemon, &scene->acme));
-		ctx_client_hello(&client);
+		ctx_client_hello(&client, 0);
 		message = ctx_client_receive(&client);
 		assert_non_null(message);
 		refused = message->body_case == VMSIG__CTX_MESSAGE__BODY_ERROR;

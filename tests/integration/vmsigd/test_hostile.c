@@ -100,7 +100,7 @@ static void a_second_hello_is_a_protocol_error(void **state)
 	struct ctx_client client;
 
 	ctx_client_open(&client, scene->daemon, &scene->acme);
-	ctx_client_hello(&client);
+	ctx_client_hello(&client, 0);
 	expect_cut_off(scene, &client);
 }
 
@@ -117,7 +117,7 @@ static void another_version_is_unsupported(void **state)
 	request.hello = &hello;
 	ctx_client_expect_error(&client, ctx_client_send(&client, &request), VMSIG_ERR_UNSUPPORTED);
 	/* It may try again with one that both know. */
-	ctx_client_hello(&client);
+	ctx_client_hello(&client, 0);
 	ctx_client_free_message(ctx_client_expect(&client, VMSIG__CTX_MESSAGE__BODY_HELLO));
 	ctx_client_close(&client);
 }
@@ -329,7 +329,7 @@ static void vanishing_clients_leave_nothing(void **state)
 	for (int step = 0; step < 4; step++) {
 		assert_true(ctx_client_connect(&client, scene->daemon, &scene->acme));
 		if (step > 0)
-			ctx_client_hello(&client);
+			ctx_client_hello(&client, 0);
 		if (step > 1)
 			ctx_client_subscribe(&client, "*");
 		if (step > 2)

@@ -200,6 +200,42 @@ static void what_is_wrong_is_said_with_line_and_remedy(void **state)
 	}
 }
 
+static const char *const files[][2] = {
+	{"files: [], low: 4096", "files has 0 entries; write 1 to 64"},
+	{"path: a, files: [b], low: 4096", "both 'path' and 'files'"},
+	{"low: 4096", "no path; add 'path: FILE'"},
+	{"files: x, low: 4096", "files takes a list"},
+};
+
+static void several_files_are_a_list_of_paths(void **state)
+{
+	static const char good[] = "tls: {ca: a, cert: b, key: c}\nendpoints:\n"
+				   "  - {name: e, adapter: file, files: [/x, y%s], low: 4096}\n";
+	struct config *one, *two, *bad;
+	char text[1024];
+
+	snprintf(text, sizeof(text), good, "");
+	one = load_good(text);
+	assert_int_equal(one->endpoints[0].nfiles, 2);
+	assert_string_equal(one->endpoints[0].files[0], "/x");
+	assert_int_equal(one->endpoints[0].files[1][0], '/');
+	snprintf(text, sizeof(text), good, "2");
+	two = load_good(text);
+	assert_true(config_endpoint_equal(&one->endpoints[0], &one->endpoints[0]));
+	assert_false(config_endpoint_equal(&one->endpoints[0], &two->endpoints[0]));
+	config_unref(one);
+	config_unref(two);
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		snprintf(text, sizeof(text),
+			"tls: {ca: a, cert: b, key: c}\nendpoints:\n"
+			"  - {name: e, adapter: file, %s}\n",
+			files[i][0]);
+		assert_int_equal(load(&bad, text), VMSIG_ERR_BAD_REQUEST);
+		if (!strstr(error, files[i][1]))
+			fail_msg("%s", error);
+	}
+}
+
 static const char *const writes[][2] = {
 	{"role: sensor, uids: [1], write: [{endpoints: [a]}]", "only operators"},
 	{"role: operator, uids: [1], write: [{}]", "'endpoints' is missing"},
@@ -343,7 +379,7 @@ static void the_example_is_valid(void **state)
 
 	if (config_load(&config, EXAMPLE_CONFIG, error, sizeof(error)))
 		fail_msg("%s", error);
-	assert_int_equal(config->nendpoints, 3);
+	assert_int_equal(config->nendpoints, 4);
 	assert_int_equal(config->ntenants, 3);
 	config_unref(config);
 }
@@ -421,6 +457,7 @@ int main(void)
 		cmocka_unit_test(endpoints_are_decoded),
 		cmocka_unit_test(the_policy_denies_what_it_does_not_name),
 		cmocka_unit_test(what_is_wrong_is_said_with_line_and_remedy),
+		cmocka_unit_test(several_files_are_a_list_of_paths),
 		cmocka_unit_test(wrong_write_rules_are_refused),
 		cmocka_unit_test(the_first_rule_that_matches_counts),
 		cmocka_unit_test(a_file_that_is_not_there_is_named),
