@@ -14,6 +14,9 @@
 /* In one round: a full window of the library's, and some 100 us of bytes; a millisecond or two. */
 #define ROUND_COMMANDS 64u
 #define ROUND_BYTES (1u << 20)
+/* Of the time of one batch: what takes longer waits for a disk or for a CPU, which is nobody's
+ * doing, and must not put anybody to sleep (share.h). */
+#define SPLIT_MAX_NS NS_PER_MS
 #define BILLS_MAX 16384 /* tenants; forgotten beyond that: all start full again */
 
 static void bill_free(struct bill *bill)
@@ -215,13 +218,14 @@ bool bill_round(struct desk *desk, const char *tenant, uint64_t bytes)
 
 void bills_split(struct desk *desk, uint64_t ns)
 {
+	const double split = (double)(ns < SPLIT_MAX_NS ? ns : SPLIT_MAX_NS);
 	struct bill *bill, *next;
 	double sum = 0;
 
 	LL_FOREACH (desk->billed, bill)
 		sum += (double)bill->batch;
 	LL_FOREACH_SAFE (desk->billed, bill, next) {
-		share_charge(bill->share, (uint64_t)((double)ns * ((double)bill->batch / sum)));
+		share_charge(bill->share, (uint64_t)(split * ((double)bill->batch / sum)));
 		bill->batch = 0;
 	}
 	desk->billed = NULL;

@@ -41,6 +41,8 @@ static int append(struct desk *desk, bool waits, uint64_t *ret_ticket)
 	struct share_scope scope;
 	int r;
 
+	if (!batch_is_open(desk))
+		return batch_end(desk, waits, ret_ticket);
 	share_enter(&scope, desk->env.shares, NULL);
 	r = batch_end(desk, waits, ret_ticket);
 	bills_split(desk, share_leave(&scope));
