@@ -51,7 +51,7 @@ struct command {
 	uint8_t *old;              /* as they were when the bytes changed */
 	uint8_t data_hash[DESK_HASH], old_hash[DESK_HASH], new_hash[DESK_HASH];
 	uint64_t intent; /* id of its record; 0: there is none */
-	uint64_t ticket; /* HELD until that has its answer */
+	uint64_t ticket; /* HELD until that has its answer; 0: it has */
 	uint32_t mark;   /* its number is in use, desk->taken; 0: it is not */
 	bool writing;    /* the engine holds the end of its lease for it */
 	struct bulk *bulk;

@@ -135,7 +135,7 @@ uint64_t desk_delay(const struct desk *desk, uint64_t now_ns)
 	/* Its end wakes the loop. */
 	if (is_held(desk))
 		return UINT64_MAX;
-	if (desk->lists[COMMAND_READY] || desk->lists[COMMAND_FINISHED])
+	if (pipeline_is_ready(desk))
 		return 0;
 	if (record < due)
 		due = record;

@@ -439,23 +439,35 @@ static void start(struct command *command)
 		apply(command);
 }
 
-static const char unrecorded[] =
-	"the broker cannot record it, so nothing was written; its log says why";
-
-/* Its intent is durable: bytes may change; or (result) there is none. */
-static void proceed(struct command *command, int result)
+/* Its intent is durable: bytes may change. */
+static void proceed(struct command *command)
 {
 	struct share_scope scope;
 
-	if (!result || command->release) {
-		share_enter(&scope, command->desk->env.shares, command->share);
-		start(command);
-		(void)share_leave(&scope);
-		return;
-	}
+	share_enter(&scope, command->desk->env.shares, command->share);
+	start(command);
+	(void)share_leave(&scope);
+}
+
+static const char unrecorded[] =
+	"the broker cannot record it, so nothing was written; its log says why";
+
+/* There is no intent. */
+static void refuse(struct command *command)
+{
 	command->intent = 0;
 	bulk_free(command);
 	outcome_reject(command, VMSIG_ERR_IO, unrecorded);
+}
+
+/* Its intent is in the log, whatever the disk has: the number is used up, and that nothing was
+ * written is its outcome. */
+static void fall_through(struct command *command)
+{
+	command->result = (struct memwrite_result){.error = VMSIG_ERR_IO};
+	snprintf(command->detail, sizeof(command->detail), "%s", unrecorded);
+	bulk_free(command);
+	outcome_finish(command);
 }
 
 /* Its mark, if it has one, says that it never began. */
@@ -471,41 +483,64 @@ bool pipeline_waits(const struct desk *desk)
 	return desk->lists[COMMAND_INTENDED];
 }
 
-void pipeline_settle(struct desk *desk, int result, uint64_t ticket)
+/* Those that are held come first: nobody passes them. */
+static void settle(struct command *command, int result, uint64_t ticket)
 {
-	struct command *command;
+	struct desk *desk = command->desk;
+	bool waits = ticket || desk->lists[COMMAND_HELD];
 
-	while ((command = desk->lists[COMMAND_INTENDED])) {
-		if (ticket && desk->closing) {
-			drop(command);
-		} else if (ticket) {
-			command->ticket = ticket;
-			command_move(command, COMMAND_HELD);
-		} else {
-			proceed(command, result);
-		}
+	if (waits && desk->closing) {
+		drop(command);
+	} else if (result && !command->release) {
+		refuse(command);
+	} else if (waits) {
+		command->ticket = ticket ? ticket : desk->batch.awaited;
+		command_move(command, COMMAND_HELD);
+	} else {
+		proceed(command);
 	}
 }
 
-/* Its intent is in the log, whatever the disk has: the number is used up, and that nothing was
- * written is its outcome. */
-static void fall_through(struct command *command)
+/* Of each tenant as many as it may have in a round, in their order. */
+static void proceed_answered(struct desk *desk)
 {
-	command->result = (struct memwrite_result){.error = VMSIG_ERR_IO};
-	snprintf(command->detail, sizeof(command->detail), "%s", unrecorded);
-	bulk_free(command);
-	outcome_finish(command);
+	struct command *command, *next;
+
+	desk->round++;
+	for (command = desk->lists[COMMAND_HELD]; command && !command->ticket; command = next) {
+		next = command->next;
+		if (bill_round(desk, command->tenant, command->nops ? command->bytes : 0))
+			proceed(command);
+	}
 }
 
+void pipeline_settle(struct desk *desk, int result, uint64_t ticket)
+{
+	proceed_answered(desk);
+	while (desk->lists[COMMAND_INTENDED])
+		settle(desk->lists[COMMAND_INTENDED], result, ticket);
+}
+
+bool pipeline_is_ready(const struct desk *desk)
+{
+	const struct command *held = desk->lists[COMMAND_HELD];
+
+	return desk->lists[COMMAND_READY] || desk->lists[COMMAND_FINISHED] ||
+	       (held && !held->ticket);
+}
+
+/* They go on in the turn, a part at a time. */
 void pipeline_answered(struct desk *desk, uint64_t ticket, int result)
 {
-	struct command *command;
+	struct command *command, *next;
 
-	while ((command = desk->lists[COMMAND_HELD]) && command->ticket <= ticket) {
+	DL_FOREACH_SAFE (desk->lists[COMMAND_HELD], command, next) {
+		if (!command->ticket || command->ticket > ticket)
+			continue;
 		if (result && !command->release)
 			fall_through(command);
 		else
-			proceed(command, result);
+			command->ticket = 0;
 	}
 }
 

@@ -12,9 +12,12 @@
 
 /* Looks at what is ready: intents, into the batch. */
 void pipeline_collect(struct desk *desk);
+/* Whether there is something to be done now. */
+bool pipeline_is_ready(const struct desk *desk);
 /* Whether a command waits for what the batch says. */
 bool pipeline_waits(const struct desk *desk);
-/* The batch was committed, or not: bytes change, unless there is a ticket to wait for. */
+/* The batch was committed, or not: bytes change, unless there is a ticket to wait for; and those
+ * of which the ticket was answered. */
 void pipeline_settle(struct desk *desk, int result, uint64_t ticket);
 /* The ticket, and those before it, have this answer. */
 void pipeline_answered(struct desk *desk, uint64_t ticket, int result);

@@ -146,6 +146,30 @@ static void what_comes_meanwhile_shares_the_next_sync(void **state)
 	assert_true(begun <= before + 3);
 }
 
+/* A slow disk lets many go at once: they do not have a turn of the loop to themselves. */
+static void what_the_disk_let_go_is_done_in_several_rounds(void **state)
+{
+	struct lab *lab = *state;
+	unsigned before;
+	size_t told;
+
+	lab_lease(lab);
+	before = begun;
+	disk(true, false);
+	for (uint64_t i = 1; i <= 500; i++)
+		lab_write(lab, i, ADDR, i);
+	while (!desk_delay(lab->desk, lab_now()))
+		lab_turn(lab);
+	await_sync(lab, before);
+	disk(false, false);
+	while (lab->nevents < 1 + 500) {
+		told = lab->nevents;
+		lab_turn(lab);
+		assert_in_range(lab->nevents - told, 0, 100);
+	}
+	assert_int_equal(lab_word(lab, ADDR), 500);
+}
+
 /* A policy that does not wait any more lets nothing pass what still does. */
 static void a_new_policy_keeps_the_order(void **state)
 {
@@ -358,6 +382,7 @@ int main(void)
 		TEST(a_grant_waits_for_the_disk),
 		TEST(bytes_wait_for_their_intent),
 		TEST(what_comes_meanwhile_shares_the_next_sync),
+		TEST(what_the_disk_let_go_is_done_in_several_rounds),
 		TEST(a_new_policy_keeps_the_order),
 		TEST(a_sync_that_failed_is_final),
 		TEST(a_grant_that_is_not_on_the_disk_is_taken_back),
