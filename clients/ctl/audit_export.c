@@ -10,19 +10,19 @@
 #include "clients/ctl/audit_sqlite.h"
 
 /* Where the export is: what the next record goes on from. */
-struct place {
+struct export_place {
 	struct ctl_audit_sqlite *sqlite; /* NULL: JSON */
 	uint64_t after;
 	uint8_t previous[AUDITCHAIN_HASH];
 };
 
-static int entry_export(const struct place *place, const struct ctl_audit_entry *entry)
+static int entry_export(const struct export_place *place, const struct ctl_audit_entry *entry)
 {
 	return place->sqlite ? ctl_audit_sqlite_add(place->sqlite, entry, place->previous)
 			     : ctl_print_json(ctl_audit_entry_export(entry, place->previous));
 }
 
-static int page_export(const vmsig_audit_page *page, struct place *place)
+static int page_export(const vmsig_audit_page *page, struct export_place *place)
 {
 	int code = EXIT_OK;
 
@@ -39,7 +39,7 @@ static int page_export(const vmsig_audit_page *page, struct place *place)
 
 /* The hash of the record that the export goes on from; one that retention has dropped is
  * replaced by the last of these. */
-static int export_start(struct ctl_audit_action *action, struct place *place)
+static int export_start(struct ctl_audit_action *action, struct export_place *place)
 {
 	vmsig_audit_page *page;
 	uint64_t after = place->after;
@@ -57,7 +57,7 @@ static int export_start(struct ctl_audit_action *action, struct place *place)
 	return EXIT_OK;
 }
 
-static int export_all(struct ctl_audit_action *action, struct place *place)
+static int export_all(struct ctl_audit_action *action, struct export_place *place)
 {
 	int code = export_start(action, place);
 
@@ -81,7 +81,7 @@ static int export_all(struct ctl_audit_action *action, struct place *place)
 	return code;
 }
 
-static int sqlite_told(const struct ctl *ctl, const struct place *place, const char *path)
+static int sqlite_told(const struct ctl *ctl, const struct export_place *place, const char *path)
 {
 	uint64_t records = ctl_audit_sqlite_count(place->sqlite);
 
@@ -92,7 +92,7 @@ static int sqlite_told(const struct ctl *ctl, const struct place *place, const c
 	return EXIT_OK;
 }
 
-static int export_sqlite(struct ctl_audit_action *action, struct place *place)
+static int export_sqlite(struct ctl_audit_action *action, struct export_place *place)
 {
 	const char *path = action->options.sqlite;
 	int code = ctl_audit_sqlite_new(&place->sqlite, path);
@@ -110,7 +110,7 @@ static int export_sqlite(struct ctl_audit_action *action, struct place *place)
 
 int ctl_audit_export(struct ctl_audit_action *action)
 {
-	struct place place = {.after = action->options.after};
+	struct export_place place = {.after = action->options.after};
 
 	return action->options.sqlite ? export_sqlite(action, &place) : export_all(action, &place);
 }
