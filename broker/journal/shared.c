@@ -191,16 +191,20 @@ static int file_find(struct shared *shared, const struct note *note)
 	return 0;
 }
 
-static bool is_tmpfs(const char *dir)
+/* A tmpfs where nobody else can remove or replace what is ours. */
+static bool is_of_use(const char *dir)
 {
 	struct statfs fs;
+	struct stat st;
 
-	return dir && statfs(dir, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+	return dir && statfs(dir, &fs) == 0 && fs.f_type == TMPFS_MAGIC && stat(dir, &st) == 0 &&
+	       (st.st_uid == geteuid() || st.st_uid == 0) &&
+	       (!(st.st_mode & (S_IWGRP | S_IWOTH)) || st.st_mode & S_ISVTX);
 }
 
 static int file_make(struct shared *shared, const char *run_dir, const char *name)
 {
-	const char *dir = is_tmpfs(run_dir) ? run_dir : MEMORY_DIR;
+	const char *dir = is_of_use(run_dir) ? run_dir : MEMORY_DIR;
 	uint64_t random;
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))

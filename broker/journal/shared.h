@@ -7,10 +7,11 @@
  * shared, so that a store to it costs no system call and waits for no disk, and is there for
  * the next broker after a crash of this one.
  *
- * The tmpfs is that of the broker's sockets, or else /dev/shm. Where the file is, and of which
- * boot, is noted in the state directory (`NAME.where`); the file in turn names the note's inode,
- * so that a copy of a state directory never takes the original's memory for its own. The pages
- * are allocated when the file is made: no store to it needs room later.
+ * The tmpfs is that of the broker's sockets, if nobody else can write there, or else /dev/shm.
+ * Where the file is, and of which boot, is noted in the state directory (`NAME.where`); the file in
+ * turn names the note's inode, so that a copy of a state directory never takes the original's
+ * memory for its own. The pages are allocated when the file is made: no store to it needs room
+ * later.
  *
  * The file is locked for as long as it is mapped. Returns: 0, a positive enum vmsig_error, or
  * -errno.

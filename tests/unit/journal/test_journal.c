@@ -244,6 +244,23 @@ static void test_memory_that_nobody_asks_for(void **state)
 	lab_close(lab);
 }
 
+/* Where others could remove it, the ring is not put. */
+static void test_folder_of_others(void **state)
+{
+	struct lab *lab = *state;
+
+	assert_int_equal(chmod(lab->run, 0777), 0);
+	lab_open(lab);
+	assert_int_equal(rmdir(lab->run), 0);
+	assert_int_equal(mkdir(lab->run, 0700), 0);
+	lab_append(lab, 3);
+	lab_leave(lab);
+	lab_open(lab);
+	assert_int_equal(lab_replay(lab, 1), 3);
+	lab_start(lab);
+	lab_close(lab);
+}
+
 static void copy_state(const struct lab *lab, const char *from, const char *to)
 {
 	char command[256];
@@ -575,6 +592,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_power_cut_takes_the_ring, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ring_that_is_gone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_that_nobody_asks_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_folder_of_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_copy_does_not_take_the_ring, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ring_that_does_not_go_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(
