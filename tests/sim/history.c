@@ -41,6 +41,10 @@ const char *history_add(struct history *history, const struct core_delivery *del
 	/* An endpoint that went, or that the policy took away, has taken its context with it. */
 	if (delivery->kind == VMSIG_EV_ENDPOINT_STATE && delivery->state == VMSIG_STATE_GONE)
 		history->invalidated = true;
+	if (delivery->kind == VMSIG_EV_MEMCTX)
+		history->last_state = VMSIG_STATE_READY;
+	else if (delivery->kind == VMSIG_EV_ENDPOINT_STATE)
+		history->last_state = delivery->state;
 	history->last_epoch = delivery->epoch;
 	return wrong;
 }

@@ -13,9 +13,10 @@
 #include "broker/read/core.h"
 
 struct history {
-	uint32_t last_epoch;    /* newest that any event named */
-	uint32_t context_epoch; /* of the last MEMCTX; 0: none */
-	bool invalidated;       /* since that MEMCTX */
+	uint32_t last_epoch;                  /* newest that any event named */
+	uint32_t context_epoch;               /* of the last MEMCTX; 0: none */
+	bool invalidated;                     /* since that MEMCTX */
+	enum vmsig_endpoint_state last_state; /* READY by a MEMCTX, or what a state said */
 };
 
 /* NULL when the event is in order, else what is wrong with it. */

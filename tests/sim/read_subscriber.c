@@ -91,6 +91,9 @@ static void hear(struct subscriber *subscriber, struct core_delivery *delivery)
 		delivery->ram_fds[0] = world.last_fd;
 	if (flaw == FLAW_LEAK && other->session)
 		subscriber = other;
+	if (flaw == FLAW_LOST_PANIC && delivery->kind == VMSIG_EV_ENDPOINT_STATE &&
+		delivery->state == VMSIG_STATE_PANICKED)
+		return;
 	if (delivery->kind == VMSIG_EV_MEMCTX_INVALIDATED) {
 		if (flaw == FLAW_LOST_INVALIDATION)
 			return;

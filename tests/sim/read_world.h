@@ -32,6 +32,7 @@ enum flaw {
 	FLAW_LEAK,              /* what one subscriber is told, another one hears */
 	FLAW_LOST_NOTIFY,       /* a subscriber with something to hear is not woken */
 	FLAW_SHARED_FD,         /* one descriptor for two deliveries */
+	FLAW_LOST_PANIC,        /* never told: the subscriber takes the guest for a running one */
 	FLAW_REPEATED_EPOCH,    /* the store forgets the last epoch */
 	FLAWS,
 };

@@ -19,7 +19,8 @@
 #include "tests/sim/read_world.h"
 
 static const char *const flaws[FLAWS] = {"none", "late-persist", "lost-invalidation",
-	"late-invalidation", "stamp", "leak", "lost-notify", "shared-fd", "repeated-epoch"};
+	"late-invalidation", "stamp", "leak", "lost-notify", "shared-fd", "lost-panic",
+	"repeated-epoch"};
 
 struct world world;
 enum flaw flaw;
@@ -209,6 +210,10 @@ static void check_settled(const struct subscriber *subscriber)
 			info.guard >= min_guards[i] &&
 			(history->context_epoch != info.epoch || history->invalidated))
 			broken("%s has no context of %s, which is ready", subscriber->tenant->name,
+				info.name);
+		/* What is not served is told as a state of its own. */
+		if (info.state == VMSIG_STATE_PANICKED && history->last_state != info.state)
+			broken("%s was not told that %s has panicked", subscriber->tenant->name,
 				info.name);
 	}
 }
