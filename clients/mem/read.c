@@ -3,31 +3,17 @@
  */
 #include "clients/mem/mem.h"
 
-static int file_read(vmsig_mem *mem, uint64_t off, void *buf, size_t len)
+static int file_read(void *ctx, uint64_t off, void *buf, size_t len)
 {
+	vmsig_mem *mem = ctx;
+
 	return mem->mode == VMSIG_MEM_MAPPED ? ram_read(&mem->ram, off, buf, len)
 					     : ram_pread(&mem->ram, off, buf, len);
 }
 
 int mem_phys(vmsig_mem *mem, uint64_t gpa, void *buf, size_t len)
 {
-	uint8_t *to = buf;
-
-	while (len) {
-		uint64_t off, n;
-		int r;
-
-		if (!physmap_find(&mem->map, gpa, &off, &n))
-			return VMSIG_ERR_OUT_OF_RANGE;
-		n = n < len ? n : len;
-		r = file_read(mem, off, to, n);
-		if (r)
-			return r;
-		to += n;
-		gpa += n;
-		len -= n;
-	}
-	return 0;
+	return physmap_read(&mem->map, gpa, buf, len, file_read, mem);
 }
 
 static int phys_once(void *ctx, uint64_t gpa, void *buf, size_t len)

@@ -115,6 +115,28 @@ bool physmap_find(const struct physmap *map, uint64_t gpa, uint64_t *ret_off, ui
 	return true;
 }
 
+int physmap_read(const struct physmap *map, uint64_t gpa, void *buf, size_t len,
+	physmap_read_fn read, void *ctx)
+{
+	uint8_t *to = buf;
+
+	while (len) {
+		uint64_t off, n;
+		int r;
+
+		if (!physmap_find(map, gpa, &off, &n))
+			return VMSIG_ERR_OUT_OF_RANGE;
+		n = n < len ? n : len;
+		r = read(ctx, off, to, (size_t)n);
+		if (r)
+			return r;
+		to += n;
+		gpa += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
 bool physmap_next(const struct physmap *map, uint64_t gpa, uint64_t *ret_gpa)
 {
 	size_t i = seg_at_or_after(map, gpa);

@@ -41,6 +41,13 @@ void physmap_deinit(struct physmap *map);
  * file). False when gpa is not RAM. */
 bool physmap_find(const struct physmap *map, uint64_t gpa, uint64_t *ret_off, uint64_t *ret_len);
 
+/* Reads exactly `len` bytes at file offset `off`, which lie in the file. */
+typedef int (*physmap_read_fn)(void *ctx, uint64_t off, void *buf, size_t len);
+/* Exactly `len` bytes from `gpa` on, piece by piece where they lie. 0, VMSIG_ERR_OUT_OF_RANGE when
+ * one of them is not RAM, or what `read` has returned. */
+__attribute__((warn_unused_result)) int physmap_read(const struct physmap *map, uint64_t gpa,
+	void *buf, size_t len, physmap_read_fn read, void *ctx);
+
 /* The first RAM address at or above `gpa`; false when there is none. */
 bool physmap_next(const struct physmap *map, uint64_t gpa, uint64_t *ret_gpa);
 

@@ -22,26 +22,6 @@ static const struct lease_terms terms = {.ttl_min_ns = 5 * MS,
 	.leases = 8,
 	.waits = 8};
 
-void broken(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	fprintf(stderr, "seed %llu, step %u: ", (unsigned long long)world.seed, world.step);
-	vfprintf(stderr, format, args);
-	fprintf(stderr, "\n");
-	va_end(args);
-	exit(1);
-}
-
-uint32_t dice(uint32_t sides)
-{
-	world.random ^= world.random >> 12;
-	world.random ^= world.random << 25;
-	world.random ^= world.random >> 27;
-	return (uint32_t)((world.random * 0x2545f4914f6cdd1dull) >> 33) % sides;
-}
-
 void must(int r, const char *what)
 {
 	if (r)
@@ -261,8 +241,7 @@ void replace(void)
 
 void world_make(uint64_t seed)
 {
-	world.seed = seed;
-	world.random = seed * 0x9e3779b97f4a7c15ull + 1;
+	sim_begin(seed);
 	world.now = 1000 * MS;
 	world.fd = -1;
 	world.epoch = 1;

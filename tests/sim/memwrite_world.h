@@ -13,6 +13,7 @@
 
 #include "broker/memwrite/memwrite.h"
 #include "lease/lease.h"
+#include "tests/sim/sim.h"
 
 #define PAGE 4096u
 #define PAGES 32u
@@ -27,8 +28,7 @@
 enum flaw { SOUND, WALK_AGAIN, RESOLVE_AGAIN, ADMIT_ONCE, OLD_PLAN, RECORD_VIRTUAL, FLAWS };
 
 extern struct world {
-	uint64_t seed, random, now;
-	unsigned step;
+	uint64_t now;
 	enum flaw flaw;
 	int fd;
 	struct memwrite_target *target;
@@ -55,9 +55,6 @@ extern struct world {
 	uint8_t at_end[SIZE]; /* what was there then, and what the guest did since */
 } world;
 
-/* Ends the program: an invariant does not hold, of this seed and step. */
-__attribute__((format(printf, 1, 2), noreturn)) void broken(const char *format, ...);
-uint32_t dice(uint32_t sides);
 void must(int r, const char *what);
 
 void world_make(uint64_t seed);

@@ -13,6 +13,7 @@
 
 #include "broker/read/core.h"
 #include "tests/sim/history.h"
+#include "tests/sim/sim.h"
 
 #define ENDPOINTS 4
 #define SESSIONS 6
@@ -61,13 +62,12 @@ struct subscriber {
 };
 
 struct world {
-	uint64_t seed, random, now;
+	uint64_t now;
 	struct core *core;
 	struct adapter adapters[ENDPOINTS];
 	struct subscriber subscribers[SESSIONS];
 	int next_fd, last_fd;
 	bool faults, crashing;
-	unsigned step;
 };
 
 extern struct world world;
@@ -76,10 +76,6 @@ extern unsigned long long heard[VMSIG_EV_ENDPOINT_STATE + 1]; /* by kind, all se
 extern const enum vmsig_guard min_guards[ENDPOINTS];
 extern const char *const names[ENDPOINTS];
 
-/* Says the seed, the step and what is wrong, and ends the program. */
-__attribute__((format(printf, 1, 2), noreturn)) void broken(const char *format, ...);
-/* A number below `sides`. */
-uint32_t dice(uint32_t sides);
 /* The shell: takes all actions and performs them. */
 void perform_all(void);
 

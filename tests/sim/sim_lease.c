@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "lease/lease.h"
+#include "tests/sim/sim.h"
 
 #define ENDPOINTS 2
 #define SPACE 32 /* bytes of guest-physical space that the reference keeps apart */
@@ -45,7 +46,7 @@ struct model_endpoint {
 };
 
 struct world {
-	uint64_t seed, random, now;
+	uint64_t now;
 	struct lease_engine *engine;
 	struct model_lease leases[LEASES];
 	size_t nleases;
@@ -54,7 +55,6 @@ struct world {
 	uint64_t sessions[TENANTS];
 	uint64_t next_session;
 	bool faults;
-	unsigned step;
 };
 
 static struct world world;
@@ -72,26 +72,6 @@ static const struct lease_terms terms = {.ttl_min_ns = 5 * MS,
 	.priority_max = 2,
 	.leases = 3,
 	.waits = 5};
-
-__attribute__((format(printf, 1, 2), noreturn)) static void broken(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	fprintf(stderr, "seed %llu, step %u: ", (unsigned long long)world.seed, world.step);
-	vfprintf(stderr, format, args);
-	fprintf(stderr, "\n");
-	va_end(args);
-	exit(1);
-}
-
-static uint32_t dice(uint32_t sides)
-{
-	world.random ^= world.random >> 12;
-	world.random ^= world.random << 25;
-	world.random ^= world.random >> 27;
-	return (uint32_t)((world.random * 0x2545f4914f6cdd1dull) >> 33) % sides;
-}
 
 static struct model_lease *model_find(uint64_t id)
 {
@@ -428,8 +408,7 @@ static void settle(void)
 static void run(uint64_t seed, unsigned steps)
 {
 	memset(&world, 0, sizeof(world));
-	world.seed = seed;
-	world.random = seed * 0x9e3779b97f4a7c15ull + 1;
+	sim_begin(seed);
 	world.faults = true;
 	if (lease_engine_new(&world.engine, &limits, 1))
 		broken("out of memory");
@@ -440,7 +419,7 @@ static void run(uint64_t seed, unsigned steps)
 		if (lease_endpoint_ready(world.engine, 0, id, 1))
 			broken("out of memory");
 	}
-	for (world.step = 0; world.step < steps; world.step++) {
+	for (sim.step = 0; sim.step < steps; sim.step++) {
 		/* Time jumps ahead of the wake-ups: they are hints. */
 		world.now += dice(8) * MS;
 		do_step();
@@ -456,26 +435,12 @@ static void run(uint64_t seed, unsigned steps)
 
 int main(int argc, char **argv)
 {
-	uint64_t first = 1, seeds = 500;
-	unsigned steps = 400;
+	struct sim_options options = {.first = 1, .seeds = 500, .steps = 400};
 
-	for (int i = 1; i + 1 < argc; i += 2) {
-		uint64_t value = strtoull(argv[i + 1], NULL, 0);
-
-		if (strcmp(argv[i], "--seeds") == 0) {
-			seeds = value;
-		} else if (strcmp(argv[i], "--seed") == 0) {
-			first = value;
-			seeds = 1;
-		} else if (strcmp(argv[i], "--steps") == 0) {
-			steps = (unsigned)value;
-		} else {
-			fprintf(stderr, "usage: sim_lease [--seeds N] [--seed S] [--steps N]\n");
-			return 2;
-		}
-	}
-	for (uint64_t seed = first; seed < first + seeds; seed++)
-		run(seed, steps);
-	printf("%llu seeds of %u steps: I1-I4, I9, I10 hold\n", (unsigned long long)seeds, steps);
+	sim_options(&options, argc, argv, "", NULL);
+	for (uint64_t i = 0; i < options.seeds; i++)
+		run(options.first + i, options.steps);
+	printf("%llu seeds of %u steps: I1-I4, I9, I10 hold\n", (unsigned long long)options.seeds,
+		options.steps);
 	return 0;
 }

@@ -274,7 +274,7 @@ static void do_long(void)
 static void run(uint64_t seed, unsigned steps)
 {
 	world_make(seed);
-	for (world.step = 0; world.step < steps; world.step++) {
+	for (sim.step = 0; sim.step < steps; sim.step++) {
 		lease_take();
 		command_roll();
 		if (dice(3))
@@ -295,24 +295,22 @@ static enum flaw flaw_find(const char *name)
 	exit(2);
 }
 
+static bool take_flaw(const char *option, const char *value)
+{
+	if (strcmp(option, "--break") != 0)
+		return false;
+	world.flaw = flaw_find(value);
+	return true;
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t first = 1, seeds = 100;
-	unsigned steps = 60;
+	struct sim_options options = {.first = 1, .seeds = 100, .steps = 60};
 
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "--seeds") == 0)
-			seeds = strtoull(argv[i + 1], NULL, 0);
-		else if (strcmp(argv[i], "--steps") == 0)
-			steps = (unsigned)strtoul(argv[i + 1], NULL, 0);
-		else if (strcmp(argv[i], "--break") == 0)
-			world.flaw = flaw_find(argv[i + 1]);
-		else if (strcmp(argv[i], "--seed") == 0)
-			seeds = 1, first = strtoull(argv[i + 1], NULL, 0);
-	}
+	sim_options(&options, argc, argv, " [--break WHAT]", take_flaw);
 	must(fault_setup(), "fault handler");
-	for (uint64_t seed = first; seed < first + seeds; seed++)
-		run(seed, steps);
-	printf("%llu seeds of %u steps\n", (unsigned long long)seeds, steps);
+	for (uint64_t i = 0; i < options.seeds; i++)
+		run(options.first + i, options.steps);
+	printf("%llu seeds of %u steps\n", (unsigned long long)options.seeds, options.steps);
 	return 0;
 }

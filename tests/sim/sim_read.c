@@ -29,27 +29,6 @@ const enum vmsig_guard min_guards[ENDPOINTS] = {
 	VMSIG_GUARD_NONE, VMSIG_GUARD_MODE, VMSIG_GUARD_SEALED, VMSIG_GUARD_NONE};
 const char *const names[ENDPOINTS] = {"a0", "a1", "b0", "b1"};
 
-__attribute__((format(printf, 1, 2), noreturn)) void broken(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	fprintf(stderr, "seed %llu, step %u: ", (unsigned long long)world.seed, world.step);
-	vfprintf(stderr, format, args);
-	fprintf(stderr, "\n");
-	va_end(args);
-	exit(1);
-}
-
-/* xorshift64*, so that a seed means the same everywhere. */
-uint32_t dice(uint32_t sides)
-{
-	world.random ^= world.random >> 12;
-	world.random ^= world.random << 25;
-	world.random ^= world.random >> 27;
-	return (uint32_t)((world.random * 0x2545f4914f6cdd1dull) >> 33) % sides;
-}
-
 /* ---- the shell ---- */
 
 static struct adapter *adapter_of(uint32_t id)
@@ -261,14 +240,13 @@ static void broker_restart(bool crash)
 static void run(uint64_t seed, unsigned steps)
 {
 	memset(&world, 0, sizeof(world));
-	world.seed = seed;
-	world.random = seed * 0x9e3779b97f4a7c15ull + 1;
+	sim_begin(seed);
 	world.faults = true;
 	world.next_fd = FIRST_FD;
 	broker_start();
 	for (size_t i = 0; i < ENDPOINTS; i++)
 		world.adapters[i].id = (uint32_t)i + 1;
-	for (world.step = 0; world.step < steps; world.step++) {
+	for (sim.step = 0; sim.step < steps; sim.step++) {
 		size_t endpoint = dice(ENDPOINTS);
 
 		world.now += dice(10);
@@ -301,34 +279,24 @@ static enum flaw flaw_named(const char *name)
 	exit(2);
 }
 
+static bool take_flaw(const char *option, const char *value)
+{
+	if (strcmp(option, "--break") != 0)
+		return false;
+	flaw = flaw_named(value);
+	return true;
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t first = 1, seeds = 500;
-	unsigned steps = 600;
+	struct sim_options options = {.first = 1, .seeds = 500, .steps = 600};
 
-	for (int i = 1; i + 1 < argc; i += 2) {
-		uint64_t value = strtoull(argv[i + 1], NULL, 0);
-
-		if (strcmp(argv[i], "--seeds") == 0) {
-			seeds = value;
-		} else if (strcmp(argv[i], "--seed") == 0) {
-			first = value;
-			seeds = 1;
-		} else if (strcmp(argv[i], "--steps") == 0) {
-			steps = (unsigned)value;
-		} else if (strcmp(argv[i], "--break") == 0) {
-			flaw = flaw_named(argv[i + 1]);
-		} else {
-			fprintf(stderr, "usage: sim_read [--seeds N] [--seed S] [--steps N] "
-					"[--break WHAT]\n");
-			return 2;
-		}
-	}
-	for (uint64_t seed = first; seed < first + seeds; seed++)
-		run(seed, steps);
+	sim_options(&options, argc, argv, " [--break WHAT]", take_flaw);
+	for (uint64_t i = 0; i < options.seeds; i++)
+		run(options.first + i, options.steps);
 	printf("%llu seeds of %u steps, %llu contexts, %llu invalidations, %llu states: every "
 	       "history satisfies R1-R6 and I14\n",
-		(unsigned long long)seeds, steps, heard[VMSIG_EV_MEMCTX],
+		(unsigned long long)options.seeds, options.steps, heard[VMSIG_EV_MEMCTX],
 		heard[VMSIG_EV_MEMCTX_INVALIDATED], heard[VMSIG_EV_ENDPOINT_STATE]);
 	/* What has heard of nothing has checked nothing. */
 	return heard[VMSIG_EV_MEMCTX] && heard[VMSIG_EV_MEMCTX_INVALIDATED] ? 0 : 1;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -257,6 +258,29 @@ uint64_t write_client_write(struct write_client *client, const struct write_leas
 	return write_client_send(client, &request, NULL, 0);
 }
 
+void write_client_describe(Vmsig__Descriptor *ret_descriptor, int memfd)
+{
+	struct chan_fd_claim claim;
+
+	assert_int_equal(chan_fd_describe(memfd, &claim), 0);
+	vmsig__descriptor__init(ret_descriptor);
+	ret_descriptor->purpose = VMSIG__DESCRIPTOR__PURPOSE__WRITE_DATA;
+	ret_descriptor->dev = claim.dev;
+	ret_descriptor->ino = claim.ino;
+	ret_descriptor->size = claim.size;
+	ret_descriptor->access = claim.access;
+}
+
+int write_client_memfd(const void *data, size_t len)
+{
+	int fd = memfd_create("bulk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, data, len), len);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
+	return fd;
+}
+
 uint64_t write_client_bulk(struct write_client *client, const struct write_lease *lease,
 	uint64_t sequence, uint64_t addr, int memfd, uint64_t len)
 {
@@ -264,14 +288,8 @@ uint64_t write_client_bulk(struct write_client *client, const struct write_lease
 	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
 	Vmsig__Descriptor data = VMSIG__DESCRIPTOR__INIT;
 	Vmsig__WriteBulk bulk = VMSIG__WRITE_BULK__INIT;
-	struct chan_fd_claim claim;
 
-	assert_int_equal(chan_fd_describe(memfd, &claim), 0);
-	data.purpose = VMSIG__DESCRIPTOR__PURPOSE__WRITE_DATA;
-	data.dev = claim.dev;
-	data.ino = claim.ino;
-	data.size = claim.size;
-	data.access = claim.access;
+	write_client_describe(&data, memfd);
 	bulk.addr = addr;
 	bulk.len = len;
 	bulk.data = &data;

@@ -53,6 +53,10 @@ struct write_lease write_client_acquire(struct write_client *client, const char 
 /* One operation, guest-physical; the outcome is still to be received. */
 uint64_t write_client_write(struct write_client *client, const struct write_lease *lease,
 	uint64_t sequence, uint64_t addr, const void *data, size_t len, const void *expect);
+/* What a message says of a memfd with data to write. */
+void write_client_describe(Vmsig__Descriptor *ret_descriptor, int memfd);
+/* One with these bytes, sealed as bulk data has to be; the caller closes it. */
+int write_client_memfd(const void *data, size_t len);
 /* Bulk data, all of the memfd's first `len` bytes; the descriptor stays the caller's. */
 uint64_t write_client_bulk(struct write_client *client, const struct write_lease *lease,
 	uint64_t sequence, uint64_t addr, int memfd, uint64_t len);

@@ -9,7 +9,6 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -26,6 +25,7 @@
 #include "tests/unit/guest/image.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
+#include "tests/support/descriptors.h"
 
 #define ENDPOINT 5
 #define PATIENCE_MS 60000
@@ -156,18 +156,6 @@ static void turn_for(unsigned ms)
 		uv_run(&scene.loop, UV_RUN_ONCE);
 }
 
-static size_t count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	size_t n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
-
 static void ram_create(const char *path, off_t size)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -224,7 +212,7 @@ static int setup(void **state)
 		.owner = BENEATH_ANYBODY,
 		.low = SIZE,
 		.poll_ms = POLL_MS};
-	scene.fds = count_fds();
+	scene.fds = descriptors_open();
 	assert_int_equal(jobs_new(&scene.jobs, &scene.loop, 2), 0);
 	return 0;
 }
@@ -271,7 +259,7 @@ static int teardown(void **state)
 	assert_false(scene.registered);
 	wait_for(scene.stopped);
 	jobs_close(scene.jobs);
-	assert_int_equal(count_fds(), scene.fds);
+	assert_int_equal(descriptors_open(), scene.fds);
 	uv_close((uv_handle_t *)&scene.tick, NULL);
 	uv_run(&scene.loop, UV_RUN_DEFAULT);
 	jobs_free(scene.jobs);

@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -92,4 +93,27 @@ void scene_reload(struct scene *scene)
 
 	kill(daemon_pid(scene->daemon), SIGHUP);
 	daemon_await_log(scene->daemon, "configuration reloaded", before + 1);
+}
+
+void scene_expect_service(struct scene *scene)
+{
+	struct ctx_client client;
+	int fds[2];
+
+	ctx_client_open(&client, scene->daemon, &scene->globex);
+	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "g1"));
+	ctx_client_free_message(ctx_client_expect_memctx(&client, fds));
+	close(fds[0]);
+	close(fds[1]);
+	ctx_client_close(&client);
+}
+
+void scene_replace_ram(struct scene *scene)
+{
+	char from[128], to[128];
+
+	daemon_ram(scene->daemon, "new", SCENE_RAM);
+	snprintf(from, sizeof(from), "%s/new.ram", daemon_dir(scene->daemon));
+	snprintf(to, sizeof(to), "%s/a1.ram", daemon_dir(scene->daemon));
+	assert_int_equal(rename(from, to), 0);
 }

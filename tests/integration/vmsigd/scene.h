@@ -37,4 +37,9 @@ void scene_restart(struct scene *scene);
 /* Reloads what is configured now and waits until that is done. */
 void scene_reload(struct scene *scene);
 
+/* The broker serves somebody else as if nothing had happened. */
+void scene_expect_service(struct scene *scene);
+/* Another file in the place of a1's RAM, which is a reset of the guest. */
+void scene_replace_ram(struct scene *scene);
+
 #endif

@@ -59,29 +59,13 @@ static int memfd_sparse(uint64_t len)
 	return fd;
 }
 
-static int memfd_of(const void *data, size_t len)
-{
-	int fd = memfd_create("bulk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, data, len), len);
-	assert_int_equal(fcntl(fd, F_ADD_SEALS, SEALS), 0);
-	return fd;
-}
-
 static uint64_t send_bulk(struct sender *sender, Vmsig__WriteBulk *bulk, int fd)
 {
 	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
 	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
 	Vmsig__Descriptor data = VMSIG__DESCRIPTOR__INIT;
-	struct chan_fd_claim claim;
 
-	assert_int_equal(chan_fd_describe(fd, &claim), 0);
-	data.purpose = VMSIG__DESCRIPTOR__PURPOSE__WRITE_DATA;
-	data.dev = claim.dev;
-	data.ino = claim.ino;
-	data.size = claim.size;
-	data.access = claim.access;
+	write_client_describe(&data, fd);
 	bulk->data = &data;
 	body.lease = sender->lease.id;
 	body.token = sender->lease.token;
@@ -196,7 +180,7 @@ static void several_at_once_arrive_whole(void **state)
 
 		*sender = (struct sender){.scene = scene};
 		memset(data[i], (int)('a' + i), LEN);
-		fd = memfd_of(data[i], LEN);
+		fd = write_client_memfd(data[i], LEN);
 		write_client_open(&sender->client, scene->daemon, "write.sock",
 			i % 2 ? &scene->alice : &scene->bob);
 		write_client_ask(&sender->client, "w1", (uint64_t)i * LEN,
@@ -265,7 +249,7 @@ static void a_slice_does_not_turn_the_tables_of_the_next(void **state)
 	memset(expected, 'v', sizeof(expected));
 	desk_scene_poke(scene, "w1", VICTIM, expected, sizeof(expected));
 	memset(data + 4096, 'x', (PAGES - 1) * 4096);
-	fd = memfd_of(data, PAGES * 4096);
+	fd = write_client_memfd(data, PAGES * 4096);
 	write_client_open(&sender.client, scene->daemon, "write.sock", &scene->alice);
 	write_client_ask(&sender.client, "w1", 0, LEASED - 1, 0, 0, false);
 	sender.lease = write_client_granted(&sender.client);
@@ -346,7 +330,7 @@ static void long_data_is_recorded_as_it_went(void **state)
 	tables_make(sender.scene, leaves, 512);
 	for (size_t i = 0; i < LEN; i++)
 		data[i] = (uint8_t)(i / 4096 * 37 + i);
-	fd = memfd_of(data, LEN);
+	fd = write_client_memfd(data, LEN);
 	send_virtual(&sender, 0, LEN, fd);
 	assert_int_equal(write_client_outcome(&sender.client), VMSIG_ERR_OK);
 	desk_scene_read(sender.scene, "w1", 0x22000, there, sizeof(there));

@@ -120,30 +120,14 @@ static int send_ops(struct thief *thief, Vmsig__WriteOp *ops, size_t nops, void 
 	return outcome;
 }
 
-static int memfd_of(const void *data, size_t len)
-{
-	int fd = memfd_create("bulk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, data, len), len);
-	assert_int_equal(fcntl(fd, F_ADD_SEALS, SEALS), 0);
-	return fd;
-}
-
 static int send_bulk(struct thief *thief, uint64_t addr, uint64_t cr3, const void *data, size_t len)
 {
 	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
 	Vmsig__Descriptor descriptor = VMSIG__DESCRIPTOR__INIT;
 	Vmsig__WriteBulk bulk = VMSIG__WRITE_BULK__INIT;
-	struct chan_fd_claim claim;
-	int fd = memfd_of(data, len), outcome;
+	int fd = write_client_memfd(data, len), outcome;
 
-	assert_int_equal(chan_fd_describe(fd, &claim), 0);
-	descriptor.purpose = VMSIG__DESCRIPTOR__PURPOSE__WRITE_DATA;
-	descriptor.dev = claim.dev;
-	descriptor.ino = claim.ino;
-	descriptor.size = claim.size;
-	descriptor.access = claim.access;
+	write_client_describe(&descriptor, fd);
 	bulk.addr = addr;
 	bulk.virtual_address = cr3 != 0;
 	bulk.cr3 = cr3;

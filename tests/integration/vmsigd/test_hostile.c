@@ -12,20 +12,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* The broker serves somebody else as if nothing had happened. */
-static void expect_service(struct scene *scene)
-{
-	struct ctx_client client;
-	int fds[2];
-
-	ctx_client_open(&client, scene->daemon, &scene->globex);
-	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "g1"));
-	ctx_client_free_message(ctx_client_expect_memctx(&client, fds));
-	close(fds[0]);
-	close(fds[1]);
-	ctx_client_close(&client);
-}
-
 /* Refused after the handshake, with a sentence and then the end. */
 static void expect_refused(struct scene *scene, const struct pki_cert *cert, int code)
 {
@@ -36,7 +22,7 @@ static void expect_refused(struct scene *scene, const struct pki_cert *cert, int
 		ctx_client_expect_end(&client);
 	}
 	ctx_client_close(&client);
-	expect_service(scene);
+	scene_expect_service(scene);
 }
 
 static void a_uid_that_is_not_pinned_is_refused(void **state)
@@ -68,7 +54,7 @@ static void a_role_of_another_plane_fails_the_handshake(void **state)
 	}
 	ctx_client_close(&client);
 	daemon_await_log(scene->daemon, "TLS handshake failed", 1);
-	expect_service(scene);
+	scene_expect_service(scene);
 }
 
 /* An Error that says why, then the end. */
@@ -81,7 +67,7 @@ static void expect_cut_off(struct scene *scene, struct ctx_client *client)
 	ctx_client_free_message(message);
 	assert_null(ctx_client_receive(client));
 	ctx_client_close(client);
-	expect_service(scene);
+	scene_expect_service(scene);
 }
 
 static void no_hello_is_a_protocol_error(void **state)
@@ -194,7 +180,7 @@ static void an_oversized_frame_ends_the_connection(void **state)
 	ctx_client_expect_end(&client);
 	ctx_client_close(&client);
 	daemon_await_log(scene->daemon, "over the limit", 1);
-	expect_service(scene);
+	scene_expect_service(scene);
 }
 
 /* Small frames of a great many fields: told what is wrong with them, and not worth an end. */
@@ -232,7 +218,7 @@ static void a_frame_that_no_sensor_needs_is_refused(void **state)
 	ctx_client_expect_end(&client);
 	ctx_client_close(&client);
 	daemon_await_log(scene->daemon, "over the limit of 16384 bytes", 1);
-	expect_service(scene);
+	scene_expect_service(scene);
 }
 
 static void a_spoofed_acknowledgement_ends_the_connection(void **state)
@@ -299,7 +285,7 @@ static void descriptors_from_a_client_go_nowhere(void **state)
 	else
 		ctx_client_expect_end(&client);
 	ctx_client_close(&client);
-	expect_service(scene);
+	scene_expect_service(scene);
 }
 
 static void bytes_that_are_not_tls_are_refused(void **state)
@@ -316,7 +302,7 @@ static void bytes_that_are_not_tls_are_refused(void **state)
 		n = recv(fd, bytes, sizeof(bytes), 0);
 	} while (n > 0);
 	close(fd);
-	expect_service(scene);
+	scene_expect_service(scene);
 }
 
 /* The end in the middle of everything a client does. */
@@ -336,7 +322,7 @@ static void vanishing_clients_leave_nothing(void **state)
 			ctx_client_list(&client);
 		ctx_client_close(&client);
 	}
-	expect_service(scene);
+	scene_expect_service(scene);
 }
 
 int main(void)

@@ -33,16 +33,6 @@ static uint32_t epoch_of_a1(struct scene *scene)
 	return epoch;
 }
 
-static void replace_ram(struct scene *scene)
-{
-	char from[128], to[128];
-
-	daemon_ram(scene->daemon, "new", SCENE_RAM);
-	snprintf(from, sizeof(from), "%s/new.ram", daemon_dir(scene->daemon));
-	snprintf(to, sizeof(to), "%s/a1.ram", daemon_dir(scene->daemon));
-	assert_int_equal(rename(from, to), 0);
-}
-
 static void clients_are_told_of_the_end(void **state)
 {
 	struct scene *scene = *state;
@@ -86,7 +76,7 @@ static void epochs_rise_over_kill_and_restart(void **state)
 		assert_int_equal(daemon_stop(scene->daemon, SIGKILL), 128 + SIGKILL);
 		/* Its socket file is still there, and is nobody's. */
 		assert_int_equal(access(daemon_socket(scene->daemon), F_OK), 0);
-		replace_ram(scene);
+		scene_replace_ram(scene);
 		daemon_start(scene->daemon);
 	}
 }

@@ -13,19 +13,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static void expect_service(struct scene *scene)
-{
-	struct ctx_client client;
-	int fds[2];
-
-	ctx_client_open(&client, scene->daemon, &scene->globex);
-	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "g1"));
-	ctx_client_free_message(ctx_client_expect_memctx(&client, fds));
-	close(fds[0]);
-	close(fds[1]);
-	ctx_client_close(&client);
-}
-
 /* It names the slot, the owner, what is used, the limit; who asked, for how much, and what to do.
  */
 static void expect_refusal(
@@ -57,7 +44,7 @@ static void connections_over_the_tenants_quota_are_refused(void **state)
 	ctx_client_expect_end(&clients[2]);
 	ctx_client_close(&clients[2]);
 	daemon_await_log(scene->daemon, "quota.connections of the tenant acme: 2 of 2", 1);
-	expect_service(scene);
+	scene_expect_service(scene);
 	/* What is given back can be used again. */
 	ctx_client_close(&clients[0]);
 	daemon_await_fds(scene->daemon, scene->fds + 1);
@@ -106,7 +93,7 @@ static void a_storm_of_globs_costs_nobody_else(void **state)
 			ids[2 * i + 1] = ctx_client_subscribe(&client, glob);
 		}
 		if (round % 100 == 0)
-			expect_service(scene);
+			scene_expect_service(scene);
 		for (int i = 0; i < 2 * GLOBS; i++)
 			ctx_client_expect_done(&client, ids[i]);
 	}
@@ -143,7 +130,7 @@ static void a_stalled_handshake_times_out(void **state)
 		pollers[i] =
 			(struct pollfd){.fd = ctx_client_socket(scene->daemon), .events = POLLIN};
 	assert_int_equal(write(pollers[1].fd, "\x16\x03\x01\x02\x00\x01", 6), 6);
-	expect_service(scene);
+	scene_expect_service(scene);
 	for (size_t i = 0; i < 2; i++) {
 		assert_int_equal(poll(&pollers[i], 1, DAEMON_WAIT_MS), 1);
 		assert_true(read(pollers[i].fd, &byte, 1) <= 0);
@@ -162,7 +149,7 @@ static void stalled_handshakes_do_not_lock_others_out(void **state)
 	scene_restart(scene);
 	for (size_t i = 0; i < 8; i++)
 		fds[i] = ctx_client_socket(scene->daemon);
-	expect_service(scene);
+	scene_expect_service(scene);
 	for (size_t i = 0; i < 8; i++)
 		close(fds[i]);
 }
@@ -177,7 +164,7 @@ static void a_context_that_is_not_taken_ends_its_connection(void **state)
 	ctx_client_open(&client, scene->daemon, &scene->acme);
 	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "a1"));
 	/* The only one that may be in flight is: others wait for it, but not for ever. */
-	expect_service(scene);
+	scene_expect_service(scene);
 	ctx_client_expect_end(&client);
 	ctx_client_close(&client);
 	daemon_await_log(scene->daemon, "did not take a MEMCTX in time", 1);
@@ -216,8 +203,8 @@ static void a_client_that_never_reads_is_cut_off(void **state)
 	scene_restart(scene);
 	ctx_client_open(&client, scene->daemon, &scene->acme);
 	while (ask_until_nobody_listens(&client))
-		expect_service(scene);
-	expect_service(scene);
+		scene_expect_service(scene);
+	scene_expect_service(scene);
 	daemon_await_log(scene->daemon, "client does not read", 1);
 	ctx_client_close(&client);
 }
@@ -236,7 +223,7 @@ static void many_that_never_read_are_bounded_together(void **state)
 		(void)ask_until_nobody_listens(&clients[i]);
 	}
 	daemon_await_log(scene->daemon, "limits.send_queues", 1);
-	expect_service(scene);
+	scene_expect_service(scene);
 	for (size_t i = 0; i < CLIENTS; i++)
 		ctx_client_close(&clients[i]);
 }
@@ -427,7 +414,7 @@ static void out_of_descriptors_in_accept_passes(void **state)
 	ctx_client_free_message(ctx_client_expect(&client, VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST));
 	set_descriptor_limit(scene, old.rlim_cur, &ignored);
 	ctx_client_close(&client);
-	expect_service(scene);
+	scene_expect_service(scene);
 }
 
 static void out_of_descriptors_in_delivery_passes(void **state)

@@ -168,16 +168,6 @@ static void a_glob_brings_all_that_it_may(void **state)
 	ctx_client_close(&client);
 }
 
-static void replace_ram(struct scene *scene)
-{
-	char from[128], to[128];
-
-	daemon_ram(scene->daemon, "new", SCENE_RAM);
-	snprintf(from, sizeof(from), "%s/new.ram", daemon_dir(scene->daemon));
-	snprintf(to, sizeof(to), "%s/a1.ram", daemon_dir(scene->daemon));
-	assert_int_equal(rename(from, to), 0);
-}
-
 /* R4, R5, R6: the invalidation first, then the new context in the new epoch. */
 static void a_new_session_is_told_in_order(void **state)
 {
@@ -193,7 +183,7 @@ static void a_new_session_is_told_in_order(void **state)
 	message = ctx_client_expect_memctx(&client, fds);
 	epoch = message->memctx->epoch;
 	ctx_client_free_message(message);
-	replace_ram(scene);
+	scene_replace_ram(scene);
 	message = ctx_client_expect(&client, VMSIG__CTX_MESSAGE__BODY_MEMCTX_INVALIDATED);
 	assert_true(message->memctx_invalidated->epoch > epoch);
 	ctx_client_free_message(message);
@@ -225,7 +215,7 @@ static void unsubscribed_is_silent(void **state)
 	ctx_client_expect_error(
 		&client, ctx_client_unsubscribe(&client, "a1"), VMSIG_ERR_NO_SUCH_ENDPOINT);
 	ready = daemon_log_count(scene->daemon, "endpoint ready");
-	replace_ram(scene);
+	scene_replace_ram(scene);
 	daemon_await_log(scene->daemon, "endpoint ready", ready + 1);
 	assert_true(ctx_client_silent(&client, 100));
 	close(fds[0]);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/lib/fake_broker.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmsig/vmsig_coherence.h"
+#include "tests/support/descriptors.h"
 
 static const struct chan_limits limits = {
 	.frame_max = CHAN_FRAME_MAX, .tx_max = 8u << 20, .rx_fds_max = 0};
@@ -25,18 +25,6 @@ static int64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-static size_t fd_count(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	size_t n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
 }
 
 static void identity_link(const struct fake *fake, const char *target, const char *name)
@@ -79,7 +67,7 @@ int fake_setup(void **state)
 	if (tls_ctx_new(&fake->tls, TLS_SERVER, &files, IDENTITY_SENSOR, error, sizeof(error)))
 		fail_msg("%s", error);
 	listener_open(fake);
-	fake->open_fds = fd_count();
+	fake->open_fds = descriptors_open();
 	*state = fake;
 	return 0;
 }
@@ -90,7 +78,7 @@ int fake_teardown(void **state)
 
 	vmsig_close(fake->v);
 	chan_free(fake->chan);
-	assert_int_equal(fd_count(), fake->open_fds);
+	assert_int_equal(descriptors_open(), fake->open_fds);
 	close(fake->listener);
 	tls_ctx_unref(fake->tls);
 	pki_free(fake->pki);

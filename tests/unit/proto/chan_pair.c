@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/proto/chan_pair.h"
+#include "tests/support/descriptors.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -11,18 +11,6 @@ const struct chan_limits chan_limits_default = {
 	.tx_max = 8u << 20,
 	.rx_fds_max = CHAN_PAIR_FDS,
 };
-
-size_t fd_count(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	size_t n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
 
 struct tls_ctx *ctx_make(enum tls_side side, const struct tls_files *files, unsigned peer_roles)
 {
@@ -47,7 +35,7 @@ int chan_world_setup(void **state)
 	world->broker = ctx_make(TLS_SERVER, &files, IDENTITY_SENSOR | IDENTITY_OPERATOR);
 	files = pki_files(world->pki, &world->sensor_cert, NULL);
 	world->sensor = ctx_make(TLS_CLIENT, &files, IDENTITY_BROKER);
-	world->open_fds = fd_count();
+	world->open_fds = descriptors_open();
 	*state = world;
 	return 0;
 }
@@ -55,7 +43,7 @@ int chan_world_setup(void **state)
 int chan_world_teardown(void **state)
 {
 	struct chan_world *world = *state;
-	size_t leaked = fd_count() - world->open_fds;
+	size_t leaked = descriptors_open() - world->open_fds;
 
 	tls_ctx_unref(world->broker);
 	tls_ctx_unref(world->sensor);

@@ -59,7 +59,4 @@ void chan_pair_down(struct chan_pair *pair);
 /* Fills and receives until there is a frame or an error other than WOULD_BLOCK from both. */
 int chan_await(struct chan *to, struct chan *from, const uint8_t **ret_data, size_t *ret_len);
 
-/* Open descriptors of this process. */
-size_t fd_count(void);
-
 #endif

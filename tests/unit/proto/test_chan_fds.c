@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Descriptors beside messages, and lies about them. */
 #include "tests/unit/proto/chan_pair.h"
+#include "tests/support/descriptors.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -161,7 +162,7 @@ static void too_many_descriptors_are_not_accepted_for_sending(void **state)
 static void dropped_queues_close_their_descriptors(void **state)
 {
 	struct chan_fd_claim claims[3];
-	size_t before = fd_count();
+	size_t before = descriptors_open();
 	struct chan_pair pair;
 
 	chan_pair_up(&pair, *state, NULL);
@@ -171,9 +172,9 @@ static void dropped_queues_close_their_descriptors(void **state)
 	send_files(pair.client, "in the kernel", 3, claims);
 	assert_int_equal(chan_drain(pair.client), 0);
 	send_files(pair.client, "queued", 3, claims);
-	assert_true(fd_count() > before);
+	assert_true(descriptors_open() > before);
 	chan_pair_down(&pair);
-	assert_int_equal(fd_count(), before);
+	assert_int_equal(descriptors_open(), before);
 }
 
 static void a_refused_send_leaves_descriptors_with_the_caller(void **state)
@@ -192,7 +193,7 @@ static void a_refused_send_leaves_descriptors_with_the_caller(void **state)
 static void expect_caught(struct chan_world *world, void (*lie)(struct chan_fd_claim *claim))
 {
 	struct chan_fd_claim claims[2];
-	size_t before = fd_count();
+	size_t before = descriptors_open();
 	const uint8_t *data;
 	struct chan_pair pair;
 	int fds[2] = {-1, -1};
@@ -208,7 +209,7 @@ static void expect_caught(struct chan_world *world, void (*lie)(struct chan_fd_c
 	assert_true(strlen(chan_error(pair.server)) > 0);
 	assert_int_equal(chan_recv(pair.server, &data, &len), VMSIG_ERR_PROTOCOL);
 	chan_pair_down(&pair);
-	assert_int_equal(fd_count(), before);
+	assert_int_equal(descriptors_open(), before);
 }
 
 static void lie_inode(struct chan_fd_claim *claim)
@@ -271,7 +272,7 @@ static void a_read_only_descriptor_is_known_as_one(void **state)
 static void fewer_descriptors_than_announced(void **state)
 {
 	struct chan_fd_claim claims[2];
-	size_t before = fd_count();
+	size_t before = descriptors_open();
 	struct chan_pair pair;
 	int fds[2];
 
@@ -282,7 +283,7 @@ static void fewer_descriptors_than_announced(void **state)
 	assert_int_equal(chan_take_fds(pair.server, claims, 2, fds), VMSIG_ERR_PROTOCOL);
 	assert_non_null(strstr(chan_error(pair.server), "fewer"));
 	chan_pair_down(&pair);
-	assert_int_equal(fd_count(), before);
+	assert_int_equal(descriptors_open(), before);
 }
 
 static void more_descriptors_than_announced_are_visible(void **state)
@@ -331,7 +332,7 @@ static void truncated_descriptors_end_the_channel(void **state)
 
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
 		struct chan_fd_claim claims[2];
-		size_t before = fd_count();
+		size_t before = descriptors_open();
 		struct chan_pair pair;
 
 		chan_pair_up(&pair, *state, NULL);
@@ -343,7 +344,7 @@ static void truncated_descriptors_end_the_channel(void **state)
 		assert_non_null(strstr(chan_error(pair.server), "more descriptors than fit"));
 		assert_int_equal(chan_fill(pair.server), VMSIG_ERR_PROTOCOL);
 		chan_pair_down(&pair);
-		assert_int_equal(fd_count(), before);
+		assert_int_equal(descriptors_open(), before);
 	}
 }
 
@@ -352,7 +353,7 @@ static void unwanted_descriptors_end_the_channel(void **state)
 	static const struct chan_limits none = {
 		.frame_max = CHAN_FRAME_MAX, .tx_max = 1u << 20, .rx_fds_max = 0};
 	struct chan_fd_claim claim;
-	size_t before = fd_count();
+	size_t before = descriptors_open();
 	const uint8_t *data;
 	struct chan_pair pair;
 	size_t len;
@@ -364,14 +365,14 @@ static void unwanted_descriptors_end_the_channel(void **state)
 	assert_non_null(strstr(chan_error(pair.server), "may not"));
 	assert_int_equal(chan_recv(pair.server, &data, &len), VMSIG_ERR_PROTOCOL);
 	chan_pair_down(&pair);
-	assert_int_equal(fd_count(), before);
+	assert_int_equal(descriptors_open(), before);
 }
 
 static void a_flood_of_descriptors_is_bounded(void **state)
 {
 	static const struct chan_limits four = {
 		.frame_max = CHAN_FRAME_MAX, .tx_max = 1u << 20, .rx_fds_max = 4};
-	size_t before = fd_count();
+	size_t before = descriptors_open();
 	struct chan_pair pair;
 	int r = 0;
 
@@ -383,7 +384,7 @@ static void a_flood_of_descriptors_is_bounded(void **state)
 	assert_int_equal(r, VMSIG_ERR_PROTOCOL);
 	assert_int_equal(chan_pending_fds(pair.server), 0);
 	chan_pair_down(&pair);
-	assert_int_equal(fd_count(), before);
+	assert_int_equal(descriptors_open(), before);
 }
 
 static void soft_limit(rlim_t n)
@@ -424,7 +425,7 @@ static void no_free_descriptor_to_receive_into(void **state)
 {
 	struct rlimit limit;
 	struct chan_fd_claim claims[4];
-	size_t before = fd_count();
+	size_t before = descriptors_open();
 	struct chan_pair pair;
 
 	skip_unless_limits_reach_the_kernel();
@@ -438,7 +439,7 @@ static void no_free_descriptor_to_receive_into(void **state)
 		assert_int_equal(chan_fill(pair.server), VMSIG_ERR_PROTOCOL);
 	soft_limit(limit.rlim_cur);
 	chan_pair_down(&pair);
-	assert_int_equal(fd_count(), before);
+	assert_int_equal(descriptors_open(), before);
 }
 
 #define FLIGHT 100
