@@ -286,25 +286,15 @@ int ramset_span(const struct ramset *set, struct span *ret_span)
 	return r;
 }
 
+static int read_piece(void *ctx, uint64_t off, void *buf, size_t len)
+{
+	const struct ramset *set = ctx;
+
+	return span_pread(&set->span, off, buf, len);
+}
+
 int ramset_read_gpa(
 	const struct ramset *set, const struct physmap *map, uint64_t gpa, void *buf, size_t len)
 {
-	char *to = buf;
-
-	while (len) {
-		uint64_t off, room;
-		size_t n;
-		int r;
-
-		if (!physmap_find(map, gpa, &off, &room))
-			return VMSIG_ERR_OUT_OF_RANGE;
-		n = room < len ? (size_t)room : len;
-		r = span_pread(&set->span, off, to, n);
-		if (r)
-			return r;
-		to += n;
-		gpa += n;
-		len -= n;
-	}
-	return 0;
+	return physmap_read(map, gpa, buf, len, read_piece, (void *)(uintptr_t)set);
 }

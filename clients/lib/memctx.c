@@ -15,7 +15,7 @@
 #include "vmsig/vmsig_coherence.h"
 
 /* The descriptors of one message, owned until they are handed over. */
-struct parcel {
+struct memctx_parcel {
 	int fds[CHAN_FDS_PER_FRAME];
 	size_t n;
 	size_t rams[VMSIG_MEMFILES_MAX]; /* indices */
@@ -28,7 +28,7 @@ static int lie(vmsig *v, const Vmsig__Memctx *message, const char *what)
 	return client_fail(v, VMSIG_ERR_PROTOCOL, "%s: %s", message->name, what);
 }
 
-static void parcel_deinit(struct parcel *parcel)
+static void parcel_deinit(struct memctx_parcel *parcel)
 {
 	for (size_t i = 0; i < parcel->n; i++) {
 		if (parcel->fds[i] >= 0)
@@ -36,7 +36,8 @@ static void parcel_deinit(struct parcel *parcel)
 	}
 }
 
-static int parcel_add_ram(vmsig *v, const Vmsig__Memctx *message, struct parcel *parcel, size_t i)
+static int parcel_add_ram(
+	vmsig *v, const Vmsig__Memctx *message, struct memctx_parcel *parcel, size_t i)
 {
 	/* A broker that knows of several says what they are. */
 	if (parcel->nrams && parcel->nrams >= message->n_files)
@@ -54,7 +55,8 @@ static int parcel_add_ram(vmsig *v, const Vmsig__Memctx *message, struct parcel 
 	return 0;
 }
 
-static int parcel_index(vmsig *v, const Vmsig__Memctx *message, struct parcel *parcel, size_t i)
+static int parcel_index(
+	vmsig *v, const Vmsig__Memctx *message, struct memctx_parcel *parcel, size_t i)
 {
 	int r = 0;
 
@@ -76,7 +78,7 @@ static int parcel_index(vmsig *v, const Vmsig__Memctx *message, struct parcel *p
 	return r;
 }
 
-static int parcel_take(vmsig *v, const Vmsig__Memctx *message, struct parcel *parcel)
+static int parcel_take(vmsig *v, const Vmsig__Memctx *message, struct memctx_parcel *parcel)
 {
 	struct chan_fd_claim claims[CHAN_FDS_PER_FRAME];
 	int r;
@@ -108,7 +110,7 @@ static int parcel_take(vmsig *v, const Vmsig__Memctx *message, struct parcel *pa
 }
 
 /* chan_take_fds() has compared the size with what the kernel says. */
-static int parcel_check(vmsig *v, const Vmsig__Memctx *message, const struct parcel *parcel)
+static int parcel_check(vmsig *v, const Vmsig__Memctx *message, const struct memctx_parcel *parcel)
 {
 	struct stat st;
 
@@ -128,7 +130,7 @@ static int parcel_check(vmsig *v, const Vmsig__Memctx *message, const struct par
 }
 
 /* How much of each file counts. A single one has no line of its own. */
-static int files_unpack(vmsig *v, const Vmsig__Memctx *message, const struct parcel *parcel,
+static int files_unpack(vmsig *v, const Vmsig__Memctx *message, const struct memctx_parcel *parcel,
 	struct locator_files *files)
 {
 	struct span span;
@@ -210,7 +212,7 @@ static int fields_check(vmsig *v, const Vmsig__Memctx *message)
 }
 
 /* The descriptors are the delivery's from here on. */
-static void parcel_hand_over(struct parcel *parcel)
+static void parcel_hand_over(struct memctx_parcel *parcel)
 {
 	for (size_t i = 0; i < parcel->nrams; i++)
 		parcel->fds[parcel->rams[i]] = -1;
@@ -219,7 +221,7 @@ static void parcel_hand_over(struct parcel *parcel)
 }
 
 static void tell(vmsig *v, const Vmsig__Memctx *message, const vmsig_payload *payload,
-	const struct locator_files *files, struct parcel *parcel)
+	const struct locator_files *files, struct memctx_parcel *parcel)
 {
 	const vmsig_memctx pod = {
 		.kcr3 = message->kcr3,
@@ -244,7 +246,7 @@ static void tell(vmsig *v, const Vmsig__Memctx *message, const vmsig_payload *pa
 
 int memctx_receive(vmsig *v, const Vmsig__Memctx *message)
 {
-	struct parcel parcel = {.coherence = -1};
+	struct memctx_parcel parcel = {.coherence = -1};
 	struct locator_files files;
 	vmsig_payload payload = {0};
 	int r;

@@ -38,7 +38,7 @@ static bool page_is_valid(const vmsig_coherence *page, uint32_t endpoint)
 	       (!endpoint || page->endpoint == endpoint);
 }
 
-int coherence_init(struct coherence *coherence, int fd, uint32_t epoch, uint32_t endpoint)
+int mem_coherence_init(struct mem_coherence *coherence, int fd, uint32_t epoch, uint32_t endpoint)
 {
 	void *page;
 
@@ -51,12 +51,12 @@ int coherence_init(struct coherence *coherence, int fd, uint32_t epoch, uint32_t
 		munmap(page, VMSIG_COHERENCE_SIZE);
 		return VMSIG_ERR_BAD_REQUEST;
 	}
-	*coherence = (struct coherence){.page = page, .epoch = epoch};
+	*coherence = (struct mem_coherence){.page = page, .epoch = epoch};
 	coherence->state = __atomic_load_n(&coherence->page->state, __ATOMIC_ACQUIRE);
 	return 0;
 }
 
-void coherence_deinit(struct coherence *coherence)
+void mem_coherence_deinit(struct mem_coherence *coherence)
 {
 	if (coherence->page)
 		munmap((void *)(uintptr_t)coherence->page, VMSIG_COHERENCE_SIZE);
@@ -72,7 +72,7 @@ static void relax(void)
 #endif
 }
 
-int coherence_wait_even(const struct coherence *coherence, uint64_t *ret_sequence)
+int mem_coherence_wait_even(const struct mem_coherence *coherence, uint64_t *ret_sequence)
 {
 	for (unsigned i = 0; i < SPINS + YIELDS; i++) {
 		uint64_t sequence = __atomic_load_n(&coherence->page->sequence, __ATOMIC_ACQUIRE);
@@ -87,7 +87,7 @@ int coherence_wait_even(const struct coherence *coherence, uint64_t *ret_sequenc
 			sched_yield();
 	}
 	/* A broker that died in the middle leaves it odd. */
-	return coherence_owned(coherence) ? VMSIG_ERR_NO_BROKER : VMSIG_ERR_TORN;
+	return mem_coherence_owned(coherence) ? VMSIG_ERR_NO_BROKER : VMSIG_ERR_TORN;
 }
 
 static int64_t now_ns(void)
@@ -118,7 +118,7 @@ static int futex_wait(const uint32_t *word, uint32_t value, int64_t left_ns)
 	}
 }
 
-int coherence_wait(struct coherence *coherence, int timeout_ms)
+int mem_coherence_wait(struct mem_coherence *coherence, int timeout_ms)
 {
 	const vmsig_coherence *page = coherence->page;
 	int64_t deadline = timeout_ms < 0 ? 0 : now_ns() + timeout_ms * NSEC_PER_MSEC;
@@ -137,7 +137,7 @@ int coherence_wait(struct coherence *coherence, int timeout_ms)
 			coherence->state = state;
 			return 0;
 		}
-		if (coherence_owned(coherence) || coherence_vouched(coherence))
+		if (mem_coherence_owned(coherence) || mem_coherence_vouched(coherence))
 			return VMSIG_ERR_NO_BROKER;
 		if (timeout_ms >= 0 && deadline - now_ns() < left) {
 			left = deadline - now_ns();

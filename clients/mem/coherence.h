@@ -28,29 +28,30 @@
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_event.h"
 
-struct coherence {
+struct mem_coherence {
 	const vmsig_coherence *page; /* NULL: none attached, everything is coherent */
 	uint32_t epoch;              /* the epoch that reads must be of */
 	uint32_t state;              /* as of attaching or of the last change told by wait */
 };
 
-#define COHERENCE_INIT ((struct coherence){0})
+#define COHERENCE_INIT ((struct mem_coherence){0})
 
 /* Maps the page. VMSIG_ERR_BAD_REQUEST: not a coherence page of `endpoint` (0: of any), or
  * one that could shrink under the mapping; VMSIG_ERR_IO; -ENOMEM. */
-__attribute__((warn_unused_result)) int coherence_init(
-	struct coherence *coherence, int fd, uint32_t epoch, uint32_t endpoint);
-void coherence_deinit(struct coherence *coherence);
+__attribute__((warn_unused_result)) int mem_coherence_init(
+	struct mem_coherence *coherence, int fd, uint32_t epoch, uint32_t endpoint);
+void mem_coherence_deinit(struct mem_coherence *coherence);
 
 /* Waits for an even sequence, for a bounded time. 0 or VMSIG_ERR_TORN. */
-__attribute__((warn_unused_result)) int coherence_wait_even(
-	const struct coherence *coherence, uint64_t *ret_sequence);
+__attribute__((warn_unused_result)) int mem_coherence_wait_even(
+	const struct mem_coherence *coherence, uint64_t *ret_sequence);
 /* As vmsig_mem_wait(). */
-__attribute__((warn_unused_result)) int coherence_wait(struct coherence *coherence, int timeout_ms);
+__attribute__((warn_unused_result)) int mem_coherence_wait(
+	struct mem_coherence *coherence, int timeout_ms);
 
 /* VMSIG_ERR_NO_BROKER: it has ended or died. */
-__attribute__((warn_unused_result)) static inline int coherence_owned(
-	const struct coherence *coherence)
+__attribute__((warn_unused_result)) static inline int mem_coherence_owned(
+	const struct mem_coherence *coherence)
 {
 	uint32_t owner = __atomic_load_n(&coherence->page->owner, __ATOMIC_ACQUIRE);
 
@@ -59,8 +60,8 @@ __attribute__((warn_unused_result)) static inline int coherence_owned(
 
 /* VMSIG_ERR_NO_BROKER: it stands still. The coarse clock is behind by a tick at most, which is
  * nothing against the span that a broker vouches for. */
-__attribute__((warn_unused_result)) static inline int coherence_vouched(
-	const struct coherence *coherence)
+__attribute__((warn_unused_result)) static inline int mem_coherence_vouched(
+	const struct mem_coherence *coherence)
 {
 	uint64_t until = __atomic_load_n(&coherence->page->vouched_ns, __ATOMIC_ACQUIRE);
 	struct timespec now;
@@ -73,8 +74,8 @@ __attribute__((warn_unused_result)) static inline int coherence_vouched(
 
 /* 0, VMSIG_ERR_STALE_EPOCH, VMSIG_ERR_GONE, VMSIG_ERR_NO_BROKER or VMSIG_ERR_NOT_READY
  * (unreachable). */
-__attribute__((warn_unused_result)) static inline int coherence_check(
-	const struct coherence *coherence)
+__attribute__((warn_unused_result)) static inline int mem_coherence_check(
+	const struct mem_coherence *coherence)
 {
 	uint32_t epoch = __atomic_load_n(&coherence->page->epoch, __ATOMIC_ACQUIRE);
 	uint32_t state = __atomic_load_n(&coherence->page->state, __ATOMIC_ACQUIRE);
@@ -85,14 +86,14 @@ __attribute__((warn_unused_result)) static inline int coherence_check(
 		return VMSIG_ERR_GONE;
 	if (state == VMSIG_STATE_UNATTENDED)
 		return VMSIG_ERR_NO_BROKER;
-	if (state == VMSIG_STATE_UNREACHABLE && coherence_owned(coherence) == 0)
+	if (state == VMSIG_STATE_UNREACHABLE && mem_coherence_owned(coherence) == 0)
 		return VMSIG_ERR_NOT_READY;
-	return coherence_owned(coherence);
+	return mem_coherence_owned(coherence);
 }
 
 /* Adds VMSIG_ERR_TORN: a write went on for too long. */
-__attribute__((warn_unused_result)) static inline int coherence_begin(
-	const struct coherence *coherence, uint64_t *ret_sequence)
+__attribute__((warn_unused_result)) static inline int mem_coherence_begin(
+	const struct mem_coherence *coherence, uint64_t *ret_sequence)
 {
 	uint64_t sequence;
 
@@ -100,16 +101,16 @@ __attribute__((warn_unused_result)) static inline int coherence_begin(
 		return 0;
 	sequence = __atomic_load_n(&coherence->page->sequence, __ATOMIC_ACQUIRE);
 	if (sequence & 1) {
-		int r = coherence_wait_even(coherence, &sequence);
+		int r = mem_coherence_wait_even(coherence, &sequence);
 
 		if (r)
 			return r;
 	}
 	*ret_sequence = sequence;
-	return coherence_check(coherence);
+	return mem_coherence_check(coherence);
 }
 
-static inline void coherence_fence(void)
+static inline void mem_coherence_fence(void)
 {
 /* GCC says that its thread sanitizer does not model fences. The processor still needs it. */
 #if defined(__SANITIZE_THREAD__) && !defined(__clang__)
@@ -123,17 +124,17 @@ static inline void coherence_fence(void)
 }
 
 /* Adds VMSIG_ERR_TORN: a write overlapped. */
-__attribute__((warn_unused_result)) static inline int coherence_end(
-	const struct coherence *coherence, uint64_t sequence)
+__attribute__((warn_unused_result)) static inline int mem_coherence_end(
+	const struct mem_coherence *coherence, uint64_t sequence)
 {
 	int r;
 
 	if (!coherence->page)
 		return 0;
-	coherence_fence();
-	r = coherence_check(coherence);
+	mem_coherence_fence();
+	r = mem_coherence_check(coherence);
 	if (!r)
-		r = coherence_vouched(coherence);
+		r = mem_coherence_vouched(coherence);
 	if (r)
 		return r;
 	if ((sequence & 1) ||

@@ -28,7 +28,7 @@ static int mem_new(vmsig_mem **ret_mem, const struct mem_files *files, uint64_t 
 	if (!mem)
 		return -ENOMEM;
 	mem->levels = 4;
-	r = ram_init(&mem->ram, files->fds, files->sizes, files->n);
+	r = mem_ram_init(&mem->ram, files->fds, files->sizes, files->n);
 	if (!r && nseg)
 		r = physmap_init(&mem->map, segs, nseg, mem->ram.size);
 	else if (!r)
@@ -131,7 +131,7 @@ int vmsig_mem_from_event(vmsig_mem **ret_mem, const vmsig_event *ev, int ram_fd,
 		return r == -EINVAL ? -VMSIG_ERR_BAD_REQUEST : mem_public(r);
 	mem->levels = pod->flags & VMSIG_MEMCTX_LA57 ? 5 : 4;
 	if (coherence_fd >= 0)
-		r = coherence_init(&mem->coherence, coherence_fd, pod->epoch, ev->endpoint);
+		r = mem_coherence_init(&mem->coherence, coherence_fd, pod->epoch, ev->endpoint);
 	if (r) {
 		vmsig_mem_close(mem);
 		return mem_public(r);
@@ -144,9 +144,9 @@ vmsig_mem *vmsig_mem_close(vmsig_mem *mem)
 {
 	if (!mem)
 		return NULL;
-	coherence_deinit(&mem->coherence);
+	mem_coherence_deinit(&mem->coherence);
 	physmap_deinit(&mem->map);
-	ram_deinit(&mem->ram);
+	mem_ram_deinit(&mem->ram);
 	free(mem);
 	return NULL;
 }
@@ -170,12 +170,12 @@ int vmsig_mem_set_mode(vmsig_mem *mem, enum vmsig_mem_mode mode)
 
 int vmsig_mem_attach_coherence(vmsig_mem *mem, int coherence_fd, uint32_t epoch)
 {
-	struct coherence coherence;
-	int r = coherence_init(&coherence, coherence_fd, epoch, 0);
+	struct mem_coherence coherence;
+	int r = mem_coherence_init(&coherence, coherence_fd, epoch, 0);
 
 	if (r)
 		return mem_public(r);
-	coherence_deinit(&mem->coherence);
+	mem_coherence_deinit(&mem->coherence);
 	mem->coherence = coherence;
 	tcache_flush(&mem->cache);
 	return 0;
@@ -185,21 +185,21 @@ int vmsig_mem_read_begin(vmsig_mem *mem, uint64_t *ret_sequence)
 {
 	if (!mem->coherence.page)
 		return -VMSIG_ERR_UNSUPPORTED;
-	return mem_public(coherence_begin(&mem->coherence, ret_sequence));
+	return mem_public(mem_coherence_begin(&mem->coherence, ret_sequence));
 }
 
 int vmsig_mem_read_end(vmsig_mem *mem, uint64_t sequence)
 {
 	if (!mem->coherence.page)
 		return -VMSIG_ERR_UNSUPPORTED;
-	return mem_public(coherence_end(&mem->coherence, sequence));
+	return mem_public(mem_coherence_end(&mem->coherence, sequence));
 }
 
 int vmsig_mem_wait(vmsig_mem *mem, int timeout_ms)
 {
 	if (!mem->coherence.page)
 		return -VMSIG_ERR_UNSUPPORTED;
-	return mem_public(coherence_wait(&mem->coherence, timeout_ms));
+	return mem_public(mem_coherence_wait(&mem->coherence, timeout_ms));
 }
 
 void vmsig_mem_flush(vmsig_mem *mem)

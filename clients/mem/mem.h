@@ -42,9 +42,9 @@
 #define MEM_MAX_RANGES(mem) (4 * ((mem)->ram.size >> 12) + 65536)
 
 struct vmsig_mem {
-	struct ram ram;
+	struct mem_ram ram;
 	struct physmap map;
-	struct coherence coherence;
+	struct mem_coherence coherence;
 	struct tcache cache;
 	unsigned levels;
 	enum vmsig_mem_mode mode;
@@ -77,7 +77,7 @@ uint32_t mem_prot(uint32_t perm);
 __attribute__((warn_unused_result)) static inline bool mem_again(
 	vmsig_mem *mem, uint64_t sequence, int r, int *ret)
 {
-	int coherent = coherence_end(&mem->coherence, sequence);
+	int coherent = mem_coherence_end(&mem->coherence, sequence);
 
 	*ret = coherent ? coherent : r;
 	if (coherent != VMSIG_ERR_TORN)

@@ -5,7 +5,7 @@
 
 #include "vmsig/vmsig_error.h"
 
-static void find_anchor(struct pattern *pattern)
+static void find_anchor(struct mem_pattern *pattern)
 {
 	size_t run = 0;
 
@@ -19,7 +19,7 @@ static void find_anchor(struct pattern *pattern)
 	pattern->exact = pattern->anchor_len == pattern->len;
 }
 
-int pattern_init(struct pattern *pattern, const void *bytes, const void *mask, size_t len)
+int mem_pattern_init(struct mem_pattern *pattern, const void *bytes, const void *mask, size_t len)
 {
 	const uint8_t *from = bytes;
 
@@ -37,7 +37,7 @@ int pattern_init(struct pattern *pattern, const void *bytes, const void *mask, s
 	return 0;
 }
 
-bool pattern_matches(const struct pattern *pattern, const uint8_t *data)
+bool mem_pattern_matches(const struct mem_pattern *pattern, const uint8_t *data)
 {
 	if (pattern->exact)
 		return !memcmp(data, pattern->bytes, pattern->len);
@@ -50,7 +50,7 @@ bool pattern_matches(const struct pattern *pattern, const uint8_t *data)
 
 /* Where the pattern could start next. */
 static size_t find_candidate(
-	const struct pattern *pattern, const uint8_t *data, size_t len, size_t from)
+	const struct mem_pattern *pattern, const uint8_t *data, size_t len, size_t from)
 {
 	const uint8_t *at = data + from + pattern->anchor;
 	const uint8_t *hit;
@@ -62,13 +62,14 @@ static size_t find_candidate(
 	return hit ? (size_t)(hit - data) - pattern->anchor : len;
 }
 
-size_t pattern_find(const struct pattern *pattern, const uint8_t *data, size_t len, size_t from)
+size_t mem_pattern_find(
+	const struct mem_pattern *pattern, const uint8_t *data, size_t len, size_t from)
 {
 	while (from <= len && len - from >= pattern->len) {
 		from = find_candidate(pattern, data, len, from);
 		if (len - from < pattern->len)
 			break;
-		if (pattern->exact || pattern_matches(pattern, data + from))
+		if (pattern->exact || mem_pattern_matches(pattern, data + from))
 			return from;
 		from++;
 	}

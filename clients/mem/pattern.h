@@ -13,7 +13,7 @@
 
 #define PATTERN_MAX 4096u /* bytes */
 
-struct pattern {
+struct mem_pattern {
 	uint8_t bytes[PATTERN_MAX]; /* under the mask */
 	uint8_t mask[PATTERN_MAX];
 	size_t len;
@@ -22,13 +22,14 @@ struct pattern {
 };
 
 /* `mask` may be NULL. 0 or VMSIG_ERR_BAD_REQUEST: len is not 1 to PATTERN_MAX. */
-__attribute__((warn_unused_result)) int pattern_init(
-	struct pattern *pattern, const void *bytes, const void *mask, size_t len);
+__attribute__((warn_unused_result)) int mem_pattern_init(
+	struct mem_pattern *pattern, const void *bytes, const void *mask, size_t len);
 
 /* Whether the pattern->len bytes at `data` match. */
-bool pattern_matches(const struct pattern *pattern, const uint8_t *data);
+bool mem_pattern_matches(const struct mem_pattern *pattern, const uint8_t *data);
 
 /* Offset of the first match in data[0, len) at or after `from`; `len` when there is none. */
-size_t pattern_find(const struct pattern *pattern, const uint8_t *data, size_t len, size_t from);
+size_t mem_pattern_find(
+	const struct mem_pattern *pattern, const uint8_t *data, size_t len, size_t from);
 
 #endif

@@ -68,7 +68,7 @@ static int file_open(int fd, uint64_t *size, bool *ret_seekable)
 	return fd_open(fd, &st, ret_seekable);
 }
 
-static int files_open(struct ram *ram, const int *fds, const uint64_t *sizes, size_t n)
+static int files_open(struct mem_ram *ram, const int *fds, const uint64_t *sizes, size_t n)
 {
 	int own[VMSIG_MEMFILES_MAX], r = n && n <= VMSIG_MEMFILES_MAX ? 0 : -EINVAL;
 	uint64_t lens[VMSIG_MEMFILES_MAX];
@@ -92,7 +92,7 @@ static int files_open(struct ram *ram, const int *fds, const uint64_t *sizes, si
 	return r > 0 ? -EINVAL : r;
 }
 
-static int map_files(struct ram *ram)
+static int map_files(struct mem_ram *ram)
 {
 	size_t words = (ram->size >> RAM_PAGE_SHIFT) / 64 + 1;
 	void *base, *known;
@@ -112,7 +112,7 @@ static int map_files(struct ram *ram)
 	return 0;
 }
 
-int ram_init(struct ram *ram, const int *fds, const uint64_t *sizes, size_t n)
+int mem_ram_init(struct mem_ram *ram, const int *fds, const uint64_t *sizes, size_t n)
 {
 	int r;
 
@@ -122,11 +122,11 @@ int ram_init(struct ram *ram, const int *fds, const uint64_t *sizes, size_t n)
 	if (!r)
 		r = map_files(ram);
 	if (r)
-		ram_deinit(ram);
+		mem_ram_deinit(ram);
 	return r;
 }
 
-void ram_deinit(struct ram *ram)
+void mem_ram_deinit(struct mem_ram *ram)
 {
 	if (ram->base)
 		munmap((void *)(uintptr_t)ram->base, ram->size);
@@ -136,7 +136,7 @@ void ram_deinit(struct ram *ram)
 	*ram = RAM_INIT;
 }
 
-int ram_pread(const struct ram *ram, uint64_t off, void *buf, size_t len)
+int mem_ram_pread(const struct mem_ram *ram, uint64_t off, void *buf, size_t len)
 {
 	return span_pread(&ram->files, off, buf, len);
 }
@@ -144,12 +144,12 @@ int ram_pread(const struct ram *ram, uint64_t off, void *buf, size_t len)
 /* ---- holes ---- */
 
 /* The file that has the byte. */
-static const struct span_file *file_at(const struct ram *ram, uint64_t off)
+static const struct span_file *file_at(const struct mem_ram *ram, uint64_t off)
 {
 	return &ram->files.files[span_index(&ram->files, off)];
 }
 
-static bool is_seekable(const struct ram *ram, const struct span_file *file)
+static bool is_seekable(const struct mem_ram *ram, const struct span_file *file)
 {
 	return ram->seekable >> (file - ram->files.files) & 1;
 }
@@ -172,18 +172,18 @@ static int check_size(const struct span_file *file, uint64_t off, uint64_t len)
 	return off - file->start + len <= (uint64_t)st.st_size ? 0 : VMSIG_ERR_OUT_OF_RANGE;
 }
 
-static void know(struct ram *ram, uint64_t page)
+static void know(struct mem_ram *ram, uint64_t page)
 {
 	ram->known[page / 64] |= 1ull << (page % 64);
 }
 
 /* The first data at or above `off`, at most `end`, which is in the same file. */
-static int next_data(struct ram *ram, uint64_t off, uint64_t end, uint64_t *ret_start)
+static int next_data(struct mem_ram *ram, uint64_t off, uint64_t end, uint64_t *ret_start)
 {
 	const struct span_file *file = file_at(ram, off);
 	int64_t start;
 
-	if (ram_known(ram, off >> RAM_PAGE_SHIFT)) {
+	if (mem_ram_known(ram, off >> RAM_PAGE_SHIFT)) {
 		*ret_start = off;
 		return 0;
 	}
@@ -197,7 +197,7 @@ static int next_data(struct ram *ram, uint64_t off, uint64_t end, uint64_t *ret_
 
 /* Where the data at `start` ends. SEEK_HOLE takes time in proportion to all the data that
  * follows: for a small piece it is dearer than a look at each page. */
-static int data_end(struct ram *ram, uint64_t start, uint64_t end, uint64_t *ret_end)
+static int data_end(struct mem_ram *ram, uint64_t start, uint64_t end, uint64_t *ret_end)
 {
 	int64_t hole;
 
@@ -221,7 +221,8 @@ static int data_end(struct ram *ram, uint64_t start, uint64_t end, uint64_t *ret
 	return 0;
 }
 
-int ram_data(struct ram *ram, uint64_t off, uint64_t end, uint64_t *ret_start, uint64_t *ret_end)
+int mem_ram_data(
+	struct mem_ram *ram, uint64_t off, uint64_t end, uint64_t *ret_start, uint64_t *ret_end)
 {
 	const struct span_file *file = file_at(ram, off);
 	uint64_t start = off, stop = end;
@@ -247,7 +248,7 @@ static bool is_zero(const uint8_t *buf, size_t len)
 }
 
 /* [off, off + len) lies in one page that is not known. */
-static int read_page(struct ram *ram, uint64_t off, void *buf, size_t len)
+static int read_page(struct mem_ram *ram, uint64_t off, void *buf, size_t len)
 {
 	const struct span_file *file = file_at(ram, off);
 	uint64_t page = off >> RAM_PAGE_SHIFT;
@@ -255,7 +256,7 @@ static int read_page(struct ram *ram, uint64_t off, void *buf, size_t len)
 	int r;
 
 	if (!is_seekable(ram, file)) {
-		r = ram_pread(ram, off, buf, len);
+		r = mem_ram_pread(ram, off, buf, len);
 		if (!r && !is_zero(buf, len))
 			know(ram, page);
 		return r;
@@ -272,7 +273,7 @@ static int read_page(struct ram *ram, uint64_t off, void *buf, size_t len)
 	return data < 0 ? check_size(file, off, len) : 0;
 }
 
-int ram_read_unknown(struct ram *ram, uint64_t off, void *buf, size_t len)
+int mem_ram_read_unknown(struct mem_ram *ram, uint64_t off, void *buf, size_t len)
 {
 	uint8_t *to = buf;
 
@@ -281,7 +282,7 @@ int ram_read_unknown(struct ram *ram, uint64_t off, void *buf, size_t len)
 		int r = 0;
 
 		n = n < len ? n : len;
-		if (ram_known(ram, off >> RAM_PAGE_SHIFT))
+		if (mem_ram_known(ram, off >> RAM_PAGE_SHIFT))
 			memcpy(to, ram->base + off, n);
 		else
 			r = read_page(ram, off, to, n);

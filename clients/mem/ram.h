@@ -28,7 +28,7 @@
 #define RAM_PAGE_SHIFT 12u
 #define RAM_PAGE (1u << RAM_PAGE_SHIFT)
 
-struct ram {
+struct mem_ram {
 	struct span files;
 	/* Of each file, a bit: the descriptor's offset is ours alone and the file system tells
 	 * holes from data. */
@@ -39,46 +39,46 @@ struct ram {
 	size_t known_size;   /* bytes */
 };
 
-#define RAM_INIT ((struct ram){0})
+#define RAM_INIT ((struct mem_ram){0})
 
 /* Opens each file anew, or duplicates its descriptor where the file's mode forbids that; a size of
  * 0 is the file's own. -EINVAL: not a regular file, smaller than its size, neither read-only nor
  * possible to open so, or files that cannot lie end to end; else -errno. */
-__attribute__((warn_unused_result)) int ram_init(
-	struct ram *ram, const int *fds, const uint64_t *sizes, size_t n);
-void ram_deinit(struct ram *ram);
+__attribute__((warn_unused_result)) int mem_ram_init(
+	struct mem_ram *ram, const int *fds, const uint64_t *sizes, size_t n);
+void mem_ram_deinit(struct mem_ram *ram);
 
 /* Reads through pread(2). 0, VMSIG_ERR_OUT_OF_RANGE (the file is shorter now), VMSIG_ERR_IO. */
-__attribute__((warn_unused_result)) int ram_pread(
-	const struct ram *ram, uint64_t off, void *buf, size_t len);
+__attribute__((warn_unused_result)) int mem_ram_pread(
+	const struct mem_ram *ram, uint64_t off, void *buf, size_t len);
 
-/* ram_read() for a range in which not all pages are known. */
-__attribute__((warn_unused_result)) int ram_read_unknown(
-	struct ram *ram, uint64_t off, void *buf, size_t len);
+/* mem_ram_read() for a range in which not all pages are known. */
+__attribute__((warn_unused_result)) int mem_ram_read_unknown(
+	struct mem_ram *ram, uint64_t off, void *buf, size_t len);
 
 /* The first data in [off, end), or in what of that is in the same file: *ret_start is its offset,
  * or the end when there is only a hole; *ret_end where it ends. Everything is data where holes
  * cannot be told. */
-__attribute__((warn_unused_result)) int ram_data(
-	struct ram *ram, uint64_t off, uint64_t end, uint64_t *ret_start, uint64_t *ret_end);
+__attribute__((warn_unused_result)) int mem_ram_data(
+	struct mem_ram *ram, uint64_t off, uint64_t end, uint64_t *ret_start, uint64_t *ret_end);
 
-static inline bool ram_known(const struct ram *ram, uint64_t page)
+static inline bool mem_ram_known(const struct mem_ram *ram, uint64_t page)
 {
 	return ram->known[page / 64] >> (page % 64) & 1;
 }
 
 /* Reads [off, off + len), inside [0, size), through the mapping. Holes read as zeros.
- * Errors as ram_pread(). */
-__attribute__((warn_unused_result)) static inline int ram_read(
-	struct ram *ram, uint64_t off, void *buf, size_t len)
+ * Errors as mem_ram_pread(). */
+__attribute__((warn_unused_result)) static inline int mem_ram_read(
+	struct mem_ram *ram, uint64_t off, void *buf, size_t len)
 {
 	uint64_t page = off >> RAM_PAGE_SHIFT;
 
-	if (page == (off + len - 1) >> RAM_PAGE_SHIFT && ram_known(ram, page)) {
+	if (page == (off + len - 1) >> RAM_PAGE_SHIFT && mem_ram_known(ram, page)) {
 		memcpy(buf, ram->base + off, len);
 		return 0;
 	}
-	return ram_read_unknown(ram, off, buf, len);
+	return mem_ram_read_unknown(ram, off, buf, len);
 }
 
 #endif

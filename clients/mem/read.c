@@ -7,8 +7,8 @@ static int file_read(void *ctx, uint64_t off, void *buf, size_t len)
 {
 	vmsig_mem *mem = ctx;
 
-	return mem->mode == VMSIG_MEM_MAPPED ? ram_read(&mem->ram, off, buf, len)
-					     : ram_pread(&mem->ram, off, buf, len);
+	return mem->mode == VMSIG_MEM_MAPPED ? mem_ram_read(&mem->ram, off, buf, len)
+					     : mem_ram_pread(&mem->ram, off, buf, len);
 }
 
 int mem_phys(vmsig_mem *mem, uint64_t gpa, void *buf, size_t len)
@@ -28,7 +28,7 @@ int mem_phys_coherent(void *ctx, uint64_t gpa, void *buf, size_t len)
 	int r;
 
 	for (unsigned i = 0; i < MEM_ATTEMPTS; i++) {
-		r = coherence_begin(&mem->coherence, &sequence);
+		r = mem_coherence_begin(&mem->coherence, &sequence);
 		if (r)
 			return r;
 		if (!mem_again(mem, sequence, mem_phys(mem, gpa, buf, len), &r))
@@ -121,7 +121,7 @@ int vmsig_gva_read(vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *buf, size_t
 
 	cr3 &= PGWALK_ADDR_MASK;
 	for (unsigned i = 0; i < MEM_ATTEMPTS; i++) {
-		r = coherence_begin(&mem->coherence, &sequence);
+		r = mem_coherence_begin(&mem->coherence, &sequence);
 		if (r)
 			return mem_public(r);
 		if (!mem_again(mem, sequence, mem_virt(mem, cr3, gva, buf, len), &r))
@@ -145,7 +145,7 @@ int vmsig_gva_translate(vmsig_mem *mem, uint64_t cr3, uint64_t gva, vmsig_range 
 	int r;
 
 	for (unsigned i = 0; i < MEM_ATTEMPTS; i++) {
-		r = coherence_begin(&mem->coherence, &sequence);
+		r = mem_coherence_begin(&mem->coherence, &sequence);
 		if (r)
 			return mem_public(r);
 		if (!mem_again(mem, sequence, pgwalk_translate(&walk, gva, &leaf), &r))

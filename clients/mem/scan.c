@@ -9,7 +9,7 @@
 #define SCAN_FACTOR 16u
 #define SCAN_EXTRA (1ull << 30)
 
-struct scan {
+struct mem_scan {
 	struct window *window;
 	vmsig_mem *mem;
 	uint64_t cr3, start, end;
@@ -20,27 +20,27 @@ struct scan {
 
 static int scan_match(void *ctx, uint64_t addr)
 {
-	struct scan *scan = ctx;
+	struct mem_scan *scan = ctx;
 
 	return scan->match(scan->ctx, addr);
 }
 
 static int reread_phys(void *ctx, uint64_t addr, void *buf, size_t len)
 {
-	struct scan *scan = ctx;
+	struct mem_scan *scan = ctx;
 
 	return -vmsig_phys_read(scan->mem, addr, buf, len);
 }
 
 static int reread_virt(void *ctx, uint64_t addr, void *buf, size_t len)
 {
-	struct scan *scan = ctx;
+	struct mem_scan *scan = ctx;
 
 	return -vmsig_gva_read(scan->mem, scan->cr3, addr, buf, len);
 }
 
 /* Feeds the RAM of [gpa, gpa + len), which is at `addr` in the space that is scanned. */
-static int feed(struct scan *scan, uint64_t addr, uint64_t gpa, uint64_t len)
+static int feed(struct mem_scan *scan, uint64_t addr, uint64_t gpa, uint64_t len)
 {
 	uint64_t last = gpa + (len - 1), off, n;
 
@@ -63,7 +63,7 @@ static int feed(struct scan *scan, uint64_t addr, uint64_t gpa, uint64_t len)
 
 static int scan_leaf(void *ctx, const struct pgwalk_leaf *leaf)
 {
-	struct scan *scan = ctx;
+	struct mem_scan *scan = ctx;
 	uint64_t last = leaf->gva + (leaf->size - 1);
 	uint64_t from = leaf->gva > scan->start ? leaf->gva : scan->start;
 
@@ -71,7 +71,7 @@ static int scan_leaf(void *ctx, const struct pgwalk_leaf *leaf)
 	return feed(scan, from, leaf->gpa + (from - leaf->gva), last - from + 1);
 }
 
-static int scan_init(struct scan *scan, const void *pattern, const void *mask, size_t len)
+static int scan_init(struct mem_scan *scan, const void *pattern, const void *mask, size_t len)
 {
 	struct window *window;
 	int r;
@@ -89,7 +89,7 @@ static int scan_init(struct scan *scan, const void *pattern, const void *mask, s
 	window->len = 0;
 	window->zeros = 0;
 	window->mixed = false;
-	r = pattern_init(&window->pattern, pattern, mask, len);
+	r = mem_pattern_init(&window->pattern, pattern, mask, len);
 	if (r) {
 		free(window);
 		return r;
@@ -99,13 +99,13 @@ static int scan_init(struct scan *scan, const void *pattern, const void *mask, s
 }
 
 /* Ends the scan; `r` is how it went so far. The visitor's own result is returned as it is. */
-static int scan_end(struct scan *scan, int r)
+static int scan_end(struct mem_scan *scan, int r)
 {
 	if (!r)
 		r = window_finish(scan->window);
 	/* A scan of nothing but holes has read nothing, and so checked nothing. */
 	if (!r && scan->mem->coherence.page)
-		r = coherence_check(&scan->mem->coherence);
+		r = mem_coherence_check(&scan->mem->coherence);
 	r = scan->window->stopped ? scan->window->stopped : mem_public(r);
 	free(scan->window);
 	return r;
@@ -114,7 +114,7 @@ static int scan_end(struct scan *scan, int r)
 int vmsig_scan_phys(vmsig_mem *mem, uint64_t start, uint64_t end, const void *pattern,
 	const void *mask, size_t len, vmsig_match_fn match, void *ctx)
 {
-	struct scan scan = {.mem = mem, .start = start, .end = end, .match = match, .ctx = ctx};
+	struct mem_scan scan = {.mem = mem, .start = start, .end = end, .match = match, .ctx = ctx};
 	uint64_t first;
 	int r = scan_init(&scan, pattern, mask, len);
 
@@ -134,7 +134,7 @@ int vmsig_scan_phys(vmsig_mem *mem, uint64_t start, uint64_t end, const void *pa
 int vmsig_scan_virt(vmsig_mem *mem, uint64_t cr3, uint64_t start, uint64_t end, const void *pattern,
 	const void *mask, size_t len, vmsig_match_fn match, void *ctx)
 {
-	struct scan scan = {
+	struct mem_scan scan = {
 		.mem = mem, .cr3 = cr3, .start = start, .end = end, .match = match, .ctx = ctx};
 	struct pgwalk walk = mem_walk(mem, cr3, mem_phys_coherent);
 	int r = scan_init(&scan, pattern, mask, len);

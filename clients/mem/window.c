@@ -9,7 +9,7 @@ static int confirm(struct window *window, uint64_t addr, bool *ret_matches)
 	uint8_t now[PATTERN_MAX];
 	int r = window->reread(window->ctx, addr, now, window->pattern.len);
 
-	*ret_matches = !r && pattern_matches(&window->pattern, now);
+	*ret_matches = !r && mem_pattern_matches(&window->pattern, now);
 	/* The guest changed its mapping since: no match, and no reason to stop. */
 	return r == VMSIG_ERR_NOT_MAPPED || r == VMSIG_ERR_OUT_OF_RANGE ||
 			       r == VMSIG_ERR_BAD_PAGE_TABLE
@@ -33,8 +33,9 @@ static int search(struct window *window)
 {
 	size_t keep = window->pattern.len - 1, at;
 
-	for (at = pattern_find(&window->pattern, window->bytes, window->len, 0); at < window->len;
-		at = pattern_find(&window->pattern, window->bytes, window->len, at + 1)) {
+	for (at = mem_pattern_find(&window->pattern, window->bytes, window->len, 0);
+		at < window->len;
+		at = mem_pattern_find(&window->pattern, window->bytes, window->len, at + 1)) {
 		int r = report(window, window->base + at);
 
 		if (r)
@@ -63,15 +64,15 @@ static int restart(struct window *window, uint64_t addr)
 /* One piece of data that fits; nothing is added on failure. */
 static int read_data(struct window *window, uint64_t off, size_t len)
 {
-	struct coherence *coherence = &window->mem->coherence;
+	struct mem_coherence *coherence = &window->mem->coherence;
 	uint64_t sequence = 0;
 	int r = VMSIG_ERR_TORN;
 
 	for (unsigned i = 0; i < MEM_ATTEMPTS; i++) {
-		r = coherence_begin(coherence, &sequence);
+		r = mem_coherence_begin(coherence, &sequence);
 		if (r)
 			return r;
-		r = ram_pread(&window->mem->ram, off, window->bytes + window->len, len);
+		r = mem_ram_pread(&window->mem->ram, off, window->bytes + window->len, len);
 		if (!mem_again(window->mem, sequence, r, &r))
 			break;
 	}
@@ -140,7 +141,7 @@ int window_feed(struct window *window, uint64_t addr, uint64_t off, uint64_t len
 	while (!r && off < stop) {
 		uint64_t data, end;
 
-		r = ram_data(&window->mem->ram, off, stop, &data, &end);
+		r = mem_ram_data(&window->mem->ram, off, stop, &data, &end);
 		if (!r && data > off)
 			r = feed_hole(window, data - off);
 		if (!r && end > data)

@@ -22,7 +22,7 @@
 
 struct window {
 	vmsig_mem *mem;
-	struct pattern pattern;
+	struct mem_pattern pattern;
 	/* Told of each match; anything but 0 stops. */
 	int (*match)(void *ctx, uint64_t addr);
 	void *ctx;
