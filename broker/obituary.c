@@ -19,23 +19,23 @@
 struct node {
 	struct robust_list link; /* what the kernel walks */
 	struct node *before;     /* NULL: the keeper's head */
-	struct keeper *keeper;
+	struct obituary_keeper *keeper;
 };
 
 _Static_assert(sizeof(struct node) <= OBITUARY_NODE, "the node has its room");
 
 /* A thread whose robust list it is. It never ends before the process does: what it stands for
  * is just that. */
-struct keeper {
+struct obituary_keeper {
 	struct robust_list_head head;
 	uint32_t tid;
 	unsigned n;
 	int result;
 	sem_t ready;
-	struct keeper *next;
+	struct obituary_keeper *next;
 };
 
-static struct keeper *keepers;
+static struct obituary_keeper *keepers;
 
 static struct node *node_after(struct robust_list *link)
 {
@@ -47,7 +47,7 @@ static struct node *node_after(struct robust_list *link)
 /* It takes none of libc's robust mutexes, so the list may be another one than libc's. */
 static void *keep(void *arg)
 {
-	struct keeper *keeper = arg;
+	struct obituary_keeper *keeper = arg;
 	sem_t never;
 
 	if (syscall(SYS_set_robust_list, &keeper->head, sizeof(keeper->head)) < 0)
@@ -60,7 +60,7 @@ static void *keep(void *arg)
 	return NULL;
 }
 
-static int keeper_start(struct keeper *keeper)
+static int keeper_start(struct obituary_keeper *keeper)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
@@ -78,9 +78,9 @@ static int keeper_start(struct keeper *keeper)
 	return keeper->result;
 }
 
-static int keeper_new(struct keeper **ret_keeper)
+static int keeper_new(struct obituary_keeper **ret_keeper)
 {
-	struct keeper *keeper = calloc(1, sizeof(*keeper));
+	struct obituary_keeper *keeper = calloc(1, sizeof(*keeper));
 	int r;
 
 	if (!keeper)
@@ -99,9 +99,9 @@ static int keeper_new(struct keeper **ret_keeper)
 	return 0;
 }
 
-static int keeper_get(struct keeper **ret_keeper)
+static int keeper_get(struct obituary_keeper **ret_keeper)
 {
-	struct keeper *keeper;
+	struct obituary_keeper *keeper;
 
 	LL_FOREACH (keepers, keeper) {
 		if (keeper->n < OBITUARY_PER_THREAD) {
@@ -117,7 +117,7 @@ static int keeper_get(struct keeper **ret_keeper)
 int obituary_add(void *at, uint32_t *word)
 {
 	struct node *node = at, *after;
-	struct keeper *keeper;
+	struct obituary_keeper *keeper;
 	int r = keeper_get(&keeper);
 
 	if (r)
@@ -137,7 +137,7 @@ int obituary_add(void *at, uint32_t *word)
 void obituary_remove(void *at, uint32_t *word)
 {
 	struct node *node = at, *after = node_after(&node->link);
-	struct keeper *keeper = node->keeper;
+	struct obituary_keeper *keeper = node->keeper;
 	struct robust_list *before = node->before ? &node->before->link : &keeper->head.list;
 
 	__atomic_store_n(word, 0, __ATOMIC_SEQ_CST);

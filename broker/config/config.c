@@ -288,7 +288,7 @@ const struct config_endpoint *config_endpoint_find(const struct config *config, 
 
 /* ---- what the tables cannot say ---- */
 
-struct check {
+struct config_check {
 	const struct config *config;
 	const struct decode_lines *lines;
 	char *error;
@@ -296,7 +296,7 @@ struct check {
 };
 
 __attribute__((format(printf, 4, 5))) static int complain(
-	const struct check *check, const char *list, size_t index, const char *format, ...)
+	const struct config_check *check, const char *list, size_t index, const char *format, ...)
 {
 	int n = snprintf(check->error, check->error_size, "%s:%u: ", check->config->file,
 		decode_line(check->lines, list, index));
@@ -310,7 +310,7 @@ __attribute__((format(printf, 4, 5))) static int complain(
 }
 
 static int check_file_endpoint(
-	const struct check *check, const struct config_endpoint *endpoint, size_t i)
+	const struct config_check *check, const struct config_endpoint *endpoint, size_t i)
 {
 	struct physmap map = PHYSMAP_INIT;
 	int r;
@@ -350,7 +350,7 @@ static int check_file_endpoint(
 }
 
 static int check_qemu_endpoint(
-	const struct check *check, const struct config_endpoint *endpoint, size_t i)
+	const struct config_check *check, const struct config_endpoint *endpoint, size_t i)
 {
 	if (!endpoint->qmp)
 		return complain(check, "endpoints", i,
@@ -370,7 +370,7 @@ static int check_qemu_endpoint(
 	return 0;
 }
 
-static int check_endpoints(const struct check *check)
+static int check_endpoints(const struct config_check *check)
 {
 	const struct config *config = check->config;
 
@@ -400,7 +400,8 @@ static int check_endpoints(const struct check *check)
 	return 0;
 }
 
-static int check_rules(const struct check *check, const struct config_tenant *tenant, size_t index)
+static int check_rules(
+	const struct config_check *check, const struct config_tenant *tenant, size_t index)
 {
 	if (tenant->nrules && tenant->role != IDENTITY_OPERATOR)
 		return complain(check, "tenants", index,
@@ -424,7 +425,7 @@ static int check_rules(const struct check *check, const struct config_tenant *te
 	return 0;
 }
 
-static int check_tenants(const struct check *check)
+static int check_tenants(const struct config_check *check)
 {
 	const struct config *config = check->config;
 
@@ -448,7 +449,7 @@ static int check_tenants(const struct check *check)
 	return 0;
 }
 
-static int check_limits(const struct check *check)
+static int check_limits(const struct config_check *check)
 {
 	if (check->config->tx_soft <= check->config->tx_max)
 		return 0;
@@ -462,7 +463,7 @@ int config_load(struct config **ret_config, const char *file, char *error, size_
 {
 	struct config *config = calloc(1, sizeof(*config));
 	struct decode_lines *lines = NULL;
-	struct check check = {.config = config, .error = error, .error_size = error_size};
+	struct config_check check = {.config = config, .error = error, .error_size = error_size};
 	int r = -ENOMEM;
 
 	snprintf(error, error_size, "%s: out of memory", file);

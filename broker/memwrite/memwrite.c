@@ -8,7 +8,7 @@
 
 /* ---- before the first byte ---- */
 
-struct batch {
+struct memwrite_batch {
 	const struct memwrite_target *target;
 	const struct memwrite_op *ops;
 	const struct memwrite_plan *plan;
@@ -44,14 +44,15 @@ static bool is_expected(
 
 /* Whether the piece is read before the first byte is stored. A comparison by itself is made by
  * the store, which is one access. */
-static bool is_read_before(const struct batch *batch, const struct memwrite_piece *piece)
+static bool is_read_before(const struct memwrite_batch *batch, const struct memwrite_piece *piece)
 {
 	const struct memwrite_op *op = &batch->ops[piece->op];
 
 	return batch->looks || (op->expect && !(batch->plan->n == 1 && is_atomic(op, piece)));
 }
 
-static int check_piece(const struct batch *batch, const struct memwrite_piece *piece, uint8_t *old)
+static int check_piece(
+	const struct memwrite_batch *batch, const struct memwrite_piece *piece, uint8_t *old)
 {
 	const struct memwrite_op *op = &batch->ops[piece->op];
 	const struct lease_range range = range_of(piece);
@@ -73,8 +74,8 @@ static void fail(struct memwrite_result *result, int error, uint32_t op)
 }
 
 /* For a batch that has failed. */
-static void look(
-	const struct batch *batch, const struct memwrite_piece *piece, uint64_t from, uint8_t *old)
+static void look(const struct memwrite_batch *batch, const struct memwrite_piece *piece,
+	uint64_t from, uint8_t *old)
 {
 	if (from < piece->len && target_read(batch->target, piece->off + from, old + from,
 					 (size_t)(piece->len - from)))
@@ -82,7 +83,7 @@ static void look(
 }
 
 /* What the comparisons up to the piece that failed have seen stays. */
-static void look_at_all(const struct batch *batch, size_t failed, uint8_t *old)
+static void look_at_all(const struct memwrite_batch *batch, size_t failed, uint8_t *old)
 {
 	for (size_t i = 0; i < batch->plan->n; i++) {
 		const struct memwrite_piece *piece = &batch->plan->pieces[i];
@@ -93,7 +94,7 @@ static void look_at_all(const struct batch *batch, size_t failed, uint8_t *old)
 	}
 }
 
-static void check(const struct batch *batch, uint8_t *old, struct memwrite_result *result)
+static void check(const struct memwrite_batch *batch, uint8_t *old, struct memwrite_result *result)
 {
 	uint8_t *at = old;
 
@@ -118,7 +119,7 @@ void memwrite_check(const struct memwrite_target *target, const struct memwrite_
 	const struct memwrite_plan *plan, memwrite_admit_fn admit, void *ctx, uint8_t *old,
 	struct memwrite_result *ret_result)
 {
-	const struct batch batch = {target, ops, plan, admit, ctx, .looks = true};
+	const struct memwrite_batch batch = {target, ops, plan, admit, ctx, .looks = true};
 
 	*ret_result = (struct memwrite_result){0};
 	check(&batch, old, ret_result);
@@ -205,8 +206,8 @@ static int store_masked(uint8_t *guest, const struct memwrite_op *op,
 }
 
 /* The admission is asked for again with the clock of this moment: a batch takes its time. */
-static int store_piece(const struct batch *batch, const struct memwrite_piece *piece, uint8_t *old,
-	uint64_t *written)
+static int store_piece(const struct memwrite_batch *batch, const struct memwrite_piece *piece,
+	uint8_t *old, uint64_t *written)
 {
 	const struct memwrite_op *op = &batch->ops[piece->op];
 	uint8_t *guest = batch->target->base + piece->off;
@@ -224,8 +225,8 @@ static int store_piece(const struct batch *batch, const struct memwrite_piece *p
 
 /* What was there where the batch has ended, and after that. A comparison that is one access with
  * its store has seen it. */
-static void look_on(
-	const struct batch *batch, size_t failed, uint64_t written, int error, uint8_t *old)
+static void look_on(const struct memwrite_batch *batch, size_t failed, uint64_t written, int error,
+	uint8_t *old)
 {
 	const struct memwrite_piece *pieces = batch->plan->pieces;
 
@@ -238,7 +239,7 @@ static void look_on(
 	}
 }
 
-static void store(const struct batch *batch, uint8_t *old, struct memwrite_result *result)
+static void store(const struct memwrite_batch *batch, uint8_t *old, struct memwrite_result *result)
 {
 	for (size_t i = 0; i < batch->plan->n; i++) {
 		const struct memwrite_piece *piece = &batch->plan->pieces[i];
@@ -265,7 +266,8 @@ void memwrite_apply(struct memwrite_target *target, const struct memwrite_op *op
 	const struct memwrite_plan *plan, memwrite_admit_fn admit, void *ctx, uint8_t *old,
 	struct memwrite_result *ret_result)
 {
-	const struct batch batch = {target, ops, plan, admit, ctx, !comes_with_store(plan)};
+	const struct memwrite_batch batch = {
+		target, ops, plan, admit, ctx, !comes_with_store(plan)};
 
 	*ret_result = (struct memwrite_result){0};
 	check(&batch, old, ret_result);

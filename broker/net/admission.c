@@ -162,13 +162,13 @@ static int conn_equip(struct conn *conn, const struct arrival *arrival)
 }
 
 /* Starts to count. */
-static void conn_begin(struct conn *conn, struct door *door, struct entry *entry)
+static void conn_begin(struct conn *conn, struct door *door, struct conn_entry *entry)
 {
 	struct conns *conns = conn->conns;
 
 	share_task_init(&conn->task, conn->share, conn_run);
 	conn_begin_account(conn);
-	entry_move(&conn->entry, entry);
+	conn_entry_move(&conn->entry, entry);
 	pulse_opened(conns->pulse);
 	DL_APPEND(conns->list, conn);
 	handshake_begin(conn, door,
@@ -176,7 +176,7 @@ static void conn_begin(struct conn *conn, struct door *door, struct entry *entry
 	pulse_hurry(conns->pulse);
 }
 
-void admission_start(struct conns *conns, const struct arrival *arrival, struct entry *entry)
+void admission_start(struct conns *conns, const struct arrival *arrival, struct conn_entry *entry)
 {
 	struct conn *conn = conn_new(conns, arrival);
 
@@ -186,7 +186,7 @@ void admission_start(struct conns *conns, const struct arrival *arrival, struct 
 			conn_close(conn, VMSIG_ERR_INTERNAL, "cannot watch the socket");
 		return;
 	}
-	entry_refund(entry);
+	conn_entry_refund(entry);
 	if (conn)
 		share_unref(conn->share);
 	if (conn && conn->chan)

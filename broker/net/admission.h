@@ -20,7 +20,7 @@ struct arrival {
 };
 
 /* Starts the handshake. Takes the descriptor and the entry over, in any case. */
-void admission_start(struct conns *conns, const struct arrival *arrival, struct entry *entry);
+void admission_start(struct conns *conns, const struct arrival *arrival, struct conn_entry *entry);
 /* The policy of conns->config is new: who is not allowed any more is closed at once, and the
  * others' certificates are checked before anything else passes. */
 void admission_reload(struct conn *conn);

@@ -15,7 +15,7 @@
 #define PARTING_MS 500 /* for what is under way when the broker ends */
 #define NUDGE SIGRTMIN /* ends interruptible waits; nothing else here uses it */
 
-struct entry {
+struct closer_entry {
 	int fd;
 	uid_t uid;
 };
@@ -41,7 +41,7 @@ struct closer {
 	unsigned nhands, nbusy;
 	size_t head, len; /* of the ring */
 	struct hand hands[CLOSER_THREADS];
-	struct entry ring[CLOSER_QUEUE];
+	struct closer_entry ring[CLOSER_QUEUE];
 };
 
 static int64_t now_ms(void)
@@ -87,7 +87,7 @@ static void tell(struct closer *closer, uid_t uid)
 
 static void close_one(struct closer *closer, struct hand *hand)
 {
-	struct entry entry = closer->ring[closer->head];
+	struct closer_entry entry = closer->ring[closer->head];
 
 	closer->head = (closer->head + 1) % CLOSER_QUEUE;
 	closer->len--;
@@ -271,7 +271,7 @@ void closer_give(struct closer *closer, int fd, uid_t uid)
 	 * to lose a descriptor than to wait for it. */
 	if (closer->len < CLOSER_QUEUE) {
 		closer->ring[(closer->head + closer->len++) % CLOSER_QUEUE] =
-			(struct entry){.fd = fd, .uid = uid};
+			(struct closer_entry){.fd = fd, .uid = uid};
 		pthread_cond_signal(&closer->work);
 	}
 	pthread_mutex_unlock(&closer->lock);

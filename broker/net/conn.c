@@ -97,14 +97,14 @@ void conn_begin_account(struct conn *conn)
 	charge_force(&conn->unread, &conn->conns->account, CONNS_UNREAD, 0);
 }
 
-void entry_move(struct entry *to, struct entry *from)
+void conn_entry_move(struct conn_entry *to, struct conn_entry *from)
 {
 	charge_move(&to->of_uid, &from->of_uid);
 	charge_move(&to->of_all, &from->of_all);
 	charge_move(&to->unproven, &from->unproven);
 }
 
-void entry_refund(struct entry *entry)
+void conn_entry_refund(struct conn_entry *entry)
 {
 	charge_refund(&entry->of_uid);
 	charge_refund(&entry->of_all);

@@ -25,7 +25,7 @@ struct visitor {
 	int fd;
 	struct ucred cred;
 	const struct plane_ops *plane;
-	struct entry entry;
+	struct conn_entry entry;
 	struct charge waits; /* of the uid */
 	uint64_t leave_by_ms;
 	struct visitor *prev, *next;
@@ -67,7 +67,7 @@ static void visitor_drop(struct lobby *lobby, struct caller *caller, struct visi
 	struct visitor taken = visitor_take(lobby, caller, visitor);
 
 	rights_close(&lobby->conns->rights, taken.fd, taken.cred.uid);
-	entry_refund(&taken.entry);
+	conn_entry_refund(&taken.entry);
 }
 
 /* One that has said something; or, unless it has to, any. Who has gone is dropped, and who is
@@ -339,7 +339,7 @@ static int visitor_enter(struct lobby *lobby, struct visitor *visitor, struct ca
 	else if (!r)
 		r = stranger_add(lobby, *ret_caller, visitor, &actor, ret_refusal);
 	if (r)
-		entry_refund(&visitor->entry);
+		conn_entry_refund(&visitor->entry);
 	return r;
 }
 

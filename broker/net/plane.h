@@ -14,7 +14,7 @@
 #define PLANE_SMALL_FRAME (16u << 10) /* bytes: of a plane whose requests hold a name or two */
 
 struct conn;
-struct dialect; /* of a plane's messages: planes/envelope.h */
+struct dialect; /* of a plane's messages: planes/dialect.h */
 
 /* Each plane has a door of its own, with so many handshakes at once: who throngs at one of
  * them is in nobody's way at the others. */

@@ -52,7 +52,7 @@ struct conn_phase {
 };
 
 /* Being there at all, and not proven: passes from who waits in the lobby to the connection. */
-struct entry {
+struct conn_entry {
 	struct charge of_uid, of_all, unproven;
 };
 
@@ -84,7 +84,7 @@ struct conn {
 	struct identity identity;
 	const struct config_tenant *tenant;
 	struct caller *caller; /* while `entry` is charged */
-	struct entry entry;
+	struct conn_entry entry;
 	struct charge of_tenant;
 	struct charge unread, unread_of_tenant; /* bytes */
 	struct account answers; /* of this connection: messages since the queue was empty last */
@@ -120,8 +120,8 @@ struct conn {
 
 /* The one that asks, for accounts. */
 struct account_actor conn_actor(const struct conn *conn);
-void entry_move(struct entry *to, struct entry *from);
-void entry_refund(struct entry *entry);
+void conn_entry_move(struct conn_entry *to, struct conn_entry *from);
+void conn_entry_refund(struct conn_entry *entry);
 
 /* It is new: what it has queued is on its own account and on that of all; its channel is there. */
 void conn_begin_account(struct conn *conn);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "broker/boot_clock.h"
-#include "broker/planes/envelope.h"
+#include "broker/planes/dialect.h"
 #include "broker/planes/lease_info.h"
 #include "broker/planes/services.h"
 #include "broker/store/audit.h"
@@ -62,7 +62,7 @@ static int on_revoke(void *state, void *message)
 	struct admin_client *client = state;
 	int r = lease_end(client, request->lease_revoke->lease);
 
-	return envelope_answer(client->base.conn, request->request_id, r, NULL);
+	return dialect_answer(client->base.conn, request->request_id, r, NULL);
 }
 
 /* Records tell of every endpoint, and cannot be left out without breaking the chain. */
@@ -91,7 +91,7 @@ static int send_page(struct admin_client *client, uint64_t request_id, struct au
 	body.first = head->first;
 	body.head_hash = (ProtobufCBinaryData){.data = head->hash, .len = AUDIT_HASH};
 	body.anchor = (ProtobufCBinaryData){.data = head->anchor, .len = AUDIT_HASH};
-	r = envelope_send(
+	r = dialect_send(
 		client->base.conn, request_id, VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS, &body);
 	free(body.rows);
 	return r;
@@ -111,7 +111,7 @@ static int on_audit(void *state, void *message)
 	int r;
 
 	if (!may_read_audit(&conn_tenant(client->base.conn)->tenant))
-		return envelope_error(client->base.conn, request->request_id, VMSIG_ERR_FORBIDDEN,
+		return dialect_error(client->base.conn, request->request_id, VMSIG_ERR_FORBIDDEN,
 			"the audit log tells of every endpoint; the policy has to give this "
 			"administrator endpoints: [\"*\"]");
 	/* Whoever saw an answer finds its record. */
@@ -121,7 +121,7 @@ static int on_audit(void *state, void *message)
 		after = head.id > limit ? head.id - limit : 0;
 	r = audit_page(audit, after, query->limit, &page);
 	if (r)
-		return envelope_error(client->base.conn, request->request_id, r, NULL);
+		return dialect_error(client->base.conn, request->request_id, r, NULL);
 	r = send_page(client, request->request_id, &page, &head);
 	audit_page_free(&page);
 	return r;
@@ -180,7 +180,7 @@ const struct plane_ops admin_plane = {
 	.roles = IDENTITY_ADMIN,
 	.frame_max = PLANE_SMALL_FRAME,
 	.open = client_open,
-	.frame = envelope_frame,
+	.frame = dialect_frame,
 	.close = client_close,
-	.farewell = envelope_farewell,
+	.farewell = dialect_farewell,
 };

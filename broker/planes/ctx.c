@@ -11,7 +11,7 @@
 #include <uv.h>
 
 #include "broker/log.h"
-#include "broker/planes/envelope.h"
+#include "broker/planes/dialect.h"
 #include "broker/planes/services.h"
 #include "proto/wire/feature.h"
 #include "proto/wire/vmsig.pb-c.h"
@@ -113,15 +113,15 @@ static int on_subscribe(void *state, void *message)
 	int r = session_subscribe(client->session, request->subscribe->endpoint);
 
 	if (r == VMSIG_ERR_BAD_REQUEST)
-		return envelope_error(client->base.conn, request->request_id, r,
+		return dialect_error(client->base.conn, request->request_id, r,
 			"the name is empty or too long, or this connection subscribed to it "
 			"already");
 	if (r == VMSIG_ERR_QUOTA)
-		return envelope_refusal(
+		return dialect_refusal(
 			client->base.conn, request->request_id, core_refusal(client->core));
 	if (r)
-		return envelope_error(client->base.conn, request->request_id, r, NULL);
-	return envelope_done(client->base.conn, request->request_id);
+		return dialect_error(client->base.conn, request->request_id, r, NULL);
+	return dialect_done(client->base.conn, request->request_id);
 }
 
 static int on_unsubscribe(void *state, void *message)
@@ -131,9 +131,9 @@ static int on_unsubscribe(void *state, void *message)
 	int r = session_unsubscribe(client->session, request->unsubscribe->endpoint);
 
 	if (r)
-		return envelope_error(client->base.conn, request->request_id, r,
+		return dialect_error(client->base.conn, request->request_id, r,
 			"this connection has no such subscription");
-	return envelope_done(client->base.conn, request->request_id);
+	return dialect_done(client->base.conn, request->request_id);
 }
 
 static int on_memctx_taken(void *state, void *message)
@@ -144,7 +144,7 @@ static int on_memctx_taken(void *state, void *message)
 
 	/* Only somebody who has read the message knows the number. */
 	if (!delivery || request->memctx_taken->delivery != delivery)
-		return envelope_cut_off(client->base.conn,
+		return dialect_cut_off(client->base.conn,
 			"MemctxTaken names no delivery that is under way; name the "
 			"`delivery` of each Memctx once");
 	client->delivery = 0;
@@ -454,11 +454,11 @@ const struct plane_ops ctx_plane = {
 	.roles = IDENTITY_SENSOR | IDENTITY_OPERATOR,
 	.frame_max = PLANE_SMALL_FRAME,
 	.open = client_open,
-	.frame = envelope_frame,
+	.frame = dialect_frame,
 	.writable = client_writable,
 	.policy = client_policy,
 	.close = client_close,
-	.farewell = envelope_farewell,
+	.farewell = dialect_farewell,
 };
 
 void ctx_plane_notify(void *user)

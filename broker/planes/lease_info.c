@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "broker/boot_clock.h"
-#include "broker/planes/envelope.h"
+#include "broker/planes/dialect.h"
 #include "broker/policy/tenant.h"
 
 #define NS_PER_MS 1000000u
@@ -127,7 +127,7 @@ int lease_info_list(struct conn *conn, struct desk *desk, uint64_t request_id, u
 
 	if (r)
 		return r;
-	r = envelope_send(conn, request_id, body_case, &page.body);
+	r = dialect_send(conn, request_id, body_case, &page.body);
 	page_clear(&page);
 	return r;
 }

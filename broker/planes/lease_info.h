@@ -23,7 +23,7 @@ __attribute__((warn_unused_result)) int lease_info_fill(Vmsig__LeaseInfo *info,
 void lease_info_clear(Vmsig__LeaseInfo *info);
 
 /* Answers a request for the leases after `after` with a page of them, as this body. As
- * envelope_send(). */
+ * dialect_send(). */
 __attribute__((warn_unused_result)) int lease_info_list(struct conn *conn, struct desk *desk,
 	uint64_t request_id, uint64_t after, const struct lease_viewer *viewer, int body_case);
 

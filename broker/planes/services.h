@@ -9,7 +9,7 @@
  *   ctx.h         the read plane: ctx.sock, for sensors and operators
  *   write.h       the write plane: write.sock, for operators
  *   admin.h       the admin plane: admin.sock, for administrators
- *   envelope.h    what they do alike: Hello, errors, what may come when
+ *   dialect.h     what they do alike: Hello, errors, what may come when
  *   lease_info.h  leases as write and admin tell of them
  */
 

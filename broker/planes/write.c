@@ -11,7 +11,7 @@
 
 #include "broker/boot_clock.h"
 #include "broker/memwrite/memwrite.h"
-#include "broker/planes/envelope.h"
+#include "broker/planes/dialect.h"
 #include "broker/planes/lease_info.h"
 #include "broker/planes/services.h"
 #include "proto/wire/vmsig.pb-c.h"
@@ -41,7 +41,7 @@ struct write_client {
 static void send_event(struct write_client *client, uint64_t request_id,
 	Vmsig__WriteMessage__BodyCase body_case, void *body)
 {
-	int r = envelope_send(client->base.conn, request_id, (int)body_case, body);
+	int r = dialect_send(client->base.conn, request_id, (int)body_case, body);
 
 	if (r)
 		conn_close(client->base.conn, r, NULL);
@@ -50,7 +50,7 @@ static void send_event(struct write_client *client, uint64_t request_id,
 static void send_error(
 	struct write_client *client, uint64_t request_id, int error, const char *detail)
 {
-	int r = envelope_error(client->base.conn, request_id, error, detail);
+	int r = dialect_error(client->base.conn, request_id, error, detail);
 
 	if (r)
 		conn_close(client->base.conn, r, NULL);
@@ -78,14 +78,14 @@ static int on_acquire(void *state, void *message)
 			&asked->lease, &waits, detail, sizeof(detail));
 	if (r) {
 		free(asked);
-		return envelope_error(client->base.conn, request->request_id, r, detail);
+		return dialect_error(client->base.conn, request->request_id, r, detail);
 	}
 	asked->request_id = request->request_id;
 	LL_PREPEND(client->asked, asked);
 	if (!waits)
 		return 0;
 	waiting.lease = asked->lease;
-	return envelope_send(client->base.conn, request->request_id,
+	return dialect_send(client->base.conn, request->request_id,
 		VMSIG__WRITE_MESSAGE__BODY_LEASE_WAITING, &waiting);
 }
 
@@ -99,9 +99,9 @@ static int on_renew(void *state, void *message)
 		&body.remaining_ms);
 
 	if (r)
-		return envelope_error(client->base.conn, request->request_id, r, NULL);
+		return dialect_error(client->base.conn, request->request_id, r, NULL);
 	body.lease = renew->lease;
-	return envelope_send(client->base.conn, request->request_id,
+	return dialect_send(client->base.conn, request->request_id,
 		VMSIG__WRITE_MESSAGE__BODY_LEASE_RENEWED, &body);
 }
 
@@ -114,7 +114,7 @@ static int on_release(void *state, void *message)
 	int r = desk_release(client->desk, boot_clock_ns(), &client->op, request->request_id,
 		release->lease, release->token, &later);
 
-	return later ? 0 : envelope_answer(client->base.conn, request->request_id, r, NULL);
+	return later ? 0 : dialect_answer(client->base.conn, request->request_id, r, NULL);
 }
 
 static int send_info(
@@ -130,7 +130,7 @@ static int send_info(
 	if (r)
 		return r;
 	info.bulk_max = rule ? rule->bulk_max : 0;
-	r = envelope_send(
+	r = dialect_send(
 		client->base.conn, request_id, VMSIG__WRITE_MESSAGE__BODY_LEASE_INFO, &info);
 	lease_info_clear(&info);
 	return r;
@@ -148,7 +148,7 @@ static int on_resume(void *state, void *message)
 	if (!r && !desk_lease_find(client->desk, resume->lease, &lease))
 		r = VMSIG_ERR_NO_LEASE;
 	if (r)
-		return envelope_error(client->base.conn, request->request_id, r, NULL);
+		return dialect_error(client->base.conn, request->request_id, r, NULL);
 	return send_info(client, request->request_id, &lease);
 }
 
@@ -323,7 +323,7 @@ static void tell_ended(void *state, const struct lease_view *lease)
 static void tell_released(void *state, uint64_t request_id)
 {
 	struct write_client *client = state;
-	int r = envelope_done(client->base.conn, request_id);
+	int r = dialect_done(client->base.conn, request_id);
 
 	if (r)
 		conn_close(client->base.conn, r, NULL);
@@ -400,8 +400,8 @@ const struct plane_ops write_plane = {
 	.roles = IDENTITY_OPERATOR,
 	.takes_fds = true,
 	.open = client_open,
-	.frame = envelope_frame,
+	.frame = dialect_frame,
 	.policy = client_policy,
 	.close = client_close,
-	.farewell = envelope_farewell,
+	.farewell = dialect_farewell,
 };

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "broker/write/lane.h"
 #include "broker/write/operator.h"
 #include "broker/write/site.h"
 

@@ -9,15 +9,7 @@
  * before a release is applied before it.
  */
 
-#include "broker/write/state.h"
-
-struct lane {
-	uint64_t lease;
-	uint32_t commands;
-	struct command *owner;   /* takes several turns: the ones behind it keep their order */
-	struct command *waiting; /* those */
-	UT_hash_handle hh;
-};
+#include "broker/write/command_object.h"
 
 struct lane *lane_find(const struct desk *desk, uint64_t lease);
 /* -ENOMEM. */

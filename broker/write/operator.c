@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "broker/write/command.h"
+#include "broker/write/command_object.h"
 
 #define COMMANDS_PER_PENDING 4 /* writes are cheap to have in line, and come in windows of 64 */
 

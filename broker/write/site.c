@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "broker/write/command.h"
+#include "broker/write/command_object.h"
 #include "broker/write/operator.h"
 
 struct site *site_find(const struct desk *desk, uint32_t id)

@@ -33,15 +33,15 @@ struct message {
 	char path[PATH_BYTES];
 };
 
-struct refusal {
+struct guardian_refusal {
 	char path[PATH_BYTES];
-	struct refusal *next;
+	struct guardian_refusal *next;
 };
 
 struct guardian {
 	pid_t pid;
 	int fd;
-	struct refusal *refusals; /* that nobody has asked for yet */
+	struct guardian_refusal *refusals; /* that nobody has asked for yet */
 };
 
 /* ---- in the process of its own ---- */
@@ -305,7 +305,7 @@ int guardian_start(struct guardian **ret_guardian)
 
 struct guardian *guardian_stop(struct guardian *guardian)
 {
-	struct refusal *refusal, *next;
+	struct guardian_refusal *refusal, *next;
 
 	if (!guardian)
 		return NULL;
@@ -351,7 +351,7 @@ static void take_refusals(struct guardian *guardian)
 	struct message message;
 
 	while (recv(guardian->fd, &message, sizeof(message), MSG_DONTWAIT) == sizeof(message)) {
-		struct refusal *refusal = calloc(1, sizeof(*refusal));
+		struct guardian_refusal *refusal = calloc(1, sizeof(*refusal));
 
 		if (!refusal)
 			continue;
@@ -362,7 +362,7 @@ static void take_refusals(struct guardian *guardian)
 
 bool guardian_has_refused(struct guardian *guardian, const char *qmp)
 {
-	struct refusal **at;
+	struct guardian_refusal **at;
 	bool refused = false;
 
 	if (!guardian)
@@ -370,7 +370,7 @@ bool guardian_has_refused(struct guardian *guardian, const char *qmp)
 	take_refusals(guardian);
 	at = &guardian->refusals;
 	while (*at) {
-		struct refusal *refusal = *at;
+		struct guardian_refusal *refusal = *at;
 
 		if (strcmp(refusal->path, qmp) != 0) {
 			at = &refusal->next;

@@ -23,7 +23,7 @@ struct bytes {
 	size_t capacity;
 };
 
-struct pending {
+struct qmp_pending {
 	uint64_t id;
 	uint64_t deadline;
 	char name[NAME_MAX_LOGGED];
@@ -48,7 +48,7 @@ struct qmp {
 	struct scan scan;
 	uint64_t next_id;
 	uint64_t greeting_deadline;
-	struct pending pending[QMP_MAX_PENDING]; /* in order of sending */
+	struct qmp_pending pending[QMP_MAX_PENDING]; /* in order of sending */
 	size_t npending;
 	char reason[REASON_MAX];
 };
@@ -258,7 +258,7 @@ static int message_parse(struct qmp *qmp, size_t len, json_t **ret_root)
 static int queue_command(
 	struct qmp *qmp, const char *name, json_t *arguments, uint64_t now_ms, uint64_t *ret_id)
 {
-	struct pending *pending;
+	struct qmp_pending *pending;
 	json_t *root;
 	char *text;
 	int r = -ENOMEM;
@@ -283,7 +283,7 @@ static int queue_command(
 	if (r)
 		return r;
 	pending = &qmp->pending[qmp->npending++];
-	*pending = (struct pending){.id = ++qmp->next_id, .deadline = now_ms + qmp->timeout};
+	*pending = (struct qmp_pending){.id = ++qmp->next_id, .deadline = now_ms + qmp->timeout};
 	snprintf(pending->name, sizeof(pending->name), "%s", name);
 	*ret_id = pending->id;
 	return 0;

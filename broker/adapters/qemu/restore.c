@@ -17,17 +17,17 @@
 enum clock { CLOCK_NONE, CLOCK_AGREES, CLOCK_DIFFERS };
 
 /* How long the guest can have run between two readings. */
-struct span {
+struct restore_span {
 	int64_t least, most;
 };
 
-static struct span span_of(const struct restore *restore, const struct restore_look *look)
+static struct restore_span span_of(const struct restore *restore, const struct restore_look *look)
 {
 	uint64_t from = restore->since_ns ? restore->since_ns : look->asked_ns;
 	uint64_t to = restore->since_ns ? restore->since_ns : look->answered_ns;
 	int64_t stopped = (int64_t)restore->stopped_ns;
 
-	return (struct span){
+	return (struct restore_span){
 		.least = (int64_t)(from - restore->answered_ns) - stopped,
 		.most = (int64_t)(to - restore->asked_ns) - stopped,
 	};
@@ -36,7 +36,7 @@ static struct span span_of(const struct restore *restore, const struct restore_l
 static enum clock clock_judge(struct restore *restore, const struct restore_look *look)
 {
 	int64_t slack = SLACK_NS * (1 + (int64_t)restore->stops);
-	struct span span;
+	struct restore_span span;
 	int64_t ran;
 	bool agrees;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/planes/envelope.h"
+#include "broker/planes/dialect.h"
 
 #include <stdio.h>
 
@@ -18,7 +18,7 @@ static const struct dialect *dialect_of(const struct conn *conn)
 	return conn_plane(conn)->dialect;
 }
 
-int envelope_send(struct conn *conn, uint64_t request_id, int body_case, void *body)
+int dialect_send(struct conn *conn, uint64_t request_id, int body_case, void *body)
 {
 	struct envelope message;
 
@@ -26,44 +26,44 @@ int envelope_send(struct conn *conn, uint64_t request_id, int body_case, void *b
 	return conn_send(conn, &message, NULL, 0);
 }
 
-int envelope_error(struct conn *conn, uint64_t request_id, int error, const char *detail)
+int dialect_error(struct conn *conn, uint64_t request_id, int error, const char *detail)
 {
 	Vmsig__Error body = VMSIG__ERROR__INIT;
 
 	body.code = (uint32_t)(error > 0 ? error : VMSIG_ERR_NO_MEMORY);
 	body.detail = (char *)(uintptr_t)(detail && detail[0] ? detail
 							      : vmsig_error_text((int)body.code));
-	return envelope_send(conn, request_id, ENVELOPE_ERROR, &body);
+	return dialect_send(conn, request_id, ENVELOPE_ERROR, &body);
 }
 
-int envelope_done(struct conn *conn, uint64_t request_id)
+int dialect_done(struct conn *conn, uint64_t request_id)
 {
 	Vmsig__Done body = VMSIG__DONE__INIT;
 
-	return envelope_send(conn, request_id, ENVELOPE_DONE, &body);
+	return dialect_send(conn, request_id, ENVELOPE_DONE, &body);
 }
 
-int envelope_answer(struct conn *conn, uint64_t request_id, int error, const char *detail)
+int dialect_answer(struct conn *conn, uint64_t request_id, int error, const char *detail)
 {
-	return error ? envelope_error(conn, request_id, error, detail)
-		     : envelope_done(conn, request_id);
+	return error ? dialect_error(conn, request_id, error, detail)
+		     : dialect_done(conn, request_id);
 }
 
-int envelope_refusal(struct conn *conn, uint64_t request_id, const struct account_refusal *refusal)
+int dialect_refusal(struct conn *conn, uint64_t request_id, const struct account_refusal *refusal)
 {
 	char detail[ACCOUNT_TEXT_MAX + 1];
 
 	conn_log_refusal(conn, refusal);
 	account_refusal_text(refusal, detail, sizeof(detail));
-	return envelope_error(conn, request_id, VMSIG_ERR_QUOTA, detail);
+	return dialect_error(conn, request_id, VMSIG_ERR_QUOTA, detail);
 }
 
-void envelope_farewell(struct conn *conn, int error, const char *detail)
+void dialect_farewell(struct conn *conn, int error, const char *detail)
 {
-	(void)!envelope_error(conn, 0, error, detail);
+	(void)!dialect_error(conn, 0, error, detail);
 }
 
-int envelope_cut_off(struct conn *conn, const char *why)
+int dialect_cut_off(struct conn *conn, const char *why)
 {
 	conn_close(conn, VMSIG_ERR_PROTOCOL, why);
 	return 0;
@@ -89,7 +89,7 @@ static int answer_hello(void *state, void *message)
 	char software[] = "vmsigd/" VMSIG_VERSION;
 
 	if (hello->version != PROTOCOL_VERSION)
-		return envelope_error(client->conn, request->request_id, VMSIG_ERR_UNSUPPORTED,
+		return dialect_error(client->conn, request->request_id, VMSIG_ERR_UNSUPPORTED,
 			"this broker speaks version 1; say hello with it");
 	client->greeted = true;
 	if (dialect_of(client->conn)->greet)
@@ -97,7 +97,7 @@ static int answer_hello(void *state, void *message)
 	body.version = PROTOCOL_VERSION;
 	body.features = dialect_of(client->conn)->features;
 	body.software = software;
-	return envelope_send(client->conn, request->request_id, ENVELOPE_HELLO, &body);
+	return dialect_send(client->conn, request->request_id, ENVELOPE_HELLO, &body);
 }
 
 static int answer_unknown(void *state, void *message)
@@ -105,7 +105,7 @@ static int answer_unknown(void *state, void *message)
 	const struct envelope *request = message;
 	struct plane_client *client = state;
 
-	return envelope_error(client->conn, request->request_id, VMSIG_ERR_UNSUPPORTED,
+	return dialect_error(client->conn, request->request_id, VMSIG_ERR_UNSUPPORTED,
 		"this broker does not know the request; a newer one may");
 }
 
@@ -129,8 +129,8 @@ static const struct request_rule *rule_of(
 /* A descriptor that belongs to the request would go to the next one. */
 static int turn_down(struct conn *conn, const struct envelope *request, int error, const char *why)
 {
-	return conn_has_fds(conn) ? envelope_cut_off(conn, why)
-				  : envelope_error(conn, request->request_id, error, why);
+	return conn_has_fds(conn) ? dialect_cut_off(conn, why)
+				  : dialect_error(conn, request->request_id, error, why);
 }
 
 static int dispatch(struct plane_client *client, struct envelope *request)
@@ -144,14 +144,14 @@ static int dispatch(struct plane_client *client, struct envelope *request)
 	int r;
 
 	if (why)
-		return envelope_cut_off(conn, why);
+		return dialect_cut_off(conn, why);
 	r = kind == KIND_KNOWN && dialect->check ? dialect->check(client, &why) : 0;
 	if (r)
 		return turn_down(conn, request, r, why);
 	if (rule->answered && conn_may_answer(conn, &refusal))
-		return envelope_refusal(conn, request->request_id, &refusal);
+		return dialect_refusal(conn, request->request_id, &refusal);
 	if (rule->answered && kind != KIND_UNKNOWN && !request->request_id)
-		return envelope_error(conn, 0, VMSIG_ERR_BAD_REQUEST,
+		return dialect_error(conn, 0, VMSIG_ERR_BAD_REQUEST,
 			"request_id is 0, which is for events; choose another");
 	return rule->handle(client, request);
 }
@@ -170,11 +170,11 @@ static int refuse(
 		"send it in several",
 		budget->parts, budget->bytes + len);
 	if (conn_has_fds(conn))
-		return envelope_cut_off(conn, detail);
-	return envelope_error(conn, unpack_request_id(data, len), VMSIG_ERR_BAD_REQUEST, detail);
+		return dialect_cut_off(conn, detail);
+	return dialect_error(conn, unpack_request_id(data, len), VMSIG_ERR_BAD_REQUEST, detail);
 }
 
-int envelope_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
+int dialect_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
 {
 	struct plane_client *client = state;
 	const struct dialect *dialect = dialect_of(conn);
@@ -185,11 +185,11 @@ int envelope_frame(struct conn *conn, void *state, const uint8_t *data, size_t l
 	if (r == VMSIG_ERR_BAD_REQUEST)
 		return client->greeted
 			       ? refuse(conn, data, len, budget)
-			       : envelope_cut_off(conn, "the first request must be Hello, alone");
+			       : dialect_cut_off(conn, "the first request must be Hello, alone");
 	if (r == VMSIG_ERR_PROTOCOL)
-		return envelope_cut_off(conn, "the frame is no message of this plane");
+		return dialect_cut_off(conn, "the frame is no message of this plane");
 	if (r)
-		return envelope_error(conn, unpack_request_id(data, len), r, NULL);
+		return dialect_error(conn, unpack_request_id(data, len), r, NULL);
 	r = dispatch(client, (struct envelope *)(void *)message);
 	unpack_free(message);
 	return r;

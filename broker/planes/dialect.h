@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef BROKER_PLANES_ENVELOPE_H
-#define BROKER_PLANES_ENVELOPE_H
+#ifndef BROKER_PLANES_DIALECT_H
+#define BROKER_PLANES_DIALECT_H
 
 /*
  * What the planes do alike: Hello, errors, what may come when, and handing requests to their
- * handlers. A plane has a dialect (`plane_ops.dialect`), and envelope_frame() and
- * envelope_farewell() as its frame() and farewell(); its state begins with a struct
+ * handlers. A plane has a dialect (`plane_ops.dialect`), and dialect_frame() and
+ * dialect_farewell() as its frame() and farewell(); its state begins with a struct
  * plane_client.
  */
 
@@ -44,29 +44,29 @@ struct dialect {
 };
 
 /* Queues a message of the connection's dialect with this body. As conn_send(). */
-__attribute__((warn_unused_result)) int envelope_send(
+__attribute__((warn_unused_result)) int dialect_send(
 	struct conn *conn, uint64_t request_id, int body_case, void *body);
 /* `error` may be negative: out of memory. NULL: the error's own sentence. */
-__attribute__((warn_unused_result)) int envelope_error(
+__attribute__((warn_unused_result)) int dialect_error(
 	struct conn *conn, uint64_t request_id, int error, const char *detail);
-__attribute__((warn_unused_result)) int envelope_done(struct conn *conn, uint64_t request_id);
+__attribute__((warn_unused_result)) int dialect_done(struct conn *conn, uint64_t request_id);
 /* Done, or the error. */
-__attribute__((warn_unused_result)) int envelope_answer(
+__attribute__((warn_unused_result)) int dialect_answer(
 	struct conn *conn, uint64_t request_id, int error, const char *detail);
 
 /* Says in the log and to the client that it was refused for what it or its tenant has. */
-__attribute__((warn_unused_result)) int envelope_refusal(
+__attribute__((warn_unused_result)) int dialect_refusal(
 	struct conn *conn, uint64_t request_id, const struct account_refusal *refusal);
 
 /* Says why, and closes: the plane's client is gone after this. Returns 0. */
-int envelope_cut_off(struct conn *conn, const char *why);
+int dialect_cut_off(struct conn *conn, const char *why);
 
 /* plane_ops.frame: unpacks it within the dialect's budget, and answers hello or hands the
  * request to its handler. What is no request of this plane closes the connection; one with more
  * in it than a request may have is answered with BAD_REQUEST. */
-__attribute__((warn_unused_result)) int envelope_frame(
+__attribute__((warn_unused_result)) int dialect_frame(
 	struct conn *conn, void *client, const uint8_t *data, size_t len);
 /* plane_ops.farewell: an error that answers nothing. */
-void envelope_farewell(struct conn *conn, int error, const char *detail);
+void dialect_farewell(struct conn *conn, int error, const char *detail);
 
 #endif
