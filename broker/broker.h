@@ -18,6 +18,7 @@
  *   coherence       coherence pages
  *   obituary        has the kernel mark them at our death
  *   reload          SIGHUP
+ *   selftests       what descriptors of RAM folders are worth
  *   syncer          waits for the disk, on a thread
  *   jobs            work on threads, in lines
  *   wakeup          a thread wakes the loop

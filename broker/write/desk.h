@@ -31,6 +31,7 @@
  *   lessor.c     what the lease engine wants
  *   notice.c     what holders are told of their leases
  *   site.c       an endpoint's writable RAM
+ *   command_object.h  what a command is, for all who have a part of it
  *   command.c    a CMD_MEMWRITE: the object, its states and the moves between them
  *   message.c    what it says
  *   permit.c     whether it may change bytes: its lease, its policy, its endpoint
