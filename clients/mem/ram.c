@@ -75,7 +75,7 @@ static int files_open(struct mem_ram *ram, const int *fds, const uint64_t *sizes
 	size_t opened = 0;
 
 	while (!r && opened < n) {
-		bool seekable;
+		bool seekable = false;
 
 		lens[opened] = sizes[opened];
 		own[opened] = file_open(fds[opened], &lens[opened], &seekable);

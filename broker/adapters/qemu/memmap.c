@@ -351,15 +351,18 @@ static bool overlap(const struct memmap_backend *a, const struct memmap_backend 
 /* Whether the file is the backend's, and none that is in it is where this one would be. */
 static bool has_room(const struct memmap *map, size_t file, const struct memmap_backend *backend)
 {
-	if (!same_file(map->files[file].backend, backend))
-		return false;
+	bool same = false;
+
 	for (size_t i = 0; i < map->nbackends; i++) {
 		const struct memmap_backend *other = &map->backends[i];
 
-		if (other->placed && other->file == file && overlap(other, backend))
+		if (!other->placed || other->file != file)
+			continue;
+		if (!same_file(other, backend) || overlap(other, backend))
 			return false;
+		same = true;
 	}
-	return true;
+	return same;
 }
 
 static int place_in_file(
