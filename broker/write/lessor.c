@@ -197,9 +197,11 @@ static void owe_end(struct desk *desk, uint64_t lease)
 	desk->owed[desk->nowed++] = lease;
 }
 
+/* Never after what came later: a lease that is granted instead of one that has ended must not
+ * be stored ahead of that end. */
 static void pay_ends(struct desk *desk)
 {
-	if (!desk->nowed || batch_is_stuck(desk))
+	if (!desk->nowed || (batch_is_stuck(desk) && !lease_has_actions(desk->engine)))
 		return;
 	desk->paying = desk->nowed;
 	for (size_t i = 0; i < desk->nowed; i++) {

@@ -253,6 +253,26 @@ static void a_result_and_an_end_that_are_owed_are_tried_in_turns(void **state)
 	assert_int_equal(lab_word(lab, ADDR), 2);
 }
 
+/* Stored ahead of it, the new one would be the one that a restart drops. */
+static void an_end_that_is_owed_is_stored_with_the_next_grant(void **state)
+{
+	struct lab *lab = *state;
+	struct lease_view lease;
+	uint64_t cursor = 0;
+
+	lab_lease(lab);
+	lab_store_works(lab, false);
+	assert_int_equal(lab_release(lab), 0);
+	lab_await(lab, 3);
+	assert_int_equal(lab_count(lab, LAB_ENDED, lab->lease), 1);
+	lab_store_works(lab, true);
+	lab_lease(lab);
+	lab_kill(lab);
+	assert_true(desk_lease_next(lab->desk, &cursor, &lease));
+	assert_int_equal(lease.id, lab->lease);
+	assert_false(desk_lease_next(lab->desk, &cursor, &lease));
+}
+
 /* What is refused meanwhile, counted and of the first kind, wakes nobody. */
 static void refused_requests_do_not_keep_it_awake(void **state)
 {
@@ -656,6 +676,7 @@ int main(void)
 		TEST(many_writes_are_done_in_several_rounds),
 		TEST(more_writes_than_there_are_marks_wait_for_some),
 		TEST(a_result_and_an_end_that_are_owed_are_tried_in_turns),
+		TEST(an_end_that_is_owed_is_stored_with_the_next_grant),
 		TEST(refused_requests_do_not_keep_it_awake),
 		TEST(nothing_is_written_meanwhile),
 		TEST(without_marks_nothing_is_written),
