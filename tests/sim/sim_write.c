@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Deterministic simulation of the write plane: the real broker/write/, lease/ and
+ * broker/memwrite/ in a world that is made up (write_world.h), against a reference that only
+ * knows what operators were told. The disk is slow, full or fails, the broker is killed at any
+ * of its calls and starts from what was durable, guests turn their page tables and take what was
+ * written, endpoints are reset and removed, policies change, operators vanish and come back.
+ * Checked after every step, and at each store into a guest:
+ *   I1   no byte has two leases              I2   tokens of an endpoint rise
+ *   I3   bytes change inside lease, deadline, token, epoch and policy
+ *   I4   and never after the end was told    I5   what was told is recorded, and in the guest
+ *   I6   each number is applied once, and a repeated answer is the same
+ *   I7   what is unknown is told as unknown, and nothing else
+ *   I8   a part is told with its length      I9   nobody is overtaken
+ *   I10  when the faults stop, everything is answered
+ *   I11  the wall clock decides nothing      I12  records stand in the order of their batches
+ *   I17  what changed was admitted and is named by a durable intent
+ *   quota, charge, order, spin, want_old: nobody gets more than the policy says; what was
+ *   charged comes back; releases keep their place; the desk sleeps when it can do nothing; the
+ *   bytes before come with a repeated answer
+ *
+ *   sim_write [--seeds N] [--first S] [--seed S] [--steps N] [--verbose 1]
+ */
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/memwrite/fault.h"
+#include "tests/sim/write_world.h"
+#include "vmsig/vmsig_error.h"
+
+struct world world;
+bool verbose;
+unsigned long long tallies[TALLIES];
+
+void broken(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fprintf(stderr, "seed %llu, step %u: ", (unsigned long long)world.seed, world.step);
+	vfprintf(stderr, format, args);
+	fprintf(stderr, "\n");
+	va_end(args);
+	exit(1);
+}
+
+void say(const char *format, ...)
+{
+	va_list args;
+
+	if (!verbose)
+		return;
+	va_start(args, format);
+	fprintf(stderr, "%5u %8.3f ", world.step, (double)world.now / 1e9);
+	vfprintf(stderr, format, args);
+	fprintf(stderr, "\n");
+	va_end(args);
+}
+
+static uint64_t roll(uint64_t *random)
+{
+	*random ^= *random >> 12;
+	*random ^= *random << 25;
+	*random ^= *random >> 27;
+	return *random * 0x2545f4914f6cdd1dull;
+}
+
+uint32_t dice(uint32_t sides)
+{
+	return (uint32_t)(roll(&world.random) >> 33) % sides;
+}
+
+bool is_ghost(void)
+{
+	if (!world.ghost && world.kill_in && --world.kill_in == 0) {
+		say("the broker is a ghost from here on");
+		world.ghost = true;
+	}
+	return world.ghost;
+}
+
+/* An assertion has a seed, too. */
+static void on_abort(int signum)
+{
+	broken("assert: see above");
+}
+
+/* ---- steps ---- */
+
+static void do_revoke(void)
+{
+	const struct desk_admin admin = {.tenant = "root", .serial = "1"};
+	struct model_lease *lease;
+
+	if (!world.nleases)
+		return;
+	lease = &world.leases[world.nleases - 1 - dice(world.nleases < 8 ? world.nleases : 8)];
+	if (desk_revoke(world.desk, world.now, &admin, lease->id) || world.ghost)
+		return;
+	say("lease %llu is revoked", (unsigned long long)lease->id);
+	model_end(model_lease(lease->id), CAUSE_REVOKED);
+}
+
+static void do_time(void)
+{
+	world.now += dice(dice(8) ? 12 : 120) * MS;
+	/* The wall clock has dice of its own. */
+	world.wall += 10 * MS;
+	if (roll(&world.wall_random) % 16 == 0)
+		world.wall = 1ull << 60 | roll(&world.wall_random) >> 8;
+}
+
+static void do_kill(void)
+{
+	/* In the middle of something, or between two things. */
+	if (dice(3))
+		world.kill_in = 1 + dice(dice(2) ? 10 : 100);
+	else
+		world.ghost = true;
+}
+
+static void do_fault(void)
+{
+	if (world.kill_sides && dice(world.kill_sides) == 0)
+		do_kill();
+	switch (dice(64)) {
+	case 0:
+		broker_reload(dice(3) ? 0 : dice(POLICIES));
+		break;
+	case 1:
+		do_revoke();
+		break;
+	case 2:
+		desk_flush(world.desk, world.now);
+		break;
+	case 3:
+		desk_forget(world.desk);
+		break;
+	case 4:
+		if (dice(8) == 0)
+			broker_stop();
+		break;
+	default:
+		break;
+	}
+}
+
+static void step(void)
+{
+	do_time();
+	if (!world.desk) {
+		if (dice(2))
+			broker_start();
+		return;
+	}
+	for (unsigned i = 0; i < SITES && !world.ghost; i++)
+		guest_step(&world.guests[i]);
+	for (unsigned n = 1 + dice(2); n > 0 && !world.ghost; n--)
+		operator_step(&world.clients[dice(CLIENTS)]);
+	if (!world.ghost)
+		do_fault();
+	if (world.desk && !world.ghost)
+		disk_step();
+	if (world.desk && !world.ghost)
+		bulk_work(false);
+	if (world.desk && !world.ghost && dice(5))
+		broker_step();
+	if (world.ghost) {
+		broker_bury(dice(10) == 0);
+		if (dice(3) == 0)
+			world.policy = dice(POLICIES);
+		world.now += dice(dice(2) ? 6 : 60) * MS;
+		return;
+	}
+	if (!world.desk)
+		return;
+	model_check();
+	for (unsigned i = 0; world.step % 16 == 0 && i < SITES; i++)
+		guest_check(&world.guests[i]);
+}
+
+/* ---- seeds ---- */
+
+static void world_make(uint64_t seed, uint64_t wall)
+{
+	static const unsigned tenants[CLIENTS] = {2, 2, 1, 1, 0};
+	struct guest guests[SITES];
+
+	memcpy(guests, world.guests, sizeof(guests));
+	memset(&world, 0, sizeof(world));
+	memcpy(world.guests, guests, sizeof(guests));
+	world.seed = seed;
+	world.random = seed * 0x9e3779b97f4a7c15ull + 1;
+	world.wall = world.wall_random = wall;
+	world.now = 1000 * MS;
+	world.faults = true;
+	world.kill_sides = (const uint32_t[]){0, 200, 100, 40}[dice(4)];
+	world.fault_sides = (const uint32_t[]){0, 100, 40, 20}[dice(4)];
+	for (unsigned i = 0; i < CLIENTS; i++)
+		world.clients[i] = (struct client){.tenant = tenants[i], .uid = 1001 + tenants[i]};
+	disk_make();
+	slots_clear();
+	guests_make();
+}
+
+/* Returns a sum of what was told. */
+static uint64_t run(uint64_t seed, unsigned steps, uint64_t wall)
+{
+	world_make(seed, wall);
+	for (world.step = 0; world.step < steps; world.step++)
+		step();
+	settle();
+	disk_free();
+	return world.trace;
+}
+
+static void run_twice(uint64_t seed, unsigned steps)
+{
+	uint64_t first = run(seed, steps, 0x1234567);
+
+	if (seed % 8 == 0 && run(seed, steps, 0x7654321 + seed) != first)
+		broken("I11: with another wall clock something else was told");
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t first = 1, seeds = 100;
+	unsigned steps = 400;
+
+	for (int i = 1; i + 1 < argc; i += 2) {
+		uint64_t value = strtoull(argv[i + 1], NULL, 0);
+
+		if (strcmp(argv[i], "--seeds") == 0) {
+			seeds = value;
+		} else if (strcmp(argv[i], "--seed") == 0) {
+			first = value;
+			seeds = 1;
+		} else if (strcmp(argv[i], "--first") == 0) {
+			first = value;
+		} else if (strcmp(argv[i], "--steps") == 0) {
+			steps = (unsigned)value;
+		} else if (strcmp(argv[i], "--verbose") == 0) {
+			verbose = value;
+		} else {
+			fprintf(stderr, "usage: sim_write [--seeds N] [--first S] [--seed S] "
+					"[--steps N] [--verbose 1]\n");
+			return 2;
+		}
+	}
+	if (fault_setup() || signal(SIGABRT, on_abort) == SIG_ERR)
+		broken("no handlers of signals");
+	for (uint64_t seed = first; seed < first + seeds; seed++)
+		run_twice(seed, steps);
+	printf("%llu seeds of %u steps: %llu grants, %llu stores, %llu parts, %llu unknown, %llu "
+	       "told again, %llu rejected, %llu kills\n",
+		(unsigned long long)seeds, steps, tallies[T_GRANTS], tallies[T_APPLIED],
+		tallies[T_PARTIAL], tallies[T_UNKNOWN], tallies[T_REPLAYED], tallies[T_REJECTED],
+		tallies[T_KILLS]);
+	/* What has seen nothing has checked nothing. */
+	return tallies[T_GRANTS] && tallies[T_APPLIED] && tallies[T_REPLAYED] ? 0 : 1;
+}

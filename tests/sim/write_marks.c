@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Marks, which outlive a broker that is killed and not the host. They are few, so that commands
+ * wait for some; and now and then they cannot be opened.
+ */
+#include "tests/sim/write_world.h"
+
+#include <string.h>
+
+#include "vmsig/vmsig_error.h"
+
+#define SLOTS 8
+
+struct slot {
+	enum mark_state state;
+	struct ledger_key key;
+	uint8_t digest[LEDGER_DIGEST];
+	uint64_t done, order;
+	uint8_t reply[MARKS_REPLY_MAX];
+	size_t reply_len;
+};
+
+static struct slot slots[SLOTS];
+static uint64_t last_order;
+static bool is_open;
+
+void slots_clear(void)
+{
+	memset(slots, 0, sizeof(slots));
+}
+
+unsigned slots_used(void)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < SLOTS; i++)
+		n += slots[i].state != MARK_FREE;
+	return n;
+}
+
+static int mark_open(void *ctx, char *error, size_t error_size)
+{
+	is_open = !is_ghost() && !(world.faults && dice(24) == 0);
+	return is_open ? 0 : VMSIG_ERR_IO;
+}
+
+static int mark_take(void *ctx, const struct ledger_key *key,
+	const uint8_t digest[static LEDGER_DIGEST], uint32_t *ret_mark)
+{
+	if (is_ghost())
+		return VMSIG_ERR_BUSY;
+	if (!is_open)
+		broken("marks are used and are not open");
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		if (slots[i].state != MARK_FREE)
+			continue;
+		slots[i] = (struct slot){.state = MARK_TAKEN, .key = *key};
+		memcpy(slots[i].digest, digest, LEDGER_DIGEST);
+		*ret_mark = i + 1;
+		return 0;
+	}
+	return VMSIG_ERR_BUSY;
+}
+
+static struct slot *slot_get(uint32_t mark)
+{
+	if (!mark || mark > SLOTS || slots[mark - 1].state == MARK_FREE)
+		broken("a mark that was not taken");
+	return &slots[mark - 1];
+}
+
+static void mark_begin(void *ctx, uint32_t mark)
+{
+	if (!is_ghost())
+		slot_get(mark)->state = MARK_BEGUN;
+}
+
+static void mark_pause(void *ctx, uint32_t mark, uint64_t done)
+{
+	struct slot *slot;
+
+	if (is_ghost())
+		return;
+	slot = slot_get(mark);
+	slot->state = MARK_PAUSED;
+	slot->done = done;
+	model_marked(&slot->key);
+}
+
+static void mark_end(void *ctx, uint32_t mark, const void *reply, size_t len)
+{
+	struct slot *slot;
+
+	if (is_ghost())
+		return;
+	slot = slot_get(mark);
+	slot->state = MARK_ENDED;
+	slot->order = ++last_order;
+	memcpy(slot->reply, reply, len);
+	slot->reply_len = len;
+	model_marked(&slot->key);
+}
+
+static void mark_release(void *ctx, uint32_t mark)
+{
+	if (!is_ghost())
+		slot_get(mark)->state = MARK_FREE;
+}
+
+static bool mark_next(void *ctx, uint32_t *cursor, struct mark_view *ret_view)
+{
+	while (!is_ghost() && *cursor < SLOTS) {
+		const struct slot *slot = &slots[(*cursor)++];
+
+		if (slot->state == MARK_FREE)
+			continue;
+		*ret_view = (struct mark_view){.mark = *cursor,
+			.state = slot->state,
+			.key = slot->key,
+			.digest = slot->digest,
+			.done = slot->done,
+			.order = slot->order,
+			.reply = slot->reply,
+			.reply_len = slot->reply_len};
+		return true;
+	}
+	return false;
+}
+
+const struct desk_mark_ops mark_ops = {
+	.open = mark_open,
+	.take = mark_take,
+	.begin = mark_begin,
+	.pause = mark_pause,
+	.end = mark_end,
+	.release = mark_release,
+	.next = mark_next,
+};

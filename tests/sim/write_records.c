@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What has to be recorded, and when, against the reference. */
+#include "tests/sim/write_world.h"
+
+#include "vmsig/vmsig_error.h"
+
+static bool is_about(const Vmsig__AuditRecord *record, const struct body *body)
+{
+	return record->lease == body->lease && record->writer == body->writer &&
+	       record->sequence == body->sequence;
+}
+
+const Vmsig__AuditRecord *records_intent(const struct body *body)
+{
+	for (size_t i = disk_durable(); i > 0; i--) {
+		const Vmsig__AuditRecord *record = disk_record(i - 1);
+
+		if (record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT &&
+			is_about(record, body))
+			return record;
+	}
+	return NULL;
+}
+
+static void check_intent(const Vmsig__AuditRecord *intent)
+{
+	unsigned results = 0;
+
+	for (size_t i = intent->id; i < disk_committed(); i++) {
+		const Vmsig__AuditRecord *record = disk_record(i);
+
+		results += record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT &&
+			   record->intent == intent->id;
+	}
+	if (results != 1)
+		broken("I5: intent %llu of lease %llu/%llu has %u results",
+			(unsigned long long)intent->id, (unsigned long long)intent->lease,
+			(unsigned long long)intent->sequence, results);
+}
+
+static bool is_result(const Vmsig__AuditRecord *record)
+{
+	return record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT ||
+	       record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED;
+}
+
+static void check_outcome(const struct model_command *command)
+{
+	for (size_t i = 0; i < disk_committed(); i++) {
+		const Vmsig__AuditRecord *record = disk_record(i);
+
+		if (is_result(record) && is_about(record, &command->body) &&
+			record->outcome == command->outcome &&
+			record->bytes ==
+				(command->outcome ? command->written : command->body.bytes))
+			return;
+	}
+	broken("I5: %s of %llu bytes was told for lease %llu/%llu, and is not recorded",
+		vmsig_error_name((int)command->outcome), (unsigned long long)command->written,
+		(unsigned long long)command->body.lease,
+		(unsigned long long)command->body.sequence);
+}
+
+void records_check(void)
+{
+	for (size_t i = 0; i < disk_committed(); i++) {
+		const Vmsig__AuditRecord *record = disk_record(i);
+
+		if (record->id != i + 1)
+			broken("I12: record %llu stands where %zu should",
+				(unsigned long long)record->id, i + 1);
+		if (record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT)
+			check_intent(record);
+	}
+	for (unsigned i = 0; i < world.ncommands; i++) {
+		const struct model_command *command = &world.commands[i];
+
+		if (command->answered && !command->lost)
+			check_outcome(command);
+	}
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Leases and the ledger on the simulated disk. */
+#include "tests/sim/write_disk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmsig/vmsig_error.h"
+
+/* ---- leases ---- */
+
+static struct lease_row *lease_row(uint64_t id)
+{
+	for (size_t i = disk.nleases; i > 0; i--) {
+		if (disk.leases[i - 1].used && disk.leases[i - 1].view.id == id)
+			return &disk.leases[i - 1];
+	}
+	return NULL;
+}
+
+static uint64_t token_make(uint32_t endpoint)
+{
+	uint64_t *last = &disk.tokens[endpoint - 1], now = world.wall / 1000;
+
+	*last = *last < now ? now : *last + 1;
+	return *last;
+}
+
+static bool row_fails(uint32_t sides)
+{
+	if (!world.faults || dice(sides))
+		return false;
+	disk.doomed = true;
+	return true;
+}
+
+/* In the batch, or by itself. */
+static void row_add(const struct lease_row *row, bool in_batch)
+{
+	struct lease_row *added = &disk.leases[disk.nleases];
+
+	if (disk.nleases == LEASE_ROWS)
+		broken("more leases than the simulated disk keeps");
+	if (in_batch)
+		change_note(false, disk.nleases);
+	disk.nleases++;
+	*added = *row;
+	added->used = true;
+	added->view.token = token_make(row->view.endpoint);
+	if (disk.next_id <= row->view.id)
+		disk.next_id = row->view.id + 1;
+}
+
+static int lease_grant(
+	void *ctx, const struct lease_view *lease, uint64_t now_ns, uint64_t *ret_token)
+{
+	struct lease_row row = {.view = *lease};
+
+	*ret_token = 0;
+	if (is_ghost() || row_fails(100))
+		return VMSIG_ERR_IO;
+	strcpy(row.tenant, lease->tenant);
+	memcpy(row.ranges, lease->ranges, lease->nranges * sizeof(*lease->ranges));
+	row.view.granted_ns = now_ns;
+	row.view.deadline_ns = now_ns + lease->ttl_ns;
+	row.view.hold_until_ns = now_ns + lease->hold_max_ns;
+	if (!disk.shared) {
+		row_add(&row, true);
+		*ret_token = disk.leases[disk.nleases - 1].view.token;
+		return 0;
+	}
+	if (disk.ngrants == GRANTS)
+		broken("more grants than the simulated store answers");
+	disk.grants[disk.ngrants++] = row;
+	return 0;
+}
+
+static void grant_drop(size_t i)
+{
+	disk.ngrants--;
+	memmove(&disk.grants[i], &disk.grants[i + 1], (disk.ngrants - i) * sizeof(disk.grants[0]));
+}
+
+static void grant_forget(uint64_t id)
+{
+	for (size_t i = 0; i < disk.ngrants; i++) {
+		if (disk.grants[i].view.id == id)
+			grant_drop(i);
+	}
+}
+
+static int lease_change(const struct lease_view *lease, bool ended)
+{
+	struct lease_row *row;
+
+	if (is_ghost() || row_fails(200))
+		return VMSIG_ERR_IO;
+	grant_forget(lease->id);
+	row = lease_row(lease->id);
+	if (!row)
+		return 0;
+	change_note(false, (size_t)(row - disk.leases));
+	if (ended)
+		row->ended = true;
+	else
+		row->view.deadline_ns = lease->deadline_ns;
+	return 0;
+}
+
+static int lease_renew_row(void *ctx, const struct lease_view *lease)
+{
+	return lease_change(lease, false);
+}
+
+static int lease_end_row(void *ctx, const struct lease_view *lease)
+{
+	return lease_change(lease, true);
+}
+
+static const struct lease_row *row_after(uint64_t id)
+{
+	const struct lease_row *next = NULL;
+
+	for (size_t i = 0; i < disk.nleases; i++) {
+		const struct lease_row *row = &disk.leases[i];
+
+		if (row->used && !row->ended && row->view.id > id &&
+			(!next || row->view.id < next->view.id))
+			next = row;
+	}
+	return next;
+}
+
+/* In the order of their ids. */
+static int lease_load(void *ctx, int (*each)(void *arg, const struct lease_view *lease), void *arg)
+{
+	const struct lease_row *next = row_after(0);
+
+	while (next) {
+		struct lease_row row = *next;
+		int r;
+
+		row.view.tenant = row.tenant;
+		row.view.ranges = row.ranges;
+		r = is_ghost() ? VMSIG_ERR_IO : each(arg, &row.view);
+		if (r)
+			return r;
+		next = row_after(row.view.id);
+	}
+	return 0;
+}
+
+static int lease_next_id(void *ctx, uint64_t *ret_id)
+{
+	*ret_id = disk.next_id;
+	return is_ghost() ? VMSIG_ERR_IO : 0;
+}
+
+static int lease_find_row(
+	void *ctx, uint64_t id, char tenant[static TENANT_MAX], uint64_t *ret_token)
+{
+	const struct lease_row *row = lease_row(id);
+
+	if (is_ghost())
+		return VMSIG_ERR_IO;
+	if (!row)
+		return VMSIG_ERR_NO_LEASE;
+	strcpy(tenant, row->tenant);
+	*ret_token = row->view.token;
+	return 0;
+}
+
+const struct desk_lease_ops lease_ops = {
+	.grant = lease_grant,
+	.renew = lease_renew_row,
+	.end = lease_end_row,
+	.load = lease_load,
+	.next_id = lease_next_id,
+	.find = lease_find_row,
+};
+
+void grants_answer(void)
+{
+	while (disk.ngrants && dice(3)) {
+		const struct lease_row row = disk.grants[0];
+
+		grant_drop(0);
+		if (world.faults && dice(12) == 0) {
+			desk_lease_failed(world.desk, world.now, row.view.id, VMSIG_ERR_IO);
+			continue;
+		}
+		row_add(&row, false);
+		desk_lease_stored(world.desk, world.now, row.view.id,
+			disk.leases[disk.nleases - 1].view.token);
+	}
+}
+
+bool disk_has_lease(uint64_t id)
+{
+	const struct lease_row *row = lease_row(id);
+
+	return row && !row->ended;
+}
+
+void rows_recount(void)
+{
+	memset(disk.tokens, 0, sizeof(disk.tokens));
+	disk.next_id = 1;
+	disk.ngrants = 0;
+	for (size_t i = 0; i < disk.nleases; i++) {
+		const struct lease_view *view = &disk.leases[i].view;
+
+		if (!disk.leases[i].used)
+			continue;
+		if (disk.next_id <= view->id)
+			disk.next_id = view->id + 1;
+		if (disk.tokens[view->endpoint - 1] < view->token)
+			disk.tokens[view->endpoint - 1] = view->token;
+	}
+}
+
+/* ---- the ledger ---- */
+
+static struct row *row_find(const struct ledger_key *key)
+{
+	for (size_t i = disk.nrows; i > 0; i--) {
+		struct row *row = &disk.rows[i - 1];
+
+		if (row->used && memcmp(&row->key, key, sizeof(*key)) == 0)
+			return row;
+	}
+	return NULL;
+}
+
+static int row_look(void *ctx, const struct ledger_key *key, struct ledger_entry *ret_entry)
+{
+	const struct row *row = row_find(key);
+
+	*ret_entry = (struct ledger_entry){0};
+	if (is_ghost() || (world.faults && dice(300) == 0))
+		return VMSIG_ERR_IO;
+	if (!row)
+		return VMSIG_ERR_NO_LEASE;
+	memcpy(ret_entry->digest, row->digest, LEDGER_DIGEST);
+	ret_entry->intent = row->intent;
+	ret_entry->done = row->done;
+	if (!row->done)
+		return 0;
+	ret_entry->reply = malloc(row->reply_len ? row->reply_len : 1);
+	if (!ret_entry->reply)
+		return -ENOMEM;
+	memcpy(ret_entry->reply, row->reply, row->reply_len);
+	ret_entry->reply_len = row->reply_len;
+	return 0;
+}
+
+static int row_intend(void *ctx, const struct ledger_key *key,
+	const uint8_t digest[static LEDGER_DIGEST], uint64_t intent)
+{
+	struct row *row = row_find(key);
+
+	if (is_ghost() || disk_fails())
+		return VMSIG_ERR_IO;
+	if (!row) {
+		if (disk.nrows == ROWS)
+			broken("more rows than the simulated disk keeps");
+		row = &disk.rows[disk.nrows++];
+	}
+	change_note(true, (size_t)(row - disk.rows));
+	*row = (struct row){.used = true, .key = *key, .intent = intent};
+	memcpy(row->digest, digest, LEDGER_DIGEST);
+	return 0;
+}
+
+static int row_settle(void *ctx, const struct ledger_key *key, const void *reply, size_t len)
+{
+	struct row *row = row_find(key);
+
+	if (is_ghost() || disk_fails())
+		return VMSIG_ERR_IO;
+	if (!row && disk.doomed)
+		return VMSIG_ERR_IO;
+	if (!row)
+		broken("I6: a result of what has no row in the ledger");
+	change_note(true, (size_t)(row - disk.rows));
+	row->done = true;
+	row->reply = disk_keep(reply, len);
+	row->reply_len = len;
+	return 0;
+}
+
+static int row_forget(void *ctx, const struct ledger_key *key)
+{
+	struct row *row = row_find(key);
+
+	if (is_ghost())
+		return VMSIG_ERR_IO;
+	if (!row)
+		return 0;
+	change_note(true, (size_t)(row - disk.rows));
+	row->used = false;
+	return 0;
+}
+
+static int key_compare(const struct ledger_key *a, const struct ledger_key *b)
+{
+	if (a->lease != b->lease)
+		return a->lease < b->lease ? -1 : 1;
+	if (a->writer != b->writer)
+		return a->writer < b->writer ? -1 : 1;
+	return a->sequence < b->sequence ? -1 : a->sequence > b->sequence;
+}
+
+static bool row_next_open(void *ctx, struct ledger_key *cursor, struct ledger_entry *ret_entry)
+{
+	const struct row *best = NULL;
+
+	for (size_t i = 0; i < disk.nrows; i++) {
+		const struct row *row = &disk.rows[i];
+
+		if (row->used && !row->done && key_compare(&row->key, cursor) > 0 &&
+			(!best || key_compare(&row->key, &best->key) < 0))
+			best = row;
+	}
+	if (!best || is_ghost())
+		return false;
+	*cursor = best->key;
+	*ret_entry = (struct ledger_entry){.intent = best->intent};
+	return true;
+}
+
+static int row_highest(void *ctx, uint64_t lease, uint64_t writer, uint64_t *ret_sequence)
+{
+	*ret_sequence = 0;
+	if (is_ghost())
+		return VMSIG_ERR_IO;
+	for (size_t i = 0; i < disk.nrows; i++) {
+		const struct row *row = &disk.rows[i];
+
+		if (row->used && row->key.lease == lease && row->key.writer == writer &&
+			row->key.sequence > *ret_sequence)
+			*ret_sequence = row->key.sequence;
+	}
+	return 0;
+}
+
+const struct desk_ledger_ops ledger_ops = {
+	.find = row_look,
+	.intend = row_intend,
+	.settle = row_settle,
+	.forget = row_forget,
+	.next_open = row_next_open,
+	.highest = row_highest,
+};
