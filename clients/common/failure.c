@@ -50,6 +50,14 @@ void failure_make(struct failure *ret_failure, const struct failure_hint *own, i
 		ret_failure->text[len - 1] = '\0';
 }
 
+const char *failure_why(const char *name, const char *why)
+{
+	size_t len = strlen(name);
+
+	return strncmp(why, name, len) == 0 && strncmp(why + len, ": ", 2) == 0 ? why + len + 2
+										: why;
+}
+
 void failure_say(const struct failure *failure, const char *program)
 {
 	fprintf(stderr, "%s: %s%s%s\n", program, failure->text, failure->hint ? "; " : "",

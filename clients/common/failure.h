@@ -33,6 +33,9 @@ struct failure_hint {
 __attribute__((format(printf, 4, 0))) void failure_make(struct failure *ret_failure,
 	const struct failure_hint *own, int error, const char *format, va_list args);
 
+/* `why` without "NAME: " before it: whoever says the name does so once. */
+const char *failure_why(const char *name, const char *why);
+
 void failure_say(const struct failure *failure, const char *program);
 void failure_say_json(const struct failure *failure);
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define HEX_ROW 16u
 #define DURATION_MAX_MS (86400u * 1000)
@@ -81,6 +82,31 @@ bool text_range(const char *text, vmsig_lease_range *ret_range)
 		return false;
 	*ret_range = (vmsig_lease_range){start, start + (len - 1)};
 	return true;
+}
+
+void text_time(uint64_t real_ns, int digits, char ret_text[static TEXT_TIME_MAX])
+{
+	time_t seconds = (time_t)(real_ns / 1000000000);
+	unsigned long fraction = real_ns % 1000000000;
+	char date[32];
+	struct tm tm;
+
+	for (int i = digits; i < 9; i++)
+		fraction /= 10;
+	gmtime_r(&seconds, &tm);
+	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
+	if (digits)
+		snprintf(ret_text, TEXT_TIME_MAX, "%s.%0*luZ", date, digits, fraction);
+	else
+		snprintf(ret_text, TEXT_TIME_MAX, "%sZ", date);
+}
+
+void text_time_now(int digits, char ret_text[static TEXT_TIME_MAX])
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	text_time((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec, digits, ret_text);
 }
 
 static int hex_digit(char c)

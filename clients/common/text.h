@@ -22,6 +22,11 @@ bool text_duration(const char *text, uint32_t *ret_ms);
 /* GPA+LEN, of at least one byte. */
 bool text_range(const char *text, vmsig_lease_range *ret_range);
 
+#define TEXT_TIME_MAX 48
+/* A moment of CLOCK_REALTIME: ISO 8601 in UTC, with this many digits behind the second. */
+void text_time(uint64_t real_ns, int digits, char ret_text[static TEXT_TIME_MAX]);
+void text_time_now(int digits, char ret_text[static TEXT_TIME_MAX]);
+
 /* Two digits a byte, 1 to `max` bytes into `ret_bytes`. */
 bool text_hex_parse(const char *text, size_t max, unsigned char *ret_bytes, size_t *ret_len);
 /* What is searched for: hex:DIGITS, str:TEXT, or the text itself. */

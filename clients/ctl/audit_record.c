@@ -120,25 +120,11 @@ static json_t *json_member(const ProtobufCFieldDescriptor *field, const Vmsig__A
 	}
 }
 
-void ctl_audit_time_text(uint64_t real_ns, int digits, char ret_text[static AUDIT_TIME_MAX])
-{
-	time_t seconds = (time_t)(real_ns / 1000000000);
-	unsigned long fraction = real_ns % 1000000000;
-	char date[32];
-	struct tm tm;
-
-	for (int i = digits; i < 9; i++)
-		fraction /= 10;
-	gmtime_r(&seconds, &tm);
-	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(ret_text, AUDIT_TIME_MAX, "%s.%0*luZ", date, digits, fraction);
-}
-
 static json_t *json_time(const Vmsig__AuditRecord *record)
 {
-	char text[AUDIT_TIME_MAX];
+	char text[TEXT_TIME_MAX];
 
-	ctl_audit_time_text(record->real_ns, 9, text);
+	text_time(record->real_ns, 9, text);
 	return json_string(text);
 }
 

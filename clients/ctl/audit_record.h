@@ -47,9 +47,6 @@ json_t *ctl_audit_entry_export(
 /* One line for each member. */
 void ctl_audit_entry_print(const struct ctl_audit_entry *entry);
 
-#define AUDIT_TIME_MAX 48
-/* ISO 8601 in UTC, with this many digits behind the second. */
-void ctl_audit_time_text(uint64_t real_ns, int digits, char ret_text[static AUDIT_TIME_MAX]);
 /* Replaces what a terminal would obey. */
 void ctl_audit_text_clean(char *text);
 

@@ -253,10 +253,10 @@ static bool bind_special(sqlite3_stmt *stmt, int column, const ProtobufCFieldDes
 static void bind_extras(sqlite3_stmt *stmt, int column, const struct ctl_audit_entry *entry,
 	const uint8_t *previous)
 {
-	char time[AUDIT_TIME_MAX];
+	char time[TEXT_TIME_MAX];
 
 	if (entry->record) {
-		ctl_audit_time_text(entry->record->real_ns, 9, time);
+		text_time(entry->record->real_ns, 9, time);
 		sqlite3_bind_text(stmt, column + EXTRA_TIME, time, -1, SQLITE_TRANSIENT);
 	}
 	sqlite3_bind_blob(

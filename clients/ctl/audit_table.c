@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "clients/common/text.h"
 #include "clients/ctl/audit_record.h"
 #include "vmsig/vmsig_error.h"
 
@@ -87,7 +88,7 @@ static void row_fill(struct table_row *row, const struct ctl_audit_entry *entry)
 		detail_add(row, "cannot be decoded; see `vmsigctl audit verify`");
 		return;
 	}
-	ctl_audit_time_text(record->real_ns, 3, row->cells[1]);
+	text_time(record->real_ns, 3, row->cells[1]);
 	snprintf(row->cells[3], CELL_MAX, "%s", vmsig_error_name((int)record->outcome));
 	snprintf(row->cells[4], CELL_MAX, "%s", record->tenant);
 	snprintf(row->cells[5], CELL_MAX, "%s", record->endpoint);

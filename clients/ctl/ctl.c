@@ -71,11 +71,7 @@ int ctl_fail(int error, const char *format, ...)
 
 int ctl_fail_about(const char *name, int error, const char *why)
 {
-	size_t len = strlen(name);
-
-	return strncmp(why, name, len) == 0 && why[len] == ':'
-		       ? ctl_fail(error, "%s", why)
-		       : ctl_fail(error, "%s: %s", name, why);
+	return ctl_fail(error, "%s: %s", name, failure_why(name, why));
 }
 
 void ctl_fail_with(int error, const char *hint, const char *format, ...)
@@ -214,10 +210,7 @@ int ctl_connection(const struct ctl *ctl, enum ctl_plane plane, vmsig_options *r
 
 int ctl_connect_fail(int error, const char *socket, const char *why)
 {
-	size_t len = strlen(socket);
-
-	if (strncmp(why, socket, len) == 0 && strncmp(why + len, ": ", 2) == 0)
-		why += len + 2;
+	why = failure_why(socket, why);
 	/* The library says of all others what to do about them. */
 	if (error == -VMSIG_ERR_UNAUTHENTICATED)
 		return ctl_fail(error, "cannot connect to %s: %s", socket, why);

@@ -113,15 +113,6 @@ static uint64_t stamp_new(const struct undo_names *names)
 	return stamp > newest ? stamp : newest + 1;
 }
 
-static void time_now(char text[static UNDO_TIME_MAX])
-{
-	time_t now = time(NULL);
-	struct tm tm;
-
-	gmtime_r(&now, &tm);
-	strftime(text, UNDO_TIME_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm);
-}
-
 static int write_json(int folder, const char *name, const json_t *json)
 {
 	int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), r;
@@ -164,7 +155,7 @@ int undo_record_save(int folder, struct undo_record *record, char ret_name[stati
 
 	if (code)
 		return code;
-	time_now(record->time);
+	text_time_now(0, record->time);
 	json = record_json(record);
 	r = json ? store(folder, json, stamp_new(&names), ret_name) : -ENOMEM;
 	json_decref(json);

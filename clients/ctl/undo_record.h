@@ -15,14 +15,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "clients/common/text.h"
 #include "vmsig/vmsig.h"
 
 #define UNDO_KEPT 100u
 #define UNDO_NAME_MAX 40 /* with its NUL */
-#define UNDO_TIME_MAX 32
 
 struct undo_record {
-	char time[UNDO_TIME_MAX]; /* for people */
+	char time[TEXT_TIME_MAX]; /* for people */
 	char endpoint[VMSIG_NAME_MAX + 1];
 	uint32_t epoch;
 	uint64_t addr, cr3; /* cr3 0: the endpoint's kcr3 */

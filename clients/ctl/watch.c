@@ -3,24 +3,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "clients/ctl/ctl.h"
 
-#define TIME_MAX 48
 #define LOOK_MS 200 /* between two looks whether somebody still reads */
-
-static void time_text(char text[static TIME_MAX])
-{
-	struct timespec now;
-	struct tm tm;
-	char date[24];
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(text, TIME_MAX, "%s.%03ldZ", date, now.tv_nsec / 1000000);
-}
 
 static uint32_t epoch_of(const vmsig_delivery *delivery)
 {
@@ -114,11 +100,11 @@ static int print_line(const vmsig_delivery *delivery, const char *kind, const ch
 static int print_delivery(const struct ctl *ctl, const vmsig_delivery *delivery)
 {
 	const char *kind = kind_text(delivery);
-	char when[TIME_MAX];
+	char when[TEXT_TIME_MAX];
 
 	if (!kind)
 		return EXIT_OK;
-	time_text(when);
+	text_time_now(3, when);
 	return ctl->json ? print_json(delivery, kind, when) : print_line(delivery, kind, when);
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "clients/common/exits.h"
+#include "clients/common/failure.h"
 #include "clients/common/moment.h"
 #include "clients/shim/shim.h"
 
@@ -154,13 +155,9 @@ bool shim_session_step(struct shim *shim, int fd, int64_t until)
 
 static int connect_fail(struct shim *shim, int error, const char *socket, const char *why)
 {
-	size_t len = strlen(socket);
-
-	if (strncmp(why, socket, len) == 0 && strncmp(why + len, ": ", 2) == 0)
-		why += len + 2;
 	return shim_output_fail(&shim->output,
 		error == -VMSIG_ERR_UNAUTHENTICATED ? error : VMSIG_ERR_DISCONNECTED,
-		"cannot connect to %s: %s", socket, why);
+		"cannot connect to %s: %s", socket, failure_why(socket, why));
 }
 
 static int planes_open(struct shim *shim)
