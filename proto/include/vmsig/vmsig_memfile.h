@@ -45,7 +45,7 @@ static inline const vmsig_memfile *vmsig_memctx_files(const vmsig_event *ev, uin
 }
 
 VMSIG_STATIC_ASSERT(sizeof(vmsig_memfile) == 16, "vmsig_memfile is 16 bytes");
-VMSIG_STATIC_ASSERT(sizeof(vmsig_memseg) % _Alignof(uint64_t) == 0, "files follow segments");
+VMSIG_STATIC_ASSERT(sizeof(vmsig_memseg) % __alignof__(uint64_t) == 0, "files follow segments");
 
 #ifdef __cplusplus
 }
