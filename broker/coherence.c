@@ -20,7 +20,7 @@
 #define MAPPING ((size_t)2 * VMSIG_COHERENCE_SIZE)
 
 struct coherence {
-	int fd;                /* once the page is mapped: read-only */
+	int fd; /* once the page is mapped: read-only, what holders have are duplicates of it */
 	uint8_t *mapping;      /* a private page for the obituary's node, then the shared one */
 	vmsig_coherence *page; /* NULL: not mapped */
 	bool owned;
@@ -66,23 +66,17 @@ static int page_make(struct coherence *coherence, uint32_t endpoint)
 	return r;
 }
 
-/* A description of its own: holders share no offset, no flags and no lock (R2). */
-static int open_anew(int fd)
-{
-	char path[64];
-	int fresh;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	fresh = open(path, O_RDONLY | O_CLOEXEC);
-	return fresh < 0 ? -errno : fresh;
-}
-
+/* One open file for all holders: an offset and flags are all that they share by it, and a page that
+ * is mapped has no use for either. To open it for each costs more than to tell it. */
 static int read_only(struct coherence *coherence)
 {
-	int fd = open_anew(coherence->fd);
+	char path[64];
+	int fd;
 
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", coherence->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return fd;
+		return -errno;
 	close(coherence->fd);
 	coherence->fd = fd;
 	return 0;
@@ -130,7 +124,9 @@ vmsig_coherence *coherence_page(struct coherence *coherence)
 
 int coherence_share(const struct coherence *coherence)
 {
-	return open_anew(coherence->fd);
+	int fd = fcntl(coherence->fd, F_DUPFD_CLOEXEC, 0);
+
+	return fd < 0 ? -errno : fd;
 }
 
 void coherence_vouch(struct coherence *coherence, uint64_t until_ns)

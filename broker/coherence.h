@@ -23,7 +23,8 @@ __attribute__((warn_unused_result)) int coherence_new(
 struct coherence *coherence_free(struct coherence *coherence);
 
 vmsig_coherence *coherence_page(struct coherence *coherence);
-/* A fresh O_RDONLY descriptor, which the caller closes; -errno. */
+/* An O_RDONLY descriptor, which the caller closes; -errno. All are duplicates of one: they share an
+ * offset and flags, for which a page that is mapped has no use, and cost no path look-up each. */
 __attribute__((warn_unused_result)) int coherence_share(const struct coherence *coherence);
 /* The page is looked after until `until_ns` of CLOCK_MONOTONIC. */
 void coherence_vouch(struct coherence *coherence, uint64_t until_ns);

@@ -120,7 +120,8 @@ static void a_subscriber_gets_context_ram_and_page(void **state)
 	ctx_client_close(&client);
 }
 
-/* R2: no offset, no lock is shared between holders. */
+/* R2: no offset, no lock on guest RAM is shared between holders. The page, which is mapped, may
+ * come by duplicates of one descriptor. */
 static void each_delivery_has_its_own_file_description(void **state)
 {
 	struct scene *scene = *state;
@@ -132,10 +133,8 @@ static void each_delivery_has_its_own_file_description(void **state)
 		ctx_client_expect_done(&clients[i], ctx_client_subscribe(&clients[i], "a1"));
 		ctx_client_free_message(ctx_client_expect_memctx(&clients[i], fds[i]));
 	}
-	for (size_t i = 0; i < 2; i++) {
-		assert_int_equal(lseek(fds[0][i], 7, SEEK_SET), 7);
-		assert_int_equal(lseek(fds[1][i], 0, SEEK_CUR), 0);
-	}
+	assert_int_equal(lseek(fds[0][0], 7, SEEK_SET), 7);
+	assert_int_equal(lseek(fds[1][0], 0, SEEK_CUR), 0);
 	for (size_t i = 0; i < 2; i++) {
 		close(fds[i][0]);
 		close(fds[i][1]);
