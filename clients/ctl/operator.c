@@ -150,7 +150,9 @@ void ctl_hold_put(const struct ctl *ctl, struct ctl_hold *hold)
 	if (hold->own && hold->info.phase == VMSIG_LEASE_HELD &&
 		vmsig_lease_release_wait(hold->lease, (int)ms))
 		ctl_note("the lease could not be released; it ends by itself");
+	/* A write without an outcome has one now, which nobody takes. */
 	hold->lease = vmsig_lease_free(hold->lease);
+	vmsig_write_result_clear(&hold->answer.result);
 }
 
 int ctl_hold_turn(struct ctl_hold *hold, int64_t until)
