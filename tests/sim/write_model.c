@@ -240,6 +240,7 @@ static void lease_crash(struct model_lease *lease)
 	/* An end that was not stored yet has to be brought about anew. */
 	lease->phase = GRANTED;
 	lease->release = 0;
+	lease->released_by = 0;
 	if (!(lease->causes & CAUSE_EPOCH))
 		lease->over = false;
 }

@@ -110,7 +110,7 @@ static bool is_in_the_way(
 			!ranges_overlap(view.ranges, view.nranges, ranges, n))
 			continue;
 		lease = model_lease(view.id);
-		if (!lease->release || lease->session != client->op.session ||
+		if (!lease->release || lease->released_by != client->op.session ||
 			view.state == LEASE_WAITING)
 			return true;
 	}
@@ -239,6 +239,7 @@ void operator_release(struct client *client, struct model_lease *lease)
 		return;
 	if (!lease->release)
 		lease->release = ++world.order;
+	lease->released_by = client->op.session;
 	if (later)
 		pending_add(WAITS_RELEASE, index_of(client), (unsigned)(lease - world.leases),
 			request_id);

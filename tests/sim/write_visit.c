@@ -97,12 +97,13 @@ static void check_pages(struct guest *guest, const struct visit *visit)
 		if (memcmp(ram, expected, PAGE) == 0)
 			continue;
 		for (uint64_t i = 0; i < PAGE / WORD; i++) {
+			unsigned long long at = page * PAGE + i * WORD;
+
 			if (ram[i] == expected[i])
 				continue;
 			if (!visit)
-				broken("0x%llx of %s changed and nobody wrote it",
-					(unsigned long long)(page * PAGE + i * WORD), guest->name);
-			check_word(visit, page * PAGE + i * WORD);
+				broken("0x%llx of %s changed and nobody wrote it", at, guest->name);
+			check_word(visit, at);
 		}
 	}
 }

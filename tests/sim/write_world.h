@@ -89,9 +89,10 @@ struct model_lease {
 	struct lease_range ranges[2];
 	size_t nranges;
 	enum phase phase;
-	unsigned causes;  /* enum cause */
-	bool over;        /* from here on no byte may change */
-	unsigned release; /* order of the release; 0: it was not sent */
+	unsigned causes;      /* enum cause */
+	bool over;            /* from here on no byte may change */
+	unsigned release;     /* order of the release; 0: it was not sent */
+	uint64_t released_by; /* session */
 	uint64_t sequence;
 };
 
