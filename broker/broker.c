@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/auditor.h"
 #include "broker/config/check.h"
 #include "broker/boot_clock.h"
 #include "broker/desk_shell.h"
@@ -213,10 +214,11 @@ static void on_vouch(uv_timer_t *timer)
 void broker_closed(struct broker *broker)
 {
 	if (!endpoints_are_idle(broker->endpoints) || broker->net || broker->desk_open ||
-		broker->upkeep.working || uv_is_closing((uv_handle_t *)&broker->turn))
+		uv_is_closing((uv_handle_t *)&broker->turn))
 		return;
 	uv_close((uv_handle_t *)&broker->turn, NULL);
 	jobs_close(broker->jobs);
+	store_stop(broker->store);
 	uv_close((uv_handle_t *)&broker->hurry, NULL);
 	uv_close((uv_handle_t *)&broker->wake, NULL);
 	uv_close((uv_handle_t *)&broker->vouch, NULL);
@@ -343,8 +345,6 @@ static int start_handles(struct broker *broker)
 	}
 	if (!r)
 		r = uv_prepare_start(&broker->turn, on_turn);
-	if (!r)
-		r = upkeep_start(broker);
 	return r;
 }
 
@@ -358,11 +358,16 @@ static void run_mark(const struct config *config, char *path, size_t size)
 
 static int start_state(struct broker *broker)
 {
+	const struct config *config = broker->config;
 	char error[512] = "", run[PATH_MAX];
+	const struct store_options options = {.dir = config->state_dir,
+		.run = run,
+		.loop = &broker->loop,
+		.audit_bytes = config->audit.size_max};
 	int r;
 
-	run_mark(broker->config, run, sizeof(run));
-	r = store_open_beside(&broker->store, broker->config->state_dir, run, error, sizeof(error));
+	run_mark(config, run, sizeof(run));
+	r = store_open_with(&broker->store, &options, error, sizeof(error));
 	if (r) {
 		log_error("cannot open the state", LOG_STR("error", error));
 		return r;
@@ -371,7 +376,10 @@ static int start_state(struct broker *broker)
 		log_error("the state cannot be used: sensors are served, nothing is granted or "
 			  "written until it can",
 			LOG_STR("error", error));
-	r = core_new(&broker->core, &broker->config->core);
+	if (store_taken_over(broker->store))
+		log_info("the audit log of a former version is in the journal now",
+			LOG_INT("records", store_taken_over(broker->store)));
+	r = core_new(&broker->core, &config->core);
 	broker->services.read = broker->core;
 	return r;
 }
@@ -396,7 +404,6 @@ bool broker_open_desk(struct broker *broker, bool loudly)
 		broker->desk_shell = NULL;
 	broker->desk = broker->desk_shell ? broker->desk_shell->desk : NULL;
 	broker->services.write = broker->desk;
-	broker->services.audit = broker->desk_shell ? broker->desk_shell->audit : NULL;
 	broker->desk_open = broker->desk != NULL;
 	endpoints_set_desk(broker->endpoints, broker->desk);
 	if (!broker->desk && error[0])
@@ -510,7 +517,12 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	if (!r)
 		r = jobs_new(&broker->jobs, &broker->loop, JOB_THREADS);
 	if (!r)
-		r = syncer_new(&broker->syncer, broker->jobs, broker->config->state_dir);
+		r = upkeep_start(broker);
+	if (!r)
+		r = syncer_new(&broker->syncer, broker->store);
+	if (!r)
+		r = auditor_new(&broker->auditor, broker->jobs, broker->store);
+	broker->services.audit = broker->auditor;
 	if (!r)
 		r = start_endpoints(broker);
 	if (!r)
@@ -556,12 +568,17 @@ static void end_loop(struct broker *broker)
 	if (broker->desk_open)
 		desk_shell_close(broker->desk_shell, NULL, NULL);
 	jobs_close(broker->jobs);
+	if (broker->store)
+		store_stop(broker->store);
 	uv_walk(&broker->loop, close_handle, NULL);
 	uv_run(&broker->loop, UV_RUN_DEFAULT);
 	reload_free(broker->reload);
 	net_free(broker->net);
 	desk_shell_free(broker->desk_shell); /* it watches the syncer */
 	syncer_free(broker->syncer);
+	auditor_free(broker->auditor);
+	if (broker->store)
+		upkeep_end(broker);
 	jobs_free(broker->jobs);
 	endpoints_free(broker->endpoints);
 	core_free(broker->core);

@@ -43,6 +43,7 @@
 #include "broker/store/store.h"
 #include "broker/upkeep.h"
 
+struct auditor;
 struct closer;
 struct desk_shell; /* around the desk */
 struct guardian;
@@ -72,6 +73,7 @@ struct broker {
 	struct services services; /* core and desk, for the planes */
 	struct reload *reload;
 	struct syncer *syncer;
+	struct auditor *auditor;
 	struct jobs *jobs; /* file systems and scans; NULL before it starts */
 	bool desk_open;    /* not closed yet */
 	struct endpoints *endpoints;

@@ -55,7 +55,6 @@ static int records_commit(void *ctx, bool waits, uint64_t *ret_ticket)
 	r = store_commit(shell->env.store);
 	if (r)
 		return r;
-	audit_committed(shell->audit);
 	*ret_ticket = waits && is_synced(shell) ? syncer_ask(shell->env.syncer) : 0;
 	if (*ret_ticket)
 		shell->asked = *ret_ticket;
@@ -75,12 +74,13 @@ static void records_rollback(void *ctx)
 	struct desk_shell *shell = ctx;
 
 	store_rollback(shell->env.store);
-	audit_rolled_back(shell->audit);
+	shell->leases->ops->settled(shell->leases, VMSIG_ERR_IO);
 }
 
+/* Nothing that is stored waits for a disk. */
 static bool records_are_held(void *ctx)
 {
-	return store_is_held(((struct desk_shell *)ctx)->env.store);
+	return false;
 }
 
 static enum desk_pressure records_pressure(void *ctx)
@@ -296,7 +296,8 @@ static int mark_open(void *ctx, char *error, size_t error_size)
 {
 	struct desk_shell *shell = ctx;
 
-	return marks_open(&shell->marks, shell->state_dir, error, error_size);
+	return marks_open(&shell->marks, shell->state_dir, store_run_dir(shell->env.store), error,
+		error_size);
 }
 
 static int mark_take(void *ctx, const struct ledger_key *key,
@@ -489,8 +490,7 @@ void desk_shell_reload(struct desk_shell *shell, const struct config *config)
 void desk_shell_turn(struct desk_shell *shell)
 {
 	desk_turn(shell->desk, shell->env.now_ns());
-	if (!store_is_held(shell->env.store))
-		retain(shell);
+	retain(shell);
 }
 
 struct desk_shell *desk_shell_free(struct desk_shell *shell)

@@ -106,8 +106,7 @@ static int serve(struct config *config)
 	guardian = start_guardian(config);
 	porter = start_porter(config);
 	log_start();
-	/* For handshakes; the upkeep of the state has one of them for as long as its disk takes.
-	 * libuv reads this when the pool is first used. */
+	/* For handshakes. libuv reads this when the pool is first used. */
 	setenv("UV_THREADPOOL_SIZE", "8", 0);
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);

@@ -6,86 +6,42 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/store/store.h"
 
 struct syncer {
-	struct job_line *line;
-	struct job job;
-	char *state_dir;
+	struct store *store;
+	struct store_watcher watcher;
 	void (*done)(void *arg, uint64_t number, int result);
 	void *arg;
-	uint64_t asked, begun; /* numbers; what is under way covers `begun` */
-	bool running;
-	bool returned; /* the thread has its result */
-	int result;
-	int failed;
+	bool complained;
 };
 
-static void begin(struct syncer *syncer);
-
-static enum job_step on_work(struct job *job)
+static void on_synced(void *arg, uint64_t number, int result)
 {
-	struct syncer *syncer = job->arg;
+	struct syncer *syncer = arg;
 
-	syncer->result = syncer->failed ? syncer->failed : store_sync(syncer->state_dir);
-	syncer->returned = true;
-	return JOB_DONE;
-}
-
-static void on_late(struct job *job)
-{
-	struct syncer *syncer = job->arg;
-
-	log_error("the disk of the state does not answer; whoever waits for it goes on waiting",
-		LOG_STR("state_dir", syncer->state_dir));
-}
-
-static void on_done(struct job *job)
-{
-	struct syncer *syncer = job->arg;
-	uint64_t number = syncer->begun;
-
-	syncer->running = false;
-	/* Cancelled before it began: the broker ends. */
-	if (!syncer->returned)
-		return;
-	if (syncer->result && !syncer->failed) {
-		syncer->failed = syncer->result;
-		log_error("the state could not be brought to the disk; nothing that has to survive "
-			  "a power cut is done any more, until vmsigd is started anew",
-			LOG_STR("state_dir", syncer->state_dir),
-			LOG_STR("error", strerror(-syncer->result)));
-	}
-	if (syncer->asked > number && !job_line_is_closed(syncer->line))
-		begin(syncer);
+	if (result && !syncer->complained)
+		log_error("the state could not be brought to the disk; nothing is granted or "
+			  "written any more, until vmsigd is reloaded or started anew on a disk "
+			  "that works",
+			LOG_STR("state_dir", store_dir(syncer->store)),
+			LOG_STR("error", strerror(-result)));
+	syncer->complained = result != 0;
 	if (syncer->done)
-		syncer->done(syncer->arg, number, syncer->failed);
+		syncer->done(syncer->arg, number, result);
 }
 
-static const struct job_ops ops = {.work = on_work, .late = on_late, .done = on_done};
-
-static void begin(struct syncer *syncer)
-{
-	syncer->begun = syncer->asked;
-	syncer->running = true;
-	syncer->returned = false;
-	syncer->job = (struct job){.ops = &ops, .arg = syncer};
-	job_start(&syncer->job, syncer->line);
-}
+static const struct store_events events = {.synced = on_synced};
 
 uint64_t syncer_ask(struct syncer *syncer)
 {
-	syncer->asked++;
-	if (!syncer->running)
-		begin(syncer);
-	return syncer->asked;
+	return store_sync(syncer->store);
 }
 
 int syncer_failed(const struct syncer *syncer)
 {
-	return syncer->failed;
+	return store_sync_failed(syncer->store);
 }
 
 void syncer_watch(
@@ -95,18 +51,15 @@ void syncer_watch(
 	syncer->arg = arg;
 }
 
-int syncer_new(struct syncer **ret_syncer, struct jobs *jobs, const char *state_dir)
+int syncer_new(struct syncer **ret_syncer, struct store *store)
 {
 	struct syncer *syncer = calloc(1, sizeof(*syncer));
 
 	if (!syncer)
 		return -ENOMEM;
-	syncer->state_dir = strdup(state_dir);
-	if (!syncer->state_dir || job_line_new(&syncer->line, jobs)) {
-		free(syncer->state_dir);
-		free(syncer);
-		return -ENOMEM;
-	}
+	syncer->store = store;
+	syncer->watcher = (struct store_watcher){.events = &events, .arg = syncer};
+	store_watch(store, &syncer->watcher);
 	*ret_syncer = syncer;
 	return 0;
 }
@@ -115,11 +68,7 @@ struct syncer *syncer_free(struct syncer *syncer)
 {
 	if (!syncer)
 		return NULL;
-	job_line_free(syncer->line);
-	/* A thread that hangs may use it for ever; the process is about to end. */
-	if (syncer->running)
-		return NULL;
-	free(syncer->state_dir);
+	store_unwatch(syncer->store, &syncer->watcher);
 	free(syncer);
 	return NULL;
 }

@@ -3,24 +3,22 @@
 #define BROKER_SYNCER_H
 
 /*
- * Brings what was committed to the disk, on a thread: the loop never waits for a disk, and one
- * that hangs harms only those who asked to wait for it (durability: power). One sync is under
- * way at a time; what is asked for meanwhile shares the next one.
+ * Who waits for the disk (durability: power): the loop never does, so a disk that hangs harms
+ * only those who asked. What is asked for while a sync is under way shares the next one.
  *
  * A sync that failed is final: nobody knows what the kernel has dropped, and another try on the
- * same file would succeed without it. All later ones fail as well, until the broker is started
- * anew.
+ * same file would succeed without it. All later ones fail as well, until the journal has begun
+ * another file (store_reopen()) or the broker is started anew.
  */
 
 #include <stdint.h>
 
-struct jobs;
+struct store;
 struct syncer;
 
-/* `state_dir` is copied. -ENOMEM. */
-__attribute__((warn_unused_result)) int syncer_new(
-	struct syncer **ret_syncer, struct jobs *jobs, const char *state_dir);
-/* After jobs_close(). Accepts NULL, returns NULL. */
+/* The store outlives it. -ENOMEM. */
+__attribute__((warn_unused_result)) int syncer_new(struct syncer **ret_syncer, struct store *store);
+/* Accepts NULL, returns NULL. */
 struct syncer *syncer_free(struct syncer *syncer);
 
 /* Who hears of the end of syncs: `number` and all below are on the disk, or (-errno) never will

@@ -8,104 +8,69 @@
 #include "broker/desk_shell.h"
 #include "broker/endpoints.h"
 #include "broker/log.h"
-#include "broker/syncer.h"
-#include "vmsig/vmsig_error.h"
 
 #define TICK_MS 1000u
-#define RETRY_FACTOR 50u /* rest per time that a try took */
-/* A log that somebody else's reader keeps from being begun anew is left alone for so long. */
-#define LOG_PAUSE_MS 1000u
+#define PRUNE_MS 60000u
 
-/* ---- work on the pool ---- */
+/* ---- errands ---- */
 
-static void on_work(uv_work_t *work)
+static enum job_step on_work(struct job *job)
 {
-	struct broker *broker = work->data;
-	struct upkeep *upkeep = &broker->upkeep;
+	struct broker *broker = job->arg;
 
-	/* A failure shows in the commits that follow, which are logged. */
-	if (upkeep->inspecting)
-		(void)!store_inspect(broker->store, upkeep->problem, sizeof(upkeep->problem));
-	else
-		(void)!store_checkpoint(broker->store, &upkeep->complete);
+	store_errand_run(broker->store);
+	return JOB_DONE;
 }
 
-static void inspected(struct broker *broker)
+static void on_late(struct job *job)
 {
-	struct upkeep *upkeep = &broker->upkeep;
+	struct broker *broker = job->arg;
 
-	upkeep->inspecting = false;
-	store_inspected(broker->store, upkeep->problem);
-	if (store_refusal(broker->store) && upkeep->problem[0])
-		log_error("the state is damaged", LOG_STR("error", store_refusal(broker->store)));
+	log_error("the disk of the state does not answer; what happens meanwhile is kept in memory",
+		LOG_STR("state_dir", store_dir(broker->store)));
 }
 
-static void checkpointed(struct broker *broker)
+static void opened(struct broker *broker)
 {
-	struct upkeep *upkeep = &broker->upkeep;
-	uint64_t now_ms = uv_now(&broker->loop);
-
-	store_checkpointed(broker->store, upkeep->complete);
-	upkeep->next_ms = now_ms + STORE_CHECKPOINT_MS;
-	upkeep->resume_ms = upkeep->complete ? 0 : now_ms + LOG_PAUSE_MS;
-	if (broker->desk)
-		desk_shell_prune(broker->desk_shell);
+	log_info("the state can be used again");
+	endpoints_rebind(broker->endpoints);
 }
 
-static void on_worked(uv_work_t *work, int status)
+static void on_done(struct job *job)
 {
-	struct broker *broker = work->data;
+	struct broker *broker = job->arg;
+	bool damaged = store_is_damaged(broker->store);
 
 	broker->upkeep.working = false;
+	store_errand_end(broker->store);
 	if (broker->closing)
-		broker_closed(broker);
-	else if (broker->upkeep.inspecting)
-		inspected(broker);
-	else
-		checkpointed(broker);
+		return;
+	if (!damaged && store_is_damaged(broker->store))
+		log_error("the state is damaged", LOG_STR("error", store_refusal(broker->store)));
+	if (store_errand_opened(broker->store))
+		opened(broker);
 }
 
-static void begin(struct broker *broker, bool inspecting)
+static const struct job_ops ops = {.work = on_work, .late = on_late, .done = on_done};
+
+static void run_errands(struct broker *broker)
 {
 	struct upkeep *upkeep = &broker->upkeep;
 
-	upkeep->work.data = broker;
-	upkeep->inspecting = inspecting;
-	upkeep->working = uv_queue_work(&broker->loop, &upkeep->work, on_work, on_worked) == 0;
+	if (upkeep->working || !store_errand_begin(broker->store))
+		return;
+	upkeep->working = true;
+	upkeep->job = (struct job){.ops = &ops, .arg = broker};
+	job_start(&upkeep->job, upkeep->line);
 }
 
 void upkeep_turn(struct broker *broker)
 {
-	struct upkeep *upkeep = &broker->upkeep;
-
-	store_grant(broker->store);
-	/* Nobody waits for it. */
-	if (store_wants_sync(broker->store))
-		(void)syncer_ask(broker->syncer);
-	if (upkeep->working || broker->closing || !store_wants_checkpoint(broker->store) ||
-		uv_now(&broker->loop) < upkeep->resume_ms)
-		return;
-	begin(broker, false);
+	if (!broker->closing && store_errand_hurries(broker->store))
+		run_errands(broker);
 }
 
 /* ---- the way back ---- */
-
-/* A try opens and inspects a database on the loop: it may have a fiftieth of its time. */
-static void retry_store(struct broker *broker)
-{
-	struct upkeep *upkeep = &broker->upkeep;
-	uint64_t start_ns = uv_hrtime();
-	int r;
-
-	if (!store_unusable(broker->store) || start_ns < upkeep->retry_ns)
-		return;
-	r = store_retry(broker->store);
-	upkeep->retry_ns = uv_hrtime() + (uv_hrtime() - start_ns) * RETRY_FACTOR;
-	if (r)
-		return;
-	log_info("the state can be used again");
-	endpoints_rebind(broker->endpoints);
-}
 
 static void retry_desk(struct broker *broker)
 {
@@ -118,49 +83,81 @@ static void reclaim(struct broker *broker)
 {
 	if (!broker->short_of_room && !store_reclaim(broker->store)) {
 		broker->short_of_room = true;
-		log_error("the disk of the state is full; what must be recorded goes to a reserve, "
-			  "and nothing is granted or written until there is room",
-			LOG_STR("state_dir", broker->config->state_dir));
+		log_error("nothing is granted or written until the state can be recorded",
+			LOG_STR("state_dir", store_dir(broker->store)),
+			LOG_STR("error", store_error(broker->store)));
 	} else if (broker->short_of_room && store_reclaim(broker->store)) {
 		broker->short_of_room = false;
-		log_info("there is room for the state again",
-			LOG_STR("state_dir", broker->config->state_dir));
+		log_info("the state can be recorded again",
+			LOG_STR("state_dir", store_dir(broker->store)));
 		/* New ones could not be stored. */
 		endpoints_adopt(broker->endpoints, broker->config, NULL);
 	}
 }
 
+static void prune(struct broker *broker)
+{
+	struct upkeep *upkeep = &broker->upkeep;
+	uint64_t now_ms = uv_now(&broker->loop);
+
+	if (!broker->desk || now_ms < upkeep->prune_ms)
+		return;
+	upkeep->prune_ms = now_ms + PRUNE_MS;
+	desk_shell_prune(broker->desk_shell);
+}
+
 static void on_tick(uv_timer_t *timer)
 {
 	struct broker *broker = timer->data;
-	struct upkeep *upkeep = &broker->upkeep;
 
 	if (broker->closing)
 		return;
-	retry_store(broker);
 	retry_desk(broker);
 	reclaim(broker);
-	if (upkeep->working)
-		return;
-	if (store_wants_inspection(broker->store))
-		begin(broker, true);
-	else if (uv_now(&broker->loop) >= upkeep->next_ms)
-		begin(broker, false);
+	prune(broker);
+	run_errands(broker);
 }
+
+/* ---- what is heard of the disk ---- */
+
+static void on_trouble(void *arg, const char *sentence)
+{
+	struct broker *broker = arg;
+
+	if (sentence)
+		log_error("the disk of the state is in trouble",
+			LOG_STR("state_dir", store_dir(broker->store)), LOG_STR("error", sentence));
+	else
+		log_info("the disk of the state works again",
+			LOG_STR("state_dir", store_dir(broker->store)));
+}
+
+static const struct store_events events = {.trouble = on_trouble};
 
 /* ---- life ---- */
 
 int upkeep_start(struct broker *broker)
 {
 	struct upkeep *upkeep = &broker->upkeep;
-	int r = uv_timer_init(&broker->loop, &upkeep->timer);
+	int r = job_line_new(&upkeep->line, broker->jobs);
 
+	if (r)
+		return r;
+	upkeep->watcher = (struct store_watcher){.events = &events, .arg = broker};
+	store_watch(broker->store, &upkeep->watcher);
+	upkeep->prune_ms = uv_now(&broker->loop) + PRUNE_MS;
+	r = uv_timer_init(&broker->loop, &upkeep->timer);
 	upkeep->timer.data = broker;
-	upkeep->next_ms = uv_now(&broker->loop) + STORE_CHECKPOINT_MS;
 	return r ? r : uv_timer_start(&upkeep->timer, on_tick, TICK_MS, TICK_MS);
 }
 
 void upkeep_close(struct broker *broker)
 {
 	uv_close((uv_handle_t *)&broker->upkeep.timer, NULL);
+}
+
+void upkeep_end(struct broker *broker)
+{
+	store_unwatch(broker->store, &broker->upkeep.watcher);
+	broker->upkeep.line = job_line_free(broker->upkeep.line);
 }

@@ -203,6 +203,11 @@ struct journal *journal_free(struct journal *journal)
 
 /* ---- how far it is ---- */
 
+uint64_t journal_first(struct journal *journal)
+{
+	return catalog_first(&journal->catalog);
+}
+
 uint64_t journal_committed(const struct journal *journal)
 {
 	return journal->committed.number;

@@ -177,6 +177,8 @@ enum journal_pressure journal_pressure(const struct journal *journal);
 
 /* ---- how far it is ---- */
 
+/* The oldest entry that is left; one above the newest when none is. */
+uint64_t journal_first(struct journal *journal);
 /* Numbers of the newest entry that is committed, in the segments, and on the disk. */
 uint64_t journal_committed(const struct journal *journal);
 uint64_t journal_drained(const struct journal *journal);

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utlist.h>
+
+#include "broker/auditor.h"
 #include "broker/boot_clock.h"
 #include "broker/planes/dialect.h"
 #include "broker/planes/lease_info.h"
@@ -14,11 +17,23 @@
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
-#define NEWEST 100 /* records that a question for the newest gets if it names no number */
+#define QUESTIONS_MAX 8 /* about the log, of one client, that are not answered yet */
+
+struct admin_client;
+
+/* One that waits for the log to be read. */
+struct audit_asked {
+	struct admin_client *client;
+	struct audit_asked *prev, *next;
+	struct audit_question *question;
+	uint64_t request_id;
+};
 
 struct admin_client {
 	struct plane_client base;
 	struct desk *desk;
+	struct audit_asked *asked;
+	unsigned nasked;
 };
 
 static struct lease_viewer viewer_of(const struct admin_client *client)
@@ -75,56 +90,91 @@ static bool may_read_audit(const struct tenant *tenant)
 	return false;
 }
 
-static int send_page(struct admin_client *client, uint64_t request_id, struct audit_page *page,
-	struct audit_head *head)
+static int send_page(
+	struct admin_client *client, uint64_t request_id, const struct audit_answer *answer)
 {
 	Vmsig__AuditRows body = VMSIG__AUDIT_ROWS__INIT;
+	struct audit_head head = answer->head;
 	int r = -ENOMEM;
 
-	body.rows = calloc(page->n + 1, sizeof(*body.rows));
+	body.rows = calloc(answer->page.n + 1, sizeof(*body.rows));
 	if (!body.rows)
 		return r;
-	for (size_t i = 0; i < page->n; i++)
-		body.rows[i] = &page->rows[i];
-	body.n_rows = page->n;
-	body.head = head->id;
-	body.first = head->first;
-	body.head_hash = (ProtobufCBinaryData){.data = head->hash, .len = AUDIT_HASH};
-	body.anchor = (ProtobufCBinaryData){.data = head->anchor, .len = AUDIT_HASH};
+	for (size_t i = 0; i < answer->page.n; i++)
+		body.rows[i] = &answer->page.rows[i];
+	body.n_rows = answer->page.n;
+	body.head = head.id;
+	body.first = head.first;
+	body.head_hash = (ProtobufCBinaryData){.data = head.hash, .len = AUDIT_HASH};
+	body.anchor = (ProtobufCBinaryData){.data = head.anchor, .len = AUDIT_HASH};
 	r = dialect_send(
 		client->base.conn, request_id, VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS, &body);
 	free(body.rows);
 	return r;
 }
 
+static void asked_drop(struct audit_asked *asked)
+{
+	DL_DELETE(asked->client->asked, asked);
+	asked->client->nasked--;
+	free(asked);
+}
+
+static void on_answered(void *arg, const struct audit_answer *answer)
+{
+	struct audit_asked *asked = arg;
+	struct admin_client *client = asked->client;
+	uint64_t request_id = asked->request_id;
+	int r;
+
+	asked_drop(asked);
+	if (answer->result)
+		r = dialect_error(client->base.conn, request_id, answer->result, NULL);
+	else
+		r = send_page(client, request_id, answer);
+	if (r)
+		conn_close(client->base.conn, r, NULL);
+}
+
+/* Whoever saw an answer finds its record. */
+static int ask(struct admin_client *client, const Vmsig__AdminRequest *request)
+{
+	const struct services *services = conn_user(client->base.conn);
+	const Vmsig__AuditQuery *body = request->audit_query;
+	const struct audit_query query = {
+		.after = body->after, .limit = body->limit, .newest = body->newest};
+	struct audit_asked *asked = calloc(1, sizeof(*asked));
+	int r;
+
+	if (!asked)
+		return -ENOMEM;
+	asked->client = client;
+	asked->request_id = request->request_id;
+	DL_APPEND(client->asked, asked);
+	client->nasked++;
+	desk_settle(client->desk, boot_clock_ns());
+	r = auditor_ask(services->audit, &query, on_answered, asked, &asked->question);
+	if (r)
+		asked_drop(asked);
+	return r;
+}
+
 static int on_audit(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
-	const Vmsig__AuditQuery *query = request->audit_query;
 	struct admin_client *client = state;
-	const struct services *services = conn_user(client->base.conn);
-	struct audit *audit = services->audit;
-	uint32_t limit = query->limit ? query->limit : NEWEST;
-	uint64_t after = query->after;
-	struct audit_head head;
-	struct audit_page page;
 	int r;
 
 	if (!may_read_audit(&conn_tenant(client->base.conn)->tenant))
 		return dialect_error(client->base.conn, request->request_id, VMSIG_ERR_FORBIDDEN,
 			"the audit log tells of every endpoint; the policy has to give this "
 			"administrator endpoints: [\"*\"]");
-	/* Whoever saw an answer finds its record. */
-	desk_settle(client->desk, boot_clock_ns());
-	audit_head(audit, &head);
-	if (query->newest)
-		after = head.id > limit ? head.id - limit : 0;
-	r = audit_page(audit, after, query->limit, &page);
-	if (r)
-		return dialect_error(client->base.conn, request->request_id, r, NULL);
-	r = send_page(client, request->request_id, &page, &head);
-	audit_page_free(&page);
-	return r;
+	if (client->nasked >= QUESTIONS_MAX)
+		return dialect_error(client->base.conn, request->request_id, VMSIG_ERR_QUOTA,
+			"too many questions about the audit log are not answered yet; wait for "
+			"one of them");
+	r = ask(client, request);
+	return r ? dialect_error(client->base.conn, request->request_id, r, NULL) : 0;
 }
 
 static int check(void *state, const char **why)
@@ -170,7 +220,13 @@ static int client_open(struct conn *conn, void **ret_state)
 
 static void client_close(struct conn *conn, void *state)
 {
-	free(state);
+	struct admin_client *client = state;
+
+	while (client->asked) {
+		auditor_forget(client->asked->question);
+		asked_drop(client->asked);
+	}
+	free(client);
 }
 
 const struct plane_ops admin_plane = {

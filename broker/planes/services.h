@@ -13,7 +13,7 @@
  *   lease_info.h  leases as write and admin tell of them
  */
 
-struct audit;
+struct auditor;
 struct core;
 struct desk;
 
@@ -21,8 +21,8 @@ struct services {
 	struct core *read;
 	struct desk *write;                      /* NULL: nothing can be recorded at the moment; */
 	const char *(*write_missing)(void *ctx); /* why, for clients */
-	struct audit *audit;                     /* as long as `write` */
 	void *ctx;
+	struct auditor *audit; /* reads the audit log */
 };
 
 #endif

@@ -6,40 +6,10 @@
 #include <string.h>
 #include <time.h>
 
-#include <sqlite3.h>
-
-#include "broker/store/store.h"
+#include "broker/store/state.h"
 #include "vmsig/vmsig_error.h"
 
-#define ID_BLOCK 65536u /* ids that are reserved at once: one more write for so many leases */
-#define RANGE_BYTES 16u /* two little-endian words */
-
-enum statement {
-	STMT_TOKEN,
-	STMT_GRANT,
-	STMT_RENEW,
-	STMT_END,
-	STMT_LOAD,
-	STMT_FIND,
-	STMT_ID_GET,
-	STMT_ID_SET,
-	STMTS,
-};
-
-static const char *const statements[STMTS] = {
-	[STMT_TOKEN] =
-		"UPDATE endpoint SET token = max(token + 1, ?2) WHERE id = ?1 RETURNING token",
-	[STMT_GRANT] = ("INSERT INTO lease (id, endpoint, epoch, token, tenant, uid, priority, "
-			"ranges, ttl, granted, deadline, hold) "
-			"VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"),
-	[STMT_RENEW] = "UPDATE lease SET deadline = ?2 WHERE id = ?1",
-	[STMT_END] = "UPDATE lease SET ended = ?2 WHERE id = ?1",
-	[STMT_LOAD] = ("SELECT id, endpoint, epoch, token, tenant, uid, priority, ranges, ttl, "
-		       "granted, deadline, hold FROM lease WHERE ended = 0 ORDER BY id"),
-	[STMT_FIND] = "SELECT tenant, token FROM lease WHERE id = ?1",
-	[STMT_ID_GET] = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'next_lease'",
-	[STMT_ID_SET] = "UPDATE meta SET value = CAST(?1 AS TEXT) WHERE key = 'next_lease'",
-};
+#define ID_BLOCK 65536u /* ids that are reserved at once: one more change for so many leases */
 
 /* What the open transaction has for the engine. */
 struct pending {
@@ -49,7 +19,6 @@ struct pending {
 struct embedded {
 	struct lease_store base;
 	struct store *db;
-	sqlite3_stmt *stmts[STMTS];
 	uint64_t reserved; /* ids below are ours */
 	struct pending *pending;
 	size_t npending, capacity;
@@ -77,51 +46,26 @@ static int reserve(struct embedded *embedded)
 
 static int ids_reserve(struct embedded *embedded, uint64_t below)
 {
-	sqlite3_stmt *stmt = embedded->stmts[STMT_ID_SET];
-	uint64_t end = below + ID_BLOCK;
-	int r;
+	const struct change change = {.kind = CHANGE_IDS, .number = below + ID_BLOCK};
+	int r = store_change(embedded->db, &change);
 
-	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)end);
-	r = store_run(stmt);
 	if (!r)
-		embedded->reserved = end;
+		embedded->reserved = change.number;
 	return r;
 }
 
 static int next_token(struct embedded *embedded, uint32_t endpoint, uint64_t *ret_token)
 {
-	sqlite3_stmt *stmt = embedded->stmts[STMT_TOKEN];
+	const struct table_endpoint *row = tables_endpoint(&embedded->db->tables, endpoint);
 	struct timespec now;
-	int rc;
 
+	if (!row)
+		return VMSIG_ERR_IO;
 	clock_gettime(CLOCK_REALTIME, &now);
-	sqlite3_bind_int64(stmt, 1, endpoint);
-	sqlite3_bind_int64(stmt, 2, (sqlite3_int64)now.tv_sec * 1000000 + now.tv_nsec / 1000);
-	rc = sqlite3_step(stmt);
-	if (rc == SQLITE_ROW)
-		*ret_token = (uint64_t)sqlite3_column_int64(stmt, 0);
-	sqlite3_reset(stmt);
-	return rc == SQLITE_ROW ? 0 : VMSIG_ERR_IO;
-}
-
-static void put_word(uint8_t *to, uint64_t word)
-{
-	for (size_t i = 0; i < 8; i++)
-		to[i] = (uint8_t)(word >> 8 * i);
-}
-
-static uint64_t get_word(const uint8_t *from)
-{
-	uint64_t word = 0;
-
-	for (size_t i = 0; i < 8; i++)
-		word |= (uint64_t)from[i] << 8 * i;
-	return word;
-}
-
-static int64_t capped(uint64_t value)
-{
-	return value > INT64_MAX ? INT64_MAX : (int64_t)value;
+	*ret_token = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+	if (*ret_token <= row->token)
+		*ret_token = row->token + 1;
+	return 0;
 }
 
 static uint64_t later(uint64_t now_ns, uint64_t span_ns)
@@ -132,29 +76,26 @@ static uint64_t later(uint64_t now_ns, uint64_t span_ns)
 static int insert(
 	struct embedded *embedded, const struct lease_view *lease, uint64_t token, uint64_t now_ns)
 {
-	sqlite3_stmt *stmt = embedded->stmts[STMT_GRANT];
-	uint8_t ranges[LEASE_RANGES_MAX * RANGE_BYTES];
 	uint64_t hold_until = later(now_ns, lease->hold_max_ns);
 	uint64_t deadline = later(now_ns, lease->ttl_ns);
+	const struct change grant = {.kind = CHANGE_GRANT,
+		.key.lease = lease->id,
+		.endpoint = lease->endpoint,
+		.epoch = lease->epoch,
+		.number = token,
+		.ttl_ns = lease->ttl_ns,
+		.granted_ns = now_ns,
+		/* A moment earlier than what the holder is told: early, never late. */
+		.deadline_ns = deadline < hold_until ? deadline : hold_until,
+		.hold_until_ns = hold_until,
+		.uid = lease->uid,
+		.priority = lease->priority,
+		.ranges = lease->ranges,
+		.nranges = lease->nranges,
+		.bytes = lease->tenant,
+		.len = strlen(lease->tenant)};
 
-	for (size_t i = 0; i < lease->nranges; i++) {
-		put_word(ranges + i * RANGE_BYTES, lease->ranges[i].start);
-		put_word(ranges + i * RANGE_BYTES + 8, lease->ranges[i].last);
-	}
-	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)lease->id);
-	sqlite3_bind_int64(stmt, 2, lease->endpoint);
-	sqlite3_bind_int64(stmt, 3, lease->epoch);
-	sqlite3_bind_int64(stmt, 4, (sqlite3_int64)token);
-	sqlite3_bind_text(stmt, 5, lease->tenant, -1, SQLITE_TRANSIENT);
-	sqlite3_bind_int64(stmt, 6, lease->uid);
-	sqlite3_bind_int64(stmt, 7, lease->priority);
-	sqlite3_bind_blob(stmt, 8, ranges, (int)(lease->nranges * RANGE_BYTES), SQLITE_TRANSIENT);
-	sqlite3_bind_int64(stmt, 9, capped(lease->ttl_ns));
-	sqlite3_bind_int64(stmt, 10, capped(now_ns));
-	/* A moment earlier than what the holder is told: early, never late. */
-	sqlite3_bind_int64(stmt, 11, capped(deadline < hold_until ? deadline : hold_until));
-	sqlite3_bind_int64(stmt, 12, capped(hold_until));
-	return store_run(stmt);
+	return store_change(embedded->db, &grant);
 }
 
 static int embedded_grant(
@@ -164,8 +105,6 @@ static int embedded_grant(
 	uint64_t token = 0;
 	int r = reserve(embedded);
 
-	if (!r)
-		r = store_begin(embedded->db);
 	if (!r && lease->id >= embedded->reserved)
 		r = ids_reserve(embedded, lease->id + 1);
 	if (!r)
@@ -180,17 +119,13 @@ static int embedded_grant(
 
 static int embedded_renew(struct lease_store *store, const struct lease_view *lease)
 {
+	const struct change renew = {
+		.kind = CHANGE_RENEW, .key.lease = lease->id, .number = lease->deadline_ns};
 	struct embedded *embedded = embedded_of(store);
-	sqlite3_stmt *stmt = embedded->stmts[STMT_RENEW];
 	int r = reserve(embedded);
 
 	if (!r)
-		r = store_begin(embedded->db);
-	if (r)
-		return r;
-	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)lease->id);
-	sqlite3_bind_int64(stmt, 2, capped(lease->deadline_ns));
-	r = store_run(stmt);
+		r = store_change(embedded->db, &renew);
 	if (!r)
 		embedded->pending[embedded->npending++] = (struct pending){.id = lease->id};
 	return r;
@@ -198,18 +133,13 @@ static int embedded_renew(struct lease_store *store, const struct lease_view *le
 
 static int embedded_end(struct lease_store *store, const struct lease_view *lease)
 {
-	struct embedded *embedded = embedded_of(store);
-	sqlite3_stmt *stmt = embedded->stmts[STMT_END];
+	struct change end = {.kind = CHANGE_END, .key.lease = lease->id};
 	struct timespec now;
-	int r = store_begin(embedded->db);
 
-	if (r)
-		return r;
 	clock_gettime(CLOCK_REALTIME, &now);
-	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)lease->id);
 	/* When it may be forgotten is for the wall clock, which goes on over a reboot. */
-	sqlite3_bind_int64(stmt, 2, now.tv_sec > 1 ? (sqlite3_int64)now.tv_sec : 1);
-	return store_run(stmt);
+	end.number = now.tv_sec > 1 ? (uint64_t)now.tv_sec : 1;
+	return store_change(embedded_of(store)->db, &end);
 }
 
 static void embedded_settled(struct lease_store *store, int result)
@@ -218,6 +148,9 @@ static void embedded_settled(struct lease_store *store, int result)
 	const struct lease_store_events *events = &store->events;
 	size_t n = embedded->npending;
 
+	/* What was reserved was not. */
+	if (result)
+		embedded->reserved = 0;
 	/* The engine may grant the next one from inside of stored(). */
 	embedded->npending = 0;
 	for (size_t i = 0; i < n; i++) {
@@ -232,99 +165,86 @@ static void embedded_settled(struct lease_store *store, int result)
 	}
 }
 
-/* Rows are foreign input: NULL is one that makes no sense. */
-static const char *row_decode(
-	sqlite3_stmt *stmt, struct lease_view *view, struct lease_range *ranges)
+static int by_id(const void *a, const void *b)
 {
-	const char *tenant = (const char *)sqlite3_column_text(stmt, 4);
-	size_t bytes = (size_t)sqlite3_column_bytes(stmt, 7);
-	const uint8_t *packed = sqlite3_column_blob(stmt, 7);
+	const struct table_lease *const *left = a, *const *right = b;
 
-	if (!tenant || strlen(tenant) > LEASE_NAME_MAX || !bytes || bytes % RANGE_BYTES ||
-		bytes / RANGE_BYTES > LEASE_RANGES_MAX)
-		return NULL;
-	for (size_t i = 0; i < bytes / RANGE_BYTES; i++)
-		ranges[i] = (struct lease_range){.start = get_word(packed + i * RANGE_BYTES),
-			.last = get_word(packed + i * RANGE_BYTES + 8)};
-	*view = (struct lease_view){
-		.id = (uint64_t)sqlite3_column_int64(stmt, 0),
-		.endpoint = (uint32_t)sqlite3_column_int64(stmt, 1),
-		.epoch = (uint32_t)sqlite3_column_int64(stmt, 2),
-		.token = (uint64_t)sqlite3_column_int64(stmt, 3),
-		.tenant = tenant,
-		.uid = (uint32_t)sqlite3_column_int64(stmt, 5),
-		.priority = (uint32_t)sqlite3_column_int64(stmt, 6),
-		.ranges = ranges,
-		.nranges = bytes / RANGE_BYTES,
-		.ttl_ns = (uint64_t)sqlite3_column_int64(stmt, 8),
-		.granted_ns = (uint64_t)sqlite3_column_int64(stmt, 9),
-		.deadline_ns = (uint64_t)sqlite3_column_int64(stmt, 10),
-		.hold_until_ns = (uint64_t)sqlite3_column_int64(stmt, 11),
-	};
-	return tenant;
+	return (*left)->id < (*right)->id ? -1 : (*left)->id > (*right)->id;
 }
 
+/* Those that were not ended, in the order of their ids. NULL: no memory. */
+static const struct table_lease **held(const struct store_tables *tables, size_t *ret_n)
+{
+	const struct table_lease **all =
+		calloc(HASH_COUNT(tables->leases) + 1, sizeof(struct table_lease *));
+
+	*ret_n = 0;
+	if (!all)
+		return NULL;
+	for (const struct table_lease *lease = tables->leases; lease; lease = lease->hh.next) {
+		if (!lease->ended)
+			all[(*ret_n)++] = lease;
+	}
+	qsort(all, *ret_n, sizeof(struct table_lease *), by_id);
+	return all;
+}
+
+static struct lease_view view_of(const struct table_lease *lease)
+{
+	return (struct lease_view){.id = lease->id,
+		.endpoint = lease->endpoint,
+		.epoch = lease->epoch,
+		.token = lease->token,
+		.tenant = lease->tenant,
+		.uid = lease->uid,
+		.priority = lease->priority,
+		.ranges = lease->ranges,
+		.nranges = lease->nranges,
+		.ttl_ns = lease->ttl_ns,
+		.granted_ns = lease->granted_ns,
+		.deadline_ns = lease->deadline_ns,
+		.hold_until_ns = lease->hold_until_ns};
+}
+
+/* `each` may end the one that it is called for. */
 static int embedded_load(struct lease_store *store,
 	int (*each)(void *arg, const struct lease_view *lease), void *arg)
 {
-	sqlite3_stmt *stmt = embedded_of(store)->stmts[STMT_LOAD];
-	struct lease_range ranges[LEASE_RANGES_MAX];
-	int rc, r = 0;
+	size_t n;
+	const struct table_lease **all = held(&embedded_of(store)->db->tables, &n);
+	int r = all ? 0 : -ENOMEM;
 
-	while (!r && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-		struct lease_view view;
+	for (size_t i = 0; !r && i < n; i++) {
+		const struct lease_view view = view_of(all[i]);
 
-		if (row_decode(stmt, &view, ranges))
-			r = each(arg, &view);
+		r = each(arg, &view);
 	}
-	sqlite3_reset(stmt);
-	return r ? r : rc == SQLITE_DONE ? 0 : VMSIG_ERR_IO;
+	free(all);
+	return r;
 }
 
 static int embedded_next_id(struct lease_store *store, uint64_t *ret_id)
 {
-	struct embedded *embedded = embedded_of(store);
-	sqlite3_stmt *stmt = embedded->stmts[STMT_ID_GET];
-	sqlite3_int64 next = 0;
-	int rc = sqlite3_step(stmt);
-
-	if (rc == SQLITE_ROW)
-		next = sqlite3_column_int64(stmt, 0);
-	sqlite3_reset(stmt);
-	if (rc != SQLITE_ROW)
-		return VMSIG_ERR_IO;
-	if (next < 1)
-		return VMSIG_ERR_INTERNAL;
-	*ret_id = (uint64_t)next;
+	*ret_id = embedded_of(store)->db->tables.next_lease;
 	return 0;
 }
 
 static int embedded_find(struct lease_store *store, uint64_t id,
 	char tenant[static LEASE_NAME_MAX + 1], uint64_t *ret_token)
 {
-	sqlite3_stmt *stmt = embedded_of(store)->stmts[STMT_FIND];
-	const char *text;
-	int rc, r = VMSIG_ERR_NO_LEASE;
+	const struct table_lease *lease = tables_lease(&embedded_of(store)->db->tables, id);
 
-	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)id);
-	rc = sqlite3_step(stmt);
-	text = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
-	if (text && strlen(text) <= LEASE_NAME_MAX) {
-		strcpy(tenant, text);
-		*ret_token = (uint64_t)sqlite3_column_int64(stmt, 1);
-		r = 0;
-	} else if (rc != SQLITE_ROW && rc != SQLITE_DONE) {
-		r = VMSIG_ERR_IO;
-	}
-	sqlite3_reset(stmt);
-	return r;
+	if (!lease)
+		return VMSIG_ERR_NO_LEASE;
+	strcpy(tenant, lease->tenant);
+	*ret_token = lease->token;
+	return 0;
 }
 
 static void embedded_free(struct lease_store *store)
 {
 	struct embedded *embedded = embedded_of(store);
 
-	store_finalize(embedded->stmts, STMTS);
 	free(embedded->pending);
 	free(embedded);
 }
@@ -344,17 +264,11 @@ int lease_store_new(struct lease_store **ret_store, struct store *db,
 	const struct lease_store_events *events, void *arg)
 {
 	struct embedded *embedded = calloc(1, sizeof(*embedded));
-	int r;
 
 	if (!embedded)
 		return -ENOMEM;
 	embedded->base = (struct lease_store){.ops = &embedded_ops, .events = *events, .arg = arg};
 	embedded->db = db;
-	r = store_prepare(db, statements, embedded->stmts, STMTS);
-	if (r) {
-		embedded_free(&embedded->base);
-		return r;
-	}
 	*ret_store = &embedded->base;
 	return 0;
 }

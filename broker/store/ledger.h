@@ -7,8 +7,8 @@
  * intent, before bytes change, and gets its reply with the result; of one without a reply
  * after a crash its mark (marks.h) tells what became.
  *
- * For each writer the newest LEDGER_WINDOW numbers are kept, as a ring. All changes belong to
- * the store's open transaction. Returns: 0, a positive enum vmsig_error, or -errno.
+ * For each writer the newest LEDGER_WINDOW numbers are kept, as a ring, in memory. All changes
+ * belong to the store's open transaction. Returns: 0, a positive enum vmsig_error, or -errno.
  */
 
 #include <stdbool.h>
@@ -61,8 +61,9 @@ bool ledger_next_open(
 __attribute__((warn_unused_result)) int ledger_highest(
 	struct ledger *ledger, uint64_t lease, uint64_t writer, uint64_t *ret_sequence);
 
-/* Forgets leases that ended before the moment (seconds of CLOCK_REALTIME) and what was written
- * under them, in a transaction of its own, some hundred at a time. */
+/* Forgets leases that ended before the moment (seconds of CLOCK_REALTIME), or earlier when there
+ * are too many, and what was written under them, in a transaction of its own, some hundred at a
+ * time. */
 __attribute__((warn_unused_result)) int ledger_prune(
 	struct ledger *ledger, uint64_t ended_before, bool *ret_more);
 

@@ -2,33 +2,17 @@
 #include "broker/store/marks.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <linux/fs.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "broker/store/store.h"
+#include "broker/journal/shared.h"
 #include "vmsig/vmsig_error.h"
 
-#define MARKS_FILE "marks"
-#define MAGIC 0x314b52414d534d56ull /* "VMSMARK1", and the order of bytes */
-#define HEADER_SIZE 4096u
-#define FILE_SIZE (HEADER_SIZE + MARKS * sizeof(struct slot))
+#define MARKS_NAME "marks"
+#define SIZE (MARKS * sizeof(struct slot))
 
-struct header {
-	uint64_t magic;
-	uint32_t slots, slot_size;
-	uint64_t inode;
-	char boot_id[STORE_BOOT_ID_MAX];
-	uint64_t sum; /* of all before it */
-};
-
+/* The layout belongs to the name. */
 struct slot {
 	uint64_t state; /* enum mark_state; written after what it stands for */
 	struct ledger_key key;
@@ -41,10 +25,10 @@ struct slot {
 	uint8_t reply[MARKS_REPLY_MAX];
 };
 _Static_assert(sizeof(struct slot) == 512, "slots do not cross pages");
-_Static_assert(sizeof(struct header) <= HEADER_SIZE, "the header has a page");
+_Static_assert(SIZE % 4096 == 0, "slots fill pages");
 
 struct marks {
-	uint8_t *map;
+	struct shared shared;
 	struct slot *slots;
 	uint32_t free[MARKS]; /* the last one is taken next: few pages are touched */
 	uint32_t nfree;
@@ -72,79 +56,7 @@ static uint64_t reply_sum(const struct slot *slot)
 	return sum_of(&slot->order, sizeof(slot->order)) ^ sum_of(slot->reply, slot->reply_len);
 }
 
-/* ---- the file ---- */
-
-static int write_all(int fd, const void *data, size_t len, off_t at)
-{
-	ssize_t n = pwrite(fd, data, len, at);
-
-	if (n < 0)
-		return -errno;
-	return (size_t)n == len ? 0 : -ENOSPC;
-}
-
-static int header_make(struct header *header, const struct stat *st)
-{
-	int r;
-
-	memset(header, 0, sizeof(*header));
-	r = store_boot_id(header->boot_id);
-	header->magic = MAGIC;
-	header->slots = MARKS;
-	header->slot_size = sizeof(struct slot);
-	header->inode = st->st_ino;
-	header->sum = sum_of(header, offsetof(struct header, sum));
-	return r;
-}
-
-/* Where files are copied on write a later store would need room again, so not there. What knows
- * no such flag does not do that. */
-static void forbid_copies(int fd)
-{
-	int flags = 0;
-
-	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
-		flags |= FS_NOCOW_FL;
-		(void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
-	}
-}
-
-/* Every slot free. The header comes last: what was begun counts as no file. */
-static int file_make(int fd, const struct header *header)
-{
-	static const uint8_t zeros[1 << 16];
-	int r = 0;
-
-	forbid_copies(fd);
-	for (size_t at = 0; !r && at < FILE_SIZE; at += sizeof(zeros)) {
-		size_t left = FILE_SIZE - at;
-
-		r = write_all(fd, zeros, left < sizeof(zeros) ? left : sizeof(zeros), (off_t)at);
-	}
-	if (!r && ftruncate(fd, FILE_SIZE) < 0)
-		r = -errno;
-	return r ? r : write_all(fd, header, sizeof(*header), 0);
-}
-
-/* Makes a file of it that is this boot's and this inode's. */
-static int file_check(int fd)
-{
-	struct header wanted, found;
-	struct stat st;
-	int r = fstat(fd, &st) < 0 ? -errno : 0;
-
-	if (!r && !S_ISREG(st.st_mode))
-		r = -EINVAL;
-	if (!r)
-		r = header_make(&wanted, &st);
-	if (r)
-		return r;
-	if ((uint64_t)st.st_size == FILE_SIZE &&
-		pread(fd, &found, sizeof(found), 0) == sizeof(found) &&
-		memcmp(&found, &wanted, sizeof(wanted)) == 0)
-		return 0;
-	return file_make(fd, &wanted);
-}
+/* ---- life ---- */
 
 /* Those that a former process has left stay in use. */
 static void slots_collect(struct marks *marks)
@@ -159,42 +71,39 @@ static void slots_collect(struct marks *marks)
 	}
 }
 
-static int file_map(struct marks *marks, int fd)
+/* Memory of another size is of a version whose slots cannot be read: what was in flight then is
+ * unknown. */
+static int memory_open(struct marks *marks, const char *state_dir, const char *run_dir, char *error,
+	size_t error_size)
 {
-	void *map = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	int r = shared_open(
+		&marks->shared, state_dir, run_dir, MARKS_NAME, SIZE, false, error, error_size);
 
-	if (map == MAP_FAILED)
-		return -errno;
-	marks->map = map;
-	marks->slots = (struct slot *)(void *)(marks->map + HEADER_SIZE);
-	/* So that no mark waits for a disk; without the right to it one may. */
-	(void)mlock(map, FILE_SIZE);
-	(void)madvise(map, FILE_SIZE, MADV_DONTFORK);
-	slots_collect(marks);
-	return 0;
+	if (r || marks->shared.size == SIZE)
+		return r;
+	shared_drop(&marks->shared);
+	return shared_open(
+		&marks->shared, state_dir, run_dir, MARKS_NAME, SIZE, false, error, error_size);
 }
 
-int marks_open(struct marks **ret_marks, const char *dir, char *error, size_t error_size)
+int marks_open(struct marks **ret_marks, const char *state_dir, const char *run_dir, char *error,
+	size_t error_size)
 {
 	struct marks *marks = calloc(1, sizeof(*marks));
-	char path[PATH_MAX];
-	int fd, r = -ENOMEM;
+	int r;
 
 	if (!marks)
-		return r;
-	snprintf(path, sizeof(path), "%s/%s", dir, MARKS_FILE);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	r = fd < 0 ? -errno : file_check(fd);
-	if (!r)
-		r = file_map(marks, fd);
-	if (fd >= 0)
-		close(fd);
+		return -ENOMEM;
+	r = memory_open(marks, state_dir, run_dir, error, error_size);
 	if (r) {
-		snprintf(error, error_size,
-			"cannot use %s, which tells after a crash what became of a write: %s", path,
-			strerror(-r));
-		return marks_close(marks), r;
+		free(marks);
+		return r;
 	}
+	marks->slots = (struct slot *)(void *)marks->shared.data;
+	/* Without the right to it the memory may be swapped out. */
+	(void)mlock(marks->slots, SIZE);
+	(void)madvise(marks->slots, SIZE, MADV_DONTFORK);
+	slots_collect(marks);
 	*ret_marks = marks;
 	return 0;
 }
@@ -203,8 +112,10 @@ struct marks *marks_close(struct marks *marks)
 {
 	if (!marks)
 		return NULL;
-	if (marks->map)
-		munmap(marks->map, FILE_SIZE);
+	if (marks->nfree == MARKS)
+		shared_drop(&marks->shared);
+	else
+		shared_close(&marks->shared);
 	free(marks);
 	return NULL;
 }

@@ -3,10 +3,11 @@
 #define BROKER_STORE_MARKS_H
 
 /*
- * What outlives the process between a write's intent and its durable result: a file in the
- * state directory, mapped shared, in which each command in flight has a slot that says how far
- * it came. A store to memory is all that a mark costs, and a broker that is killed leaves it in
- * the page cache for the next one; guest bytes, which anybody may change, are not asked.
+ * What outlives the process between a write's intent and its durable result: memory that
+ * survives the broker (broker/journal/shared.h), in which each command in flight has a slot that
+ * says how far it came. A store to memory is all that a mark costs, and no disk is waited for; a
+ * broker that is killed leaves it for the next one. Guest bytes, which anybody may change, are
+ * not asked.
  *
  * A slot goes TAKEN -> BEGUN -> ENDED, or TAKEN -> (BEGUN -> PAUSED)... -> ENDED for one that is
  * applied in slices, and is free again once its result is in the ledger:
@@ -20,12 +21,8 @@
  * follows the state word is written before it, and has a sum: a slot that was torn counts as
  * the state before, and one that is damaged as none.
  *
- * The file belongs to the boot and the inode that its header names. After another boot guest
- * memory is gone, and a copy, from a backup say, is of another moment than the database: both
- * count as no file at all.
- *
- * Its blocks are written when it is made, so that a full disk takes no slot away, and cannot
- * end the broker by SIGBUS. One broker has the directory, whose lock is the store's.
+ * The memory belongs to the boot: after another one guest memory is gone too. It belongs to the
+ * directory that names it, not to a copy of that. One broker has it.
  * Returns: 0, a positive enum vmsig_error, or -errno.
  */
 
@@ -35,17 +32,18 @@
 
 #include "broker/store/ledger.h"
 
-#define MARKS 4096u          /* commands between intent and durable result; 2 MiB of file */
+#define MARKS 4096u          /* commands between intent and durable result; 2 MiB of memory */
 #define MARKS_REPLY_MAX 400u /* of a packed WriteResult: a sentence, and some old bytes */
 
 struct marks;
 
 enum mark_state { MARK_FREE, MARK_TAKEN, MARK_BEGUN, MARK_PAUSED, MARK_ENDED };
 
-/* Opens the file in the directory, or makes it. `error` gets a sentence. */
-__attribute__((warn_unused_result)) int marks_open(
-	struct marks **ret_marks, const char *dir, char *error, size_t error_size);
-/* What is in the file stays there. Accepts NULL, returns NULL. */
+/* Finds the memory of the state directory, or makes it: in `run_dir` when that is a tmpfs, which
+ * may be NULL. `error` gets a sentence. */
+__attribute__((warn_unused_result)) int marks_open(struct marks **ret_marks, const char *state_dir,
+	const char *run_dir, char *error, size_t error_size);
+/* What is in use stays there, for the next broker. Accepts NULL, returns NULL. */
 struct marks *marks_close(struct marks *marks);
 
 /* A slot, by a number that is not 0. VMSIG_ERR_BUSY: all are in use. */

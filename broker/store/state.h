@@ -3,71 +3,116 @@
 #define BROKER_STORE_STATE_H
 
 /*
- * The store's inside: shared by store.c, opening.c and schema.c, and by nobody else. It belongs to
- * the loop thread; one of the pool's only reads `keeper` and `asks`, which stand before it begins.
+ * The store's inside: shared by the files of this folder, and by nobody else. All of it belongs
+ * to the loop thread, but for `snapshot`, `sealed` and `errand` while an errand runs (errand.c):
+ * then they are that thread's.
  */
 
 #include <limits.h>
 
-#include <sqlite3.h>
-
-#include "broker/store/keeper.h"
+#include "broker/journal/journal.h"
+#include "broker/store/feed.h"
+#include "broker/store/snapshot.h"
 #include "broker/store/store.h"
+#include "broker/store/tables.h"
 #include "broker/store/watermark.h"
 
-#define STORE_DB_FILE "vmsig.db"
-#define STORE_RESERVE_FILE "reserve"
-
-enum store_statement {
-	STMT_ENDPOINT_GET,
-	STMT_ENDPOINT_ADD,
-	STMT_EPOCH_GET,
-	STMT_EPOCH_SET,
-	STMT_SESSION_SET,
-	STMT_BEGIN,
-	STMT_COMMIT,
-	STMTS,
+/* What a thread is doing for the store. */
+struct store_errand {
+	bool running;
+	bool done;   /* the thread has come to its end */
+	bool opened; /* store_errand_opened() */
+	bool note;   /* write `mark` */
+	bool save;   /* the sealed changes, up to `number` */
+	bool inspect;
+	bool retry; /* to use the directory, instead of a stand-in */
+	struct watermark mark;
+	uint64_t number;
+	int result;          /* of `save` and `retry` */
+	char problem[256];   /* what `inspect` has found */
+	char error[512];     /* of `retry` */
+	struct store *fresh; /* what `retry` has loaded */
+	uint64_t took_ms;
 };
 
 struct store {
-	sqlite3 *db; /* the database, or its stand-in in memory */
-	struct keeper *keeper;
-	sqlite3_stmt *stmts[STMTS];
-	char dir[PATH_MAX];
-	struct watermark_file lock, run;
-	struct watermark mark;  /* what both say */
-	struct watermark found; /* what they said when the database was opened */
-	int reserve;            /* room that is given back to a full disk; -1: none is wanted */
-	bool low;               /* it was given back */
-	char unusable[512];     /* why a stand-in is used; "" */
-	char damage[512];       /* what an inspection has found; "" */
-	bool inspected;         /* all of it */
-	uint64_t wal_pages;     /* after the last commit */
-	uint32_t unsynced;      /* commits since the last that was synced */
-	bool asks;              /* the keeper holds writers only when store_grant() lets it */
-	bool wants_sync;        /* store_wants_sync() */
-	bool full;              /* commits wait for the disk, as while opening */
+	char dir[PATH_MAX], run_dir[PATH_MAX];
+	struct uv_loop_s *loop;
+	uint64_t segment_bytes;
+	struct store_tables tables;
+	struct journal *journal; /* NULL: a stand-in, which keeps nothing */
+	bool started, stopped;   /* the journal's thread is */
+	struct store_watcher *watchers;
+
+	/* The open transaction. */
+	bool open, spoiled;
+	struct undo *undos;
+	size_t nundos, undos_size;
 	void (*flush)(void *arg);
 	void *flush_arg;
+
+	struct watermark_file lock, run;
+	struct watermark mark;  /* what both say, or will */
+	struct watermark found; /* what they said when the state was loaded */
+	bool mark_known;        /* they were read */
+	bool mark_changed;      /* since an errand took it */
+	bool has_run, run_is_memory;
+	uint64_t taken_over; /* records of a database of before */
+	uint64_t lost_id;    /* of the newest audit record that is gone; 0: none is */
+	uint8_t lost_hash[STORE_HASH];
+
+	struct snapshot *snapshot;
+	uint64_t saved;             /* entry that the snapshot is of */
+	struct feed feed, sealed;   /* what came behind it; what is to go into the next one */
+	uint64_t sealed_number;     /* entry that the sealed changes go to; 0: none are sealed */
+	uint64_t save_ms, retry_ms; /* not before that moment */
+	bool wants_save;
+	struct store_errand errand;
+
+	char unusable[512]; /* why a stand-in is used; "" */
+	char damage[512];   /* what an inspection has found; "" */
+	char backlog[256];  /* the snapshot is too far behind; "" */
+	uint32_t unsynced;  /* epochs since the last that was to be synced */
 };
 
-/* VMSIG_ERR_IO or -ENOMEM; a full disk is noted. */
-int store_sql_error(struct store *store, int rc);
-/* SQL without rows. */
-__attribute__((warn_unused_result)) int store_exec(struct store *store, const char *sql);
-/* One number; VMSIG_ERR_IO when there is none. */
-__attribute__((warn_unused_result)) int store_number(
-	struct store *store, const char *sql, uint64_t *ret_value);
+/* Milliseconds of CLOCK_MONOTONIC. */
+uint64_t store_now_ms(void);
+
+/* Applies a change in the open transaction, which it opens. VMSIG_ERR_IO, -ENOMEM: the
+ * transaction has to be rolled back. */
+__attribute__((warn_unused_result)) int store_change(
+	struct store *store, const struct change *change);
 /* Notes how far the store has come; what fails is not worth more than that. */
 void store_note(struct store *store);
+/* The newest audit record that a segment has. */
+void store_mark_audit(const struct store *store, struct watermark *mark);
+/* Both files, now: not on the loop. */
+void store_note_now(struct store *store, const struct watermark *mark);
 
-/* ---- schema.c ---- */
+/* ---- opening.c ---- */
 
-/* Brings the database to the newest version. `error` gets a sentence when it is newer than
- * that: VMSIG_ERR_UNSUPPORTED. */
-__attribute__((warn_unused_result)) int schema_apply(
+/* Makes the directory and locks it. */
+__attribute__((warn_unused_result)) int store_lock(
 	struct store *store, char *error, size_t error_size);
-/* What was lost is skipped, see store.h. */
-__attribute__((warn_unused_result)) int schema_account_for_losses(struct store *store);
+
+/* ---- loading.c ---- */
+
+/* Loads the state of store->dir into it, which has none yet, with what was lost made up for; on
+ * any thread. `error` gets a sentence. */
+__attribute__((warn_unused_result)) int store_load(
+	struct store *store, char *error, size_t error_size);
+/* Undoes that. */
+void store_unload(struct store *store);
+/* Past all that was handed out; `names`: for those that are not known as well. */
+struct change store_skip(const struct store *store, bool names);
+/* The journal's thread starts. */
+__attribute__((warn_unused_result)) int store_start_journal(struct store *store);
+
+/* ---- takeover.c ---- */
+
+/* Moves the log of a database of before the journal into a journal, which is made with these
+ * options, and waits until it is on the disk. `error` gets a sentence. */
+__attribute__((warn_unused_result)) int takeover(
+	struct store *store, const struct journal_options *options, char *error, size_t error_size);
 
 #endif

@@ -2,119 +2,48 @@
 #include "broker/store/store.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdbool.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
+
+#include <utlist.h>
 
 #include "broker/store/state.h"
 #include "vmsig/vmsig_error.h"
 
-/* A log of this many bytes is moved into the database. */
-#define WAL_CHECKPOINT (8u << 20)
-/* Beyond this nothing is written: the disk does not keep up, or somebody holds the log. */
-#define WAL_MAX (64u << 20)
-#define WAL_FRAME (4096u + 24u) /* a page and its header */
-/* What PRAGMA synchronous answers. */
-#define LEVEL_NORMAL 1u
+/* Bodies of one thing that begins: an intent and a result of many ranges, with their changes. */
+#define BEGINNING_BYTES (64u << 10)
+/* Of answers in memory. Beyond half of it who writes more than others waits, and ended leases'
+ * answers go early; beyond it everybody does. */
+#define ANSWERS_MAX (512ull << 20)
 
-int store_sql_error(struct store *store, int rc)
+uint64_t store_now_ms(void)
 {
-	/* What was kept for this goes back to the disk: ends of leases can be stored. */
-	if (rc == SQLITE_FULL && store->reserve >= 0 && !store->low)
-		store->low = ftruncate(store->reserve, 0) == 0;
-	return rc == SQLITE_NOMEM ? -ENOMEM : VMSIG_ERR_IO;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-int store_run(sqlite3_stmt *stmt)
+void store_note_now(struct store *store, const struct watermark *mark)
 {
-	int rc = sqlite3_step(stmt);
-
-	sqlite3_reset(stmt);
-	return rc == SQLITE_DONE ? 0 : rc == SQLITE_NOMEM ? -ENOMEM : VMSIG_ERR_IO;
+	(void)!watermark_write(&store->lock, mark);
+	(void)!watermark_write(&store->run, mark);
 }
 
-int store_exec(struct store *store, const char *sql)
-{
-	int rc = sqlite3_exec(store->db, sql, NULL, NULL, NULL);
-
-	return rc == SQLITE_OK ? 0 : store_sql_error(store, rc);
-}
-
-int store_number(struct store *store, const char *sql, uint64_t *ret_value)
-{
-	sqlite3_stmt *stmt = NULL;
-	int rc = sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL);
-
-	if (rc == SQLITE_OK)
-		rc = sqlite3_step(stmt);
-	if (rc == SQLITE_ROW)
-		*ret_value = (uint64_t)sqlite3_column_int64(stmt, 0);
-	sqlite3_finalize(stmt);
-	return rc == SQLITE_ROW ? 0 : store_sql_error(store, rc);
-}
-
+/* The one in memory has it at once, the other one when a thread comes to it. */
 void store_note(struct store *store)
 {
-	(void)!watermark_write(&store->lock, &store->mark);
-	(void)!watermark_write(&store->run, &store->mark);
-}
-
-struct sqlite3 *store_db(struct store *store)
-{
-	return store->db;
+	store->mark_changed = true;
+	if (store->run_is_memory)
+		(void)!watermark_write(&store->run, &store->mark);
 }
 
 /* ---- transactions ---- */
 
 bool store_is_open(struct store *store)
 {
-	return !sqlite3_get_autocommit(store->db);
-}
-
-/* What is written while opening is synced, what comes later when store_sync() is called. Only
- * between transactions; SQLite refuses it inside of one. */
-static int level_set(struct store *store)
-{
-	uint64_t level = 0;
-	int r;
-
-	if (!store->full)
-		return 0;
-	r = store_exec(store, "PRAGMA synchronous = NORMAL");
-	if (!r)
-		r = store_number(store, "PRAGMA synchronous", &level);
-	if (!r && level != LEVEL_NORMAL)
-		r = VMSIG_ERR_INTERNAL;
-	if (!r)
-		store->full = false;
-	return r;
-}
-
-bool store_wants_sync(struct store *store)
-{
-	bool wants = store->wants_sync;
-
-	store->wants_sync = false;
-	return wants;
-}
-
-/* In WAL mode the log alone has to reach the disk; a checkpoint syncs for itself. */
-int store_sync(const char *dir)
-{
-	char path[PATH_MAX];
-	int fd, r;
-
-	if (snprintf(path, sizeof(path), "%s/" STORE_DB_FILE "-wal", dir) >= (int)sizeof(path))
-		return -ENAMETOOLONG;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	r = fdatasync(fd) < 0 ? -errno : 0;
-	close(fd);
-	return r;
+	return store->open;
 }
 
 void store_set_owner(struct store *store, void (*flush)(void *arg), void *arg)
@@ -125,148 +54,177 @@ void store_set_owner(struct store *store, void (*flush)(void *arg), void *arg)
 
 int store_alone(struct store *store)
 {
-	if (store_is_open(store) && store->flush)
+	if (store->open && store->flush)
 		store->flush(store->flush_arg);
-	return store_is_open(store) ? VMSIG_ERR_INTERNAL : 0;
+	return store->open ? VMSIG_ERR_INTERNAL : 0;
 }
 
 int store_begin(struct store *store)
 {
-	int r = store_is_open(store) ? 0 : level_set(store);
-
-	return r || store_is_open(store) ? r : store_run(store->stmts[STMT_BEGIN]);
+	if (store->open)
+		return 0;
+	feed_begin(&store->feed);
+	store->open = true;
+	store->spoiled = false;
+	return 0;
 }
 
 int store_commit(struct store *store)
 {
-	int r;
-
-	if (!store_is_open(store))
+	if (!store->open)
 		return 0;
-	r = store_run(store->stmts[STMT_COMMIT]);
-	if (r)
+	if (store->spoiled) {
 		store_rollback(store);
-	return r;
+		return VMSIG_ERR_IO;
+	}
+	if (store->journal)
+		journal_commit(store->journal);
+	for (size_t i = 0; i < store->nundos; i++)
+		tables_keep(&store->undos[i]);
+	store->nundos = 0;
+	store->open = false;
+	return 0;
 }
 
 void store_rollback(struct store *store)
 {
-	(void)!store_sql_error(store, sqlite3_errcode(store->db));
-	/* SQLite rolls back by itself after some errors. */
-	if (store_is_open(store))
-		(void)!store_exec(store, "ROLLBACK");
+	if (!store->open)
+		return;
+	if (store->journal)
+		journal_rollback(store->journal);
+	while (store->nundos)
+		tables_undo(&store->tables, &store->undos[--store->nundos]);
+	feed_rollback(&store->feed);
+	store->open = false;
 }
 
-int store_prepare(
-	struct store *store, const char *const *sql, struct sqlite3_stmt **stmts, size_t n)
+static int reserve_undo(struct store *store)
 {
-	for (size_t i = 0; i < n; i++) {
-		int rc = sqlite3_prepare_v3(
-			store->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &stmts[i], NULL);
+	size_t size = store->undos_size ? store->undos_size * 2 : 64;
+	struct undo *grown;
 
-		if (rc != SQLITE_OK)
-			return store_sql_error(store, rc);
-	}
+	if (store->nundos < store->undos_size)
+		return 0;
+	grown = reallocarray(store->undos, size, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	store->undos = grown;
+	store->undos_size = size;
 	return 0;
 }
 
-void store_finalize(struct sqlite3_stmt **stmts, size_t n)
+/* To the journal, and to what the snapshot lacks. */
+static int change_record(struct store *store, const struct change *change)
 {
-	for (size_t i = 0; i < n; i++)
-		sqlite3_finalize(stmts[i]);
+	size_t len = change_size(change);
+	uint8_t *body, *copy;
+	int r;
+
+	if (!store->journal)
+		return 0;
+	copy = feed_add(&store->feed, len);
+	if (!copy)
+		return -ENOMEM;
+	r = journal_append(store->journal, JOURNAL_STATE, NULL, len, &body);
+	if (r)
+		return r;
+	change_encode(change, copy);
+	memcpy(body, copy, len);
+	return 0;
+}
+
+int store_change(struct store *store, const struct change *change)
+{
+	int r = store_begin(store);
+
+	if (!r)
+		r = reserve_undo(store);
+	if (!r)
+		r = change_record(store, change);
+	if (!r)
+		r = tables_apply(&store->tables, change, &store->undos[store->nundos]);
+	if (!r)
+		store->nundos++;
+	else
+		store->spoiled = true;
+	return r;
 }
 
 const char *store_error(struct store *store)
 {
-	return sqlite3_errmsg(store->db);
+	const char *error = store->journal ? journal_error(store->journal) : store->unusable;
+
+	return error[0] ? error : "there is no memory, or no room";
 }
 
-/* ---- rows ---- */
-
-static int endpoint_row(sqlite3_stmt *stmt, struct store_endpoint *endpoint)
-{
-	sqlite3_int64 id = sqlite3_column_int64(stmt, 0);
-	sqlite3_int64 epoch = sqlite3_column_int64(stmt, 1);
-	const char *session = (const char *)sqlite3_column_text(stmt, 2);
-
-	if (id < 1 || id > UINT32_MAX || epoch < 0 || epoch >= UINT32_MAX || !session ||
-		strlen(session) >= VMSIG_SESSION_MAX)
-		return VMSIG_ERR_INTERNAL;
-	endpoint->id = (uint32_t)id;
-	endpoint->epoch = (uint32_t)epoch;
-	strcpy(endpoint->session, session);
-	return 0;
-}
-
-static int endpoint_get(struct store *store, const char *name, struct store_endpoint *endpoint)
-{
-	sqlite3_stmt *stmt = store->stmts[STMT_ENDPOINT_GET];
-	int rc, r;
-
-	sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
-	rc = sqlite3_step(stmt);
-	if (rc == SQLITE_ROW)
-		r = endpoint_row(stmt, endpoint);
-	else
-		r = rc == SQLITE_DONE ? VMSIG_ERR_NO_SUCH_ENDPOINT : store_sql_error(store, rc);
-	sqlite3_reset(stmt);
-	return r;
-}
-
-/* In a transaction of its own; synced: with all commits before it, soon. */
-static int run_alone(struct store *store, sqlite3_stmt *stmt, bool synced)
+/* In a transaction of its own; synced: with all that was committed before it, soon. */
+static int change_alone(struct store *store, const struct change *change, bool synced)
 {
 	int r = store_alone(store);
 
+	if (r)
+		return r;
+	r = store_change(store, change);
 	if (!r)
-		r = level_set(store);
-	if (!r)
-		r = store_run(stmt);
-	if (!r && synced) {
+		r = store_commit(store);
+	else
+		store_rollback(store);
+	if (!r && synced && store->journal) {
 		store->unsynced = 0;
-		store->wants_sync = true;
+		(void)journal_sync(store->journal);
 	}
-	return r;
+	return r == -ENOMEM ? r : r ? VMSIG_ERR_IO : 0;
+}
+
+/* ---- endpoints ---- */
+
+static int endpoint_get(struct store *store, const char *name, struct store_endpoint *endpoint)
+{
+	const struct table_endpoint *found = tables_endpoint_named(&store->tables, name);
+
+	if (!found)
+		return VMSIG_ERR_NO_SUCH_ENDPOINT;
+	if (found->damaged)
+		return VMSIG_ERR_INTERNAL;
+	endpoint->id = found->id;
+	endpoint->epoch = found->epoch;
+	memcpy(endpoint->session, found->session, sizeof(endpoint->session));
+	return 0;
 }
 
 int store_endpoint(struct store *store, const char *name, struct store_endpoint *ret_endpoint)
 {
-	sqlite3_stmt *add = store->stmts[STMT_ENDPOINT_ADD];
+	const struct change add = {.kind = CHANGE_ENDPOINT,
+		.endpoint = store->tables.last_endpoint + 1,
+		.epoch = store->tables.epoch_floor,
+		.bytes = name,
+		.len = strlen(name)};
 	int r = endpoint_get(store, name, ret_endpoint);
 
 	if (r != VMSIG_ERR_NO_SUCH_ENDPOINT)
 		return r;
-	sqlite3_bind_text(add, 1, name, -1, SQLITE_STATIC);
-	r = run_alone(store, add, true);
+	if (!add.endpoint)
+		return VMSIG_ERR_INTERNAL;
+	r = change_alone(store, &add, true);
 	return r ? r : endpoint_get(store, name, ret_endpoint);
 }
 
 /* How much the endpoint's epoch rises by; nothing that it is known for: one. */
-static uint64_t epoch_rise(struct store *store, uint32_t id, uint32_t epoch)
+static uint64_t epoch_rise(const struct store *store, uint32_t id, uint32_t epoch)
 {
-	sqlite3_stmt *stmt = store->stmts[STMT_EPOCH_GET];
-	uint64_t before = UINT64_MAX;
+	const struct table_endpoint *endpoint = tables_endpoint(&store->tables, id);
 
-	sqlite3_bind_int64(stmt, 1, id);
-	if (sqlite3_step(stmt) == SQLITE_ROW)
-		before = (uint64_t)sqlite3_column_int64(stmt, 0);
-	sqlite3_reset(stmt);
-	if (before == UINT64_MAX)
+	if (!endpoint)
 		return 1;
-	return epoch > before ? epoch - before : 0;
+	return epoch > endpoint->epoch ? epoch - endpoint->epoch : 0;
 }
 
 int store_persist_epoch(struct store *store, uint32_t id, uint32_t epoch)
 {
-	sqlite3_stmt *stmt = store->stmts[STMT_EPOCH_SET];
+	const struct change raise = {.kind = CHANGE_EPOCH, .endpoint = id, .epoch = epoch};
 	uint64_t rise = epoch_rise(store, id, epoch);
-	int r;
+	int r = change_alone(store, &raise, ++store->unsynced >= STORE_SYNC_EVERY);
 
-	sqlite3_bind_int64(stmt, 1, id);
-	sqlite3_bind_int64(stmt, 2, epoch);
-	r = run_alone(store, stmt, ++store->unsynced >= STORE_SYNC_EVERY);
-	if (r)
-		(void)!store_sql_error(store, sqlite3_errcode(store->db));
 	store->mark.total += rise;
 	store->mark.behind |= r != 0;
 	if (epoch > store->mark.epoch)
@@ -277,107 +235,94 @@ int store_persist_epoch(struct store *store, uint32_t id, uint32_t epoch)
 
 int store_persist_session(struct store *store, uint32_t id, uint32_t epoch, const char *session)
 {
-	sqlite3_stmt *stmt = store->stmts[STMT_SESSION_SET];
+	const struct change set = {.kind = CHANGE_SESSION,
+		.endpoint = id,
+		.epoch = epoch,
+		.bytes = session,
+		.len = strlen(session)};
 
-	sqlite3_bind_int64(stmt, 1, id);
-	sqlite3_bind_int64(stmt, 2, epoch);
-	sqlite3_bind_text(stmt, 3, session, -1, SQLITE_TRANSIENT);
-	return run_alone(store, stmt, false);
+	return change_alone(store, &set, false);
 }
 
-/* ---- how far it has come ---- */
-
-void store_note_audit(struct store *store, uint64_t id, const uint8_t hash[STORE_HASH])
-{
-	store->mark.audit = id;
-	memcpy(store->mark.audit_hash, hash, STORE_HASH);
-	store_note(store);
-}
-
-uint64_t store_found_audit(const struct store *store, uint8_t ret_hash[STORE_HASH])
-{
-	memcpy(ret_hash, store->found.audit_hash, STORE_HASH);
-	return store->found.audit;
-}
-
-/* ---- the log and the disk ---- */
-
-bool store_wants_checkpoint(const struct store *store)
-{
-	return store->keeper && store->wal_pages * WAL_FRAME > WAL_CHECKPOINT;
-}
-
-int store_checkpoint(struct store *store, bool *ret_complete)
-{
-	*ret_complete = false;
-	return store->keeper ? keeper_checkpoint(store->keeper, store->asks, ret_complete) : 0;
-}
-
-void store_grant(struct store *store)
-{
-	if (!store->asks)
-		store->asks = true;
-	if (store->keeper && !store_is_open(store))
-		keeper_grant(store->keeper);
-}
-
-void store_checkpointed(struct store *store, bool complete)
-{
-	if (complete)
-		store->wal_pages = 0;
-}
-
-bool store_is_held(const struct store *store)
-{
-	return keeper_holds(store->keeper);
-}
+/* ---- the disk ---- */
 
 enum store_pressure store_pressure(const struct store *store)
 {
-	uint64_t bytes = store->wal_pages * WAL_FRAME;
+	enum journal_pressure pressure =
+		store->journal ? journal_pressure(store->journal) : JOURNAL_PRESSURE_NONE;
+	uint64_t answers = store->tables.answers.bytes;
 
-	return bytes > WAL_MAX       ? STORE_PRESSURE_FULL
-	       : bytes > WAL_MAX / 2 ? STORE_PRESSURE_HIGH
-				     : STORE_PRESSURE_NONE;
-}
-
-bool store_wants_inspection(const struct store *store)
-{
-	return store->keeper && !store->inspected;
-}
-
-int store_inspect(struct store *store, char *problem, size_t size)
-{
-	problem[0] = '\0';
-	return store->keeper ? keeper_inspect(store->keeper, problem, size) : 0;
-}
-
-void store_inspected(struct store *store, const char *problem)
-{
-	store->inspected = true;
-	if (problem[0])
-		snprintf(store->damage, sizeof(store->damage),
-			"the database in state_dir is damaged (%.200s): nothing is written until "
-			"it is "
-			"restored from a backup or moved away, and vmsigd started again",
-			problem);
+	if (pressure == JOURNAL_PRESSURE_FULL || answers > ANSWERS_MAX)
+		return STORE_PRESSURE_FULL;
+	if (pressure == JOURNAL_PRESSURE_HIGH || answers > ANSWERS_MAX / 2)
+		return STORE_PRESSURE_HIGH;
+	return STORE_PRESSURE_NONE;
 }
 
 bool store_reclaim(struct store *store)
 {
-	if (store->low && posix_fallocate(store->reserve, 0, STORE_RESERVE) == 0)
-		store->low = false;
-	return !store->low;
+	return !store->journal || !journal_refusal(store->journal, BEGINNING_BYTES);
 }
 
 const char *store_refusal(const struct store *store)
 {
 	if (store->damage[0])
 		return store->damage;
-	return store->low ? "the disk of the broker's state_dir is full; make room there" : NULL;
+	if (store->backlog[0])
+		return store->backlog;
+	return store->journal ? journal_refusal(store->journal, BEGINNING_BYTES) : NULL;
 }
 
 const char *store_unusable(const struct store *store)
 {
 	return store->unusable[0] ? store->unusable : NULL;
+}
+
+uint64_t store_sync(struct store *store)
+{
+	return store->journal ? journal_sync(store->journal) : 0;
+}
+
+int store_sync_failed(const struct store *store)
+{
+	return store->journal ? journal_sync_failed(store->journal) : 0;
+}
+
+void store_reopen(struct store *store)
+{
+	if (store->journal)
+		journal_reopen(store->journal);
+}
+
+void store_watch(struct store *store, struct store_watcher *watcher)
+{
+	DL_APPEND(store->watchers, watcher);
+}
+
+void store_unwatch(struct store *store, struct store_watcher *watcher)
+{
+	if (watcher->prev)
+		DL_DELETE(store->watchers, watcher);
+	watcher->prev = watcher->next = NULL;
+}
+
+void store_turn(struct store *store)
+{
+	if (store->journal && store->started && !store->loop)
+		journal_turn(store->journal);
+}
+
+struct journal *store_journal(const struct store *store)
+{
+	return store->journal;
+}
+
+const char *store_dir(const struct store *store)
+{
+	return store->dir;
+}
+
+const char *store_run_dir(const struct store *store)
+{
+	return store->run_dir[0] ? store->run_dir : NULL;
 }

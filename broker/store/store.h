@@ -3,15 +3,25 @@
 #define BROKER_STORE_STORE_H
 
 /*
- * The broker's durable state: one SQLite database in the state directory, which one broker
- * owns at a time (an OFD lock held for life). WAL with synchronous=NORMAL: a commit survives
- * a crash of the broker.
+ * The broker's durable state. What it knows is in memory, and every question is answered from
+ * there; every change is an entry of the journal (broker/journal), in the batch that is the
+ * transaction, so a commit survives a crash of the broker and costs no system call. A snapshot,
+ * one SQLite database in the state directory, has it as it was at some entry: a start loads the
+ * snapshot and makes the changes behind it. One broker owns the directory at a time (an OFD lock
+ * held for life). After the start the loop never enters the disk: what has to, is an errand.
  *
  *   store.c       transactions, endpoints and their epochs
- *   opening.c     opening, and the stand-in when the database cannot be used
- *   schema.c      tables; what has to be made up for when the database is opened
- *   watermark.c   how far the broker had come, noted outside of the database
- *   keeper.c      checkpoints and inspection, on a thread
+ *   opening.c     opening and closing, and the stand-in when the directory cannot be used
+ *   loading.c     snapshot and journal become what the store knows; what was lost is made up for
+ *   takeover.c    a directory of the version before the journal
+ *   errand.c      what a thread does for the store
+ *   tables.c      what it knows
+ *   answers.c     of that: what became of writes
+ *   change.c      a change, as it is in the journal
+ *   feed.c        changes that the snapshot lacks
+ *   snapshot.c    the snapshot
+ *   schema.c      its tables
+ *   watermark.c   how far the broker had come, noted outside of both
  *   audit.c       the audit log
  *   ledger.c      at most once
  *   marks.c       how far commands in flight came
@@ -20,29 +30,29 @@
  *
  * An epoch never comes back (R3). What could bring one back, and why it does not:
  *
- * - the host's power, which may take the tail of the WAL and changes the boot id. What is
- *   written while opening is synced; the row of a new endpoint, and of the others every
- *   STORE_SYNC_EVERY-th with all before it, asks for a sync (store_wants_sync), which the loop
- *   does not wait for; so hardly more than that many epochs are lost, and the skip is twice that.
- * - a full, failing or damaged disk, a WAL whose damaged tail SQLite drops in silence, a state
- *   directory that was emptied or restored from a backup: the database is behind the watermark,
- *   or has none of its own.
+ * - the host's power, which may take the tail of the journal and changes the boot id. What is
+ *   made up for while opening is in the snapshot, which is synced, before an epoch is given; a
+ *   new endpoint, and every STORE_SYNC_EVERY-th epoch with all before it, asks for a sync, which
+ *   the loop does not wait for; so hardly more than that many epochs are lost, and the skip is
+ *   twice that.
+ * - a full, failing or damaged disk, a damaged tail of the journal, a ring that is gone, a state
+ *   directory that was emptied or restored from a backup: what is there is behind the watermark,
+ *   or the journal does not fit to its ring, or there is no watermark of its own.
  *
  * After either one, all epochs skip ahead: by STORE_SKIP, past the watermark, and past the
  * seconds of the wall clock since 2024; and fingerprints are void. The clock decides nothing
  * else, and one that was turned back only makes the skip smaller.
  *
- * A database that cannot be opened, read or written does not take the read plane: a stand-in
- * in memory gives ids (those of the database, as far as it can be read) and epochs, until
- * store_retry() has the real one.
+ * A directory that cannot be opened, read or written does not take the read plane: a stand-in
+ * in memory gives ids (those of the snapshot, as far as it can be read) and epochs, until an
+ * errand has the real one. A disk that fills up, fails or hangs later takes nothing from who
+ * reads: what has begun is recorded in the journal's ring, and nothing new begins
+ * (store_refusal) until the disk takes it.
  *
- * Disk space is bounded: the database by the retention of the audit log, whose pages are used
- * again, and the WAL by checkpoints that begin at 8 MiB; at 64 MiB nothing is written until it
- * is smaller (store_pressure). A reserve of STORE_RESERVE bytes is given back to a full disk,
- * so that ends of leases and retention can still be stored; until it could be allocated again
- * nothing is granted or written (store_refusal).
+ * Disk space is bounded: the journal by the retention of the audit log, the snapshot by what is
+ * known.
  *
- * Rows are foreign input: what does not make sense is refused, never trusted.
+ * What is on the disk is foreign input: what does not make sense is refused, never trusted.
  * Returns: 0, a positive enum vmsig_error, or -errno.
  */
 
@@ -54,35 +64,42 @@
 
 #define STORE_SKIP 4096u
 #define STORE_SYNC_EVERY (STORE_SKIP / 2)
-#define STORE_CHECKPOINT_MS 60000u
-#define STORE_RESERVE (2u << 20) /* bytes: some thousand ends of leases, in pages of the WAL */
 #define STORE_HASH 32
 #define STORE_BOOT_ID_MAX 64
 
-struct sqlite3;
-struct sqlite3_stmt;
+struct journal;
 struct store;
+struct uv_loop_s;
 
-/* Makes the directory (0700) when it is missing. `run` is a file beside the broker's sockets
- * for the second watermark. `error` gets a sentence, also when the database cannot be used and
- * a stand-in is: that is no failure. VMSIG_ERR_BUSY: another broker has the directory or the
- * file; -EPERM: others can write to it; VMSIG_ERR_UNSUPPORTED: written by a newer version. */
-__attribute__((warn_unused_result)) int store_open_beside(
-	struct store **ret_store, const char *dir, const char *run, char *error, size_t error_size);
-/* The same without the file, without a reserve and without a stand-in: VMSIG_ERR_IO,
+struct store_options {
+	const char *dir; /* made (0700) when it is missing */
+	/* A file beside the broker's sockets for the second watermark; where it is, the journal
+	 * has its ring, if that is a tmpfs. NULL: none. */
+	const char *run;
+	struct uv_loop_s *loop; /* NULL, for tests: store_turn() does what it would */
+	uint64_t audit_bytes;   /* what the audit log may take on the disk; 0: much */
+	bool strict;            /* no stand-in */
+};
+
+/* `error` gets a sentence, also when the directory cannot be used and a stand-in is: that is no
+ * failure. VMSIG_ERR_BUSY: another broker has the directory or the file; -EPERM: others can
+ * write to it; VMSIG_ERR_UNSUPPORTED: written by a newer version; strict: VMSIG_ERR_IO, and
  * VMSIG_ERR_INTERNAL when it is damaged. */
+__attribute__((warn_unused_result)) int store_open_with(struct store **ret_store,
+	const struct store_options *options, char *error, size_t error_size);
+/* Strictly, with the directory alone. */
 __attribute__((warn_unused_result)) int store_open(
 	struct store **ret_store, const char *dir, char *error, size_t error_size);
+/* Records that were taken over from a database of the version before; 0: none were. */
+uint64_t store_taken_over(const struct store *store);
 /* Why a stand-in is used; NULL: it is not. */
 const char *store_unusable(const struct store *store);
-/* Instead of a stand-in, on which no statement of another module may be left. 0: the database
- * is used from now on, and ids may be others. */
-__attribute__((warn_unused_result)) int store_retry(struct store *store);
+/* Brings what there is to the disk, and waits for that, for some seconds. Nothing may be stored
+ * any more. The loop must run once more before store_close(). */
+void store_stop(struct store *store);
 /* Accepts NULL, returns NULL. */
 struct store *store_close(struct store *store);
-/* For the tables of other modules; borrowed. */
-struct sqlite3 *store_db(struct store *store);
-/* The last failure as SQLite words it; borrowed until the next call. */
+/* What is wrong with the disk, or the last failure; borrowed until the next call. */
 const char *store_error(struct store *store);
 
 /* The running boot's id, as text. -errno. */
@@ -114,68 +131,86 @@ __attribute__((warn_unused_result)) int store_persist_session(
 void store_set_owner(struct store *store, void (*flush)(void *arg), void *arg);
 /* No transaction is open from here on. VMSIG_ERR_INTERNAL: one is, and nobody owns it. */
 __attribute__((warn_unused_result)) int store_alone(struct store *store);
-/* Opens a transaction when none is open. VMSIG_ERR_IO. */
+/* Opens a transaction when none is open. */
 __attribute__((warn_unused_result)) int store_begin(struct store *store);
-/* Makes it durable; on failure nothing of it has happened. VMSIG_ERR_IO, -ENOMEM. */
+/* From here on it survives the broker. VMSIG_ERR_IO: a part of it had failed, and nothing of it
+ * has happened. */
 __attribute__((warn_unused_result)) int store_commit(struct store *store);
 void store_rollback(struct store *store);
 /* Whether a transaction is open. */
 bool store_is_open(struct store *store);
-/* Whether what was committed should be brought to the disk, by store_sync() on a thread; once. */
-bool store_wants_sync(struct store *store);
-/* Brings what was committed before the call to the disk, and waits for that: from any thread but
- * the loop's. -errno: nobody knows what the disk has (syncer.h). */
-__attribute__((warn_unused_result)) int store_sync(const char *dir);
+/* NULL: a stand-in is used. Borrowed, and another one once it is not. */
+struct journal *store_journal(const struct store *store);
+const char *store_dir(const struct store *store);
+const char *store_run_dir(const struct store *store); /* NULL: there is none */
 
-__attribute__((warn_unused_result)) int store_prepare(
-	struct store *store, const char *const *sql, struct sqlite3_stmt **stmts, size_t n);
-void store_finalize(struct sqlite3_stmt **stmts, size_t n);
-/* Runs a statement that gives no rows, and resets it. VMSIG_ERR_IO, -ENOMEM. */
-__attribute__((warn_unused_result)) int store_run(struct sqlite3_stmt *stmt);
+/* ---- the disk ---- */
 
-/* ---- room ---- */
+struct store_events {
+	/* What was asked for by store_sync() up to this number is on the disk, or (-errno) never
+	 * will be known to be. */
+	void (*synced)(void *arg, uint64_t number, int result);
+	/* More of the audit log can be read. */
+	void (*drained)(void *arg);
+	/* The disk takes nothing at the moment, as the sentence says, or (NULL) takes it again. */
+	void (*trouble)(void *arg, const char *sentence);
+};
 
-/* The WAL is large enough for a checkpoint before its time. */
-bool store_wants_checkpoint(const struct store *store);
-/* On a pool thread, and one at a time with store_inspect(): moves the WAL into the database and
- * syncs. VMSIG_ERR_IO. Then, on the loop, store_checkpointed(). */
-__attribute__((warn_unused_result)) int store_checkpoint(struct store *store, bool *ret_complete);
-void store_checkpointed(struct store *store, bool complete);
-/* At the end of each turn of the loop: a checkpoint that wants to hold writers may, and from the
- * first call on none does without that. */
-void store_grant(struct store *store);
-/* A checkpoint is about to end: who begins a transaction now waits for it. */
-bool store_is_held(const struct store *store);
+/* Who hears of the disk, from the loop, never inside of a call. Any of the events may be NULL.
+ * Belongs to the caller, until store_unwatch(). */
+struct store_watcher {
+	const struct store_events *events;
+	void *arg;
+	struct store_watcher *prev, *next; /* private */
+};
+void store_watch(struct store *store, struct store_watcher *watcher);
+/* One that does not watch is left alone. */
+void store_unwatch(struct store *store, struct store_watcher *watcher);
+/* With no loop. */
+void store_turn(struct store *store);
+/* Asks for all that is committed by now to be brought to the disk; its number. */
+uint64_t store_sync(struct store *store);
+/* 0, or why no sync counts any more: -errno. */
+int store_sync_failed(const struct store *store);
+/* The administrator has seen to the disk: after a failed sync another segment is begun. */
+void store_reopen(struct store *store);
 
 enum store_pressure {
 	STORE_PRESSURE_NONE,
 	STORE_PRESSURE_HIGH, /* who writes more than others has to wait */
 	STORE_PRESSURE_FULL, /* everybody has */
 };
-/* How far checkpoints are behind. */
+/* How far the disk is behind, and how much is kept in memory. */
 enum store_pressure store_pressure(const struct store *store);
-
-/* Tries to have the reserve again. Whether it is there. */
+/* Looks whether there is room again. */
 bool store_reclaim(struct store *store);
-/* Why nothing may be granted or written: the disk is full, or the database damaged. NULL: it
- * may. Borrowed. */
+/* Why nothing may be granted or written: the disk is full or takes nothing, or the state is
+ * damaged. NULL: it may. Borrowed. */
 const char *store_refusal(const struct store *store);
 
-/* ---- damage ---- */
+/* ---- errands: what a thread does for the store, one at a time ---- */
 
-/* A large database is not looked at when it is opened. */
-bool store_wants_inspection(const struct store *store);
-/* On a pool thread: `problem` gets what is damaged, or "". VMSIG_ERR_IO. Then, on the loop,
- * store_inspected(). */
-__attribute__((warn_unused_result)) int store_inspect(
-	struct store *store, char *problem, size_t size);
-void store_inspected(struct store *store, const char *problem);
+/* One should begin at once, and not when its time comes. */
+bool store_errand_hurries(const struct store *store);
+/* On the loop, now and then: whether there is something to do, which then has to be done. */
+bool store_errand_begin(struct store *store);
+/* On any thread. */
+void store_errand_run(struct store *store);
+/* On the loop, when it has come back, or will not be begun. */
+void store_errand_end(struct store *store);
+/* What the last one has brought about: the directory is used from now on, and ids may be others;
+ * or an inspection has found damage (store_refusal()). */
+bool store_errand_opened(struct store *store);
+/* An inspection has found that the snapshot is. */
+bool store_is_damaged(const struct store *store);
+/* The snapshot is brought up to date soon, and not when its time has come. */
+void store_want_snapshot(struct store *store);
 
 /* ---- the audit log's watermark ---- */
 
-/* The newest record that is committed. */
-void store_note_audit(struct store *store, uint64_t id, const uint8_t hash[static STORE_HASH]);
-/* What had been noted when the store was opened; 0: nothing. */
-uint64_t store_found_audit(const struct store *store, uint8_t ret_hash[static STORE_HASH]);
+/* The newest audit record that had been noted and is gone; 0: none is. */
+uint64_t store_lost_audit(const struct store *store, uint8_t ret_hash[static STORE_HASH]);
+/* Entry of the journal that the snapshot is of. */
+uint64_t store_saved(const struct store *store);
 
 #endif

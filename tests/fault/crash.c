@@ -4,7 +4,9 @@
  * CRASH_AT-th call (from 1) of those that CRASH_CALLS has the letters of, before the call or,
  * with CRASH_AFTER, after it. Into the file goes the letter of the call that it died at.
  *
- *   P  pwrite64(2)           a transaction reaches the database
+ *   C  clock_gettime() of the loop, which looks at it at every step of a write: between them are
+ *      the stores to memory that make an intent, bytes and a result last
+ *   P  pwrite(2), pwrite64(2)  entries reach a segment, a transaction the snapshot
  *   V  process_vm_writev(2)  bytes reach the guest
  *   S  sendmsg(2)            an answer leaves
  *   E  epoll_wait(2), epoll_pwait(2)  the first turn of the loop after a V is over
@@ -17,10 +19,14 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 __attribute__((visibility("default"))) ssize_t pwrite64(
 	int fd, const void *buf, size_t len, off64_t offset);
+__attribute__((visibility("default"))) ssize_t pwrite(
+	int fd, const void *buf, size_t len, off_t offset);
+__attribute__((visibility("default"))) int clock_gettime(clockid_t clock, struct timespec *now);
 __attribute__((visibility("default"))) ssize_t sendmsg(
 	int fd, const struct msghdr *message, int flags);
 __attribute__((visibility("default"))) ssize_t process_vm_writev(pid_t pid,
@@ -82,6 +88,29 @@ ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t offset)
 
 	after('P', due);
 	return n;
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
+{
+	ssize_t (*next)(int, const void *, size_t, off_t) = real("pwrite");
+	int due = before('P');
+	ssize_t n = next(fd, buf, len, offset);
+
+	after('P', due);
+	return n;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+	static int (*next)(clockid_t, struct timespec *);
+	int due = gettid() == getpid() && before('C');
+	int r;
+
+	if (!next)
+		next = real("clock_gettime");
+	r = next(clock, now);
+	after('C', due);
+	return r;
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)

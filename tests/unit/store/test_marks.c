@@ -18,12 +18,12 @@
 #include "broker/store/marks.h"
 #include "vmsig/vmsig_error.h"
 
-/* Where things are in the file; it is read by other versions too. */
+/* Where things are in the memory; it is read by other versions too. */
 #define HEADER 4096
 #define SLOT 512
 #define AT_REPLY 112
 
-static char dir[64], path[96];
+static char dir[64], note[96], path[512]; /* where the memory is, and what notes that */
 static const struct ledger_key key = {.lease = 7, .writer = 8, .sequence = 9};
 static const uint8_t digest[LEDGER_DIGEST] = {1, 2, 3};
 
@@ -32,7 +32,7 @@ static struct marks *marks_at(const char *where)
 	struct marks *marks = NULL;
 	char error[512] = "";
 
-	if (marks_open(&marks, where, error, sizeof(error)))
+	if (marks_open(&marks, where, NULL, error, sizeof(error)))
 		fail_msg("%s", error);
 	return marks;
 }
@@ -41,13 +41,33 @@ static int setup(void **state)
 {
 	strcpy(dir, "/tmp/vmsig-marks-XXXXXX");
 	assert_non_null(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/marks", dir);
+	snprintf(note, sizeof(note), "%s/marks.where", dir);
 	return 0;
+}
+
+/* Once there is one. */
+static void find_memory(void)
+{
+	FILE *file = fopen(note, "re");
+
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%*s %*s %*s %511[^\n]", path), 1);
+	fclose(file);
+}
+
+/* As if there had never been one. */
+static void forget(void)
+{
+	if (access(note, F_OK) < 0)
+		return;
+	find_memory();
+	unlink(path);
+	unlink(note);
 }
 
 static int teardown(void **state)
 {
-	unlink(path);
+	forget();
 	return rmdir(dir);
 }
 
@@ -128,6 +148,7 @@ static void killed_after(void (*act)(struct marks *marks, uint32_t mark))
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSIGNALED(status));
+	find_memory();
 }
 
 static void they_outlive_the_process(void **state)
@@ -145,7 +166,7 @@ static void they_outlive_the_process(void **state)
 	struct mark_view view;
 
 	for (size_t i = 0; i < sizeof(deaths) / sizeof(deaths[0]); i++) {
-		unlink(path);
+		forget();
 		killed_after(deaths[i].act);
 		assert_int_equal(found(&view), deaths[i].state);
 		if (view.state == MARK_PAUSED)
@@ -155,6 +176,18 @@ static void they_outlive_the_process(void **state)
 			assert_memory_equal(view.reply, "reply", 5);
 		}
 	}
+}
+
+/* What counts as none any more is not let go either. */
+static enum mark_state found_instead(void)
+{
+	enum mark_state state;
+	char was[512];
+
+	memcpy(was, path, sizeof(was));
+	state = found(NULL);
+	unlink(was);
+	return state;
 }
 
 static void change(off_t at)
@@ -181,7 +214,7 @@ static void what_is_damaged_proves_nothing(void **state)
 	for (off_t at = 0; at < AT_REPLY + 5; at++) {
 		enum mark_state left;
 
-		unlink(path);
+		forget();
 		killed_after(do_end);
 		change(HEADER + at);
 		left = found(NULL);
@@ -190,7 +223,7 @@ static void what_is_damaged_proves_nothing(void **state)
 			fail_msg("with byte %ld changed the state is %d", (long)at, left);
 		if (at >= AT_REPLY)
 			assert_int_equal(left, MARK_BEGUN);
-		unlink(path);
+		forget();
 		killed_after(do_pause);
 		change(HEADER + at);
 		left = found(NULL);
@@ -201,21 +234,21 @@ static void what_is_damaged_proves_nothing(void **state)
 
 static void another_boot_or_file_is_none(void **state)
 {
-	char other[96], command[512];
+	char other[512], command[4096];
 
 	/* Magic, size, inode, boot, sum. */
 	for (off_t at = 0; at < 96; at++) {
-		unlink(path);
+		forget();
 		killed_after(do_end);
 		change(at);
-		assert_int_equal(found(NULL), MARK_FREE);
+		assert_int_equal(found_instead(), MARK_FREE);
 	}
 	killed_after(do_end);
 	assert_int_equal(found(NULL), MARK_ENDED);
-	snprintf(other, sizeof(other), "%s/copy", dir);
+	snprintf(other, sizeof(other), "%.400s-copy", path);
 	snprintf(command, sizeof(command), "cp -a %s %s && mv %s %s", path, other, other, path);
 	assert_int_equal(system(command), 0);
-	assert_int_equal(found(NULL), MARK_FREE);
+	assert_int_equal(found_instead(), MARK_FREE);
 }
 
 static void a_file_of_another_size_is_none(void **state)
@@ -225,7 +258,8 @@ static void a_file_of_another_size_is_none(void **state)
 	killed_after(do_end);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(truncate(path, st.st_size / 2), 0);
-	assert_int_equal(found(NULL), MARK_FREE);
+	assert_int_equal(found_instead(), MARK_FREE);
+	killed_after(do_end);
 	assert_int_equal(stat(path, &now), 0);
 	assert_int_equal(now.st_size, st.st_size);
 	/* All of it is there. */
@@ -278,7 +312,7 @@ static void they_know_in_which_order_they_ended(void **state)
 	marks_close(marks);
 }
 
-static void a_full_disk_is_told_when_it_is_opened(void **state)
+static void a_full_memory_is_told_when_it_is_opened(void **state)
 {
 	struct rlimit limit, small;
 	struct marks *marks = NULL;
@@ -289,10 +323,10 @@ static void a_full_disk_is_told_when_it_is_opened(void **state)
 	small = limit;
 	small.rlim_cur = 100000;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	assert_int_not_equal(marks_open(&marks, dir, error, sizeof(error)), 0);
+	assert_int_not_equal(marks_open(&marks, dir, NULL, error, sizeof(error)), 0);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	assert_null(marks);
-	assert_non_null(strstr(error, path));
+	assert_non_null(strstr(error, "marks"));
 	/* What was begun is no file. */
 	assert_int_equal(found(NULL), MARK_FREE);
 }
@@ -302,9 +336,10 @@ static void a_planted_link_is_refused(void **state)
 	struct marks *marks = NULL;
 	char error[512] = "";
 
-	assert_int_equal(symlink("/tmp/vmsig-nowhere", path), 0);
-	assert_int_not_equal(marks_open(&marks, dir, error, sizeof(error)), 0);
+	assert_int_equal(symlink("/tmp/vmsig-nowhere", note), 0);
+	assert_int_not_equal(marks_open(&marks, dir, NULL, error, sizeof(error)), 0);
 	assert_int_not_equal(access("/tmp/vmsig-nowhere", F_OK), 0);
+	unlink(note);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -318,7 +353,7 @@ int main(void)
 		TEST(a_file_of_another_size_is_none),
 		TEST(they_are_bounded),
 		TEST(they_know_in_which_order_they_ended),
-		TEST(a_full_disk_is_told_when_it_is_opened),
+		TEST(a_full_memory_is_told_when_it_is_opened),
 		TEST(a_planted_link_is_refused),
 	};
 

@@ -20,10 +20,8 @@
 #include <unistd.h>
 
 #include "broker/store/audit.h"
-#include "broker/store/store.h"
+#include "broker/store/state.h"
 #include "vmsig/vmsig_error.h"
-
-static const char *const files[] = {"vmsig.db", "vmsig.db-wal", "vmsig.db-shm", "lock", "reserve"};
 
 struct lab {
 	char dir[64], backup[64], run[80];
@@ -37,49 +35,35 @@ static void path_of(const char *dir, const char *file, char path[static PATH_MAX
 	snprintf(path, PATH_MAX, "%s/%s", dir, file);
 }
 
+__attribute__((format(printf, 1, 2))) static void run(const char *format, ...)
+{
+	char command[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(command, sizeof(command), format, args);
+	va_end(args);
+	assert_int_equal(system(command), 0);
+}
+
 static void remove_all(const char *dir)
 {
-	char path[PATH_MAX];
-
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		path_of(dir, files[i], path);
-		unlink(path);
-	}
+	run("rm -rf %s/*", dir);
 }
 
-/* As `cp`: a file that is there keeps its inode. */
-static void copy(const char *from, const char *to)
-{
-	char buffer[65536];
-	int in = open(from, O_RDONLY | O_CLOEXEC), out;
-	ssize_t n;
-
-	if (in < 0) {
-		unlink(to);
-		return;
-	}
-	out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	assert_true(out >= 0);
-	while ((n = read(in, buffer, sizeof(buffer))) > 0)
-		assert_int_equal(write(out, buffer, (size_t)n), n);
-	close(in);
-	close(out);
-}
-
+/* As `cp`: a file that is there keeps its inode; one that the copy does not have goes. */
 static void copy_all(const char *from, const char *to)
 {
-	char source[PATH_MAX], target[PATH_MAX];
-
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		path_of(from, files[i], source);
-		path_of(to, files[i], target);
-		copy(source, target);
-	}
+	run("cd %s && find . -type f | while read f; do [ -e %s/$f ] || rm $f; done", to, from);
+	run("cp -r %s/. %s/", from, to);
 }
 
 static void lab_open(struct lab *lab)
 {
-	if (store_open_beside(&lab->store, lab->dir, lab->run, lab->error, sizeof(lab->error)))
+	const struct store_options options = {
+		.dir = lab->dir, .run = lab->run, .audit_bytes = 8 << 20};
+
+	if (store_open_with(&lab->store, &options, lab->error, sizeof(lab->error)))
 		fail_msg("%s", lab->error);
 	if (!store_unusable(lab->store))
 		assert_int_equal(audit_new(&lab->audit, lab->store), 0);
@@ -169,15 +153,11 @@ static void restored_without_the_mark(struct lab *lab)
 	assert_int_equal(unlink(lab->run), 0);
 }
 
-static void only_the_database_restored(struct lab *lab)
+static void only_the_journal_restored(struct lab *lab)
 {
-	char from[PATH_MAX], to[PATH_MAX];
-
 	lab_close(lab);
 	assert_int_equal(unlink(lab->run), 0);
-	path_of(lab->backup, "vmsig.db", from);
-	path_of(lab->dir, "vmsig.db", to);
-	copy(from, to);
+	run("rm -r %s/journal && cp -r %s/journal %s/", lab->dir, lab->backup, lab->dir);
 }
 
 static void emptied(struct lab *lab)
@@ -186,23 +166,55 @@ static void emptied(struct lab *lab)
 	remove_all(lab->dir);
 }
 
-static void without_the_end_of_its_log(struct lab *lab)
+static void without_its_journal(struct lab *lab)
 {
-	char wal[PATH_MAX], kept[PATH_MAX];
-
-	/* A clean end empties the log; a crash does not. */
-	path_of(lab->dir, "vmsig.db-wal", wal);
-	path_of(lab->backup, "vmsig.db-wal", kept);
-	copy(wal, kept);
 	lab_close(lab);
-	copy_all(lab->backup, lab->dir);
-	assert_int_equal(truncate(wal, 4096), 0);
+	run("rm -r %s/journal", lab->dir);
+}
+
+/* Where the entries end, which is not where the file does. */
+static off_t end_of(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint8_t buffer[4096];
+	off_t at = 0, end = 0;
+	ssize_t n;
+
+	assert_true(fd >= 0);
+	for (; (n = pread(fd, buffer, sizeof(buffer), at)) > 0; at += n) {
+		for (ssize_t i = 0; i < n; i++) {
+			if (buffer[i])
+				end = at + i + 1;
+		}
+	}
+	close(fd);
+	return end;
+}
+
+/* Something else is there instead, as after a power cut. */
+static void without_the_end_of_its_journal(struct lab *lab)
+{
+	uint8_t rubbish[100];
+	char path[PATH_MAX];
+	off_t end;
+	int fd;
+
+	lab_close(lab);
+	assert_int_equal(unlink(lab->run), 0);
+	path_of(lab->dir, "journal/0000000000000001.seg", path);
+	end = end_of(path);
+	memset(rubbish, 0x5a, sizeof(rubbish));
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	assert_true(fd >= 0 && end > 4096 + 200);
+	assert_int_equal(pwrite(fd, rubbish, sizeof(rubbish), end - 100), sizeof(rubbish));
+	close(fd);
 }
 
 static void epochs_do_not_come_back(void **state)
 {
 	static void (*const losses[])(struct lab *) = {restored_in_place, restored_without_the_mark,
-		only_the_database_restored, emptied, without_the_end_of_its_log};
+		only_the_journal_restored, emptied, without_its_journal,
+		without_the_end_of_its_journal};
 
 	for (size_t i = 0; i < sizeof(losses) / sizeof(losses[0]); i++) {
 		void *lab;
@@ -240,6 +252,20 @@ static void a_backup_can_be_restored_again(void **state)
 	restored_in_place(lab);
 	lab_open(lab);
 	assert_true(row(lab, "a").epoch >= epoch);
+}
+
+/* The snapshot is older then, and the journal has all that came behind it. */
+static void an_older_snapshot_loses_nothing(void **state)
+{
+	struct lab *lab = *state;
+
+	history(lab);
+	lab_close(lab);
+	run("cp %s/vmsig.db %s/", lab->backup, lab->dir);
+	lab_open(lab);
+	assert_int_equal(row(lab, "a").epoch, 9);
+	assert_string_equal(row(lab, "a").session, "key");
+	assert_int_equal(row(lab, "later").epoch, 2);
 }
 
 static void nothing_lost_skips_nothing(void **state)
@@ -292,6 +318,21 @@ static void a_damaged_database_is_found_and_done_without(void **state)
 	}
 }
 
+/* One try to use the directory. */
+static void retry(struct lab *lab)
+{
+	bool tried = false;
+
+	while (!tried) {
+		usleep(1000);
+		if (!store_errand_begin(lab->store))
+			continue;
+		store_errand_run(lab->store);
+		tried = lab->store->errand.retry;
+		store_errand_end(lab->store);
+	}
+}
+
 static void the_database_comes_back(void **state)
 {
 	struct lab *lab = *state;
@@ -304,11 +345,13 @@ static void the_database_comes_back(void **state)
 	id = row(lab, "a").id;
 	epoch = row(lab, "a").epoch + 7;
 	assert_int_equal(store_persist_epoch(lab->store, id, epoch), 0);
-	assert_int_not_equal(store_retry(lab->store), 0);
+	retry(lab);
+	assert_false(store_errand_opened(lab->store));
 	assert_non_null(store_unusable(lab->store));
 	assert_int_equal(row(lab, "a").epoch, epoch);
 	copy_all(lab->backup, lab->dir);
-	assert_int_equal(store_retry(lab->store), 0);
+	retry(lab);
+	assert_true(store_errand_opened(lab->store));
 	assert_null(store_unusable(lab->store));
 	assert_true(row(lab, "a").epoch >= epoch);
 	lab_close(lab);
@@ -339,6 +382,17 @@ static void a_directory_that_cannot_be_used_is_done_without(void **state)
 
 /* ---- the audit log ---- */
 
+static void settle(struct lab *lab)
+{
+	struct journal *journal = store_journal(lab->store);
+
+	while (journal_drained(journal) < journal_committed(journal)) {
+		journal_hurry(journal);
+		store_turn(lab->store);
+		usleep(100);
+	}
+}
+
 static void append(struct lab *lab, unsigned n)
 {
 	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
@@ -348,7 +402,7 @@ static void append(struct lab *lab, unsigned n)
 	for (unsigned i = 0; i < n; i++)
 		assert_int_equal(audit_append(lab->audit, &record), 0);
 	assert_int_equal(store_commit(lab->store), 0);
-	audit_committed(lab->audit);
+	settle(lab);
 }
 
 static void lost_records_are_told(void **state)
@@ -397,38 +451,46 @@ static size_t count_fds(void)
 	return n;
 }
 
-static off_t size_of(struct lab *lab, const char *file)
+/* Of the journal's files. */
+static uint64_t journal_size(struct lab *lab)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], file[PATH_MAX + 300];
+	struct dirent *entry;
+	uint64_t bytes = 0;
 	struct stat st;
+	DIR *dir;
 
-	path_of(lab->dir, file, path);
-	return stat(path, &st) < 0 ? 0 : st.st_size;
+	path_of(lab->dir, "journal", path);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
+		if (stat(file, &st) == 0 && S_ISREG(st.st_mode))
+			bytes += (uint64_t)st.st_size;
+	}
+	closedir(dir);
+	return bytes;
 }
 
-/* A checkpoint whenever the store asks for one keeps the log where it is. */
-static void the_log_keeps_its_size(void **state)
+/* Errands when the store asks for them, and retention, keep the journal where it is. */
+static void the_journal_keeps_its_size(void **state)
 {
 	struct lab *lab = *state;
 	size_t fds = count_fds();
-	unsigned checkpoints = 0;
 
-	for (unsigned i = 0; checkpoints < 4; i++) {
-		bool complete = false;
+	for (unsigned i = 0; i < 800; i++) {
+		bool more = false;
 
 		append(lab, 200);
-		assert_true(i < 10000);
-		assert_int_equal(store_pressure(lab->store), STORE_PRESSURE_NONE);
-		if (!store_wants_checkpoint(lab->store))
-			continue;
-		assert_int_equal(store_checkpoint(lab->store, &complete), 0);
-		assert_true(complete);
-		store_checkpointed(lab->store, complete);
-		assert_false(store_wants_checkpoint(lab->store));
-		assert_int_equal(count_fds(), fds);
-		checkpoints++;
+		assert_int_equal(audit_prune(lab->audit, 8 << 20, UINT64_MAX, &more), 0);
+		if (store_errand_hurries(lab->store) && store_errand_begin(lab->store)) {
+			store_errand_run(lab->store);
+			store_errand_end(lab->store);
+		}
+		assert_true(journal_size(lab) < 24 << 20);
+		/* A segment more, while one is made ready. */
+		assert_true(count_fds() <= fds + 2);
 	}
-	assert_true(size_of(lab, "vmsig.db-wal") < 10 << 20);
 }
 
 int main(void)
@@ -437,12 +499,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(epochs_do_not_come_back),
 		T(a_backup_can_be_restored_again),
+		T(an_older_snapshot_loses_nothing),
 		T(nothing_lost_skips_nothing),
 		cmocka_unit_test(a_damaged_database_is_found_and_done_without),
 		T(the_database_comes_back),
 		T(a_directory_that_cannot_be_used_is_done_without),
 		T(lost_records_are_told),
-		T(the_log_keeps_its_size),
+		T(the_journal_keeps_its_size),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,14 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <sqlite3.h>
-
 #include "broker/adapters/memwrite_reg.h"
 #include "broker/boot_clock.h"
 #include "broker/jobs.h"
 #include "broker/syncer.h"
 #include "broker/memwrite/fault.h"
 #include "broker/policy/share.h"
+#include "broker/journal/journal.h"
+#include "broker/journal/shared.h"
 #include "broker/store/marks.h"
 #include "vmsig/vmsig_error.h"
 
@@ -42,6 +42,31 @@ void lab_pass(uint64_t ns)
 static uint64_t monotonic_ns(void *ctx)
 {
 	return uv_hrtime();
+}
+
+/* ---- the journal, which may be full ---- */
+
+static bool full;
+struct lab_tried lab_tried;
+
+int __real_journal_append(struct journal *journal, enum journal_type type,
+	const struct journal_keys *keys, size_t len, uint8_t **ret_body);
+int __wrap_journal_append(struct journal *journal, enum journal_type type,
+	const struct journal_keys *keys, size_t len, uint8_t **ret_body);
+void __real_journal_commit(struct journal *journal);
+void __wrap_journal_commit(struct journal *journal);
+
+int __wrap_journal_append(struct journal *journal, enum journal_type type,
+	const struct journal_keys *keys, size_t len, uint8_t **ret_body)
+{
+	lab_tried.appended++;
+	return full ? VMSIG_ERR_IO : __real_journal_append(journal, type, keys, len, ret_body);
+}
+
+void __wrap_journal_commit(struct journal *journal)
+{
+	lab_tried.committed++;
+	__real_journal_commit(journal);
 }
 
 /* ---- the operator ---- */
@@ -298,7 +323,8 @@ static int open_parts(struct lab *lab)
 {
 	struct store_endpoint row;
 	char error[512] = "";
-	int r = store_open(&lab->store, lab->dir, error, sizeof(error));
+	const struct store_options options = {.dir = lab->dir, .loop = &lab->loop, .strict = true};
+	int r = store_open_with(&lab->store, &options, error, sizeof(error));
 	struct desk_shell_env env = {.config = &lab->config, .events = &events, .now_ns = lab_now};
 
 	if (!r)
@@ -310,7 +336,7 @@ static int open_parts(struct lab *lab)
 	if (!r)
 		r = jobs_new(&lab->jobs, &lab->loop, 1);
 	if (!r)
-		r = syncer_new(&lab->syncer, lab->jobs, lab->dir);
+		r = syncer_new(&lab->syncer, lab->store);
 	if (r)
 		return r;
 	lab->endpoint = row.id;
@@ -368,6 +394,8 @@ void lab_close(struct lab *lab)
 	if (lab->desk)
 		desk_shell_close(lab->shell, NULL, NULL);
 	jobs_close(lab->jobs);
+	if (lab->store)
+		store_stop(lab->store);
 	uv_run(&lab->loop, UV_RUN_DEFAULT);
 	if (lab->core && lab->desk)
 		close_core(lab);
@@ -393,32 +421,50 @@ struct lab *lab_free(struct lab *lab)
 	return NULL;
 }
 
-/* The marks as they are, or as they were; the file stays the same. */
-static void marks_copy(struct lab *lab, uint8_t *copy, size_t size, bool back)
+/* Where they are is noted in the directory. */
+static void marks_path(struct lab *lab, char path[static 512])
 {
-	char path[96];
+	char where[96];
+	FILE *note;
+
+	snprintf(where, sizeof(where), "%s/marks.where", lab->dir);
+	note = fopen(where, "re");
+	assert_non_null(note);
+	assert_int_equal(fscanf(note, "%*s %*s %*s %511[^\n]", path), 1);
+	fclose(note);
+}
+
+static uint8_t *marks_map(struct lab *lab, size_t size)
+{
+	char path[512];
+	uint8_t *map;
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/marks", lab->dir);
+	marks_path(lab, path);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	assert_true(fd >= 0);
-	assert_int_equal(back ? pwrite(fd, copy, size, 0) : pread(fd, copy, size, 0), size);
+	map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(map, MAP_FAILED);
 	close(fd);
+	return map;
 }
 
 static void lab_end(struct lab *lab)
 {
-	const size_t size = 4096 + MARKS * 512;
-	uint8_t *copy = malloc(size);
+	const size_t size = SHARED_PAGE + MARKS * 512;
+	uint8_t *copy = malloc(size), *map = marks_map(lab, size);
 
 	assert_non_null(copy);
 	/* What was not committed is lost, and nothing that closing does has happened. */
 	store_rollback(lab->store);
 	lab_store_works(lab, false);
-	marks_copy(lab, copy, size, false);
+	memcpy(copy, map, size);
 	lab_close(lab);
-	marks_copy(lab, copy, size, true);
+	/* One that had none in use has let them go. */
+	memcpy(map, copy, size);
+	munmap(map, size);
 	free(copy);
+	full = false;
 }
 
 void lab_kill(struct lab *lab)
@@ -427,12 +473,19 @@ void lab_kill(struct lab *lab)
 	assert_int_equal(lab_open(lab), 0);
 }
 
-void lab_kill_between(struct lab *lab, const char *path, const char *away)
+int lab_kill_while_marks_are_used(struct lab *lab)
 {
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	char path[512];
+	int fd;
+
 	lab_end(lab);
-	assert_int_equal(rename(path, away), 0);
-	assert_int_equal(mkdir(path, 0700), 0);
+	marks_path(lab, path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
 	assert_int_equal(lab_open(lab), 0);
+	return fd;
 }
 
 int lab_setup(void **state)
@@ -448,6 +501,7 @@ int lab_teardown(void **state)
 {
 	struct lab *lab = *state;
 
+	full = false;
 	lab_close(lab);
 	lab_free(lab);
 	return 0;
@@ -455,10 +509,7 @@ int lab_teardown(void **state)
 
 void lab_store_works(struct lab *lab, bool works)
 {
-	assert_int_equal(sqlite3_exec(store_db(lab->store),
-				 works ? "PRAGMA query_only = OFF" : "PRAGMA query_only = ON", NULL,
-				 NULL, NULL),
-		SQLITE_OK);
+	full = !works;
 }
 
 /* ---- turns ---- */
@@ -468,6 +519,16 @@ void lab_turn(struct lab *lab)
 	uv_run(&lab->loop, UV_RUN_NOWAIT);
 	(void)shares_run(lab->shares);
 	desk_shell_turn(lab->shell);
+}
+
+void lab_settle(struct lab *lab)
+{
+	struct journal *journal = store_journal(lab->store);
+
+	while (journal_drained(journal) < journal_committed(journal)) {
+		journal_hurry(journal);
+		usleep(100);
+	}
 }
 
 void lab_await(struct lab *lab, size_t n)

@@ -67,6 +67,11 @@ struct lab {
 	void *quiesced_arg;
 };
 
+/* What the journal was asked for. */
+extern struct lab_tried {
+	unsigned appended, committed;
+} lab_tried;
+
 /* cmocka fixtures: *state is a struct lab with its desk open and its endpoint ready. */
 int lab_setup(void **state);
 int lab_teardown(void **state);
@@ -77,14 +82,16 @@ void lab_close(struct lab *lab);
 struct lab *lab_free(struct lab *lab);
 /* The broker is killed, and another one starts: only what is in the directory is left. */
 void lab_kill(struct lab *lab);
-/* The same; before the other one starts, the file is moved away, and a folder is in its place. */
-void lab_kill_between(struct lab *lab, const char *path, const char *away);
+/* As lab_kill(), but the marks are in use by somebody else, until what it returns is closed. */
+int lab_kill_while_marks_are_used(struct lab *lab);
 
-/* Whether the store can be written to. */
+/* Whether the store can be written to: whether its journal takes something. */
 void lab_store_works(struct lab *lab, bool works);
 void lab_pass(uint64_t ns);
 uint64_t lab_now(void);
 void lab_turn(struct lab *lab);
+/* What is committed can be read from the audit log. */
+void lab_settle(struct lab *lab);
 /* Turns until so many events were told. */
 void lab_await(struct lab *lab, size_t n);
 

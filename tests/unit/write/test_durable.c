@@ -12,8 +12,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-#include <sqlite3.h>
-
 #include "vmsig/vmsig_error.h"
 
 #define ADDR 0x3000u
@@ -298,82 +296,6 @@ static void a_request_that_was_granted_unseen_is_withdrawn(void **state)
 	assert_int_equal(lab_count(lab, LAB_GRANTED, view.id), 0);
 }
 
-struct checkpoint {
-	struct store *store;
-	atomic_bool over;
-};
-
-static void *checkpoint_run(void *arg)
-{
-	struct checkpoint *checkpoint = arg;
-	bool complete;
-
-	(void)!store_checkpoint(checkpoint->store, &complete);
-	atomic_store(&checkpoint->over, true);
-	return NULL;
-}
-
-static void ask_for_too_much(struct lab *lab)
-{
-	Vmsig__LeaseAcquire request = VMSIG__LEASE_ACQUIRE__INIT;
-	char name[] = "w1", detail[256];
-	uint64_t lease;
-	bool waits;
-
-	request.endpoint = name;
-	request.priority = 1;
-	assert_int_equal(desk_acquire(lab->desk, lab_now(), &lab->op, &request, &lease, &waits,
-				 detail, sizeof(detail)),
-		VMSIG_ERR_FORBIDDEN);
-}
-
-/* Whether the request was answered before the checkpoint ended, which waits for a reader, and
- * without having asked for the log that the checkpoint has. */
-static bool answered_meanwhile(struct lab *lab)
-{
-	struct checkpoint checkpoint = {.store = lab->store};
-	bool answered = false;
-	pthread_t thread;
-
-	assert_int_equal(pthread_create(&thread, NULL, checkpoint_run, &checkpoint), 0);
-	while (!store_is_held(lab->store) && !atomic_load(&checkpoint.over))
-		sched_yield();
-	if (store_is_held(lab->store)) {
-		ask_for_too_much(lab);
-		answered = store_is_held(lab->store) && !store_is_open(lab->store) &&
-			   sqlite3_errcode(store_db(lab->store)) != SQLITE_BUSY;
-	}
-	pthread_join(thread, NULL);
-	return answered;
-}
-
-static void a_refusal_does_not_wait_for_a_checkpoint(void **state)
-{
-	struct lab *lab = *state;
-	struct audit_head before, after;
-	bool answered = false;
-	sqlite3 *reader;
-	char path[96];
-
-	snprintf(path, sizeof(path), "%s/vmsig.db", lab->dir);
-	assert_int_equal(sqlite3_open(path, &reader), SQLITE_OK);
-	assert_int_equal(
-		sqlite3_exec(reader, "BEGIN; SELECT count(*) FROM audit", NULL, NULL, NULL),
-		SQLITE_OK);
-	lab_lease(lab);
-	audit_head(lab->shell->audit, &before);
-	/* On a loaded machine the checkpoint may be over before this thread runs again. */
-	for (int i = 0; !answered && i < 50; i++)
-		answered = answered_meanwhile(lab);
-	assert_true(answered);
-	sqlite3_close(reader);
-	/* It is in the log all the same, when its like are counted. */
-	lab_pass(60000 * LAB_MS);
-	lab_turn(lab);
-	audit_head(lab->shell->audit, &after);
-	assert_true(after.id > before.id);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -389,7 +311,6 @@ int main(void)
 		TEST(it_ends_though_the_disk_hangs),
 		TEST(it_ends_though_a_release_is_in_line),
 		TEST(a_request_that_was_granted_unseen_is_withdrawn),
-		TEST(a_refusal_does_not_wait_for_a_checkpoint),
 	};
 
 	return cmocka_run_group_tests_name("durable", tests, NULL, NULL);

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_STORE_ANSWERS_H
+#define BROKER_STORE_ANSWERS_H
+
+/*
+ * What became of each (lease, writer, sequence), in memory: for each writer the newest
+ * LEDGER_WINDOW numbers, as a ring whose slots are allocated when they are used.
+ *
+ * Returns: 0 or -ENOMEM.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/store/ledger.h"
+
+struct ledger_answer {
+	uint64_t sequence, intent;
+	uint8_t digest[LEDGER_DIGEST];
+	uint32_t len;
+	bool done;
+	uint8_t reply[];
+};
+
+struct answer_lease;
+struct answer_writer;
+
+struct answers {
+	struct answer_lease *leases;
+	struct answer_writer *writers;
+	uint64_t bytes; /* of memory, about */
+};
+
+/* Of a change; -ENOMEM: NULL. */
+struct ledger_answer *answer_new(uint64_t sequence, const uint8_t digest[static LEDGER_DIGEST],
+	uint64_t intent, bool done, const void *reply, size_t len);
+
+void answers_deinit(struct answers *answers);
+
+/* What is in the slot of the key's sequence: that one, one before or after it, or NULL. */
+struct ledger_answer *answers_slot(const struct answers *answers, const struct ledger_key *key);
+/* Puts it into the slot of its sequence; *ret_old was there. Takes it only with 0. Does not fail
+ * for a slot that is, or once was, in use. */
+__attribute__((warn_unused_result)) int answers_put(struct answers *answers,
+	const struct ledger_key *key, struct ledger_answer *answer, struct ledger_answer **ret_old);
+/* Empties the slot, whatever is in it, which is the caller's then; NULL: nothing. */
+struct ledger_answer *answers_take(struct answers *answers, const struct ledger_key *key);
+
+/* All of one lease, which may come back; NULL: nothing. */
+struct answer_lease *answers_detach(struct answers *answers, uint64_t lease);
+void answers_attach(struct answers *answers, struct answer_lease *lease);
+void answers_free(struct answer_lease *lease);
+
+/* Of one writer; 0: none. */
+uint64_t answers_highest(const struct answers *answers, uint64_t lease, uint64_t writer);
+/* The lowest key above `*cursor` without a reply. */
+bool answers_next_open(const struct answers *answers, struct ledger_key *cursor,
+	const struct ledger_answer **ret_answer);
+/* Calls `each` for all; ends with what it returns when that is not 0. */
+int answers_each(const struct answers *answers,
+	int (*each)(void *arg, const struct ledger_key *key, const struct ledger_answer *answer),
+	void *arg);
+
+#endif
