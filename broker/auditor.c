@@ -41,17 +41,28 @@ static void question_free(struct audit_question *question)
 	free(question);
 }
 
+/* What is committed when it is read may be more than the head that goes with it. */
+static struct journal_query query_of(const struct audit_query *query, uint64_t head)
+{
+	return (struct journal_query){.after = query->after,
+		.until = query->until && query->until < head ? query->until : head,
+		.from_ns = query->from_ns,
+		.to_ns = query->to_ns,
+		.kinds = query->kinds,
+		.endpoint = query->endpoint,
+		.tenant = query->tenant,
+		.newest = query->newest,
+		.limit = query->newest && !query->limit ? NEWEST : query->limit,
+		.bytes = AUDIT_PAGE_BYTES};
+}
+
 static enum job_step on_work(struct job *job)
 {
 	struct audit_question *question = job->arg;
 	struct audit_answer *answer = &question->answer;
-	uint64_t after = question->query.after;
-	uint32_t limit = question->query.limit ? question->query.limit : NEWEST;
+	struct journal_query query = query_of(&question->query, answer->head.id);
 
-	if (question->query.newest)
-		after = answer->head.id > limit ? answer->head.id - limit : 0;
-	answer->result = audit_page(
-		question->journal, after, answer->head.id, question->query.limit, &answer->page);
+	answer->result = audit_find(question->journal, &query, &answer->page);
 	return JOB_DONE;
 }
 

@@ -23,7 +23,10 @@ struct store;
 struct audit_query {
 	uint64_t after;
 	uint32_t limit; /* 0: as many as fit */
-	bool newest;    /* the newest ones, 100 without a limit, whatever `after` says */
+	bool newest;    /* the newest ones, 100 without a limit */
+	/* Only those that fit, as struct journal_query has it; names by their keys. */
+	uint64_t until, from_ns, to_ns, kinds;
+	uint32_t endpoint, tenant;
 };
 
 /* Borrowed for the call. `result` as audit_page(); `head` is that of the page. */

@@ -107,6 +107,8 @@ static int send_page(
 	body.first = head.first;
 	body.head_hash = (ProtobufCBinaryData){.data = head.hash, .len = AUDIT_HASH};
 	body.anchor = (ProtobufCBinaryData){.data = head.anchor, .len = AUDIT_HASH};
+	body.more = answer->page.page.more;
+	body.next = body.more ? answer->page.page.next : 0;
 	r = dialect_send(
 		client->base.conn, request_id, VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS, &body);
 	free(body.rows);
@@ -141,8 +143,15 @@ static int ask(struct admin_client *client, const Vmsig__AdminRequest *request)
 {
 	const struct services *services = conn_user(client->base.conn);
 	const Vmsig__AuditQuery *body = request->audit_query;
-	const struct audit_query query = {
-		.after = body->after, .limit = body->limit, .newest = body->newest};
+	const struct audit_query query = {.after = body->after,
+		.limit = body->limit,
+		.newest = body->newest,
+		.until = body->until,
+		.from_ns = body->from_ns,
+		.to_ns = body->to_ns,
+		.kinds = body->kinds,
+		.endpoint = journal_key(body->endpoint),
+		.tenant = journal_key(body->tenant)};
 	struct audit_asked *asked = calloc(1, sizeof(*asked));
 	int r;
 

@@ -168,13 +168,12 @@ static void row_fill(Vmsig__AuditRow *row, const struct journal_row *from)
 	row->hash.len = AUDIT_HASH;
 }
 
-int audit_page(struct journal *journal, uint64_t after, uint64_t until, uint32_t limit,
-	struct audit_page *ret_page)
+int audit_find(
+	struct journal *journal, const struct journal_query *query, struct audit_page *ret_page)
 {
-	const struct journal_query query = {
-		.after = after, .until = until, .limit = limit, .bytes = AUDIT_PAGE_BYTES};
 	struct audit_page page = {0};
-	int r = until > after ? journal_read(journal, &query, &page.page) : 0;
+	/* An empty log has nothing up to 0, which would mean everything. */
+	int r = query->until > query->after ? journal_read(journal, query, &page.page) : 0;
 
 	if (r)
 		return r;
@@ -188,6 +187,15 @@ int audit_page(struct journal *journal, uint64_t after, uint64_t until, uint32_t
 		row_fill(&page.rows[i], &page.page.rows[i]);
 	*ret_page = page;
 	return 0;
+}
+
+int audit_page(struct journal *journal, uint64_t after, uint64_t until, uint32_t limit,
+	struct audit_page *ret_page)
+{
+	const struct journal_query query = {
+		.after = after, .until = until, .limit = limit, .bytes = AUDIT_PAGE_BYTES};
+
+	return audit_find(journal, &query, ret_page);
 }
 
 void audit_page_free(struct audit_page *page)

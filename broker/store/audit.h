@@ -85,6 +85,9 @@ struct audit_page {
 };
 __attribute__((warn_unused_result)) int audit_page(struct journal *journal, uint64_t after,
 	uint64_t until, uint32_t limit, struct audit_page *ret_page);
+/* The same of those that fit; page.more and page.next say how to go on. `until` is not 0. */
+__attribute__((warn_unused_result)) int audit_find(
+	struct journal *journal, const struct journal_query *query, struct audit_page *ret_page);
 void audit_page_free(struct audit_page *page);
 
 /* Drops the oldest segments when the journal is larger than `bytes` or when all in them is older

@@ -393,6 +393,7 @@ static void the_administrator_lists_revokes_and_reads_the_log(void **state)
 	struct desk_scene *scene = *state;
 	char dir[PATH_MAX], socket[PATH_MAX], error[256] = "";
 	const vmsig_options options = {.identity_dir = dir, .socket_path = socket};
+	const vmsig_audit_query alice = {.tenant = "alice"}, bob = {.tenant = "bob"};
 	vmsig_writer *writer = writer_open(scene, "alice", &scene->alice);
 	vmsig_lease *lease = acquire(writer, 0);
 	vmsig_lease_entries *entries;
@@ -420,6 +421,14 @@ static void the_administrator_lists_revokes_and_reads_the_log(void **state)
 	vmsig_audit_page_free(page);
 	assert_int_equal(vmsig_admin_audit(admin, 0, 2, true, &page, DAEMON_WAIT_MS), 0);
 	assert_int_equal(page->count, 2);
+	vmsig_audit_page_free(page);
+	/* Records are looked up by the broker: START has no tenant, and nobody is called bob. */
+	assert_int_equal(vmsig_admin_audit_find(admin, &alice, &page, DAEMON_WAIT_MS), 0);
+	assert_in_range(page->count, 1, page->head - 1);
+	vmsig_audit_page_free(page);
+	assert_int_equal(vmsig_admin_audit_find(admin, &bob, &page, DAEMON_WAIT_MS), 0);
+	assert_int_equal(page->count, 0);
+	assert_int_equal(page->next, 0);
 	vmsig_audit_page_free(page);
 	vmsig_lease_free(lease);
 	vmsig_admin_close(admin);
