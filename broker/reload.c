@@ -16,6 +16,7 @@
 #include "broker/log.h"
 #include "broker/net/net.h"
 #include "broker/net/tls_set.h"
+#include "broker/store/store.h"
 #include "vmsig/vmsig_error.h"
 
 #define WRITER_LOOK_US 50000 /* between two looks at a file that is being written */
@@ -175,6 +176,8 @@ static int adopt(struct reload *reload)
 	broker_warn_history(config);
 	broker->config = config;
 	config_unref(old);
+	/* Whoever asks for a reload has seen to the disk. */
+	store_reopen(broker->store);
 	if (broker->desk)
 		desk_shell_reload(broker->desk_shell, config);
 	log_setup((enum log_level)config->log_level, config->log_json);
