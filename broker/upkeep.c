@@ -112,6 +112,7 @@ static void on_tick(uv_timer_t *timer)
 
 	if (broker->closing)
 		return;
+	store_turn(broker->store);
 	retry_desk(broker);
 	reclaim(broker);
 	prune(broker);

@@ -308,7 +308,7 @@ void store_unwatch(struct store *store, struct store_watcher *watcher)
 
 void store_turn(struct store *store)
 {
-	if (store->journal && store->started && !store->loop)
+	if (store->journal && store->started)
 		journal_turn(store->journal);
 }
 

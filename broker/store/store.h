@@ -76,7 +76,7 @@ struct store_options {
 	/* A file beside the broker's sockets for the second watermark; where it is, the journal
 	 * has its ring, if that is a tmpfs. NULL: none. */
 	const char *run;
-	struct uv_loop_s *loop; /* NULL, for tests: store_turn() does what it would */
+	struct uv_loop_s *loop; /* NULL, for tests: store_turn() does all that it would */
 	uint64_t audit_bytes;   /* what the audit log may take on the disk; 0: much */
 	bool strict;            /* no stand-in */
 };
@@ -166,7 +166,7 @@ struct store_watcher {
 void store_watch(struct store *store, struct store_watcher *watcher);
 /* One that does not watch is left alone. */
 void store_unwatch(struct store *store, struct store_watcher *watcher);
-/* With no loop. */
+/* Now and then: that the disk hangs wakes nobody. */
 void store_turn(struct store *store);
 /* Asks for all that is committed by now to be brought to the disk; its number. */
 uint64_t store_sync(struct store *store);
