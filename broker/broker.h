@@ -8,7 +8,9 @@
  *
  *   main            the command line; before and after the loop
  *   broker          the parts: started, turned, closed
- *   upkeep          of the state: checkpoints, retries
+ *   upkeep          of the state: errands to the disk, retries
+ *   auditor         reads the audit log for others
+ *   syncer          tells who waits for the disk
  *   endpoints       those of the configuration: row, page, adapter
  *   selftests       what descriptors of each folder are worth
  *   desk_shell      binds the write plane to the world
