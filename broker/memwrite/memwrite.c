@@ -115,6 +115,19 @@ static void check(const struct memwrite_batch *batch, uint8_t *old, struct memwr
 	}
 }
 
+static void admit_all(const struct memwrite_batch *batch, struct memwrite_result *result)
+{
+	if (!memwrite_plan_fits(batch->plan, batch->target))
+		fail(result, VMSIG_ERR_STALE_EPOCH, 0);
+	for (size_t i = 0; !result->error && i < batch->plan->n; i++) {
+		const struct lease_range range = range_of(&batch->plan->pieces[i]);
+		int r = batch->admit(batch->ctx, &range);
+
+		if (r)
+			fail(result, r, batch->plan->pieces[i].op);
+	}
+}
+
 void memwrite_check(const struct memwrite_target *target, const struct memwrite_op *ops,
 	const struct memwrite_plan *plan, memwrite_admit_fn admit, void *ctx, uint8_t *old,
 	struct memwrite_result *ret_result)
@@ -122,7 +135,10 @@ void memwrite_check(const struct memwrite_target *target, const struct memwrite_
 	const struct memwrite_batch batch = {target, ops, plan, admit, ctx, .looks = true};
 
 	*ret_result = (struct memwrite_result){0};
-	check(&batch, old, ret_result);
+	if (old)
+		check(&batch, old, ret_result);
+	else
+		admit_all(&batch, ret_result);
 }
 
 /* ---- bytes ---- */

@@ -151,7 +151,8 @@ void memwrite_apply(struct memwrite_target *target, const struct memwrite_op *op
 	struct memwrite_result *ret_result);
 
 /* The half of apply that comes before the first byte: what memwrite_apply() would answer now,
- * with `written` 0, and in `old` the bytes that are there. */
+ * with `written` 0, and in `old` the bytes that are there. NULL: no operation has a comparison, and
+ * nothing is read. */
 void memwrite_check(const struct memwrite_target *target, const struct memwrite_op *ops,
 	const struct memwrite_plan *plan, memwrite_admit_fn admit, void *ctx, uint8_t *old,
 	struct memwrite_result *ret_result);

@@ -302,6 +302,15 @@ static bool has_mask(const struct command *command)
 	return false;
 }
 
+bool command_looks(const struct command *command)
+{
+	for (size_t i = 0; i < command->nops; i++) {
+		if (command->ops[i].expect)
+			return true;
+	}
+	return command->keep_bytes || has_mask(command);
+}
+
 int command_hash(struct command *command, const uint8_t *old)
 {
 	size_t len = (size_t)command->bytes;

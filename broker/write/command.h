@@ -41,6 +41,9 @@ uint8_t *command_scratch(struct desk *desk, size_t size);
 __attribute__((warn_unused_result)) int command_hash_data(struct command *command);
 /* `digest`, what tells it from another command, given data_hash. 0 or -ENOMEM. */
 __attribute__((warn_unused_result)) int command_hash_all(struct command *command);
+/* Whether its intent needs the bytes that are there: to compare, to merge or to keep them. Those
+ * of others come with the store itself. */
+bool command_looks(const struct command *command);
 /* old_hash and new_hash, given the bytes that are there. 0 or -ENOMEM. */
 __attribute__((warn_unused_result)) int command_hash(struct command *command, const uint8_t *old);
 /* The bytes that are to be there, given those that are: `bytes` of each. */

@@ -43,8 +43,10 @@ struct command {
 	size_t nops;
 	struct memwrite_plan plan; /* where they go: as the intent says, and nowhere else */
 	uint64_t bytes;            /* sum of the operations */
-	uint8_t *before;           /* as the intent saw them */
+	uint8_t *before;           /* as the intent saw them, if it looked */
 	uint8_t *old;              /* as they were when the bytes changed */
+	bool looked;               /* `before` is there */
+	bool seen, hashed;         /* `old` is, and its hash */
 	uint8_t data_hash[DESK_HASH], old_hash[DESK_HASH], new_hash[DESK_HASH];
 	uint64_t intent; /* id of its record; 0: there is none */
 	uint64_t ticket; /* HELD until that has its answer; 0: it has */

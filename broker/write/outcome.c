@@ -52,18 +52,36 @@ static void result_fill(Vmsig__WriteResult *result, struct command *command, siz
 		result->old = (ProtobufCBinaryData){.data = command->old, .len = len};
 }
 
+/* The hash of the bytes that were there, once. */
+static int hash_seen(struct command *command)
+{
+	int r = 0;
+
+	if (command->seen && !command->hashed) {
+		r = command_hash(command, command->old);
+		command->hashed = !r;
+	}
+	return r;
+}
+
+static const uint8_t no_hash[DESK_HASH];
+
 void outcome_mark(struct command *command)
 {
 	const struct desk_ops *ops = &command->desk->env.ops;
-	uint8_t reply[MARKS_REPLY_MAX];
+	uint8_t text[MARKS_REPLY_MAX], *reply = text + OUTCOME_MARK_HASH;
 	Vmsig__WriteResult result;
 
 	if (!command->mark)
 		return;
+	/* What fails here is tried again for the record. */
+	(void)!hash_seen(command);
+	memcpy(text, command->hashed ? command->old_hash : no_hash, DESK_HASH);
 	result_fill(&result, command, SIZE_MAX);
-	if (vmsig__write_result__get_packed_size(&result) > sizeof(reply))
+	if (vmsig__write_result__get_packed_size(&result) > sizeof(text) - OUTCOME_MARK_HASH)
 		result.old = (ProtobufCBinaryData){0};
-	ops->marks->end(ops->ctx, command->mark, reply, vmsig__write_result__pack(&result, reply));
+	ops->marks->end(ops->ctx, command->mark, text,
+		OUTCOME_MARK_HASH + vmsig__write_result__pack(&result, reply));
 }
 
 /* The end of its lease may be told from now on: it comes into the log behind the result, because
@@ -196,15 +214,15 @@ static void settle(struct command *command)
 				 vmsig__write_result__pack(&result, reply)));
 }
 
-/* The guest may have changed them between the intent and the bytes. */
-static void record_changed(Vmsig__AuditRecord *record, struct command *command)
+static void record_seen(Vmsig__AuditRecord *record, struct command *command)
 {
-	if (command->result.error || !command->nops ||
-		memcmp(command->before, command->old, (size_t)command->bytes) == 0)
+	batch_note(command->desk, hash_seen(command));
+	if (!command->hashed)
 		return;
-	batch_note(command->desk, command_hash(command, command->old));
 	record_hashes(record, command);
-	if (command->keep_bytes)
+	/* The intent has them, unless the guest has changed them since. */
+	if (command->keep_bytes &&
+		memcmp(command->before, command->old, (size_t)command->bytes) != 0)
 		record_bytes(record, command, command->old);
 }
 
@@ -221,7 +239,7 @@ static void collect(struct command *command)
 	if (command->body->bulk && command->intent)
 		record_hashes(&record, command);
 	else
-		record_changed(&record, command);
+		record_seen(&record, command);
 	/* What was not written is not named. */
 	ranges = record_ranges(&record, command, command->result.written);
 	record_append(command->desk, &record);

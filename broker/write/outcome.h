@@ -12,6 +12,10 @@
 
 struct command;
 
+/* What a mark's reply begins with: the hash of the bytes that were there, or zeros; then comes a
+ * packed WriteResult. */
+#define OUTCOME_MARK_HASH DESK_HASH
+
 /* Marks the result as it stands: what the next broker will answer and record, should this one be
  * killed before it does. */
 void outcome_mark(struct command *command);

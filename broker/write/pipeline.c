@@ -80,6 +80,7 @@ static int plan_ops(struct command *command)
 	int r;
 
 	*result = (struct memwrite_result){0};
+	command->looked = command_looks(command);
 	r = ops->guests->resolve(ops->ctx, command->site->target, command->ops, command->nops,
 		&command->plan, &result->failed_op);
 	if (r < 0)
@@ -88,8 +89,19 @@ static int plan_ops(struct command *command)
 		result->error = result->cause = (enum vmsig_error)r;
 	else
 		ops->guests->check(ops->ctx, command->site->target, command->ops, &command->plan,
-			permit_bytes, command, command->old, result);
+			permit_bytes, command, command->looked ? command->old : NULL, result);
 	return (int)result->error;
+}
+
+/* What is there now, or at least what will be, for the intent. */
+static int hash_intent(struct command *command)
+{
+	if (!command->looked) {
+		memcpy(command->new_hash, command->data_hash, DESK_HASH);
+		return 0;
+	}
+	memcpy(command->before, command->old, (size_t)command->bytes);
+	return command_hash(command, command->before);
 }
 
 /* Their addresses and what is there now, for the intent. */
@@ -104,8 +116,7 @@ static int prepare_ops(struct command *command)
 		fail(command);
 		return 0;
 	}
-	memcpy(command->before, command->old, (size_t)command->bytes);
-	r = command_hash(command, command->before);
+	r = hash_intent(command);
 	if (r)
 		return r;
 	if (command->body->quiesce)
@@ -316,6 +327,8 @@ static void apply(struct command *command)
 		ops->marks->begin(ops->ctx, command->mark);
 		ops->guests->apply(ops->ctx, command->site->target, command->ops, &command->plan,
 			permit_bytes, command, command->old, &command->result);
+		/* Of a stale plan nothing was looked at. */
+		command->seen = command->result.error != VMSIG_ERR_STALE_EPOCH;
 		if (command->result.error && !command->detail[0])
 			explain(command);
 	}

@@ -118,11 +118,10 @@ void *record_ranges(Vmsig__AuditRecord *record, const struct command *command, u
 
 void record_hashes(Vmsig__AuditRecord *record, struct command *command)
 {
+	bool is_intent = record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT;
+
 	record->old_hash.data = command->old_hash;
-	record->old_hash.len =
-		command->body->bulk && record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT
-			? 0
-			: DESK_HASH;
+	record->old_hash.len = is_intent && !command->looked ? 0 : DESK_HASH;
 	record->new_hash = (ProtobufCBinaryData){.data = command->new_hash, .len = DESK_HASH};
 }
 

@@ -5,8 +5,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "broker/write/batch.h"
+#include "broker/write/outcome.h"
 #include "broker/write/record.h"
 
 #define MARKS_RETRY_NS (5000ull * NS_PER_MS) /* after they could not be opened */
@@ -23,7 +25,7 @@ static void take_over(Vmsig__AuditRecord *record, const Vmsig__AuditRecord *inte
 }
 
 static void append_result(struct desk *desk, const struct ledger_key *key, uint64_t intent_id,
-	const Vmsig__WriteResult *result, const char *why)
+	const Vmsig__WriteResult *result, const uint8_t *old_hash, const char *why)
 {
 	const struct desk_ops *ops = &desk->env.ops;
 	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT, *intent = NULL;
@@ -42,6 +44,9 @@ static void append_result(struct desk *desk, const struct ledger_key *key, uint6
 	record.intent = intent_id;
 	record.outcome = result->outcome;
 	record.bytes = result->written;
+	if (old_hash)
+		record.old_hash = (ProtobufCBinaryData){
+			.data = (uint8_t *)(uintptr_t)old_hash, .len = DESK_HASH};
 	record.detail =
 		(char *)(uintptr_t)(result->detail && result->detail[0] ? result->detail : why);
 	record_append(desk, &record);
@@ -59,25 +64,35 @@ static void settle(struct desk *desk, const struct ledger_key *key, uint64_t int
 	result.outcome = (uint32_t)outcome;
 	result.written = written;
 	result.detail = detail;
-	append_result(desk, key, intent, &result, detail);
+	append_result(desk, key, intent, &result, NULL, detail);
 	batch_note(desk, ops->ledger->settle(
 				 ops->ctx, key, reply, vmsig__write_result__pack(&result, reply)));
+}
+
+static bool is_zero(const uint8_t hash[static DESK_HASH])
+{
+	static const uint8_t zero[DESK_HASH];
+
+	return memcmp(hash, zero, DESK_HASH) == 0;
 }
 
 static void settle_ended(struct desk *desk, const struct mark_view *mark, uint64_t intent)
 {
 	const struct desk_ops *ops = &desk->env.ops;
 	char damaged[] = "its mark is damaged";
-	Vmsig__WriteResult *result =
-		vmsig__write_result__unpack(NULL, mark->reply_len, mark->reply);
+	const uint8_t *reply = mark->reply + OUTCOME_MARK_HASH;
+	size_t len = mark->reply_len < OUTCOME_MARK_HASH ? 0 : mark->reply_len - OUTCOME_MARK_HASH;
+	Vmsig__WriteResult *result = mark->reply_len < OUTCOME_MARK_HASH
+					     ? NULL
+					     : vmsig__write_result__unpack(NULL, len, reply);
 
 	if (!result) {
 		settle(desk, &mark->key, intent, VMSIG_ERR_UNKNOWN_OUTCOME, 0, damaged);
 		return;
 	}
-	append_result(desk, &mark->key, intent, result,
+	append_result(desk, &mark->key, intent, result, is_zero(mark->reply) ? NULL : mark->reply,
 		"the broker ended before it was recorded; its mark tells");
-	batch_note(desk, ops->ledger->settle(ops->ctx, &mark->key, mark->reply, mark->reply_len));
+	batch_note(desk, ops->ledger->settle(ops->ctx, &mark->key, reply, len));
 	vmsig__write_result__free_unpacked(result, NULL);
 }
 
