@@ -9,7 +9,7 @@
  *   P  pwrite(2), pwrite64(2)  entries reach a segment, a transaction the snapshot
  *   V  process_vm_writev(2)  bytes reach the guest
  *   S  sendmsg(2)            an answer leaves
- *   E  epoll_wait(2), epoll_pwait(2)  the first turn of the loop after a V is over
+ *   E  epoll_wait(2), epoll_pwait(2)  a turn of the loop is over
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -38,7 +38,6 @@ __attribute__((visibility("default"))) int epoll_wait(
 	int fd, struct epoll_event *events, int most, int timeout);
 
 static int calls;
-static int written; /* since the last E */
 
 static void *real(const char *name)
 {
@@ -131,7 +130,6 @@ ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long nl
 	int due = before('V');
 	ssize_t n = next(pid, local, nlocal, remote, nremote, flags);
 
-	written = 1;
 	after('V', due);
 	return n;
 }
@@ -139,10 +137,9 @@ ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long nl
 int epoll_pwait(int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask)
 {
 	int (*next)(int, struct epoll_event *, int, int, const sigset_t *) = real("epoll_pwait");
-	int due = written && before('E');
+	int due = before('E');
 	int n = next(fd, events, most, timeout, mask);
 
-	written = 0;
 	after('E', due);
 	return n;
 }
@@ -150,10 +147,9 @@ int epoll_pwait(int fd, struct epoll_event *events, int most, int timeout, const
 int epoll_wait(int fd, struct epoll_event *events, int most, int timeout)
 {
 	int (*next)(int, struct epoll_event *, int, int) = real("epoll_wait");
-	int due = written && before('E');
+	int due = before('E');
 	int n = next(fd, events, most, timeout);
 
-	written = 0;
 	after('E', due);
 	return n;
 }
