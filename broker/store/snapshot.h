@@ -19,6 +19,7 @@
 #include "broker/store/tables.h"
 
 #define SNAPSHOT_FILE "vmsig.db"
+#define SNAPSHOT_RANGE_BYTES 16u /* of a lease's range: two little-endian words */
 
 struct snapshot;
 struct sqlite3;
