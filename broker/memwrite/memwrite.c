@@ -192,6 +192,7 @@ static int store_plain(
 
 	for (size_t at = 0, n, done; !r && at < len; at += n) {
 		n = old || len - at < sizeof(unwanted) ? len - at : sizeof(unwanted);
+		/* cppcheck-suppress legacyUninitvar ; it is written to */
 		r = fault_exchange(guest + at, data + at, old ? old + at : unwanted, n, &done);
 		*written += done;
 	}

@@ -12,7 +12,7 @@
  * a third, are 200. */
 #define REQUESTS_PER_SECOND 10000.0
 /* In one round: a full window of the library's, and some 100 us of bytes; a millisecond or two. */
-#define ROUND_COMMANDS 64u
+#define ROUND_COMMANDS 16u
 #define ROUND_BYTES (1u << 20)
 /* Of the time of one batch: what takes longer waits for a disk or for a CPU, which is nobody's
  * doing, and must not put anybody to sleep (share.h). */
