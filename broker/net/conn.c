@@ -19,7 +19,7 @@
 /* Requests, or nanoseconds if they are expensive ones, before the share's other connections and
  * other shares have a turn. */
 #define FRAMES_PER_PIECE 16
-#define PIECE_NS 200000u
+#define PIECE_NS 30000u
 #define BUSY_RETRY_MS 20    /* after ETOOMANYREFS */
 #define HEARD_AGAIN_MAX 32u /* reports of a readable socket that waits for its share's turn */
 #define SEND_STACK 4096     /* messages up to this are packed on the stack */
@@ -469,6 +469,7 @@ static int take_frames(struct conn *conn)
 
 		if (i == FRAMES_PER_PIECE || (i && uv_hrtime() > until_ns) ||
 			!conn_has_room(conn)) {
+			conn->has_frames = true;
 			conn_want_read(conn);
 			return 0;
 		}
@@ -494,7 +495,10 @@ static int receive(struct conn *conn)
 		conn->is_choked = true;
 		return 0;
 	}
-	filled = right_fetching(&conn->right) ? VMSIG_ERR_WOULD_BLOCK : chan_fill(conn->chan);
+	/* What is here comes first: a read costs as much as some requests. */
+	filled = right_fetching(&conn->right) || conn->has_frames ? VMSIG_ERR_WOULD_BLOCK
+								  : chan_fill(conn->chan);
+	conn->has_frames = false;
 	if (filled && filled != VMSIG_ERR_WOULD_BLOCK && filled != VMSIG_ERR_BUSY &&
 		filled != VMSIG_ERR_DISCONNECTED)
 		return filled;

@@ -101,6 +101,7 @@ struct conn {
 	struct share *share;
 	struct share_task task;
 	bool wants_read; /* the socket has something, or a frame is here already */
+	bool has_frames; /* the latter, perhaps */
 	bool wants_turn; /* the plane has something to tell */
 	bool is_choked;  /* it does not read, so nothing is read from it */
 	bool is_dirty;
