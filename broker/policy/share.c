@@ -29,6 +29,7 @@ struct share {
 	unsigned refs;
 	enum share_place place;
 	int64_t credit_ns; /* below 0: overdrawn */
+	uint64_t served;   /* the last turn in which it was fresh and had a piece */
 	uint64_t turn;     /* the last one in which it was charged, */
 	uint64_t spent_ns; /* and how much */
 	struct share_task *tasks;
@@ -44,6 +45,8 @@ struct shares {
 	void *ctx;
 	uint64_t turn; /* number of the turn, from a shares_run() to the next */
 	uint64_t turn_began;
+	bool served;               /* a fresh share has had its piece in this turn, */
+	bool cut, was_cut;         /* which was cut for it; and the turn before */
 	uint64_t waits, waits_now; /* when it was last asked: the waits, and the clock */
 	struct share *table;
 	struct share *urgent, *fresh, *round;
@@ -369,18 +372,52 @@ bool shares_pending(const struct shares *shares)
 	return next_share(shares) != NULL;
 }
 
+/* What one has asked for who seldom asks is not kept waiting for those who always do: the turn ends
+ * so that the answer leaves. Every other turn is theirs as well. */
+static bool is_cut(struct shares *shares, const struct share *next)
+{
+	if (shares->served && !shares->was_cut && next->place == SHARE_ROUND && next->tasks &&
+		next->served != shares->turn)
+		shares->cut = true;
+	return shares->cut;
+}
+
+static void serve(struct share *share)
+{
+	if (share->place == SHARE_FRESH) {
+		share->served = share->shares->turn;
+		share->shares->served = true;
+	}
+	run_one(share);
+}
+
+/* Of a turn that was cut: what comes of those pieces. */
+static void serve_again(struct shares *shares)
+{
+	struct share *share, *next;
+
+	DL_FOREACH_SAFE (shares->round, share, next) {
+		if (share->served == shares->turn && share->tasks && share->credit_ns > 0) {
+			run_one(share);
+			return;
+		}
+	}
+}
+
 bool shares_continue(struct shares *shares)
 {
 	uint64_t now_ns = shares->now_ns(shares->ctx);
 	struct share *share;
 
+	if (shares->cut)
+		serve_again(shares);
 	/* A share without credit gains a quantum a visit and owes no more than the burst, so this
 	 * ends. */
 	while (now_ns - shares->turn_began < shares->limits.turn_ns &&
-		(share = next_share(shares))) {
+		(share = next_share(shares)) && !is_cut(shares, share)) {
 		if (!take_turn(share))
 			continue;
-		run_one(share);
+		serve(share);
 		now_ns = shares->now_ns(shares->ctx);
 	}
 	return shares_pending(shares);
@@ -392,6 +429,8 @@ bool shares_run(struct shares *shares)
 
 	shares->turn++;
 	shares->turn_began = now_ns;
+	shares->was_cut = shares->cut;
+	shares->cut = shares->served = false;
 	if (now_ns - shares->waits_now >= WAITS_EVERY_NS)
 		(void)ask_waits(shares, now_ns);
 	wake_up(shares, now_ns);

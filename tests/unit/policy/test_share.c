@@ -186,6 +186,49 @@ static void a_lone_request_comes_first(void **state)
 	source_deinit(&honest);
 }
 
+/* So that its answer leaves; but not every turn, or who always asks would never have one. */
+static void a_turn_ends_behind_a_lone_request_and_the_next_does_not(void **state)
+{
+	struct world *world = *state;
+	struct source flood, honest;
+
+	source_init(&flood, world, SHARE_TENANT, 'f', 50 * US, 100000);
+	source_init(&honest, world, SHARE_TENANT, 'h', 5 * US, 2);
+	share_task_ready(&flood.task);
+	run_until(world, 20 * MS);
+	for (unsigned turn = 0; turn < 2; turn++) {
+		honest.left = 1;
+		share_task_ready(&honest.task);
+		world->len = 0;
+		assert_true(shares_run(world->shares));
+		assert_int_equal(world->trace[0], 'h');
+		assert_int_equal(world->trace[1], turn ? 'f' : 0);
+	}
+	source_deinit(&flood);
+	source_deinit(&honest);
+}
+
+/* What comes of its piece, before the loop looks for events, is done in the same turn. */
+static void what_comes_of_a_lone_request_is_done_in_its_turn(void **state)
+{
+	struct world *world = *state;
+	struct source flood, honest;
+
+	source_init(&flood, world, SHARE_TENANT, 'f', 50 * US, 100000);
+	source_init(&honest, world, SHARE_TENANT, 'h', 5 * US, 1);
+	share_task_ready(&flood.task);
+	run_until(world, 20 * MS);
+	share_task_ready(&honest.task);
+	world->len = 0;
+	assert_true(shares_run(world->shares));
+	honest.left = 1;
+	share_task_ready(&honest.task);
+	assert_true(shares_continue(world->shares));
+	assert_string_equal(world->trace, "hh");
+	source_deinit(&flood);
+	source_deinit(&honest);
+}
+
 /* Whoever lets its last task end and begins anew at once gets no more than who just goes on. */
 static void coming_and_going_gains_nothing(void **state)
 {
@@ -416,6 +459,8 @@ int main(void)
 		TEST(many_tasks_of_one_share_count_once),
 		TEST(a_turn_ends_and_says_that_there_is_more),
 		TEST(a_lone_request_comes_first),
+		TEST(a_turn_ends_behind_a_lone_request_and_the_next_does_not),
+		TEST(what_comes_of_a_lone_request_is_done_in_its_turn),
 		TEST(coming_and_going_gains_nothing),
 		TEST(an_overdraft_is_paid_by_sleeping),
 		TEST(a_debt_outlives_the_connection),
