@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/memwrite/memwrite.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "broker/memwrite/fault.h"
@@ -286,6 +287,7 @@ void memwrite_apply(struct memwrite_target *target, const struct memwrite_op *op
 	const struct memwrite_batch batch = {
 		target, ops, plan, admit, ctx, !comes_with_store(plan)};
 
+	assert(old);
 	*ret_result = (struct memwrite_result){0};
 	check(&batch, old, ret_result);
 	if (ret_result->error)

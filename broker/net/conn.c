@@ -19,7 +19,7 @@
 /* Requests, or nanoseconds if they are expensive ones, before the share's other connections and
  * other shares have a turn. */
 #define FRAMES_PER_PIECE 16
-#define PIECE_NS 30000u
+#define PIECE_NS 15000u
 #define BUSY_RETRY_MS 20    /* after ETOOMANYREFS */
 #define HEARD_AGAIN_MAX 32u /* reports of a readable socket that waits for its share's turn */
 #define SEND_STACK 4096     /* messages up to this are packed on the stack */

@@ -50,14 +50,14 @@ struct share_limits {
 	uint64_t debt_max_ns; /* an overdraft counts no more than this */
 };
 
-/* What others wait for is the turn that is under way and the commit behind it: shorter turns than
- * that cost a lone pipeline nothing (measured), longer ones its neighbours' latency. The grace
+/* What others wait for is the turn that is under way: shorter turns than that cost a lone pipeline
+ * nothing (measured), longer ones its neighbours' latency. The grace
  * is above the largest honest piece (a frame of 1 MiB), the burst above a pipeline of 64 commands
  * of 4 KiB, of which each takes some 50 us in parts of its own; a debtor gets a fifth of the
  * loop. */
 #define SHARE_LIMITS_DEFAULT                                                                       \
-	((struct share_limits){.quantum_ns = 25000,                                                \
-		.turn_ns = 50000,                                                                  \
+	((struct share_limits){.quantum_ns = 15000,                                                \
+		.turn_ns = 30000,                                                                  \
 		.grace_ns = 2000000,                                                               \
 		.burst_ns = 8000000,                                                               \
 		.debt_factor = 4,                                                                  \
