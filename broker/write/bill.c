@@ -11,7 +11,7 @@
 /* Acquire, renew, release and resume, of one tenant. 64 leases of the shortest TTL, renewed at
  * a third, are 200. */
 #define REQUESTS_PER_SECOND 10000.0
-/* In one round: a full window of the library's, and some 100 us of bytes; a millisecond or two. */
+/* In one round: some 100 us of commands, and of bytes. */
 #define ROUND_COMMANDS 16u
 #define ROUND_BYTES (1u << 20)
 /* Of the time of one batch: what takes longer waits for a disk or for a CPU, which is nobody's

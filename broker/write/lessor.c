@@ -110,6 +110,9 @@ static void do_store_grant(struct desk *desk, const struct lease_view *lease)
 		lease_store_failed(desk->engine, desk->now_ns, id, VMSIG_ERR_IO);
 	else if (token)
 		lease_stored(desk->engine, desk->now_ns, id, token);
+	/* Its grant may be told by a later batch than this one, in which it is stored. */
+	if (!r && token)
+		notice_add(desk, LEASE_ACT_STORE_GRANT, lease);
 }
 
 static void do_granted(struct desk *desk, const struct lease_view *lease)
@@ -245,10 +248,11 @@ bool lessor_waits(const struct desk *desk)
 	return desk->notices;
 }
 
-/* A grant without its record must not be used, nor time that is not durable. */
+/* A grant that is not durable or has no record must not be used, nor time that is not durable. */
 static void take_back(struct desk *desk, const struct notice *notice)
 {
-	if (notice->kind == LEASE_ACT_GRANTED || notice->kind == LEASE_ACT_STORE_RENEW)
+	if (notice->kind == LEASE_ACT_STORE_GRANT || notice->kind == LEASE_ACT_GRANTED ||
+		notice->kind == LEASE_ACT_STORE_RENEW)
 		desk_lease_lost(desk, desk->now_ns, notice->lease, VMSIG_ERR_IO);
 }
 

@@ -13,7 +13,7 @@
 
 #include "broker/write/state.h"
 
-#define LESSOR_ACTIONS 8u /* in one round: less than a millisecond */
+#define LESSOR_ACTIONS 64u /* in one round: less than a millisecond */
 
 /* The engine. */
 __attribute__((warn_unused_result)) int lessor_init(struct desk *desk);
