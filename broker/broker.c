@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "broker/auditor.h"
-#include "broker/config/check.h"
 #include "broker/boot_clock.h"
 #include "broker/desk_shell.h"
 #include "broker/endpoints.h"
@@ -211,7 +210,7 @@ static void on_vouch(uv_timer_t *timer)
 /* ---- closing ---- */
 
 /* Called by each part that has ended; the last one lets the loop run out. */
-void broker_closed(struct broker *broker)
+static void part_closed(struct broker *broker)
 {
 	if (!endpoints_are_idle(broker->endpoints) || broker->net || broker->desk_open ||
 		uv_is_closing((uv_handle_t *)&broker->turn))
@@ -267,19 +266,6 @@ static void broker_close(struct broker *broker)
 	uv_timer_start(&broker->patience, on_patience, SHUTDOWN_MS, 0);
 	core_closing(broker->core);
 	net_close(broker->net, on_net_closed, broker);
-}
-
-/* ---- history ---- */
-
-void broker_warn_history(const struct config *config)
-{
-	uint64_t seconds = check_audit_history(config);
-
-	if (seconds < CHECK_HISTORY_S)
-		log_warning("operators that record as much as quota.audit allows fill the audit "
-			    "log within minutes, and the oldest records go then; raise "
-			    "audit.size or lower quota.audit, or export the log as often",
-			LOG_INT("seconds", seconds));
 }
 
 /* ---- signals ---- */
@@ -384,7 +370,8 @@ static int start_state(struct broker *broker)
 	return r;
 }
 
-bool broker_open_desk(struct broker *broker, bool loudly)
+/* What fails is logged, `loudly` as an error. Whether it is open. */
+static bool open_desk(struct broker *broker, bool loudly)
 {
 	const struct desk_shell_env env = {
 		.shares = broker->shares,
@@ -433,7 +420,7 @@ static void perform(void *ctx)
 
 static void on_endpoints_idle(void *ctx)
 {
-	broker_closed(ctx);
+	part_closed(ctx);
 }
 
 static int start_endpoints(struct broker *broker)
@@ -517,7 +504,7 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	if (!r)
 		r = jobs_new(&broker->jobs, &broker->loop, JOB_THREADS);
 	if (!r)
-		r = upkeep_start(broker);
+		r = upkeep_start(broker, open_desk);
 	if (!r)
 		r = syncer_new(&broker->syncer, broker->store);
 	if (!r)
@@ -528,7 +515,7 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	if (!r)
 		r = fault_setup();
 	if (!r) {
-		(void)!broker_open_desk(broker, true);
+		(void)!open_desk(broker, true);
 		r = start_net(broker);
 	}
 	if (!r)
@@ -541,7 +528,7 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	/* What the policy took away while no broker ran. */
 	if (broker->desk)
 		desk_shell_reload(broker->desk_shell, config);
-	broker_warn_history(config);
+	reload_warn(config);
 	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),
 		LOG_STR("ctx", config->ctx.path), LOG_INT("endpoints", config->nendpoints),
 		LOG_INT("tenants", config->ntenants));

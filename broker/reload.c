@@ -9,13 +9,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "broker/broker.h"
+#include "broker/config/check.h"
 #include "broker/desk_shell.h"
 #include "broker/endpoints.h"
 #include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/net/net.h"
 #include "broker/net/tls_set.h"
+#include "broker/shell.h"
 #include "broker/store/store.h"
 #include "vmsig/vmsig_error.h"
 
@@ -161,6 +162,17 @@ static void on_settled(void *ctx)
 	log_info("configuration reloaded", LOG_STR("file", broker->config->file));
 }
 
+void reload_warn(const struct config *config)
+{
+	uint64_t seconds = check_audit_history(config);
+
+	if (seconds < CHECK_HISTORY_S)
+		log_warning("operators that record as much as quota.audit allows fill the audit "
+			    "log within minutes, and the oldest records go then; raise "
+			    "audit.size or lower quota.audit, or export the log as often",
+			LOG_INT("seconds", seconds));
+}
+
 static int adopt(struct reload *reload)
 {
 	struct broker *broker = reload->broker;
@@ -173,7 +185,7 @@ static int adopt(struct reload *reload)
 	}
 	reload->config = NULL;
 	warn_unchanged(old, config);
-	broker_warn_history(config);
+	reload_warn(config);
 	broker->config = config;
 	config_unref(old);
 	/* Whoever asks for a reload has seen to the disk. */

@@ -14,7 +14,12 @@
  */
 
 struct broker;
+struct config;
 struct reload;
+
+/* Says in the log what its administrator should know of a configuration that is adopted: when it
+ * keeps less than a day of the audit log. */
+void reload_warn(const struct config *config);
 
 /* -ENOMEM. */
 __attribute__((warn_unused_result)) int reload_new(

@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "broker/broker.h"
 #include "broker/desk_shell.h"
 #include "broker/endpoints.h"
 #include "broker/log.h"
+#include "broker/shell.h"
 
 #define TICK_MS 1000u
 #define PRUNE_MS 60000u
@@ -74,7 +74,8 @@ void upkeep_turn(struct broker *broker)
 
 static void retry_desk(struct broker *broker)
 {
-	if (broker->desk || store_unusable(broker->store) || !broker_open_desk(broker, false))
+	if (broker->desk || store_unusable(broker->store) ||
+		!broker->upkeep.open_desk(broker, false))
 		return;
 	log_info("the write plane is open");
 }
@@ -137,7 +138,7 @@ static const struct store_events events = {.trouble = on_trouble};
 
 /* ---- life ---- */
 
-int upkeep_start(struct broker *broker)
+int upkeep_start(struct broker *broker, bool (*open_desk)(struct broker *broker, bool loudly))
 {
 	struct upkeep *upkeep = &broker->upkeep;
 	int r = job_line_new(&upkeep->line, broker->jobs);
@@ -146,6 +147,7 @@ int upkeep_start(struct broker *broker)
 		return r;
 	upkeep->watcher = (struct store_watcher){.events = &events, .arg = broker};
 	store_watch(broker->store, &upkeep->watcher);
+	upkeep->open_desk = open_desk;
 	upkeep->prune_ms = uv_now(&broker->loop) + PRUNE_MS;
 	r = uv_timer_init(&broker->loop, &upkeep->timer);
 	upkeep->timer.data = broker;

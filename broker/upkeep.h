@@ -25,10 +25,12 @@ struct upkeep {
 	struct store_watcher watcher;
 	bool working;
 	uint64_t prune_ms; /* when old records are looked for next */
+	bool (*open_desk)(struct broker *broker, bool loudly);
 };
 
 /* After the store, and the jobs. 0 or -errno. */
-__attribute__((warn_unused_result)) int upkeep_start(struct broker *broker);
+__attribute__((warn_unused_result)) int upkeep_start(
+	struct broker *broker, bool (*open_desk)(struct broker *broker, bool loudly));
 /* At the end of a turn of the loop. */
 void upkeep_turn(struct broker *broker);
 /* Nothing is begun any more. */

@@ -19,7 +19,8 @@
  *   answers.c     of that: what became of writes
  *   change.c      a change, as it is in the journal
  *   feed.c        changes that the snapshot lacks
- *   snapshot.c    the snapshot, snapshot_load.c its rows
+ *   snapshot.c    the snapshot
+ *   snapshot_load.c   its rows
  *   schema.c      its tables
  *   watermark.c   how far the broker had come, noted outside of both
  *   audit.c       the audit log
