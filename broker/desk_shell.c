@@ -77,12 +77,6 @@ static void records_rollback(void *ctx)
 	shell->leases->ops->settled(shell->leases, VMSIG_ERR_IO);
 }
 
-/* Nothing that is stored waits for a disk. */
-static bool records_are_held(void *ctx)
-{
-	return false;
-}
-
 static enum desk_pressure records_pressure(void *ctx)
 {
 	switch (store_pressure(((struct desk_shell *)ctx)->env.store)) {
@@ -137,7 +131,6 @@ static const struct desk_record_ops records = {
 	.append = records_append,
 	.commit = records_commit,
 	.rollback = records_rollback,
-	.is_held = records_are_held,
 	.pressure = records_pressure,
 	.refusal = records_refusal,
 	.error = records_error,

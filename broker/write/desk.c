@@ -71,19 +71,9 @@ static void check_closed(struct desk *desk)
 	closed(desk->closed_arg);
 }
 
-/* A batch that is begun now would wait, and the loop with it. */
-static bool is_held(const struct desk *desk)
-{
-	const struct desk_ops *ops = &desk->env.ops;
-
-	return !desk->closing && ops->records->is_held(ops->ctx);
-}
-
 void desk_turn(struct desk *desk, uint64_t now_ns)
 {
 	desk_enter(desk, now_ns);
-	if (is_held(desk))
-		return;
 	/* Leases wait for a restarted broker, whatever time closing takes. */
 	if (!desk->closing)
 		lease_advance(desk->engine, desk->now_ns);
@@ -132,9 +122,6 @@ uint64_t desk_delay(const struct desk *desk, uint64_t now_ns)
 	uint64_t due = desk->closing ? UINT64_MAX : lease_deadline(desk->engine);
 	uint64_t record = record_due(desk);
 
-	/* Its end wakes the loop. */
-	if (is_held(desk))
-		return UINT64_MAX;
 	if (pipeline_is_ready(desk))
 		return 0;
 	if (record < due)

@@ -68,8 +68,6 @@ struct desk_record_ops {
 	 * batch needs no ticket of its own. */
 	int (*commit)(void *ctx, bool waits, uint64_t *ret_ticket);
 	void (*rollback)(void *ctx);
-	/* Whoever begins a batch now would wait. The end of that wakes the loop. */
-	bool (*is_held)(void *ctx);
 	enum desk_pressure (*pressure)(void *ctx);
 	/* Why nothing may be granted or written; NULL: it may. Borrowed. */
 	const char *(*refusal)(void *ctx, uint64_t now_ns);

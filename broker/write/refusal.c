@@ -73,15 +73,12 @@ static void refusal_count(struct refusal *refusal, const Vmsig__AuditRecord *rec
 	snprintf(refusal->detail, sizeof(refusal->detail), "%s", record->detail);
 }
 
-/* By itself, now. While a checkpoint ends nobody's request may have the loop wait for it. */
-static bool is_shown(const struct desk *desk, const struct refusal *refusal)
+/* By itself, now. */
+static bool is_shown(const struct refusal *refusal)
 {
-	const struct desk_ops *ops = &desk->env.ops;
 	bool much = refusal->key.outcome == VMSIG_ERR_QUOTA ||
 		    refusal->key.outcome == VMSIG_ERR_BUSY || refusal->key.outcome == VMSIG_ERR_IO;
 
-	if (!desk->batch.open && ops->records->is_held(ops->ctx))
-		return false;
 	return !refusal->shown || (!much && !refusal->repeats && refusal->shown < REFUSALS_SHOWN);
 }
 
@@ -98,7 +95,7 @@ void refusal_record(struct desk *desk, Vmsig__AuditRecord *record)
 	}
 	if (!refusal)
 		refusal = refusal_add(desk, &key);
-	if (refusal && !is_shown(desk, refusal)) {
+	if (refusal && !is_shown(refusal)) {
 		refusal_count(refusal, record);
 		return;
 	}

@@ -197,11 +197,6 @@ static void record_rollback(void *ctx)
 	model_may_end(CAUSE_DISK);
 }
 
-static bool record_is_held(void *ctx)
-{
-	return disk.mode == HELD;
-}
-
 static enum desk_pressure record_pressure(void *ctx)
 {
 	if (!world.faults)
@@ -250,7 +245,6 @@ const struct desk_record_ops record_ops = {
 	.append = record_append,
 	.commit = record_commit,
 	.rollback = record_rollback,
-	.is_held = record_is_held,
 	.pressure = record_pressure,
 	.refusal = record_refusal,
 	.error = record_error,

@@ -16,7 +16,7 @@
 #define GRANTS 64
 #define TENANT_MAX (LEASE_NAME_MAX + 1)
 
-enum mode { FAST, FULL, HELD, MODES };
+enum mode { FAST, FULL, MODES };
 
 struct row {
 	bool used, done;
