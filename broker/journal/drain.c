@@ -151,16 +151,19 @@ static bool is_empty(const struct drain *drain)
 	return atomic_load(&drain->ring->state->tail) == ring_head(drain);
 }
 
-/* The next segment is made as soon as there is none, and not when it is needed. */
+/* What is there by now, and no more: who appends all the time keeps nobody waiting for what was
+ * asked for. */
 static int move_all(struct drain *drain)
 {
+	const uint64_t head = ring_head(drain);
 	int r = 0;
 
-	while (!r && !is_empty(drain))
-		r = move_some(drain, ring_head(drain));
+	while (!r && atomic_load(&drain->ring->state->tail) < head)
+		r = move_some(drain, head);
 	return r;
 }
 
+/* The next segment is made as soon as there is none, and not when it is needed. */
 static int have_spare(struct drain *drain)
 {
 	int r = disk_make_spare(drain);
@@ -385,7 +388,10 @@ bool drain_is_pruning(struct drain *drain)
 
 void drain_reopen(struct drain *drain)
 {
-	if (!atomic_load(&drain->failed))
+	int failed = atomic_load(&drain->failed);
+
+	/* No segment mends a ring that is damaged. */
+	if (!failed || failed == -EBADMSG)
 		return;
 	pthread_mutex_lock(&drain->lock);
 	drain->orders.reopen = true;

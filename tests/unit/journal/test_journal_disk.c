@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/journal/entry.h"
+#include "broker/journal/state.h"
 #include "vmsig/vmsig_error.h"
 
 #define LIMIT 60000u /* milliseconds: a hang, not a moment */
@@ -24,7 +26,7 @@ ssize_t __wrap_pwrite(int fd, const void *data, size_t len, off_t at);
 int __wrap_fdatasync(int fd);
 int __wrap_fallocate(int fd, int mode, off_t at, off_t len);
 
-enum way { WORKS, HANGS, FAILS };
+enum way { WORKS, HANGS, FAILS, PACED };
 
 struct call {
 	atomic_int way;
@@ -33,7 +35,18 @@ struct call {
 };
 
 static struct call writes, syncs, allocations;
+static atomic_uint permits; /* of calls that are PACED, one each */
 static _Thread_local bool is_loop;
+
+static void take_permit(void)
+{
+	unsigned n = atomic_load(&permits);
+
+	while (!n || !atomic_compare_exchange_weak(&permits, &n, n - 1)) {
+		usleep(100);
+		n = atomic_load(&permits);
+	}
+}
 
 /* Whether the call fails, with errno. */
 static bool passes(struct call *call)
@@ -43,7 +56,9 @@ static bool passes(struct call *call)
 	atomic_fetch_add(&call->calls, 1);
 	while (atomic_load(&call->way) == HANGS)
 		usleep(1000);
-	if (atomic_load(&call->way) == WORKS)
+	if (atomic_load(&call->way) == PACED)
+		take_permit();
+	if (atomic_load(&call->way) != FAILS)
 		return true;
 	errno = atomic_load(&call->error);
 	return false;
@@ -85,9 +100,11 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	set(&writes, WORKS, 0);
+	atomic_store(&permits, 1);
 	set(&syncs, WORKS, 0);
 	set(&allocations, WORKS, 0);
 	lab_deinit(*state);
+	atomic_store(&permits, 0);
 	return 0;
 }
 
@@ -298,6 +315,70 @@ static void test_failed_sync_is_final(void **state)
 	check_end(lab);
 }
 
+static void await_calls(const struct call *call, unsigned calls, const struct call *other)
+{
+	for (unsigned i = 0; atomic_load(&call->calls) < calls && !atomic_load(&other->calls);
+		i++) {
+		if (i == LIMIT)
+			fail_msg("%u calls of %u", atomic_load(&call->calls), calls);
+		usleep(1000);
+	}
+}
+
+/* Whoever writes all the time does not keep those waiting who asked for a sync. */
+static void test_sync_beside_a_flood(void **state)
+{
+	const unsigned flood = 100; /* less than a segment, whose end is a sync of its own */
+	struct lab *lab = *state;
+	unsigned n = 0;
+
+	atomic_store(&writes.calls, 0);
+	atomic_store(&syncs.calls, 0);
+	atomic_store(&permits, 0);
+	set(&writes, PACED, 0);
+	lab_append(lab, 1);
+	(void)journal_sync(lab->journal);
+	/* While the thread writes one entry, the next one comes: the ring is never empty. */
+	for (; n < flood && !atomic_load(&syncs.calls); n++) {
+		await_calls(&writes, n + 1, &syncs);
+		lab_append(lab, 1);
+		atomic_fetch_add(&permits, 1);
+	}
+	assert_true(n < flood);
+	set(&writes, WORKS, 0);
+	atomic_fetch_add(&permits, 1);
+	lab_await_synced(lab);
+	check_end(lab);
+}
+
+/* Memory that has gone astray is no matter of the disk: a reload does not mend it, and is not
+ * waited for. */
+static void test_damaged_ring_is_final(void **state)
+{
+	struct lab *lab = *state;
+	struct ring *ring = &lab->journal->ring;
+	struct drain *drain = &lab->journal->drain;
+	bool reopens;
+
+	set(&writes, FAILS, EIO);
+	lab_append(lab, 3);
+	await_trouble(lab, true);
+	memset(ring_at(ring, atomic_load(&ring->state->tail)), 0xff, ENTRY_ALIGN);
+	set(&writes, WORKS, 0);
+	for (unsigned i = 0; !journal_sync_failed(lab->journal); i++) {
+		assert_true(i < LIMIT);
+		usleep(1000);
+	}
+	assert_int_equal(journal_sync_failed(lab->journal), -EBADMSG);
+	journal_reopen(lab->journal);
+	pthread_mutex_lock(&drain->lock);
+	reopens = drain->orders.reopen;
+	pthread_mutex_unlock(&drain->lock);
+	assert_false(reopens);
+	assert_int_equal(journal_close(lab->journal, LIMIT), VMSIG_ERR_IO);
+	lab->journal = journal_free(lab->journal);
+}
+
 /* The broker after it does not trust what the kernel shows either. */
 static void test_failed_sync_and_a_restart(void **state)
 {
@@ -344,6 +425,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_full_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_write_that_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_sync_is_final, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sync_beside_a_flood, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_damaged_ring_is_final, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_sync_and_a_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_room_at_the_start, setup, teardown),
 	};
