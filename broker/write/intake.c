@@ -76,16 +76,17 @@ static int enter(struct command *command, struct desk_operator *op)
 	return r;
 }
 
-/* There is not even a command. */
+/* There is not even a command. The operator comes last: who cannot be told is gone afterwards. */
 static void turn_away(struct desk *desk, const struct desk_operator *op,
 	Vmsig__WriteRequest *request, int bulk_fd)
 {
 	const struct desk_ops *ops = &desk->env.ops;
+	uint64_t request_id = request->request_id;
 
-	desk->env.events->rejected(op->client, request->request_id, VMSIG_ERR_NO_MEMORY, NULL);
 	vmsig__write_request__free_unpacked(request, NULL);
 	if (bulk_fd >= 0)
 		ops->fd_close(ops->ctx, bulk_fd, op->uid);
+	desk->env.events->rejected(op->client, request_id, VMSIG_ERR_NO_MEMORY, NULL);
 }
 
 void desk_write(struct desk *desk, uint64_t now_ns, struct desk_operator *op,
