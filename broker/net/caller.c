@@ -282,6 +282,7 @@ bool callers_tick(struct callers *callers, const struct config *config, uint64_t
 	/* NOLINTBEGIN(clang-analyzer-unix.Malloc, clang-analyzer-core.NullDereference) */
 	HASH_ITER (hh, callers->table, caller, next) {
 		if (is_settled(callers, config, caller, now_ns)) {
+			account_deinit(&caller->account);
 			HASH_DEL(callers->table, caller);
 			free(caller);
 		} else if (!account_used(&caller->account, CALLER_CONNECTIONS) ||
