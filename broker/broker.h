@@ -8,6 +8,7 @@
  *
  *   main            the command line; before and after the loop
  *   broker          the parts: started, turned, closed
+ *   shell           what those that follow know of the parts
  *   upkeep          of the state: errands to the disk, retries
  *   auditor         reads the audit log for others
  *   syncer          tells who waits for the disk

@@ -3,7 +3,7 @@
 #define BROKER_PLANES_SERVICES_H
 
 /*
- * What the planes translate messages for: the broker's two machines, and nothing else of it.
+ * What the planes translate messages for: the broker's two machines, and who reads its audit log.
  * conn_user() is the struct services.
  *
  *   ctx.h         the read plane: ctx.sock, for sensors and operators
