@@ -7,7 +7,6 @@
  *   C  clock_gettime() of the loop, which looks at it at every step of a write: between them are
  *      the stores to memory that make an intent, bytes and a result last
  *   P  pwrite(2), pwrite64(2)  entries reach a segment, a transaction the snapshot
- *   V  process_vm_writev(2)  bytes reach the guest
  *   S  sendmsg(2)            an answer leaves
  *   E  epoll_wait(2), epoll_pwait(2)  a turn of the loop is over
  */
@@ -18,7 +17,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,9 +27,6 @@ __attribute__((visibility("default"))) ssize_t pwrite(
 __attribute__((visibility("default"))) int clock_gettime(clockid_t clock, struct timespec *now);
 __attribute__((visibility("default"))) ssize_t sendmsg(
 	int fd, const struct msghdr *message, int flags);
-__attribute__((visibility("default"))) ssize_t process_vm_writev(pid_t pid,
-	const struct iovec *local, unsigned long nlocal, const struct iovec *remote,
-	unsigned long nremote, unsigned long flags);
 __attribute__((visibility("default"))) int epoll_pwait(
 	int fd, struct epoll_event *events, int most, int timeout, const sigset_t *mask);
 __attribute__((visibility("default"))) int epoll_wait(
@@ -119,18 +114,6 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	ssize_t n = next(fd, message, flags);
 
 	after('S', due);
-	return n;
-}
-
-ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long nlocal,
-	const struct iovec *remote, unsigned long nremote, unsigned long flags)
-{
-	ssize_t (*next)(pid_t, const struct iovec *, unsigned long, const struct iovec *,
-		unsigned long, unsigned long) = real("process_vm_writev");
-	int due = before('V');
-	ssize_t n = next(pid, local, nlocal, remote, nremote, flags);
-
-	after('V', due);
 	return n;
 }
 
