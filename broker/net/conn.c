@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One connection: what comes and goes over the channel, in pieces of its share's turn; closing;
- * and what it has queued, which is charged to its tenant and to all.
+ * One connection: what comes and goes over the channel; closing; and what it has queued, which is
+ * charged to its tenant and to all.
  */
 #include "broker/net/conn.h"
 
@@ -16,8 +16,7 @@
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
 
-/* Requests, or nanoseconds if they are expensive ones, before the share's other connections and
- * other shares have a turn. */
+/* Requests, or nanoseconds if they are dear, before others have a turn. */
 #define FRAMES_PER_PIECE 16
 #define PIECE_NS 15000u
 #define BUSY_RETRY_MS 20    /* after ETOOMANYREFS */

@@ -73,7 +73,9 @@ class Lab:
                 yield name, file.read()
 
     def guest_file(self, name):
-        return os.path.join(self.build, "guest", name)
+        """Of the build folder's guest, or, when that has none, of the default build's."""
+        own = os.path.join(self.build, "guest", name)
+        return own if os.path.exists(own) else os.path.join(SOURCE, "build", "guest", name)
 
     def guest_cmdline(self):
         with open(self.guest_file("cmdline"), encoding="utf-8") as file:
