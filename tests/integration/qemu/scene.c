@@ -270,9 +270,16 @@ static uint64_t now_ns(void *ctx)
 	return uv_hrtime();
 }
 
+static void on_hurry(uv_idle_t *hurry)
+{
+}
+
 static void on_turn(uv_prepare_t *turn)
 {
-	shares_run(scene.shares);
+	if (shares_run(scene.shares))
+		uv_idle_start(&scene.hurry, on_hurry);
+	else
+		uv_idle_stop(&scene.hurry);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -343,6 +350,7 @@ int scene_setup(void **state)
 	assert_int_equal(shares_new(&scene.shares, &SHARE_LIMITS_DEFAULT, now_ns, NULL), 0);
 	assert_int_equal(uv_prepare_init(&scene.loop, &scene.turn), 0);
 	assert_int_equal(uv_prepare_start(&scene.turn, on_turn), 0);
+	assert_int_equal(uv_idle_init(&scene.loop, &scene.hurry), 0);
 	scene.process.start = 1;
 	assert_int_equal(uv_timer_init(&scene.loop, &scene.tick), 0);
 	assert_int_equal(uv_timer_start(&scene.tick, on_tick, 0, 2), 0);
@@ -401,6 +409,7 @@ int scene_teardown(void **state)
 	jobs_close(scene.jobs);
 	uv_close((uv_handle_t *)&scene.tick, NULL);
 	uv_close((uv_handle_t *)&scene.turn, NULL);
+	uv_close((uv_handle_t *)&scene.hurry, NULL);
 	uv_run(&scene.loop, UV_RUN_DEFAULT);
 	jobs_free(scene.jobs);
 	scene_ram_unmap();

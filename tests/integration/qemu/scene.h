@@ -52,6 +52,7 @@ extern struct scene {
 	struct guardian *guardian;
 	struct shares *shares;
 	uv_prepare_t turn; /* runs their tasks, as the broker does */
+	uv_idle_t hurry;   /* keeps the loop from sleeping while tasks are ready, likewise */
 	struct {
 		bool watched, ended;
 		unsigned long long start; /* changes: another process got the number */
