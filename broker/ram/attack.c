@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PROBE_SIZE 4096
+#include "proto/guest/span.h"
 
 /* Each returns true when it could have written. */
 
@@ -57,22 +57,25 @@ static bool attack_clone(int fd)
 	return won;
 }
 
+/* A whole page of the file's: less of a huge one can be neither protected nor unmapped. None has to
+ * be free for it, as nothing is touched. */
 static bool attack_mapping(int fd)
 {
+	size_t size = (size_t)span_page_size(fd);
 	char path[96];
 	bool won = false;
-	void *map = mmap(NULL, PROBE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	void *map = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	int w;
 
 	if (map == MAP_FAILED)
 		return false;
-	won = mprotect(map, PROBE_SIZE, PROT_READ | PROT_WRITE) == 0;
+	won = mprotect(map, size, PROT_READ | PROT_WRITE) == 0;
 	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)map,
-		(unsigned long)map + PROBE_SIZE);
+		(unsigned long)map + size);
 	w = open(path, O_RDWR | O_CLOEXEC);
 	if (w >= 0)
 		close(w);
-	munmap(map, PROBE_SIZE);
+	munmap(map, size);
 	return won || w >= 0;
 }
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "broker/ram/mounts.h"
+#include "proto/guest/span.h"
 #include "vmsig/vmsig_error.h"
 
 #ifndef SO_PEERPIDFD
@@ -422,7 +423,7 @@ static bool maps_say_same(int fd, const struct mapping *mapping)
 	if (maps)
 		fclose(maps);
 	if (at != MAP_FAILED)
-		munmap(at, (size_t)sysconf(_SC_PAGESIZE));
+		munmap(at, (size_t)span_page_size(fd));
 	if (fd >= 0)
 		close(fd);
 	return same;

@@ -12,9 +12,8 @@
 
 #include "broker/ram/attack.h"
 #include "broker/ram/beneath.h"
+#include "proto/guest/span.h"
 #include "vmsig/vmsig_error.h"
-
-#define PROBE_SIZE 4096
 
 struct probe {
 	int folder;
@@ -34,9 +33,7 @@ static int probe_create(struct probe *probe)
 		0600);
 	if (fd < 0)
 		return -errno;
-	/* hugetlbfs rounds up to its page size only when told a multiple of it; any size that
-	 * is not zero will do there, and the mapping attack then fails by itself. */
-	if (ftruncate(fd, PROBE_SIZE) < 0)
+	if (ftruncate(fd, (off_t)span_page_size(fd)) < 0)
 		r = -errno;
 	close(fd);
 	if (r < 0)

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/guest/span.h"
+
 /* A small write lasts well under a microsecond: first spin, then let the writer have the
  * processor. */
 #define SPINS 1000u
@@ -29,7 +31,7 @@ static bool fd_is_safe(int fd)
 	struct stat st;
 
 	return seals >= 0 && (seals & F_SEAL_SHRINK) && !fstat(fd, &st) && S_ISREG(st.st_mode) &&
-	       st.st_size >= (off_t)VMSIG_COHERENCE_SIZE;
+	       st.st_size >= (off_t)VMSIG_COHERENCE_SIZE && span_page_size(fd) == SPAN_PAGE;
 }
 
 static bool page_is_valid(const vmsig_coherence *page, uint32_t endpoint)

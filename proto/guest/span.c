@@ -160,6 +160,20 @@ static uint64_t round_up(uint64_t value, uint64_t to)
 	return (value + to - 1) / to * to;
 }
 
+/* The kernel rounds a mapping of a file on hugetlbfs up to whole pages of that file, over whatever
+ * comes behind it, and takes back only whole ones. */
+static bool has_whole_pages(const struct span *span)
+{
+	for (size_t i = 0; i < span->n; i++) {
+		uint64_t page = span_page_size(span->files[i].fd);
+
+		if (page != SPAN_PAGE &&
+			(span->files[i].start % page || span->files[i].size % page))
+			return false;
+	}
+	return true;
+}
+
 /* Addresses that nobody else gets, from a multiple of `align` on. */
 static int reserve(uint64_t size, uint64_t align, char **ret_base)
 {
@@ -201,6 +215,8 @@ int span_map(const struct span *span, int prot, void **ret_base)
 {
 	void *base;
 
+	if (!has_whole_pages(span))
+		return -EINVAL;
 	if (span->n > 1)
 		return map_several(span, prot, ret_base);
 	base = mmap(NULL, span->size, prot, MAP_SHARED, span->files[0].fd, 0);

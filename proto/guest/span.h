@@ -57,7 +57,8 @@ __attribute__((warn_unused_result)) int span_pread(
 bool span_next_data(const struct span *span, uint64_t *off, uint64_t end);
 
 /* Maps all of it shared, in one range; it is unmapped with munmap(2) of span->size bytes. 0;
- * -EINVAL: a file on hugetlbfs does not begin at a multiple of its pages; -errno. */
+ * -EINVAL: the part of a file on hugetlbfs does not begin and end at multiples of its pages;
+ * -errno. */
 __attribute__((warn_unused_result)) int span_map(
 	const struct span *span, int prot, void **ret_base);
 /* Bytes of the pages that map the file: a multiple of them is where its part has to begin. */

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <string.h>
@@ -171,14 +172,35 @@ static void a_mapping_that_fails_leaves_nothing(void **state)
 	assert_true(span_map(&lab->span, PROT_READ, &at) < 0);
 	assert_null(at);
 	lab->span.files[2].fd = fd;
-	/* On hugetlbfs a part begins at a multiple of its pages. */
-	fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+}
+
+/* On hugetlbfs a part begins and ends at a multiple of its pages: the kernel maps no less, and
+ * would put the rest over what is not the span's. That no page is free is found out later. */
+static void huge_pages_are_whole_or_refused(void **state)
+{
+	struct lab *lab = *state;
+	int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	const uint64_t alone[] = {PAGE}, last[] = {2u << 20, PAGE}, later[] = {PAGE, 2u << 20};
+	const int fds[] = {fd, fd}, behind[] = {lab->fds[0], fd};
+	const struct {
+		const int *fds;
+		const uint64_t *sizes;
+		size_t n;
+	} refused[] = {{fds, alone, 1}, {fds, last, 2}, {behind, later, 2}};
+	struct span span;
+	void *at = NULL;
+
 	if (fd < 0)
-		return;
-	lab->span.files[1].fd = fd;
+		skip();
+	assert_int_equal(ftruncate(fd, 4 << 20), 0);
 	assert_int_equal(span_page_size(fd), 2u << 20);
-	assert_true(span_map(&lab->span, PROT_READ, &at) < 0);
-	lab->span.files[1].fd = lab->fds[1];
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		assert_int_equal(
+			span_init(&span, refused[i].fds, refused[i].sizes, refused[i].n), 0);
+		assert_int_equal(span_map(&span, PROT_READ, &at), -EINVAL);
+		assert_null(at);
+		span_deinit(&span);
+	}
 	close(fd);
 }
 
@@ -218,6 +240,7 @@ int main(void)
 		TEST(a_longer_file_ends_where_it_counts),
 		TEST(one_mapping_has_all),
 		TEST(a_mapping_that_fails_leaves_nothing),
+		TEST(huge_pages_are_whole_or_refused),
 		TEST(what_cannot_lie_end_to_end_is_refused),
 	};
 

@@ -218,6 +218,19 @@ static void what_is_no_coherence_page_is_refused(void **state)
 	close(unsealed);
 }
 
+/* More of it would be mapped than a page, and what is mapped could not be let go of. */
+static void a_huge_page_is_no_coherence_page(void **state)
+{
+	struct lab *lab = *state;
+	int huge = memfd_create("vmsig-test", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+
+	if (huge < 0 || ftruncate(huge, 1 << 30) < 0)
+		skip();
+	assert_int_equal(fcntl(huge, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	assert_int_equal(vmsig_mem_attach_coherence(lab->mem, huge, 7), -VMSIG_ERR_BAD_REQUEST);
+	close(huge);
+}
+
 static void *reset_soon(void *arg)
 {
 	const struct timespec soon = {.tv_nsec = 30 * 1000 * 1000};
@@ -301,6 +314,7 @@ int main(void)
 		T(several_reads_belong_together_or_not),
 		T(without_a_page_there_is_nothing_to_ask),
 		T(what_is_no_coherence_page_is_refused),
+		T(a_huge_page_is_no_coherence_page),
 		T(a_holder_can_sleep_until_the_epoch_ends),
 		T(no_torn_read_is_ever_good),
 	};

@@ -8,10 +8,12 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -393,6 +395,43 @@ static void the_self_test_says_what_holds(void **state)
 		ram_selftest("/nonexistent", &guard, lab->error, sizeof(lab->error)), -ENOENT);
 }
 
+static unsigned mappings_of(const char *name)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[512];
+	unsigned n = 0;
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps))
+		n += strstr(line, name) != NULL;
+	fclose(maps);
+	return n;
+}
+
+/* Its pages are unmapped as they were mapped, whole: what stays mapped is memory that the guest's
+ * end does not free. No page has to be free. */
+static void huge_pages_are_attacked_and_let_go(void **state)
+{
+	struct lab *lab = *state;
+	enum vmsig_guard guard = VMSIG_GUARD_NONE;
+	struct ram *ram;
+
+	/* The mount ends with this process. */
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		mount("none", lab->dir, "hugetlbfs", 0, "pagesize=2M") < 0)
+		skip();
+	file_create(lab->path, 2 << 20, 0600);
+	ram = ram_of(lab);
+	assert_int_equal(ram_page_size(ram), 2u << 20);
+	assert_int_equal(mappings_of(lab->dir), 0);
+	if (ram_selftest(lab->dir, &guard, lab->error, sizeof(lab->error)))
+		fail_msg("%s", lab->error);
+	assert_int_equal(guard, ram_guard(ram));
+	assert_int_equal(mappings_of("selftest"), 0);
+	ram_free(ram);
+	assert_int_equal(umount(lab->dir), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -414,6 +453,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			a_sealed_memfd_is_sealed_and_a_plain_one_has_its_mode, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_self_test_says_what_holds, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			huge_pages_are_attacked_and_let_go, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
