@@ -6,10 +6,13 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -342,6 +345,41 @@ static void a_planted_link_is_refused(void **state)
 	unlink(note);
 }
 
+/* Whether somebody has opened what is watched since the last time. */
+static bool was_opened(int watch)
+{
+	char events[4096];
+
+	return read(watch, events, sizeof(events)) > 0;
+}
+
+/* Names there are anybody's: what is mounted on one need not answer. */
+static void what_is_mounted_on_a_name_is_not_entered(void **state)
+{
+	char name[64], source[96];
+	int fd, watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+	/* The mount ends with this process. */
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		skip();
+	snprintf(name, sizeof(name), "/dev/shm/vmsig-test-%d", (int)getpid());
+	snprintf(source, sizeof(source), "%s/source", dir);
+	close(open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+	close(open(source, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+	assert_int_equal(mount(source, name, NULL, MS_BIND, NULL), 0);
+	assert_true(inotify_add_watch(watch, source, IN_OPEN) >= 0);
+	fd = open(name, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_true(was_opened(watch));
+	marks_close(marks_at(dir));
+	assert_false(was_opened(watch));
+	assert_int_equal(umount(name), 0);
+	unlink(name);
+	unlink(source);
+	close(watch);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -355,6 +393,7 @@ int main(void)
 		TEST(they_know_in_which_order_they_ended),
 		TEST(a_full_memory_is_told_when_it_is_opened),
 		TEST(a_planted_link_is_refused),
+		TEST(what_is_mounted_on_a_name_is_not_entered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
