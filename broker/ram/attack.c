@@ -2,6 +2,7 @@
 #include "broker/ram/attack.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -70,8 +71,8 @@ static bool attack_mapping(int fd)
 	if (map == MAP_FAILED)
 		return false;
 	won = mprotect(map, size, PROT_READ | PROT_WRITE) == 0;
-	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)map,
-		(unsigned long)map + size);
+	snprintf(path, sizeof(path), "/proc/self/map_files/%" PRIxPTR "-%" PRIxPTR, (uintptr_t)map,
+		(uintptr_t)map + (uintptr_t)size);
 	w = open(path, O_RDWR | O_CLOEXEC);
 	if (w >= 0)
 		close(w);
