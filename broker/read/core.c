@@ -42,7 +42,7 @@ struct core *core_free(struct core *core)
 {
 	if (!core)
 		return NULL;
-	assert(!core->inflight.outstanding && !core->inflight.waiting && !core->inflight.turns);
+	assert(!core->inflight.outstanding && !core->inflight.turns && !core->inflight.tenants);
 	account_deinit(&core->account);
 	free(core);
 	return NULL;

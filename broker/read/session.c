@@ -45,7 +45,10 @@ int session_new(struct session **ret_session, struct core *core, const struct te
 	session->seen = core->births;
 	actor = actor_of(session);
 	r = charge_take(&session->place, &core->account, CORE_SESSIONS, 1, &actor, &core->refusal);
+	if (!r)
+		r = inflight_join(session);
 	if (r) {
+		charge_refund(&session->place);
 		free(session);
 		return r;
 	}
@@ -68,9 +71,7 @@ struct session *session_free(struct session *session)
 	while (session->patterns)
 		pattern_free(session, session->patterns);
 	account_deinit(&session->account);
-	inflight_leave_line(session);
-	inflight_end(session);
-	charge_deinit(&session->inflight.room);
+	inflight_leave(session);
 	action_drop(core, QUEUE_SESSION, &session->own);
 	DL_DELETE(core->sessions, session);
 	charge_refund(&session->place);

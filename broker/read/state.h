@@ -119,22 +119,36 @@ struct pattern {
 	char text[];
 };
 
+/* What sessions of one tenant have in flight; there while it has sessions. */
+struct inflight_tenant {
+	struct account account;  /* its part of limits.inflight_contexts */
+	struct session *waiting; /* for room, first come first served */
+	unsigned sessions;
+	bool in_line; /* of the tenants that may have room when there is some */
+	struct inflight_tenant *prev, *next;
+	UT_hash_handle hh; /* inflight->tenants, by name */
+	char name[];
+};
+
 /* The line for MEMCTXs in flight (inflight.c), */
 struct inflight {
 	struct session *outstanding; /* by take_by_ns, unless overdue */
-	struct session *waiting;
-	struct session *turns; /* by turn_by_ns */
+	struct session *turns;       /* by turn_by_ns */
+	size_t waiting;              /* sessions */
+	struct inflight_tenant *tenants, *line;
 };
 
 /* and a session's place in it. */
 struct inflight_place {
-	bool outstanding;   /* a MEMCTX is not acknowledged */
-	bool overdue;       /* and the shell was told to disconnect */
+	bool outstanding; /* a MEMCTX is not acknowledged */
+	bool overdue;     /* and the shell was told to disconnect */
+	struct inflight_tenant *tenant;
 	struct charge room; /* of limits.inflight_contexts: for the outstanding one, or a turn's */
+	struct charge part; /* the same, of the tenant's */
 	enum { LINE_OUT, LINE_WAITING, LINE_TURN } line;
 	uint64_t take_by_ns, turn_by_ns;
 	struct session *out_prev, *out_next;
-	struct session *line_prev, *line_next; /* waiting or turns */
+	struct session *line_prev, *line_next; /* tenant->waiting or turns */
 };
 
 struct session {
@@ -248,6 +262,9 @@ __attribute__((warn_unused_result)) int session_catch_up(struct session *session
 void session_announce(struct session *session);
 
 /* ---- inflight.c ---- */
+/* A session that has begun has a tenant, until it leaves with all that it has here. -ENOMEM. */
+__attribute__((warn_unused_result)) int inflight_join(struct session *session);
+void inflight_leave(struct session *session);
 /* Whether the session may have a MEMCTX in flight now, whose room it has from then on; else it
  * gets in line. */
 bool inflight_may_carry(struct session *session);

@@ -170,6 +170,39 @@ static void a_context_that_is_not_taken_ends_its_connection(void **state)
 	daemon_await_log(scene->daemon, "did not take a MEMCTX in time", 1);
 }
 
+/* What is in flight counts against the broker's descriptors: an eighth of those at most. This
+ * process has no more from here on. */
+static void contexts_in_flight_leave_descriptors(void **state)
+{
+	enum { DESCRIPTORS = 128, IN_FLIGHT = DESCRIPTORS / 8 };
+	struct scene *scene = *state;
+	struct ctx_client clients[IN_FLIGHT + 1];
+	const struct rlimit few = {DESCRIPTORS, DESCRIPTORS};
+	Vmsig__CtxMessage *messages[IN_FLIGHT + 1];
+
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	scene_restart(scene);
+	for (size_t i = 0; i <= IN_FLIGHT; i++) {
+		ctx_client_open(&clients[i], scene->daemon, &scene->acme);
+		ctx_client_expect_done(&clients[i], ctx_client_subscribe(&clients[i], "a1"));
+		if (i < IN_FLIGHT)
+			messages[i] =
+				ctx_client_expect(&clients[i], VMSIG__CTX_MESSAGE__BODY_MEMCTX);
+	}
+	/* It waits for one, as far as answers tell. */
+	ctx_client_list(&clients[IN_FLIGHT]);
+	ctx_client_free_message(
+		ctx_client_expect(&clients[IN_FLIGHT], VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST));
+	ctx_client_taken(&clients[0], messages[0]->memctx->delivery);
+	messages[IN_FLIGHT] =
+		ctx_client_expect(&clients[IN_FLIGHT], VMSIG__CTX_MESSAGE__BODY_MEMCTX);
+	for (size_t i = 0; i <= IN_FLIGHT; i++) {
+		ctx_client_free_message(messages[i]);
+		ctx_client_close(&clients[i]);
+	}
+	scene_expect_service(scene);
+}
+
 /* Asks for lists, as much as the broker takes, and reads nothing. Whether the connection is
  * still there. */
 static bool ask_until_nobody_listens(struct ctx_client *client)
@@ -460,6 +493,8 @@ int main(void)
 		T(two_hundred_connections_leak_nothing),
 		T(out_of_descriptors_in_accept_passes),
 		T(out_of_descriptors_in_delivery_passes),
+		/* The last one: what it takes it cannot give back. */
+		T(contexts_in_flight_leave_descriptors),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

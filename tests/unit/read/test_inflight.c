@@ -230,6 +230,113 @@ static void what_could_not_be_sent_is_still_owed(void **state)
 	session_free(session);
 }
 
+/* ---- tenants ---- */
+
+#define MANY VMSIG_MEMFILES_MAX /* files and the page are 33 pairs of descriptors */
+
+static char star[] = "*", other_name[] = "other", third_name[] = "third";
+static char *everything[] = {star};
+static const struct tenant other = {.name = other_name,
+	.endpoints = everything,
+	.nendpoints = 1,
+	.quota = {.subscriptions = 4, .globs = 4}};
+static const struct tenant third = {.name = third_name,
+	.endpoints = everything,
+	.nendpoints = 1,
+	.quota = {.subscriptions = 4, .globs = 4}};
+
+static void start_many(struct rig *rig, uint32_t inflight)
+{
+	rig_limit(rig, inflight);
+	rig->nfiles = MANY;
+	rig_boot(rig, 1, "a", VMSIG_GUARD_SEALED);
+	assert_int_equal(rig_ready(rig, 1, 1), 0);
+}
+
+static struct session *reader(struct rig *rig, const struct tenant *tenant)
+{
+	struct session *session = rig_session(rig, tenant, 1);
+
+	session_take_files(session);
+	assert_int_equal(session_subscribe(session, "a"), 0);
+	rig_drain(rig);
+	return session;
+}
+
+/* Whose holders take nothing has its part of the room, and others have theirs at once. */
+static void a_tenant_fills_no_more_than_its_part(void **state)
+{
+	struct rig *rig = *state;
+	struct session *s[4];
+
+	start_many(rig, 100);
+	for (size_t i = 0; i < 3; i++)
+		s[i] = reader(rig, &rig_all);
+	s[3] = reader(rig, &other);
+	rig_expect(rig, s[0], M, 1);
+	rig_expect_nothing(rig, s[1]);
+	rig_expect_nothing(rig, s[2]);
+	rig_expect(rig, s[3], M, 1);
+	/* Its own line goes on with its own room. */
+	assert_int_equal(core_session_taken(s[3]), 0);
+	rig_drain(rig);
+	assert_int_equal(rig_count(rig, CORE_ACT_NOTIFY), 0);
+	assert_int_equal(core_session_taken(s[0]), 0);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, s[1]));
+	rig_expect(rig, s[1], M, 1);
+	rig_expect_nothing(rig, s[2]);
+	finish(s, 4);
+}
+
+static void tenants_in_line_are_served_in_turns(void **state)
+{
+	struct rig *rig = *state;
+	struct session *s[5];
+
+	start_many(rig, 40);
+	for (size_t i = 0; i < 3; i++)
+		s[i] = reader(rig, &rig_all);
+	s[3] = reader(rig, &other);
+	s[4] = reader(rig, &third);
+	rig_expect(rig, s[0], M, 1);
+	for (size_t i = 1; i < 5; i++)
+		rig_expect_nothing(rig, s[i]);
+	for (size_t i = 0; i < 4; i++) {
+		static const size_t order[] = {0, 3, 4, 1, 2};
+
+		assert_int_equal(core_session_taken(s[order[i]]), 0);
+		rig_drain(rig);
+		assert_int_equal(rig_count(rig, CORE_ACT_NOTIFY), 1);
+		assert_true(rig_notified(rig, s[order[i + 1]]));
+		rig_expect(rig, s[order[i + 1]], M, 1);
+	}
+	finish(s, 5);
+}
+
+/* Nor does a tenant that has gone altogether hold up others. */
+static void who_leaves_its_tenants_line_leaves_it_whole(void **state)
+{
+	struct rig *rig = *state;
+	struct session *s[4];
+
+	start_many(rig, 40);
+	s[0] = reader(rig, &rig_all);
+	s[1] = reader(rig, &rig_all);
+	s[2] = reader(rig, &other);
+	s[3] = reader(rig, &other);
+	rig_expect(rig, s[0], M, 1);
+	for (size_t i = 1; i < 4; i++)
+		rig_expect_nothing(rig, s[i]);
+	s[1] = session_free(s[1]);
+	s[2] = session_free(s[2]);
+	s[0] = session_free(s[0]);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, s[3]));
+	rig_expect(rig, s[3], M, 1);
+	finish(s, 4);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
@@ -243,6 +350,9 @@ int main(void)
 		T(without_descriptors_the_context_stays_owed),
 		T(the_page_comes_with_the_context),
 		T(what_could_not_be_sent_is_still_owed),
+		T(a_tenant_fills_no_more_than_its_part),
+		T(tenants_in_line_are_served_in_turns),
+		T(who_leaves_its_tenants_line_leaves_it_whole),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
