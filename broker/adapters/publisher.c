@@ -9,18 +9,19 @@
 #include "proto/guest/physmap.h"
 #include "vmsig/vmsig_error.h"
 
-/* A burst of so many lines, and from then on one a second. */
-#define LINES_BURST 20u
+/* A burst of so many lines, or sessions, and from then on one a second. */
+#define BURST 20u
+#define NS_PER_MS 1000000u
 
-/* A rate lets a second's worth be saved up: here a second is one of LINES_BURST. */
+/* A rate lets a second's worth be saved up: here a second is one of BURST. */
 static uint64_t now(const struct publisher *publisher)
 {
-	return uv_now(publisher->loop) * 1000000u / LINES_BURST;
+	return uv_now(publisher->loop) * NS_PER_MS / BURST;
 }
 
 bool publisher_may_log(struct publisher *publisher)
 {
-	if (rate_wait(&publisher->lines, now(publisher), LINES_BURST, 1)) {
+	if (rate_wait(&publisher->lines, now(publisher), BURST, 1)) {
 		publisher->left_out++;
 		return false;
 	}
@@ -31,6 +32,13 @@ bool publisher_may_log(struct publisher *publisher)
 			LOG_INT("count", publisher->left_out));
 	publisher->left_out = 0;
 	return true;
+}
+
+uint64_t publisher_pause(struct publisher *publisher)
+{
+	uint64_t wait_ns = rate_wait(&publisher->sessions, now(publisher), BURST, 1);
+
+	return wait_ns ? wait_ns * BURST / NS_PER_MS + 1 : 0;
 }
 
 void publisher_log_conflict(struct publisher *publisher, const char *first)
@@ -73,7 +81,8 @@ int publisher_register(struct publisher *publisher, const struct adapter_env *en
 		.loop = env->loop,
 		.endpoint = env->endpoint,
 		.name = env->config->name};
-	rate_init(&publisher->lines, now(publisher), LINES_BURST);
+	rate_init(&publisher->lines, now(publisher), BURST);
+	rate_init(&publisher->sessions, now(publisher), BURST);
 	reg.endpoint = env->endpoint;
 	reg.source = VMSIG_SRC_MEMCTX;
 	r = env->emit->register_memctx(env->emit->core, &reg);
@@ -215,6 +224,7 @@ int publisher_context(struct publisher *publisher, const vmsig_memctx *pod,
 	if (r)
 		return r;
 	publisher->state = VMSIG_STATE_READY;
+	rate_spend(&publisher->sessions, 1);
 	if (publisher_may_log(publisher))
 		log_context(publisher, pod, system);
 	return 0;

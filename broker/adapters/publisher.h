@@ -8,7 +8,8 @@
  * nothing is emitted any more, whatever is called.
  *
  * What a guest or its QEMU decides must not fill the log: lines are limited, and those left out
- * are counted and told.
+ * are counted and told. Nor may it use up epochs and everybody's time by sessions that end as soon
+ * as they have begun: an adapter asks for the pause before it looks for a kernel.
  */
 
 #include <stdbool.h>
@@ -39,6 +40,7 @@ struct publisher {
 	char reason[PUBLISHER_REASON_MAX];
 	struct rate lines; /* of the log */
 	uint64_t left_out;
+	struct rate sessions;
 };
 
 /* Registers the read path, where the RAM files are had, and the write path where the configuration
@@ -69,6 +71,9 @@ __attribute__((warn_unused_result)) int publisher_context(struct publisher *publ
 	const vmsig_system *system);
 /* vmsig_memctx.flags for RAM with a kernel whose tables have so many levels. */
 uint32_t publisher_flags(const struct ramset *ram, unsigned levels);
+
+/* Milliseconds until a session may begin; 0: now. */
+__attribute__((warn_unused_result)) uint64_t publisher_pause(struct publisher *publisher);
 
 /* Whether there is room for another line of the log. */
 __attribute__((warn_unused_result)) bool publisher_may_log(struct publisher *publisher);

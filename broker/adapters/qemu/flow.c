@@ -410,6 +410,19 @@ static unsigned watch_asks(struct qemu *q)
 	return what;
 }
 
+/* A guest that is reset again and again, or whose QEMU says so. */
+static bool pauses(struct qemu *q)
+{
+	uint64_t pause_ms = publisher_pause(&q->publisher);
+
+	if (!pause_ms)
+		return false;
+	publisher_state(&q->publisher, VMSIG_STATE_BOOTING,
+		"the guest was reset very often; its kernel is looked for once a second");
+	qemu_schedule(q, pause_ms);
+	return true;
+}
+
 void qemu_flow_start(struct qemu *q, enum flow flow)
 {
 	unsigned what = 0;
@@ -418,6 +431,8 @@ void qemu_flow_start(struct qemu *q, enum flow flow)
 		q->queued = flow;
 		return;
 	}
+	if (flow == FLOW_BOOTSTRAP && pauses(q))
+		return;
 	if (flow == FLOW_BOOTSTRAP)
 		what = INQUIRY_MAP;
 	else if (flow == FLOW_CONFIRM)

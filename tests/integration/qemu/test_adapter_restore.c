@@ -246,6 +246,22 @@ static void test_flood(void **state)
 	free(text);
 }
 
+/* Each session ends as soon as it has begun: some do at once, and then one a second. */
+static void test_resets_without_end(void **state)
+{
+	uint64_t begun;
+	unsigned seen = 0;
+
+	scene_start();
+	begun = uv_hrtime();
+	while (seen < 22) {
+		wait_for(scene.memctx > seen);
+		seen = scene.memctx;
+		scene_event("RESET");
+	}
+	assert_true(uv_hrtime() - begun > S);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scene_setup, scene_teardown)
 
 int main(void)
@@ -262,6 +278,7 @@ int main(void)
 		TEST(test_no_fingerprint_with_snapshots),
 		TEST(test_full_backlog),
 		TEST(test_flood),
+		TEST(test_resets_without_end),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

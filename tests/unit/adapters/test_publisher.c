@@ -173,6 +173,20 @@ static void test_does_not_fill_the_log(void **state)
 	assert_int_equal(stage.publisher.left_out, 1000 - BURST);
 }
 
+static void test_pauses_between_sessions(void **state)
+{
+	const vmsig_memctx pod = {.kcr3 = 0x1000};
+	const vmsig_system system = {0};
+
+	assert_int_equal(begin(), 0);
+	for (uint32_t epoch = 1; epoch <= BURST; epoch++) {
+		assert_int_equal(publisher_pause(&stage.publisher), 0);
+		publisher_begin(&stage.publisher, epoch);
+		assert_int_equal(publisher_context(&stage.publisher, &pod, NULL, 0, &system), 0);
+	}
+	assert_in_range(publisher_pause(&stage.publisher), 1, 1001);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +197,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_stamps_the_epoch, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_silent_after_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_does_not_fill_the_log, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pauses_between_sessions, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
