@@ -147,14 +147,16 @@ static void note_stuck(struct porter *porter, uid_t uid, unsigned count)
 		log_info("a client's descriptors are closed at last", LOG_INT("uid", uid));
 }
 
+bool porter_bars(const struct porter *porter, uid_t uid)
+{
+	unsigned i = barred_find(porter, uid);
+
+	return i < porter->nbarred && !is_over(porter, &porter->barred[i]);
+}
+
 bool porter_serves(const struct porter *porter, uid_t uid)
 {
-	unsigned i;
-
-	if (!porter || !porter->open || porter->fd < 0)
-		return false;
-	i = barred_find(porter, uid);
-	return i == porter->nbarred || is_over(porter, &porter->barred[i]);
+	return porter && porter->open && porter->fd >= 0 && !porter_bars(porter, uid);
 }
 
 /* ---- requests ---- */
@@ -218,12 +220,15 @@ static void take_catch(
 	if (answer->count)
 		note_foreign(porter, answer->uid);
 	DL_SEARCH_SCALAR(porter->requests, request, id, answer->id);
-	if (request) {
+	if (request && !answer->result) {
 		finish(porter, request, &catch);
 		return;
 	}
 	for (size_t i = 0; i < nfds; i++)
 		closer_give(porter->closer, fds[i], answer->uid);
+	if (request)
+		finish(porter, request,
+			&(struct porter_catch){.result = answer->result, .foreign = answer->count});
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
@@ -234,7 +239,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 		struct porter_answer *answer = &porter->answer;
 		int fds[PORTER_FDS_ROOM];
 		size_t nfds = 0;
-		ssize_t n = porter_receive(porter->fd, answer, sizeof(*answer), fds, &nfds);
+		bool cut = false;
+		ssize_t n = porter_receive(porter->fd, answer, sizeof(*answer), fds, &nfds, &cut);
 
 		if (n == -EAGAIN)
 			break;
@@ -243,6 +249,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 			porter_lost(porter);
 			return;
 		}
+		if (cut)
+			answer->result = -EMFILE;
 		if (answer->kind == PORTER_STUCK)
 			note_stuck(porter, answer->uid, answer->count);
 		else

@@ -28,7 +28,8 @@ struct porter;
 
 /* What the porter has received from a socket. */
 struct porter_catch {
-	int result;       /* 0, VMSIG_ERR_WOULD_BLOCK, VMSIG_ERR_DISCONNECTED, -errno */
+	int result;       /* 0, VMSIG_ERR_WOULD_BLOCK, VMSIG_ERR_DISCONNECTED, -errno; -EMFILE: the
+			   * porter,       or the broker, has no descriptor free, and what came is lost */
 	unsigned foreign; /* descriptors that were no memfds, or too many: all were kept */
 	const void *data;
 	size_t len;
@@ -61,8 +62,10 @@ __attribute__((warn_unused_result)) int porter_open(
 /* No request is under way any more. `closed` is called from the loop. */
 void porter_close(struct porter *porter, void (*closed)(void *arg), void *arg);
 
-/* Whether clients of this uid may send descriptors: the porter is there, and nothing that this
- * uid has sent is stuck in it, or was no memfd within the last seconds. NULL: no. */
+/* Something that this uid has sent is stuck in it, or was no memfd within the last seconds. */
+bool porter_bars(const struct porter *porter, uid_t uid);
+/* Whether clients of this uid may send descriptors: the porter is there and does not bar it. NULL:
+ * no. */
 bool porter_serves(const struct porter *porter, uid_t uid);
 /* done() follows from the loop, or is called at once when the porter cannot be asked. */
 void porter_ask(struct porter *porter, struct porter_request *request);

@@ -42,7 +42,7 @@ int porter_send(int fd, const void *data, size_t len, const int *fds, size_t nfd
 	return n < 0 ? -errno : 0;
 }
 
-ssize_t porter_receive(int fd, void *data, size_t size, int *fds, size_t *ret_nfds)
+ssize_t porter_receive(int fd, void *data, size_t size, int *fds, size_t *ret_nfds, bool *ret_cut)
 {
 	struct iovec iov = {.iov_base = data, .iov_len = size};
 	union control control;
@@ -69,6 +69,7 @@ ssize_t porter_receive(int fd, void *data, size_t size, int *fds, size_t *ret_nf
 		nfds += count;
 	}
 	*ret_nfds = nfds;
+	*ret_cut = msg.msg_flags & MSG_CTRUNC;
 	return n;
 }
 
@@ -93,10 +94,10 @@ static unsigned count_foreign(const int *fds, size_t nfds)
 	return nfds > PORTER_FDS_MAX ? (unsigned)nfds : foreign;
 }
 
-static int receive_result(ssize_t n)
+static int receive_result(ssize_t n, bool cut)
 {
 	if (n > 0)
-		return 0;
+		return cut ? -EMFILE : 0;
 	if (n == 0 || n == -ECONNRESET || n == -EPIPE)
 		return VMSIG_ERR_DISCONNECTED;
 	return n == -EAGAIN ? VMSIG_ERR_WOULD_BLOCK : (int)n;
@@ -108,28 +109,43 @@ struct closers {
 	struct closer *usual, *foreign;
 };
 
+static void answer_nothing(struct porter_answer *answer, int result)
+{
+	answer->result = result;
+	answer->len = 0;
+	(void)!porter_send(way, answer, offsetof(struct porter_answer, data), NULL, 0, 0);
+}
+
+/* No descriptor was free for the client's socket. */
+static void turn_down(const struct porter_order *order)
+{
+	struct porter_answer answer = {.kind = PORTER_RECEIVED, .id = order->id, .uid = order->uid};
+
+	answer_nothing(&answer, -EMFILE);
+}
+
 /* Nothing is closed here: a client's socket may have more in it. */
 static void serve(const struct closers *closers, const struct porter_order *order, int client)
 {
 	static struct porter_answer answer;
 	int fds[PORTER_FDS_ROOM];
 	size_t nfds = 0;
-	ssize_t n = porter_receive(client, answer.data, sizeof(answer.data), fds, &nfds);
+	bool cut = false;
+	ssize_t n = porter_receive(client, answer.data, sizeof(answer.data), fds, &nfds, &cut);
 	int r;
 
 	answer.kind = PORTER_RECEIVED;
 	answer.id = order->id;
 	answer.uid = order->uid;
-	answer.result = receive_result(n);
+	answer.result = receive_result(n, cut);
 	answer.len = n > 0 ? (uint32_t)n : 0;
 	answer.count = count_foreign(fds, nfds);
-	r = porter_send(way, &answer, offsetof(struct porter_answer, data) + answer.len, fds,
-		answer.count ? 0 : nfds, 0);
-	if (r) {
-		answer.result = r;
-		answer.len = 0;
-		(void)!porter_send(way, &answer, offsetof(struct porter_answer, data), NULL, 0, 0);
-	}
+	r = answer.result
+		    ? answer.result
+		    : porter_send(way, &answer, offsetof(struct porter_answer, data) + answer.len,
+			      fds, answer.count ? 0 : nfds, 0);
+	if (r)
+		answer_nothing(&answer, r);
 	for (size_t i = 0; i < nfds; i++)
 		closer_give(answer.count ? closers->foreign : closers->usual, fds[i], order->uid);
 	closer_give(closers->usual, client, order->uid);
@@ -169,12 +185,15 @@ void porter_door(int fd)
 		struct porter_order order;
 		int fds[PORTER_FDS_ROOM];
 		size_t nfds = 0;
-		ssize_t n = porter_receive(fd, &order, sizeof(order), fds, &nfds);
+		bool cut = false;
+		ssize_t n = porter_receive(fd, &order, sizeof(order), fds, &nfds, &cut);
 
 		if (n == -EAGAIN)
 			poll(&poller, 1, -1);
 		else if (n == sizeof(order) && nfds == 1)
 			serve(&closers, &order, fds[0]);
+		else if (n == sizeof(order))
+			turn_down(&order);
 		else if (n <= 0)
 			_exit(0);
 	}

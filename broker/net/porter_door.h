@@ -7,6 +7,7 @@
  * SOCK_SEQPACKET pair, in this process's memory layout.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -40,9 +41,9 @@ __attribute__((noreturn)) void porter_door(int fd);
 /* One message. 0 or -errno. */
 __attribute__((warn_unused_result)) int porter_send(
 	int fd, const void *data, size_t len, const int *fds, size_t nfds, int flags);
-/* One message, with what it brings, into room for PORTER_FDS_ROOM. Bytes, 0 at the end, -errno;
- * never waits. */
+/* One message, with what it brings, into room for PORTER_FDS_ROOM. *ret_cut: there was no
+ * descriptor free here for all of it. Bytes, 0 at the end, -errno; never waits. */
 __attribute__((warn_unused_result)) ssize_t porter_receive(
-	int fd, void *data, size_t size, int *fds, size_t *ret_nfds);
+	int fd, void *data, size_t size, int *fds, size_t *ret_nfds, bool *ret_cut);
 
 #endif

@@ -85,6 +85,12 @@ int right_fetch(struct right *right, const char **ret_why)
 		*ret_why = "the peer sent descriptors, which it may not";
 		return VMSIG_ERR_PROTOCOL;
 	}
+	/* Of a client with many connections each could have a message under way. */
+	if (porter_bars(porter, right->uid)) {
+		*ret_why = "descriptors that this uid has sent are no memfds, or do not close; "
+			   "none is taken from it meanwhile";
+		return VMSIG_ERR_PROTOCOL;
+	}
 	if (chan_pending_fds(right->chan) >= CHAN_FDS_OF_CLIENT) {
 		*ret_why = "the peer sent more descriptors than one message may have";
 		return VMSIG_ERR_PROTOCOL;
