@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>
+#include <ucontext.h>
 
 #include "vmsig/vmsig_error.h"
 
@@ -13,18 +14,22 @@
 static __thread sigjmp_buf escape;
 static __thread volatile sig_atomic_t guarded;
 
-static void on_sigbus(int signum)
+static void on_sigbus(int signum, siginfo_t *info, void *context)
 {
-	if (guarded)
+	const ucontext_t *interrupted = context;
+
+	if (guarded) {
+		/* Not by the jump: saving it would cost each access a system call. */
+		pthread_sigmask(SIG_SETMASK, &interrupted->uc_sigmask, NULL);
 		siglongjmp(escape, 1);
+	}
 	/* Not ours: the default action, when the access is repeated. */
 	signal(SIGBUS, SIG_DFL);
 }
 
 int fault_setup(void)
 {
-	/* NODEFER: the handler is left by a jump that does not restore the mask. */
-	struct sigaction action = {.sa_handler = on_sigbus, .sa_flags = SA_NODEFER};
+	struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
 
 	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
 }
