@@ -396,7 +396,7 @@ static bool matches_any(const struct config *config, const struct tenant *seen, 
 	return false;
 }
 
-static void warn_patterns(const struct check *check, const struct config_tenant *tenant)
+static void warn_patterns(const struct check *check, const struct grant_tenant *tenant)
 {
 	const char *role = identity_role_name((enum identity_role)tenant->role);
 	const struct tenant *policy = &tenant->tenant;
@@ -409,7 +409,7 @@ static void warn_patterns(const struct check *check, const struct config_tenant 
 				policy->name, role, policy->endpoints[i]);
 	}
 	for (size_t i = 0; i < tenant->nrules; i++) {
-		const struct config_write_rule *rule = &tenant->rules[i];
+		const struct grant_rule *rule = &tenant->rules[i];
 
 		for (size_t j = 0; j < rule->nendpoints; j++) {
 			if (!matches_any(check->config, policy, rule->endpoints[j]))

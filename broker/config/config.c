@@ -67,20 +67,20 @@ static const struct decode_field endpoint_fields[] = {
 	{.key = NULL},
 };
 
-#define RG(member) offsetof(struct config_range, member)
+#define RG(member) offsetof(struct grant_range, member)
 static const struct decode_field range_fields[] = {
 	{"gpa", DECODE_SIZE, RG(gpa), .max = UINT64_MAX, .required = true},
 	{"len", DECODE_SIZE, RG(len), .min = 1, .max = UINT64_MAX, .required = true},
 	{.key = NULL},
 };
 
-#define WR(member) offsetof(struct config_write_rule, member)
+#define WR(member) offsetof(struct grant_rule, member)
 static const struct decode_field write_fields[] = {
 	{"endpoints", DECODE_STRING_LIST, WR(endpoints), .count_offset = WR(nendpoints), .min = 1,
 		.max = 4096, .required = true},
 	{"ranges", DECODE_LIST, WR(ranges), .count_offset = WR(nranges), .min = 1,
 		.max = LEASE_RANGES_MAX, .fields = range_fields,
-		.size = sizeof(struct config_range)},
+		.size = sizeof(struct grant_range)},
 	{"ttl_min", DECODE_NANOS, WR(ttl_min_ns), .min = SECOND_NS / 10, .max = 3600 * SECOND_NS,
 		.standard = SECOND_NS},
 	{"ttl_max", DECODE_NANOS, WR(ttl_max_ns), .min = SECOND_NS / 10, .max = 3600 * SECOND_NS,
@@ -103,7 +103,7 @@ static const struct decode_field write_fields[] = {
 	{.key = NULL},
 };
 
-#define TE(member) offsetof(struct config_tenant, member)
+#define TE(member) offsetof(struct grant_tenant, member)
 static const struct decode_field quota_fields[] = {
 	{"connections", DECODE_UINT32, TE(tenant.quota.connections), .min = 1, .max = 100000,
 		.standard = 64},
@@ -130,7 +130,7 @@ static const struct decode_field tenant_fields[] = {
 		.standard = VMSIG_GUARD_NONE},
 	{"quota", DECODE_MAP, .fields = quota_fields},
 	{"write", DECODE_LIST, TE(rules), .count_offset = TE(nrules), .max = 1024,
-		.fields = write_fields, .size = sizeof(struct config_write_rule)},
+		.fields = write_fields, .size = sizeof(struct grant_rule)},
 	{.key = NULL},
 };
 
@@ -233,7 +233,7 @@ static const struct decode_field fields[] = {
 	{"endpoints", DECODE_LIST, CF(endpoints), .count_offset = CF(nendpoints), .max = 100000,
 		.fields = endpoint_fields, .size = sizeof(struct config_endpoint)},
 	{"tenants", DECODE_LIST, CF(tenants), .count_offset = CF(ntenants), .max = 10000,
-		.fields = tenant_fields, .size = sizeof(struct config_tenant)},
+		.fields = tenant_fields, .size = sizeof(struct grant_tenant)},
 	{.key = NULL},
 };
 
@@ -250,7 +250,7 @@ static int endpoint_compare(const void *a, const void *b)
 
 static int tenant_compare(const void *a, const void *b)
 {
-	const struct config_tenant *const *x = a, *const *y = b;
+	const struct grant_tenant *const *x = a, *const *y = b;
 	int r = grant_order((*x)->role, (*x)->tenant.name, *y);
 
 	return r ? r : (*x > *y) - (*x < *y);
@@ -401,7 +401,7 @@ static int check_endpoints(const struct config_check *check)
 }
 
 static int check_rules(
-	const struct config_check *check, const struct config_tenant *tenant, size_t index)
+	const struct config_check *check, const struct grant_tenant *tenant, size_t index)
 {
 	if (tenant->nrules && tenant->role != IDENTITY_OPERATOR)
 		return complain(check, "tenants", index,
@@ -409,7 +409,7 @@ static int check_rules(
 			"it or make it role: operator",
 			identity_role_name((enum identity_role)tenant->role), tenant->tenant.name);
 	for (size_t i = 0; i < tenant->nrules; i++) {
-		const struct config_write_rule *rule = &tenant->rules[i];
+		const struct grant_rule *rule = &tenant->rules[i];
 
 		if (rule->ttl_min_ns > rule->ttl_max_ns)
 			return complain(check, "tenants", index,
@@ -436,8 +436,8 @@ static int check_tenants(const struct config_check *check)
 			return r;
 	}
 	for (size_t i = 1; i < config->ntenants; i++) {
-		const struct config_tenant *a = config->by_identity[i - 1];
-		const struct config_tenant *b = config->by_identity[i];
+		const struct grant_tenant *a = config->by_identity[i - 1];
+		const struct grant_tenant *b = config->by_identity[i];
 
 		if (grant_order(a->role, a->tenant.name, b) == 0)
 			return complain(check, "tenants", (size_t)(b - config->tenants),

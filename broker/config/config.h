@@ -100,11 +100,11 @@ struct config {
 	uint64_t tx_all;   /* bytes of all send queues together; of a tenant's: a quarter */
 	struct config_endpoint *endpoints;
 	size_t nendpoints;
-	struct config_tenant *tenants;
+	struct grant_tenant *tenants;
 	size_t ntenants;
-	const struct config_endpoint **by_name;   /* endpoints, sorted */
-	const struct config_tenant **by_identity; /* tenants, for grant_find() */
-	bool ended;                               /* the file ends with a line "..." */
+	const struct config_endpoint **by_name;  /* endpoints, sorted */
+	const struct grant_tenant **by_identity; /* tenants, for grant_find() */
+	bool ended;                              /* the file ends with a line "..." */
 };
 
 /* Reads and checks all of it. `error` gets "FILE:LINE: what; what to write instead".

@@ -16,7 +16,7 @@ static int admit(struct conn *conn, const char **ret_why)
 {
 	struct conns *conns = conn->conns;
 	const struct config *config = conns->config;
-	const struct config_tenant *tenant =
+	const struct grant_tenant *tenant =
 		grant_find(config->by_identity, config->ntenants, &conn->identity);
 
 	if (!tenant || !grant_has_uid(tenant, conn->cred.uid)) {

@@ -94,7 +94,7 @@ int callers_set_policy(struct callers *callers, const struct config *config)
 	struct named_uid *named = NULL;
 
 	for (size_t i = 0; i < config->ntenants; i++) {
-		const struct config_tenant *tenant = &config->tenants[i];
+		const struct grant_tenant *tenant = &config->tenants[i];
 
 		for (size_t k = 0; k < tenant->nuids; k++) {
 			if (named_add(&named, tenant->uids[k], tenant->tenant.quota.connections)) {

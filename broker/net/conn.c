@@ -42,7 +42,7 @@ const struct plane_ops *conn_plane(const struct conn *conn)
 	return conn->plane;
 }
 
-const struct config_tenant *conn_tenant(const struct conn *conn)
+const struct grant_tenant *conn_tenant(const struct conn *conn)
 {
 	return conn->tenant;
 }

@@ -25,7 +25,7 @@ int patrons_init(struct patrons *patrons, const struct config *config, uint64_t 
 	if (!patrons->list)
 		return -ENOMEM;
 	for (size_t i = 0; i < patrons->n; i++) {
-		const struct config_tenant *tenant = &config->tenants[i];
+		const struct grant_tenant *tenant = &config->tenants[i];
 		struct patron *patron = &patrons->list[i];
 
 		account_init(&patron->account, &kind, tenant->tenant.name);
@@ -46,12 +46,12 @@ void patrons_deinit(struct patrons *patrons)
 }
 
 struct patron *patron_of(
-	struct patrons *patrons, const struct config *config, const struct config_tenant *tenant)
+	struct patrons *patrons, const struct config *config, const struct grant_tenant *tenant)
 {
 	return &patrons->list[tenant - config->tenants];
 }
 
-int patron_connect(struct patron *patron, const struct config_tenant *tenant,
+int patron_connect(struct patron *patron, const struct grant_tenant *tenant,
 	const struct account_actor *actor, uint64_t now_ns, struct account_refusal *ret_refusal)
 {
 	if (rate_wait(&patron->connects, now_ns, tenant->connects, 1) == 0) {

@@ -31,10 +31,10 @@ __attribute__((warn_unused_result)) int patrons_init(
 void patrons_deinit(struct patrons *patrons);
 /* Of a tenant in the configuration that they were made for. */
 struct patron *patron_of(
-	struct patrons *patrons, const struct config *config, const struct config_tenant *tenant);
+	struct patrons *patrons, const struct config *config, const struct grant_tenant *tenant);
 /* One connect more in this second. VMSIG_ERR_QUOTA: *ret_refusal says so. */
 __attribute__((warn_unused_result)) int patron_connect(struct patron *patron,
-	const struct config_tenant *tenant, const struct account_actor *actor, uint64_t now_ns,
+	const struct grant_tenant *tenant, const struct account_actor *actor, uint64_t now_ns,
 	struct account_refusal *ret_refusal);
 
 #endif

@@ -82,7 +82,7 @@ struct conn {
 
 	struct ucred cred;
 	struct identity identity;
-	const struct config_tenant *tenant;
+	const struct grant_tenant *tenant;
 	struct caller *caller; /* while `entry` is charged */
 	struct conn_entry entry;
 	struct charge of_tenant;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int grant_order(int role, const char *name, const struct config_tenant *tenant)
+int grant_order(int role, const char *name, const struct grant_tenant *tenant)
 {
 	return role != tenant->role ? (role > tenant->role) - (role < tenant->role)
 				    : strcmp(name, tenant->tenant.name);
@@ -13,22 +13,22 @@ int grant_order(int role, const char *name, const struct config_tenant *tenant)
 
 static int search(const void *key, const void *element)
 {
-	const struct config_tenant *const *tenant = element;
+	const struct grant_tenant *const *tenant = element;
 	const struct identity *identity = key;
 
 	return grant_order((int)identity->role, identity->name, *tenant);
 }
 
-const struct config_tenant *grant_find(
-	const struct config_tenant *const *by_identity, size_t n, const struct identity *identity)
+const struct grant_tenant *grant_find(
+	const struct grant_tenant *const *by_identity, size_t n, const struct identity *identity)
 {
-	const struct config_tenant *const *found =
+	const struct grant_tenant *const *found =
 		bsearch(identity, by_identity, n, sizeof(*by_identity), search);
 
 	return found ? *found : NULL;
 }
 
-bool grant_has_uid(const struct config_tenant *tenant, uid_t uid)
+bool grant_has_uid(const struct grant_tenant *tenant, uid_t uid)
 {
 	for (size_t i = 0; i < tenant->nuids; i++) {
 		if (tenant->uids[i] == uid)
@@ -37,13 +37,12 @@ bool grant_has_uid(const struct config_tenant *tenant, uid_t uid)
 	return false;
 }
 
-const struct config_write_rule *grant_write_rule(
-	const struct config_tenant *tenant, const char *endpoint)
+const struct grant_rule *grant_write_rule(const struct grant_tenant *tenant, const char *endpoint)
 {
 	if (!tenant_sees(&tenant->tenant, endpoint))
 		return NULL;
 	for (size_t i = 0; i < tenant->nrules; i++) {
-		const struct config_write_rule *rule = &tenant->rules[i];
+		const struct grant_rule *rule = &tenant->rules[i];
 
 		for (size_t j = 0; j < rule->nendpoints; j++) {
 			if (fnmatch(rule->endpoints[j], endpoint, 0) == 0)

@@ -16,15 +16,15 @@
 #include "broker/policy/tenant.h"
 #include "proto/wire/identity.h"
 
-struct config_range {
+struct grant_range {
 	uint64_t gpa, len; /* bytes */
 };
 
 /* What an operator may do on the endpoints that the globs match. */
-struct config_write_rule {
+struct grant_rule {
 	char **endpoints; /* globs */
 	size_t nendpoints;
-	struct config_range *ranges; /* guest-physical; none: all of the endpoint */
+	struct grant_range *ranges; /* guest-physical; none: all of the endpoint */
 	size_t nranges;
 	uint64_t ttl_min_ns, ttl_max_ns;
 	uint64_t hold_max_ns; /* of one lease, whatever is renewed */
@@ -38,27 +38,26 @@ struct config_write_rule {
 	bool keep_bytes;         /* the audit log has the bytes themselves */
 };
 
-struct config_tenant {
+struct grant_tenant {
 	struct tenant tenant; /* what the core sees */
 	int role;             /* enum identity_role */
 	uint32_t *uids;       /* the kernel's uids that may speak for the tenant */
 	size_t nuids;
-	uint32_t connects;               /* a second, all planes */
-	uint64_t audit_rate;             /* bytes of audit records a second; 0: not bounded */
-	uint64_t queued_max;             /* bytes of a connection's writes without an outcome */
-	struct config_write_rule *rules; /* operators; none: may write nowhere */
+	uint32_t connects;        /* a second, all planes */
+	uint64_t audit_rate;      /* bytes of audit records a second; 0: not bounded */
+	uint64_t queued_max;      /* bytes of a connection's writes without an outcome */
+	struct grant_rule *rules; /* operators; none: may write nowhere */
 	size_t nrules;
 };
 
 /* The order of entries in a policy's index. As strcmp(). */
-int grant_order(int role, const char *name, const struct config_tenant *tenant);
+int grant_order(int role, const char *name, const struct grant_tenant *tenant);
 /* The entry for a certificate's identity, of `n` in that order, or NULL: the default denies. */
-const struct config_tenant *grant_find(
-	const struct config_tenant *const *by_identity, size_t n, const struct identity *identity);
-bool grant_has_uid(const struct config_tenant *tenant, uid_t uid);
+const struct grant_tenant *grant_find(
+	const struct grant_tenant *const *by_identity, size_t n, const struct identity *identity);
+bool grant_has_uid(const struct grant_tenant *tenant, uid_t uid);
 /* The first rule of the tenant that covers the endpoint, which the tenant must also see; NULL:
  * it may not write there. */
-const struct config_write_rule *grant_write_rule(
-	const struct config_tenant *tenant, const char *endpoint);
+const struct grant_rule *grant_write_rule(const struct grant_tenant *tenant, const char *endpoint);
 
 #endif

@@ -60,7 +60,7 @@ static struct bill *bill_find(struct desk *desk, const char *tenant)
 	return bill;
 }
 
-static struct bill *bill_new(struct desk *desk, const struct config_tenant *tenant)
+static struct bill *bill_new(struct desk *desk, const struct grant_tenant *tenant)
 {
 	struct bill *bill = calloc(1, sizeof(*bill));
 
@@ -77,7 +77,7 @@ static struct bill *bill_new(struct desk *desk, const struct config_tenant *tena
 	return bill;
 }
 
-static struct bill *bill_get(struct desk *desk, const struct config_tenant *tenant)
+static struct bill *bill_get(struct desk *desk, const struct grant_tenant *tenant)
 {
 	struct bill *bill = bill_find(desk, tenant->tenant.name);
 
@@ -129,7 +129,7 @@ static int check_disk(struct desk *desk, const struct bill *bill, char *detail, 
 	return 0;
 }
 
-int bill_request(struct desk *desk, const struct config_tenant *tenant, char *detail, size_t size)
+int bill_request(struct desk *desk, const struct grant_tenant *tenant, char *detail, size_t size)
 {
 	struct bill *bill = bill_get(desk, tenant);
 	uint64_t wait_ns;
@@ -146,7 +146,7 @@ int bill_request(struct desk *desk, const struct config_tenant *tenant, char *de
 	return VMSIG_ERR_QUOTA;
 }
 
-int bill_check(struct desk *desk, const struct config_tenant *tenant, char *detail, size_t size)
+int bill_check(struct desk *desk, const struct grant_tenant *tenant, char *detail, size_t size)
 {
 	struct bill *bill = bill_get(desk, tenant);
 	uint64_t wait_ns;

@@ -35,12 +35,12 @@ struct bill {
 
 /* Charges one request other than a write. VMSIG_ERR_QUOTA, -ENOMEM; `detail` says why. */
 __attribute__((warn_unused_result)) int bill_request(
-	struct desk *desk, const struct config_tenant *tenant, char *detail, size_t size);
+	struct desk *desk, const struct grant_tenant *tenant, char *detail, size_t size);
 /* Whether more of the tenant's doing may be recorded. VMSIG_ERR_QUOTA: it owes; VMSIG_ERR_BUSY:
  * the disk does not keep up; VMSIG_ERR_IO: it is full or the state damaged; -ENOMEM. `detail`
  * says so. */
 __attribute__((warn_unused_result)) int bill_check(
-	struct desk *desk, const struct config_tenant *tenant, char *detail, size_t size);
+	struct desk *desk, const struct grant_tenant *tenant, char *detail, size_t size);
 /* What was stored on its account. NULL: on nobody's. */
 void bill_charge(struct desk *desk, const char *tenant, uint64_t bytes);
 /* Whether one more of the tenant's commands, of so many bytes, has a place in this round. */

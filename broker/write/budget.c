@@ -6,8 +6,8 @@
 
 #define BUDGETS_MAX 16384 /* rules in use; forgotten beyond that: all start full again */
 
-static void key_make(struct budget_key *key, const struct config_tenant *tenant,
-	const struct config_write_rule *rule)
+static void key_make(
+	struct budget_key *key, const struct grant_tenant *tenant, const struct grant_rule *rule)
 {
 	/* It is hashed as a whole. */
 	memset(key, 0, sizeof(*key));
@@ -16,7 +16,7 @@ static void key_make(struct budget_key *key, const struct config_tenant *tenant,
 }
 
 static struct budget *budget_get(
-	struct desk *desk, const struct config_tenant *tenant, const struct config_write_rule *rule)
+	struct desk *desk, const struct grant_tenant *tenant, const struct grant_rule *rule)
 {
 	struct budget *budget = NULL;
 	struct budget_key key;
@@ -42,8 +42,8 @@ static struct budget *budget_get(
 	return budget;
 }
 
-int budget_charge(struct desk *desk, const struct config_tenant *tenant,
-	const struct config_write_rule *rule, uint64_t bytes, uint32_t *ret_wait_ms)
+int budget_charge(struct desk *desk, const struct grant_tenant *tenant,
+	const struct grant_rule *rule, uint64_t bytes, uint32_t *ret_wait_ms)
 {
 	struct budget *budget = budget_get(desk, tenant, rule);
 	uint64_t now_ns = desk->now_ns, wait_ns, bytes_ns;
@@ -64,8 +64,8 @@ int budget_charge(struct desk *desk, const struct config_tenant *tenant,
 	return 0;
 }
 
-void budget_refund(struct desk *desk, const struct config_tenant *tenant,
-	const struct config_write_rule *rule, uint64_t bytes)
+void budget_refund(struct desk *desk, const struct grant_tenant *tenant,
+	const struct grant_rule *rule, uint64_t bytes)
 {
 	struct budget *budget = budget_get(desk, tenant, rule);
 

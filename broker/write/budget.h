@@ -23,11 +23,11 @@ struct budget {
 
 /* Charges one command of so many bytes. VMSIG_ERR_QUOTA, *ret_wait_ms until it would do. */
 __attribute__((warn_unused_result)) int budget_charge(struct desk *desk,
-	const struct config_tenant *tenant, const struct config_write_rule *rule, uint64_t bytes,
+	const struct grant_tenant *tenant, const struct grant_rule *rule, uint64_t bytes,
 	uint32_t *ret_wait_ms);
 /* Of bytes that were charged and then not looked at. */
-void budget_refund(struct desk *desk, const struct config_tenant *tenant,
-	const struct config_write_rule *rule, uint64_t bytes);
+void budget_refund(struct desk *desk, const struct grant_tenant *tenant,
+	const struct grant_rule *rule, uint64_t bytes);
 void budgets_free(struct desk *desk);
 
 #endif

@@ -72,7 +72,7 @@ enum desk_slot { DESK_WRITES, DESK_BYTES };
 
 /* One operator's connection; embedded in the plane's own. */
 struct desk_operator {
-	const struct config_tenant *tenant; /* re-pointed by the plane when the policy changes */
+	const struct grant_tenant *tenant; /* re-pointed by the plane when the policy changes */
 	uint32_t uid, pid;
 	char serial[IDENTITY_SERIAL_MAX + 1];
 	void *client;           /* the plane's */

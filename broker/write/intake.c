@@ -19,7 +19,7 @@
  * and how many it says there are is the sender's to invent. Returns `refusal`, or why not even
  * that is had now. */
 static int rate_check(struct command *command, const struct desk_operator *op,
-	const struct config_write_rule *rule, int refusal)
+	const struct grant_rule *rule, int refusal)
 {
 	uint64_t bytes = refusal ? 0 : command->bytes;
 	uint32_t wait_ms;
@@ -48,7 +48,7 @@ static int bulk_allowed(struct command *command)
 
 static int policy_check(struct command *command, const struct desk_operator *op)
 {
-	const struct config_write_rule *rule;
+	const struct grant_rule *rule;
 	int r;
 
 	command->site = site_find(command->desk, command->body->endpoint);

@@ -17,11 +17,11 @@ struct desk_operator *operator_find(struct desk *desk, uint64_t session)
 	return op;
 }
 
-const struct config_write_rule *operator_rule(const struct desk *desk, const char *tenant,
-	uint32_t uid, const char *endpoint, const struct config_tenant **ret_tenant)
+const struct grant_rule *operator_rule(const struct desk *desk, const char *tenant, uint32_t uid,
+	const char *endpoint, const struct grant_tenant **ret_tenant)
 {
 	struct identity identity = {.role = IDENTITY_OPERATOR};
-	const struct config_tenant *entry;
+	const struct grant_tenant *entry;
 
 	snprintf(identity.name, sizeof(identity.name), "%s", tenant);
 	entry = grant_find(desk->env.config->by_identity, desk->env.config->ntenants, &identity);
@@ -32,7 +32,7 @@ const struct config_write_rule *operator_rule(const struct desk *desk, const cha
 	return grant_write_rule(entry, endpoint);
 }
 
-bool operator_covers(const struct config_write_rule *rule, const struct lease_range *range)
+bool operator_covers(const struct grant_rule *rule, const struct lease_range *range)
 {
 	for (size_t i = 0; i < rule->nranges; i++) {
 		uint64_t start = rule->ranges[i].gpa;
@@ -45,7 +45,7 @@ bool operator_covers(const struct config_write_rule *rule, const struct lease_ra
 
 bool operator_allows(const struct desk *desk, const struct lease_view *lease, const char *endpoint)
 {
-	const struct config_write_rule *rule =
+	const struct grant_rule *rule =
 		operator_rule(desk, lease->tenant, lease->uid, endpoint, NULL);
 
 	if (!rule || lease->priority > rule->priority_max)

@@ -7,7 +7,7 @@
 #include "broker/write/operator.h"
 #include "broker/write/site.h"
 
-int permit_rule(struct command *command, const struct config_write_rule *rule)
+int permit_rule(struct command *command, const struct grant_rule *rule)
 {
 	if (!rule) {
 		snprintf(command->detail, sizeof(command->detail),

@@ -150,8 +150,8 @@ static int prepare_bulk(struct command *command)
 /* Nothing has looked at its data. */
 static void refund(struct command *command)
 {
-	const struct config_tenant *tenant;
-	const struct config_write_rule *rule = operator_rule(
+	const struct grant_tenant *tenant;
+	const struct grant_rule *rule = operator_rule(
 		command->desk, command->tenant, command->uid, command->site->name, &tenant);
 
 	if (rule)

@@ -48,7 +48,7 @@ __attribute__((format(printf, 4, 5))) static int refuse(
 }
 
 /* "0x100000+0x4000, ..." as far as it fits. */
-static void ranges_text(const struct config_write_rule *rule, char *text, size_t size)
+static void ranges_text(const struct grant_rule *rule, char *text, size_t size)
 {
 	size_t at = 0;
 
@@ -59,7 +59,7 @@ static void ranges_text(const struct config_write_rule *rule, char *text, size_t
 			(unsigned long long)rule->ranges[i].len);
 }
 
-static int check_ranges(const struct config_write_rule *rule, const struct lease_range *ranges,
+static int check_ranges(const struct grant_rule *rule, const struct lease_range *ranges,
 	size_t nranges, char *detail, size_t size)
 {
 	char allowed[160];
@@ -84,7 +84,7 @@ static int check_ranges(const struct config_write_rule *rule, const struct lease
 }
 
 static int acquire_error(
-	struct desk *desk, int r, const struct config_write_rule *rule, char *detail, size_t size)
+	struct desk *desk, int r, const struct grant_rule *rule, char *detail, size_t size)
 {
 	switch (r) {
 	case VMSIG_ERR_FORBIDDEN:
@@ -106,8 +106,7 @@ static int acquire_error(
 
 /* The endpoint, if the operator may write there and it can be written to. */
 static int find_endpoint(struct desk *desk, const struct desk_operator *op, const char *name,
-	uint32_t *ret_endpoint, const struct config_write_rule **ret_rule, char *detail,
-	size_t size)
+	uint32_t *ret_endpoint, const struct grant_rule **ret_rule, char *detail, size_t size)
 {
 	const struct desk_ops *ops = &desk->env.ops;
 	bool writable = false;
@@ -154,7 +153,7 @@ static int acquire(struct desk *desk, struct desk_operator *op, const Vmsig__Lea
 	uint64_t *ret_lease, char *detail, size_t size)
 {
 	struct lease_range ranges[LEASE_RANGES_MAX];
-	const struct config_write_rule *rule = NULL;
+	const struct grant_rule *rule = NULL;
 	uint32_t endpoint;
 	uint32_t wait_ms;
 	int r = bill_request(desk, op->tenant, detail, size);

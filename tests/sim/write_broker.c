@@ -152,7 +152,7 @@ void broker_reload(unsigned policy)
 	world.policy = policy;
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		struct client *client = &world.clients[i];
-		const struct config_tenant *tenant = policy_tenant(policy, client->tenant);
+		const struct grant_tenant *tenant = policy_tenant(policy, client->tenant);
 
 		if (tenant)
 			client->op.tenant = tenant;

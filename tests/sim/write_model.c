@@ -196,7 +196,7 @@ static unsigned tenant_of(const char *name)
 /* All rules of a tenant have the same numbers; those of a policy that lost it were those. */
 static void check_quota(unsigned tenant, unsigned held, unsigned waits)
 {
-	const struct config_tenant *entry = policy_tenant(0, tenant);
+	const struct grant_tenant *entry = policy_tenant(0, tenant);
 
 	if (held > entry->rules[0].leases || waits > entry->rules[0].waits)
 		broken("quota: %s holds %u leases and waits for %u", tenant_names[tenant], held,

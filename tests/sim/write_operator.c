@@ -54,7 +54,7 @@ void operator_resume(struct client *client, struct model_lease *lease)
 
 void operator_connect(struct client *client)
 {
-	const struct config_tenant *tenant = policy_tenant(world.policy, client->tenant);
+	const struct grant_tenant *tenant = policy_tenant(world.policy, client->tenant);
 
 	if (!tenant || !world.desk)
 		return;
@@ -205,8 +205,7 @@ static void acquire(struct client *client)
 	struct model_lease lease = {.site = dice(SITES),
 		.ttl_ns = (20 + dice(500)) * MS,
 		.wait_ns = (1 + dice(1000)) * MS};
-	const struct config_write_rule *rule =
-		policy_rule(world.policy, client->tenant, lease.site);
+	const struct grant_rule *rule = policy_rule(world.policy, client->tenant, lease.site);
 
 	/* Now and then it asks for what it may not have. */
 	lease.priority = rule ? dice(rule->priority_max + (dice(16) ? 1 : 2)) : 0;
@@ -305,9 +304,8 @@ static struct model_command *command_new(struct client *client, const struct mod
 
 static void rule_note(struct model_command *command)
 {
-	const struct config_write_rule *rule =
-		policy_rule(world.policy, command->tenant, command->site);
-	const struct config_tenant *tenant = policy_tenant(world.policy, command->tenant);
+	const struct grant_rule *rule = policy_rule(world.policy, command->tenant, command->site);
+	const struct grant_tenant *tenant = policy_tenant(world.policy, command->tenant);
 
 	command->rule = rule && tenant ? (unsigned)(rule - tenant->rules) : 0;
 }

@@ -15,7 +15,7 @@ static char star[] = "*", w1[] = "w1", w2[] = "w2";
 static char blue[] = "blue", green[] = "green", red[] = "red";
 static char *all[] = {star}, *first[] = {w1}, *second[] = {w2};
 static uint32_t uids[TENANTS] = {1001, 1002, 1003};
-static struct config_range lower = {.gpa = 0, .len = RAM / 2};
+static struct grant_range lower = {.gpa = 0, .len = RAM / 2};
 
 const struct lease_limits lease_limits = {.leases = 64,
 	.waiters = 8,
@@ -27,7 +27,7 @@ const struct lease_limits lease_limits = {.leases = 64,
 	.ttl_min_ns = TTL_MIN_NS, .ttl_max_ns = TTL_MAX_NS, .hold_max_ns = HOLD_NS,                \
 	.wait_max_ns = WAIT_NS, .bytes_rate = 1ull << 30
 
-static struct config_write_rule red_rules[] = {
+static struct grant_rule red_rules[] = {
 	{.endpoints = first,
 		.nendpoints = 1,
 		TIMES,
@@ -48,7 +48,7 @@ static struct config_write_rule red_rules[] = {
 		.keep_bytes = true},
 };
 
-static struct config_write_rule green_rules[] = {
+static struct grant_rule green_rules[] = {
 	{.endpoints = all,
 		.nendpoints = 1,
 		.ranges = &lower,
@@ -61,7 +61,7 @@ static struct config_write_rule green_rules[] = {
 		.quiesce_max_ms = 20},
 };
 
-static struct config_write_rule blue_rules[] = {
+static struct grant_rule blue_rules[] = {
 	{.endpoints = all,
 		.nendpoints = 1,
 		TIMES,
@@ -73,7 +73,7 @@ static struct config_write_rule blue_rules[] = {
 };
 
 /* What is taken away. */
-static struct config_write_rule red_less[] = {
+static struct grant_rule red_less[] = {
 	{.endpoints = first,
 		.nendpoints = 1,
 		TIMES,
@@ -90,7 +90,7 @@ static struct config_write_rule red_less[] = {
 		.writes_rate = LAX},
 };
 
-static struct config_write_rule green_less[] = {
+static struct grant_rule green_less[] = {
 	{.endpoints = second,
 		.nendpoints = 1,
 		TIMES,
@@ -113,7 +113,7 @@ static struct config_write_rule green_less[] = {
 		.rules = (RULES_OF), .nrules = (COUNT)                                             \
 	}
 
-static struct config_tenant tenants[POLICIES][TENANTS] = {
+static struct grant_tenant tenants[POLICIES][TENANTS] = {
 	{TENANT(blue, &uids[0], blue_rules, 1), TENANT(green, &uids[1], green_rules, 1),
 		TENANT(red, &uids[2], red_rules, 2)},
 	{TENANT(blue, &uids[0], blue_rules, 1), TENANT(green, &uids[1], green_less, 1),
@@ -122,7 +122,7 @@ static struct config_tenant tenants[POLICIES][TENANTS] = {
 };
 
 static const size_t counts[POLICIES] = {3, 3, 2};
-static const struct config_tenant *by_identity[POLICIES][TENANTS];
+static const struct grant_tenant *by_identity[POLICIES][TENANTS];
 static struct config configs[POLICIES];
 static char state_dir[] = "/nowhere";
 
@@ -143,7 +143,7 @@ const struct config *policy_config(unsigned policy)
 	return config;
 }
 
-const struct config_tenant *policy_tenant(unsigned policy, unsigned tenant)
+const struct grant_tenant *policy_tenant(unsigned policy, unsigned tenant)
 {
 	for (size_t i = 0; i < counts[policy]; i++) {
 		if (strcmp(tenants[policy][i].tenant.name, tenant_names[tenant]) == 0)
@@ -152,15 +152,15 @@ const struct config_tenant *policy_tenant(unsigned policy, unsigned tenant)
 	return NULL;
 }
 
-static bool rule_is_for(const struct config_write_rule *rule, unsigned site)
+static bool rule_is_for(const struct grant_rule *rule, unsigned site)
 {
 	return rule->endpoints[0][0] == '*' ||
 	       strcmp(rule->endpoints[0], site == 0 ? "w1" : "w2") == 0;
 }
 
-const struct config_write_rule *policy_rule(unsigned policy, unsigned tenant, unsigned site)
+const struct grant_rule *policy_rule(unsigned policy, unsigned tenant, unsigned site)
 {
-	const struct config_tenant *entry = policy_tenant(policy, tenant);
+	const struct grant_tenant *entry = policy_tenant(policy, tenant);
 
 	for (size_t i = 0; entry && i < entry->nrules; i++) {
 		if (rule_is_for(&entry->rules[i], site))
@@ -171,7 +171,7 @@ const struct config_write_rule *policy_rule(unsigned policy, unsigned tenant, un
 
 bool policy_allows(unsigned policy, const struct model_lease *lease)
 {
-	const struct config_write_rule *rule = policy_rule(policy, lease->tenant, lease->site);
+	const struct grant_rule *rule = policy_rule(policy, lease->tenant, lease->site);
 
 	if (!rule || lease->priority > rule->priority_max)
 		return false;

@@ -109,7 +109,7 @@ static void check_charges(void)
 /* All that the policy lets a tenant hold at once can be had, and written to. */
 static void check_usable(struct client *client)
 {
-	const struct config_write_rule *rule = policy_rule(world.policy, client->tenant, 1);
+	const struct grant_rule *rule = policy_rule(world.policy, client->tenant, 1);
 	unsigned first = world.nleases, before = world.ncommands;
 
 	for (unsigned i = 0; i < rule->leases; i++) {

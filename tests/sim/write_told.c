@@ -264,7 +264,7 @@ static void check_again(const struct model_command *command, const Vmsig__WriteR
 /* A second's worth may be saved up. */
 static void check_rate(const struct model_command *command)
 {
-	const struct config_tenant *tenant = policy_tenant(0, command->tenant);
+	const struct grant_tenant *tenant = policy_tenant(0, command->tenant);
 	double rate = tenant->rules[command->rule].writes_rate;
 	double elapsed = (double)(world.now - world.full_ns) / 1e9;
 	unsigned long long *passed = &world.passed[command->tenant][command->rule];

@@ -308,9 +308,9 @@ extern const struct lease_limits lease_limits;
 #define POLICIES 3
 const struct config *policy_config(unsigned policy);
 /* NULL: the tenant is not in it. */
-const struct config_tenant *policy_tenant(unsigned policy, unsigned tenant);
+const struct grant_tenant *policy_tenant(unsigned policy, unsigned tenant);
 /* NULL: none covers it. */
-const struct config_write_rule *policy_rule(unsigned policy, unsigned tenant, unsigned site);
+const struct grant_rule *policy_rule(unsigned policy, unsigned tenant, unsigned site);
 /* Whether the policy lets the lease be. */
 bool policy_allows(unsigned policy, const struct model_lease *lease);
 

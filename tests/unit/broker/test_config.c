@@ -114,7 +114,7 @@ static void the_policy_denies_what_it_does_not_name(void **state)
 		    "     quota: {connections: 3}}\n"
 		    "  - {name: acme, role: operator, uids: [1]}\n");
 	struct identity id = {.role = IDENTITY_SENSOR, .name = "acme"};
-	const struct config_tenant *tenant = grant_find(config->by_identity, config->ntenants, &id);
+	const struct grant_tenant *tenant = grant_find(config->by_identity, config->ntenants, &id);
 
 	assert_non_null(tenant);
 	assert_true(grant_has_uid(tenant, 7));
@@ -270,7 +270,7 @@ static void the_first_rule_that_matches_counts(void **state)
 			  "      {endpoints: [web1], priority_max: 1}, {endpoints: ['web*', x], "
 			  "leases: 2}]}\n"
 			  "  - {name: u, role: operator, uids: [1], endpoints: ['*']}\n");
-	const struct config_tenant *t = &config->tenants[0];
+	const struct grant_tenant *t = &config->tenants[0];
 
 	assert_int_equal(grant_write_rule(t, "web1")->priority_max, 1);
 	assert_int_equal(grant_write_rule(t, "web2")->leases, 2);
@@ -387,7 +387,7 @@ static void the_example_is_valid(void **state)
 /* Each "#key: value" of the example, put in force, is known and equals the default. */
 static void what_the_example_comments_out_is_the_default(void **state)
 {
-	const size_t numbers = offsetof(struct config_write_rule, ttl_min_ns);
+	const size_t numbers = offsetof(struct grant_rule, ttl_min_ns);
 	struct config *with = NULL, *without = NULL;
 	char line[512], text[32768] = "";
 	FILE *file = fopen(EXAMPLE_CONFIG, "re");
@@ -444,7 +444,7 @@ static void what_the_example_comments_out_is_the_default(void **state)
 	/* Behind the lists, which are allocated, there is nothing but numbers. */
 	assert_memory_equal((const char *)with->tenants[1].rules + numbers,
 		(const char *)without->tenants[1].rules + numbers,
-		sizeof(struct config_write_rule) - numbers);
+		sizeof(struct grant_rule) - numbers);
 	assert_int_equal(with->tenants[0].tenant.min_guard, without->tenants[0].tenant.min_guard);
 	config_unref(with);
 	config_unref(without);

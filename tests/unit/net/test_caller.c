@@ -15,7 +15,7 @@
 
 static uint32_t uids[] = {10};
 static char tenant_name[] = "acme";
-static struct config_tenant tenants[] = {
+static struct grant_tenant tenants[] = {
 	{.tenant = {.name = tenant_name, .quota = {.connections = 2}}, .uids = uids, .nuids = 1},
 	{.tenant = {.name = tenant_name, .quota = {.connections = 1}}, .uids = uids, .nuids = 1}};
 static const struct config config = {

@@ -13,7 +13,7 @@
 #define SECOND 1000000000ull
 
 static char acme[] = "acme", other[] = "other";
-static struct config_tenant tenants[] = {
+static struct grant_tenant tenants[] = {
 	{.tenant = {.name = acme, .quota = {.connections = 2}}, .connects = 3},
 	{.tenant = {.name = other, .quota = {.connections = 5}}, .connects = 1}};
 static const struct config config = {.tenants = tenants, .ntenants = 2, .tx_all = 4000};

@@ -262,7 +262,7 @@ static char star[] = "*", alice[] = "alice";
 static char *all[] = {star};
 static uint32_t uid = 1000;
 
-static struct config_write_rule rule = {
+static struct grant_rule rule = {
 	.endpoints = all,
 	.nendpoints = 1,
 	.ttl_min_ns = 1000 * LAB_MS,
@@ -277,7 +277,7 @@ static struct config_write_rule rule = {
 	.quiesce_max_ms = 1000,
 };
 
-static struct config_tenant tenant = {
+static struct grant_tenant tenant = {
 	.tenant = {.name = alice,
 		.endpoints = all,
 		.nendpoints = 1,
@@ -290,7 +290,7 @@ static struct config_tenant tenant = {
 	.nrules = 1,
 };
 
-static const struct config_tenant *by_identity[] = {&tenant};
+static const struct grant_tenant *by_identity[] = {&tenant};
 
 struct lab *lab_new(void)
 {

@@ -457,9 +457,9 @@ static void what_was_not_begun_is_new(void **state)
 /* The policy is another one when the broker comes back. */
 static void a_lease_that_the_policy_took_away_does_not_survive(void **state)
 {
-	struct config_range range = {.gpa = 0, .len = 0x1000};
+	struct grant_range range = {.gpa = 0, .len = 0x1000};
 	struct lab *lab = *state;
-	struct config_write_rule *rule = lab->config.tenants->rules;
+	struct grant_rule *rule = lab->config.tenants->rules;
 	uint64_t lease, id;
 
 	lab_lease(lab);
