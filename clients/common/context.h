@@ -12,6 +12,7 @@
  *   exits    exit statuses
  *   folder   where tools keep what outlives them
  *   moment   moments in time
+ *   table    tables that people read
  *   text     numbers and durations that people type
  *   value    JSON values
  */

@@ -184,3 +184,11 @@ void text_hex_print(uint64_t addr, const unsigned char *bytes, size_t len)
 		puts("|");
 	}
 }
+
+void text_clean(char *text)
+{
+	for (; *text; text++) {
+		if ((unsigned char)*text < 0x20 || (unsigned char)*text >= 0x7f)
+			*text = '?';
+	}
+}

@@ -33,6 +33,8 @@ bool text_hex_parse(const char *text, size_t max, unsigned char *ret_bytes, size
 bool text_pattern(const char *text, size_t max, unsigned char *ret_bytes, size_t *ret_len);
 /* Allocated; NULL without memory. */
 char *text_hex(const unsigned char *bytes, size_t len);
+/* Replaces what a terminal would obey, and what is not ASCII, by question marks. */
+void text_clean(char *text);
 /* Rows of address, bytes and characters to standard output. */
 void text_hex_print(uint64_t addr, const unsigned char *bytes, size_t len);
 

@@ -78,7 +78,7 @@ struct audit_walk {
 	struct ctl_audit_action *action;
 	uint64_t after;
 	int (*take)(struct audit_walk *walk, const struct ctl_audit_entry *entries, size_t n);
-	struct ctl_audit_table table;
+	struct table table;
 	uint64_t left;   /* UINT64_MAX: no end */
 	uint64_t *ring;  /* ids of the newest records that match */
 	uint64_t ring_n; /* that were put in */
@@ -150,20 +150,26 @@ static int take_print(struct audit_walk *walk, const struct ctl_audit_entry *ent
 {
 	int code = EXIT_OK;
 
-	if (!walk->action->ctl->json)
-		ctl_audit_table_print(&walk->table, entries, n);
-	for (size_t i = 0; !code && walk->action->ctl->json && i < n; i++)
-		code = ctl_print_json(ctl_audit_entry_json(&entries[i]));
-	return code ? code : ctl_flush();
+	for (size_t i = 0; !code && i < n; i++) {
+		if (walk->action->ctl->json)
+			code = ctl_print_json(ctl_audit_entry_json(&entries[i]));
+		else
+			ctl_audit_table_add(&walk->table, &entries[i]);
+	}
+	return code || walk->action->ctl->json ? code : ctl_print_table(&walk->table);
 }
 
 int ctl_audit_ls(struct ctl_audit_action *action)
 {
 	struct audit_walk walk = {
 		.action = action, .after = action->options.after, .take = take_print};
+	int code;
 
+	ctl_audit_table_init(&walk.table);
 	walk.left = action->options.limit ? action->options.limit : UINT64_MAX;
-	return walk_on(&walk);
+	code = walk_on(&walk);
+	table_deinit(&walk.table);
+	return code;
 }
 
 /* ---- tail ---- */
@@ -231,9 +237,13 @@ int ctl_audit_tail(struct ctl_audit_action *action)
 	struct audit_walk walk = {.action = action, .take = take_print, .left = UINT64_MAX};
 	int code = tail_start(action, &walk.after);
 
+	ctl_audit_table_init(&walk.table);
 	if (!code)
 		code = walk_on(&walk);
-	return !code && action->options.follow ? follow(&walk) : code;
+	if (!code && action->options.follow)
+		code = follow(&walk);
+	table_deinit(&walk.table);
+	return code;
 }
 
 /* ---- show ---- */

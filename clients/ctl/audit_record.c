@@ -218,14 +218,6 @@ json_t *ctl_audit_entry_export(
 
 /* ---- lines ---- */
 
-void ctl_audit_text_clean(char *text)
-{
-	for (; *text; text++) {
-		if ((unsigned char)*text < 0x20 || (unsigned char)*text >= 0x7f)
-			*text = '?';
-	}
-}
-
 static void print_member(const char *key, const json_t *value)
 {
 	const json_t *range;
@@ -244,7 +236,7 @@ static void print_member(const char *key, const json_t *value)
 
 		if (!text)
 			return;
-		ctl_audit_text_clean(text);
+		text_clean(text);
 		printf("%-10s  %s\n", key, text);
 		free(text);
 	}

@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 
+#include "clients/common/table.h"
 #include "proto/chain/auditchain.h"
 #include "proto/wire/vmsig.pb-c.h"
 
@@ -47,16 +48,8 @@ json_t *ctl_audit_entry_export(
 /* One line for each member. */
 void ctl_audit_entry_print(const struct ctl_audit_entry *entry);
 
-/* Replaces what a terminal would obey. */
-void ctl_audit_text_clean(char *text);
-
-#define AUDIT_COLUMNS 7
-/* Widths of columns; they only grow. All zeros: nothing was printed yet. */
-struct ctl_audit_table {
-	int widths[AUDIT_COLUMNS];
-};
-/* Prints a row for each entry, below a heading when they are the first. */
-void ctl_audit_table_print(
-	struct ctl_audit_table *table, const struct ctl_audit_entry *entries, size_t n);
+/* The columns of a table of records, and the row of one. */
+void ctl_audit_table_init(struct table *table);
+void ctl_audit_table_add(struct table *table, const struct ctl_audit_entry *entry);
 
 #endif

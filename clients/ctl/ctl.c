@@ -134,6 +134,13 @@ int ctl_print_json(json_t *json)
 	return ctl_flush();
 }
 
+int ctl_print_table(struct table *table)
+{
+	int r = table_print(table);
+
+	return r ? ctl_fail(r, "no memory for the table") : ctl_flush();
+}
+
 int ctl_flush(void)
 {
 	/* A part that was lost before has left its reason. */

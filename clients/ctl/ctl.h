@@ -46,6 +46,7 @@
 #include "clients/common/context.h"
 #include "clients/common/exits.h"
 #include "clients/common/failure.h"
+#include "clients/common/table.h"
 #include "clients/common/text.h"
 #include "clients/common/value.h"
 #include "vmsig/vmsig.h"
@@ -106,6 +107,8 @@ __attribute__((format(printf, 2, 3))) int ctl_usage(
 	const struct ctl_command *command, const char *format, ...);
 /* Prints a JSON value as one line and releases it. */
 int ctl_print_json(json_t *json);
+/* The rows that were added; they are out when it returns EXIT_OK. */
+int ctl_print_table(struct table *table);
 /* What was printed is on its way, or a message says why it is not. */
 int ctl_flush(void);
 /* Whether nobody reads standard output any more: a command that follows something ends then,

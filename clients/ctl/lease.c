@@ -8,7 +8,8 @@
 #include "clients/ctl/admin.h"
 #include "clients/ctl/operator.h"
 
-#define RANGES_SHOWN 3u /* in a table */
+#define RANGES_SHOWN 3u   /* in a table */
+#define RANGE_TEXT_MAX 40 /* two numbers of 64 bits */
 
 static const struct ctl_command lease_ls, lease_release, lease_revoke;
 
@@ -49,43 +50,48 @@ static bool is_all(const vmsig_lease_entry *entry)
 					  entry->ranges[0].last == UINT64_MAX);
 }
 
-static void print_ranges(const vmsig_lease_entry *entry)
+static void ranges_text(const vmsig_lease_entry *entry, char *buf, size_t size)
 {
+	size_t len = 0;
+
 	if (is_all(entry)) {
-		puts("all");
+		snprintf(buf, size, "all");
 		return;
 	}
 	for (size_t i = 0; i < entry->nranges && i < RANGES_SHOWN; i++)
-		printf("%s0x%" PRIx64 "+0x%" PRIx64, i ? "," : "", entry->ranges[i].start,
+		len += (size_t)snprintf(buf + len, size - len, "%s0x%" PRIx64 "+0x%" PRIx64,
+			i ? "," : "", entry->ranges[i].start,
 			entry->ranges[i].last - entry->ranges[i].start + 1);
 	if (entry->nranges > RANGES_SHOWN)
-		printf(" and %zu more", entry->nranges - RANGES_SHOWN);
-	putchar('\n');
+		snprintf(buf + len, size - len, " and %zu more", entry->nranges - RANGES_SHOWN);
 }
 
-static void print_table(const vmsig_lease_entries *entries)
+static int print_table(const vmsig_lease_entries *entries)
 {
-	char holder[VMSIG_NAME_MAX + 32];
-	int wname = (int)strlen("ENDPOINT"), wholder = (int)strlen("HOLDER");
+	static const struct table_column columns[] = {{"ID", 6, true}, {"ENDPOINT", 0, false},
+		{"STATE", 8, false}, {"HOLDER", 0, false}, {"PRIORITY", 8, true}, {"TTL", 8, true},
+		{"LEFT", 8, true}, {"RANGES", 0, false}};
+	char holder[VMSIG_NAME_MAX + 32], ranges[RANGES_SHOWN * RANGE_TEXT_MAX + 32];
+	struct table table;
+	int code;
 
-	for (size_t i = 0; i < entries->count; i++) {
-		int n = (int)strlen(entries->entries[i].endpoint);
-		int h = (int)strlen(holder_text(&entries->entries[i], holder, sizeof(holder)));
-
-		wname = n > wname ? n : wname;
-		wholder = h > wholder ? h : wholder;
-	}
-	printf("%6s  %-*s  %-8s  %-*s  %8s  %8s  %8s  %s\n", "ID", wname, "ENDPOINT", "STATE",
-		wholder, "HOLDER", "PRIORITY", "TTL", "LEFT", "RANGES");
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
 	for (size_t i = 0; i < entries->count; i++) {
 		const vmsig_lease_entry *entry = &entries->entries[i];
 
-		printf("%6" PRIu64 "  %-*s  %-8s  %-*s  %8u  %6.1f s  %6.1f s  ", entry->id, wname,
-			entry->endpoint, vmsig_lease_state_name(entry->state), wholder,
-			holder_text(entry, holder, sizeof(holder)), entry->priority,
-			entry->ttl_ms / 1000.0, entry->remaining_ms / 1000.0);
-		print_ranges(entry);
+		ranges_text(entry, ranges, sizeof(ranges));
+		table_add(&table, "%" PRIu64, entry->id);
+		table_add(&table, "%s", entry->endpoint);
+		table_add(&table, "%s", vmsig_lease_state_name(entry->state));
+		table_add(&table, "%s", holder_text(entry, holder, sizeof(holder)));
+		table_add(&table, "%u", entry->priority);
+		table_add(&table, "%.1f s", entry->ttl_ms / 1000.0);
+		table_add(&table, "%.1f s", entry->remaining_ms / 1000.0);
+		table_add(&table, "%s", ranges);
 	}
+	code = ctl_print_table(&table);
+	table_deinit(&table);
+	return code;
 }
 
 static int list_own(const struct ctl *ctl, vmsig_lease_entries **ret_entries)
@@ -146,7 +152,7 @@ static int run_ls(struct ctl *ctl, int argc, char **argv)
 			json_array_append_new(array, entry_json(&entries->entries[i]));
 		code = ctl_print_json(array);
 	} else {
-		print_table(entries);
+		code = print_table(entries);
 	}
 	vmsig_lease_entries_free(entries);
 	return code;

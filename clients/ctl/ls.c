@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "clients/ctl/ctl.h"
 
@@ -47,42 +46,33 @@ static const char *size_text(uint64_t bytes, char buf[static 24])
 	return buf;
 }
 
-static int name_width(const vmsig_endpoint_list *endpoints)
+static int print_table(const vmsig_endpoint_list *endpoints)
 {
-	size_t width = strlen("NAME");
-
-	for (size_t i = 0; i < endpoints->count; i++) {
-		if (strlen(endpoints->endpoints[i].name) > width)
-			width = strlen(endpoints->endpoints[i].name);
-	}
-	return (int)width;
-}
-
-static const char *state_colour(uint32_t state)
-{
-	if (!isatty(STDOUT_FILENO))
-		return "";
-	return state == VMSIG_STATE_READY ? "\033[32m" : "\033[33m";
-}
-
-static void print_table(const vmsig_endpoint_list *endpoints)
-{
-	int width = name_width(endpoints);
+	static const struct table_column columns[] = {{"NAME", 0, false}, {"STATE", 8, false},
+		{"EPOCH", 7, true}, {"GUARD", 8, false}, {"RAM", 9, true}, {"ADAPTER", 7, false},
+		{"DETAIL", 0, false}};
 	char size[24], system[CTL_SYSTEM_MAX];
+	struct table table;
+	int code;
 
-	printf("%-*s  %-8s  %7s  %-8s  %9s  %-7s  %s\n", width, "NAME", "STATE", "EPOCH", "GUARD",
-		"RAM", "ADAPTER", "DETAIL");
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
 	for (size_t i = 0; i < endpoints->count; i++) {
 		const vmsig_endpoint *endpoint = &endpoints->endpoints[i];
-		const char *colour = state_colour(endpoint->state);
 
-		printf("%-*s  %s%-8s%s  %7u  %-8s  %9s  %-7s  %s\n", width, endpoint->name, colour,
-			vmsig_state_name(endpoint->state), colour[0] ? "\033[0m" : "",
-			endpoint->epoch, vmsig_guard_name(endpoint->guard),
-			size_text(endpoint->ram_bytes, size), endpoint->adapter,
+		table_add(&table, "%s", endpoint->name);
+		table_add(&table, "%s", vmsig_state_name(endpoint->state));
+		table_colour(&table, endpoint->state == VMSIG_STATE_READY ? TABLE_GOOD : TABLE_ODD);
+		table_add(&table, "%u", endpoint->epoch);
+		table_add(&table, "%s", vmsig_guard_name(endpoint->guard));
+		table_add(&table, "%s", size_text(endpoint->ram_bytes, size));
+		table_add(&table, "%s", endpoint->adapter);
+		table_add(&table, "%s",
 			endpoint->detail[0] ? endpoint->detail
 					    : ctl_system_text(&endpoint->system, system));
 	}
+	code = ctl_print_table(&table);
+	table_deinit(&table);
+	return code;
 }
 
 static int run_ls(struct ctl *ctl, int argc, char **argv)
@@ -104,7 +94,7 @@ static int run_ls(struct ctl *ctl, int argc, char **argv)
 			json_array_append_new(array, endpoint_json(&endpoints->endpoints[i]));
 		code = ctl_print_json(array);
 	} else {
-		print_table(endpoints);
+		code = print_table(endpoints);
 	}
 	vmsig_endpoint_list_free(endpoints);
 	return code;

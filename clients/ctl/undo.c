@@ -22,45 +22,64 @@ static json_t *record_json(const char *name, const struct undo_record *record)
 		value_bytes(record->old, record->len));
 }
 
-static void print_row(const char *name, const struct undo_record *record)
+static void add_row(struct table *table, const char *name, const struct undo_record *record)
 {
-	printf("%-25s  %s  %5u  %-8s  0x%016" PRIx64 "  %7zu  ", name, record->time, record->epoch,
-		record->is_virtual ? "virtual" : "physical", record->addr, record->len);
+	char old[2 * BYTES_SHOWN + 1] = "";
+
 	for (size_t i = 0; i < record->len && i < BYTES_SHOWN; i++)
-		printf("%02x", record->old[i]);
-	printf("%s  %s\n", record->len > BYTES_SHOWN ? "..." : "", record->endpoint);
+		snprintf(old + 2 * i, 3, "%02x", record->old[i]);
+	table_add(table, "%s", name);
+	table_add(table, "%s", record->time);
+	table_add(table, "%u", record->epoch);
+	table_add(table, "%s", record->is_virtual ? "virtual" : "physical");
+	table_add(table, "0x%016" PRIx64, record->addr);
+	table_add(table, "%zu", record->len);
+	table_add(table, "%s%s", old, record->len > BYTES_SHOWN ? "..." : "");
+	table_add(table, "%s", record->endpoint);
 }
 
 /* One that cannot be read is told of and does not hide the others. */
-static int list(const struct ctl *ctl, int folder)
+static int add_all(int folder, const struct undo_names *names, struct table *table, json_t *array)
 {
-	json_t *array = json_array();
-	struct undo_names names;
 	struct undo_record record;
-	int code = undo_names_read(folder, &names), failed = EXIT_OK;
+	int failed = EXIT_OK;
 
-	if (!code && !ctl->json)
-		printf("%-25s  %-20s  %5s  %-8s  %-18s  %7s  %s\n", "RECORD", "TIME", "EPOCH",
-			"SPACE", "ADDR", "LEN", "OLD BYTES, ENDPOINT");
-	for (size_t i = code ? 0 : names.count; i-- > 0;) {
-		const char *name = names.entries[i]->d_name;
+	for (size_t i = names->count; i-- > 0;) {
+		const char *name = names->entries[i]->d_name;
 		int r = undo_record_load(folder, name, &record);
 
 		if (r) {
 			failed = r;
 			continue;
 		}
-		if (ctl->json)
+		if (array)
 			json_array_append_new(array, record_json(name, &record));
 		else
-			print_row(name, &record);
+			add_row(table, name, &record);
 		undo_record_clear(&record);
 	}
-	if (!code) {
-		undo_names_clear(&names);
-		code = ctl->json ? ctl_print_json(json_incref(array)) : EXIT_OK;
+	return failed;
+}
+
+static int list(const struct ctl *ctl, int folder)
+{
+	static const struct table_column columns[] = {{"RECORD", 25, false}, {"TIME", 20, false},
+		{"EPOCH", 5, true}, {"SPACE", 8, false}, {"ADDR", 18, false}, {"LEN", 7, true},
+		{"OLD BYTES", 0, false}, {"ENDPOINT", 0, false}};
+	json_t *array = ctl->json ? json_array() : NULL;
+	struct undo_names names;
+	struct table table;
+	int code = undo_names_read(folder, &names), failed;
+
+	if (code) {
+		json_decref(array);
+		return code;
 	}
-	json_decref(array);
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
+	failed = add_all(folder, &names, &table, array);
+	undo_names_clear(&names);
+	code = ctl->json ? ctl_print_json(array) : ctl_print_table(&table);
+	table_deinit(&table);
 	return code ? code : failed;
 }
 

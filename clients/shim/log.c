@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "clients/common/exits.h"
+#include "clients/common/table.h"
 #include "clients/common/value.h"
 #include "clients/shim/command.h"
 #include "clients/shim/shim.h"
@@ -38,28 +39,48 @@ static json_t *entry_json(const struct shim_entry *entry)
 		entry->undone, "text", entry->text);
 }
 
-static void print_bytes(const unsigned char *bytes, size_t len)
+static void add_bytes(struct table *table, const unsigned char *bytes, size_t len)
 {
-	size_t shown = len < BYTES_SHOWN ? len : BYTES_SHOWN;
+	char text[2 * BYTES_SHOWN + 1] = "";
 
-	for (size_t i = 0; bytes && i < shown; i++)
-		printf("%02x", bytes[i]);
-	printf("%*s", (int)(2 * (BYTES_SHOWN - (bytes ? shown : 0)) + 2),
-		bytes && shown < len ? ".." : "  ");
+	for (size_t i = 0; bytes && i < len && i < BYTES_SHOWN; i++)
+		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+	table_add(table, "%s%s", text, bytes && len > BYTES_SHOWN ? ".." : "");
 }
 
-static void print_entry(const struct shim_entry *entry)
+static void add_entry(struct table *table, const struct shim_entry *entry)
 {
 	char when[16];
 	struct tm tm;
 
 	localtime_r(&entry->when, &tm);
 	strftime(when, sizeof(when), "%H:%M:%S", &tm);
-	printf("%4u  %s  %5u  %-4s  %s%016" PRIx64 "  %6zu  ", entry->number, when, entry->epoch,
-		entry->verb, entry->physical ? "phys " : "     ", entry->addr, entry->len);
-	print_bytes(entry->old, entry->len);
-	print_bytes(entry->data, entry->len);
-	printf("%s\n", outcome(entry));
+	table_add(table, "%u", entry->number);
+	table_add(table, "%s", when);
+	table_add(table, "%u", entry->epoch);
+	table_add(table, "%s", entry->verb);
+	table_add(table, "%s%016" PRIx64, entry->physical ? "phys " : "     ", entry->addr);
+	table_add(table, "%zu", entry->len);
+	add_bytes(table, entry->old, entry->len);
+	add_bytes(table, entry->data, entry->len);
+	table_add(table, "%s", outcome(entry));
+}
+
+static int print_table(struct shim *shim, const struct shim_entry **entries, unsigned count)
+{
+	static const struct table_column columns[] = {{"N", 4, true}, {"TIME", 8, false},
+		{"EPOCH", 5, true}, {"WHAT", 4, false}, {"ADDR", 21, false}, {"LEN", 6, true},
+		{"OLD", 16, false}, {"NEW", 16, false}, {"OUTCOME", 0, false}};
+	struct table table;
+	int r = 0;
+
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
+	for (unsigned i = count; i-- > 0;)
+		add_entry(&table, entries[i]);
+	if (count)
+		r = table_print(&table);
+	table_deinit(&table);
+	return r ? shim_output_fail(&shim->output, r, "out of memory") : EXIT_OK;
 }
 
 /* The journal has the newest first; told is the oldest first. */
@@ -67,14 +88,8 @@ static int print_journal(struct shim *shim, const struct shim_entry **entries, u
 {
 	json_t *array;
 
-	if (!shim->output.json) {
-		if (count)
-			printf("%4s  %-8s  %5s  %-4s  %-21s  %6s  %-16s  %-16s  %s\n", "N", "TIME",
-				"EPOCH", "WHAT", "ADDR", "LEN", "OLD", "NEW", "OUTCOME");
-		while (count-- > 0)
-			print_entry(entries[count]);
-		return EXIT_OK;
-	}
+	if (!shim->output.json)
+		return print_table(shim, entries, count);
 	array = json_array();
 	while (count-- > 0)
 		json_array_append_new(array, entry_json(entries[count]));
