@@ -102,6 +102,7 @@ struct desk_env {
 	struct shares *shares;       /* of the loop's time */
 	const struct config *config; /* until desk_reload() */
 	const struct desk_events *events;
+	unsigned lease_actions; /* of the lease engine in one round; 0: LESSOR_ACTIONS */
 };
 
 /* Restores the leases that survived, and settles what a crash left. `error` gets a sentence. */

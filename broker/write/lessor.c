@@ -236,10 +236,11 @@ bool lessor_has_work(const struct desk *desk)
 
 void lessor_collect(struct desk *desk)
 {
+	const unsigned most = desk->env.lease_actions ? desk->env.lease_actions : LESSOR_ACTIONS;
 	struct lease_action action;
 
 	pay_ends(desk);
-	for (unsigned i = 0; i < LESSOR_ACTIONS && lease_next_action(desk->engine, &action); i++)
+	for (unsigned i = 0; i < most && lease_next_action(desk->engine, &action); i++)
 		perform(desk, &action);
 }
 

@@ -89,7 +89,7 @@ static int highest(const struct desk *desk, const struct ledger_key *key, uint64
 	return 0;
 }
 
-static int writer_add(struct desk *desk, const struct ledger_key *key)
+static int writer_add(struct desk *desk, const struct ledger_key *key, uint64_t used)
 {
 	struct tally *tally = tally_get(desk, key->lease);
 	struct writer *writer;
@@ -102,21 +102,27 @@ static int writer_add(struct desk *desk, const struct ledger_key *key)
 	if (!writer)
 		return -ENOMEM;
 	writer->id = key->writer;
-	writer->highest = key->sequence;
+	writer->highest = used;
 	LL_PREPEND(tally->writers, writer);
 	tally->n++;
 	return 0;
 }
 
+/* What was used before the broker started is higher than what a crash has given back. */
 int replay_note(const struct command *command)
 {
-	struct writer *writer = writer_find(command->desk, &command->key);
+	const struct ledger_key *key = &command->key;
+	struct writer *writer = writer_find(command->desk, key);
+	uint64_t used = 0;
+	int r;
 
-	if (!writer)
-		return writer_add(command->desk, &command->key);
-	if (command->key.sequence > writer->highest)
-		writer->highest = command->key.sequence;
-	return 0;
+	if (writer) {
+		if (key->sequence > writer->highest)
+			writer->highest = key->sequence;
+		return 0;
+	}
+	r = highest(command->desk, key, &used);
+	return r ? r : writer_add(command->desk, key, key->sequence > used ? key->sequence : used);
 }
 
 /* ---- whose lease ---- */

@@ -202,6 +202,7 @@ static void world_make(uint64_t seed, uint64_t wall)
 	world.faults = true;
 	world.kill_sides = (const uint32_t[]){0, 200, 100, 40}[dice(4)];
 	world.fault_sides = (const uint32_t[]){0, 100, 40, 20}[dice(4)];
+	world.lease_actions = (const unsigned[]){1, 3, 8, 16, 64}[dice(5)];
 	for (unsigned i = 0; i < CLIENTS; i++)
 		world.clients[i] = (struct client){.tenant = tenants[i], .uid = 1001 + tenants[i]};
 	disk_make();

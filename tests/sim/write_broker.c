@@ -82,7 +82,9 @@ static void give_up(void)
 void broker_start(void)
 {
 	char error[512];
-	struct desk_env env = {.config = policy_config(world.policy), .events = &told_events};
+	struct desk_env env = {.config = policy_config(world.policy),
+		.events = &told_events,
+		.lease_actions = world.lease_actions};
 	int r;
 
 	ops_fill(&env.ops);

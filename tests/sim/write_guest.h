@@ -14,9 +14,6 @@ struct desk_target {
 /* What the guest does inside of a call of the desk. */
 void guest_meanwhile(struct guest *guest);
 
-/* A RAM file that was cut has its length again. */
-void guest_regrow(struct guest *guest);
-
 /* desk_guest_ops */
 void guest_apply(void *ctx, struct desk_target *target, const struct memwrite_op *ops,
 	const struct memwrite_plan *plan, desk_admit_fn admit, void *arg, uint8_t *old,

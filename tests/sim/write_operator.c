@@ -34,6 +34,18 @@ static void resume_all(struct client *client)
 	}
 }
 
+/* What was left out before the connection was lost comes ahead of what is sent again. */
+static void write_skipped(struct client *client)
+{
+	for (unsigned i = 0; i < world.nleases; i++) {
+		struct model_lease *lease = &world.leases[i];
+
+		if (lease->skipped && lease->session == client->op.session &&
+			lease->phase == GRANTED)
+			(void)!operator_write(client, lease);
+	}
+}
+
 void operator_resume(struct client *client, struct model_lease *lease)
 {
 	int r = desk_resume(world.desk, world.now, &client->op, lease->id, lease->token);
@@ -68,6 +80,7 @@ void operator_connect(struct client *client)
 	client->connected = true;
 	say("%s is there", tenant_names[client->tenant]);
 	resume_all(client);
+	write_skipped(client);
 	operator_retransmit(client);
 }
 
@@ -310,6 +323,20 @@ static void rule_note(struct model_command *command)
 	command->rule = rule && tenant ? (unsigned)(rule - tenant->rules) : 0;
 }
 
+/* Numbers need not come in order. */
+static uint64_t sequence_roll(struct model_lease *lease)
+{
+	uint64_t skipped = lease->skipped;
+
+	if (skipped && dice(4) == 0) {
+		lease->skipped = 0;
+		return skipped;
+	}
+	if (!skipped && dice(6) == 0)
+		lease->skipped = ++lease->sequence;
+	return ++lease->sequence;
+}
+
 struct model_command *operator_write(struct client *client, struct model_lease *lease)
 {
 	struct model_command *command = command_new(client, lease);
@@ -317,7 +344,7 @@ struct model_command *operator_write(struct client *client, struct model_lease *
 	if (!command)
 		return NULL;
 	rule_note(command);
-	command->body.sequence = ++lease->sequence;
+	command->body.sequence = sequence_roll(lease);
 	body_roll(command, lease, &world.guests[lease->site]);
 	if (dice(20) == 0)
 		command->body.token += dice(2) ? 1 : UINT64_MAX;
@@ -372,15 +399,24 @@ static void write_again(struct client *client)
 		transmit(client, command);
 }
 
-/* What was sent and has no answer, by whoever of the tenant is there. */
+/* The answer may have been lost with the connection. */
+static bool is_to_be_asked_again(const struct model_command *command)
+{
+	if (command->rejected)
+		return false;
+	if (!command->answered)
+		return dice(8);
+	return command->lease != LEASES && world.leases[command->lease].phase == GRANTED && dice(2);
+}
+
+/* What was sent and has no answer, by whoever of the tenant is there; some of what has one. */
 void operator_retransmit(struct client *client)
 {
 	for (unsigned i = 0; i < world.ncommands; i++) {
 		struct model_command *command = &world.commands[i];
 
 		if (command->tenant == client->tenant && command->client == index_of(client) &&
-			!command->answered && !command->rejected &&
-			command->session != client->op.session && dice(8))
+			command->session != client->op.session && is_to_be_asked_again(command))
 			transmit(client, command);
 	}
 }

@@ -157,8 +157,10 @@ void settle(void)
 	while (!world.desk)
 		broker_start();
 	broker_reload(0);
-	for (unsigned i = 0; i < SITES; i++)
+	for (unsigned i = 0; i < SITES; i++) {
+		guest_regrow(&world.guests[i]);
 		guest_ready(&world.guests[i]);
+	}
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		if (!world.clients[i].connected)
 			operator_connect(&world.clients[i]);

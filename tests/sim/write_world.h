@@ -89,11 +89,11 @@ struct model_lease {
 	struct lease_range ranges[2];
 	size_t nranges;
 	enum phase phase;
-	unsigned causes;      /* enum cause */
-	bool over;            /* from here on no byte may change */
-	unsigned release;     /* order of the release; 0: it was not sent */
-	uint64_t released_by; /* session */
-	uint64_t sequence;
+	unsigned causes;            /* enum cause */
+	bool over;                  /* from here on no byte may change */
+	unsigned release;           /* order of the release; 0: it was not sent */
+	uint64_t released_by;       /* session */
+	uint64_t sequence, skipped; /* the last one, and one below that is for later; 0: none */
 };
 
 struct body_op {
@@ -166,6 +166,7 @@ struct world {
 	unsigned step;
 	bool faults;
 	uint32_t kill_sides, fault_sides; /* of the dice that say so; 0: never in this seed */
+	unsigned lease_actions; /* of the lease engine, that the desk performs in one round */
 	bool ghost;
 	unsigned kill_in; /* calls of the desk until it is killed; 0: it is not */
 	struct desk *desk;
@@ -260,6 +261,8 @@ void guests_make(void);
 void guests_free(void);
 /* Memory is new, as after the host has booted. */
 void guest_reboot(struct guest *guest);
+/* A RAM file that was cut has its length again. */
+void guest_regrow(struct guest *guest);
 void guest_step(struct guest *guest);
 /* Its endpoint can be written to, as soon as the desk knows. */
 void guest_ready(struct guest *guest);
