@@ -162,6 +162,20 @@ static int conn_equip(struct conn *conn, const struct arrival *arrival)
 }
 
 /* Starts to count. */
+void conn_entry_move(struct conn_entry *to, struct conn_entry *from)
+{
+	charge_move(&to->of_uid, &from->of_uid);
+	charge_move(&to->of_all, &from->of_all);
+	charge_move(&to->unproven, &from->unproven);
+}
+
+void conn_entry_refund(struct conn_entry *entry)
+{
+	charge_refund(&entry->of_uid);
+	charge_refund(&entry->of_all);
+	charge_refund(&entry->unproven);
+}
+
 static void conn_begin(struct conn *conn, struct door *door, struct conn_entry *entry)
 {
 	struct conns *conns = conn->conns;

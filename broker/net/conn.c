@@ -16,7 +16,8 @@
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
 
-/* Requests, or nanoseconds if they are dear, before others have a turn. */
+/* Requests and records of larger ones, or nanoseconds if they are dear, before others have a turn.
+ */
 #define FRAMES_PER_PIECE 16
 #define PIECE_NS 15000u
 #define BUSY_RETRY_MS 20    /* after ETOOMANYREFS */
@@ -94,20 +95,6 @@ void conn_begin_account(struct conn *conn)
 	account_init(&conn->answers, &kind, "");
 	charge_force(&conn->unread_answers, &conn->answers, ANSWERS, 0);
 	charge_force(&conn->unread, &conn->conns->account, CONNS_UNREAD, 0);
-}
-
-void conn_entry_move(struct conn_entry *to, struct conn_entry *from)
-{
-	charge_move(&to->of_uid, &from->of_uid);
-	charge_move(&to->of_all, &from->of_all);
-	charge_move(&to->unproven, &from->unproven);
-}
-
-void conn_entry_refund(struct conn_entry *entry)
-{
-	charge_refund(&entry->of_uid);
-	charge_refund(&entry->of_all);
-	charge_refund(&entry->unproven);
 }
 
 void conn_pay(struct conn *conn, struct patron *patron)
@@ -455,8 +442,8 @@ int conn_fetch_rights(struct conn *conn)
 	return conn->phase ? conn_watch(conn, conn->mask & ~UV_READABLE) : 0;
 }
 
-/* The whole frames that are here, up to a piece's worth. A plane may close the connection in
- * the middle. */
+/* What is here, up to a piece's worth: a large frame takes several. A plane may close the
+ * connection in the middle. */
 static int take_frames(struct conn *conn)
 {
 	uint64_t until_ns = uv_hrtime() + PIECE_NS;
@@ -472,7 +459,9 @@ static int take_frames(struct conn *conn)
 			conn_want_read(conn);
 			return 0;
 		}
-		r = chan_recv(conn->chan, &data, &len);
+		r = chan_recv_piece(conn->chan, &data, &len);
+		if (r == VMSIG_ERR_BUSY)
+			continue;
 		if (r)
 			return r == VMSIG_ERR_WOULD_BLOCK ? 0 : r;
 		r = conn->plane->frame(conn, conn->plane_state, data, len);

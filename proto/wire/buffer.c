@@ -90,11 +90,11 @@ void buffer_consume(struct buffer *buffer, size_t n)
 		buffer_deinit(buffer);
 }
 
-void buffer_trim(struct buffer *buffer)
+void buffer_trim(struct buffer *buffer, size_t room)
 {
 	if (buffer->len == 0)
 		buffer_deinit(buffer);
-	else if (buffer->cap / 2 > buffer->len)
+	else if (buffer->cap / 2 > buffer->len + room)
 		/* When there is no memory for a smaller copy the larger one still serves. */
-		(void)!buffer_resize(buffer, buffer->len);
+		(void)!buffer_resize(buffer, buffer->len + room);
 }

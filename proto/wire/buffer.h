@@ -38,7 +38,7 @@ __attribute__((warn_unused_result)) int buffer_append(
 const uint8_t *buffer_head(const struct buffer *buffer);
 /* Takes `n` <= len bytes from the head. Frees the memory when that empties the buffer. */
 void buffer_consume(struct buffer *buffer, size_t n);
-/* Gives memory back that what is queued does not need. */
-void buffer_trim(struct buffer *buffer);
+/* Gives memory back that what is queued and `room` bytes behind it do not need. */
+void buffer_trim(struct buffer *buffer, size_t room);
 
 #endif

@@ -175,11 +175,19 @@ size_t chan_output_bytes(const struct chan *chan)
 	return chan->wire.buffers.tx.len;
 }
 
+/* Bytes that the frame lacks which has begun; 0: none has, or it is too long. */
+static size_t frame_lacks(const struct chan *chan)
+{
+	size_t missing = frame_missing(buffer_head(&chan->plain), chan->plain.len);
+
+	return chan->plain.len && missing <= chan->limits.frame_max ? missing : 0;
+}
+
 /* Between messages only what is needed for the rest of one stays allocated. */
 static void chan_rest(struct chan *chan)
 {
-	buffer_trim(&chan->wire.buffers.rx);
-	buffer_trim(&chan->plain);
+	buffer_trim(&chan->wire.buffers.rx, 0);
+	buffer_trim(&chan->plain, frame_lacks(chan));
 }
 
 /* Empties OpenSSL's queue of errors into a sentence. A client that is refused gets an alert, which
@@ -257,7 +265,9 @@ static int chan_decrypt(struct chan *chan)
 	/* Without new bytes OpenSSL would only spend time and memory on finding that out. */
 	if (chan->wire.buffers.rx.len == 0 && !SSL_has_pending(chan->ssl))
 		return chan->wire.eof ? chan_ended(chan) : VMSIG_ERR_WOULD_BLOCK;
-	r = buffer_reserve(&chan->plain, RECORD_MAX);
+	/* All of the frame at once, and what may come with its last record: one that grows would
+	 * be copied again and again. */
+	r = buffer_reserve(&chan->plain, frame_lacks(chan) + RECORD_MAX);
 	if (r)
 		return chan_fail(chan, r, "out of memory for a received frame");
 	ERR_clear_error();
@@ -285,7 +295,7 @@ static int frame_too_long(struct chan *chan)
 	return chan_fail(chan, VMSIG_ERR_PROTOCOL, "");
 }
 
-int chan_recv(struct chan *chan, const uint8_t **ret_data, size_t *ret_len)
+int chan_recv_piece(struct chan *chan, const uint8_t **ret_data, size_t *ret_len)
 {
 	int r;
 
@@ -295,7 +305,7 @@ int chan_recv(struct chan *chan, const uint8_t **ret_data, size_t *ret_len)
 		return VMSIG_ERR_UNAUTHENTICATED;
 	buffer_consume(&chan->plain, chan->taken);
 	chan->taken = 0;
-	for (;;) {
+	for (bool decrypted = false;; decrypted = true) {
 		r = frame_parse(buffer_head(&chan->plain), chan->plain.len, chan->limits.frame_max,
 			ret_data, ret_len);
 		if (r == 0) {
@@ -304,12 +314,24 @@ int chan_recv(struct chan *chan, const uint8_t **ret_data, size_t *ret_len)
 		}
 		if (r != VMSIG_ERR_WOULD_BLOCK)
 			return frame_too_long(chan);
+		if (decrypted)
+			return VMSIG_ERR_BUSY;
 		r = chan_decrypt(chan);
 		if (r) {
 			chan_rest(chan);
 			return r;
 		}
 	}
+}
+
+int chan_recv(struct chan *chan, const uint8_t **ret_data, size_t *ret_len)
+{
+	int r;
+
+	do
+		r = chan_recv_piece(chan, ret_data, ret_len);
+	while (r == VMSIG_ERR_BUSY);
+	return r;
 }
 
 /* Ciphertext bytes of a frame, at most. */

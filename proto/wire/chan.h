@@ -108,6 +108,11 @@ bool chan_established(const struct chan *chan);
 __attribute__((warn_unused_result)) int chan_recv(
 	struct chan *chan, const uint8_t **ret_data, size_t *ret_len);
 
+/* The same, but a record of TLS (16 KiB) at most is decrypted in the call: VMSIG_ERR_BUSY says
+ * that there is no whole frame yet and that it is to be called again. */
+__attribute__((warn_unused_result)) int chan_recv_piece(
+	struct chan *chan, const uint8_t **ret_data, size_t *ret_len);
+
 /* Encrypts and queues one frame. On success the channel owns the descriptors and closes
  * them when they were sent or dropped; on failure the caller keeps them.
  * VMSIG_ERR_QUOTA: tx_max would be exceeded, VMSIG_ERR_BAD_REQUEST: longer than

@@ -11,6 +11,12 @@ void frame_header(uint8_t header[FRAME_HEADER], uint32_t len)
 	header[3] = (uint8_t)len;
 }
 
+static uint32_t length_of(const uint8_t header[FRAME_HEADER])
+{
+	return (uint32_t)header[0] << 24 | (uint32_t)header[1] << 16 | (uint32_t)header[2] << 8 |
+	       header[3];
+}
+
 int frame_parse(const uint8_t *data, size_t len, size_t frame_max, const uint8_t **ret_payload,
 	size_t *ret_len)
 {
@@ -18,7 +24,7 @@ int frame_parse(const uint8_t *data, size_t len, size_t frame_max, const uint8_t
 
 	if (len < FRAME_HEADER)
 		return VMSIG_ERR_WOULD_BLOCK;
-	n = (uint32_t)data[0] << 24 | (uint32_t)data[1] << 16 | (uint32_t)data[2] << 8 | data[3];
+	n = length_of(data);
 	if (n > frame_max)
 		return VMSIG_ERR_PROTOCOL;
 	if (len - FRAME_HEADER < n)
@@ -26,4 +32,13 @@ int frame_parse(const uint8_t *data, size_t len, size_t frame_max, const uint8_t
 	*ret_payload = data + FRAME_HEADER;
 	*ret_len = n;
 	return 0;
+}
+
+size_t frame_missing(const uint8_t *data, size_t len)
+{
+	size_t size = FRAME_HEADER;
+
+	if (len >= FRAME_HEADER)
+		size += length_of(data);
+	return size > len ? size - len : 0;
 }

@@ -18,4 +18,7 @@ void frame_header(uint8_t header[FRAME_HEADER], uint32_t len);
 __attribute__((warn_unused_result)) int frame_parse(const uint8_t *data, size_t len,
 	size_t frame_max, const uint8_t **ret_payload, size_t *ret_len);
 
+/* Bytes that are missing of the frame at the start of `data`, or of its header. */
+size_t frame_missing(const uint8_t *data, size_t len);
+
 #endif

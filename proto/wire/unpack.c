@@ -9,6 +9,7 @@
 
 #define REQUEST_ID_TAG 0x08 /* field 1, varint */
 #define VARINT_MAX 10u      /* bytes of a uint64 */
+#define DEPTH_MAX 8u        /* levels of messages that are counted; ours have fewer */
 
 struct unpack_account {
 	size_t parts, bytes; /* left */
@@ -37,13 +38,135 @@ static void charged_free(void *state, void *memory)
 	free(memory);
 }
 
+/* ---- counting ---- */
+
+enum wire_type { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
+
+struct count {
+	size_t parts, fields; /* left */
+};
+
+struct field {
+	uint32_t number;
+	enum wire_type type;
+	const uint8_t *data; /* BYTES */
+	size_t len;
+};
+
+static bool read_varint(const uint8_t **at, const uint8_t *end, uint64_t *ret_value)
+{
+	uint64_t value = 0;
+
+	for (unsigned shift = 0; *at < end && shift < 7 * VARINT_MAX; shift += 7) {
+		uint8_t byte = *(*at)++;
+
+		value |= (uint64_t)(byte & 0x7f) << shift;
+		if (!(byte & 0x80)) {
+			*ret_value = value;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool skip(const uint8_t **at, const uint8_t *end, uint64_t len)
+{
+	if (len > (uint64_t)(end - *at))
+		return false;
+	*at += len;
+	return true;
+}
+
+/* false: the message is over, or is none. */
+static bool next_field(const uint8_t **at, const uint8_t *end, struct field *ret_field)
+{
+	uint64_t tag, value;
+
+	if (!read_varint(at, end, &tag))
+		return false;
+	*ret_field = (struct field){.number = (uint32_t)(tag >> 3), .type = tag & 7};
+	switch (ret_field->type) {
+	case WIRE_VARINT:
+		return read_varint(at, end, &value);
+	case WIRE_64:
+		return skip(at, end, sizeof(uint64_t));
+	case WIRE_32:
+		return skip(at, end, sizeof(uint32_t));
+	case WIRE_BYTES:
+		if (!read_varint(at, end, &value))
+			return false;
+		ret_field->data = *at;
+		ret_field->len = (size_t)value;
+		return skip(at, end, value);
+	default:
+		return false;
+	}
+}
+
+/* A level of the message that is counted. */
+struct level {
+	const ProtobufCMessageDescriptor *type;
+	const uint8_t *at, *end;
+};
+
+static bool charge(size_t *left)
+{
+	if (!*left)
+		return false;
+	--*left;
+	return true;
+}
+
+/* An unknown field has memory of its own; so has a message, in which *ret_type looks further. */
+static bool count_field(struct count *count, const ProtobufCMessageDescriptor *type,
+	const struct field *field, const ProtobufCMessageDescriptor **ret_type)
+{
+	const ProtobufCFieldDescriptor *known =
+		protobuf_c_message_descriptor_get_field(type, field->number);
+	bool nested = known && known->type == PROTOBUF_C_TYPE_MESSAGE && field->type == WIRE_BYTES;
+
+	*ret_type = nested ? known->descriptor : NULL;
+	return charge(&count->fields) && ((known && !nested) || charge(&count->parts));
+}
+
+/* Whether unpacking may be tried. What is no message is for the parser to find. */
+static bool is_within(const ProtobufCMessageDescriptor *type, const struct unpack_budget *budget,
+	const uint8_t *data, size_t len)
+{
+	struct count count = {budget->parts, budget->parts * UNPACK_FIELDS};
+	struct level levels[DEPTH_MAX] = {{type, data, data + len}};
+	size_t depth = 0;
+
+	for (;;) {
+		struct level *level = &levels[depth];
+		const ProtobufCMessageDescriptor *inner;
+		struct field field;
+
+		if (!next_field(&level->at, level->end, &field)) {
+			if (!depth--)
+				return true;
+			continue;
+		}
+		if (!count_field(&count, level->type, &field, &inner))
+			return false;
+		if (inner && depth + 1 < DEPTH_MAX)
+			levels[++depth] = (struct level){inner, field.data, field.data + field.len};
+	}
+}
+
+/* ---- unpacking ---- */
+
 int unpack_message(ProtobufCMessage **ret_message, const ProtobufCMessageDescriptor *type,
 	const struct unpack_budget *budget, const uint8_t *data, size_t len)
 {
 	struct unpack_account account = {.parts = budget->parts, .bytes = budget->bytes + len};
 	ProtobufCAllocator allocator = {charged_alloc, charged_free, &account};
-	ProtobufCMessage *message = protobuf_c_message_unpack(type, &allocator, len, data);
+	ProtobufCMessage *message;
 
+	/* Each field has two bytes at least. */
+	if (len / 2 > budget->parts && !is_within(type, budget, data, len))
+		return VMSIG_ERR_BAD_REQUEST;
+	message = protobuf_c_message_unpack(type, &allocator, len, data);
 	if (!message)
 		return account.exceeded    ? VMSIG_ERR_BAD_REQUEST
 		       : account.no_memory ? -ENOMEM

@@ -5,13 +5,16 @@
 /*
  * Unpacks a message from a peer within a budget. Two bytes on the wire can be an element of a
  * list or an unknown field, each with allocations of its own: what a frame costs is not what
- * it weighs. The budget counts the work, also of what is unpacked only to be thrown away.
+ * it weighs. The budget counts the work, also of what is unpacked only to be thrown away. What is
+ * far over it is not unpacked at all: its fields are counted first, up to the budget.
  */
 
 #include <stddef.h>
 #include <stdint.h>
 
 #include <protobuf-c/protobuf-c.h>
+
+#define UNPACK_FIELDS 4u /* of a part, on the average; the densest honest one has three */
 
 struct unpack_budget {
 	size_t parts; /* allocations: a message, a text, a list or an unknown field each */

@@ -196,7 +196,7 @@ int wire_fill(struct wire *wire)
 		total += n;
 	}
 	if (wire->buffers.rx.len == 0)
-		buffer_trim(&wire->buffers.rx);
+		buffer_trim(&wire->buffers.rx, 0);
 	if ((r == VMSIG_ERR_WOULD_BLOCK || r == VMSIG_ERR_BUSY) && total)
 		return 0;
 	/* The caller has taken all whole frames, and what is left of one needs no more. */

@@ -39,7 +39,7 @@ static int take_all(struct splitter *s)
 		s->frames++;
 		buffer_consume(&s->buffer, FRAME_HEADER + len);
 		if (s->frames % 3 == 0)
-			buffer_trim(&s->buffer);
+			buffer_trim(&s->buffer, 0);
 	}
 }
 

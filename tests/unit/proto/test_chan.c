@@ -98,6 +98,41 @@ static void frames_of_every_awkward_size_arrive_whole(void **state)
 	free(out);
 }
 
+/* Who serves others too is asked whether to go on after each record. */
+static void a_large_frame_comes_in_pieces(void **state)
+{
+	uint8_t *out = calloc(1, CHAN_FRAME_MAX);
+	struct chan_pair pair;
+	const uint8_t *data;
+	unsigned pieces = 0;
+	size_t len;
+	int r;
+
+	assert_non_null(out);
+	out[CHAN_FRAME_MAX - 1] = 1;
+	chan_pair_up(&pair, *state, NULL);
+	assert_int_equal(chan_send(pair.client, out, CHAN_FRAME_MAX, NULL, 0), 0);
+	assert_int_equal(chan_send(pair.client, "next", 4, NULL, 0), 0);
+	while ((r = chan_recv_piece(pair.server, &data, &len))) {
+		if (r == VMSIG_ERR_BUSY) {
+			pieces++;
+			continue;
+		}
+		assert_int_equal(r, VMSIG_ERR_WOULD_BLOCK);
+		r = chan_drain(pair.client);
+		assert_in_set(r, ((LargestIntegralType[]){0, VMSIG_ERR_WOULD_BLOCK}), 2);
+		assert_int_equal(chan_fill(pair.server), 0);
+	}
+	assert_int_equal(len, CHAN_FRAME_MAX);
+	assert_memory_equal(data, out, len);
+	assert_true(pieces >= CHAN_FRAME_MAX / 16384);
+	assert_int_equal(chan_await(pair.server, pair.client, &data, &len), 0);
+	assert_int_equal(len, 4);
+	assert_memory_equal(data, "next", 4);
+	chan_pair_down(&pair);
+	free(out);
+}
+
 static void many_small_frames_keep_their_order(void **state)
 {
 	struct chan_pair pair;
@@ -295,6 +330,7 @@ int main(void)
 		cmocka_unit_test(nothing_flows_before_the_handshake),
 		cmocka_unit_test(frames_cross_both_ways),
 		cmocka_unit_test(frames_of_every_awkward_size_arrive_whole),
+		cmocka_unit_test(a_large_frame_comes_in_pieces),
 		cmocka_unit_test(many_small_frames_keep_their_order),
 		cmocka_unit_test(one_byte_at_a_time_is_enough),
 		cmocka_unit_test(a_full_send_queue_refuses_and_recovers),

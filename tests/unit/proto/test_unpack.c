@@ -14,7 +14,9 @@
 #include "vmsig/vmsig_error.h"
 
 #define ID 0x2a
+#define OPS 1024u
 
+static const uint8_t again[2] = {0x08, ID}; /* the id of the request */
 static const struct unpack_budget small = {.parts = 8, .bytes = 1024};
 
 /* An envelope of the write plane with this id and a body of `n` times the element. */
@@ -78,8 +80,63 @@ static void what_is_said_again_needs_memory(void **state)
 	static uint8_t buf[1 << 20];
 
 	for (size_t i = 0; i < sizeof(buf); i += 2)
-		memcpy(buf + i, "\x08\x2a", 2);
+		memcpy(buf + i, again, sizeof(again));
 	assert_int_equal(unpack_write(buf, sizeof(buf), &budget), VMSIG_ERR_BAD_REQUEST);
+}
+
+/* However much memory there is: who reads it would not be interrupted. */
+static void what_is_said_again_and_again_is_not_looked_through(void **state)
+{
+	const struct unpack_budget budget = {.parts = 1000, .bytes = 64 << 20};
+	static const uint8_t lease[2] = {0x08, 1};
+	static uint8_t buf[1 << 20];
+	size_t len = body_of(buf, 0x42, lease, 500000);
+
+	assert_int_equal(unpack_write(buf, len, &budget), VMSIG_ERR_BAD_REQUEST);
+	for (size_t i = 0; i < sizeof(buf); i += 2)
+		memcpy(buf + i, again, sizeof(again));
+	assert_int_equal(unpack_write(buf, sizeof(buf), &budget), VMSIG_ERR_BAD_REQUEST);
+}
+
+/* As many operations as one message may have, each with all that it can have. */
+static void the_largest_batch_fits(void **state)
+{
+	const struct unpack_budget budget = {.parts = 4 * OPS + 64, .bytes = (4 * OPS + 64) * 128};
+	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
+	Vmsig__CmdMemwrite write = VMSIG__CMD_MEMWRITE__INIT;
+	static uint8_t bytes[8], buf[OPS * 128];
+	static Vmsig__WriteOp ops[OPS];
+	static Vmsig__WriteOp *list[OPS];
+
+	for (size_t i = 0; i < OPS; i++) {
+		vmsig__write_op__init(&ops[i]);
+		ops[i].addr = ops[i].cr3 = UINT64_MAX;
+		ops[i].virtual_address = true;
+		ops[i].data = ops[i].expect = ops[i].mask =
+			(ProtobufCBinaryData){.data = bytes, .len = sizeof(bytes)};
+		list[i] = &ops[i];
+	}
+	request.request_id = write.lease = write.token = write.writer = write.sequence = UINT64_MAX;
+	write.endpoint = write.epoch = UINT32_MAX;
+	write.want_old = write.quiesce = true;
+	write.ops = list;
+	write.n_ops = OPS;
+	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
+	request.memwrite = &write;
+	assert_true(vmsig__write_request__get_packed_size(&request) <= sizeof(buf));
+	assert_int_equal(unpack_write(buf, vmsig__write_request__pack(&request, buf), &budget), 0);
+}
+
+/* A length that leads out of the message is for the parser to find. */
+static void what_is_cut_off_is_nonsense(void **state)
+{
+	static const uint8_t op[2] = {0x3a, 0};
+	static uint8_t buf[1 << 14];
+	size_t len = body_of(buf, 0x42, op, 1000);
+	const struct unpack_budget budget = {.parts = 2000, .bytes = 1 << 20};
+
+	assert_int_equal(unpack_write(buf, len, &budget), 0);
+	assert_int_equal(unpack_write(buf, len - 1, &budget), VMSIG_ERR_PROTOCOL);
 }
 
 static void nonsense_stays_nonsense(void **state)
@@ -114,6 +171,9 @@ int main(void)
 		cmocka_unit_test(what_fits_is_unpacked),
 		cmocka_unit_test(each_element_counts),
 		cmocka_unit_test(what_is_said_again_needs_memory),
+		cmocka_unit_test(what_is_said_again_and_again_is_not_looked_through),
+		cmocka_unit_test(the_largest_batch_fits),
+		cmocka_unit_test(what_is_cut_off_is_nonsense),
 		cmocka_unit_test(nonsense_stays_nonsense),
 		cmocka_unit_test(the_request_id_is_read_where_encoders_put_it),
 	};
