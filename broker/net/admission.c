@@ -161,7 +161,6 @@ static int conn_equip(struct conn *conn, const struct arrival *arrival)
 	return uv_poll_init(conns->pulse->loop, &conn->poll, arrival->fd);
 }
 
-/* Starts to count. */
 void conn_entry_move(struct conn_entry *to, struct conn_entry *from)
 {
 	charge_move(&to->of_uid, &from->of_uid);
@@ -176,6 +175,7 @@ void conn_entry_refund(struct conn_entry *entry)
 	charge_refund(&entry->unproven);
 }
 
+/* Starts to count. */
 static void conn_begin(struct conn *conn, struct door *door, struct conn_entry *entry)
 {
 	struct conns *conns = conn->conns;

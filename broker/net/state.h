@@ -117,12 +117,15 @@ struct conn {
 	LOG_STR("plane", (conn)->plane->name), LOG_STR("tenant", (conn)->identity.name),           \
 		LOG_INT("uid", (conn)->cred.uid), LOG_INT("pid", (conn)->cred.pid)
 
+/* ---- admission.c ---- */
+
+void conn_entry_move(struct conn_entry *to, struct conn_entry *from);
+void conn_entry_refund(struct conn_entry *entry);
+
 /* ---- conn.c, for the phases ---- */
 
 /* The one that asks, for accounts. */
 struct account_actor conn_actor(const struct conn *conn);
-void conn_entry_move(struct conn_entry *to, struct conn_entry *from);
-void conn_entry_refund(struct conn_entry *entry);
 
 /* It is new: what it has queued is on its own account and on that of all; its channel is there. */
 void conn_begin_account(struct conn *conn);

@@ -8,7 +8,9 @@
  * The bound is kept by turns: a session that may not carry a context gets in its tenant's line,
  * and when there is room the first one there gets a turn, which keeps that room free for it until
  * it pulls. One that does not, because its connection is full, loses the turn after TURN_NS, so
- * that it holds nobody up. One that does not acknowledge in time is disconnected.
+ * that it holds nobody up. That time begins when the core next hears what time it is: much of it
+ * may have passed, unsaid, before the turn was given. One that does not acknowledge in time is
+ * disconnected.
  *
  * Who does not take what it gets fills its tenant's part and no more, and tenants that wait are
  * served in turns, however many sessions each of them has in line.
@@ -21,6 +23,7 @@
 #include <string.h>
 
 #define TURN_NS 20000000u /* a shell whose connection has room pulls at once */
+#define TURN_NEW 0u       /* its time has not begun */
 #define PART 4u           /* of the bound, at most, is one tenant's */
 #define PART_LEAST 64u    /* as many sessions have one, whatever that is */
 
@@ -161,7 +164,8 @@ static void give_turn(struct session *session)
 	stop_waiting(session);
 	DL_APPEND2(inflight->turns, session, inflight.line_prev, inflight.line_next);
 	session->inflight.line = LINE_TURN;
-	session->inflight.turn_by_ns = core->now_ns + TURN_NS;
+	session->inflight.turn_by_ns = TURN_NEW;
+	inflight->new_turns++;
 	action_add(core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
 	/* The next one is another tenant's. */
 	line_remove(inflight, tenant);
@@ -186,15 +190,22 @@ static void give_turns(struct core *core)
 	}
 }
 
-/* The room of a turn stays the session's. */
-static void leave_line(struct session *session)
+static void end_turn(struct session *session)
 {
 	struct inflight *inflight = &session->core->inflight;
 
+	if (session->inflight.turn_by_ns == TURN_NEW)
+		inflight->new_turns--;
+	DL_DELETE2(inflight->turns, session, inflight.line_prev, inflight.line_next);
+}
+
+/* The room of a turn stays the session's. */
+static void leave_line(struct session *session)
+{
 	if (session->inflight.line == LINE_WAITING)
 		stop_waiting(session);
 	else if (session->inflight.line == LINE_TURN)
-		DL_DELETE2(inflight->turns, session, inflight.line_prev, inflight.line_next);
+		end_turn(session);
 	session->inflight.line = LINE_OUT;
 }
 
@@ -258,6 +269,17 @@ void inflight_end(struct session *session)
 	inflight_cancel(session);
 }
 
+/* The last ones in the list. */
+static void begin_turns(struct inflight *inflight, uint64_t now_ns)
+{
+	struct session *session = inflight->turns;
+
+	for (; inflight->new_turns; inflight->new_turns--) {
+		session = session->inflight.line_prev;
+		session->inflight.turn_by_ns = now_ns + TURN_NS;
+	}
+}
+
 void inflight_advance(struct core *core, uint64_t now_ns)
 {
 	struct inflight *inflight = &core->inflight;
@@ -270,10 +292,13 @@ void inflight_advance(struct core *core, uint64_t now_ns)
 		session->error = VMSIG_ERR_TIMEOUT;
 		action_add(core, QUEUE_SESSION, &session->own, CORE_ACT_DISCONNECT);
 	}
+	begin_turns(inflight, now_ns);
 	/* Without anybody behind it a turn may last. */
 	while (inflight->waiting && (session = inflight->turns) &&
-		session->inflight.turn_by_ns <= now_ns)
+		session->inflight.turn_by_ns <= now_ns) {
 		inflight_leave_line(session);
+		begin_turns(inflight, now_ns);
+	}
 }
 
 uint64_t inflight_deadline(const struct core *core)
@@ -283,6 +308,8 @@ uint64_t inflight_deadline(const struct core *core)
 
 	if (inflight->outstanding)
 		take = inflight->outstanding->inflight.take_by_ns;
+	if (inflight->new_turns)
+		return core->now_ns;
 	/* A turn that nobody is behind needs no end. */
 	if (inflight->turns && inflight->waiting)
 		turn = inflight->turns->inflight.turn_by_ns;

@@ -133,7 +133,8 @@ struct inflight_tenant {
 /* The line for MEMCTXs in flight (inflight.c), */
 struct inflight {
 	struct session *outstanding; /* by take_by_ns, unless overdue */
-	struct session *turns;       /* by turn_by_ns */
+	struct session *turns;       /* by turn_by_ns, new ones last */
+	size_t new_turns;            /* whose time has not begun */
 	size_t waiting;              /* sessions */
 	struct inflight_tenant *tenants, *line;
 };
@@ -185,7 +186,7 @@ struct core {
 	struct account_refusal refusal;
 	vmsig_emit emit;
 	bool closing;
-	uint64_t now_ns;            /* the latest that was said */
+	uint64_t now_ns;            /* as core_advance() said last */
 	struct endpoint *endpoints; /* by id */
 	struct endpoint *names;     /* by name, sorted */
 	struct endpoint *ages;      /* oldest first */

@@ -85,6 +85,7 @@ static void a_full_connection_holds_nobody_up(void **state)
 	assert_int_equal(core_session_taken(s[0]), 0);
 	rig_drain(rig);
 	assert_true(rig_notified(rig, s[1]));
+	core_advance(rig->core, rig->now);
 	/* It does not pull. */
 	assert_true(core_deadline(rig->core) < SECOND + SECOND / 10);
 	core_advance(rig->core, rig->now = core_deadline(rig->core));
@@ -98,6 +99,53 @@ static void a_full_connection_holds_nobody_up(void **state)
 	assert_true(rig_notified(rig, s[1]));
 	rig_expect(rig, s[1], M, 1);
 	finish(s, 3);
+}
+
+/* The loop has slept since the core heard the time last: who comes next has not used up its turn
+ * before it was told of it. */
+static void expect_whole_turn(struct rig *rig, struct session **s)
+{
+	core_advance(rig->core, rig->now += 10 * SECOND);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, s[1]));
+	assert_false(rig_notified(rig, s[2]));
+	rig_expect(rig, s[1], M, 1);
+	finish(s, 3);
+}
+
+static void start_line(struct rig *rig, struct session **s)
+{
+	start(rig, 1, s, 3);
+	rig_expect(rig, s[0], M, 1);
+	rig_expect_nothing(rig, s[1]);
+	rig_expect_nothing(rig, s[2]);
+}
+
+static void a_turn_after_an_acknowledgement_is_whole(void **state)
+{
+	struct session *s[3];
+
+	start_line(*state, s);
+	assert_int_equal(core_session_taken(s[0]), 0);
+	expect_whole_turn(*state, s);
+}
+
+static void a_turn_after_a_departure_is_whole(void **state)
+{
+	struct session *s[3];
+
+	start_line(*state, s);
+	s[0] = session_free(s[0]);
+	expect_whole_turn(*state, s);
+}
+
+static void a_turn_after_one_that_could_not_be_sent_is_whole(void **state)
+{
+	struct session *s[3];
+
+	start_line(*state, s);
+	core_session_put_back(s[0], 1);
+	expect_whole_turn(*state, s);
 }
 
 static void a_turn_that_is_not_needed_passes_on(void **state)
@@ -344,6 +392,9 @@ int main(void)
 		T(a_session_has_one_at_a_time),
 		T(turns_come_in_order),
 		T(a_full_connection_holds_nobody_up),
+		T(a_turn_after_an_acknowledgement_is_whole),
+		T(a_turn_after_a_departure_is_whole),
+		T(a_turn_after_one_that_could_not_be_sent_is_whole),
 		T(a_turn_that_is_not_needed_passes_on),
 		T(who_leaves_gives_up_its_place),
 		T(who_does_not_take_is_disconnected_once),
