@@ -143,4 +143,23 @@ __attribute__((warn_unused_result)) static inline int mem_coherence_end(
 	return 0;
 }
 
+/* Whether mem_coherence_end() says 0, for the reads that everything is made for: asked for in one
+ * look. False says nothing; then the other one tells. */
+__attribute__((warn_unused_result)) static inline bool mem_coherence_plain(
+	const struct mem_coherence *coherence, uint64_t sequence)
+{
+	const vmsig_coherence *page = coherence->page;
+	uint32_t state, owner;
+
+	mem_coherence_fence();
+	if (mem_coherence_vouched(coherence))
+		return false;
+	state = __atomic_load_n(&page->state, __ATOMIC_ACQUIRE);
+	owner = __atomic_load_n(&page->owner, __ATOMIC_ACQUIRE);
+	return (state == VMSIG_STATE_READY || state == VMSIG_STATE_BOOTING) && owner &&
+	       !(owner & VMSIG_COHERENCE_OWNER_DIED) && !(sequence & 1) &&
+	       __atomic_load_n(&page->epoch, __ATOMIC_ACQUIRE) == coherence->epoch &&
+	       __atomic_load_n(&page->sequence, __ATOMIC_RELAXED) == sequence;
+}
+
 #endif

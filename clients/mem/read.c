@@ -114,12 +114,29 @@ int vmsig_phys_read(vmsig_mem *mem, uint64_t gpa, void *buf, size_t len)
 	return mem_public(mem_phys_coherent(mem, gpa, buf, len));
 }
 
-int vmsig_gva_read(vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *buf, size_t len)
+/* The usual read: of one page that was walked before and that holds data, with nothing in its way.
+ * False says nothing but that it has to be done the long way, which also tells errors. What is
+ * right at the end was so at the beginning: an epoch and an owner do not come back to a page. */
+static inline bool read_cached(vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *buf, size_t len)
+{
+	uint64_t into = gva & (PGWALK_PAGE - 1), off, sequence;
+
+	if (len - 1 >= PGWALK_PAGE - into || mem->mode != VMSIG_MEM_MAPPED || !mem->coherence.page)
+		return false;
+	sequence = __atomic_load_n(&mem->coherence.page->sequence, __ATOMIC_ACQUIRE);
+	if (!tcache_find(&mem->cache, cr3, gva, &off) ||
+		!mem_ram_known(&mem->ram, off >> RAM_PAGE_SHIFT))
+		return false;
+	memcpy(buf, mem->ram.base + off + into, len);
+	return mem_coherence_plain(&mem->coherence, sequence);
+}
+
+__attribute__((noinline)) static int gva_read(
+	vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *buf, size_t len)
 {
 	uint64_t sequence = 0;
 	int r;
 
-	cr3 &= PGWALK_ADDR_MASK;
 	for (unsigned i = 0; i < MEM_ATTEMPTS; i++) {
 		r = mem_coherence_begin(&mem->coherence, &sequence);
 		if (r)
@@ -128,6 +145,12 @@ int vmsig_gva_read(vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *buf, size_t
 			break;
 	}
 	return mem_public(r);
+}
+
+int vmsig_gva_read(vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *buf, size_t len)
+{
+	cr3 &= PGWALK_ADDR_MASK;
+	return read_cached(mem, cr3, gva, buf, len) ? 0 : gva_read(mem, cr3, gva, buf, len);
 }
 
 uint32_t mem_prot(uint32_t perm)

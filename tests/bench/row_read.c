@@ -86,10 +86,12 @@ static inline void use(const void *buf)
 	__asm__ volatile("" : : "r"(buf) : "memory");
 }
 
+/* Where all reads go: how a copy's end lies in its page makes it fast or slow. */
+static _Alignas(PAGE) uint8_t buf[PAGE];
+
 static uint64_t read_coherent(vmsig_mem *mem, uint64_t kcr3, size_t len, unsigned n)
 {
 	uint64_t began = bench_now();
-	uint8_t buf[PAGE];
 
 	for (unsigned i = 0; i < n; i++) {
 		if (vmsig_gva_read(mem, kcr3, BENCH_GVA + READ_AT, buf, len))
@@ -102,7 +104,6 @@ static uint64_t read_coherent(vmsig_mem *mem, uint64_t kcr3, size_t len, unsigne
 static uint64_t copy(const uint8_t *from, size_t len, unsigned n)
 {
 	uint64_t began = bench_now();
-	uint8_t buf[PAGE];
 
 	for (unsigned i = 0; i < n; i++) {
 		use(from);
@@ -118,7 +119,6 @@ static void row_read(const struct bench *bench, size_t len, bool has_baseline)
 	const uint8_t *page = map_page(bench);
 	uint64_t kcr3;
 	vmsig_mem *mem = sensor_context(bench, &kcr3);
-	uint8_t buf[PAGE];
 
 	if (vmsig_gva_read(mem, kcr3, BENCH_GVA + READ_AT, buf, len) || memcmp(buf, page, len) != 0)
 		bench_die("the library reads something else than what is there");
