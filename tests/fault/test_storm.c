@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Operators that compete for the same words, one of them standing still past its TTL now and
- * then, while the broker is killed again and again. Then the history is judged.
+ * then, while the broker is killed again and again. After each kill the log is verified, and in the
+ * end the history is judged.
+ *
+ *   test_storm [--rounds N]     at least N kills, KILLS of each history; the default is for every
+ * day
  */
 #include <errno.h>
 #include <signal.h>
@@ -24,6 +28,8 @@
 #define TTL_MS 1000u
 #define BATCH 16 /* writes under one lease */
 #define WAIT_MS 60000
+
+static unsigned histories = 1, history_number;
 
 static void nap(long ms)
 {
@@ -116,7 +122,7 @@ static void on_term(int signum)
 
 static pid_t operator_start(struct desk_scene *scene, int number)
 {
-	unsigned seed = (unsigned)number * 7919 + 1;
+	unsigned seed = (unsigned)number * 7919 + history_number;
 	vmsig_writer *writer;
 	pid_t pid = fork();
 
@@ -139,7 +145,7 @@ static void the_history_keeps_the_rules(void **state)
 	struct history_word words[WORDS];
 	struct desk_scene *scene = *state;
 	pid_t pids[OPERATORS];
-	unsigned seed = 1;
+	unsigned seed = ++history_number;
 	int status;
 
 	desk_scene_configure(scene, "{resume_grace: 500ms, preempt_grace: 200ms}", "leases: 16");
@@ -151,6 +157,7 @@ static void the_history_keeps_the_rules(void **state)
 		if (i % 5 == 2)
 			kill(pids[i % OPERATORS], SIGSTOP);
 		desk_scene_restart(scene, SIGKILL);
+		history_check(scene, NULL, 0);
 		if (i % 5 == 2) {
 			nap(TTL_MS + 100);
 			kill(pids[i % OPERATORS], SIGCONT);
@@ -167,12 +174,20 @@ static void the_history_keeps_the_rules(void **state)
 	assert_true(history_check(scene, words, WORDS) > KILLS);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(
-			the_history_keeps_the_rules, desk_scene_setup, desk_scene_teardown),
-	};
+	struct CMUnitTest *tests;
+	int r;
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	if (argc == 3 && strcmp(argv[1], "--rounds") == 0)
+		histories = ((unsigned)strtoul(argv[2], NULL, 10) + KILLS - 1) / KILLS;
+	tests = calloc(histories, sizeof(*tests));
+	if (!tests)
+		return 1;
+	for (unsigned i = 0; i < histories; i++)
+		tests[i] = (struct CMUnitTest)cmocka_unit_test_setup_teardown(
+			the_history_keeps_the_rules, desk_scene_setup, desk_scene_teardown);
+	r = _cmocka_run_group_tests("storm", tests, histories, NULL, NULL);
+	free(tests);
+	return r;
 }
