@@ -16,7 +16,7 @@ enum exit_status {
 	EXIT_HELD = 8,      /* somebody else holds a conflicting lease */
 	EXIT_LEASE = 9,     /* the lease is over, or there is no such one */
 	EXIT_COMPARE = 10,  /* other bytes were there than expected: nothing was written */
-	EXIT_PARTIAL = 11,  /* only a part was written */
+	EXIT_PARTIAL = 11,  /* only a part was written, or could be seen */
 	EXIT_UNKNOWN = 12,  /* it cannot be told whether anything was written */
 	EXIT_NO_WRITE = 13, /* the endpoint cannot be written to */
 	EXIT_BUSY = 14,     /* busy, or a quota is used up; it may work later */

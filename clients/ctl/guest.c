@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/ctl/guest.h"
+
+#include <string.h>
+
+#define REASON_MAX 256
+
+int ctl_guest_open(const struct ctl *ctl, const char *endpoint, struct ctl_guest *ret_guest)
+{
+	char reason[REASON_MAX];
+	int code, r;
+
+	*ret_guest = (struct ctl_guest){.endpoint = endpoint};
+	code = ctl_context_open(ctl, endpoint, &ret_guest->context);
+	if (code)
+		return code;
+	r = vmsig_os_open(&ret_guest->os, ret_guest->context.mem, ret_guest->context.pod.kcr3,
+		reason, sizeof(reason));
+	if (!r)
+		return EXIT_OK;
+	code = ctl_fail_about(endpoint, r,
+		r == -VMSIG_ERR_UNSUPPORTED && reason[0] ? reason : vmsig_error_text(r));
+	context_close(&ret_guest->context);
+	return code;
+}
+
+void ctl_guest_close(struct ctl_guest *guest)
+{
+	guest->os = vmsig_os_close(guest->os);
+	context_close(&guest->context);
+}
+
+int ctl_guest_fail(const struct ctl_guest *guest, int r, const char *what)
+{
+	return ctl_fail(
+		r, "cannot look at the %s of %s: %s", what, guest->endpoint, vmsig_error_text(r));
+}
+
+int ctl_guest_whole(const struct ctl_guest *guest, bool partial, const char *what)
+{
+	if (!partial)
+		return EXIT_OK;
+	(void)ctl_fail(VMSIG_ERR_TORN,
+		"these are not all %s of %s: they changed whenever they were looked at", what,
+		guest->endpoint);
+	return EXIT_PARTIAL;
+}
+
+int ctl_guest_process(const struct ctl_guest *guest, const char *pid, vmsig_proc *ret_process)
+{
+	uint64_t number;
+	int r;
+
+	if (!text_number(pid, &number) || number > INT32_MAX) {
+		(void)ctl_fail(VMSIG_ERR_BAD_REQUEST, "'%s' is no pid", pid);
+		return EXIT_USAGE;
+	}
+	r = vmsig_os_process(guest->os, (uint32_t)number, ret_process);
+	if (r != -VMSIG_ERR_GONE)
+		return r ? ctl_guest_fail(guest, r, "processes") : EXIT_OK;
+	ctl_fail_with(r, "see `vmsigctl ps`", "%s has no process %s", guest->endpoint, pid);
+	return EXIT_NOT_FOUND;
+}
+
+bool ctl_guest_option(void *ctx, int code, const char *value)
+{
+	struct ctl_guest_options *options = ctx;
+
+	if (code == CTL_OPT_PID)
+		options->pid = value;
+	else
+		options->tree = true;
+	return true;
+}

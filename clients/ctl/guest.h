@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLIENTS_CTL_GUEST_H
+#define CLIENTS_CTL_GUEST_H
+
+/* What the commands share that look into a guest: ps, threads, maps, files, modules, symbols. */
+
+#include "clients/ctl/ctl.h"
+#include "vmsig/vmsig_os.h"
+
+struct ctl_guest {
+	const char *endpoint;
+	struct context context;
+	vmsig_os_handle *os;
+};
+
+/* Waits for a context and learns what runs there. With anything but EXIT_OK a message was printed
+ * and there is nothing to close. */
+int ctl_guest_open(const struct ctl *ctl, const char *endpoint, struct ctl_guest *ret_guest);
+void ctl_guest_close(struct ctl_guest *guest);
+
+/* A failure to look at `what`. */
+int ctl_guest_fail(const struct ctl_guest *guest, int r, const char *what);
+/* Says so when a list is not whole: EXIT_OK or EXIT_PARTIAL. */
+int ctl_guest_whole(const struct ctl_guest *guest, bool partial, const char *what);
+/* The process of `pid`, which is text; a message was printed when there is none. */
+int ctl_guest_process(const struct ctl_guest *guest, const char *pid, vmsig_proc *ret_process);
+
+/* `ENDPOINT [--pid PID]`, which most of these commands take. */
+struct ctl_guest_options {
+	const char *pid; /* NULL: not given */
+	bool tree;
+};
+enum { CTL_OPT_PID = CTL_OPT_FIRST, CTL_OPT_TREE };
+bool ctl_guest_option(void *ctx, int code, const char *value);
+
+#endif

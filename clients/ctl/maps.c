@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl maps` and `files`: what a process of a guest has mapped and opened. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "clients/ctl/guest.h"
+
+/* Looks at one process of a guest. */
+typedef int (*look_fn)(const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc *process);
+
+static int run_look(
+	struct ctl *ctl, const struct ctl_command *command, int argc, char **argv, look_fn look)
+{
+	struct ctl_guest guest;
+	vmsig_proc process;
+	int code = ctl_options(ctl, command, argc, argv, NULL, NULL, NULL);
+
+	if (code)
+		return code;
+	if (optind + 2 != argc)
+		return ctl_usage(command, "it takes one ENDPOINT and a PID");
+	code = ctl_guest_open(ctl, argv[optind], &guest);
+	if (code)
+		return code;
+	code = ctl_guest_process(&guest, argv[optind + 1], &process);
+	if (!code)
+		code = look(ctl, &guest, &process);
+	ctl_guest_close(&guest);
+	return code;
+}
+
+/* ---- maps ---- */
+
+#define PROT_TEXT_MAX 5
+
+/* As /proc/PID/maps has it. */
+static const char *prot_text(uint32_t prot, char buf[static PROT_TEXT_MAX])
+{
+	snprintf(buf, PROT_TEXT_MAX, "%c%c%c%c", prot & VMSIG_PROT_READ ? 'r' : '-',
+		prot & VMSIG_PROT_WRITE ? 'w' : '-', prot & VMSIG_PROT_EXEC ? 'x' : '-',
+		prot & VMSIG_MAP_SHARED ? 's' : 'p');
+	return buf;
+}
+
+static int print_maps(const struct ctl *ctl, const vmsig_map_list *list)
+{
+	static const struct table_column columns[] = {{"START", 0, true}, {"END", 0, true},
+		{"PROT", 0, false}, {"OFFSET", 0, true}, {"PATH", 0, false}};
+	json_t *array = ctl->json ? json_array() : NULL;
+	char prot[PROT_TEXT_MAX];
+	struct table table;
+	int code;
+
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
+	for (size_t i = 0; i < list->count; i++) {
+		const vmsig_map *map = &list->maps[i];
+
+		prot_text(map->prot, prot);
+		if (ctl->json) {
+			json_array_append_new(
+				array, json_pack("{s:o, s:o, s:s, s:o, s:o}", "start",
+					       value_hex(map->start), "end", value_hex(map->end),
+					       "prot", prot, "offset", value_hex(map->offset),
+					       "path", value_text(map->path)));
+			continue;
+		}
+		table_add(&table, "%012" PRIx64, map->start);
+		table_add(&table, "%012" PRIx64, map->end);
+		table_add(&table, "%s", prot);
+		table_add(&table, "%08" PRIx64, map->offset);
+		table_add(&table, "%s", map->path);
+	}
+	code = ctl->json ? ctl_print_json(array) : ctl_print_table(&table);
+	table_deinit(&table);
+	return code;
+}
+
+static int look_at_maps(const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc *process)
+{
+	vmsig_map_list *list;
+	int r = vmsig_os_maps(guest->os, process, &list), code;
+
+	if (r)
+		return ctl_guest_fail(guest, r, "maps");
+	code = print_maps(ctl, list);
+	code = code ? code : ctl_guest_whole(guest, list->partial, "maps");
+	vmsig_map_list_free(list);
+	return code;
+}
+
+static int run_maps(struct ctl *ctl, int argc, char **argv)
+{
+	return run_look(ctl, &ctl_maps, argc, argv, look_at_maps);
+}
+
+const struct ctl_command ctl_maps = {
+	.name = "maps",
+	.arguments = "ENDPOINT PID",
+	.summary = "List what a process of a guest has mapped",
+	.help = "Examples:\n"
+		"  vmsigctl maps web1 1\n"
+		"  vmsigctl maps web1 1 --json | jq -r '.[] | select(.prot == \"rwxp\") | "
+		".start'\n",
+	.run = run_maps,
+};
+
+/* ---- files ---- */
+
+static int print_files(const struct ctl *ctl, const vmsig_file_list *list)
+{
+	static const struct table_column columns[] = {{"FD", 0, true}, {"PATH", 0, false}};
+	json_t *array = ctl->json ? json_array() : NULL;
+	struct table table;
+	int code;
+
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
+	for (size_t i = 0; i < list->count; i++) {
+		const vmsig_open_file *file = &list->files[i];
+
+		if (ctl->json) {
+			json_array_append_new(array,
+				json_pack("{s:I, s:o, s:o}", "fd", (json_int_t)file->number, "path",
+					value_text(file->path), "object", value_hex(file->object)));
+			continue;
+		}
+		table_add(&table, "%" PRId32, file->number);
+		table_add(&table, "%s", file->path);
+	}
+	code = ctl->json ? ctl_print_json(array) : ctl_print_table(&table);
+	table_deinit(&table);
+	return code;
+}
+
+static int look_at_files(const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc *process)
+{
+	vmsig_file_list *list;
+	int r = vmsig_os_files(guest->os, process, &list), code;
+
+	if (r)
+		return ctl_guest_fail(guest, r, "open files");
+	code = print_files(ctl, list);
+	code = code ? code : ctl_guest_whole(guest, list->partial, "open files");
+	vmsig_file_list_free(list);
+	return code;
+}
+
+static int run_files(struct ctl *ctl, int argc, char **argv)
+{
+	return run_look(ctl, &ctl_files, argc, argv, look_at_files);
+}
+
+const struct ctl_command ctl_files = {
+	.name = "files",
+	.arguments = "ENDPOINT PID",
+	.summary = "List the open files of a process of a guest",
+	.help = "Examples:\n"
+		"  vmsigctl files web1 1\n",
+	.run = run_files,
+};

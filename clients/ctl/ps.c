@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl ps` and `threads`: what runs in a guest. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/ctl/guest.h"
+
+#define COMMAND_SHOWN 200u /* bytes of a command line in a table */
+#define DEPTH_SHOWN 40u
+
+static const struct option ps_options[] = {
+	{"tree", no_argument, NULL, CTL_OPT_TREE}, {NULL, 0, NULL, 0}};
+
+/* ---- one process ---- */
+
+/* The words of a command line; NULL: it has none, or they are not resident. */
+static json_t *command_json(struct ctl_guest *guest, const vmsig_proc *process)
+{
+	char *text = malloc(VMSIG_OS_TEXT_MAX + 1);
+	json_t *words = NULL;
+	size_t len, at = 0;
+
+	if (text && !vmsig_os_command_line(guest->os, process, text, VMSIG_OS_TEXT_MAX, &len) &&
+		len) {
+		text[len] = 0;
+		words = json_array();
+		while (at < len) {
+			json_array_append_new(words, value_text(text + at));
+			at += strlen(text + at) + 1;
+		}
+	}
+	free(text);
+	return words ? words : json_null();
+}
+
+static json_t *process_json(struct ctl_guest *guest, const vmsig_proc *process)
+{
+	return json_pack("{s:I, s:I, s:I, s:s#, s:I, s:I, s:b, s:b, s:o, s:o, s:o, s:o}", "pid",
+		(json_int_t)process->pid, "parent", (json_int_t)process->parent, "uid",
+		(json_int_t)process->uid, "state", &process->state, (int)sizeof(process->state),
+		"threads", (json_int_t)process->threads, "start_ns", (json_int_t)process->start_ns,
+		"kernel", (process->flags & VMSIG_PROC_KERNEL) != 0, "zombie",
+		(process->flags & VMSIG_PROC_ZOMBIE) != 0, "name", value_text(process->name),
+		"object", value_hex(process->object), "root", value_hex(process->root), "command",
+		command_json(guest, process));
+}
+
+/* As ps(1) has it: a name in brackets when there is no command line. */
+static void add_command(
+	struct table *table, struct ctl_guest *guest, const vmsig_proc *process, unsigned depth)
+{
+	char text[COMMAND_SHOWN + 1];
+	size_t len;
+	int indent = (int)(2 * (depth < DEPTH_SHOWN ? depth : DEPTH_SHOWN));
+
+	if (vmsig_os_command_line(guest->os, process, text, COMMAND_SHOWN, &len) || !len) {
+		table_add(table, "%*s[%s]", indent, "", process->name);
+		return;
+	}
+	len = len < COMMAND_SHOWN ? len : COMMAND_SHOWN;
+	for (size_t i = 0; i < len; i++)
+		text[i] = text[i] ? text[i] : ' ';
+	while (len && text[len - 1] == ' ')
+		len--;
+	text[len] = 0;
+	table_add(table, "%*s%s", indent, "", text);
+}
+
+static void add_row(
+	struct table *table, struct ctl_guest *guest, const vmsig_proc *process, unsigned depth)
+{
+	table_add(table, "%" PRIu32, process->pid);
+	table_add(table, "%" PRIu32, process->parent);
+	table_add(table, "%" PRIu32, process->uid);
+	table_add(table, "%c", process->state);
+	table_add(table, "%" PRIu32, process->threads);
+	table_add(table, "%.2f s", (double)process->start_ns / 1e9);
+	table_add(table, "%s", process->name);
+	add_command(table, guest, process, depth);
+}
+
+/* ---- lists ---- */
+
+/* A process below its parent. What has none, and what a guest has made its own ancestor, is at the
+ * top. */
+struct tree {
+	struct table *table;
+	struct ctl_guest *guest;
+	const vmsig_proc_list *list;
+	bool *shown;
+};
+
+static void add_children(struct tree *tree, uint32_t parent, unsigned depth);
+
+static void add_branch(struct tree *tree, size_t index, unsigned depth)
+{
+	tree->shown[index] = true;
+	add_row(tree->table, tree->guest, &tree->list->processes[index], depth);
+	if (depth < DEPTH_SHOWN)
+		add_children(tree, tree->list->processes[index].pid, depth + 1);
+}
+
+static void add_children(struct tree *tree, uint32_t parent, unsigned depth)
+{
+	for (size_t i = 0; i < tree->list->count; i++) {
+		if (!tree->shown[i] && tree->list->processes[i].parent == parent)
+			add_branch(tree, i, depth);
+	}
+}
+
+static int add_tree(struct table *table, struct ctl_guest *guest, const vmsig_proc_list *list)
+{
+	struct tree tree = {.table = table, .guest = guest, .list = list};
+
+	tree.shown = calloc(list->count + 1, sizeof(*tree.shown));
+	if (!tree.shown)
+		return ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for %zu processes", list->count);
+	add_children(&tree, 0, 0);
+	for (size_t i = 0; i < list->count; i++) {
+		if (!tree.shown[i])
+			add_branch(&tree, i, 0);
+	}
+	free(tree.shown);
+	return EXIT_OK;
+}
+
+static int print_table(struct ctl_guest *guest, const vmsig_proc_list *list, bool tree)
+{
+	static const struct table_column columns[] = {{"PID", 0, true}, {"PARENT", 0, true},
+		{"UID", 0, true}, {"STATE", 0, false}, {"THREADS", 0, true}, {"STARTED", 0, true},
+		{"NAME", 0, false}, {"COMMAND", 0, false}};
+	struct table table;
+	int code = EXIT_OK;
+
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
+	if (tree)
+		code = add_tree(&table, guest, list);
+	for (size_t i = 0; !tree && i < list->count; i++)
+		add_row(&table, guest, &list->processes[i], 0);
+	if (!code)
+		code = ctl_print_table(&table);
+	table_deinit(&table);
+	return code;
+}
+
+static int print_list(
+	const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc_list *list, bool tree)
+{
+	json_t *array;
+
+	if (!ctl->json)
+		return print_table(guest, list, tree);
+	array = json_array();
+	for (size_t i = 0; i < list->count; i++)
+		json_array_append_new(array, process_json(guest, &list->processes[i]));
+	return ctl_print_json(array);
+}
+
+static int run_ps(struct ctl *ctl, int argc, char **argv)
+{
+	struct ctl_guest_options options = {0};
+	vmsig_proc_list *list;
+	struct ctl_guest guest;
+	int code = ctl_options(ctl, &ctl_ps, argc, argv, ps_options, ctl_guest_option, &options), r;
+
+	if (code)
+		return code;
+	if (optind + 1 != argc)
+		return ctl_usage(&ctl_ps, "it takes one ENDPOINT");
+	code = ctl_guest_open(ctl, argv[optind], &guest);
+	if (code)
+		return code;
+	r = vmsig_os_processes(guest.os, &list);
+	if (r) {
+		code = ctl_guest_fail(&guest, r, "processes");
+	} else {
+		code = print_list(ctl, &guest, list, options.tree);
+		code = code ? code : ctl_guest_whole(&guest, list->partial, "processes");
+		vmsig_proc_list_free(list);
+	}
+	ctl_guest_close(&guest);
+	return code;
+}
+
+const struct ctl_command ctl_ps = {
+	.name = "ps",
+	.arguments = "[--tree] ENDPOINT",
+	.summary = "List the processes of a guest",
+	.help = "  --tree  below their parents\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl ps web1\n"
+		"  vmsigctl ps web1 --tree\n"
+		"  vmsigctl ps web1 --json | jq -r '.[] | select(.uid == 0) | .name'\n",
+	.run = run_ps,
+};
+
+static int print_threads(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)
+{
+	vmsig_proc_list *list;
+	vmsig_proc process;
+	int code = ctl_guest_process(guest, pid, &process), r;
+
+	if (code)
+		return code;
+	r = vmsig_os_threads(guest->os, &process, &list);
+	if (r)
+		return ctl_guest_fail(guest, r, "threads");
+	code = print_list(ctl, guest, list, false);
+	code = code ? code : ctl_guest_whole(guest, list->partial, "threads");
+	vmsig_proc_list_free(list);
+	return code;
+}
+
+static int run_threads(struct ctl *ctl, int argc, char **argv)
+{
+	struct ctl_guest guest;
+	int code = ctl_options(ctl, &ctl_threads, argc, argv, NULL, NULL, NULL);
+
+	if (code)
+		return code;
+	if (optind + 2 != argc)
+		return ctl_usage(&ctl_threads, "it takes one ENDPOINT and a PID");
+	code = ctl_guest_open(ctl, argv[optind], &guest);
+	if (code)
+		return code;
+	code = print_threads(ctl, &guest, argv[optind + 1]);
+	ctl_guest_close(&guest);
+	return code;
+}
+
+const struct ctl_command ctl_threads = {
+	.name = "threads",
+	.arguments = "ENDPOINT PID",
+	.summary = "List the threads of a process of a guest",
+	.help = "Examples:\n"
+		"  vmsigctl threads web1 1\n",
+	.run = run_threads,
+};

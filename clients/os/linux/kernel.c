@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/os/linux/kernel.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "clients/os/linux/image.h"
+#include "clients/os/linux/types.h"
+#include "vmsig/vmsig_error.h"
+
+#define HALF                                                                                       \
+	0xff00000000000000ull /* of the kernel's, with five levels; with four it is smaller        \
+			       */
+#define PAGE 4096u
+
+void linux_begin(struct linux_kernel *kernel)
+{
+	kernel->fault = 0;
+}
+
+void linux_torn(struct linux_kernel *kernel)
+{
+	if (!kernel->fault)
+		kernel->fault = VMSIG_ERR_TORN;
+}
+
+bool linux_again(int error)
+{
+	return error == VMSIG_ERR_TORN || error == VMSIG_ERR_NOT_MAPPED ||
+	       error == VMSIG_ERR_OUT_OF_RANGE || error == VMSIG_ERR_BAD_PAGE_TABLE;
+}
+
+void linux_read(struct linux_kernel *kernel, uint64_t gva, void *ret_bytes, size_t len)
+{
+	if (!kernel->fault && (gva < HALF || gva + len < gva))
+		kernel->fault = VMSIG_ERR_NOT_MAPPED;
+	if (!kernel->fault)
+		kernel->fault = -vmsig_gva_read(kernel->mem, kernel->root, gva, ret_bytes, len);
+	if (kernel->fault)
+		memset(ret_bytes, 0, len);
+}
+
+uint64_t linux_word(struct linux_kernel *kernel, uint64_t gva)
+{
+	uint64_t word;
+
+	linux_read(kernel, gva, &word, sizeof(word));
+	return word;
+}
+
+uint64_t linux_get(struct linux_kernel *kernel, uint64_t object, enum linux_field field)
+{
+	uint32_t size = kernel->fields.field[field].size;
+	uint64_t value = 0;
+
+	if (!kernel->fields.field[field].known || !size || size > sizeof(value))
+		kernel->fault = kernel->fault ? kernel->fault : VMSIG_ERR_UNSUPPORTED;
+	/* Little-endian, as the guest is. */
+	linux_read(kernel, linux_at(kernel, object, field), &value, size < 8 ? size : 8);
+	return value;
+}
+
+void linux_text(struct linux_kernel *kernel, uint64_t gva, char *ret_text, size_t size)
+{
+	size_t len = 0;
+
+	while (len + 1 < size && !kernel->fault) {
+		/* What follows on the next page may not be there. */
+		size_t n = PAGE - (gva + len) % PAGE;
+
+		n = n < size - 1 - len ? n : size - 1 - len;
+		linux_read(kernel, gva + len, ret_text + len, n);
+		if (memchr(ret_text + len, 0, n))
+			return;
+		len += n;
+	}
+	ret_text[len] = 0;
+}
+
+/* ---- learning ---- */
+
+int linux_init(
+	struct linux_kernel *kernel, vmsig_mem *mem, uint64_t root, char *error, size_t error_size)
+{
+	struct linux_image image = {0};
+	int r;
+
+	*kernel = (struct linux_kernel){.mem = mem, .root = root};
+	r = linux_image_read(&image, mem, root);
+	if (r == VMSIG_ERR_UNSUPPORTED)
+		snprintf(error, error_size, "nothing is mapped where a Linux kernel would be");
+	if (!r) {
+		r = linux_symbols_find(&kernel->symbols, &image);
+		if (r == VMSIG_ERR_UNSUPPORTED)
+			snprintf(
+				error, error_size, "its kernel has no table of symbols (kallsyms)");
+	}
+	if (!r)
+		r = linux_types_find(&kernel->fields, &kernel->symbols, &image, error, error_size);
+	linux_image_deinit(&image);
+	if (r)
+		linux_deinit(kernel);
+	return r;
+}
+
+void linux_deinit(struct linux_kernel *kernel)
+{
+	linux_symbols_deinit(&kernel->symbols);
+}

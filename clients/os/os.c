@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/os/os.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "clients/os/linux/file.h"
+#include "clients/os/linux/module.h"
+#include "clients/os/linux/space.h"
+#include "clients/os/linux/task.h"
+#include "vmsig/vmsig_error.h"
+
+/* ---- opening ---- */
+
+/* NULL with what went wrong. */
+static vmsig_os_handle *open_on(
+	vmsig_mem *mem, uint64_t kcr3, char *error, size_t error_size, int *ret_r)
+{
+	vmsig_os_handle *os = calloc(1, sizeof(*os));
+
+	if (error_size)
+		error[0] = 0;
+	*ret_r = VMSIG_ERR_NO_MEMORY;
+	if (!os)
+		return NULL;
+	os->kind = VMSIG_OS_LINUX;
+	*ret_r = linux_init(&os->linux_kernel, mem, kcr3, error, error_size);
+	if (!*ret_r)
+		return os;
+	free(os);
+	return NULL;
+}
+
+int vmsig_os_open(
+	vmsig_os_handle **ret_os, vmsig_mem *mem, uint64_t kcr3, char *ret_error, size_t error_size)
+{
+	int r;
+
+	*ret_os = open_on(mem, kcr3, ret_error, error_size, &r);
+	return -r;
+}
+
+static int open_error(int error)
+{
+	return error == ENOMEM   ? VMSIG_ERR_NO_MEMORY
+	       : error == EMFILE ? VMSIG_ERR_IO
+				 : VMSIG_ERR_BAD_REQUEST;
+}
+
+int vmsig_linux_open_ro_fd(vmsig_os_handle **ret_os, int fd, uint64_t low, uint64_t kcr3,
+	unsigned levels, char *ret_error, size_t error_size)
+{
+	vmsig_mem *mem = vmsig_mem_from_ro_fd(fd, low);
+	vmsig_os_handle *os = NULL;
+	int r = mem ? -vmsig_mem_set_levels(mem, levels) : open_error(errno);
+
+	if (!r)
+		os = open_on(mem, kcr3, ret_error, error_size, &r);
+	if (os)
+		os->own = mem;
+	else
+		vmsig_mem_close(mem);
+	*ret_os = os;
+	return -r;
+}
+
+vmsig_os_handle *vmsig_os_close(vmsig_os_handle *os)
+{
+	if (!os)
+		return NULL;
+	linux_deinit(&os->linux_kernel);
+	vmsig_mem_close(os->own);
+	free(os);
+	return NULL;
+}
+
+uint32_t vmsig_os_kind(const vmsig_os_handle *os)
+{
+	return os->kind;
+}
+
+/* ---- symbols ---- */
+
+size_t vmsig_os_symbol_count(const vmsig_os_handle *os)
+{
+	return os->linux_kernel.symbols.count;
+}
+
+vmsig_symbol vmsig_os_symbol(const vmsig_os_handle *os, size_t index)
+{
+	const struct linux_symbols *symbols = &os->linux_kernel.symbols;
+
+	return (vmsig_symbol){.addr = symbols->addrs[index],
+		.name = linux_symbols_name(symbols, index),
+		.type = linux_symbols_type(symbols, index)};
+}
+
+bool vmsig_os_symbol_find(const vmsig_os_handle *os, const char *name, vmsig_symbol *ret_symbol)
+{
+	size_t index;
+
+	if (!linux_symbols_index(&os->linux_kernel.symbols, name, &index))
+		return false;
+	*ret_symbol = vmsig_os_symbol(os, index);
+	return true;
+}
+
+bool vmsig_os_symbol_at(const vmsig_os_handle *os, uint64_t addr, vmsig_symbol *ret_symbol)
+{
+	size_t index;
+
+	if (!linux_symbols_before(&os->linux_kernel.symbols, addr, &index))
+		return false;
+	*ret_symbol = vmsig_os_symbol(os, index);
+	return true;
+}
+
+/* ---- processes ---- */
+
+void vmsig_proc_list_free(vmsig_proc_list *list)
+{
+	if (list)
+		free(list->processes);
+	free(list);
+}
+
+int vmsig_os_processes(vmsig_os_handle *os, vmsig_proc_list **ret_list)
+{
+	vmsig_proc_list *list = calloc(1, sizeof(*list));
+	int r = list ? linux_task_list(&os->linux_kernel, list) : VMSIG_ERR_NO_MEMORY;
+
+	if (r) {
+		vmsig_proc_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
+
+int vmsig_os_process(vmsig_os_handle *os, uint32_t pid, vmsig_proc *ret_process)
+{
+	vmsig_proc_list list = {0};
+	int r = linux_task_list(&os->linux_kernel, &list);
+
+	if (!r)
+		r = list.partial ? VMSIG_ERR_TORN : VMSIG_ERR_GONE;
+	for (size_t i = 0; i < list.count; i++) {
+		if (list.processes[i].pid == pid) {
+			*ret_process = list.processes[i];
+			r = 0;
+		}
+	}
+	free(list.processes);
+	return -r;
+}
+
+int vmsig_os_threads(vmsig_os_handle *os, const vmsig_proc *process, vmsig_proc_list **ret_list)
+{
+	vmsig_proc_list *list = calloc(1, sizeof(*list));
+	int r = list ? linux_task_threads(&os->linux_kernel, process, list) : VMSIG_ERR_NO_MEMORY;
+
+	if (r) {
+		vmsig_proc_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
+
+int vmsig_os_command_line(
+	vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size, size_t *ret_len)
+{
+	return -linux_task_text(&os->linux_kernel, process, LINUX_MM_ARG_START, LINUX_MM_ARG_END,
+		buf, size, ret_len);
+}
+
+int vmsig_os_environment(
+	vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size, size_t *ret_len)
+{
+	return -linux_task_text(&os->linux_kernel, process, LINUX_MM_ENV_START, LINUX_MM_ENV_END,
+		buf, size, ret_len);
+}
+
+/* ---- address spaces, modules, files ---- */
+
+void vmsig_map_list_free(vmsig_map_list *list)
+{
+	if (!list)
+		return;
+	linux_space_clear(list);
+	free(list->maps);
+	free(list);
+}
+
+int vmsig_os_maps(vmsig_os_handle *os, const vmsig_proc *process, vmsig_map_list **ret_list)
+{
+	vmsig_map_list *list = calloc(1, sizeof(*list));
+	int r = list ? linux_space_list(&os->linux_kernel, process, list) : VMSIG_ERR_NO_MEMORY;
+
+	if (r) {
+		vmsig_map_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
+
+void vmsig_module_list_free(vmsig_module_list *list)
+{
+	if (list)
+		free(list->modules);
+	free(list);
+}
+
+int vmsig_os_modules(vmsig_os_handle *os, vmsig_module_list **ret_list)
+{
+	vmsig_module_list *list = calloc(1, sizeof(*list));
+	int r = list ? linux_module_list(&os->linux_kernel, list) : VMSIG_ERR_NO_MEMORY;
+
+	if (r) {
+		vmsig_module_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
+
+void vmsig_file_list_free(vmsig_file_list *list)
+{
+	if (!list)
+		return;
+	linux_file_clear(list);
+	free(list->files);
+	free(list);
+}
+
+int vmsig_os_files(vmsig_os_handle *os, const vmsig_proc *process, vmsig_file_list **ret_list)
+{
+	vmsig_file_list *list = calloc(1, sizeof(*list));
+	int r = list ? linux_file_list(&os->linux_kernel, process, list) : VMSIG_ERR_NO_MEMORY;
+
+	if (r) {
+		vmsig_file_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
