@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -276,7 +277,7 @@ static void on_signal(uv_signal_t *handle, int signum)
 	struct broker *broker = handle->data;
 
 	if (signum == SIGHUP && !broker->closing) {
-		reload_request(broker->reload);
+		reload_request(broker->reload, NULL);
 		return;
 	}
 	log_info("shutting down", LOG_STR("signal", strsignal(signum)));
@@ -346,7 +347,7 @@ static void run_mark(const struct config *config, char *path, size_t size)
 /* Two descriptors for each context in flight are in the kernel's queues, where they count against
  * RLIMIT_NOFILE of a sender that is not root, or in this process, while a socket is full: a quarter
  * of what there are is for them. */
-static struct core_limits core_limits(const struct config *config)
+struct core_limits broker_core_limits(const struct config *config)
 {
 	struct core_limits limits = config->core;
 	struct rlimit descriptors;
@@ -360,7 +361,7 @@ static struct core_limits core_limits(const struct config *config)
 static int start_state(struct broker *broker)
 {
 	const struct config *config = broker->config;
-	const struct core_limits limits = core_limits(config);
+	const struct core_limits limits = broker_core_limits(config);
 	char error[512] = "", run[PATH_MAX];
 	const struct store_options options = {.dir = config->state_dir,
 		.run = run,
@@ -458,26 +459,23 @@ static int start_endpoints(struct broker *broker)
 
 static int start_net(struct broker *broker)
 {
-	const struct config *config = broker->config;
-	const struct {
-		const struct config_listen *where;
-		const struct plane_ops *plane;
-		bool wanted;
-	} planes[] = {
-		{&config->ctx, &ctx_plane, true},
-		{&config->write, &write_plane, config->write.given},
-		{&config->admin, &admin_plane, config->admin.given},
+	static const struct renewal_plane planes[] = {
+		{&ctx_plane, offsetof(struct config, ctx)},
+		{&write_plane, offsetof(struct config, write)},
+		{&admin_plane, offsetof(struct config, admin)},
 	};
+	const struct net_env env = {.loop = &broker->loop,
+		.shares = broker->shares,
+		.planes = planes,
+		.nplanes = sizeof(planes) / sizeof(planes[0]),
+		.user = &broker->services};
 	char error[512] = "";
-	int r = net_new(&broker->net, &broker->loop, broker->shares, config, &broker->services);
+	int r = net_new(&broker->net, &env, broker->config);
 
 	if (!r)
 		r = net_guard(broker->net, broker->closer, broker->porter);
-	for (size_t i = 0; !r && i < sizeof(planes) / sizeof(planes[0]); i++) {
-		if (planes[i].wanted)
-			r = net_listen(broker->net, planes[i].where, planes[i].plane, error,
-				sizeof(error));
-	}
+	if (!r)
+		r = net_listen(broker->net, error, sizeof(error));
 	if (r)
 		log_error("cannot listen", LOG_STR("error", error[0] ? error : error_text(r)));
 	return r;

@@ -101,6 +101,8 @@ static int add_to_core(struct endpoint_shell *shell, const struct store_endpoint
 		.id = shell->id,
 		.name = config->name,
 		.adapter = adapters[config->adapter]->name,
+		.labels = config->labels,
+		.nlabels = config->nlabels,
 		.epoch = row->epoch,
 		.session = row->session,
 		.min_guard = (enum vmsig_guard)config->min_guard,
@@ -175,6 +177,14 @@ static void shell_abandon(struct endpoint_shell *shell)
 	free(shell);
 }
 
+static int tell_desk_of(
+	struct endpoints *endpoints, uint32_t id, const struct config_endpoint *config)
+{
+	const struct selector_subject subject = config_endpoint_subject(config);
+
+	return desk_endpoint_add(endpoints->desk, id, &subject);
+}
+
 static void shell_start(struct endpoints *endpoints, const struct config_endpoint *config)
 {
 	struct endpoint_shell *shell = calloc(1, sizeof(*shell));
@@ -186,7 +196,7 @@ static void shell_start(struct endpoints *endpoints, const struct config_endpoin
 		shell->config = config;
 		shell->id = row.id;
 		if (endpoints->desk)
-			r = desk_endpoint_add(endpoints->desk, row.id, config->name);
+			r = tell_desk_of(endpoints, row.id, config);
 	}
 	if (!r)
 		r = shell_add(shell, &row);
@@ -367,7 +377,7 @@ static int tell_desk(struct endpoint_shell *shell)
 {
 	struct endpoints *endpoints = shell->endpoints;
 	struct core_endpoint_info info;
-	int r = desk_endpoint_add(endpoints->desk, shell->id, shell->config->name);
+	int r = tell_desk_of(endpoints, shell->id, shell->config);
 
 	if (r || core_endpoint_find(endpoints->env.core, NULL, shell->config->name, &info))
 		return r;

@@ -9,13 +9,18 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <utlist.h>
+
 #include "broker/config/check.h"
+#include "broker/config/compare.h"
 #include "broker/desk_shell.h"
 #include "broker/endpoints.h"
+#include "broker/error_text.h"
 #include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/net/net.h"
-#include "broker/net/tls_set.h"
+#include "broker/net/renewal.h"
+#include "broker/planes/steward.h"
 #include "broker/shell.h"
 #include "broker/store/store.h"
 #include "vmsig/vmsig_error.h"
@@ -28,38 +33,23 @@ struct reload {
 	struct job_line *line;
 	struct job job;
 	bool running, again;
+	struct steward_reload *asked; /* those who wait */
+	uint64_t succeeded, failed, ended_ns;
+	char last_error[512];
 
 	/* What the thread needs and makes; nobody else looks meanwhile. */
 	char *file;
-	bool had_tenants, was_ended;
+	const struct config *old; /* the broker's */
 	unsigned looks;
 	struct config *config;
-	struct tls_set tls;
+	struct renewal renewal;
+	struct compare_result changes;
 	int result;
 	char error[512];
 };
 
-/* ---- what cannot be changed ---- */
+/* ---- what is only read at start ---- */
 
-static bool is_same_core(const struct core_limits *a, const struct core_limits *b)
-{
-	return a->endpoints == b->endpoints && a->sessions == b->sessions &&
-	       a->inflight == b->inflight && a->take_timeout_ns == b->take_timeout_ns;
-}
-
-static bool is_same_listen(const struct config_listen *a, const struct config_listen *b)
-{
-	return a->given == b->given && strcmp(a->path, b->path) == 0 && a->mode == b->mode;
-}
-
-static bool is_same_leases(const struct lease_limits *a, const struct lease_limits *b)
-{
-	return a->leases == b->leases && a->waiters == b->waiters && a->ranges == b->ranges &&
-	       a->preempt_grace_ns == b->preempt_grace_ns &&
-	       a->resume_grace_ns == b->resume_grace_ns;
-}
-
-/* What is only read at start. */
 static void warn_unchanged(const struct config *old, const struct config *config)
 {
 	const struct {
@@ -67,13 +57,10 @@ static void warn_unchanged(const struct config *old, const struct config *config
 		bool changed;
 	} settings[] = {
 		{"state_dir", strcmp(old->state_dir, config->state_dir) != 0},
-		{"listen", !is_same_listen(&old->ctx, &config->ctx) ||
-				   !is_same_listen(&old->write, &config->write) ||
-				   !is_same_listen(&old->admin, &config->admin)},
-		{"limits: leases, waiters, lease_ranges, preempt_grace, resume_grace",
-			!is_same_leases(&old->leases, &config->leases)},
-		{"limits: endpoints, connections, inflight_contexts, take_timeout",
-			!is_same_core(&old->core, &config->core)},
+		{"audit.size: the size of its steps",
+			old->audit.size_max != config->audit.size_max},
+		{"listen.write: bulk data, and stopping guests around writes",
+			config->write.given && !old->write.given},
 	};
 
 	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
@@ -111,11 +98,11 @@ static int refuse(struct reload *reload, const char *why)
 
 static int check_whole(struct reload *reload)
 {
-	if (reload->had_tenants && !reload->config->ntenants)
+	if (reload->old->ntenants && !reload->config->ntenants)
 		return refuse(reload,
 			"no tenants are left in it, which would disconnect everybody; "
 			"if that is meant, stop the broker");
-	if (reload->was_ended && !reload->config->ended)
+	if (reload->old->ended && !reload->config->ended)
 		return refuse(reload,
 			"it does not end with a line '...' as it did before, so it may "
 			"have been cut off; end it with one");
@@ -139,8 +126,10 @@ static enum job_step on_work(struct job *job)
 	if (!reload->result)
 		reload->result = check_whole(reload);
 	if (!reload->result)
-		reload->result = tls_set_load(
-			&reload->tls, reload->config, reload->error, sizeof(reload->error));
+		reload->result = compare_configs(&reload->changes, reload->old, reload->config);
+	if (!reload->result)
+		reload->result = net_renew(reload->broker->net, &reload->renewal, reload->old,
+			reload->config, reload->error, sizeof(reload->error));
 	return JOB_DONE;
 }
 
@@ -148,7 +137,8 @@ static enum job_step on_work(struct job *job)
 
 static void clear(struct reload *reload)
 {
-	tls_set_deinit(&reload->tls);
+	renewal_deinit(&reload->renewal);
+	compare_deinit(&reload->changes);
 	reload->config = config_unref(reload->config);
 	free(reload->file);
 	reload->file = NULL;
@@ -177,10 +167,12 @@ static int adopt(struct reload *reload)
 {
 	struct broker *broker = reload->broker;
 	struct config *config = reload->config, *old = broker->config;
-	int r = net_reload(broker->net, config, &reload->tls);
+	struct core_limits limits = broker_core_limits(config);
+	int r = net_reload(broker->net, config, &reload->renewal);
 
 	if (r) {
-		snprintf(reload->error, sizeof(reload->error), "out of memory");
+		snprintf(reload->error, sizeof(reload->error), "cannot take it over: %s",
+			error_text(r));
 		return r;
 	}
 	reload->config = NULL;
@@ -188,6 +180,7 @@ static int adopt(struct reload *reload)
 	reload_warn(config);
 	broker->config = config;
 	config_unref(old);
+	core_set_limits(broker->core, &limits);
 	/* Whoever asks for a reload has seen to the disk. */
 	store_reopen(broker->store);
 	if (broker->desk)
@@ -195,6 +188,41 @@ static int adopt(struct reload *reload)
 	log_setup((enum log_level)config->log_level, config->log_json);
 	endpoints_adopt(broker->endpoints, config, on_settled);
 	return 0;
+}
+
+/* ---- who asked ---- */
+
+static struct steward_reload *next_served(struct reload *reload)
+{
+	struct steward_reload *asked;
+
+	DL_FOREACH (reload->asked, asked) {
+		if (asked->is_served)
+			return asked;
+	}
+	return NULL;
+}
+
+/* Being told may end the asker, and others. */
+static void tell(struct reload *reload, int result, const char *text)
+{
+	struct steward_reload *asked;
+
+	while ((asked = next_served(reload))) {
+		reload_forget(reload, asked);
+		asked->done(asked, result, text, &reload->changes);
+	}
+}
+
+static void note(struct reload *reload, int result)
+{
+	reload->succeeded += !result;
+	reload->failed += result != 0;
+	reload->ended_ns = uv_hrtime();
+	snprintf(reload->last_error, sizeof(reload->last_error), "%s", result ? reload->error : "");
+	if (result)
+		log_error("reload failed; the old configuration stays",
+			LOG_STR("error", reload->error));
 }
 
 static void on_done(struct job *job)
@@ -209,45 +237,72 @@ static void on_done(struct job *job)
 	}
 	if (!r)
 		r = adopt(reload);
-	if (r)
-		log_error("reload failed; the old configuration stays",
-			LOG_STR("error", reload->error));
+	note(reload, r);
+	tell(reload, r, reload->error);
 	clear(reload);
 	if (reload->again)
-		reload_request(reload);
+		reload_request(reload, NULL);
 }
 
 static void on_late(struct job *job)
 {
+	static const char why[] = "reload hangs: the configuration, a key or the revocation list "
+				  "cannot be read; the old configuration stays";
 	struct reload *reload = job->arg;
 
-	log_error(
-		"reload hangs: the configuration, a key or the revocation list cannot be read; the "
-		"old configuration stays",
-		LOG_STR("file", reload->broker->config->file));
+	log_error(why, LOG_STR("file", reload->broker->config->file));
+	tell(reload, VMSIG_ERR_TIMEOUT, why);
 }
 
 static const struct job_ops ops = {.work = on_work, .late = on_late, .done = on_done};
 
-void reload_request(struct reload *reload)
+static void begin(struct reload *reload)
 {
-	const struct config *config = reload->broker->config;
+	struct steward_reload *asked;
 
+	reload->old = reload->broker->config;
+	reload->error[0] = '\0';
+	reload->job = (struct job){.ops = &ops, .arg = reload};
+	reload->running = true;
+	DL_FOREACH (reload->asked, asked)
+		asked->is_served = true;
+	job_start(&reload->job, reload->line);
+}
+
+void reload_request(struct reload *reload, struct steward_reload *asked)
+{
+	if (asked) {
+		asked->is_served = false;
+		DL_APPEND(reload->asked, asked);
+	}
 	reload->again = reload->running;
 	if (reload->running)
 		return;
-	reload->file = strdup(config->file);
-	if (!reload->file) {
-		log_error("reload failed; the old configuration stays",
-			LOG_STR("error", "out of memory"));
+	reload->file = strdup(reload->broker->config->file);
+	if (reload->file) {
+		begin(reload);
 		return;
 	}
-	reload->had_tenants = config->ntenants > 0;
-	reload->was_ended = config->ended;
-	net_planes(reload->broker->net, &reload->tls);
-	reload->job = (struct job){.ops = &ops, .arg = reload};
-	reload->running = true;
-	job_start(&reload->job, reload->line);
+	snprintf(reload->error, sizeof(reload->error), "out of memory");
+	note(reload, -ENOMEM);
+	DL_FOREACH (reload->asked, asked)
+		asked->is_served = true;
+	tell(reload, -ENOMEM, reload->error);
+}
+
+void reload_forget(struct reload *reload, struct steward_reload *asked)
+{
+	if (asked->prev)
+		DL_DELETE(reload->asked, asked);
+	asked->prev = asked->next = NULL;
+}
+
+struct reload_stats reload_stats(const struct reload *reload)
+{
+	return (struct reload_stats){.succeeded = reload->succeeded,
+		.failed = reload->failed,
+		.ended_ns = reload->ended_ns,
+		.last_error = reload->last_error};
 }
 
 int reload_new(struct reload **ret_reload, struct broker *broker)

@@ -45,6 +45,13 @@ static void endpoint_free(struct lease_endpoint *endpoint)
 
 /* ---- engine ---- */
 
+void lease_set_limits(struct lease_engine *engine, const struct lease_limits *limits)
+{
+	engine->limits = *limits;
+	if (engine->limits.ranges > LEASE_RANGES_MAX)
+		engine->limits.ranges = LEASE_RANGES_MAX;
+}
+
 int lease_engine_new(
 	struct lease_engine **ret_engine, const struct lease_limits *limits, uint64_t next_id)
 {
@@ -52,9 +59,7 @@ int lease_engine_new(
 
 	if (!engine)
 		return -ENOMEM;
-	engine->limits = *limits;
-	if (engine->limits.ranges > LEASE_RANGES_MAX)
-		engine->limits.ranges = LEASE_RANGES_MAX;
+	lease_set_limits(engine, limits);
 	engine->next_id = next_id ? next_id : 1;
 	*ret_engine = engine;
 	return 0;

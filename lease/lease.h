@@ -96,6 +96,9 @@ struct lease_view {
 /* `next_id` is above every id that the store has ever seen. */
 __attribute__((warn_unused_result)) int lease_engine_new(
 	struct lease_engine **ret_engine, const struct lease_limits *limits, uint64_t next_id);
+/* Other limits from now on: what is beyond them stays, and nothing more comes. Graces that have
+ * begun end when they would have. */
+void lease_set_limits(struct lease_engine *engine, const struct lease_limits *limits);
 /* Forgets everything without actions. Accepts NULL, returns NULL. */
 struct lease_engine *lease_engine_free(struct lease_engine *engine);
 

@@ -388,9 +388,10 @@ static void warn_ram(const struct check *check, const struct config_endpoint *en
 static bool matches_any(const struct config *config, const struct tenant *seen, const char *pattern)
 {
 	for (size_t i = 0; i < config->nendpoints; i++) {
-		const char *name = config->endpoints[i].name;
+		const struct selector_subject subject =
+			config_endpoint_subject(&config->endpoints[i]);
 
-		if (fnmatch(pattern, name, 0) == 0 && (!seen || tenant_sees(seen, name)))
+		if (selector_matches(pattern, &subject) && (!seen || tenant_sees(seen, &subject)))
 			return true;
 	}
 	return false;

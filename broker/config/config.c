@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "broker/config/decode.h"
+#include "broker/config/equal.h"
 #include "broker/log.h"
 #include "proto/wire/chan.h"
 #include "proto/guest/pgwalk.h"
@@ -46,6 +47,7 @@ static const struct decode_field endpoint_fields[] = {
 	{"adapter", DECODE_ENUM, EP(adapter), .choices = adapters, .required = true},
 	{"min_guard", DECODE_ENUM, EP(min_guard), .choices = guards, .standard = VMSIG_GUARD_NONE},
 	{"writable", DECODE_BOOL, EP(writable), .max = 1},
+	{"labels", DECODE_LABELS, EP(labels), .count_offset = EP(nlabels), .max = 64},
 	{"owner", DECODE_UINT32, EP(owner), .max = UINT32_MAX - 1, .standard = UINT32_MAX},
 	{"path", DECODE_PATH, EP(path)},
 	{"files", DECODE_PATH_LIST, EP(files), .count_offset = EP(nfiles), .min = 1,
@@ -477,6 +479,7 @@ int config_load(struct config **ret_config, const char *file, char *error, size_
 	if (r)
 		goto fail;
 	check.lines = lines;
+	config->ctx.given = true;
 	config->core.sessions = config->max_connections;
 	config->ended = decode_is_ended(lines);
 	r = sort(config);
@@ -516,54 +519,12 @@ struct config *config_unref(struct config *config)
 	return NULL;
 }
 
-static bool text_equal(const char *a, const char *b)
-{
-	return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static bool files_equal(const struct config_endpoint *a, const struct config_endpoint *b)
-{
-	for (size_t i = 0; a->nfiles == b->nfiles && i < a->nfiles; i++) {
-		if (strcmp(a->files[i], b->files[i]) != 0)
-			return false;
-	}
-	return a->nfiles == b->nfiles;
-}
-
-/* By the table, so that a new key is never forgotten here. */
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b)
 {
-	if (a->nseg != b->nseg || !files_equal(a, b) ||
-		(a->nseg && memcmp(a->segs, b->segs, a->nseg * sizeof(*a->segs)) != 0))
-		return false;
-	for (const struct decode_field *field = endpoint_fields; field->key; field++) {
-		const char *x = (const char *)a + field->offset;
-		const char *y = (const char *)b + field->offset;
-		bool equal = true;
+	return equal_structs(endpoint_fields, a, b);
+}
 
-		switch (field->type) {
-		case DECODE_NAME:
-		case DECODE_PATH:
-			equal = text_equal(
-				*(char *const *)(const void *)x, *(char *const *)(const void *)y);
-			break;
-		case DECODE_UINT32:
-			equal = memcmp(x, y, sizeof(uint32_t)) == 0;
-			break;
-		case DECODE_ENUM:
-			equal = memcmp(x, y, sizeof(int)) == 0;
-			break;
-		case DECODE_BOOL:
-			equal = *(const bool *)x == *(const bool *)y;
-			break;
-		case DECODE_LIST: /* the segments, above */
-		case DECODE_PATH_LIST:
-			break;
-		default:
-			equal = memcmp(x, y, sizeof(uint64_t)) == 0;
-		}
-		if (!equal)
-			return false;
-	}
-	return true;
+const struct decode_field *config_fields(void)
+{
+	return fields;
 }

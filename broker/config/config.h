@@ -10,7 +10,9 @@
  *   decode       documents into structs, by tables
  *   decode_type  values of one key, by type
  *   document     YAML within bounds
+ *   equal        values of two structs
  *   scalar       values as people write them
+ *   compare      what is different between two
  *   check        what --check looks at
  */
 
@@ -31,6 +33,9 @@ struct config_endpoint {
 	int adapter;   /* enum config_adapter */
 	int min_guard; /* enum vmsig_guard; the endpoint is not served below this */
 	bool writable; /* has a write path */
+	char **labels; /* "KEY=VALUE", sorted: what the policy may select it by (policy/selector.h)
+			*/
+	size_t nlabels;
 
 	uint32_t owner; /* of the RAM file or QMP socket, where others may write to its folder:
 			 * ram/beneath.h. UINT32_MAX: the folder's */
@@ -62,6 +67,14 @@ static inline size_t config_endpoint_files(
 {
 	*ret_files = endpoint->nfiles ? endpoint->files : &endpoint->path;
 	return endpoint->nfiles ? endpoint->nfiles : endpoint->path != NULL;
+}
+
+/* What the policy selects it by. */
+static inline struct selector_subject config_endpoint_subject(
+	const struct config_endpoint *endpoint)
+{
+	return (struct selector_subject){
+		.name = endpoint->name, .labels = endpoint->labels, .nlabels = endpoint->nlabels};
 }
 
 struct config_listen {
@@ -117,6 +130,10 @@ struct config *config_ref(struct config *config);
 struct config *config_unref(struct config *config);
 
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b);
+
+/* The table that the file is decoded by. */
+struct decode_field;
+const struct decode_field *config_fields(void);
 
 /* By its name, or NULL. */
 const struct config_endpoint *config_endpoint_find(const struct config *config, const char *name);

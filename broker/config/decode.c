@@ -14,6 +14,8 @@
 #include "broker/config/scalar.h"
 #include "vmsig/vmsig_error.h"
 
+#define LABEL_VALUE_MAX 191u /* bytes */
+
 struct decode_lines {
 	struct document document;
 };
@@ -216,6 +218,73 @@ static int decode_list(struct decoder *decoder, const struct decode_field *field
 	return 0;
 }
 
+/* ---- labels ---- */
+
+static int label_decode(struct decoder *decoder, const struct decode_field *field,
+	const yaml_node_pair_t *pair, char **ret_label)
+{
+	const yaml_node_t *key = yaml_document_get_node(decoder->document, pair->key);
+	const yaml_node_t *value = yaml_document_get_node(decoder->document, pair->value);
+
+	if (key->type != YAML_SCALAR_NODE || !scalar_is_name(text(key)))
+		return complain(decoder, key,
+			"a label's key is 1 to 63 of A-Z a-z 0-9 . _ - beginning with a letter or "
+			"a digit");
+	if (value->type != YAML_SCALAR_NODE || value->data.scalar.length > LABEL_VALUE_MAX ||
+		strlen(text(value)) != value->data.scalar.length)
+		return complain(decoder, value,
+			"the label '%s' in %s takes a text of at most %u bytes", text(key),
+			field->key, LABEL_VALUE_MAX);
+	return asprintf(ret_label, "%s=%s", text(key), text(value)) < 0 ? -ENOMEM : 0;
+}
+
+static int label_compare(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Two of one key stand side by side when they are sorted. */
+static const char *label_twice(char *const *labels, size_t n)
+{
+	for (size_t i = 1; i < n; i++) {
+		size_t len = strcspn(labels[i], "=") + 1;
+
+		if (strncmp(labels[i - 1], labels[i], len) == 0)
+			return labels[i];
+	}
+	return NULL;
+}
+
+static int decode_labels(struct decoder *decoder, const struct decode_field *field,
+	const yaml_node_t *node, void *object)
+{
+	size_t *count = at(object, field->count_offset), n;
+	const char *twice;
+	char **labels;
+	int r = 0;
+
+	if (is_null(node))
+		return 0;
+	if (node->type != YAML_MAPPING_NODE)
+		return complain(decoder, node, "%s takes 'key: value' lines", field->key);
+	n = (size_t)(node->data.mapping.pairs.top - node->data.mapping.pairs.start);
+	if (n > field->max)
+		return complain(decoder, node, "%s has %zu entries; write %llu at most", field->key,
+			n, (unsigned long long)field->max);
+	labels = calloc(n + 1, sizeof(*labels));
+	if (!labels)
+		return -ENOMEM;
+	*(char ***)at(object, field->offset) = labels;
+	for (; !r && *count < n; *count += !r)
+		r = label_decode(
+			decoder, field, &node->data.mapping.pairs.start[*count], &labels[*count]);
+	qsort(labels, *count, sizeof(*labels), label_compare);
+	twice = label_twice(labels, *count);
+	return !r && twice ? complain(decoder, node, "the label '%.*s' stands here twice",
+				     (int)strcspn(twice, "="), twice)
+			   : r;
+}
+
 /* ---- mappings ---- */
 
 static const struct decode_field *field_find(const struct decode_field *fields, const char *key)
@@ -256,6 +325,8 @@ static int decode_value(struct decoder *decoder, const struct decode_field *fiel
 	switch (field->type) {
 	case DECODE_MAP:
 		return decode_map(decoder, field->fields, node, object);
+	case DECODE_LABELS:
+		return decode_labels(decoder, field, node, object);
 	case DECODE_LIST:
 	case DECODE_STRING_LIST:
 	case DECODE_PATH_LIST:
@@ -320,6 +391,7 @@ static int apply_standard(struct decoder *decoder, const struct decode_field *fi
 		}
 		return 0;
 	case DECODE_LIST:
+	case DECODE_LABELS:
 	case DECODE_STRING_LIST:
 	case DECODE_PATH_LIST:
 	case DECODE_UINT32_LIST:
@@ -395,6 +467,12 @@ int decode_file(const char *file, const struct decode_field *fields, void *objec
 	return r;
 }
 
+static bool has_elements(enum decode_type type)
+{
+	return type == DECODE_LIST || type == DECODE_STRING_LIST || type == DECODE_PATH_LIST ||
+	       type == DECODE_LABELS;
+}
+
 void decode_free(const struct decode_field *fields, void *object)
 {
 	for (const struct decode_field *field = fields; field->key; field++) {
@@ -405,8 +483,7 @@ void decode_free(const struct decode_field *fields, void *object)
 			decode_free(field->fields, object);
 			continue;
 		}
-		if (field->type == DECODE_LIST || field->type == DECODE_STRING_LIST ||
-			field->type == DECODE_PATH_LIST)
+		if (has_elements(field->type))
 			n = *(size_t *)at(object, field->count_offset);
 		for (size_t i = 0; i < n; i++) {
 			if (field->type == DECODE_LIST)
@@ -414,27 +491,48 @@ void decode_free(const struct decode_field *fields, void *object)
 			else
 				free(((char **)(void *)*value)[i]);
 		}
-		if (field->type <= DECODE_NAME || field->type == DECODE_LIST ||
-			field->type == DECODE_STRING_LIST || field->type == DECODE_PATH_LIST ||
+		if (field->type <= DECODE_NAME || has_elements(field->type) ||
 			field->type == DECODE_UINT32_LIST)
 			free(*value);
 	}
 }
 
-unsigned decode_line(const struct decode_lines *lines, const char *key, size_t index)
+static yaml_node_t *step(struct decoder *decoder, const yaml_node_t *node, const char *word)
+{
+	char *end;
+	size_t index = strtoul(word, &end, 10);
+
+	if (node->type == YAML_MAPPING_NODE)
+		return value_of(decoder, node, word);
+	if (node->type != YAML_SEQUENCE_NODE || *end || end == word ||
+		index >= (size_t)(node->data.sequence.items.top - node->data.sequence.items.start))
+		return NULL;
+	return yaml_document_get_node(decoder->document, node->data.sequence.items.start[index]);
+}
+
+unsigned decode_line_of(const struct decode_lines *lines, const char *path)
 {
 	yaml_document_t *document = (yaml_document_t *)(uintptr_t)&lines->document.yaml;
 	struct decoder decoder = {.document = document};
-	yaml_node_t *root = yaml_document_get_root_node(document);
-	yaml_node_t *list = root ? value_of(&decoder, root, key) : NULL;
-	yaml_node_t *item;
+	yaml_node_t *node = yaml_document_get_root_node(document);
 
-	if (!list || list->type != YAML_SEQUENCE_NODE)
-		return 0;
-	if (index >= (size_t)(list->data.sequence.items.top - list->data.sequence.items.start))
-		return 0;
-	item = yaml_document_get_node(document, list->data.sequence.items.start[index]);
-	return (unsigned)item->start_mark.line + 1;
+	while (node && *path) {
+		size_t len = strcspn(path, "/");
+		char word[64];
+
+		snprintf(word, sizeof(word), "%.*s", (int)len, path);
+		node = step(&decoder, node, word);
+		path += len + (path[len] == '/');
+	}
+	return node ? (unsigned)node->start_mark.line + 1 : 0;
+}
+
+unsigned decode_line(const struct decode_lines *lines, const char *key, size_t index)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/%zu", key, index);
+	return decode_line_of(lines, path);
 }
 
 bool decode_is_ended(const struct decode_lines *lines)

@@ -47,6 +47,8 @@ void decode_free(const struct decode_field *fields, void *object);
 
 /* Line (from 1) of element `index` of the top-level list `key`; 0 when unknown. */
 unsigned decode_line(const struct decode_lines *lines, const char *key, size_t index);
+/* Line (from 1) of what "KEY/INDEX/KEY..." names; 0: it is not there, and a default holds. */
+unsigned decode_line_of(const struct decode_lines *lines, const char *path);
 /* Whether the document ends with a line "...", as whoever writes one can show that it is whole. */
 bool decode_is_ended(const struct decode_lines *lines);
 struct decode_lines *decode_lines_free(struct decode_lines *lines);

@@ -18,6 +18,7 @@ enum decode_type {
 	DECODE_ENUM,        /* int */
 	DECODE_STRING_LIST, /* char **, with a size_t count */
 	DECODE_PATH_LIST,   /* likewise, each as a PATH */
+	DECODE_LABELS,      /* char **, with a size_t count: a mapping as sorted "KEY=VALUE" */
 	DECODE_UINT32_LIST, /* uint32_t *, with a size_t count */
 	DECODE_MAP,         /* a nested mapping into the same struct */
 	DECODE_LIST,        /* an array of structs, with a size_t count */

@@ -150,11 +150,12 @@ static int conn_equip(struct conn *conn, const struct arrival *arrival)
 		.tx_max = conns->config->tx_max,
 		.rx_fds_max = arrival->plane->takes_fds ? CHAN_FDS_OF_CLIENT : 0,
 	};
-	int r = share_of_uid(conns, conn->cred.uid, &conn->share);
+	struct tls_ctx *tls = tls_set_find(&conns->tls, arrival->plane);
+	/* A reload may have ended the plane while it waited. */
+	int r = tls ? share_of_uid(conns, conn->cred.uid, &conn->share) : VMSIG_ERR_SHUTTING_DOWN;
 
 	if (!r)
-		r = chan_new(&conn->chan, tls_set_find(&conns->tls, arrival->plane), arrival->fd,
-			&limits);
+		r = chan_new(&conn->chan, tls, arrival->fd, &limits);
 	if (r)
 		return r;
 	conn_begin_rights(conn);

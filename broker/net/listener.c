@@ -134,11 +134,10 @@ int listener_make_folder(const char *path)
 	return 0;
 }
 
-/* Bound under a umask that lets nobody in until the configured mode is set. */
+/* Nobody can connect to what is not listened on: the mode is set before that. */
 static int bind_path(int fd, const char *path, mode_t mode)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	mode_t mask;
 	int r;
 
 	if (strlen(path) >= sizeof(addr.sun_path))
@@ -149,21 +148,30 @@ static int bind_path(int fd, const char *path, mode_t mode)
 		r = clear_stale(&addr);
 	if (r)
 		return r;
-	mask = umask(0777);
-	r = bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
-	umask(mask);
-	if (!r && (chmod(path, mode) < 0 || listen(fd, BACKLOG) < 0))
-		r = -errno;
+	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return -errno;
+	if (chmod(path, mode) == 0)
+		return 0;
+	r = -errno;
+	unlink(path);
 	return r;
 }
 
-static int socket_open(struct listener *listener)
+int listener_bind(const struct config_listen *where, int *ret_fd, char *error, size_t error_size)
 {
-	listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (listener->fd < 0)
-		return -errno;
-	rights_listen(&listener->lobby->conns->rights, listener->fd);
-	return bind_path(listener->fd, listener->path, listener->mode);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int r = fd < 0 ? -errno : bind_path(fd, where->path, where->mode);
+
+	if (!r) {
+		*ret_fd = fd;
+		return 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	snprintf(error, error_size, "cannot listen on %s: %s%s", where->path, strerror(-r),
+		r == -EADDRINUSE ? "; another broker or plane answers there, or it is no socket"
+				 : "");
+	return r;
 }
 
 static void listener_free(struct listener *listener)
@@ -177,9 +185,22 @@ static void listener_free(struct listener *listener)
 	free(listener);
 }
 
+/* Descriptors are refused before anybody can connect. */
+static int listen_on(struct listener *listener, int fd)
+{
+	int r;
+
+	rights_listen(&listener->lobby->conns->rights, fd);
+	r = listen(fd, BACKLOG) < 0
+		    ? -errno
+		    : uv_poll_init(listener->lobby->conns->pulse->loop, &listener->poll, fd);
+	if (!r)
+		listener->fd = fd;
+	return r;
+}
+
 int listener_open(struct listener **ret_listener, struct lobby *lobby,
-	const struct config_listen *where, const struct plane_ops *plane, char *error,
-	size_t error_size)
+	const struct config_listen *where, const struct plane_ops *plane, int fd)
 {
 	struct pulse *pulse = lobby->conns->pulse;
 	struct listener *listener = calloc(1, sizeof(*listener));
@@ -193,13 +214,8 @@ int listener_open(struct listener **ret_listener, struct lobby *lobby,
 	listener->mode = where->mode;
 	listener->fd = -1;
 	listener->spare = spare_open();
-	r = listener->path ? socket_open(listener) : -ENOMEM;
-	if (!r)
-		r = uv_poll_init(pulse->loop, &listener->poll, listener->fd);
+	r = listener->path ? listen_on(listener, fd) : -ENOMEM;
 	if (r) {
-		snprintf(error, error_size, "cannot listen on %s: %s%s", where->path, strerror(-r),
-			r == -EADDRINUSE ? "; another broker answers there, or it is no socket"
-					 : "");
 		listener_free(listener);
 		return r;
 	}
@@ -210,6 +226,18 @@ int listener_open(struct listener **ret_listener, struct lobby *lobby,
 		pulse_hurry(pulse);
 	*ret_listener = listener;
 	return 0;
+}
+
+void listener_set_mode(struct listener *listener, mode_t mode)
+{
+	if (mode == listener->mode)
+		return;
+	if (chmod(listener->path, mode) < 0)
+		log_error("cannot change the mode of a socket; its clients may be other ones than "
+			  "the configuration says",
+			LOG_STR("path", listener->path), LOG_STR("error", strerror(errno)));
+	else
+		listener->mode = mode;
 }
 
 static void on_closed(uv_handle_t *handle)

@@ -28,10 +28,16 @@ struct listener {
 	struct listener *next;
 };
 
-/* `error` names the path and what to do. 0, -errno. */
+/* A socket in the file system, which nobody can connect to yet. On any thread. `error` names the
+ * path and what to do. 0, -errno. */
+__attribute__((warn_unused_result)) int listener_bind(
+	const struct config_listen *where, int *ret_fd, char *error, size_t error_size);
+/* Listens on it; the socket is the listener's on success. 0, -errno. */
 __attribute__((warn_unused_result)) int listener_open(struct listener **ret_listener,
 	struct lobby *lobby, const struct config_listen *where, const struct plane_ops *plane,
-	char *error, size_t error_size);
+	int fd);
+/* The configuration says so now, of the same path. */
+void listener_set_mode(struct listener *listener, mode_t mode);
 /* Removes the socket file; the listener is freed from the loop. */
 void listener_close(struct listener *listener);
 /* Accepts again after a pause. Whether it is still paused. */

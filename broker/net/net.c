@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "broker/net/admission.h"
 #include "broker/net/conns.h"
@@ -11,6 +12,8 @@
 #include "vmsig/vmsig_error.h"
 
 struct net {
+	const struct renewal_plane *planes;
+	size_t nplanes;
 	struct pulse pulse;
 	struct conns conns;
 	struct lobby lobby;
@@ -29,17 +32,18 @@ static bool on_beat(struct pulse_beat *beat, uint64_t now_ms)
 	return expecting;
 }
 
-int net_new(struct net **ret_net, uv_loop_t *loop, struct shares *shares,
-	const struct config *config, void *user)
+int net_new(struct net **ret_net, const struct net_env *env, const struct config *config)
 {
 	struct net *net = calloc(1, sizeof(*net));
 	int r;
 
 	if (!net)
 		return -ENOMEM;
+	net->planes = env->planes;
+	net->nplanes = env->nplanes;
 	net->conns = (struct conns){
-		.pulse = &net->pulse, .shares = shares, .config = config, .user = user};
-	pulse_init(&net->pulse, loop);
+		.pulse = &net->pulse, .shares = env->shares, .config = config, .user = env->user};
+	pulse_init(&net->pulse, env->loop);
 	r = conns_init(&net->conns);
 	if (r) {
 		free(net);
@@ -71,43 +75,119 @@ int net_guard(struct net *net, struct closer *closer, struct porter *porter)
 	return 0;
 }
 
-int net_listen(struct net *net, const struct config_listen *where, const struct plane_ops *plane,
-	char *error, size_t error_size)
+/* ---- sockets ---- */
+
+static const struct config_listen *where_listens(
+	const struct net *net, const struct config *config, const struct plane_ops *plane)
 {
-	struct tls_set *tls = &net->conns.tls;
-	struct listener *listener;
-	int r = tls_set_add(tls, plane, net->conns.config, error, error_size);
+	return renewal_find(net->planes, net->nplanes, config, plane);
+}
+
+/* Nobody has heard of them yet. */
+static void close_new(struct net *net, struct listener *last)
+{
+	while (net->listeners != last) {
+		struct listener *listener = net->listeners;
+
+		LL_DELETE(net->listeners, listener);
+		listener_close(listener);
+	}
+}
+
+/* Listens on the new sockets; those that were there before are the last in the list. */
+static int open_new(struct net *net, const struct config *config, struct renewal *renewal)
+{
+	struct listener *last = net->listeners;
+
+	for (size_t i = 0; i < renewal->n; i++) {
+		const struct plane_ops *plane = renewal->tls.planes[i];
+		struct listener *listener;
+		int r;
+
+		if (renewal->sockets[i] < 0)
+			continue;
+		r = listener_open(&listener, &net->lobby, where_listens(net, config, plane), plane,
+			renewal->sockets[i]);
+		if (r) {
+			close_new(net, last);
+			return r;
+		}
+		renewal->sockets[i] = -1;
+		LL_PREPEND(net->listeners, listener);
+	}
+	return 0;
+}
+
+static void close_outdated(struct net *net, const struct config *config)
+{
+	struct listener *listener, *next;
+
+	LL_FOREACH_SAFE (net->listeners, listener, next) {
+		const struct config_listen *where = where_listens(net, config, listener->plane);
+
+		if (where && strcmp(where->path, listener->path) == 0) {
+			listener_set_mode(listener, where->mode);
+			continue;
+		}
+		LL_DELETE(net->listeners, listener);
+		listener_close(listener);
+	}
+}
+
+int net_listen(struct net *net, char *error, size_t error_size)
+{
+	const struct config *config = net->conns.config;
+	struct renewal renewal;
+	int r = renewal_make(&renewal, net->planes, net->nplanes, NULL, config, error, error_size);
 
 	if (!r)
-		r = listener_open(&listener, &net->lobby, where, plane, error, error_size);
-	if (!r)
-		LL_PREPEND(net->listeners, listener);
+		r = open_new(net, config, &renewal);
+	if (!r) {
+		net->conns.tls = renewal.tls;
+		renewal.tls = TLS_SET_INIT;
+	}
+	renewal_deinit(&renewal);
 	return r;
 }
 
-void net_planes(const struct net *net, struct tls_set *ret_set)
-{
-	const struct tls_set *tls = &net->conns.tls;
+/* ---- a new configuration ---- */
 
-	*ret_set = TLS_SET_INIT;
-	for (; ret_set->n < tls->n; ret_set->n++)
-		ret_set->planes[ret_set->n] = tls->planes[ret_set->n];
+int net_renew(const struct net *net, struct renewal *ret_renewal, const struct config *old,
+	const struct config *config, char *error, size_t error_size)
+{
+	return renewal_make(ret_renewal, net->planes, net->nplanes, old, config, error, error_size);
 }
 
-int net_reload(struct net *net, const struct config *config, struct tls_set *tls)
+static void admit_again(struct net *net, struct conn *conn)
+{
+	if (tls_set_find(&net->conns.tls, conn->plane))
+		admission_reload(conn);
+	else
+		conn_close(conn, VMSIG_ERR_SHUTTING_DOWN,
+			"the configuration does not serve this plane any more");
+}
+
+int net_reload(struct net *net, const struct config *config, struct renewal *renewal)
 {
 	struct conns *conns = &net->conns;
+	struct listener *last = net->listeners;
 	struct conn *conn, *next;
-	int r = conns_set_policy(conns, config);
+	int r = open_new(net, config, renewal);
 
 	if (r)
 		return r;
+	r = conns_set_policy(conns, config);
+	if (r) {
+		close_new(net, last);
+		return r;
+	}
 	tls_set_deinit(&conns->tls);
-	conns->tls = *tls;
-	*tls = TLS_SET_INIT;
+	conns->tls = renewal->tls;
+	renewal->tls = TLS_SET_INIT;
 	lobby_set_policy(&net->lobby);
+	close_outdated(net, config);
 	DL_FOREACH_SAFE (conns->list, conn, next)
-		admission_reload(conn);
+		admit_again(net, conn);
 	return 0;
 }
 

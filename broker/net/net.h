@@ -22,6 +22,7 @@
  *   state        the inside of both
  *   pulse        time
  *   tls_set      contexts of TLS
+ *   renewal      what a new configuration needs
  *   rights       descriptors of clients
  *   passrights   who may send some
  *   porter       a process that receives them
@@ -34,34 +35,46 @@
 
 #include "broker/config/config.h"
 #include "broker/net/conn.h"
-#include "broker/net/tls_set.h"
+#include "broker/net/renewal.h"
 #include "broker/policy/share.h"
 
 struct closer;
 struct net;
 struct porter;
 
-/* `config` is borrowed until net_reload(), `shares` until net_free(); `user` is for planes:
- * conn_user(). */
-__attribute__((warn_unused_result)) int net_new(struct net **ret_net, uv_loop_t *loop,
-	struct shares *shares, const struct config *config, void *user);
+/* What belongs together for life. */
+struct net_env {
+	uv_loop_t *loop;
+	struct shares *shares;
+	const struct renewal_plane
+		*planes; /* that there are, whether a configuration serves them */
+	size_t nplanes;
+	void *user; /* for planes: conn_user() */
+};
+
+/* `config` is borrowed until net_reload(), what is in `env` until net_free(). */
+__attribute__((warn_unused_result)) int net_new(
+	struct net **ret_net, const struct net_env *env, const struct config *config);
 /* Before the first net_listen(): who closes and who receives clients' descriptors. Borrowed;
  * porter NULL: no client may send any. Without a closer the loop waits for them. */
 __attribute__((warn_unused_result)) int net_guard(
 	struct net *net, struct closer *closer, struct porter *porter);
 
-/* Opens a socket. `error` names the path and what to do. 0, VMSIG_ERR_*, -errno. */
-__attribute__((warn_unused_result)) int net_listen(struct net *net,
-	const struct config_listen *where, const struct plane_ops *plane, char *error,
-	size_t error_size);
+/* Opens the sockets of the configuration. `error` names the path and what to do. 0, VMSIG_ERR_*,
+ * -errno. */
+__attribute__((warn_unused_result)) int net_listen(struct net *net, char *error, size_t error_size);
 
-/* The planes that are listened on: what a set of contexts is made for. */
-void net_planes(const struct net *net, struct tls_set *ret_set);
-/* New policy and certificates, of net_planes(); the set's references are taken over.
- * Connections that they do not allow any more are closed, the others go on. -ENOMEM: nothing has
- * changed. */
+/* What net_reload() needs, made on another thread than the loop's, which does not reload
+ * meanwhile: `old` is what the net has. As renewal_make(). */
+__attribute__((warn_unused_result)) int net_renew(const struct net *net,
+	struct renewal *ret_renewal, const struct config *old, const struct config *config,
+	char *error, size_t error_size);
+/* New policy, limits, certificates and sockets; what was taken over of the renewal is not in it any
+ * more. Sockets that the configuration does not have are closed, with the connections of planes
+ * that have none; so are connections that policy or certificates do not allow any more. The others
+ * go on. 0, -errno: nothing has changed. */
 __attribute__((warn_unused_result)) int net_reload(
-	struct net *net, const struct config *config, struct tls_set *tls);
+	struct net *net, const struct config *config, struct renewal *renewal);
 
 /* Once per turn of the loop, before it sleeps: sends what is queued. */
 void net_turn(struct net *net);

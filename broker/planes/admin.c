@@ -61,12 +61,12 @@ static int lease_end(struct admin_client *client, uint64_t lease)
 		.uid = conn_uid(client->base.conn),
 		.pid = (uint32_t)conn_pid(client->base.conn)};
 	struct lease_view view;
-	const char *name;
+	const struct selector_subject *subject;
 
 	if (!desk_lease_find(client->desk, lease, &view))
 		return VMSIG_ERR_NO_LEASE;
-	name = desk_endpoint_name(client->desk, view.endpoint);
-	if (!name || !tenant_sees(tenant, name))
+	subject = desk_endpoint_subject(client->desk, view.endpoint);
+	if (!subject || !tenant_sees(tenant, subject))
 		return VMSIG_ERR_NO_LEASE;
 	return desk_revoke(client->desk, boot_clock_ns(), &admin, lease);
 }

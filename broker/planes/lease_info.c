@@ -104,12 +104,13 @@ static int page_fill(struct lease_page *page, struct desk *desk, uint64_t after,
 		r = -ENOMEM;
 	page->body.leases = page->pointers;
 	while (!r && page->body.n_leases < LEASE_PAGE && desk_lease_next(desk, &cursor, &lease)) {
-		const char *name = desk_endpoint_name(desk, lease.endpoint);
+		const struct selector_subject *subject =
+			desk_endpoint_subject(desk, lease.endpoint);
 		size_t n = page->body.n_leases;
 
-		if (!name || !tenant_sees(viewer->tenant, name))
+		if (!subject || !tenant_sees(viewer->tenant, subject))
 			continue;
-		r = lease_info_fill(&page->infos[n], &lease, name, viewer);
+		r = lease_info_fill(&page->infos[n], &lease, subject->name, viewer);
 		page->pointers[n] = &page->infos[n];
 		page->body.n_leases += !r;
 	}

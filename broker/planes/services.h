@@ -11,6 +11,7 @@
  *   admin.h       the admin plane: admin.sock, for administrators
  *   dialect.h     what they do alike: Hello, errors, what may come when
  *   lease_info.h  leases as write and admin tell of them
+ *   steward.h     what administrators have the shell do
  */
 
 struct auditor;

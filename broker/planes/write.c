@@ -123,7 +123,10 @@ static int send_info(
 	const char *name = desk_endpoint_name(client->desk, lease->endpoint);
 	const struct lease_viewer viewer = viewer_of(client);
 	Vmsig__LeaseInfo info;
-	const struct grant_rule *rule = name ? grant_write_rule(client->op.tenant, name) : NULL;
+	const struct selector_subject *subject =
+		desk_endpoint_subject(client->desk, lease->endpoint);
+	const struct grant_rule *rule =
+		subject ? grant_write_rule(client->op.tenant, subject) : NULL;
 	int r = lease_info_fill(&info, lease, name ? name : "", &viewer);
 
 	if (r)

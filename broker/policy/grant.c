@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/policy/grant.h"
 
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,17 +36,16 @@ bool grant_has_uid(const struct grant_tenant *tenant, uid_t uid)
 	return false;
 }
 
-const struct grant_rule *grant_write_rule(const struct grant_tenant *tenant, const char *endpoint)
+const struct grant_rule *grant_write_rule(
+	const struct grant_tenant *tenant, const struct selector_subject *endpoint)
 {
 	if (!tenant_sees(&tenant->tenant, endpoint))
 		return NULL;
 	for (size_t i = 0; i < tenant->nrules; i++) {
 		const struct grant_rule *rule = &tenant->rules[i];
 
-		for (size_t j = 0; j < rule->nendpoints; j++) {
-			if (fnmatch(rule->endpoints[j], endpoint, 0) == 0)
-				return rule;
-		}
+		if (selector_find(rule->endpoints, rule->nendpoints, endpoint) < rule->nendpoints)
+			return rule;
 	}
 	return NULL;
 }

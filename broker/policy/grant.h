@@ -20,9 +20,9 @@ struct grant_range {
 	uint64_t gpa, len; /* bytes */
 };
 
-/* What an operator may do on the endpoints that the globs match. */
+/* What an operator may do on the endpoints that the selectors match. */
 struct grant_rule {
-	char **endpoints; /* globs */
+	char **endpoints; /* selectors */
 	size_t nendpoints;
 	struct grant_range *ranges; /* guest-physical; none: all of the endpoint */
 	size_t nranges;
@@ -58,6 +58,7 @@ const struct grant_tenant *grant_find(
 bool grant_has_uid(const struct grant_tenant *tenant, uid_t uid);
 /* The first rule of the tenant that covers the endpoint, which the tenant must also see; NULL:
  * it may not write there. */
-const struct grant_rule *grant_write_rule(const struct grant_tenant *tenant, const char *endpoint);
+const struct grant_rule *grant_write_rule(
+	const struct grant_tenant *tenant, const struct selector_subject *endpoint);
 
 #endif

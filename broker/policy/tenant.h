@@ -6,17 +6,19 @@
  * What the policy grants one tenant in one role, as the core sees it. Plain data, borrowed
  * by sessions; whoever replaces a policy re-points its sessions first.
  *
- *   tenant   what one may see
- *   grant    who somebody is to it, and where he may write
- *   account  who pays for what is there
- *   rate     how much in a second
- *   share    whose time of the loop it is
+ *   tenant    what one may see
+ *   selector  how endpoints are named
+ *   grant     who somebody is to it, and where he may write
+ *   account   who pays for what is there
+ *   rate      how much in a second
+ *   share     whose time of the loop it is
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "broker/policy/selector.h"
 #include "vmsig/vmsig_event.h"
 
 struct tenant_quota {
@@ -28,13 +30,13 @@ struct tenant_quota {
 
 struct tenant {
 	char *name;
-	char **endpoints; /* globs, fnmatch(3) */
+	char **endpoints; /* selectors */
 	size_t nendpoints;
 	int min_guard; /* enum vmsig_guard; weaker endpoints are not served to this tenant */
 	struct tenant_quota quota;
 };
 
 /* Whether the tenant may know of the endpoint at all. */
-bool tenant_sees(const struct tenant *tenant, const char *endpoint_name);
+bool tenant_sees(const struct tenant *tenant, const struct selector_subject *endpoint);
 
 #endif

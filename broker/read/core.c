@@ -23,14 +23,20 @@ int core_new(struct core **ret_core, const struct core_limits *limits)
 
 	if (!core)
 		return -ENOMEM;
-	core->take_timeout_ns = limits->take_timeout_ns;
 	account_init(&core->account, &kind, "");
-	account_set_limit(&core->account, CORE_ENDPOINTS, limits->endpoints);
-	account_set_limit(&core->account, CORE_SESSIONS, limits->sessions);
-	account_set_limit(&core->account, CORE_INFLIGHT, limits->inflight);
+	core_set_limits(core, limits);
 	endpoint_emit_init(core);
 	*ret_core = core;
 	return 0;
+}
+
+void core_set_limits(struct core *core, const struct core_limits *limits)
+{
+	core->take_timeout_ns = limits->take_timeout_ns;
+	account_set_limit(&core->account, CORE_ENDPOINTS, limits->endpoints);
+	account_set_limit(&core->account, CORE_SESSIONS, limits->sessions);
+	account_set_limit(&core->account, CORE_INFLIGHT, limits->inflight);
+	inflight_set_limit(core);
 }
 
 void core_closing(struct core *core)

@@ -44,6 +44,9 @@ struct core_limits {
 
 __attribute__((warn_unused_result)) int core_new(
 	struct core **ret_core, const struct core_limits *limits);
+/* Other limits from now on: what is beyond them stays, and nothing more comes. What is in flight is
+ * due when it was. */
+void core_set_limits(struct core *core, const struct core_limits *limits);
 /* The broker shuts down: endpoints that unregister from now on keep their epoch, so that a
  * restarted broker can go on in it, and their pages say that nobody looks after them. */
 void core_closing(struct core *core);
@@ -59,9 +62,11 @@ const vmsig_emit *core_emit(struct core *core);
 /* ---- endpoints ---- */
 
 struct core_endpoint_config {
-	uint32_t id;                /* stable, not 0 */
-	const char *name;           /* copied */
-	const char *adapter;        /* copied; for lists */
+	uint32_t id;         /* stable, not 0 */
+	const char *name;    /* copied */
+	const char *adapter; /* copied; for lists */
+	char *const *labels; /* copied; as policy/selector.h has them */
+	size_t nlabels;
 	uint32_t epoch;             /* stored high-water mark, 0 for none */
 	const char *session;        /* stored fingerprint of the last session, NULL or "" for none.
 				     * With one the endpoint boots in the stored epoch, and goes on in
@@ -93,7 +98,8 @@ struct core_endpoint_info {
 	uint32_t id;
 	const char *name;    /* borrowed from the core until it is called again */
 	const char *adapter; /* borrowed */
-	const char *detail;  /* borrowed; "" when there is nothing to say */
+	const struct selector_subject *subject; /* borrowed: the name, and the labels */
+	const char *detail;                     /* borrowed; "" when there is nothing to say */
 	uint32_t epoch;
 	enum vmsig_endpoint_state state;
 	enum vmsig_guard guard;

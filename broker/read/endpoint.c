@@ -338,7 +338,20 @@ static struct endpoint *endpoint_alloc(struct core *core, const struct core_endp
 	if (config->session)
 		snprintf(endpoint->stored, sizeof(endpoint->stored), "%s", config->session);
 	endpoint->resumable = endpoint->epoch && endpoint->stored[0];
+	if (selector_labels_copy(&endpoint->labels, config->labels, config->nlabels)) {
+		free(endpoint);
+		return NULL;
+	}
+	endpoint->subject = (struct selector_subject){
+		.name = endpoint->name, .labels = endpoint->labels, .nlabels = config->nlabels};
 	return endpoint;
+}
+
+static void endpoint_release(struct endpoint *endpoint)
+{
+	charge_refund(&endpoint->place);
+	selector_labels_free(endpoint->labels, endpoint->subject.nlabels);
+	free(endpoint);
 }
 
 static int endpoint_index(struct core *core, struct endpoint *endpoint)
@@ -371,8 +384,7 @@ int endpoint_new(struct core *core, const struct core_endpoint_config *config)
 	if (!r)
 		r = endpoint_index(core, endpoint);
 	if (r) {
-		charge_refund(&endpoint->place);
-		free(endpoint);
+		endpoint_release(endpoint);
 		return r;
 	}
 	endpoint->born = ++core->births;
@@ -397,8 +409,7 @@ void core_endpoint_remove(struct core *core, uint32_t id)
 	HASH_DELETE(hh, core->endpoints, endpoint);
 	HASH_DELETE(hh_name, core->names, endpoint);
 	DL_DELETE(core->ages, endpoint);
-	charge_refund(&endpoint->place);
-	free(endpoint);
+	endpoint_release(endpoint);
 }
 
 static uint32_t count_subscribers(const struct endpoint *endpoint, const struct session *session)
@@ -418,6 +429,7 @@ static void info_fill(const struct endpoint *endpoint, const struct session *ses
 		.id = endpoint->id,
 		.name = endpoint->name,
 		.adapter = endpoint->adapter,
+		.subject = &endpoint->subject,
 		.detail = service_detail(endpoint, session),
 		.epoch = endpoint->epoch,
 		.state = endpoint->state,
@@ -431,7 +443,7 @@ static void info_fill(const struct endpoint *endpoint, const struct session *ses
 
 static bool is_visible(const struct endpoint *endpoint, const struct session *session)
 {
-	return !session || tenant_sees(session->tenant, endpoint->name);
+	return !session || tenant_sees(session->tenant, &endpoint->subject);
 }
 
 bool core_endpoint_next(struct core *core, const struct session *session, size_t *cursor,
@@ -458,7 +470,7 @@ int core_endpoint_find(struct core *core, const struct session *session, const c
 {
 	struct endpoint *endpoint = name ? endpoint_by_name(core, name) : NULL;
 
-	if (!endpoint || (session && !tenant_sees(session->tenant, name)))
+	if (!endpoint || (session && !tenant_sees(session->tenant, &endpoint->subject)))
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
 	info_fill(endpoint, session, ret_info);
 	return 0;

@@ -109,7 +109,8 @@ static void part_hidden(struct session *session)
 	struct subscription *subscription, *next;
 
 	DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
-		if (subscription->endpoint && !tenant_sees(session->tenant, subscription->name))
+		if (subscription->endpoint &&
+			!tenant_sees(session->tenant, &subscription->endpoint->subject))
 			subscription_part(subscription);
 	}
 }
@@ -136,7 +137,7 @@ int session_catch_up(struct session *session)
 	}
 	for (endpoint = first_unseen(session); endpoint; endpoint = endpoint->next) {
 		if (pattern_count(session, endpoint->name) &&
-			tenant_sees(session->tenant, endpoint->name) &&
+			tenant_sees(session->tenant, &endpoint->subject) &&
 			subscription_add(session, endpoint) < 0)
 			return -ENOMEM;
 		session->seen = endpoint->born;
@@ -185,7 +186,7 @@ static int subscribe_matching(struct session *session, const struct pattern *pat
 	HASH_ITER (hh_name, session->core->names, endpoint, next) {
 		if (!r && !is_subscribed(session, endpoint) &&
 			pattern_matches(pattern, endpoint->name) &&
-			tenant_sees(session->tenant, endpoint->name))
+			tenant_sees(session->tenant, &endpoint->subject))
 			r = subscription_add(session, endpoint);
 	}
 	return r;
@@ -195,7 +196,7 @@ static int subscribe_plain(struct session *session, const char *name)
 {
 	struct endpoint *endpoint = endpoint_by_name(session->core, name);
 
-	if (!endpoint || !tenant_sees(session->tenant, name))
+	if (!endpoint || !tenant_sees(session->tenant, &endpoint->subject))
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
 	return subscription_add(session, endpoint);
 }

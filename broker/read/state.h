@@ -63,6 +63,8 @@ struct endpoint {
 	struct core *core;
 	uint32_t id;
 	char name[ENDPOINT_NAME_MAX + 1];
+	struct selector_subject subject; /* the name, and labels of its own */
+	char **labels;
 	char adapter[16];
 	char detail[ENDPOINT_DETAIL_MAX + 1];
 	uint32_t epoch;
@@ -266,6 +268,8 @@ void session_announce(struct session *session);
 /* A session that has begun has a tenant, until it leaves with all that it has here. -ENOMEM. */
 __attribute__((warn_unused_result)) int inflight_join(struct session *session);
 void inflight_leave(struct session *session);
+/* limits.inflight_contexts is another one. */
+void inflight_set_limit(struct core *core);
 /* Whether the session may have a MEMCTX in flight now, whose room it has from then on; else it
  * gets in line. */
 bool inflight_may_carry(struct session *session);

@@ -139,9 +139,9 @@ void desk_lease_lost(struct desk *desk, uint64_t now_ns, uint64_t lease, enum vm
 
 /* ---- endpoints ---- */
 
-/* It is configured; its name is known from here on. -ENOMEM. */
+/* It is configured; its name and its labels, which are copied, are known from here on. -ENOMEM. */
 __attribute__((warn_unused_result)) int desk_endpoint_add(
-	struct desk *desk, uint32_t endpoint, const char *name);
+	struct desk *desk, uint32_t endpoint, const struct selector_subject *subject);
 /* It is not configured any more: nothing of the caller's is used from here on. Its name is known
  * until no lease and no command needs it. */
 void desk_endpoint_remove(struct desk *desk, uint32_t endpoint);
@@ -196,5 +196,7 @@ bool desk_lease_next(struct desk *desk, uint64_t *cursor, struct lease_view *ret
 bool desk_lease_find(struct desk *desk, uint64_t lease, struct lease_view *ret_view);
 /* NULL when it is not known any more; borrowed. */
 const char *desk_endpoint_name(struct desk *desk, uint32_t endpoint);
+/* The same with its labels. */
+const struct selector_subject *desk_endpoint_subject(struct desk *desk, uint32_t endpoint);
 
 #endif

@@ -52,9 +52,9 @@ static int policy_check(struct command *command, const struct desk_operator *op)
 	int r;
 
 	command->site = site_find(command->desk, command->body->endpoint);
-	if (!command->site || !tenant_sees(&op->tenant->tenant, command->site->name))
+	if (!command->site || !tenant_sees(&op->tenant->tenant, &command->site->subject))
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
-	rule = grant_write_rule(op->tenant, command->site->name);
+	rule = grant_write_rule(op->tenant, &command->site->subject);
 	r = permit_rule(command, rule);
 	if (rule && !r && command->body->bulk)
 		r = bulk_allowed(command);

@@ -18,7 +18,7 @@ struct desk_operator *operator_find(struct desk *desk, uint64_t session)
 }
 
 const struct grant_rule *operator_rule(const struct desk *desk, const char *tenant, uint32_t uid,
-	const char *endpoint, const struct grant_tenant **ret_tenant)
+	const struct selector_subject *endpoint, const struct grant_tenant **ret_tenant)
 {
 	struct identity identity = {.role = IDENTITY_OPERATOR};
 	const struct grant_tenant *entry;
@@ -43,7 +43,8 @@ bool operator_covers(const struct grant_rule *rule, const struct lease_range *ra
 	return !rule->nranges;
 }
 
-bool operator_allows(const struct desk *desk, const struct lease_view *lease, const char *endpoint)
+bool operator_allows(const struct desk *desk, const struct lease_view *lease,
+	const struct selector_subject *endpoint)
 {
 	const struct grant_rule *rule =
 		operator_rule(desk, lease->tenant, lease->uid, endpoint, NULL);

@@ -15,10 +15,11 @@ struct command;
 struct desk_operator *operator_find(struct desk *desk, uint64_t session);
 /* The tenant's rule for an operator of that name, whatever connection it has; NULL: none. */
 const struct grant_rule *operator_rule(const struct desk *desk, const char *tenant, uint32_t uid,
-	const char *endpoint, const struct grant_tenant **ret_tenant);
+	const struct selector_subject *endpoint, const struct grant_tenant **ret_tenant);
 bool operator_covers(const struct grant_rule *rule, const struct lease_range *range);
 /* Whether the policy, as it is now, lets the lease's holder have it. */
-bool operator_allows(const struct desk *desk, const struct lease_view *lease, const char *endpoint);
+bool operator_allows(const struct desk *desk, const struct lease_view *lease,
+	const struct selector_subject *endpoint);
 /* From now on this session waits for the command's answer, and pays; 0: nobody does. */
 void operator_pay(struct command *command, uint64_t session);
 /* It takes so many bytes now. */

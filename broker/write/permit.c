@@ -65,7 +65,7 @@ static int policy_check(struct command *command)
 	return command->policy == desk->policy
 		       ? 0
 		       : permit_rule(command, operator_rule(desk, command->tenant, command->uid,
-						      command->site->name, NULL));
+						      &command->site->subject, NULL));
 }
 
 static int endpoint_check(struct command *command)

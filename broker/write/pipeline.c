@@ -152,7 +152,7 @@ static void refund(struct command *command)
 {
 	const struct grant_tenant *tenant;
 	const struct grant_rule *rule = operator_rule(
-		command->desk, command->tenant, command->uid, command->site->name, &tenant);
+		command->desk, command->tenant, command->uid, &command->site->subject, &tenant);
 
 	if (rule)
 		budget_refund(command->desk, tenant, rule, command->bytes);

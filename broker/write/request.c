@@ -26,9 +26,10 @@ void desk_reload(struct desk *desk, uint64_t now_ns, const struct config *config
 	desk_enter(desk, now_ns);
 	desk->env.config = config;
 	desk->policy++;
+	lease_set_limits(desk->engine, &config->leases);
 	while (lease_next(desk->engine, &cursor, &lease)) {
 		/* One that is over already is no failure. */
-		if (!operator_allows(desk, &lease, desk_endpoint_name(desk, lease.endpoint)))
+		if (!operator_allows(desk, &lease, desk_endpoint_subject(desk, lease.endpoint)))
 			(void)!lease_revoke(
 				desk->engine, desk->now_ns, lease.id, VMSIG_ERR_LEASE_REVOKED);
 	}
@@ -111,12 +112,14 @@ static int find_endpoint(struct desk *desk, const struct desk_operator *op, cons
 	const struct desk_ops *ops = &desk->env.ops;
 	bool writable = false;
 	int r = ops->guests->find(ops->ctx, name, ret_endpoint, &writable);
+	const struct selector_subject *subject =
+		r ? NULL : desk_endpoint_subject(desk, *ret_endpoint);
 
 	/* What the tenant may not see does not exist. */
-	if (r || !tenant_sees(&op->tenant->tenant, name))
+	if (!subject || !tenant_sees(&op->tenant->tenant, subject))
 		return refuse(detail, size, VMSIG_ERR_NO_SUCH_ENDPOINT, "%s",
 			vmsig_error_text(VMSIG_ERR_NO_SUCH_ENDPOINT));
-	*ret_rule = grant_write_rule(op->tenant, name);
+	*ret_rule = grant_write_rule(op->tenant, subject);
 	if (!*ret_rule)
 		return refuse(detail, size, VMSIG_ERR_FORBIDDEN,
 			"the policy has no 'write' rule of yours for this endpoint");

@@ -27,28 +27,53 @@ static void check_restored(struct desk *desk, const struct site *site)
 		if (lease.endpoint != site->id)
 			continue;
 		desk->restored--;
-		if (!operator_allows(desk, &lease, site->name))
+		if (!operator_allows(desk, &lease, &site->subject))
 			(void)!lease_revoke(
 				desk->engine, desk->now_ns, lease.id, VMSIG_ERR_LEASE_REVOKED);
 	}
 }
 
-int desk_endpoint_add(struct desk *desk, uint32_t endpoint, const char *name)
+static void site_release(struct site *site)
+{
+	selector_labels_free(site->labels, site->subject.nlabels);
+	free(site);
+}
+
+/* It may come back with other labels. */
+static int site_label(struct site *site, const struct selector_subject *subject)
+{
+	char **labels;
+	int r = selector_labels_copy(&labels, subject->labels, subject->nlabels);
+
+	if (r)
+		return r;
+	selector_labels_free(site->labels, site->subject.nlabels);
+	site->labels = labels;
+	site->subject = (struct selector_subject){
+		.name = site->name, .labels = labels, .nlabels = subject->nlabels};
+	return 0;
+}
+
+int desk_endpoint_add(struct desk *desk, uint32_t endpoint, const struct selector_subject *subject)
 {
 	struct site *site = site_find(desk, endpoint);
 
 	if (site) {
 		site->gone = false;
-		return 0;
+		return site_label(site, subject);
 	}
 	site = calloc(1, sizeof(*site));
 	if (!site)
 		return -ENOMEM;
 	site->id = endpoint;
-	snprintf(site->name, sizeof(site->name), "%s", name);
+	snprintf(site->name, sizeof(site->name), "%s", subject->name);
+	if (site_label(site, subject)) {
+		free(site);
+		return -ENOMEM;
+	}
 	HASH_ADD(hh, desk->sites, id, sizeof(site->id), site);
 	if (!site->hh.tbl) {
-		free(site);
+		site_release(site);
 		return -ENOMEM;
 	}
 	check_restored(desk, site);
@@ -70,6 +95,13 @@ void desk_endpoint_remove(struct desk *desk, uint32_t endpoint)
 		return;
 	target_close(desk, site);
 	site->gone = true;
+}
+
+const struct selector_subject *desk_endpoint_subject(struct desk *desk, uint32_t endpoint)
+{
+	const struct site *site = site_find(desk, endpoint);
+
+	return site ? &site->subject : NULL;
 }
 
 const char *desk_endpoint_name(struct desk *desk, uint32_t endpoint)
@@ -125,7 +157,7 @@ static void site_free(struct desk *desk, struct site *site)
 {
 	HASH_DEL(desk->sites, site);
 	target_close(desk, site);
-	free(site);
+	site_release(site);
 }
 
 void sites_free(struct desk *desk)

@@ -10,6 +10,8 @@ struct site {
 	uint32_t id;
 	uint32_t epoch; /* of the target */
 	char name[64];
+	struct selector_subject subject; /* the name, and labels of its own */
+	char **labels;
 	struct desk_target *target; /* NULL: nothing can be written now */
 	struct command *quiescing;  /* has the vCPUs stopped, or wants to */
 	struct command *waiting;    /* want to after it */

@@ -63,15 +63,17 @@ static void check_delivery(struct subscriber *subscriber, const struct core_deli
 	size_t i = index_of(delivery->name);
 	struct adapter *adapter = &world.adapters[i];
 	const char *wrong = history_add(&subscriber->histories[i], delivery);
+	const struct selector_subject subject = selector_named(delivery->name);
+	bool sees = tenant_sees(subscriber->tenant, &subject);
 
 	heard[delivery->kind]++;
 	if (wrong)
 		broken("%s was told: %s", subscriber->tenant->name, wrong);
 	if (delivery->endpoint != adapter->id)
 		broken("the name and the id are of two endpoints");
-	if (delivery->state == VMSIG_STATE_GONE && !tenant_sees(subscriber->tenant, delivery->name))
+	if (delivery->state == VMSIG_STATE_GONE && !sees)
 		return; /* the farewell of what the policy took away */
-	if (!tenant_sees(subscriber->tenant, delivery->name))
+	if (!sees)
 		broken("I14: %s heard of %s", subscriber->tenant->name, delivery->name);
 	if (delivery->epoch > adapter->persisted)
 		broken("R3: epoch %u was told before it was durable", delivery->epoch);

@@ -342,7 +342,9 @@ static void remove_site(struct guest *guest)
 
 void guest_ready(struct guest *guest)
 {
-	if (!guest->configured && desk_endpoint_add(world.desk, guest->id, guest->name))
+	const struct selector_subject subject = selector_named(guest->name);
+
+	if (!guest->configured && desk_endpoint_add(world.desk, guest->id, &subject))
 		broken("an endpoint was refused");
 	guest->configured = true;
 	if (guest->ready)

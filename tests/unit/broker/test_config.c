@@ -55,6 +55,20 @@ static struct config *load_good(const char *text)
 	return config;
 }
 
+static bool sees(const struct grant_tenant *tenant, const char *name)
+{
+	const struct selector_subject subject = selector_named(name);
+
+	return tenant_sees(&tenant->tenant, &subject);
+}
+
+static const struct grant_rule *rule_for(const struct grant_tenant *tenant, const char *name)
+{
+	const struct selector_subject subject = selector_named(name);
+
+	return grant_write_rule(tenant, &subject);
+}
+
 static void the_least_there_is_gets_defaults(void **state)
 {
 	struct config *config = load_good(TLS);
@@ -119,14 +133,14 @@ static void the_policy_denies_what_it_does_not_name(void **state)
 	assert_non_null(tenant);
 	assert_true(grant_has_uid(tenant, 7));
 	assert_false(grant_has_uid(tenant, 1));
-	assert_true(tenant_sees(&tenant->tenant, "web7"));
-	assert_false(tenant_sees(&tenant->tenant, "db"));
+	assert_true(sees(tenant, "web7"));
+	assert_false(sees(tenant, "db"));
 	assert_int_equal(tenant->tenant.quota.connections, 3);
 	assert_int_equal(tenant->tenant.quota.subscriptions, 256);
 	id.role = IDENTITY_OPERATOR;
 	tenant = grant_find(config->by_identity, config->ntenants, &id);
 	assert_non_null(tenant);
-	assert_false(tenant_sees(&tenant->tenant, "web7"));
+	assert_false(sees(tenant, "web7"));
 	id.role = IDENTITY_ADMIN;
 	assert_null(grant_find(config->by_identity, config->ntenants, &id));
 	id = (struct identity){.role = IDENTITY_SENSOR, .name = "acm"};
@@ -272,12 +286,12 @@ static void the_first_rule_that_matches_counts(void **state)
 			  "  - {name: u, role: operator, uids: [1], endpoints: ['*']}\n");
 	const struct grant_tenant *t = &config->tenants[0];
 
-	assert_int_equal(grant_write_rule(t, "web1")->priority_max, 1);
-	assert_int_equal(grant_write_rule(t, "web2")->leases, 2);
-	assert_null(grant_write_rule(t, "db1"));
+	assert_int_equal(rule_for(t, "web1")->priority_max, 1);
+	assert_int_equal(rule_for(t, "web2")->leases, 2);
+	assert_null(rule_for(t, "db1"));
 	/* Named by a rule, but not to be seen. */
-	assert_null(grant_write_rule(t, "x"));
-	assert_null(grant_write_rule(&config->tenants[1], "web1"));
+	assert_null(rule_for(t, "x"));
+	assert_null(rule_for(&config->tenants[1], "web1"));
 	config_unref(config);
 }
 

@@ -321,6 +321,7 @@ struct lab *lab_new(void)
 
 static int open_parts(struct lab *lab)
 {
+	const struct selector_subject w1 = selector_named("w1");
 	struct store_endpoint row;
 	char error[512] = "";
 	const struct store_options options = {.dir = lab->dir, .loop = &lab->loop, .strict = true};
@@ -349,7 +350,7 @@ static int open_parts(struct lab *lab)
 	if (r)
 		return r;
 	lab->desk = lab->shell->desk;
-	r = desk_endpoint_add(lab->desk, row.id, "w1");
+	r = desk_endpoint_add(lab->desk, row.id, &w1);
 	return r ? r : boot(lab);
 }
 

@@ -618,6 +618,7 @@ static void a_long_queue_does_not_hold_the_turn(void **state)
 /* Its name is in what the end of its leases has to say; one that comes back stays. */
 static void a_removed_endpoint_is_forgotten_after_its_leases(void **state)
 {
+	const struct selector_subject w1 = selector_named("w1");
 	struct lab *lab = *state;
 
 	lab_lease(lab);
@@ -631,9 +632,9 @@ static void a_removed_endpoint_is_forgotten_after_its_leases(void **state)
 	assert_int_equal(lab->events[1].kind, LAB_ENDED);
 	desk_forget(lab->desk);
 	assert_null(desk_endpoint_name(lab->desk, lab->endpoint));
-	assert_int_equal(desk_endpoint_add(lab->desk, lab->endpoint, "w1"), 0);
+	assert_int_equal(desk_endpoint_add(lab->desk, lab->endpoint, &w1), 0);
 	desk_endpoint_remove(lab->desk, lab->endpoint);
-	assert_int_equal(desk_endpoint_add(lab->desk, lab->endpoint, "w1"), 0);
+	assert_int_equal(desk_endpoint_add(lab->desk, lab->endpoint, &w1), 0);
 	desk_forget(lab->desk);
 	assert_non_null(desk_endpoint_name(lab->desk, lab->endpoint));
 }

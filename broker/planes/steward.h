@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_PLANES_STEWARD_H
+#define BROKER_PLANES_STEWARD_H
+
+/*
+ * What administrators have the shell do: a table of calls that it binds, since a plane does not
+ * know it.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct compare_result; /* config/compare.h */
+struct metrics;        /* metrics/metrics.h */
+
+/* One who waits for a reload; embedded in what the asker has. */
+struct steward_reload {
+	/* It is over. 0: it holds, and `changes` is what changed; else `text` says what is wrong,
+	 * and where. All of it is borrowed for the call. Not called after forget(). */
+	void (*done)(struct steward_reload *asked, int error, const char *text,
+		const struct compare_result *changes);
+	struct steward_reload *prev, *next;
+	bool is_served; /* by the reload that runs, and not by the one after it */
+};
+
+#define STEWARD_WARNINGS_MAX 16u
+
+struct steward_status {
+	const char *config; /* borrowed, as are all texts, until the loop's next turn */
+	uint64_t uptime_ms;
+	uint32_t tenants;
+	uint64_t reloads, reload_ms; /* ago */
+	const char *reload_error;    /* of the last one; "": none */
+	const char *warnings[STEWARD_WARNINGS_MAX];
+	size_t nwarnings;
+};
+
+struct steward_ops {
+	void (*reload)(void *ctx, struct steward_reload *asked);
+	void (*forget)(void *ctx, struct steward_reload *asked);
+	/* An element of the configuration's `endpoints`; its name may have to be allowed by
+	 * `may(who, name)`. `error` gets a sentence. VMSIG_ERR_BAD_REQUEST, _FORBIDDEN, -errno. */
+	int (*endpoint_add)(void *ctx, const char *yaml, bool (*may)(void *who, const char *name),
+		void *who, char *error, size_t error_size);
+	/* VMSIG_ERR_NO_SUCH_ENDPOINT; _BAD_REQUEST: it is in the configuration. */
+	int (*endpoint_remove)(void *ctx, const char *name);
+	bool (*endpoint_is_added)(void *ctx, const char *name);
+	/* VMSIG_ERR_NO_SUCH_ENDPOINT. */
+	int (*endpoint_invalidate)(void *ctx, const char *name);
+	void (*status)(void *ctx, struct steward_status *ret_status);
+	void (*stats)(void *ctx, struct metrics *metrics);
+};
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is different between two configurations. */
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "broker/config/compare.h"
+#include "vmsig/vmsig_error.h"
+
+static char dir[] = "/tmp/vmsig-compare-XXXXXX";
+static char path[PATH_MAX];
+
+static int setup(void **state)
+{
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/vmsigd.yaml", dir);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	unlink(path);
+	return rmdir(dir);
+}
+
+static int try(struct config **ret_config, const char *text, char *error, size_t size)
+{
+	FILE *file = fopen(path, "we");
+
+	assert_non_null(file);
+	assert_true(fprintf(file, "tls: {ca: a, cert: b, key: c}\n%s", text) > 0);
+	assert_int_equal(fclose(file), 0);
+	return config_load(ret_config, path, error, size);
+}
+
+static struct config *load(const char *text)
+{
+	struct config *config = NULL;
+	char error[512] = "";
+
+	if (try(&config, text, error, sizeof(error)))
+		fail_msg("%s", error);
+	return config;
+}
+
+static void compare(struct compare_result *result, const char *old, const char *new)
+{
+	struct config *a = load(old), *b = load(new);
+
+	assert_int_equal(compare_configs(result, a, b), 0);
+	config_unref(a);
+	config_unref(b);
+}
+
+static void expect(const struct compare_result *result, size_t i, enum compare_section section,
+	enum compare_kind kind, const char *name, const char *detail)
+{
+	assert_true(i < result->nchanges);
+	assert_int_equal(result->changes[i].section, section);
+	assert_int_equal(result->changes[i].kind, kind);
+	assert_string_equal(result->changes[i].name, name);
+	if (!strstr(result->changes[i].detail, detail))
+		fail_msg("%s", result->changes[i].detail);
+}
+
+#define E "adapter: file, path: x, low: 4096"
+
+static void endpoints_are_compared_by_name(void **state)
+{
+	struct compare_result result;
+
+	compare(&result,
+		"endpoints:\n  - {name: b, " E "}\n  - {name: a, " E "}\n  - {name: c, " E "}\n",
+		"endpoints:\n  - {name: c, " E ", labels: {env: prod}}\n  - {name: a, " E "}\n"
+		"  - {name: d, " E "}\n");
+	assert_int_equal(result.nchanges, 3);
+	expect(&result, 0, COMPARE_ENDPOINTS, COMPARE_REMOVED, "b", "");
+	expect(&result, 1, COMPARE_ENDPOINTS, COMPARE_CHANGED, "c", "");
+	expect(&result, 2, COMPARE_ENDPOINTS, COMPARE_ADDED, "d", "");
+	assert_int_equal(result.counts[COMPARE_ENDPOINTS][COMPARE_ADDED], 1);
+	compare_deinit(&result);
+}
+
+static void tenants_are_told_by_their_keys(void **state)
+{
+	struct compare_result result;
+
+	compare(&result,
+		"tenants:\n  - {name: a, role: sensor, uids: [1]}\n"
+		"  - {name: a, role: operator, uids: [1], endpoints: [x], write: [{endpoints: "
+		"[x]}]}\n",
+		"tenants:\n"
+		"  - {name: a, role: operator, uids: [1, 2], endpoints: [x], quota: {pending: 3},\n"
+		"     write: [{endpoints: [x], ranges: [{gpa: 0, len: 4096}]}]}\n");
+	assert_int_equal(result.nchanges, 2);
+	expect(&result, 0, COMPARE_TENANTS, COMPARE_REMOVED, "sensor/a", "");
+	expect(&result, 1, COMPARE_TENANTS, COMPARE_CHANGED, "operator/a", "uids, quota, write");
+	compare_deinit(&result);
+}
+
+static void settings_are_told_with_their_values(void **state)
+{
+	struct compare_result result;
+
+	compare(&result, "limits: {leases: 10}\n",
+		"limits: {leases: 20, take_timeout: 5s}\nlog: {level: debug}\n"
+		"listen: {ctx: {mode: 0600}, admin: {path: /x}}\n");
+	assert_int_equal(result.nchanges, 5);
+	expect(&result, 0, COMPARE_LISTEN, COMPARE_CHANGED, "ctx", "mode 666 -> ");
+	expect(&result, 1, COMPARE_LISTEN, COMPARE_ADDED, "admin", "/x");
+	expect(&result, 2, COMPARE_SETTINGS, COMPARE_CHANGED, "log.level", "info -> debug");
+	expect(&result, 3, COMPARE_LIMITS, COMPARE_CHANGED, "limits.take_timeout", "30s -> 5s");
+	expect(&result, 4, COMPARE_LIMITS, COMPARE_CHANGED, "limits.leases", "10 -> 20");
+	compare_deinit(&result);
+}
+
+static void what_is_the_same_is_nothing(void **state)
+{
+	static const char text[] = "endpoints:\n  - {name: a, " E ", labels: {b: c, a: d}}\n";
+	struct compare_result result;
+
+	compare(&result, text, "endpoints:\n  - {name: a, " E ", labels: {a: d, b: c}}\n");
+	assert_true(compare_is_empty(&result));
+	compare_deinit(&result);
+}
+
+static void labels_are_sorted_and_checked(void **state)
+{
+	static const char *const bad[][2] = {{"{a b: c}", "a label's key"},
+		{"[a]", "takes 'key: value' lines"}, {"{a: [b]}", "takes a text"}};
+	struct config *config =
+		load("endpoints:\n  - {name: a, " E ", labels: {os: linux, env: 'a=b'}}\n");
+	char text[256], error[512];
+
+	assert_int_equal(config->endpoints[0].nlabels, 2);
+	assert_string_equal(config->endpoints[0].labels[0], "env=a=b");
+	assert_string_equal(config->endpoints[0].labels[1], "os=linux");
+	config_unref(config);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(text, sizeof(text), "endpoints:\n  - {name: a, " E ", labels: %s}\n",
+			bad[i][0]);
+		assert_int_equal(try(&config, text, error, sizeof(error)), VMSIG_ERR_BAD_REQUEST);
+		if (!strstr(error, bad[i][1]) || !strstr(error, ":3: "))
+			fail_msg("%s", error);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(endpoints_are_compared_by_name),
+		cmocka_unit_test(tenants_are_told_by_their_keys),
+		cmocka_unit_test(settings_are_told_with_their_values),
+		cmocka_unit_test(what_is_the_same_is_nothing),
+		cmocka_unit_test(labels_are_sorted_and_checked),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
