@@ -38,6 +38,7 @@ static int take_memctx(struct context *context, vmsig_delivery *delivery)
 	memcpy(&context->pod, delivery->event.inln, sizeof(context->pod));
 	take_epoch(context, context->pod.epoch);
 	void_it(context);
+	context->root = context->pod.kcr3;
 	context->guard = delivery->guard;
 	context->state = VMSIG_STATE_READY;
 	context->reason[0] = '\0';
@@ -111,7 +112,7 @@ const char *context_why(const struct context *context)
 int context_read(struct context *context, bool physical, uint64_t addr, void *buf, size_t len)
 {
 	return physical ? vmsig_phys_read(context->mem, addr, buf, len)
-			: vmsig_gva_read(context->mem, context->pod.kcr3, addr, buf, len);
+			: vmsig_gva_read(context->mem, context->root, addr, buf, len);
 }
 
 int context_scan(const struct context *context, bool physical, const vmsig_lease_range *range,
@@ -119,6 +120,6 @@ int context_scan(const struct context *context, bool physical, const vmsig_lease
 {
 	return physical ? vmsig_scan_phys(context->mem, range->start, range->last, pattern, NULL,
 				  len, match, ctx)
-			: vmsig_scan_virt(context->mem, context->pod.kcr3, range->start,
-				  range->last, pattern, NULL, len, match, ctx);
+			: vmsig_scan_virt(context->mem, context->root, range->start, range->last,
+				  pattern, NULL, len, match, ctx);
 }

@@ -35,6 +35,7 @@ struct context {
 	vmsig_mem *mem;          /* NULL: there is no context now. Coherent, in PREAD mode */
 	vmsig_delivery delivery; /* the MEMCTX that it was opened from */
 	vmsig_memctx pod;
+	uint64_t root; /* what virtual addresses are under: the kernel's, unless somebody sets it */
 	const vmsig_memseg *segs;
 	uint32_t nseg;
 };
@@ -53,7 +54,7 @@ uint32_t context_state(const struct context *context);
 /* Why there is no context yet. */
 const char *context_why(const struct context *context);
 
-/* With mem there; virtual addresses are under the kernel's root. As vmsig_phys_read() and
+/* With mem there; virtual addresses are under `root`. As vmsig_phys_read() and
  * vmsig_scan_phys(). */
 __attribute__((warn_unused_result)) int context_read(
 	struct context *context, bool physical, uint64_t addr, void *buf, size_t len);

@@ -13,6 +13,7 @@
  *   read           read
  *   scan           scan
  *   guest          what looks into a guest
+ *   place          addresses, named
  *   ps             ps, threads
  *   maps           maps, files
  *   modules        modules, symbols

@@ -61,14 +61,3 @@ int ctl_guest_process(const struct ctl_guest *guest, const char *pid, vmsig_proc
 	ctl_fail_with(r, "see `vmsigctl ps`", "%s has no process %s", guest->endpoint, pid);
 	return EXIT_NOT_FOUND;
 }
-
-bool ctl_guest_option(void *ctx, int code, const char *value)
-{
-	struct ctl_guest_options *options = ctx;
-
-	if (code == CTL_OPT_PID)
-		options->pid = value;
-	else
-		options->tree = true;
-	return true;
-}

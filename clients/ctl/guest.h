@@ -25,12 +25,7 @@ int ctl_guest_whole(const struct ctl_guest *guest, bool partial, const char *wha
 /* The process of `pid`, which is text; a message was printed when there is none. */
 int ctl_guest_process(const struct ctl_guest *guest, const char *pid, vmsig_proc *ret_process);
 
-/* `ENDPOINT [--pid PID]`, which most of these commands take. */
-struct ctl_guest_options {
-	const char *pid; /* NULL: not given */
-	bool tree;
-};
-enum { CTL_OPT_PID = CTL_OPT_FIRST, CTL_OPT_TREE };
-bool ctl_guest_option(void *ctx, int code, const char *value);
+/* Codes of options that several commands have, above those of their own. */
+enum { CTL_OPT_PID = CTL_OPT_FIRST + 64, CTL_OPT_SYMBOL };
 
 #endif

@@ -10,8 +10,18 @@
 #define COMMAND_SHOWN 200u /* bytes of a command line in a table */
 #define DEPTH_SHOWN 40u
 
+enum { OPT_TREE = CTL_OPT_FIRST };
+
 static const struct option ps_options[] = {
-	{"tree", no_argument, NULL, CTL_OPT_TREE}, {NULL, 0, NULL, 0}};
+	{"tree", no_argument, NULL, OPT_TREE}, {NULL, 0, NULL, 0}};
+
+static bool handle(void *ctx, int code, const char *value)
+{
+	bool *tree = ctx;
+
+	*tree = true;
+	return true;
+}
 
 /* ---- one process ---- */
 
@@ -160,10 +170,10 @@ static int print_list(
 
 static int run_ps(struct ctl *ctl, int argc, char **argv)
 {
-	struct ctl_guest_options options = {0};
+	bool tree = false;
 	vmsig_proc_list *list;
 	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_ps, argc, argv, ps_options, ctl_guest_option, &options), r;
+	int code = ctl_options(ctl, &ctl_ps, argc, argv, ps_options, handle, &tree), r;
 
 	if (code)
 		return code;
@@ -176,7 +186,7 @@ static int run_ps(struct ctl *ctl, int argc, char **argv)
 	if (r) {
 		code = ctl_guest_fail(&guest, r, "processes");
 	} else {
-		code = print_list(ctl, &guest, list, options.tree);
+		code = print_list(ctl, &guest, list, tree);
 		code = code ? code : ctl_guest_whole(&guest, list->partial, "processes");
 		vmsig_proc_list_free(list);
 	}

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/ctl/ctl.h"
+#include "clients/ctl/place.h"
 
 #define READ_MAX (1ull << 30) /* bytes of one read; more belongs into a sensor */
 
@@ -18,6 +18,7 @@ static const struct {
 } formats[] = {{"hex", FORMAT_HEX}, {"raw", FORMAT_RAW}, {"u64", FORMAT_U64}, {"str", FORMAT_STR}};
 
 struct read_options {
+	struct ctl_place place;
 	bool physical;
 	enum format format;
 };
@@ -28,6 +29,8 @@ static bool handle(void *ctx, int code, const char *value)
 {
 	struct read_options *options = ctx;
 
+	if (ctl_place_option(&options->place, code, value))
+		return true;
 	if (code == OPT_PHYS) {
 		options->physical = true;
 		return true;
@@ -152,44 +155,64 @@ static int read_and_print(const struct ctl *ctl, const struct read_options *opti
 	return code;
 }
 
+/* What is wrong with the command line, or NULL. */
+static const char *complain(const struct read_options *options, int nargs, char *const *args,
+	uint64_t *ret_addr, uint64_t *ret_len)
+{
+	bool named = options->place.symbol != NULL;
+
+	if (nargs != (named ? 2 : 3))
+		return "it takes ENDPOINT ADDR LEN, or ENDPOINT LEN with --symbol";
+	if (options->physical && (named || options->place.pid))
+		return "--phys has no processes and no symbols";
+	if ((!named && !text_number(args[1], ret_addr)) || !text_number(args[nargs - 1], ret_len) ||
+		!*ret_len)
+		return "ADDR and LEN are numbers like 0x1000 or 4096";
+	if (*ret_len > READ_MAX)
+		return "LEN is at most 1 GiB";
+	if (options->format == FORMAT_U64 && *ret_len % sizeof(uint64_t))
+		return "LEN is a multiple of 8 with --format u64";
+	return NULL;
+}
+
 static int run_read(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option own[] = {{"phys", no_argument, NULL, OPT_PHYS},
-		{"format", required_argument, NULL, OPT_FORMAT}, {NULL, 0, NULL, 0}};
+		{"format", required_argument, NULL, OPT_FORMAT}, CTL_PLACE_OPTIONS,
+		{NULL, 0, NULL, 0}};
 	struct read_options options = {0};
+	const char *complaint;
 	struct context context;
-	uint64_t addr, len;
+	uint64_t addr = 0, len;
 	int code = ctl_options(ctl, &ctl_read, argc, argv, own, handle, &options);
 
 	if (code)
 		return code;
-	if (optind + 3 != argc)
-		return ctl_usage(&ctl_read, "it takes ENDPOINT ADDR LEN");
-	if (!text_number(argv[optind + 1], &addr) || !text_number(argv[optind + 2], &len) || !len)
-		return ctl_usage(&ctl_read, "ADDR and LEN are numbers like 0x1000 or 4096");
-	if (len > READ_MAX)
-		return ctl_usage(&ctl_read, "LEN is at most 1 GiB");
-	if (options.format == FORMAT_U64 && len % sizeof(uint64_t))
-		return ctl_usage(&ctl_read, "LEN is a multiple of 8 with --format u64");
-	code = ctl_context_open(ctl, argv[optind], &context);
+	complaint = complain(&options, argc - optind, argv + optind, &addr, &len);
+	if (complaint)
+		return ctl_usage(&ctl_read, "%s", complaint);
+	code = ctl_place_open(ctl, argv[optind], &options.place, &context);
 	if (code)
 		return code;
-	code = read_and_print(ctl, &options, &context, addr, (size_t)len);
+	code = read_and_print(ctl, &options, &context,
+		options.place.symbol ? options.place.addr : addr, (size_t)len);
 	context_close(&context);
 	return code;
 }
 
 const struct ctl_command ctl_read = {
 	.name = "read",
-	.arguments = "ENDPOINT ADDR LEN [--phys] [--format hex|raw|u64|str]",
+	.arguments = "ENDPOINT ADDR LEN [--phys | --pid PID] [--format hex|raw|u64|str]",
 	.summary = "Read guest memory, coherently with the broker's writes",
 	.help = "  --phys         ADDR is guest-physical; else guest-virtual under the kernel's "
 		"root\n"
-		"  --format FMT   hex (default), raw bytes, u64 words, or str up to a NUL\n"
-		"\n"
+		"  --format FMT   hex (default), raw bytes, u64 words, or str up to a "
+		"NUL\n" CTL_PLACE_HELP "\n"
 		"Examples:\n"
 		"  vmsigctl read web1 0xffffffff81e00180 128 --format str\n"
-		"  vmsigctl read web1 0x1000 4096 --phys --format raw > page.bin\n",
+		"  vmsigctl read web1 0x1000 4096 --phys --format raw > page.bin\n"
+		"  vmsigctl read web1 128 --symbol linux_banner --format str\n"
+		"  vmsigctl read web1 0x400000 64 --pid 1\n",
 	.run = run_read,
 };
 
@@ -219,22 +242,31 @@ static int print_translation(const struct ctl *ctl, uint64_t gva, const vmsig_ra
 	return EXIT_OK;
 }
 
+static bool handle_place(void *ctx, int code, const char *value)
+{
+	return ctl_place_option(ctx, code, value);
+}
+
 static int run_translate(struct ctl *ctl, int argc, char **argv)
 {
+	static const struct option own[] = {CTL_PLACE_OPTIONS, {NULL, 0, NULL, 0}};
+	struct ctl_place place = {0};
 	struct context context;
 	vmsig_range page;
 	uint64_t gva;
-	int code = ctl_options(ctl, &ctl_translate, argc, argv, NULL, NULL, NULL), r;
+	int code = ctl_options(ctl, &ctl_translate, argc, argv, own, handle_place, &place), r;
 
 	if (code)
 		return code;
-	if (optind + 2 != argc || !text_number(argv[optind + 1], &gva))
+	if (place.symbol ? optind + 1 != argc
+			 : optind + 2 != argc || !text_number(argv[optind + 1], &place.addr))
 		return ctl_usage(
 			&ctl_translate, "it takes ENDPOINT and an ADDR like 0xffffffff81000000");
-	code = ctl_context_open(ctl, argv[optind], &context);
+	code = ctl_place_open(ctl, argv[optind], &place, &context);
 	if (code)
 		return code;
-	r = vmsig_gva_translate(context.mem, context.pod.kcr3, gva, &page);
+	gva = place.addr;
+	r = vmsig_gva_translate(context.mem, context.root, gva, &page);
 	code = r ? ctl_fail(r, "0x%" PRIx64 ": %s", gva, vmsig_error_text(r))
 		 : print_translation(ctl, gva, &page);
 	context_close(&context);
@@ -243,16 +275,19 @@ static int run_translate(struct ctl *ctl, int argc, char **argv)
 
 const struct ctl_command ctl_translate = {
 	.name = "translate",
-	.arguments = "ENDPOINT ADDR",
-	.summary = "Translate a guest-virtual address of the kernel",
-	.help = "Examples:\n"
-		"  vmsigctl translate web1 0xffffffff81000000\n",
+	.arguments = "ENDPOINT ADDR [--pid PID]",
+	.summary = "Translate a guest-virtual address of the kernel, or of a process",
+	.help = CTL_PLACE_HELP "\n"
+			       "Examples:\n"
+			       "  vmsigctl translate web1 0xffffffff81000000\n"
+			       "  vmsigctl translate web1 --symbol init_task\n",
 	.run = run_translate,
 };
 
 /* ---- pmap ---- */
 
 struct pmap_options {
+	struct ctl_place place;
 	uint64_t start, end;
 };
 
@@ -262,6 +297,8 @@ static bool handle_pmap(void *ctx, int code, const char *value)
 {
 	struct pmap_options *options = ctx;
 
+	if (ctl_place_option(&options->place, code, value))
+		return true;
 	return text_number(value, code == OPT_START ? &options->start : &options->end);
 }
 
@@ -285,7 +322,8 @@ static int print_range(void *ctx, const vmsig_range *range)
 static int run_pmap(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option own[] = {{"start", required_argument, NULL, OPT_START},
-		{"end", required_argument, NULL, OPT_END}, {NULL, 0, NULL, 0}};
+		{"end", required_argument, NULL, OPT_END},
+		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
 	struct pmap_options options = {.end = UINT64_MAX};
 	struct context context;
 	int code = ctl_options(ctl, &ctl_pmap, argc, argv, own, handle_pmap, &options), r;
@@ -295,10 +333,10 @@ static int run_pmap(struct ctl *ctl, int argc, char **argv)
 	if (optind + 1 != argc || options.start > options.end)
 		return ctl_usage(
 			&ctl_pmap, "it takes one ENDPOINT, and --start is not above --end");
-	code = ctl_context_open(ctl, argv[optind], &context);
+	code = ctl_place_open(ctl, argv[optind], &options.place, &context);
 	if (code)
 		return code;
-	r = vmsig_pmap(context.mem, context.pod.kcr3, options.start, options.end, print_range, ctl);
+	r = vmsig_pmap(context.mem, context.root, options.start, options.end, print_range, ctl);
 	if (r < 0)
 		code = ctl_fail(r, "cannot walk the page tables: %s", vmsig_error_text(r));
 	else
@@ -309,10 +347,11 @@ static int run_pmap(struct ctl *ctl, int argc, char **argv)
 
 const struct ctl_command ctl_pmap = {
 	.name = "pmap",
-	.arguments = "ENDPOINT [--start ADDR] [--end ADDR]",
+	.arguments = "ENDPOINT [--pid PID] [--start ADDR] [--end ADDR]",
 	.summary = "Print what the kernel's page tables map: range, rights, page size, length",
 	.help = "  --start ADDR  first guest-virtual address (default 0)\n"
 		"  --end ADDR    last one (default the highest)\n"
+		"  --pid PID     what a process' page tables map\n"
 		"\n"
 		"Rights: r w x, and u for user or k for kernel only.\n"
 		"\n"

@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/ctl/ctl.h"
+#include "clients/ctl/place.h"
 
 #define PATTERN_MAX 4096u
 #define LIMIT_REACHED 0x7fff /* what the visitor returns to stop */
 
 struct ctl_scan {
+	struct ctl_place place;
 	const struct ctl *ctl;
 	bool is_virtual;
 	vmsig_lease_range range; /* of addresses */
@@ -25,6 +26,10 @@ static bool handle(void *ctx, int code, const char *value)
 {
 	struct ctl_scan *scan = ctx;
 
+	if (ctl_place_option(&scan->place, code, value)) {
+		scan->is_virtual = true;
+		return true;
+	}
 	switch (code) {
 	case OPT_VIRT:
 		scan->is_virtual = true;
@@ -59,7 +64,8 @@ static int run_scan(struct ctl *ctl, int argc, char **argv)
 	static const struct option own[] = {{"virt", no_argument, NULL, OPT_VIRT},
 		{"start", required_argument, NULL, OPT_START},
 		{"end", required_argument, NULL, OPT_END},
-		{"limit", required_argument, NULL, OPT_LIMIT}, {NULL, 0, NULL, 0}};
+		{"limit", required_argument, NULL, OPT_LIMIT},
+		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
 	struct ctl_scan scan = {.ctl = ctl, .range.last = UINT64_MAX};
 	struct context context;
 	int code = ctl_options(ctl, &ctl_scan, argc, argv, own, handle, &scan), r;
@@ -72,7 +78,7 @@ static int run_scan(struct ctl *ctl, int argc, char **argv)
 	if (!text_pattern(argv[optind + 1], PATTERN_MAX, scan.pattern, &scan.len))
 		return ctl_usage(
 			&ctl_scan, "PATTERN is text, str:TEXT or hex:DIGITS of 1 to 4096 bytes");
-	code = ctl_context_open(ctl, argv[optind], &context);
+	code = ctl_place_open(ctl, argv[optind], &scan.place, &context);
 	if (code)
 		return code;
 	r = context_scan(&context, !scan.is_virtual, &scan.range, scan.pattern, scan.len,
@@ -87,10 +93,12 @@ static int run_scan(struct ctl *ctl, int argc, char **argv)
 
 const struct ctl_command ctl_scan = {
 	.name = "scan",
-	.arguments = "ENDPOINT PATTERN [--virt] [--start ADDR] [--end ADDR] [--limit N]",
+	.arguments =
+		"ENDPOINT PATTERN [--virt | --pid PID] [--start ADDR] [--end ADDR] [--limit N]",
 	.summary = "Print every address where the pattern is",
 	.help = "  PATTERN       text, str:TEXT, or hex:DIGITS\n"
 		"  --virt        scan what the kernel maps; else guest-physical memory\n"
+		"  --pid PID     scan what a process has mapped\n"
 		"  --start ADDR  first address\n"
 		"  --end ADDR    last one\n"
 		"  --limit N     stop after N matches\n"

@@ -12,6 +12,7 @@
  *                                     access, and prints "incr VALUE"
  *   guest-tool pair FILE SECONDS      looks at the words at 16 and 2064, which are always written
  *                                     together, and prints "pair CHANGES TORN"
+ *   guest-tool as UID COMMAND...      runs a program of busybox as another user
  *   guest-tool kexec KERNEL INITRD    starts another kernel without passing through firmware
  */
 #include <fcntl.h>
@@ -183,6 +184,14 @@ static int start_kernel(const char *kernel, const char *initrd)
 	return fail("reboot");
 }
 
+static int run_as(uid_t uid, char **command)
+{
+	if (setuid(uid) < 0)
+		return fail("setuid");
+	execvp(command[0], command);
+	return fail(command[0]);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc >= 3 && strcmp(argv[1], "symbols") == 0)
@@ -195,10 +204,12 @@ int main(int argc, char **argv)
 		return incr(argv[2], strtoul(argv[3], NULL, 0));
 	if (argc == 4 && strcmp(argv[1], "pair") == 0)
 		return pair(argv[2], atol(argv[3]));
+	if (argc >= 4 && strcmp(argv[1], "as") == 0)
+		return run_as((uid_t)atol(argv[2]), argv + 3);
 	if (argc == 4 && strcmp(argv[1], "kexec") == 0)
 		return start_kernel(argv[2], argv[3]);
 	fprintf(stderr, "usage: guest-tool symbols NAME... | page FILE [MIN_GPA] | "
 			"watch FILE SECONDS | incr FILE N | pair FILE SECONDS | "
-			"kexec KERNEL INITRD\n");
+			"as UID COMMAND... | kexec KERNEL INITRD\n");
 	return 2;
 }

@@ -14,8 +14,8 @@ PREPARE = (
     "(exec 5</run/gone 6</dev/null 7</proc/version; rm /run/gone; exec sleep 100001) & "
     "sleep 100002 | sleep 100003 & "
     "sh -c 'sleep 0 & exec sleep 100004' & "
-    "PERCEPT=seen setuidgid 65534 sleep 100005 & "
-    "insmod /modules/pvpanic.ko 2>/dev/null; sleep 1; true")
+    "PERCEPT=seen guest-tool as 65534 sleep 100005 & "
+    "insmod /modules/pvpanic.ko; insmod /modules/pvpanic-pci.ko; sleep 1")
 TRUTH = (
     "for p in /proc/[0-9]*; do echo \"@proc $(cat $p/stat)\"; "
     "echo \"@uid $(grep '^Uid:' $p/status)\"; "
@@ -141,32 +141,55 @@ def _refusals(holder):
             raise AssertionError(f"{words} did not fail")
 
 
+def _places(holder, truth, boot):
+    """Symbols by name, memory of processes by pid."""
+    banner = holder.ctl("read", "vm1", "256", "--symbol", "linux_banner", "--format", "str")
+    equal(banner.decode().strip(), boot.version, "linux_banner by its name")
+    page = holder.json("translate", "vm1", "--symbol", "_text+0x1000")
+    equal(number(page["gva"]), boot.symbols["_text"] + 0x1000, "_text+0x1000")
+    sleeper = next(process for process in truth.processes.values()
+                   if process["command"] and process["command"][-1] == "100005")
+    pid = str(sleeper["pid"])
+    first = sleeper["maps"][0]
+    elf = holder.json("read", "vm1", hex(first["start"]), "4", "--pid", pid)
+    equal(elf["hex"], "7f454c46", "the first bytes of a program")
+    found = holder.ctl("scan", "vm1", "PERCEPT=seen", "--pid", pid, "--limit", "1").decode()
+    check(int(found, 0) >> 40 == 0x7f, f"the environment is at {found}, which is no stack")
+    mapped = holder.ctl("pmap", "vm1", "--pid", pid, "--end", "0x7fffffffffff").decode()
+    check(f"{first['start']:016x}-" in mapped, f"pmap of a process has no {first['start']:#x}")
+
+
 def _scene(lab, **options):
     guest = Guest(lab, **options)
     broker = Broker(lab, [vmlab.qemu_endpoint(lab)], [vmlab.tenant()])
-    guest.boot()
+    boot = guest.boot()
     holder = Holder(broker)
     holder.wait_ready()
     guest.console.run(PREPARE)
-    return guest, holder
+    return guest, holder, boot
 
 
 def percept(lab):
     """Five levels of page tables; all of it."""
-    guest, holder = _scene(lab)
+    guest, holder, boot = _scene(lab)
     truth = Truth(guest.console.run(TRUTH, timeout=120))
     check(len(truth.processes) > 20, f"the guest told of {len(truth.processes)} processes only")
     check(any(process["state"] == "Z" for process in truth.processes.values()), "no zombie")
+    check(any(process["uid"] == 65534 for process in truth.processes.values()), "no other uid")
+    equal(set(truth.modules), {"pvpanic", "pvpanic_pci"}, "modules that are loaded")
     _compare(holder, truth)
     _refusals(holder)
+    _places(holder, truth, boot)
     tree = holder.ctl("ps", "--tree", "vm1").decode()
     check("  [ksoftirqd/0]" in tree, "no tree:\n" + tree)
 
 
 def percept_levels4(lab):
     """Four levels, page tables of user space apart, RAM above 4 GiB."""
-    guest, holder = _scene(lab, cpu="qemu64", memory="3G")
-    _compare(holder, Truth(guest.console.run(TRUTH, timeout=120)))
+    guest, holder, boot = _scene(lab, cpu="qemu64", memory="3G")
+    truth = Truth(guest.console.run(TRUTH, timeout=120))
+    _compare(holder, truth)
+    _places(holder, truth, boot)
 
 
 if __name__ == "__main__":

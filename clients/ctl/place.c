@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/ctl/place.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool ctl_place_option(struct ctl_place *place, int code, const char *value)
+{
+	if (code == CTL_OPT_PID)
+		place->pid = value;
+	else if (code == CTL_OPT_SYMBOL)
+		place->symbol = value;
+	return code == CTL_OPT_PID || code == CTL_OPT_SYMBOL;
+}
+
+/* NAME[+OFFSET]; no symbol's name has a plus. */
+static int find_symbol(const struct ctl_guest *guest, struct ctl_place *place)
+{
+	const char *plus = strchr(place->symbol, '+');
+	size_t len = plus ? (size_t)(plus - place->symbol) : strlen(place->symbol);
+	char *name = strndup(place->symbol, len);
+	vmsig_symbol symbol;
+	uint64_t offset = 0;
+	int code = EXIT_OK;
+
+	if (!name)
+		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory");
+	if (plus && !text_number(plus + 1, &offset)) {
+		(void)ctl_fail(VMSIG_ERR_BAD_REQUEST, "'%s' is no offset", plus + 1);
+		code = EXIT_USAGE;
+	} else if (!vmsig_os_symbol_find(guest->os, name, &symbol)) {
+		ctl_fail_with(VMSIG_ERR_NOT_MAPPED, "see `vmsigctl symbols`",
+			"%s has no symbol '%s'", guest->endpoint, name);
+		code = EXIT_NOT_FOUND;
+	} else {
+		place->addr = symbol.addr + offset;
+	}
+	free(name);
+	return code;
+}
+
+static int find_root(const struct ctl_guest *guest, const char *pid, uint64_t *ret_root)
+{
+	vmsig_proc process;
+	int code = ctl_guest_process(guest, pid, &process);
+
+	if (code)
+		return code;
+	*ret_root = process.root;
+	if (process.root)
+		return EXIT_OK;
+	return ctl_fail(VMSIG_ERR_NOT_MAPPED, "process %s has no address space of its own", pid);
+}
+
+int ctl_place_open(const struct ctl *ctl, const char *endpoint, struct ctl_place *place,
+	struct context *ret_context)
+{
+	struct ctl_guest guest;
+	int code;
+
+	if (!place->pid && !place->symbol)
+		return ctl_context_open(ctl, endpoint, ret_context);
+	code = ctl_guest_open(ctl, endpoint, &guest);
+	if (code)
+		return code;
+	if (place->symbol)
+		code = find_symbol(&guest, place);
+	if (!code && place->pid)
+		code = find_root(&guest, place->pid, &guest.context.root);
+	if (code) {
+		ctl_guest_close(&guest);
+		return code;
+	}
+	guest.os = vmsig_os_close(guest.os);
+	*ret_context = guest.context;
+	return EXIT_OK;
+}
