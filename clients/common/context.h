@@ -8,6 +8,7 @@
  *
  *   context  what is known of one endpoint, opened
  *   hold     a lease, kept
+ *   corefile  guest memory as a file of others
  *   failure  errors, for people and programs
  *   exits    exit statuses
  *   folder   where tools keep what outlives them

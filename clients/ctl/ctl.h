@@ -17,6 +17,7 @@
  *   ps             ps, threads
  *   maps           maps, files
  *   modules        modules, symbols
+ *   dump           dump
  *   exec           exec
  *   operator       connections of operators
  *   lease          lease
@@ -91,8 +92,9 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	const struct option *own, ctl_option_fn handle, void *ctx);
 
 extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
-	ctl_scan, ctl_ps, ctl_threads, ctl_maps, ctl_files, ctl_modules, ctl_symbols, ctl_exec,
-	ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki, ctl_version;
+	ctl_scan, ctl_ps, ctl_threads, ctl_maps, ctl_files, ctl_modules, ctl_symbols, ctl_dump,
+	ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki,
+	ctl_version;
 
 /* From here on messages are said to programs, as failure.h has them. */
 void ctl_say_json(void);

@@ -3,7 +3,10 @@
 """What is found in a guest's memory, against what the guest's own /proc says."""
 
 import hashlib
+import os
 import re
+import struct
+import subprocess
 
 import vmlab
 from vmlab import Broker, CtlError, Guest, Holder, check, equal, number
@@ -159,6 +162,79 @@ def _places(holder, truth, boot):
     check(f"{first['start']:016x}-" in mapped, f"pmap of a process has no {first['start']:#x}")
 
 
+def _tool(*argv):
+    """What another program makes of a dump."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    equal(done.returncode, 0, f"{argv[0]}: {done.stderr}")
+    return done.stdout
+
+
+def _loads(path):
+    with open(path, "rb") as file:
+        head = file.read(1 << 20)
+    count = struct.unpack_from("<H", head, 56)[0]
+    return [struct.unpack_from("<IIQQQQQQ", head, 64 + 56 * i) for i in range(count)]
+
+
+def _dump_elf(lab, holder, boot):
+    path = lab.path("vm1.core")
+    told = holder.json("dump", "vm1", "-o", path)
+    check(told["coherent"], f"nobody wrote, and yet: {told}")
+    stat = os.stat(path)
+    equal((stat.st_mode & 0o777, stat.st_size), (0o600, told["size"]), "mode and size of a dump")
+    check(stat.st_blocks * 512 < stat.st_size, "a dump without holes")
+    loads = [load for load in _loads(path) if load[0] == 1]
+    physical = [load[4] for load in loads]
+    equal(physical, sorted(physical), "p_paddr ascend")
+    for load, following in zip(loads, loads[1:]):
+        check(load[4] + load[6] <= following[4], "loads overlap")
+    check("VMCOREINFO" in _tool("readelf", "-nW", path), "no VMCOREINFO among the notes")
+    script = ("import drgn, sys; p = drgn.Program(); p.set_core_dump(sys.argv[1]); "
+              "print(p.read(int(sys.argv[2], 0), 64).decode())")
+    banner = _tool("/usr/bin/python3", "-c", script, path, hex(boot.symbols["linux_banner"]))
+    check(banner.startswith(boot.version[:60]), f"drgn reads: {banner}")
+    try:
+        holder.ctl("dump", "vm1", "-o", path)
+    except CtlError as error:
+        equal(error.status, 1, "a dump over a file")
+    else:
+        raise AssertionError("a file was written over")
+    os.unlink(path)
+
+
+def _dump_kcore(lab, holder, boot, truth):
+    path = lab.path("vm1.kcore")
+    holder.ctl("dump", "vm1", "-o", path, "--format", "elf-kcore")
+    module = truth.modules["pvpanic"][0]
+    told = _tool("gdb", "-nx", "-batch", "-ex", f"x/s {boot.symbols['linux_banner']:#x}",
+                 "-ex", f"x/4xb {module:#x}", "-c", path)
+    check(boot.version[:60] in told, f"gdb reads: {told}")
+    wanted = holder.json("read", "vm1", hex(module), "4")["hex"]
+    found = "".join(word[2:] for word in re.findall(r"0x[0-9a-f]{2}\b", told)[-4:])
+    equal(found, wanted, "the first bytes of a module, as gdb reads them")
+    os.unlink(path)
+
+
+def _dump_flat(lab, holder, boot):
+    physical = boot.physical("linux_banner")
+    raw = lab.path("vm1.raw")
+    with open(raw, "wb") as file:
+        file.write(holder.ctl("dump", "vm1", "-o", "-", "--format", "raw"))
+    with open(raw, "rb") as file:
+        file.seek(physical)
+        equal(file.read(64), holder.read("vm1", physical, 64, phys=True), "raw")
+    os.unlink(raw)
+    lime = lab.path("vm1.lime")
+    holder.ctl("dump", "vm1", "-o", lime, "--format", "lime")
+    with open(lime, "rb") as file:
+        magic, version, first, last = struct.unpack("<IIQQ", file.read(24))
+        equal((magic, version, first), (0x4C694D45, 1, 0), "the first range of LiME")
+        check(last > physical, "linux_banner is not in the first range")
+        file.seek(32 + physical)
+        equal(file.read(64), holder.read("vm1", physical, 64, phys=True), "LiME")
+    os.unlink(lime)
+
+
 def _scene(lab, **options):
     guest = Guest(lab, **options)
     broker = Broker(lab, [vmlab.qemu_endpoint(lab)], [vmlab.tenant()])
@@ -180,6 +256,9 @@ def percept(lab):
     _compare(holder, truth)
     _refusals(holder)
     _places(holder, truth, boot)
+    _dump_elf(lab, holder, boot)
+    _dump_kcore(lab, holder, boot, truth)
+    _dump_flat(lab, holder, boot)
     tree = holder.ctl("ps", "--tree", "vm1").decode()
     check("  [ksoftirqd/0]" in tree, "no tree:\n" + tree)
 
