@@ -304,6 +304,11 @@ static void mark_begin(void *ctx, uint32_t mark)
 	marks_begin(marks_of(ctx), mark);
 }
 
+static void mark_sum(void *ctx, uint32_t mark, uint32_t sum)
+{
+	marks_sum(marks_of(ctx), mark, sum);
+}
+
 static void mark_pause(void *ctx, uint32_t mark, uint64_t done)
 {
 	marks_pause(marks_of(ctx), mark, done);
@@ -328,6 +333,7 @@ static const struct desk_mark_ops marks = {
 	.open = mark_open,
 	.take = mark_take,
 	.begin = mark_begin,
+	.sum = mark_sum,
 	.pause = mark_pause,
 	.end = mark_end,
 	.release = mark_release,
@@ -386,6 +392,7 @@ void desk_shell_prune(struct desk_shell *shell)
 	int r;
 
 	desk_forget(shell->desk);
+	desk_rooms_prune(shell);
 	r = audit_prune(shell->audit, config->size_max, config->age_max_ms, &shell->over);
 	if (!r && now_s > LEDGER_KEEP_S)
 		r = ledger_prune(shell->ledger, now_s - LEDGER_KEEP_S, &more);
@@ -496,6 +503,7 @@ struct desk_shell *desk_shell_free(struct desk_shell *shell)
 	}
 	desk_free(shell->desk);
 	desk_guests_free(shell);
+	desk_rooms_free(shell);
 	if (shell->leases)
 		shell->leases->ops->free(shell->leases);
 	ledger_free(shell->ledger);

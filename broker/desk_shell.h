@@ -9,6 +9,7 @@
  *   desk_shell.c    life, records, leases, the ledger, marks; retention
  *   desk_guests.c   an endpoint's RAM and vCPUs, and the clock for each piece that is admitted
  *   desk_sources.c  bulk data: read and hashed on threads
+ *   desk_rooms.c    memory for what bulk data has taken the place of
  */
 
 #include <stdbool.h>
@@ -54,6 +55,8 @@ struct desk_shell {
 	bool over;             /* it is too large */
 	uint64_t reclaim_ns;   /* when room is looked for again */
 	struct desk_stop *stops;
+	struct desk_room *rooms; /* that nobody uses */
+	bool rooms_used;         /* some were, since the last look */
 };
 
 /* Opens the write plane. `error` gets a sentence. */
@@ -75,5 +78,11 @@ extern const struct desk_guest_ops desk_guests;
 extern const struct desk_bulk_ops desk_sources;
 /* Nobody answers any more. */
 void desk_guests_free(struct desk_shell *shell);
+/* Members of desk_bulk_ops; `ctx` is the shell. */
+uint8_t *desk_room_take(void *ctx, bool *ret_fresh);
+void desk_room_give(void *ctx, uint8_t *memory);
+/* Now and then: gives memory back that nobody has used since the last time. */
+void desk_rooms_prune(struct desk_shell *shell);
+void desk_rooms_free(struct desk_shell *shell);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * Bulk data: a memfd of an operator's, read and hashed on threads. Everything goes by pread():
  * mapping a memfd and reading it would allocate the pages of its holes at our cost, and its owner
- * decides how many there are.
+ * decides how many there are, and whether they are swapped out when the loop comes to them.
  */
 #include "broker/desk_shell.h"
 
@@ -15,34 +15,43 @@
 #include <openssl/evp.h>
 
 #include "broker/jobs.h"
+#include "broker/journal/crc32c.h"
 #include "vmsig/vmsig_error.h"
 
-#define PIECE (256u << 10) /* bytes that are read in one go */
-#define STEP 4             /* pieces that a thread takes before another line has its turn */
+#define PIECE (64u << 10) /* bytes that are read in one go */
+#define STEP (1u << 20)   /* bytes that a thread hashes before another line has its turn */
+#define PAGE 4096u
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 
 struct desk_line {
-	struct job_line *jobs;
-	uint8_t *read; /* for one step of hashing: jobs of a line do not overlap */
+	struct job_line *reads, *hashes;
+	uint8_t *piece; /* that is hashed: jobs of a line do not overlap */
+};
+
+/* What a thread has to do. */
+struct task {
+	struct desk_source *source;
+	struct job job;
+	int error;
+	desk_done_fn done;
+	void *arg;
 };
 
 struct desk_source {
 	struct desk_shell *shell;
 	struct desk_line *line;
 	int fd;
-	uint64_t offset, len, hashed;
-	EVP_MD_CTX *hash;
+	uint64_t offset, len;
 
-	/* What a thread has to do. */
-	struct job job;
-	int error;
-	const uint8_t *old;
-	size_t old_len;
-	uint64_t at;
-	uint8_t *data;
-	size_t data_len;
-	void (*done)(void *arg, uint64_t now_ns, int error);
-	void *arg;
+	struct task reading;
+	struct desk_reading *read;
+	uint32_t read_sum;
+
+	struct task hashing;
+	struct desk_hashing hash;
+	EVP_MD_CTX *data, *old;
+	uint64_t hashed;
+	uint32_t hash_sum, sum; /* `sum` is that of the first `sum_at` bytes */
 };
 
 /* Without the seals its owner could change the data after it was recorded. They come first: what
@@ -67,8 +76,9 @@ static int source_check(void *ctx, int fd, uint64_t offset, uint64_t len, const 
 
 static void line_close(void *ctx, struct desk_line *line)
 {
-	job_line_free(line->jobs);
-	free(line->read);
+	job_line_free(line->reads);
+	job_line_free(line->hashes);
+	free(line->piece);
 	free(line);
 }
 
@@ -80,9 +90,11 @@ static int line_open(void *ctx, struct desk_line **ret_line)
 
 	if (!line)
 		return r;
-	line->read = malloc(PIECE);
-	if (line->read)
-		r = job_line_new(&line->jobs, shell->env.jobs);
+	line->piece = malloc(PIECE);
+	if (line->piece)
+		r = job_line_new(&line->reads, shell->env.jobs);
+	if (!r)
+		r = job_line_new(&line->hashes, shell->env.jobs);
 	if (r)
 		line_close(ctx, line);
 	else
@@ -92,26 +104,60 @@ static int line_open(void *ctx, struct desk_line **ret_line)
 
 static void source_close(void *ctx, struct desk_source *source)
 {
-	EVP_MD_CTX_free(source->hash);
+	EVP_MD_CTX_free(source->data);
+	EVP_MD_CTX_free(source->old);
 	free(source);
+}
+
+static int hashes_open(struct desk_source *source)
+{
+	source->data = EVP_MD_CTX_new();
+	source->old = EVP_MD_CTX_new();
+	return source->data && source->old &&
+			       EVP_DigestInit_ex(source->data, EVP_sha256(), NULL) == 1 &&
+			       EVP_DigestInit_ex(source->old, EVP_sha256(), NULL) == 1
+		       ? 0
+		       : -ENOMEM;
 }
 
 static int source_open(void *ctx, struct desk_line *line, int fd, uint64_t offset, uint64_t len,
 	struct desk_source **ret_source)
 {
 	struct desk_source *source = calloc(1, sizeof(*source));
+	int r;
 
 	if (!source)
 		return -ENOMEM;
-	*source = (struct desk_source){
-		.shell = ctx, .line = line, .fd = fd, .offset = offset, .len = len};
-	source->hash = EVP_MD_CTX_new();
-	if (!source->hash || EVP_DigestInit_ex(source->hash, EVP_sha256(), NULL) != 1) {
+	*source = (struct desk_source){.shell = ctx,
+		.line = line,
+		.fd = fd,
+		.offset = offset,
+		.len = len,
+		.read_sum = DESK_SUM_NONE,
+		.hash_sum = DESK_SUM_NONE};
+	r = hashes_open(source);
+	if (r)
 		source_close(ctx, source);
-		return -ENOMEM;
-	}
-	*ret_source = source;
-	return 0;
+	else
+		*ret_source = source;
+	return r;
+}
+
+/* ---- sums ---- */
+
+static uint32_t told(uint32_t sum)
+{
+	return sum ? sum : DESK_SUM_NONE;
+}
+
+static uint32_t sum_add(void *ctx, uint32_t before, const void *data, size_t len)
+{
+	return told(crc32c(before, data, len));
+}
+
+static uint32_t source_sum(void *ctx, const struct desk_source *source)
+{
+	return source->sum;
 }
 
 /* ---- on a thread ---- */
@@ -133,99 +179,151 @@ static int read_data(const struct desk_source *source, uint64_t at, uint8_t *buf
 	return 0;
 }
 
+static size_t at_most(uint64_t left, size_t most)
+{
+	return left < most ? (size_t)left : most;
+}
+
+/* The sum is made while a piece is still in the processor's cache. */
+static int read_slice(struct desk_source *source, size_t slice)
+{
+	struct desk_reading *read = source->read;
+	size_t from = slice * DESK_SLICE, end = from + at_most(read->len - from, DESK_SLICE);
+	int r = 0;
+
+	for (size_t at = from, n; !r && at < end; at += n) {
+		n = at_most(end - at, PIECE);
+		r = read_data(source, read->at + at, read->data + at, n);
+		if (!r)
+			source->read_sum = crc32c(source->read_sum, read->data + at, n);
+	}
+	read->sums[slice] = told(source->read_sum);
+	return r;
+}
+
+static enum job_step read_work(struct job *job)
+{
+	struct task *task = job->arg;
+	struct desk_source *source = task->source;
+	struct desk_reading *read = source->read;
+
+	for (size_t at = 0; at < read->touch_len; at += PAGE)
+		*(volatile uint8_t *)(read->touch + at) = 0;
+	for (size_t slice = 0; !task->error && slice * DESK_SLICE < read->len; slice++)
+		task->error = read_slice(source, slice);
+	return JOB_DONE;
+}
+
+static void sum_piece(struct desk_source *source, const uint8_t *data, size_t len)
+{
+	uint64_t sum_at = source->hash.sum_at;
+
+	if (source->hashed < sum_at)
+		source->hash_sum =
+			crc32c(source->hash_sum, data, at_most(sum_at - source->hashed, len));
+	if (source->hashed + len >= sum_at)
+		source->sum = told(source->hash_sum);
+}
+
 static int hash_piece(struct desk_source *source)
 {
-	uint64_t left = source->len - source->hashed;
-	size_t len = left < PIECE ? (size_t)left : PIECE;
-	int r = read_data(source, source->hashed, source->line->read, len);
+	size_t len = at_most(source->hash.data_len, PIECE);
+	const uint8_t *data = source->hash.data ? source->hash.data : source->line->piece;
+	int r = source->hash.data ? 0 : read_data(source, source->hashed, source->line->piece, len);
 
-	if (!r && EVP_DigestUpdate(source->hash, source->line->read, len) != 1)
+	if (!r && EVP_DigestUpdate(source->data, data, len) != 1)
 		r = VMSIG_ERR_INTERNAL;
+	if (!r && !source->hash.data)
+		sum_piece(source, data, len);
+	if (source->hash.data)
+		source->hash.data += len;
+	source->hash.data_len -= len;
 	source->hashed += len;
+	return r;
+}
+
+static int hash_old(struct desk_source *source)
+{
+	size_t len = at_most(source->hash.old_len, STEP);
+	int r = EVP_DigestUpdate(source->old, source->hash.old, len) == 1 ? 0 : VMSIG_ERR_INTERNAL;
+
+	source->hash.old += len;
+	source->hash.old_len -= len;
 	return r;
 }
 
 static enum job_step hash_work(struct job *job)
 {
-	struct desk_source *source = job->arg;
+	struct task *task = job->arg;
+	struct desk_source *source = task->source;
 
-	for (unsigned i = 0; i < STEP && source->hashed < source->len; i++) {
-		source->error = hash_piece(source);
-		if (source->error)
-			return JOB_DONE;
+	if (source->hash.old_len) {
+		task->error = hash_old(source);
+	} else {
+		for (size_t n = 0; !task->error && source->hash.data_len && n < STEP; n += PIECE)
+			task->error = hash_piece(source);
 	}
-	return source->hashed < source->len ? JOB_AGAIN : JOB_DONE;
-}
-
-static enum job_step step_work(struct job *job)
-{
-	struct desk_source *source = job->arg;
-
-	if (source->old_len && EVP_DigestUpdate(source->hash, source->old, source->old_len) != 1)
-		source->error = VMSIG_ERR_INTERNAL;
-	if (!source->error)
-		source->error = read_data(source, source->at, source->data, source->data_len);
-	return JOB_DONE;
+	return !task->error && (source->hash.old_len || source->hash.data_len) ? JOB_AGAIN
+									       : JOB_DONE;
 }
 
 /* ---- on the loop ---- */
 
 static void on_done(struct job *job)
 {
-	struct desk_source *source = job->arg;
+	struct task *task = job->arg;
 
-	source->done(source->arg, source->shell->env.now_ns(),
-		job->finished ? source->error : VMSIG_ERR_SHUTTING_DOWN);
+	task->done(task->arg, task->source->shell->env.now_ns(),
+		job->finished ? task->error : VMSIG_ERR_SHUTTING_DOWN);
 }
 
+static const struct job_ops read_ops = {.work = read_work, .done = on_done};
 static const struct job_ops hash_ops = {.work = hash_work, .done = on_done};
-static const struct job_ops step_ops = {.work = step_work, .done = on_done};
 
-static void work_start(struct desk_source *source, const struct job_ops *ops,
-	void (*done)(void *arg, uint64_t now_ns, int error), void *arg)
+static void task_start(struct task *task, struct desk_source *source, struct job_line *line,
+	const struct job_ops *ops, desk_done_fn done, void *arg)
 {
-	source->done = done;
-	source->arg = arg;
-	source->error = 0;
-	source->job = (struct job){.ops = ops, .arg = source};
-	job_start(&source->job, source->line->jobs);
+	*task = (struct task){
+		.source = source, .done = done, .arg = arg, .job = {.ops = ops, .arg = task}};
+	job_start(&task->job, line);
 }
 
-static void source_hash(void *ctx, struct desk_source *source,
-	void (*done)(void *arg, uint64_t now_ns, int error), void *arg)
+static void source_read(void *ctx, struct desk_source *source, struct desk_reading *reading,
+	desk_done_fn done, void *arg)
 {
-	work_start(source, &hash_ops, done, arg);
+	source->read = reading;
+	task_start(&source->reading, source, source->line->reads, &read_ops, done, arg);
 }
 
-static void source_step(void *ctx, struct desk_source *source, const uint8_t *old, size_t old_len,
-	uint64_t at, uint8_t *data, size_t len, void (*done)(void *arg, uint64_t now_ns, int error),
-	void *arg)
+static void source_hash(void *ctx, struct desk_source *source, const struct desk_hashing *hashing,
+	desk_done_fn done, void *arg)
 {
-	source->old = old;
-	source->old_len = old_len;
-	source->at = at;
-	source->data = data;
-	source->data_len = len;
-	work_start(source, &step_ops, done, arg);
+	source->hash = *hashing;
+	task_start(&source->hashing, source, source->line->hashes, &hash_ops, done, arg);
 }
 
-static int source_digest(void *ctx, struct desk_source *source, uint8_t ret_hash[static DESK_HASH])
+static int source_digest(void *ctx, struct desk_source *source, uint8_t ret_data[static DESK_HASH],
+	uint8_t ret_old[static DESK_HASH])
 {
 	unsigned length;
 
-	return EVP_DigestFinal_ex(source->hash, ret_hash, &length) == 1 &&
-			       EVP_DigestInit_ex(source->hash, NULL, NULL) == 1
+	return EVP_DigestFinal_ex(source->data, ret_data, &length) == 1 &&
+			       EVP_DigestFinal_ex(source->old, ret_old, &length) == 1
 		       ? 0
 		       : VMSIG_ERR_INTERNAL;
 }
 
 const struct desk_bulk_ops desk_sources = {
 	.check = source_check,
+	.room_take = desk_room_take,
+	.room_give = desk_room_give,
 	.line_open = line_open,
 	.line_close = line_close,
 	.open = source_open,
 	.close = source_close,
+	.read = source_read,
 	.hash = source_hash,
-	.step = source_step,
 	.digest = source_digest,
+	.sum = source_sum,
+	.add = sum_add,
 };

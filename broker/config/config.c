@@ -214,6 +214,9 @@ static const struct decode_field limit_fields[] = {
 		.standard = 3 * SECOND_NS},
 	{"send_queues", DECODE_SIZE, CF(tx_all), .min = 4 << 20, .max = 1ull << 40,
 		.standard = 256 << 20},
+	/* A bulk write of each of two tenants; or of one of them, while the one before is hashed.
+	 */
+	{"bulk_old", DECODE_SIZE, CF(bulk_old), .max = 1ull << 40, .standard = 128 << 20},
 	{"leases", DECODE_UINT32, CF(leases.leases), .min = 1, .max = 1000000, .standard = 65536},
 	{"waiters", DECODE_UINT32, CF(leases.waiters), .min = 1, .max = 100000, .standard = 1024},
 	{"lease_ranges", DECODE_UINT32, CF(leases.ranges), .min = 1, .max = LEASE_RANGES_MAX,

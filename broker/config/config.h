@@ -111,6 +111,7 @@ struct config {
 	uint64_t soft_ms;
 	uint64_t vouch_ns; /* how long holders take the broker's word after it was last heard of */
 	uint64_t tx_all;   /* bytes of all send queues together; of a tenant's: a quarter */
+	uint64_t bulk_old; /* bytes before of bulk data that are kept; of a tenant's: half */
 	struct config_endpoint *endpoints;
 	size_t nendpoints;
 	struct grant_tenant *tenants;

@@ -113,6 +113,8 @@ __attribute__((warn_unused_result)) int memwrite_resolve_part(const struct memwr
  * VMSIG_ERR_BUSY: the guest has moved it. */
 __attribute__((warn_unused_result)) int memwrite_plan_holds(const struct memwrite_target *target,
 	const struct memwrite_op *ops, size_t nops, const struct memwrite_plan *plan);
+/* Whether both go to the same memory. */
+bool memwrite_plan_is_same(const struct memwrite_plan *a, const struct memwrite_plan *b);
 /* Whether it was made for this target. */
 bool memwrite_plan_fits(const struct memwrite_plan *plan, const struct memwrite_target *target);
 

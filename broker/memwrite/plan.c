@@ -233,7 +233,7 @@ void memwrite_plan_deinit(struct memwrite_plan *plan)
 	*plan = (struct memwrite_plan){0};
 }
 
-static bool is_same(const struct memwrite_plan *a, const struct memwrite_plan *b)
+bool memwrite_plan_is_same(const struct memwrite_plan *a, const struct memwrite_plan *b)
 {
 	for (size_t i = 0; a->n == b->n && i < a->n; i++) {
 		if (a->pieces[i].gpa != b->pieces[i].gpa || a->pieces[i].len != b->pieces[i].len)
@@ -251,7 +251,7 @@ int memwrite_plan_holds(const struct memwrite_target *target, const struct memwr
 
 	/* What is not mapped any more has been moved too. */
 	if (r >= 0)
-		r = r || !is_same(plan, &now) ? VMSIG_ERR_BUSY : 0;
+		r = r || !memwrite_plan_is_same(plan, &now) ? VMSIG_ERR_BUSY : 0;
 	memwrite_plan_deinit(&now);
 	return r;
 }

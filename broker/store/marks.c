@@ -19,9 +19,9 @@ struct slot {
 	uint8_t digest[LEDGER_DIGEST];
 	uint64_t key_sum; /* of key and digest */
 	uint64_t done, done_sum;
-	uint64_t order;     /* in which they ended */
-	uint64_t reply_sum; /* of order and reply */
-	uint32_t reply_len, reserved;
+	uint64_t order;               /* in which they ended */
+	uint64_t reply_sum;           /* of order and reply */
+	uint32_t reply_len, data_sum; /* 0: none; it is part of the sums that follow it */
 	uint8_t reply[MARKS_REPLY_MAX];
 };
 _Static_assert(sizeof(struct slot) == 512, "slots do not cross pages");
@@ -51,9 +51,20 @@ static uint64_t key_sum(const struct slot *slot)
 	return sum_of(&slot->key, sizeof(slot->key)) ^ sum_of(slot->digest, sizeof(slot->digest));
 }
 
+static uint64_t with_data(const struct slot *slot, uint64_t sum)
+{
+	return slot->data_sum ? sum ^ sum_of(&slot->data_sum, sizeof(slot->data_sum)) : sum;
+}
+
+static uint64_t done_sum(const struct slot *slot)
+{
+	return with_data(slot, sum_of(&slot->done, sizeof(slot->done)));
+}
+
 static uint64_t reply_sum(const struct slot *slot)
 {
-	return sum_of(&slot->order, sizeof(slot->order)) ^ sum_of(slot->reply, slot->reply_len);
+	return with_data(slot,
+		sum_of(&slot->order, sizeof(slot->order)) ^ sum_of(slot->reply, slot->reply_len));
 }
 
 /* ---- life ---- */
@@ -146,6 +157,7 @@ int marks_take(struct marks *marks, const struct ledger_key *key,
 	slot->key = *key;
 	memcpy(slot->digest, digest, LEDGER_DIGEST);
 	slot->key_sum = key_sum(slot);
+	slot->data_sum = 0;
 	state_set(slot, MARK_TAKEN);
 	return 0;
 }
@@ -155,12 +167,17 @@ void marks_begin(struct marks *marks, uint32_t mark)
 	state_set(slot_of(marks, mark), MARK_BEGUN);
 }
 
+void marks_sum(struct marks *marks, uint32_t mark, uint32_t sum)
+{
+	slot_of(marks, mark)->data_sum = sum;
+}
+
 void marks_pause(struct marks *marks, uint32_t mark, uint64_t done)
 {
 	struct slot *slot = slot_of(marks, mark);
 
 	slot->done = done;
-	slot->done_sum = sum_of(&slot->done, sizeof(slot->done));
+	slot->done_sum = done_sum(slot);
 	state_set(slot, MARK_PAUSED);
 }
 
@@ -189,8 +206,7 @@ static enum mark_state state_of(const struct slot *slot)
 			       ? MARK_ENDED
 			       : MARK_BEGUN;
 	if (slot->state == MARK_PAUSED)
-		return sum_of(&slot->done, sizeof(slot->done)) == slot->done_sum ? MARK_PAUSED
-										 : MARK_BEGUN;
+		return done_sum(slot) == slot->done_sum ? MARK_PAUSED : MARK_BEGUN;
 	return slot->state == MARK_TAKEN ? MARK_TAKEN : MARK_BEGUN;
 }
 
@@ -207,6 +223,7 @@ bool marks_next(const struct marks *marks, uint32_t *cursor, struct mark_view *r
 			.key = slot->key,
 			.digest = slot->digest,
 			.done = slot->done,
+			.sum = slot->data_sum,
 			.order = slot->order,
 			.reply = slot->reply,
 			.reply_len = state == MARK_ENDED ? slot->reply_len : 0};

@@ -51,6 +51,9 @@ __attribute__((warn_unused_result)) int marks_take(struct marks *marks,
 	const struct ledger_key *key, const uint8_t digest[static LEDGER_DIGEST],
 	uint32_t *ret_mark);
 void marks_begin(struct marks *marks, uint32_t mark);
+/* Of bulk data: the sum of the first bytes of it, as many as pause() or end() says next. Between
+ * begin() and those. */
+void marks_sum(struct marks *marks, uint32_t mark, uint32_t sum);
 void marks_pause(struct marks *marks, uint32_t mark, uint64_t done);
 /* The reply is at most MARKS_REPLY_MAX bytes. */
 void marks_end(struct marks *marks, uint32_t mark, const void *reply, size_t len);
@@ -64,8 +67,9 @@ struct mark_view {
 	struct ledger_key key;
 	const uint8_t *digest; /* LEDGER_DIGEST bytes */
 	uint64_t done;         /* PAUSED */
-	uint64_t order;        /* ENDED: later ones have a higher one */
-	const uint8_t *reply;  /* ENDED */
+	uint32_t sum;   /* PAUSED, ENDED: of the data that was stored; 0: it is no bulk data */
+	uint64_t order; /* ENDED: later ones have a higher one */
+	const uint8_t *reply; /* ENDED */
 	size_t reply_len;
 };
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/write/bulk_object.h"
 #include "broker/write/command.h"
 #include "broker/write/operator.h"
 #include "broker/write/outcome.h"
@@ -13,23 +14,7 @@
 #include "broker/write/permit.h"
 #include "broker/write/site.h"
 
-#define SLICE (256u << 10)     /* bytes that are stored in one go: some 100 us */
 #define PLAN_PART (4ull << 20) /* bytes whose addresses are looked up in one go: 1,024 pages */
-
-struct bulk {
-	struct command *command;
-	struct payer *payer;
-	struct desk_source *source;
-	struct share_task task;
-	bool working; /* a thread has it */
-	uint64_t len;
-	int plan_error;
-	uint64_t plan_charge; /* bytes of the command's size that are for the plan */
-	uint64_t done;
-	size_t data_len, old_len; /* what was read, and how much of it has been stored */
-	bool last;                /* there is no further slice: `result` says why */
-	struct memwrite_result result;
-};
 
 static const struct desk_ops *ops_of(const struct bulk *bulk)
 {
@@ -37,6 +22,15 @@ static const struct desk_ops *ops_of(const struct bulk *bulk)
 }
 
 /* ---- life ---- */
+
+static void rooms_free(struct bulk *bulk)
+{
+	for (size_t i = 0; i < bulk->nrooms; i++) {
+		if (bulk->rooms[i].memory)
+			ops_of(bulk)->bulk->room_give(ops_of(bulk)->ctx, bulk->rooms[i].memory);
+	}
+	free(bulk->rooms);
+}
 
 void bulk_free(struct command *command)
 {
@@ -50,6 +44,9 @@ void bulk_free(struct command *command)
 		ops_of(bulk)->bulk->close(ops_of(bulk)->ctx, bulk->source);
 	if (bulk->payer && bulk->payer->storing == command)
 		bulk->payer->storing = NULL;
+	rooms_free(bulk);
+	memwrite_plan_deinit(&bulk->again);
+	payer_forget(&bulk->charges);
 	payer_unref(bulk->payer);
 	free(bulk);
 }
@@ -75,58 +72,79 @@ int bulk_check(struct command *command)
 	return r && why ? complain(command, r, "%s", why) : r;
 }
 
-/* ---- hashing ---- */
+static void plan_step(struct share_task *task);
 
-static void plan_start(struct bulk *bulk);
+static struct bulk *bulk_new(struct command *command)
+{
+	struct bulk *bulk = calloc(1, sizeof(*bulk));
+
+	if (!bulk)
+		return NULL;
+	bulk->command = command;
+	bulk->len = command->body->bulk->len;
+	bulk->sum = DESK_SUM_NONE;
+	share_task_init(&bulk->task, command->share, plan_step);
+	return bulk;
+}
+
+/* With a source that has hashed nothing yet. */
+static int bulk_get(struct command *command)
+{
+	struct bulk *bulk = command->bulk ? command->bulk : bulk_new(command);
+	int r = 0;
+
+	command->bulk = bulk;
+	if (!bulk)
+		return -ENOMEM;
+	if (!bulk->payer)
+		r = payer_get(command->desk, command->tenant, &bulk->payer);
+	if (!r && !bulk->source)
+		r = ops_of(bulk)->bulk->open(ops_of(bulk)->ctx, bulk->payer->line, command->bulk_fd,
+			command->body->bulk->offset, bulk->len, &bulk->source);
+	if (r)
+		bulk_free(command);
+	return r;
+}
+
+/* ---- compared with an earlier one ---- */
 
 static void on_hashed(void *arg, uint64_t now_ns, int error)
 {
 	struct bulk *bulk = arg;
 	struct command *command = bulk->command;
+	uint8_t none[DESK_HASH];
 	int r = error;
 
 	desk_enter(command->desk, now_ns);
-	bulk->working = false;
+	bulk->hashing = false;
 	if (!r)
-		r = ops_of(bulk)->bulk->digest(ops_of(bulk)->ctx, bulk->source, command->data_hash);
-	if (!r) {
-		plan_start(bulk);
-		return;
-	}
-	bulk_free(command);
-	outcome_reject(command, r, NULL);
-}
-
-static int open_parts(struct bulk *bulk)
-{
-	struct command *command = bulk->command;
-	int r = payer_get(command->desk, command->tenant, &bulk->payer);
-
-	return r ? r
-		 : ops_of(bulk)->bulk->open(ops_of(bulk)->ctx, bulk->payer->line, command->bulk_fd,
-			   command->body->bulk->offset, bulk->len, &bulk->source);
-}
-
-static void plan_step(struct share_task *task);
-
-int bulk_open(struct command *command)
-{
-	struct bulk *bulk = command->bulk = calloc(1, sizeof(*bulk));
-	int r;
-
-	if (!bulk)
-		return -ENOMEM;
-	bulk->command = command;
-	bulk->len = command->body->bulk->len;
-	share_task_init(&bulk->task, command->share, plan_step);
-	r = open_parts(bulk);
+		r = ops_of(bulk)->bulk->digest(
+			ops_of(bulk)->ctx, bulk->source, command->data_hash, none);
 	if (r) {
 		bulk_free(command);
-		return r;
+		outcome_reject(command, r, NULL);
+		return;
 	}
-	bulk->working = true;
+	command->data_known = true;
+	command->sum_at = bulk->hash.sum_at;
+	command->sum = ops_of(bulk)->bulk->sum(ops_of(bulk)->ctx, bulk->source);
+	/* A source hashes once. */
+	ops_of(bulk)->bulk->close(ops_of(bulk)->ctx, bulk->source);
+	bulk->source = NULL;
+	command_move(command, COMMAND_READY);
+}
+
+int bulk_hash(struct command *command, uint64_t sum_at)
+{
+	int r = bulk_get(command);
+	struct bulk *bulk = command->bulk;
+
+	if (r)
+		return r;
+	bulk->hash = (struct desk_hashing){.data_len = bulk->len, .sum_at = sum_at};
+	bulk->hashing = true;
 	command_move(command, COMMAND_HASHING);
-	ops_of(bulk)->bulk->hash(ops_of(bulk)->ctx, bulk->source, on_hashed, bulk);
+	ops_of(bulk)->bulk->hash(ops_of(bulk)->ctx, bulk->source, &bulk->hash, on_hashed, bulk);
 	return 0;
 }
 
@@ -215,6 +233,22 @@ static int plan_complain(struct command *command, int error)
 		(unsigned long long)command->plan.bytes, vmsig_error_text(error));
 }
 
+int bulk_open(struct command *command)
+{
+	int r = bulk_get(command);
+
+	if (!r)
+		plan_start(command->bulk);
+	return r;
+}
+
+bool bulk_is_planned(const struct command *command)
+{
+	const struct bulk *bulk = command->bulk;
+
+	return bulk && (bulk->plan_error || command->plan.bytes == bulk->len);
+}
+
 int bulk_planned(struct command *command, bool *ret_again)
 {
 	struct bulk *bulk = command->bulk;
@@ -231,185 +265,4 @@ int bulk_planned(struct command *command, bool *ret_again)
 		return 0;
 	}
 	return r > 0 ? plan_complain(command, r) : r;
-}
-
-/* ---- slices ---- */
-
-static void store_next(struct payer *payer);
-
-/* What ends it before its next slice. */
-static int stop_reason(struct command *command)
-{
-	return command->desk->closing ? VMSIG_ERR_SHUTTING_DOWN : permit_command(command);
-}
-
-static void hash_old(struct bulk *bulk)
-{
-	struct command *command = bulk->command;
-
-	/* Not of all of it when a thread was stopped before it had looked: then of nothing. */
-	if (bulk->old_len ||
-		ops_of(bulk)->bulk->digest(ops_of(bulk)->ctx, bulk->source, command->old_hash))
-		memset(command->old_hash, 0, DESK_HASH);
-}
-
-static void finish(struct bulk *bulk, struct memwrite_result result)
-{
-	struct command *command = bulk->command;
-	enum vmsig_error cause = result.cause ? result.cause : result.error;
-	struct payer *payer = bulk->payer;
-
-	if (result.error && !command->detail[0])
-		snprintf(command->detail, sizeof(command->detail), "after %llu bytes: %s",
-			(unsigned long long)bulk->done, vmsig_error_text((int)cause));
-	if (result.error && bulk->done)
-		result.error = VMSIG_ERR_PARTIAL;
-	result.written = bulk->done;
-	result.failed_op = 0;
-	command->result = result;
-	hash_old(bulk);
-	outcome_finish(command);
-	if (payer->storing == command) {
-		payer->storing = NULL;
-		store_next(payer);
-	}
-	bulk_free(command);
-}
-
-static void end_by(struct bulk *bulk, int error)
-{
-	bulk->last = true;
-	bulk->result = (struct memwrite_result){
-		.error = error > 0 ? (enum vmsig_error)error : VMSIG_ERR_INTERNAL};
-}
-
-static void on_sliced(void *arg, uint64_t now_ns, int error)
-{
-	struct bulk *bulk = arg;
-	int r = error;
-
-	desk_enter(bulk->command->desk, now_ns);
-	bulk->working = false;
-	/* The thread has looked at them. */
-	if (error != VMSIG_ERR_SHUTTING_DOWN)
-		bulk->old_len = 0;
-	if (!r)
-		r = stop_reason(bulk->command);
-	if (r && !bulk->last)
-		end_by(bulk, r);
-	if (bulk->last)
-		finish(bulk, bulk->result);
-	else
-		share_task_ready(&bulk->task);
-}
-
-static size_t at_most(uint64_t left, size_t most)
-{
-	return left < most ? (size_t)left : most;
-}
-
-static void step(struct bulk *bulk)
-{
-	struct payer *payer = bulk->payer;
-
-	bulk->working = true;
-	bulk->data_len = bulk->last ? 0 : at_most(bulk->len - bulk->done, PAYER_ROOM);
-	ops_of(bulk)->bulk->step(ops_of(bulk)->ctx, bulk->source, payer->old, bulk->old_len,
-		bulk->done, payer->data, bulk->data_len, on_sliced, bulk);
-}
-
-/* There is nothing more to store; a thread still has to look at what was there before. */
-static void wind_up(struct bulk *bulk)
-{
-	share_task_cancel(&bulk->task);
-	if (bulk->old_len)
-		step(bulk);
-	else
-		finish(bulk, bulk->result);
-}
-
-/* The last one ends it, though its result has still to be made. */
-static void slice_mark(struct bulk *bulk, uint64_t done)
-{
-	struct command *command = bulk->command;
-
-	command->result = (struct memwrite_result){.written = done};
-	if (!bulk->result.error && done == bulk->len)
-		outcome_mark(command);
-	else
-		ops_of(bulk)->marks->pause(ops_of(bulk)->ctx, command->mark, done);
-}
-
-static void slice_apply(struct bulk *bulk)
-{
-	struct command *command = bulk->command;
-	const struct desk_ops *ops = ops_of(bulk);
-	struct memwrite_op op = {.data = bulk->payer->data + bulk->old_len};
-	size_t len = at_most(bulk->data_len - bulk->old_len, SLICE);
-	struct memwrite_slice slice;
-	int r = stop_reason(command);
-
-	if (r) {
-		end_by(bulk, r);
-		return;
-	}
-	memwrite_plan_cut(&command->plan, bulk->done, len, &slice);
-	op.len = slice.plan.bytes;
-	ops->marks->begin(ops->ctx, command->mark);
-	ops->guests->apply(ops->ctx, command->site->target, &op, &slice.plan, permit_bytes, command,
-		bulk->payer->old + bulk->old_len, &bulk->result);
-	slice_mark(bulk, bulk->done + bulk->result.written);
-}
-
-static void store_step(struct share_task *task)
-{
-	struct bulk *bulk = bulk_of(task);
-
-	slice_apply(bulk);
-	bulk->done += bulk->result.written;
-	bulk->old_len += (size_t)bulk->result.written;
-	bulk->last = bulk->result.error || bulk->done == bulk->len;
-	if (bulk->last)
-		wind_up(bulk);
-	else if (bulk->old_len == bulk->data_len)
-		step(bulk);
-	else
-		share_task_ready(task);
-}
-
-/* The next one of the tenant, in the order in which they were recorded. */
-static void store_next(struct payer *payer)
-{
-	struct command *command;
-
-	if (payer->storing)
-		return;
-	DL_FOREACH (payer->desk->lists[COMMAND_SLICING], command) {
-		if (command->bulk->payer != payer)
-			continue;
-		payer->storing = command;
-		share_task_init(&command->bulk->task, command->share, store_step);
-		step(command->bulk);
-		return;
-	}
-}
-
-void bulk_store(struct command *command)
-{
-	command_move(command, COMMAND_SLICING);
-	store_next(command->bulk->payer);
-}
-
-void bulks_look(struct desk *desk)
-{
-	struct command *command, *next;
-
-	DL_FOREACH_SAFE (desk->lists[COMMAND_SLICING], command, next) {
-		int r = command->bulk->working ? 0 : stop_reason(command);
-
-		if (!r)
-			continue;
-		end_by(command->bulk, r);
-		wind_up(command->bulk);
-	}
 }

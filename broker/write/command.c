@@ -15,19 +15,23 @@
 
 static const unsigned moves[COMMAND_STATES] = {
 	[COMMAND_NEW] = TO(COMMAND_READY) | TO(COMMAND_GONE),
-	[COMMAND_READY] = TO(COMMAND_WAITING) | TO(COMMAND_HASHING) | TO(COMMAND_PLANNING) |
-			  TO(COMMAND_INTENDED) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_READY] = TO(COMMAND_WAITING) | TO(COMMAND_HASHING) | TO(COMMAND_COMPARING) |
+			  TO(COMMAND_PLANNING) | TO(COMMAND_INTENDED) | TO(COMMAND_FINISHED) |
+			  TO(COMMAND_GONE),
 	[COMMAND_WAITING] = TO(COMMAND_READY) | TO(COMMAND_GONE),
-	[COMMAND_HASHING] = TO(COMMAND_PLANNING) | TO(COMMAND_GONE),
+	[COMMAND_HASHING] = TO(COMMAND_READY) | TO(COMMAND_GONE),
+	[COMMAND_COMPARING] = TO(COMMAND_READY) | TO(COMMAND_GONE),
 	[COMMAND_PLANNING] = TO(COMMAND_READY) | TO(COMMAND_GONE),
 	[COMMAND_INTENDED] = TO(COMMAND_HELD) | TO(COMMAND_QUEUED) | TO(COMMAND_STOPPING) |
 			     TO(COMMAND_SLICING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
 	[COMMAND_HELD] = TO(COMMAND_QUEUED) | TO(COMMAND_STOPPING) | TO(COMMAND_SLICING) |
 			 TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
 	[COMMAND_QUEUED] = TO(COMMAND_STOPPING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
-	[COMMAND_STOPPING] = TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
-	[COMMAND_SLICING] = TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
-	[COMMAND_FINISHED] = TO(COMMAND_TOLD) | TO(COMMAND_GONE),
+	[COMMAND_STOPPING] = TO(COMMAND_SLICING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_SLICING] =
+		TO(COMMAND_QUEUED) | TO(COMMAND_STOPPING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_FINISHED] = TO(COMMAND_DIGESTING) | TO(COMMAND_TOLD) | TO(COMMAND_GONE),
+	[COMMAND_DIGESTING] = TO(COMMAND_TOLD) | TO(COMMAND_GONE),
 	[COMMAND_TOLD] = TO(COMMAND_RECORDED) | TO(COMMAND_GONE),
 	/* The batch could not be had: it is tried again. */
 	[COMMAND_RECORDED] = TO(COMMAND_TOLD) | TO(COMMAND_GONE),
@@ -111,11 +115,24 @@ int command_new(struct command **ret_command, struct desk *desk, const struct de
 	return 0;
 }
 
+/* What came of it is in the ledger, or nothing did. */
+static void wake_repeats(const struct command *first)
+{
+	struct command *command, *next;
+
+	DL_FOREACH_SAFE (first->desk->lists[COMMAND_COMPARING], command, next) {
+		if (memcmp(&command->key, &first->key, sizeof(first->key)) == 0)
+			command_move(command, COMMAND_READY);
+	}
+}
+
 static void leave_taken(struct command *command)
 {
-	if (command->mark)
-		HASH_DEL(command->desk->taken, command);
+	if (!command->mark)
+		return;
+	HASH_DEL(command->desk->taken, command);
 	command->mark = 0;
+	wake_repeats(command);
 }
 
 struct command *command_free(struct command *command)
@@ -159,7 +176,8 @@ int command_take(struct command *command)
 	int r = desk->marks == DESK_MARKS_SETTLED ? VMSIG_ERR_BUSY : VMSIG_ERR_IO;
 
 	if (desk->marks == DESK_MARKS_FREE)
-		r = ops->marks->take(ops->ctx, &command->key, command->digest, &command->mark);
+		r = ops->marks->take(
+			ops->ctx, &command->key, command_name(command), &command->mark);
 	if (r) {
 		snprintf(command->detail, sizeof(command->detail), "nothing was written: %s",
 			r == VMSIG_ERR_BUSY ? "too many writes have no recorded result yet"
@@ -259,7 +277,11 @@ static uint8_t *put_ops(uint8_t *at, const struct command *command)
 	return at;
 }
 
-int command_hash_all(struct command *command)
+/* The form of a digest that has the hash of its bulk data is that of all versions. */
+enum form { FORM_BULK = 2, FORM_WITHOUT_DATA = 4 };
+
+static int hash_fields(struct command *command, unsigned form, const uint8_t data_hash[DESK_HASH],
+	uint8_t ret_digest[LEDGER_DIGEST])
 {
 	const Vmsig__CmdMemwrite *body = command->body;
 	const Vmsig__WriteBulk *bulk = body->bulk;
@@ -273,10 +295,43 @@ int command_hash_all(struct command *command)
 	at = put_word(at, bulk ? bulk->addr : 0);
 	at = put_word(at, bulk ? bulk->cr3 : 0);
 	at = put_word(at, bulk ? bulk->len : 0);
-	at = put_word(at, bulk ? 2u | bulk->virtual_address : 0);
+	at = put_word(at, bulk ? form | bulk->virtual_address : 0);
 	at = put_ops(at, command);
-	at = put(at, command->data_hash, DESK_HASH);
-	return digest(command->desk, fields, (size_t)(at - fields), command->digest);
+	at = put(at, data_hash, DESK_HASH);
+	return digest(command->desk, fields, (size_t)(at - fields), ret_digest);
+}
+
+int command_hash_all(struct command *command)
+{
+	static const uint8_t none[DESK_HASH];
+	int r = 0;
+
+	if (command->body->bulk)
+		r = hash_fields(command, FORM_BULK | FORM_WITHOUT_DATA, none, command->shape);
+	if (!r && (!command->body->bulk || command->data_known))
+		r = hash_fields(command, FORM_BULK, command->data_hash, command->digest);
+	return r;
+}
+
+int command_hash_part(const struct desk *desk, const uint8_t shape[LEDGER_DIGEST], uint64_t bytes,
+	uint32_t sum, uint8_t ret_digest[LEDGER_DIGEST])
+{
+	uint8_t fields[LEDGER_DIGEST + 2 * sizeof(uint64_t)];
+	const uint8_t *at = put_word(put_word(put(fields, shape, LEDGER_DIGEST), bytes), sum);
+
+	return digest(desk, fields, (size_t)(at - fields), ret_digest);
+}
+
+const uint8_t *command_name(const struct command *command)
+{
+	return command->body->bulk ? command->shape : command->digest;
+}
+
+int command_identify(struct command *command)
+{
+	return command->data_known ? command_hash_all(command)
+				   : command_hash_part(command->desk, command->shape,
+					     command->sum_at, command->sum, command->digest);
 }
 
 void command_merge(const struct command *command, const uint8_t *old, uint8_t *new)

@@ -39,8 +39,20 @@ void command_give_back(struct command *command);
 uint8_t *command_scratch(struct desk *desk, size_t size);
 /* data_hash of its operations, as one run of bytes. 0 or -ENOMEM. */
 __attribute__((warn_unused_result)) int command_hash_data(struct command *command);
-/* `digest`, what tells it from another command, given data_hash. 0 or -ENOMEM. */
+/* What tells it from another command with its number. 0 or -ENOMEM, all of them.
+ *
+ * Of operations it is `digest`, which has data_hash in it. Of bulk data, which is hashed after the
+ * answer, it is `shape` until then, which has all but the data; then `digest`, once data_hash is
+ * there. When the broker ends before that it is the digest of a part: of the shape and of the sum
+ * of the bytes that were stored, which its mark has. */
 __attribute__((warn_unused_result)) int command_hash_all(struct command *command);
+__attribute__((warn_unused_result)) int command_hash_part(const struct desk *desk,
+	const uint8_t shape[LEDGER_DIGEST], uint64_t bytes, uint32_t sum,
+	uint8_t ret_digest[LEDGER_DIGEST]);
+/* What stands for it before bytes change. */
+const uint8_t *command_name(const struct command *command);
+/* Makes `digest` what stands for bulk data in the ledger from now on. */
+__attribute__((warn_unused_result)) int command_identify(struct command *command);
 /* Whether its intent needs the bytes that are there: to compare, to merge or to keep them. Those
  * of others come with the store itself. */
 bool command_looks(const struct command *command);

@@ -38,11 +38,16 @@ struct command {
 	struct ledger_key key;
 	uint64_t release; /* token of the lease that is given back */
 	uint8_t digest[LEDGER_DIGEST];
+	/* Of bulk data, which is hashed late; command.h. */
+	uint8_t shape[LEDGER_DIGEST]; /* digest of all but the data */
+	bool data_known;              /* data_hash is there, and in `digest` */
+	uint64_t sum_at;              /* of so many first bytes of the data */
+	uint32_t sum;                 /* this is the sum; 0: it was not made */
 	struct site *site;
 	struct memwrite_op *ops;
 	size_t nops;
 	struct memwrite_plan plan; /* where they go: as the intent says, and nowhere else */
-	uint64_t bytes;            /* sum of the operations */
+	uint64_t bytes;            /* sum of the operations, or of the bulk data */
 	uint8_t *before;           /* as the intent saw them, if it looked */
 	uint8_t *old;              /* as they were when the bytes changed */
 	bool looked;               /* `before` is there */
@@ -52,7 +57,11 @@ struct command {
 	uint64_t ticket; /* HELD until that has its answer; 0: it has */
 	uint32_t mark;   /* its number is in use, desk->taken; 0: it is not */
 	bool writing;    /* the engine holds the end of its lease for it */
+	bool passed;     /* in its lane, and nobody waits behind it but a release */
 	struct bulk *bulk;
+	/* The guest stands still for it, or does not: standstill.h. */
+	void (*still)(struct command *command, int error);
+	bool is_still;
 
 	struct memwrite_result result;
 	char detail[DETAIL_MAX + 1];
@@ -63,6 +72,7 @@ struct command {
 struct lane {
 	uint64_t lease;
 	uint32_t commands;
+	uint32_t passed;         /* have told their outcome, which is not recorded yet */
 	struct command *owner;   /* takes several turns: the ones behind it keep their order */
 	struct command *waiting; /* those */
 	UT_hash_handle hh;

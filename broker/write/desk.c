@@ -9,7 +9,6 @@
 #include "broker/write/batch.h"
 #include "broker/write/bill.h"
 #include "broker/write/budget.h"
-#include "broker/write/bulk.h"
 #include "broker/write/lessor.h"
 #include "broker/write/outcome.h"
 #include "broker/write/pipeline.h"
@@ -17,7 +16,9 @@
 #include "broker/write/recover.h"
 #include "broker/write/refusal.h"
 #include "broker/write/replay.h"
+#include "broker/write/payer.h"
 #include "broker/write/site.h"
+#include "broker/write/slices.h"
 
 /* ---- the turn ---- */
 
@@ -79,7 +80,7 @@ void desk_turn(struct desk *desk, uint64_t now_ns)
 		lease_advance(desk->engine, desk->now_ns);
 	collect(desk);
 	append_and_settle(desk);
-	bulks_look(desk);
+	slices_look(desk);
 	outcomes_tell(desk);
 	check_closed(desk);
 }
@@ -164,6 +165,7 @@ int desk_new(struct desk **ret_desk, const struct desk_env *env, uint64_t now_ns
 
 	if (!r) {
 		desk->env = *env;
+		payers_set_limit(desk, env->config->bulk_old);
 		desk_enter(desk, now_ns);
 		r = open_parts(desk);
 	}
@@ -203,6 +205,7 @@ struct desk *desk_free(struct desk *desk)
 		return NULL;
 	drop_held(desk);
 	pipeline_free(desk);
+	account_deinit(&desk->kept);
 	sites_free(desk);
 	replays_free(desk);
 	lessor_free(desk);

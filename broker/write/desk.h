@@ -39,7 +39,11 @@
  *   intake.c     it comes in
  *   pipeline.c   its way: looked at, intended, applied
  *   replay.c     at most once: what became of an earlier transmission
- *   bulk.c       data in a memfd, slice by slice
+ *   bulk_object.h  what bulk data is, for all who have a part of it
+ *   bulk.c       data in a memfd: where it goes
+ *   slices.c     it is stored, slice by slice
+ *   digests.c    it is hashed, and what was there before
+ *   standstill.c  vCPUs stand still around a write
  *   payer.c      a tenant with bulk data
  *   outcome.c    its answer, and the record of it
  *   recover.c    what a crash left between intents and results

@@ -61,12 +61,41 @@ static void let_go(struct lane *lane)
 		command_move_first(lane->waiting->prev);
 }
 
+void lane_pass(struct command *command)
+{
+	struct lane *lane = command->lane;
+
+	if (!lane || command->passed)
+		return;
+	command->passed = true;
+	lane->passed++;
+	if (lane->owner == command)
+		let_go(lane);
+}
+
+bool lane_is_unsettled(const struct command *command)
+{
+	return command->lane->passed;
+}
+
+/* The last one that a release has waited for. */
+static void settle(struct lane *lane, struct command *command)
+{
+	if (!command->passed)
+		return;
+	command->passed = false;
+	lane->passed--;
+	if (!lane->passed && lane->owner && lane->owner->state == COMMAND_WAITING)
+		command_move_first(lane->owner);
+}
+
 void lane_leave(struct command *command)
 {
 	struct lane *lane = command->lane;
 
 	if (!lane)
 		return;
+	settle(lane, command);
 	command->lane = NULL;
 	if (lane->owner == command)
 		let_go(lane);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "broker/write/command.h"
+#include "broker/write/operator.h"
 
 static bool lengths_ok(const Vmsig__WriteOp *op)
 {
@@ -56,14 +57,28 @@ static const char *shape_error(const struct command *command)
 		return "sequence numbers start at 1";
 	if (!body->n_ops == !body->bulk)
 		return "a write has either operations or bulk data";
-	if (body->bulk && (body->want_old || body->quiesce))
-		return "bulk data goes without want_old and quiesce; use operations";
+	if (body->bulk && body->want_old && body->bulk->len > MEMWRITE_BYTES_MAX)
+		return "the bytes that were there before come with at most 1 MiB of bulk data; "
+		       "send it in parts";
 	if (body->bulk && command->bulk_fd < 0)
 		return "the descriptor of the bulk data is not there: none was sent, or the "
 		       "policy's 'bulk' is 0";
 	if (body->bulk && !body->bulk->len)
 		return "the bulk data is empty";
 	return NULL;
+}
+
+/* What was there before, for the answer: memory that the connection pays for. */
+static int bulk_unpack(struct command *command)
+{
+	command->bytes = command->body->bulk->len;
+	if (!command->body->want_old)
+		return 0;
+	command->old = command->before = calloc(1, (size_t)command->bytes);
+	if (!command->old)
+		return -ENOMEM;
+	operator_pay_more(command, command->size + command->bytes);
+	return 0;
 }
 
 int message_read(struct command *command)
@@ -78,8 +93,7 @@ int message_read(struct command *command)
 	}
 	command->key = (struct ledger_key){
 		.lease = body->lease, .writer = body->writer, .sequence = body->sequence};
-	command->bytes = body->bulk ? body->bulk->len : 0;
-	r = body->bulk ? 0 : ops_unpack(command);
+	r = body->bulk ? bulk_unpack(command) : ops_unpack(command);
 	if (r > 0)
 		snprintf(command->detail, sizeof(command->detail),
 			"a write has 1 to %u operations of together at most %u bytes, each with "

@@ -22,7 +22,11 @@
 #include "lease/lease.h"
 #include "proto/wire/vmsig.pb-c.h"
 
-#define DESK_HASH 32 /* bytes of SHA-256 */
+#define DESK_HASH 32            /* bytes of SHA-256 */
+#define DESK_READING (1u << 20) /* bytes that a thread reads before another line has its turn */
+#define DESK_SLICE (256u << 10) /* bytes of bulk data that are stored in one go: some 100 us */
+#define DESK_ROOM (2u << 20)    /* a huge page, and a multiple of a reading */
+#define DESK_SUM_NONE 1u        /* the sum of no bytes */
 
 struct desk_line;   /* the owner's: work for one tenant, one piece after the other */
 struct desk_source; /* the owner's: bulk data of one command, and a hash of bytes */
@@ -118,6 +122,8 @@ struct desk_mark_ops {
 	int (*take)(void *ctx, const struct ledger_key *key,
 		const uint8_t digest[static LEDGER_DIGEST], uint32_t *ret_mark);
 	void (*begin)(void *ctx, uint32_t mark);
+	/* What pause() or end() says next is of bulk data whose first bytes have this sum. */
+	void (*sum)(void *ctx, uint32_t mark, uint32_t sum);
 	void (*pause)(void *ctx, uint32_t mark, uint64_t done);
 	void (*end)(void *ctx, uint32_t mark, const void *reply, size_t len);
 	void (*release)(void *ctx, uint32_t mark);
@@ -166,10 +172,36 @@ struct desk_guest_ops {
 
 /* ---- bulk data ---- */
 
+/* What a thread reads. */
+struct desk_reading {
+	uint64_t at;    /* in the bulk data; readings follow each other */
+	uint8_t *data;  /* where it goes: `len` bytes */
+	size_t len;     /* at most DESK_READING */
+	uint8_t *touch; /* memory that is going to be written to; NULL: none */
+	size_t touch_len;
+	/* Of all data up to the end of each slice of DESK_SLICE bytes. */
+	uint32_t sums[DESK_READING / DESK_SLICE];
+};
+
+/* What a thread hashes, each as the next bytes of its kind. */
+struct desk_hashing {
+	const uint8_t *old; /* bytes that were there before */
+	size_t old_len;
+	const uint8_t *data; /* NULL: the thread reads the data itself */
+	uint64_t data_len;
+	uint64_t sum_at; /* the sum of so many bytes of what it reads is wanted */
+};
+
+typedef void (*desk_done_fn)(void *arg, uint64_t now_ns, int error);
+
 struct desk_bulk_ops {
 	/* Whether the descriptor has these bytes, and nobody can change them. `why` gets a
 	 * sentence. VMSIG_ERR_BAD_REQUEST. */
 	int (*check)(void *ctx, int fd, uint64_t offset, uint64_t len, const char **ret_why);
+	/* Pieces of DESK_ROOM bytes, for bytes that were there before. *ret_fresh: nobody has
+	 * written to it yet, and whoever does first takes long. NULL: there is no memory. */
+	uint8_t *(*room_take)(void *ctx, bool *ret_fresh);
+	void (*room_give)(void *ctx, uint8_t *room);
 	int (*line_open)(void *ctx, struct desk_line **ret_line);
 	/* No source of it is left. */
 	void (*line_close)(void *ctx, struct desk_line *line);
@@ -178,17 +210,21 @@ struct desk_bulk_ops {
 		struct desk_source **ret_source);
 	/* Nothing of it is under way. */
 	void (*close)(void *ctx, struct desk_source *source);
-	/* Hashes all of the data. done() comes exactly once; VMSIG_ERR_SHUTTING_DOWN: nobody
-	 * works any more. */
-	void (*hash)(void *ctx, struct desk_source *source,
-		void (*done)(void *arg, uint64_t now_ns, int error), void *arg);
-	/* Hashes `old_len` bytes of `old`, then reads the data's bytes [at, at + len) to `data`.
-	 * done() as above. */
-	void (*step)(void *ctx, struct desk_source *source, const uint8_t *old, size_t old_len,
-		uint64_t at, uint8_t *data, size_t len,
-		void (*done)(void *arg, uint64_t now_ns, int error), void *arg);
-	/* The hash of what was hashed since the last call; a new one begins. */
-	int (*digest)(void *ctx, struct desk_source *source, uint8_t ret_hash[static DESK_HASH]);
+	/* Borrows the reading until done(), which comes exactly once; VMSIG_ERR_SHUTTING_DOWN:
+	 * nobody works any more. */
+	void (*read)(void *ctx, struct desk_source *source, struct desk_reading *reading,
+		desk_done_fn done, void *arg);
+	/* Likewise, beside read(). What a tenant has hashed does not hold up what it has read. */
+	void (*hash)(void *ctx, struct desk_source *source, const struct desk_hashing *hashing,
+		desk_done_fn done, void *arg);
+	/* SHA-256 of all data and of all old bytes that were hashed; no more are. */
+	int (*digest)(void *ctx, struct desk_source *source, uint8_t ret_data[static DESK_HASH],
+		uint8_t ret_old[static DESK_HASH]);
+	/* Of the first `sum_at` bytes of what was hashed; 0: it has not come so far. */
+	uint32_t (*sum)(void *ctx, const struct desk_source *source);
+	/* The sum of `data` behind that which has the sum `before`; DESK_SUM_NONE to begin with.
+	 * Never 0. A check against mistakes and no more. */
+	uint32_t (*add)(void *ctx, uint32_t before, const void *data, size_t len);
 };
 
 /* ---- */

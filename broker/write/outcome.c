@@ -16,6 +16,7 @@
 #define RECORD_NS (1ull * NS_PER_MS) /* results wait so long for a batch to share */
 /* Bytes before that are kept for a repeated question; a writer has LEDGER_WINDOW of them. */
 #define REPLY_OLD_MAX 4096u
+#define RECORD_DETAIL_MAX (DETAIL_MAX + sizeof(OUTCOME_UNDIGESTED) + 2)
 #define LEDGER_ROW 160u /* of a row beside its reply */
 
 /* ---- what is answered ---- */
@@ -24,8 +25,10 @@ static size_t old_len(const struct command *command)
 {
 	size_t len = 0;
 
-	if (!command->body->want_old || command->body->bulk)
+	if (!command->body->want_old)
 		return 0;
+	if (command->body->bulk)
+		return (size_t)command->result.written;
 	switch (command->result.error) {
 	case VMSIG_ERR_OK:
 	case VMSIG_ERR_PARTIAL:
@@ -84,16 +87,32 @@ void outcome_mark(struct command *command)
 		OUTCOME_MARK_HASH + vmsig__write_result__pack(&result, reply));
 }
 
-/* The end of its lease may be told from now on: it comes into the log behind the result, because
- * results come before what the engine wants. */
 void outcome_finish(struct command *command)
 {
 	outcome_mark(command);
-	if (command->writing)
-		lease_write_end(command->desk->engine, command->desk->now_ns, command->key.lease);
-	command->writing = false;
 	command_move(command, COMMAND_FINISHED);
-	lane_leave(command);
+	if (command->bulk)
+		lane_pass(command);
+	else
+		lane_leave(command);
+}
+
+/* For that of bulk data releases may wait, and ends of leases. */
+static void record_soon(struct command *command)
+{
+	struct desk *desk = command->desk;
+	uint64_t due = desk->now_ns + (command->passed ? 0 : RECORD_NS);
+
+	command_move(command, COMMAND_TOLD);
+	if (!desk->record_ns || due < desk->record_ns)
+		desk->record_ns = due;
+}
+
+/* One that was not told yet is recorded after that. */
+void outcome_digested(struct command *command)
+{
+	if (command->state == COMMAND_DIGESTING)
+		record_soon(command);
 }
 
 /* `again`: to another transmission. */
@@ -179,9 +198,10 @@ void outcomes_tell(struct desk *desk)
 	struct command *command;
 
 	while ((command = desk->lists[COMMAND_FINISHED])) {
-		command_move(command, COMMAND_TOLD);
-		if (!desk->record_ns)
-			desk->record_ns = desk->now_ns + RECORD_NS;
+		if (command->bulk)
+			command_move(command, COMMAND_DIGESTING);
+		else
+			record_soon(command);
 		tell(command, false);
 	}
 }
@@ -207,8 +227,11 @@ static void settle(struct command *command)
 	result_fill(&result, command, REPLY_OLD_MAX);
 	len = vmsig__write_result__get_packed_size(&result);
 	assert(len <= sizeof(reply));
-	if (!command->intent)
-		batch_note(desk, ops->ledger->intend(ops->ctx, &command->key, command->digest, 0));
+	if (command->body->bulk)
+		batch_note(desk, command_identify(command));
+	if (command->body->bulk || !command->intent)
+		batch_note(desk, ops->ledger->intend(ops->ctx, &command->key, command->digest,
+					 command->intent));
 	bill_charge(desk, command->tenant, LEDGER_ROW + len);
 	batch_note(desk, ops->ledger->settle(ops->ctx, &command->key, reply,
 				 vmsig__write_result__pack(&result, reply)));
@@ -226,8 +249,21 @@ static void record_seen(Vmsig__AuditRecord *record, struct command *command)
 		record_bytes(record, command, command->old);
 }
 
+/* That there are no digests is said. */
+static void record_bulk(Vmsig__AuditRecord *record, struct command *command, char *detail)
+{
+	if (command->data_known && command->intent)
+		record_hashes(record, command);
+	if (command->data_known)
+		return;
+	snprintf(detail, RECORD_DETAIL_MAX + 1, "%s%s" OUTCOME_UNDIGESTED, command->detail,
+		command->detail[0] ? "; " : "");
+	record->detail = detail;
+}
+
 static void collect(struct command *command)
 {
+	char detail[RECORD_DETAIL_MAX + 1];
 	Vmsig__AuditRecord record;
 	void *ranges;
 
@@ -236,8 +272,8 @@ static void collect(struct command *command)
 				: VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED);
 	record.outcome = (uint32_t)command->result.error;
 	record.bytes = command->result.written;
-	if (command->body->bulk && command->intent)
-		record_hashes(&record, command);
+	if (command->body->bulk)
+		record_bulk(&record, command, detail);
 	else
 		record_seen(&record, command);
 	/* What was not written is not named. */
@@ -264,10 +300,16 @@ void outcomes_collect(struct desk *desk)
 /* With its result in the ledger, or, when the broker ends, in its mark only. */
 static void end(struct command *command, bool recorded)
 {
-	if (recorded)
+	/* The end of its lease may be told from now on. */
+	if (command->writing)
+		lease_write_end(command->desk->engine, command->desk->now_ns, command->key.lease);
+	command->writing = false;
+	if (recorded) {
 		leave(command);
-	else
-		command_free(command);
+		return;
+	}
+	lane_leave(command);
+	command_free(command);
 }
 
 /* Results whose bytes are in the guest are not given up: they are tried again. */

@@ -16,11 +16,17 @@ struct command;
  * packed WriteResult. */
 #define OUTCOME_MARK_HASH DESK_HASH
 
+/* What the record of bulk data says whose digests were not made in time. */
+#define OUTCOME_UNDIGESTED "the digests of its data and of the bytes before are not recorded"
+
 /* Marks the result as it stands: what the next broker will answer and record, should this one be
  * killed before it does. */
 void outcome_mark(struct command *command);
-/* The result is there: marked, to be told, then recorded. */
+/* The result is there: marked, to be told, then recorded. Of bulk data (bulk.h) it is recorded
+ * after outcome_digested(); the end of its lease, and releases, wait for that record. */
 void outcome_finish(struct command *command);
+/* Its digests are there, or there will be none. */
+void outcome_digested(struct command *command);
 /* Nothing was applied, and its number is not used up. NULL: the error's own sentence. */
 void outcome_reject(struct command *command, int error, const char *detail);
 /* The ledger has its answer. */

@@ -17,6 +17,8 @@
 #include "broker/write/record.h"
 #include "broker/write/replay.h"
 #include "broker/write/site.h"
+#include "broker/write/slices.h"
+#include "broker/write/standstill.h"
 
 /* ---- it is looked at ---- */
 
@@ -62,7 +64,7 @@ static void intend(struct command *command)
 	free(ranges);
 	command->intent = record.id;
 	if (!desk->batch.failed)
-		batch_note(desk, ops->ledger->intend(ops->ctx, &command->key, command->digest,
+		batch_note(desk, ops->ledger->intend(ops->ctx, &command->key, command_name(command),
 					 command->intent));
 	command_move(command, COMMAND_INTENDED);
 }
@@ -137,13 +139,17 @@ static int prepare_bulk(struct command *command)
 	}
 	if (r < 0 || is_lease_error(r))
 		return r;
-	if (r) {
-		command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
-		fail(command);
+	if (!r) {
+		intend(command);
 		return 0;
 	}
-	memcpy(command->new_hash, command->data_hash, DESK_HASH);
-	intend(command);
+	/* Its number is used up, by this data. */
+	if (!command->data_known) {
+		command_give_back(command);
+		return bulk_hash(command, 0);
+	}
+	command->result = (struct memwrite_result){.error = (enum vmsig_error)r};
+	fail(command);
 	return 0;
 }
 
@@ -156,22 +162,6 @@ static void refund(struct command *command)
 
 	if (rule)
 		budget_refund(command->desk, tenant, rule, command->bytes);
-}
-
-/* Those behind it wait already, so that they do not overtake it. */
-static void fetch_bulk(struct command *command)
-{
-	int r;
-
-	lane_own(command);
-	/* Its lease may have ended while it waited for its turn. */
-	r = replay_authorise(command);
-	if (!r)
-		r = bulk_open(command);
-	if (!r)
-		return;
-	refund(command);
-	reject(command, r);
 }
 
 /* All marks are in use, and some will be free when the results of now, or of the broker before,
@@ -207,10 +197,42 @@ static int check_new(struct command *command)
 	return desk->closing ? VMSIG_ERR_SHUTTING_DOWN : batch_is_stuck(desk) ? VMSIG_ERR_IO : 0;
 }
 
+static void refuse_unread(struct command *command, int error)
+{
+	refund(command);
+	reject(command, error);
+}
+
+/* Those behind it wait already, so that they do not overtake it. */
+static void look_up(struct command *command)
+{
+	int r;
+
+	lane_own(command);
+	r = bulk_open(command);
+	if (r)
+		refuse_unread(command, r);
+}
+
+/* Of a repeated one. */
+static void read_again(struct command *command, uint64_t sum_at)
+{
+	int r;
+
+	lane_own(command);
+	r = bulk_hash(command, sum_at);
+	if (r)
+		refuse_unread(command, r);
+}
+
 static void prepare(struct command *command)
 {
 	int r = check_new(command);
 
+	if (!r && command->body->bulk && !bulk_is_planned(command)) {
+		look_up(command);
+		return;
+	}
 	if (!r) {
 		r = take(command);
 		/* It stays where it is. */
@@ -240,12 +262,21 @@ static void judge(struct command *command)
 		bulk_free(command);
 		outcome_join(verdict.first, command);
 		break;
+	case REPLAY_LATER:
+		lane_own(command);
+		command_move(command, COMMAND_COMPARING);
+		break;
+	case REPLAY_READ:
+		read_again(command, verdict.sum_at);
+		break;
 	case REPLAY_ANSWER:
 		bulk_free(command);
 		outcome_answer(command, &verdict.entry);
 		free(verdict.entry.reply);
 		break;
 	case REPLAY_REFUSE:
+		if (command->body->bulk && !command->bulk)
+			refund(command);
 		reject(command, verdict.error);
 		break;
 	}
@@ -259,9 +290,8 @@ static void look(struct command *command)
 	} else if (command->release) {
 		/* Behind the bytes of those before it; those after it find no lease. */
 		lane_own(command);
-		command_move(command, COMMAND_INTENDED);
-	} else if (command->body->bulk && !command->bulk) {
-		fetch_bulk(command);
+		command_move(
+			command, lane_is_unsettled(command) ? COMMAND_WAITING : COMMAND_INTENDED);
 	} else {
 		judge(command);
 	}
@@ -335,78 +365,15 @@ static void apply(struct command *command)
 	outcome_finish(command);
 }
 
-static void quiesce_next(struct site *site, struct desk *desk);
-
-static void quiesce_failed(struct command *command, int error)
+static void apply_still(struct command *command, int error)
 {
-	command->result = (struct memwrite_result){.error = (enum vmsig_error)error};
-	snprintf(command->detail, sizeof(command->detail),
-		"the guest's vCPUs could not be stopped (%s); nothing was written",
-		vmsig_error_name(error));
-	outcome_finish(command);
-}
-
-static void on_quiesced(void *arg, uint64_t now_ns, int error)
-{
-	struct command *command = arg;
-	struct desk *desk = command->desk;
-	const struct desk_ops *ops = &desk->env.ops;
-	struct site *site = command->site;
-	struct share_scope scope;
-	int r = error;
-
-	desk_enter(desk, now_ns);
-	share_enter(&scope, desk->env.shares, command->share);
-	if (!r)
-		r = ops->guests->quiesced(ops->ctx, site->id);
-	if (r)
-		quiesce_failed(command, r);
-	else
-		apply(command);
-	(void)share_leave(&scope);
-	if (!error)
-		ops->guests->resume(ops->ctx, site->id);
-	site->quiescing = NULL;
-	quiesce_next(site, desk);
-}
-
-static void quiesce(struct command *command)
-{
-	const struct desk_ops *ops = &command->desk->env.ops;
-	struct site *site = command->site;
-	int r;
-
-	if (site->quiescing) {
-		command_move(command, COMMAND_QUEUED);
+	if (error) {
+		command->result = (struct memwrite_result){.error = (enum vmsig_error)error};
+		outcome_finish(command);
 		return;
 	}
-	r = ops->guests->quiesce(ops->ctx, site->id, command->quiesce_ms, on_quiesced, command);
-	if (r) {
-		quiesce_failed(command, r);
-		return;
-	}
-	site->quiescing = command;
-	command_move(command, COMMAND_STOPPING);
-}
-
-static void quiesce_next(struct site *site, struct desk *desk)
-{
-	while (!site->quiescing && site->waiting)
-		quiesce(site->waiting);
-}
-
-static void start_bulk(struct command *command)
-{
-	int r = lease_write_begin(command->desk->engine, command->key.lease);
-
-	if (!r) {
-		command->writing = true;
-		bulk_store(command);
-		return;
-	}
-	command->result.error = (enum vmsig_error)r;
-	bulk_free(command);
-	outcome_finish(command);
+	apply(command);
+	standstill_end(command);
 }
 
 static void release_done(struct command *command)
@@ -445,9 +412,9 @@ static void start(struct command *command)
 	if (command->release)
 		release(command);
 	else if (command->body->bulk)
-		start_bulk(command);
+		slices_store(command);
 	else if (command->body->quiesce)
-		quiesce(command);
+		standstill_begin(command, apply_still);
 	else
 		apply(command);
 }
@@ -479,8 +446,10 @@ static void fall_through(struct command *command)
 {
 	command->result = (struct memwrite_result){.error = VMSIG_ERR_IO};
 	snprintf(command->detail, sizeof(command->detail), "%s", unrecorded);
-	bulk_free(command);
-	outcome_finish(command);
+	if (command->body->bulk)
+		slices_fail(command, VMSIG_ERR_IO);
+	else
+		outcome_finish(command);
 }
 
 /* Its mark, if it has one, says that it never began. */

@@ -120,6 +120,9 @@ void record_hashes(Vmsig__AuditRecord *record, struct command *command)
 {
 	bool is_intent = record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT;
 
+	/* Of bulk data they come with the result. */
+	if (is_intent && command->body->bulk)
+		return;
 	record->old_hash.data = command->old_hash;
 	record->old_hash.len = is_intent && !command->looked ? 0 : DESK_HASH;
 	record->new_hash = (ProtobufCBinaryData){.data = command->new_hash, .len = DESK_HASH};

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "broker/write/batch.h"
+#include "broker/write/command.h"
 #include "broker/write/outcome.h"
 #include "broker/write/record.h"
 
@@ -47,8 +48,7 @@ static void append_result(struct desk *desk, const struct ledger_key *key, uint6
 	if (old_hash)
 		record.old_hash = (ProtobufCBinaryData){
 			.data = (uint8_t *)(uintptr_t)old_hash, .len = DESK_HASH};
-	record.detail =
-		(char *)(uintptr_t)(result->detail && result->detail[0] ? result->detail : why);
+	record.detail = (char *)(uintptr_t)why;
 	record_append(desk, &record);
 	if (intent)
 		vmsig__audit_record__free_unpacked(intent, NULL);
@@ -69,6 +69,34 @@ static void settle(struct desk *desk, const struct ledger_key *key, uint64_t int
 				 ops->ctx, key, reply, vmsig__write_result__pack(&result, reply)));
 }
 
+/* Of bulk data that was answered, or cut off between two slices, the digests were not recorded.
+ * What tells it from another one is now the digest of a part, which a repeated one is compared
+ * with; command.h. */
+static void rename_bulk(
+	struct desk *desk, const struct mark_view *mark, uint64_t intent, uint64_t bytes)
+{
+	const struct desk_ops *ops = &desk->env.ops;
+	uint8_t digest[LEDGER_DIGEST];
+	int r;
+
+	if (!mark->sum)
+		return;
+	r = command_hash_part(desk, mark->digest, bytes, mark->sum, digest);
+	batch_note(desk, r);
+	if (!r)
+		batch_note(desk, ops->ledger->intend(ops->ctx, &mark->key, digest, intent));
+}
+
+/* `text` of DETAIL_MAX + 1 bytes. */
+static void say_undigested(const struct mark_view *mark, char *text)
+{
+	size_t len = strlen(text);
+
+	if (mark->sum)
+		snprintf(
+			text + len, DETAIL_MAX + 1 - len, "%s" OUTCOME_UNDIGESTED, len ? "; " : "");
+}
+
 static bool is_zero(const uint8_t hash[static DESK_HASH])
 {
 	static const uint8_t zero[DESK_HASH];
@@ -79,7 +107,7 @@ static bool is_zero(const uint8_t hash[static DESK_HASH])
 static void settle_ended(struct desk *desk, const struct mark_view *mark, uint64_t intent)
 {
 	const struct desk_ops *ops = &desk->env.ops;
-	char damaged[] = "its mark is damaged";
+	char damaged[] = "its mark is damaged", why[DETAIL_MAX + 1];
 	const uint8_t *reply = mark->reply + OUTCOME_MARK_HASH;
 	size_t len = mark->reply_len < OUTCOME_MARK_HASH ? 0 : mark->reply_len - OUTCOME_MARK_HASH;
 	Vmsig__WriteResult *result = mark->reply_len < OUTCOME_MARK_HASH
@@ -90,8 +118,13 @@ static void settle_ended(struct desk *desk, const struct mark_view *mark, uint64
 		settle(desk, &mark->key, intent, VMSIG_ERR_UNKNOWN_OUTCOME, 0, damaged);
 		return;
 	}
-	append_result(desk, &mark->key, intent, result, is_zero(mark->reply) ? NULL : mark->reply,
-		"the broker ended before it was recorded; its mark tells");
+	snprintf(why, sizeof(why), "%s",
+		result->detail[0] ? result->detail
+				  : "the broker ended before it was recorded; its mark tells");
+	say_undigested(mark, why);
+	append_result(
+		desk, &mark->key, intent, result, is_zero(mark->reply) ? NULL : mark->reply, why);
+	rename_bulk(desk, mark, intent, result->written);
 	batch_note(desk, ops->ledger->settle(ops->ctx, &mark->key, reply, len));
 	vmsig__write_result__free_unpacked(result, NULL);
 }
@@ -100,7 +133,9 @@ static void settle_paused(struct desk *desk, const struct mark_view *mark, uint6
 {
 	char detail[DETAIL_MAX + 1];
 
+	rename_bulk(desk, mark, intent, mark->done);
 	snprintf(detail, sizeof(detail), "after %" PRIu64 " bytes: the broker ended", mark->done);
+	say_undigested(mark, detail);
 	settle(desk, &mark->key, intent, VMSIG_ERR_PARTIAL, mark->done, detail);
 }
 

@@ -164,32 +164,80 @@ static struct replay_verdict refuse(int error)
 	return (struct replay_verdict){.answer = REPLAY_REFUSE, .error = error};
 }
 
+/* Of how many bytes the ledger's digest may have a sum: 0 when the reply cannot be read, too. */
+static uint64_t written(const struct ledger_entry *entry)
+{
+	Vmsig__WriteResult *result =
+		vmsig__write_result__unpack(NULL, entry->reply_len, entry->reply);
+	uint64_t bytes = result ? result->written : 0;
+
+	if (result)
+		vmsig__write_result__free_unpacked(result, NULL);
+	return bytes;
+}
+
+/* The data as a whole, or the part of it that was stored; command.h. */
+static int compare_data(const struct command *command, const struct ledger_entry *entry)
+{
+	uint8_t part[LEDGER_DIGEST];
+	int r;
+
+	if (memcmp(entry->digest, command->digest, LEDGER_DIGEST) == 0)
+		return 0;
+	r = command->sum ? command_hash_part(command->desk, command->shape, command->sum_at,
+				   command->sum, part)
+			 : VMSIG_ERR_REPLAY_MISMATCH;
+	return r                                                 ? r
+	       : memcmp(entry->digest, part, LEDGER_DIGEST) == 0 ? 0
+								 : VMSIG_ERR_REPLAY_MISMATCH;
+}
+
+/* Of one that never had a digest nobody knows the data; what it tells is that it is unknown. */
+static struct replay_verdict compare(
+	const struct command *command, const struct ledger_entry *entry)
+{
+	bool bulk = command->body->bulk != NULL;
+	int r;
+
+	if (bulk && memcmp(entry->digest, command->shape, LEDGER_DIGEST) == 0)
+		return (struct replay_verdict){.answer = REPLAY_ANSWER};
+	if (bulk && !command->data_known)
+		return (struct replay_verdict){.answer = REPLAY_READ, .sum_at = written(entry)};
+	r = bulk ? compare_data(command, entry)
+	    : memcmp(entry->digest, command->digest, LEDGER_DIGEST) != 0 ? VMSIG_ERR_REPLAY_MISMATCH
+									 : 0;
+	return r ? refuse(r) : (struct replay_verdict){.answer = REPLAY_ANSWER};
+}
+
 static struct replay_verdict look_up(const struct command *command)
 {
 	const struct desk_ops *ops = &command->desk->env.ops;
-	struct replay_verdict verdict = {.answer = REPLAY_ANSWER};
-	int r = ops->ledger->find(ops->ctx, &command->key, &verdict.entry);
+	struct replay_verdict verdict;
+	struct ledger_entry entry;
+	int r = ops->ledger->find(ops->ctx, &command->key, &entry);
 
 	if (r == VMSIG_ERR_NO_LEASE)
 		return (struct replay_verdict){.answer = REPLAY_NEW};
 	if (r)
 		return refuse(r);
-	if (memcmp(verdict.entry.digest, command->digest, LEDGER_DIGEST) != 0)
-		r = VMSIG_ERR_REPLAY_MISMATCH;
-	else if (!verdict.entry.done)
+	verdict = compare(command, &entry);
+	if (verdict.answer == REPLAY_ANSWER && !entry.done)
 		/* What a crash left open is settled when the marks are there. */
-		r = command->desk->marks == DESK_MARKS_FREE ? VMSIG_ERR_INTERNAL : VMSIG_ERR_IO;
-	if (!r)
-		return verdict;
-	free(verdict.entry.reply);
-	return refuse(r);
+		verdict = refuse(command->desk->marks == DESK_MARKS_FREE ? VMSIG_ERR_INTERNAL
+									 : VMSIG_ERR_IO);
+	if (verdict.answer == REPLAY_ANSWER)
+		verdict.entry = entry;
+	else
+		free(entry.reply);
+	return verdict;
 }
 
 static struct replay_verdict join(const struct command *command, struct command *first)
 {
-	if (memcmp(first->digest, command->digest, LEDGER_DIGEST) != 0)
+	if (memcmp(command_name(first), command_name(command), LEDGER_DIGEST) != 0)
 		return refuse(VMSIG_ERR_REPLAY_MISMATCH);
-	return (struct replay_verdict){.answer = REPLAY_WAIT, .first = first};
+	return (struct replay_verdict){
+		.answer = command->body->bulk ? REPLAY_LATER : REPLAY_WAIT, .first = first};
 }
 
 struct replay_verdict replay_look(const struct command *command)

@@ -16,6 +16,8 @@ struct command;
 enum replay_answer {
 	REPLAY_NEW,    /* there was none, or it is certain that it was not applied */
 	REPLAY_WAIT,   /* `first` is under way, and will have the answer */
+	REPLAY_LATER,  /* likewise; whether it is the same can be told when it is recorded */
+	REPLAY_READ,   /* whether it is the same can be told when its bulk data has been read */
 	REPLAY_ANSWER, /* `entry` has it */
 	REPLAY_REFUSE, /* with `error` */
 };
@@ -24,6 +26,7 @@ struct replay_verdict {
 	enum replay_answer answer;
 	struct command *first;
 	struct ledger_entry entry; /* its reply is to be freed */
+	uint64_t sum_at;           /* READ: of so many bytes the sum is needed, too */
 	int error;
 };
 

@@ -13,6 +13,7 @@
 #include "broker/write/lane.h"
 #include "broker/write/lessor.h"
 #include "broker/write/operator.h"
+#include "broker/write/payer.h"
 #include "broker/write/record.h"
 #include "broker/write/refusal.h"
 
@@ -27,6 +28,7 @@ void desk_reload(struct desk *desk, uint64_t now_ns, const struct config *config
 	desk->env.config = config;
 	desk->policy++;
 	lease_set_limits(desk->engine, &config->leases);
+	payers_set_limit(desk, config->bulk_old);
 	while (lease_next(desk->engine, &cursor, &lease)) {
 		/* One that is over already is no failure. */
 		if (!operator_allows(desk, &lease, desk_endpoint_subject(desk, lease.endpoint)))

@@ -20,19 +20,21 @@
 
 /* What becomes of a command (command.h). Each one is in the list of its state. */
 enum command_state {
-	COMMAND_NEW,      /* has come in, and is looked at for the first time */
-	COMMAND_READY,    /* is looked at in the next turn */
-	COMMAND_WAITING,  /* in its lane, behind one that takes several turns */
-	COMMAND_HASHING,  /* its bulk data is read by a thread */
-	COMMAND_PLANNING, /* where its bulk data goes is looked up, in parts */
-	COMMAND_INTENDED, /* its intent is in the open batch */
-	COMMAND_HELD,     /* its intent is committed; the answer is late */
-	COMMAND_QUEUED,   /* wants vCPUs stopped that another one has */
-	COMMAND_STOPPING, /* they are being stopped for it */
-	COMMAND_SLICING,  /* its bulk data is stored, slice by slice */
-	COMMAND_FINISHED, /* has its outcome, which is to be told */
-	COMMAND_TOLD,     /* its result is to be recorded */
-	COMMAND_RECORDED, /* its result is in the open batch */
+	COMMAND_NEW,       /* has come in, and is looked at for the first time */
+	COMMAND_READY,     /* is looked at in the next turn */
+	COMMAND_WAITING,   /* in its lane, behind one that takes several turns */
+	COMMAND_HASHING,   /* its bulk data is read by a thread, to compare it */
+	COMMAND_COMPARING, /* with that of an earlier transmission that is not recorded yet */
+	COMMAND_PLANNING,  /* where its bulk data goes is looked up, in parts */
+	COMMAND_INTENDED,  /* its intent is in the open batch */
+	COMMAND_HELD,      /* its intent is committed; the answer is late */
+	COMMAND_QUEUED,    /* wants vCPUs stopped that another one has */
+	COMMAND_STOPPING,  /* they are being stopped for it */
+	COMMAND_SLICING,   /* its bulk data is stored, slice by slice */
+	COMMAND_FINISHED,  /* has its outcome, which is to be told */
+	COMMAND_DIGESTING, /* was told; a thread hashes its bulk data and what was there before */
+	COMMAND_TOLD,      /* its result is to be recorded */
+	COMMAND_RECORDED,  /* its result is in the open batch */
 	COMMAND_GONE,
 	COMMAND_STATES
 };
@@ -72,6 +74,7 @@ struct desk {
 	struct refusal *refusals;
 	uint64_t refusals_ns; /* when they are looked at; 0: there are none */
 	struct payer *payers; /* of bulk data, by tenant */
+	struct account kept;  /* bytes that bulk data has taken the place of; payer.h */
 	struct notice *notices, *held_notices;
 	uint64_t *owed; /* leases whose end is not durable yet */
 	size_t nowed;

@@ -152,10 +152,9 @@ static int job_prepare(struct write_job *job)
 		return code;
 	if (job->data.len - 1 > UINT64_MAX - job->addr)
 		return ctl_usage(&ctl_write, "ADDR and the length wrap around");
-	if (!job->data.bytes &&
-		(options->expect || options->mask || options->quiesce || options->show_old))
+	if (!job->data.bytes && (options->expect || options->mask || options->show_old))
 		return ctl_usage(&ctl_write,
-			"--expect, --mask, --quiesce and --show-old are for at most %u KiB",
+			"--expect, --mask and --show-old are for at most %u KiB",
 			WRITE_DATA_INLINE_MAX >> 10);
 	code = job_bytes(job, "--expect", options->expect, &job->expect);
 	if (!code)
@@ -284,7 +283,8 @@ static int write_parts_tell(const struct ctl *ctl, struct write_job *job, struct
 		.data = &job->data,
 		.addr = job->addr,
 		.cr3 = job->options->cr3,
-		.op_flags = job->options->physical ? 0 : VMSIG_OP_VIRTUAL};
+		.op_flags = job->options->physical ? 0 : VMSIG_OP_VIRTUAL,
+		.flags = job->options->quiesce ? VMSIG_WRITE_QUIESCE : 0};
 	vmsig_write_result result;
 	int code, r = write_parts_run(&parts, &result);
 
@@ -361,9 +361,10 @@ const struct ctl_command ctl_write = {
 		"                (default 1min)\n"
 		"\n"
 		"A write is all or nothing; of 1, 2, 4 or 8 aligned bytes it is one atomic store.\n"
-		"More than 480 KiB are written in slices: without --expect, --mask, --quiesce,\n"
-		"--show-old and undo; and more than the policy lets in at once in several writes\n"
-		"under one lease. When these end early it is said how many bytes are there.\n"
+		"More than 480 KiB are written in slices: without --expect, --mask, --show-old\n"
+		"and undo; and more than the policy lets in at once in several writes under one\n"
+		"lease, each with the CPUs stopped by itself. When these end early it is said how\n"
+		"many bytes are there.\n"
 		"\n"
 		"The lease is the one of the environment, see `vmsigctl lease acquire -h`, or one\n"
 		"for this write alone, which --wait T says how long to queue for: of the bytes\n"

@@ -27,6 +27,7 @@ static struct ctl_piece piece_at(const struct write_parts *parts, size_t len)
 					  .cr3 = parts->cr3,
 					  .flags = parts->op_flags,
 					  .len = (uint32_t)len},
+		.flags = parts->flags,
 		.memfd = -1,
 		.len = len};
 }

@@ -21,6 +21,7 @@ struct write_parts {
 	const struct write_data *data;
 	uint64_t addr, cr3;
 	uint32_t op_flags;
+	uint32_t flags; /* of each part */
 	/* The account. */
 	size_t written; /* bytes from the start that are there for certain */
 	size_t unknown; /* bytes behind these of which nobody knows */

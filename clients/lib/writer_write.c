@@ -11,7 +11,8 @@
 
 #include <utlist.h>
 
-#define OPS_MAX 1024u /* of one batch, as the broker takes them */
+#define OPS_MAX 1024u      /* of one batch, as the broker takes them */
+#define OLD_MAX (1u << 20) /* of bulk data, as the broker tells what was there before */
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 
 /* ---- making ---- */
@@ -176,9 +177,13 @@ static int bulk_check(vmsig_writer *writer, int memfd, uint64_t len, uint32_t fl
 		return writer_fail(writer, VMSIG_ERR_BAD_REQUEST,
 			"the data has to be in a memfd with F_SEAL_WRITE, F_SEAL_SHRINK and "
 			"F_SEAL_GROW");
-	if (!len || flags)
+	if (!len)
+		return writer_fail(writer, VMSIG_ERR_BAD_REQUEST, "the bulk data is empty");
+	if (flags & VMSIG_WRITE_WANT_OLD && len > OLD_MAX)
 		return writer_fail(writer, VMSIG_ERR_BAD_REQUEST,
-			"bulk data is not empty, and goes without flags");
+			"what was there before comes with at most %u bytes of bulk data; send it "
+			"in parts",
+			OLD_MAX);
 	return 0;
 }
 
@@ -221,7 +226,7 @@ int vmsig_write_bulk(vmsig_lease *lease, uint64_t addr, uint32_t op_flags, uint6
 		r = bulk_check(lease->writer, memfd, len, flags);
 	if (r)
 		return -r;
-	write = write_new(lease, 0, done, arg);
+	write = write_new(lease, flags, done, arg);
 	r = write ? bulk_fill(write, addr, op_flags, cr3, memfd, offset, len) : -ENOMEM;
 	if (r) {
 		write_free(write);

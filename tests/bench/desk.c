@@ -13,10 +13,17 @@
 #define PAGE 4096u
 #define RUN (64u << 10) /* bytes of ciphertext in one sendmsg(2) */
 
-void desk_open(struct desk *desk, const struct bench *bench, const char *run, const char *endpoint)
+static void acquire(struct desk *desk)
 {
 	const vmsig_lease_request request = {
-		.endpoint = endpoint, .no_wait = true, .ttl_ms = 30000};
+		.endpoint = desk->endpoint, .no_wait = true, .ttl_ms = 30000};
+
+	if (vmsig_lease_acquire_wait(desk->writer, &request, &desk->lease, BENCH_WAIT_MS))
+		bench_die("lease: %s", vmsig_writer_last_error(desk->writer));
+}
+
+void desk_open(struct desk *desk, const struct bench *bench, const char *run, const char *endpoint)
+{
 	char socket[108], identity[256], error[256];
 	const vmsig_options options = {
 		.socket_path = bench_path(socket, sizeof(socket), run, "write.sock"),
@@ -24,10 +31,18 @@ void desk_open(struct desk *desk, const struct bench *bench, const char *run, co
 		.flags = VMSIG_OPT_NO_RECONNECT};
 
 	desk->word_at = WORD_AT;
+	desk->endpoint = endpoint;
 	if (vmsig_writer_open(&desk->writer, &options, error, sizeof(error)))
 		bench_die("%s", error);
-	if (vmsig_lease_acquire_wait(desk->writer, &request, &desk->lease, BENCH_WAIT_MS))
-		bench_die("lease: %s", vmsig_writer_last_error(desk->writer));
+	acquire(desk);
+}
+
+void desk_settle(struct desk *desk)
+{
+	if (vmsig_lease_release_wait(desk->lease, BENCH_WAIT_MS))
+		bench_die("release: %s", vmsig_writer_last_error(desk->writer));
+	vmsig_lease_free(desk->lease);
+	acquire(desk);
 }
 
 void desk_close(struct desk *desk)

@@ -11,12 +11,16 @@
 struct desk {
 	vmsig_writer *writer;
 	vmsig_lease *lease;
-	uint64_t word_at; /* guest-physical, where desk_write_words() writes */
+	const char *endpoint; /* borrowed */
+	uint64_t word_at;     /* guest-physical, where desk_write_words() writes */
 };
 
 /* `run` is the folder of the broker's sockets. */
 void desk_open(struct desk *desk, const struct bench *bench, const char *run, const char *endpoint);
 void desk_close(struct desk *desk);
+/* Gives the lease back, which is answered when all that was written is recorded, and takes it
+ * again. */
+void desk_settle(struct desk *desk);
 /* Writes `n` times 8 bytes, one at a time, and times each. ns. */
 void desk_write_words(struct desk *desk, unsigned n, uint64_t *times);
 /* Writes `n` times 4 KiB, as many at once as the library lets. ns. */

@@ -171,10 +171,10 @@ void body_roll(
 				roll_physical(body, lease);
 		}
 	}
-	if (body->bulk)
-		return;
 	body->want_old = dice(3) == 0;
 	body->quiesce = dice(6) == 0;
+	if (body->bulk)
+		return;
 	body->ops[0].masks = body->ops[0].words > 1 && !body->ops[0].table && dice(4) == 0;
 	roll_expectation(body, guest);
 }

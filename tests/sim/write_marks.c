@@ -16,6 +16,7 @@ struct slot {
 	struct ledger_key key;
 	uint8_t digest[LEDGER_DIGEST];
 	uint64_t done, order;
+	uint32_t sum;
 	uint8_t reply[MARKS_REPLY_MAX];
 	size_t reply_len;
 };
@@ -75,6 +76,14 @@ static void mark_begin(void *ctx, uint32_t mark)
 		slot_get(mark)->state = MARK_BEGUN;
 }
 
+static void mark_sum(void *ctx, uint32_t mark, uint32_t sum)
+{
+	if (!sum)
+		broken("bulk data without a sum");
+	if (!is_ghost())
+		slot_get(mark)->sum = sum;
+}
+
 static void mark_pause(void *ctx, uint32_t mark, uint64_t done)
 {
 	struct slot *slot;
@@ -119,6 +128,7 @@ static bool mark_next(void *ctx, uint32_t *cursor, struct mark_view *ret_view)
 			.key = slot->key,
 			.digest = slot->digest,
 			.done = slot->done,
+			.sum = slot->sum,
 			.order = slot->order,
 			.reply = slot->reply,
 			.reply_len = slot->reply_len};
@@ -131,6 +141,7 @@ const struct desk_mark_ops mark_ops = {
 	.open = mark_open,
 	.take = mark_take,
 	.begin = mark_begin,
+	.sum = mark_sum,
 	.pause = mark_pause,
 	.end = mark_end,
 	.release = mark_release,

@@ -254,6 +254,7 @@ void model_crash(bool power)
 
 		command->unknown |= command->begun;
 		command->lost |= power;
+		command->former |= command->applied != 0;
 		command->begun = false;
 		command->session = 0;
 	}

@@ -369,7 +369,7 @@ void operator_write_word(struct client *client, struct model_lease *lease)
 	transmit(client, command);
 }
 
-/* The same number for something else. */
+/* The same number for something else: of bulk data it may be nothing but the data. */
 static void write_other(struct client *client, const struct model_command *before)
 {
 	struct model_lease *lease = &world.leases[before->lease];
@@ -379,7 +379,10 @@ static void write_other(struct client *client, const struct model_command *befor
 		return;
 	rule_note(command);
 	command->body.sequence = before->body.sequence;
-	body_roll(command, lease, &world.guests[lease->site]);
+	if (before->body.bulk && dice(3))
+		command->body = before->body;
+	else
+		body_roll(command, lease, &world.guests[lease->site]);
 	transmit(client, command);
 }
 

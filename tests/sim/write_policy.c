@@ -134,6 +134,9 @@ const struct config *policy_config(unsigned policy)
 
 	*config = (struct config){.state_dir = state_dir,
 		.leases = lease_limits,
+		/* Of a tenant it is half: less than some commands have, and than some have
+		   together. */
+		.bulk_old = RAM,
 		.audit = {.size_max = 1ull << 30, .age_max_ms = UINT64_MAX},
 		.tenants = tenants[policy],
 		.ntenants = counts[policy],

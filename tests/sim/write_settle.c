@@ -102,6 +102,8 @@ static void check_charges(void)
 	}
 	if (fds_open())
 		broken("charge: %u descriptors stay open", fds_open());
+	if (rooms_used())
+		broken("charge: %u rooms for bytes before stay in use", rooms_used());
 	if (slots_used())
 		broken("charge: %u marks stay in use", slots_used());
 }

@@ -136,10 +136,13 @@ static void old_note(struct model_command *command, const struct guest *guest)
 {
 	const struct body_op *op = &command->body.ops[0];
 
-	command->old_known =
-		!op->is_virtual && op->words <= 8 && op->addr + op->words * WORD <= RAM;
+	size_t len = op->words * WORD;
+
+	command->old_known = !op->is_virtual && op->addr + len <= RAM &&
+			     (command->body.bulk || len <= sizeof(command->old));
 	if (command->old_known)
-		memcpy(command->old, guest->expected + op->addr / WORD, op->words * WORD);
+		memcpy(command->old, guest->expected + op->addr / WORD,
+			len < sizeof(command->old) ? len : sizeof(command->old));
 }
 
 static void check_expectation(const struct visit *visit)
@@ -223,7 +226,7 @@ void guest_apply(void *ctx, struct desk_target *target, const struct memwrite_op
 	visit.n = 0;
 	visit.touches = target->guest->touches;
 	check_place(visit.command, ops);
-	if (!visit.command->body.bulk)
+	if (!visit.command->body.bulk || !visit.command->applied)
 		old_note(visit.command, target->guest);
 	memwrite_apply(target->target, ops, plan, visit_admit, &visit, old, ret_result);
 	visit_end(&visit, ops, plan, ret_result);

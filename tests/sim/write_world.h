@@ -131,6 +131,7 @@ struct model_command {
 	bool begun;   /* bytes are on their way to the guest, and not marked as done */
 	bool unknown; /* the broker was killed in the middle of that */
 	bool lost;    /* the marks are */
+	bool former;  /* bytes of it were stored by a broker that is gone */
 
 	bool answered, rejected;
 	uint32_t outcome, failed_op;
@@ -247,6 +248,8 @@ extern const struct desk_ledger_ops ledger_ops;
 /* ---- write_records.c ---- */
 /* The newest intent of this command that bytes may follow; NULL: none. */
 const Vmsig__AuditRecord *records_intent(const struct body *body);
+/* The end of a lease is told: what was stored under it is recorded. */
+void records_check_end(const struct model_lease *lease);
 /* Each intent has one result, each told outcome its record. */
 void records_check(void);
 
@@ -281,6 +284,9 @@ int sim_digest(void *ctx, const void *data, size_t len, uint8_t ret_digest[stati
 void fd_close(void *ctx, int fd, uint32_t uid);
 int fd_open(unsigned command);
 unsigned fds_open(void);
+unsigned rooms_used(void);
+/* Of all of its bulk data, as the threads make it. */
+void data_hash(const struct model_command *command, uint8_t ret_hash[static DESK_HASH]);
 
 /* ---- write_body.c ---- */
 /* The word that the command puts at this place of its data. */

@@ -218,7 +218,10 @@ VMSIG_API VMSIG_MUST_USE int vmsig_write(vmsig_lease *lease, const vmsig_write_o
 VMSIG_API VMSIG_MUST_USE int vmsig_write_wait(vmsig_lease *lease, const vmsig_write_op *ops,
 	size_t nops, uint32_t flags, vmsig_write_result *ret_result, int timeout_ms);
 /* `len` bytes at `offset` of a memfd, which is duplicated and needs F_SEAL_WRITE, F_SEAL_SHRINK
- * and F_SEAL_GROW. Applied in slices; -PARTIAL tells how far it came. */
+ * and F_SEAL_GROW. Applied in slices; -PARTIAL tells how far it came. The outcome is there with
+ * the bytes; giving the lease back waits until they are recorded. With VMSIG_WRITE_QUIESCE the
+ * vCPUs stand still from the first slice to the last; with VMSIG_WRITE_WANT_OLD `len` is at most
+ * 1 MiB. */
 VMSIG_API VMSIG_MUST_USE int vmsig_write_bulk(vmsig_lease *lease, uint64_t addr, uint32_t op_flags,
 	uint64_t cr3, int memfd, uint64_t offset, uint64_t len, uint32_t flags, vmsig_write_fn done,
 	void *arg);

@@ -382,6 +382,18 @@ static void bulk_data_goes_by_descriptor(void **state)
 	vmsig_write_result_clear(&result);
 	desk_scene_read(scene, "w1", 0x1000, there, len - 100);
 	assert_memory_equal(there, data + 100, len - 100);
+	/* What it has written is what the next one finds. */
+	assert_int_equal(vmsig_write_bulk_wait(lease, 0x1000, 0, 0, fd, 0, len - 100,
+				 VMSIG_WRITE_WANT_OLD, &result, DAEMON_WAIT_MS),
+		0);
+	assert_int_equal(result.old_len, len - 100);
+	assert_memory_equal(result.old, data + 100, len - 100);
+	vmsig_write_result_clear(&result);
+	/* Files are no guests that could be stopped. */
+	assert_int_equal(vmsig_write_bulk_wait(lease, 0x1000, 0, 0, fd, 0, len, VMSIG_WRITE_QUIESCE,
+				 &result, DAEMON_WAIT_MS),
+		-VMSIG_ERR_FORBIDDEN);
+	vmsig_write_result_clear(&result);
 	close(fd);
 	free(data);
 	free(there);

@@ -24,6 +24,7 @@ struct sender {
 	struct write_client client;
 	struct write_lease lease;
 	uint64_t sequence;
+	bool want_old;
 };
 
 static void sender_open(
@@ -74,6 +75,7 @@ static uint64_t send_bulk(struct sender *sender, Vmsig__WriteBulk *bulk, int fd)
 	body.writer = sender->client.writer;
 	body.sequence = ++sender->sequence;
 	body.bulk = bulk;
+	body.want_old = sender->want_old;
 	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
 	request.memwrite = &body;
 	return write_client_send(&sender->client, &request, &fd, 1);
@@ -197,6 +199,54 @@ static void several_at_once_arrive_whole(void **state)
 	}
 }
 
+/* ---- what was there ---- */
+
+static void the_bytes_before_come_with_the_answer(void **state)
+{
+	enum { LEN = 600 << 10 };
+	uint8_t *before = malloc(LEN), *data = calloc(1, LEN);
+	Vmsig__WriteMessage *message;
+	struct sender sender;
+	int fd;
+
+	assert_non_null(before);
+	assert_non_null(data);
+	sender_open_with(&sender, state, "leases: 16");
+	for (size_t i = 0; i < LEN; i++)
+		before[i] = (uint8_t)(i / 4096 * 31 + i);
+	desk_scene_poke(sender.scene, "w1", 0x1000, before, LEN);
+	fd = write_client_memfd(data, LEN);
+	sender.want_old = true;
+	send_simple(&sender, 0x1000, LEN, fd);
+	message = write_client_expect(&sender.client, VMSIG__WRITE_MESSAGE__BODY_WRITE_RESULT);
+	assert_int_equal(message->write_result->outcome, VMSIG_ERR_OK);
+	assert_int_equal(message->write_result->old.len, LEN);
+	assert_memory_equal(message->write_result->old.data, before, LEN);
+	write_client_free_message(message);
+	close(fd);
+	free(before);
+	free(data);
+	sender_close(&sender);
+}
+
+static void of_more_than_a_message_they_do_not_come(void **state)
+{
+	Vmsig__WriteMessage *message;
+	struct sender sender;
+	int fd = memfd_sparse(2 * MIB);
+
+	sender_open_with(&sender, state, "leases: 16");
+	sender.want_old = true;
+	send_simple(&sender, 0, MIB + 1, fd);
+	message = write_client_expect(&sender.client, VMSIG__WRITE_MESSAGE__BODY_ERROR);
+	assert_int_equal(message->error->code, VMSIG_ERR_BAD_REQUEST);
+	assert_non_null(strstr(message->error->detail, "in parts"));
+	write_client_free_message(message);
+	word_goes_through(&sender);
+	close(fd);
+	sender_close(&sender);
+}
+
 /* ---- where it goes ---- */
 
 #define TABLES 0x10000u /* four of them, the leaf table last */
@@ -289,6 +339,16 @@ static void too_many_pieces_are_refused(void **state)
 	sender_close(&sender);
 }
 
+/* It is recorded after the answer. */
+static Vmsig__AuditRecord *result_of(struct sender *sender)
+{
+	Vmsig__AuditRecord *record = NULL;
+
+	while (!desk_scene_audit(sender->scene, RESULT, &record))
+		usleep(1000);
+	return record;
+}
+
 static void check_hash(const ProtobufCBinaryData *hash, const uint8_t *data, size_t len)
 {
 	uint8_t expected[AUDITCHAIN_HASH];
@@ -314,7 +374,7 @@ static uint8_t *found_make(const uint8_t *data, unsigned pages)
 }
 
 /* Longer than what is staged at once, on two pages in turns. */
-static void long_data_is_recorded_as_it_went(void **state)
+static void check_long_data(void **state, const char *limits)
 {
 	enum { PAGES = 600, LEN = PAGES * 4096 };
 	uint8_t *data = malloc(LEN), *found, there[4096];
@@ -324,7 +384,9 @@ static void long_data_is_recorded_as_it_went(void **state)
 	int fd;
 
 	assert_non_null(data);
-	sender_open_with(&sender, state, "leases: 16");
+	desk_scene_configure(*state, limits, "leases: 16");
+	desk_scene_reload(*state);
+	sender_open(&sender, state, &((struct desk_scene *)*state)->alice, "w1");
 	for (unsigned i = 0; i < 512; i++)
 		leaves[i] = (0x20000u + (i % 2) * 0x2000u) | BITS;
 	tables_make(sender.scene, leaves, 512);
@@ -335,7 +397,7 @@ static void long_data_is_recorded_as_it_went(void **state)
 	assert_int_equal(write_client_outcome(&sender.client), VMSIG_ERR_OK);
 	desk_scene_read(sender.scene, "w1", 0x22000, there, sizeof(there));
 	assert_memory_equal(there, data + (PAGES - 1) * 4096, sizeof(there));
-	assert_int_equal(desk_scene_audit(sender.scene, RESULT, &record), 1);
+	record = result_of(&sender);
 	check_hash(&record->new_hash, data, LEN);
 	found = found_make(data, PAGES);
 	check_hash(&record->old_hash, found, LEN);
@@ -346,6 +408,16 @@ static void long_data_is_recorded_as_it_went(void **state)
 	close(fd);
 	free(data);
 	sender_close(&sender);
+}
+
+static void long_data_is_recorded_as_it_went(void **state)
+{
+	check_long_data(state, "{}");
+}
+
+static void so_it_is_without_room_for_what_was_there(void **state)
+{
+	check_long_data(state, "{bulk_old: 0}");
 }
 
 /* ---- what the policy says by now ---- */
@@ -376,9 +448,12 @@ int main(void)
 		TEST(nobody_but_a_holder_is_charged),
 		TEST(holes_stay_holes),
 		TEST(several_at_once_arrive_whole),
+		TEST(the_bytes_before_come_with_the_answer),
+		TEST(of_more_than_a_message_they_do_not_come),
 		TEST(a_slice_does_not_turn_the_tables_of_the_next),
 		TEST(too_many_pieces_are_refused),
 		TEST(long_data_is_recorded_as_it_went),
+		TEST(so_it_is_without_room_for_what_was_there),
 		TEST(a_reload_holds_for_what_comes_after),
 	};
 

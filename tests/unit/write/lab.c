@@ -187,7 +187,7 @@ static void quiesce(void *ctx, uint64_t bound_ms, void (*done)(void *arg, int er
 
 static bool is_quiesced(void *ctx)
 {
-	return true;
+	return ((struct lab *)ctx)->quiesced;
 }
 
 static void resume(void *ctx)
@@ -306,6 +306,7 @@ struct lab *lab_new(void)
 	assert_int_equal(ftruncate(lab->ram, LAB_RAM), 0);
 	lab->config = (struct config){.state_dir = lab->dir,
 		.core = {.endpoints = 4, .sessions = 4, .inflight = 4, .take_timeout_ns = 1},
+		.bulk_old = 8ull << 20,
 		.leases = {.leases = 64,
 			.waiters = 64,
 			.ranges = 256,
@@ -611,8 +612,9 @@ static uint64_t send_word(
 	return send_body(lab, sequence, &body, -1);
 }
 
-uint64_t lab_write_bulk(struct lab *lab, uint64_t sequence, uint64_t addr, size_t len)
+uint64_t lab_send_bulk(struct lab *lab, uint64_t sequence, const struct lab_bulk *what)
 {
+	size_t len = what->len;
 	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
 	Vmsig__WriteBulk bulk = VMSIG__WRITE_BULK__INIT;
 	int fd = memfd_create("bulk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -620,14 +622,21 @@ uint64_t lab_write_bulk(struct lab *lab, uint64_t sequence, uint64_t addr, size_
 
 	assert_true(fd >= 0);
 	assert_non_null(data);
-	memset(data, 1, len);
+	memset(data, what->fill, len);
 	assert_int_equal(write(fd, data, len), len);
 	free(data);
 	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
-	bulk.addr = addr;
+	bulk.addr = what->addr;
 	bulk.len = len;
 	body.bulk = &bulk;
+	body.quiesce = what->quiesce;
 	return send_body(lab, sequence, &body, fd);
+}
+
+uint64_t lab_write_bulk(struct lab *lab, uint64_t sequence, uint64_t addr, size_t len)
+{
+	return lab_send_bulk(
+		lab, sequence, &(struct lab_bulk){.addr = addr, .len = len, .fill = 1});
 }
 
 uint64_t lab_write(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word)

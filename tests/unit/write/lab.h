@@ -104,7 +104,15 @@ int lab_release(struct lab *lab);
 /* Sends a write of one word; returns its request's number. */
 uint64_t lab_write(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word);
 uint64_t lab_write_quiesced(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word);
-/* Of a memfd of its own, full of ones. */
+/* Of a memfd of its own, full of one byte. */
+struct lab_bulk {
+	uint64_t addr;
+	size_t len;
+	int fill;
+	bool quiesce;
+};
+uint64_t lab_send_bulk(struct lab *lab, uint64_t sequence, const struct lab_bulk *what);
+/* Full of ones. */
 uint64_t lab_write_bulk(struct lab *lab, uint64_t sequence, uint64_t addr, size_t len);
 uint64_t lab_word(struct lab *lab, uint64_t addr);
 /* What was told about it; fails without. */

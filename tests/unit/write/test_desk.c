@@ -69,7 +69,7 @@ static void a_second_release_is_done_when_the_first_one_is(void **state)
 	assert_int_equal(lab_word(lab, ADDR), 1);
 }
 
-/* Its bytes are there, so nobody has to wait for the record of them. */
+/* Which waits for the record of the bytes; then nobody else has to. */
 static void what_bulk_data_went_to_is_free_with_the_release(void **state)
 {
 	struct lab *lab = *state;
