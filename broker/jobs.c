@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <utlist.h>
@@ -147,8 +146,7 @@ static void *worker_main(void *arg)
 	struct worker *worker = arg;
 	struct jobs *jobs = worker->jobs;
 
-	/* Of this thread alone: setpriority(2), "C library/kernel differences". */
-	(void)!setpriority(PRIO_PROCESS, (id_t)gettid(), LOWER_PRIORITY);
+	thread_be_patient(LOWER_PRIORITY);
 	uv_mutex_lock(&jobs->lock);
 	/* One that was stuck has been replaced. */
 	while (!jobs->stopping && !worker->stuck) {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/net/handshake.h"
 
-#include <sys/resource.h>
 #include <time.h>
 
 #include "broker/net/door.h"
+#include "broker/thread.h"
 #include "vmsig/vmsig_error.h"
 
 #define POOL_NICE 10 /* of the threads that shake hands; the loop has 0 */
@@ -15,14 +15,13 @@
 /* ---- on the pool ---- */
 
 /* A thousand clients that connect at once must not take the CPUs from the loop, which has
- * everybody else's writes. On Linux this is a matter of the calling thread; without it
- * handshakes are only less polite. */
+ * everybody else's writes. */
 static void yield_to_loop(void)
 {
 	static _Thread_local bool yields;
 
 	if (!yields)
-		(void)!setpriority(PRIO_PROCESS, 0, POOL_NICE);
+		thread_be_patient(POOL_NICE);
 	yields = true;
 }
 
