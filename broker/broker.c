@@ -27,6 +27,7 @@
 #include "broker/planes/write.h"
 #include "broker/reload.h"
 #include "broker/runqueue.h"
+#include "broker/thread.h"
 #include "broker/syncer.h"
 #include "broker/watchdog.h"
 #include "vmsig/vmsig_error.h"
@@ -180,6 +181,8 @@ static void on_turn(uv_prepare_t *prepare)
 	struct broker *broker = prepare->data;
 	unsigned rounds = 0;
 
+	shares_looked(
+		broker->shares, broker->turn_ended_ns ? uv_hrtime() - broker->turn_ended_ns : 0);
 	(void)shares_run(broker->shares);
 	do
 		run_parts(broker);
@@ -188,6 +191,7 @@ static void on_turn(uv_prepare_t *prepare)
 	upkeep_turn(broker);
 	arm_wake(broker);
 	watchdog_turn(broker->watchdog);
+	broker->turn_ended_ns = shares_pending(broker->shares) ? uv_hrtime() : 0;
 }
 
 /* ---- coherence pages ---- */
@@ -551,6 +555,7 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 
 int broker_run(struct broker *broker)
 {
+	thread_be_prompt();
 	uv_run(&broker->loop, UV_RUN_DEFAULT);
 	return broker->exit_code;
 }

@@ -52,10 +52,11 @@ struct broker {
 	bool desk_open;    /* not closed yet */
 	struct endpoints *endpoints;
 	uv_prepare_t turn;
-	uv_idle_t hurry;      /* keeps the loop from sleeping while tasks are ready */
-	uv_timer_t wake;      /* core_deadline() */
-	uv_timer_t vouch;     /* for the coherence pages */
-	struct upkeep upkeep; /* of the store */
+	uv_idle_t hurry;        /* keeps the loop from sleeping while tasks are ready */
+	uint64_t turn_ended_ns; /* 0: with nothing more to do */
+	uv_timer_t wake;        /* core_deadline() */
+	uv_timer_t vouch;       /* for the coherence pages */
+	struct upkeep upkeep;   /* of the store */
 	uv_signal_t signals[3];
 	uv_timer_t patience; /* with what has to end */
 	bool short_of_room;  /* was said in the log */

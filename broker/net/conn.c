@@ -20,9 +20,9 @@
  */
 #define FRAMES_PER_PIECE 16
 #define PIECE_NS 15000u
-#define BUSY_RETRY_MS 20    /* after ETOOMANYREFS */
-#define HEARD_AGAIN_MAX 32u /* reports of a readable socket that waits for its share's turn */
-#define SEND_STACK 4096     /* messages up to this are packed on the stack */
+#define BUSY_RETRY_MS 20   /* after ETOOMANYREFS */
+#define HEARD_AGAIN_MAX 8u /* reports of a readable socket that waits for its share's turn */
+#define SEND_STACK 4096    /* messages up to this are packed on the stack */
 
 /* Of the connection's own account. */
 enum { ANSWERS };

@@ -19,6 +19,7 @@
 
 #define PULL_RETRY_MS 50 /* after EMFILE: somebody has to close something first */
 #define PULLS_PER_TURN 8 /* deliveries, 5 to 20 us each, before it is others' turn */
+#define RANDOM_BATCH 32  /* at most 256 bytes come whole from getrandom(2) */
 #define LIST_MAX 1024    /* endpoints in one answer, well inside a frame */
 
 struct ctx_client {
@@ -260,11 +261,18 @@ static int segments_pack(
 	return 0;
 }
 
+/* Each is used once. The kernel is asked for many at once: to ask takes longer than to pack. */
 static int delivery_number(uint64_t *ret_number)
 {
+	static uint64_t numbers[RANDOM_BATCH];
+	static size_t left;
+
 	do {
-		if (getrandom(ret_number, sizeof(*ret_number), 0) != sizeof(*ret_number))
+		if (!left && getrandom(numbers, sizeof(numbers), 0) != sizeof(numbers))
 			return -errno;
+		left = left ? left : RANDOM_BATCH;
+		*ret_number = numbers[--left];
+		numbers[left] = 0;
 	} while (!*ret_number);
 	return 0;
 }

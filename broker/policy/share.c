@@ -14,6 +14,7 @@
 #include "lease/timerheap.h"
 
 #define WAITS_EVERY_NS 10000000u /* what a long piece may be spared too much, at most */
+#define LOOK_MAX_NS 250000u      /* a look at a thousand readable sockets takes that long */
 
 struct share_id {
 	char kind; /* enum share_kind; a byte, so that no padding gets into the hash */
@@ -44,7 +45,7 @@ struct shares {
 	uint64_t (*waited_ns)(void *ctx); /* NULL: not known */
 	void *ctx;
 	uint64_t turn; /* number of the turn, from a shares_run() to the next */
-	uint64_t turn_began;
+	uint64_t turn_began, turn_ns;
 	bool served;               /* a fresh share has had its piece in this turn, */
 	bool cut, was_cut;         /* which was cut for it; and the turn before */
 	uint64_t waits, waits_now; /* when it was last asked: the waits, and the clock */
@@ -413,14 +414,21 @@ bool shares_continue(struct shares *shares)
 		serve_again(shares);
 	/* A share without credit gains a quantum a visit and owes no more than the burst, so this
 	 * ends. */
-	while (now_ns - shares->turn_began < shares->limits.turn_ns &&
-		(share = next_share(shares)) && !is_cut(shares, share)) {
+	while (now_ns - shares->turn_began < shares->turn_ns && (share = next_share(shares)) &&
+		!is_cut(shares, share)) {
 		if (!take_turn(share))
 			continue;
 		serve(share);
 		now_ns = shares->now_ns(shares->ctx);
 	}
 	return shares_pending(shares);
+}
+
+void shares_looked(struct shares *shares, uint64_t ns)
+{
+	uint64_t looked_ns = ns < LOOK_MAX_NS ? ns : LOOK_MAX_NS;
+
+	shares->turn_ns = looked_ns > shares->limits.turn_ns ? looked_ns : shares->limits.turn_ns;
 }
 
 bool shares_run(struct shares *shares)
@@ -516,6 +524,7 @@ int shares_new(struct shares **ret_shares, const struct share_limits *limits,
 	if (!shares)
 		return -ENOMEM;
 	shares->limits = *limits;
+	shares->turn_ns = limits->turn_ns;
 	shares->now_ns = now_ns;
 	shares->ctx = ctx;
 	shares->asleep = TIMERHEAP_INIT;

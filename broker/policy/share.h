@@ -105,6 +105,10 @@ void share_task_cancel(struct share_task *task);
 /* Another one pays from now on; it stays ready if it is. */
 void share_task_move(struct share_task *task, struct share *share);
 
+/* What the loop has spent since the last turn on looking for events, without sleeping: a turn lasts
+ * no shorter, so that of many sources that all have something the looks cost no more than the work,
+ * up to LOOK_MAX_NS. Once before each shares_run(); 0 if the loop slept. */
+void shares_looked(struct shares *shares, uint64_t ns);
 /* Runs tasks for one turn. Whether there are more that may run at once. */
 bool shares_run(struct shares *shares);
 /* Goes on with the turn, with what is ready by now, as long as it has time left. As above. */

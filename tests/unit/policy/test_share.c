@@ -450,6 +450,34 @@ static void a_task_changes_its_payer(void **state)
 	source_deinit(&source);
 }
 
+/* A thousand sockets that are all readable: to look at them takes longer than a turn. */
+static void a_turn_lasts_as_long_as_the_look_before_it(void **state)
+{
+	static const struct share_limits defaults = SHARE_LIMITS_DEFAULT;
+	struct world *world = *state;
+	struct source source;
+	uint64_t began;
+
+	shares_free(world->shares);
+	assert_int_equal(shares_new(&world->shares, &defaults, world_now, world), 0);
+	source_init(&source, world, SHARE_TENANT, 'a', 10 * US, 1000000);
+	share_task_ready(&source.task);
+	shares_looked(world->shares, 200 * US);
+	began = world->now_ns;
+	assert_true(shares_run(world->shares));
+	assert_in_range(world->now_ns - began, 200 * US, 210 * US);
+	/* Not longer than others can wait, and after a sleep as always. */
+	shares_looked(world->shares, 900 * MS);
+	began = world->now_ns;
+	assert_true(shares_run(world->shares));
+	assert_in_range(world->now_ns - began, 200 * US, 300 * US);
+	shares_looked(world->shares, 0);
+	began = world->now_ns;
+	assert_true(shares_run(world->shares));
+	assert_in_range(world->now_ns - began, defaults.turn_ns, 50 * US);
+	source_deinit(&source);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -458,6 +486,7 @@ int main(void)
 		TEST(time_is_shared_not_pieces),
 		TEST(many_tasks_of_one_share_count_once),
 		TEST(a_turn_ends_and_says_that_there_is_more),
+		TEST(a_turn_lasts_as_long_as_the_look_before_it),
 		TEST(a_lone_request_comes_first),
 		TEST(a_turn_ends_behind_a_lone_request_and_the_next_does_not),
 		TEST(what_comes_of_a_lone_request_is_done_in_its_turn),
