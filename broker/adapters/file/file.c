@@ -22,7 +22,8 @@
 
 #define FOUR_GIB (1ull << 32)
 #define HANGS "the file system of its RAM file does not answer; look at the disk"
-#define REST 4 /* times as long as a search took: the threads for them are few */
+#define MOMENT_STEP 997u /* ms; prime, so that it goes through all of the usual intervals */
+#define REST 4           /* times as long as a search took: the threads for them are few */
 
 struct file_adapter {
 	struct adapter base; /* first: adapter.h */
@@ -36,6 +37,7 @@ struct file_adapter {
 	bool conflict; /* told: another endpoint has the file */
 
 	uv_timer_t timer;
+	uint64_t moment; /* of the interval, ms */
 	struct job_line *line;
 	struct image_job *job;           /* NULL: none that anybody waits for */
 	uint64_t find_began, rest_until; /* ms of the loop's clock */
@@ -208,10 +210,23 @@ static void on_job_late(struct errand *errand)
 		publisher_state(&file->publisher, VMSIG_STATE_GONE, HANGS);
 }
 
+static void on_timer(uv_timer_t *timer);
+
+/* Thousands of endpoints begin in one turn of the loop: each has its own moment of the interval,
+ * and keeps it when a turn was late, so that no later turn has to look at all of them. */
+static void arm_timer(struct file_adapter *file)
+{
+	uint64_t poll_ms = file->env.config->poll_ms, now_ms = uv_now(file->env.loop);
+
+	(void)uv_timer_start(
+		&file->timer, on_timer, poll_ms - (now_ms + file->moment) % poll_ms, 0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct file_adapter *file = timer->data;
 
+	arm_timer(file);
 	if (file->awaiting || file->job)
 		return;
 	if (file->ready)
@@ -311,6 +326,7 @@ static int register_all(struct file_adapter *file)
 static int file_start(
 	struct adapter **ret_adapter, const struct adapter_env *env, char *error, size_t error_size)
 {
+	static uint64_t moments;
 	struct file_adapter *file = calloc(1, sizeof(*file));
 	int r = file ? job_line_new(&file->line, env->jobs) : -ENOMEM;
 
@@ -332,7 +348,8 @@ static int file_start(
 	}
 	(void)uv_timer_init(env->loop, &file->timer); /* cannot fail */
 	file->timer.data = file;
-	(void)uv_timer_start(&file->timer, on_timer, env->config->poll_ms, env->config->poll_ms);
+	file->moment = moments += MOMENT_STEP;
+	arm_timer(file);
 	*ret_adapter = &file->base;
 	return 0;
 }
