@@ -13,6 +13,7 @@
  *   exits    exit statuses
  *   folder   where tools keep what outlives them
  *   moment   moments in time
+ *   rsp      frames of gdb's protocol
  *   table    tables that people read
  *   text     numbers and durations that people type
  *   value    JSON values

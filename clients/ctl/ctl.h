@@ -19,6 +19,7 @@
  *   modules        modules, symbols
  *   dump           dump
  *   exec           exec
+ *   gdb            gdb
  *   operator       connections of operators
  *   lease          lease
  *   lease_acquire  lease acquire
@@ -93,7 +94,7 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 
 extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
 	ctl_scan, ctl_ps, ctl_threads, ctl_maps, ctl_files, ctl_modules, ctl_symbols, ctl_dump,
-	ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki,
+	ctl_gdb, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki,
 	ctl_version;
 
 /* From here on messages are said to programs, as failure.h has them. */

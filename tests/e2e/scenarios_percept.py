@@ -215,6 +215,22 @@ def _dump_kcore(lab, holder, boot, truth):
     os.unlink(path)
 
 
+def _gdb(holder, boot):
+    """A live guest in gdb, which can change nothing."""
+    target = "target remote | " + " ".join(holder.argv("gdb", "vm1"))
+    banner = boot.symbols["linux_banner"]
+    told = _tool("gdb", "-nx", "-batch", "-ex", target, "-ex", f"x/s {banner:#x}",
+                 "-ex", f"x/2i {boot.symbols['_stext']:#x}",
+                 "-ex", "maintenance packet Qqemu.PhyMemMode:1",
+                 "-ex", f"x/s {boot.physical('linux_banner'):#x}", "-ex", "detach")
+    equal(told.count(boot.version[:60]), 2, f"banners in what gdb says: {told}")
+    check("(bad)" not in told, f"gdb disassembles: {told}")
+    done = subprocess.run(["gdb", "-nx", "-batch", "-ex", target,
+                           "-ex", f"set var *(char *){banner:#x} = 0"],
+                          capture_output=True, text=True, timeout=120)
+    check("Cannot access memory" in done.stderr, f"gdb could write: {done.stderr}")
+
+
 def _dump_flat(lab, holder, boot):
     physical = boot.physical("linux_banner")
     raw = lab.path("vm1.raw")
@@ -259,6 +275,7 @@ def percept(lab):
     _dump_elf(lab, holder, boot)
     _dump_kcore(lab, holder, boot, truth)
     _dump_flat(lab, holder, boot)
+    _gdb(holder, boot)
     tree = holder.ctl("ps", "--tree", "vm1").decode()
     check("  [ksoftirqd/0]" in tree, "no tree:\n" + tree)
 

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `vmsigctl gdb`: gdb's remote protocol on standard input and output, for
+ *
+ *   (gdb) target remote | vmsigctl gdb web1
+ *
+ * No socket, no port, no daemon. gdb reads memory under the kernel's root or that of a process; it
+ * can change nothing, and registers are not known: all of them are 0.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clients/common/rsp.h"
+#include "clients/ctl/place.h"
+
+#define READ_MAX (RSP_PACKET_MAX / 2)
+/* What `g` of the architecture in TARGET has: 16 registers and rip of 8 bytes, eflags and segments
+ * of 4, st0 to st7 of 10, 8 of the FPU of 4, xmm0 to xmm15 of 16, mxcsr of 4. */
+#define REGISTERS_SIZE (17 * 8 + 7 * 4 + 8 * 10 + 8 * 4 + 16 * 16 + 4)
+
+static const char target[] =
+	"<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\">"
+	"<target version=\"1.0\"><architecture>i386:x86-64</architecture></target>";
+
+struct gdb {
+	const struct ctl *ctl;
+	struct context context;
+	struct rsp rsp;
+	char answer[2 * RSP_PACKET_MAX]; /* data of the last one */
+	size_t len;
+	bool physical, no_ack, detached;
+};
+
+/* ---- answers ---- */
+
+__attribute__((format(printf, 2, 3))) static void say(struct gdb *gdb, const char *format, ...)
+{
+	va_list args;
+	int len;
+
+	va_start(args, format);
+	len = vsnprintf(gdb->answer, sizeof(gdb->answer), format, args);
+	va_end(args);
+	gdb->len = len < 0 ? 0 : (size_t)len;
+}
+
+static void answer_features(struct gdb *gdb, const char *args)
+{
+	uint64_t at, len;
+	size_t left;
+
+	if (strncmp(args, "target.xml:", 11) != 0 || !rsp_pair(args + 11, &at, &len)) {
+		say(gdb, "E00");
+		return;
+	}
+	left = at < sizeof(target) - 1 ? sizeof(target) - 1 - (size_t)at : 0;
+	say(gdb, "%c%.*s", len < left ? 'm' : 'l', (int)(len < left ? len : left),
+		target + sizeof(target) - 1 - left);
+}
+
+static void answer_registers(struct gdb *gdb)
+{
+	memset(gdb->answer, '0', 2 * REGISTERS_SIZE);
+	gdb->len = 2 * REGISTERS_SIZE;
+}
+
+/* E14: gdb says that it cannot access memory there (EFAULT, in decimal). */
+static void answer_memory(struct gdb *gdb, const char *args)
+{
+	uint8_t bytes[READ_MAX];
+	uint64_t addr, len;
+	int r;
+
+	if (!rsp_pair(args, &addr, &len)) {
+		say(gdb, "E22");
+		return;
+	}
+	len = len < READ_MAX ? len : READ_MAX;
+	/* The guest changes its tables, and nobody says when. */
+	vmsig_mem_flush(gdb->context.mem);
+	r = context_read(&gdb->context, gdb->physical, addr, bytes, (size_t)len);
+	if (r) {
+		say(gdb, "E14");
+		return;
+	}
+	rsp_hex(bytes, (size_t)len, gdb->answer);
+	gdb->len = 2 * (size_t)len;
+}
+
+static void answer_mode(struct gdb *gdb, const char *args)
+{
+	gdb->physical = args[0] == '1';
+	say(gdb, "OK");
+}
+
+static void answer_which_mode(struct gdb *gdb, const char *args)
+{
+	say(gdb, "%d", gdb->physical);
+}
+
+static void answer_supported(struct gdb *gdb, const char *args)
+{
+	say(gdb, "PacketSize=%x;qXfer:features:read+;QStartNoAckMode+", RSP_PACKET_MAX);
+}
+
+static void answer_no_ack(struct gdb *gdb, const char *args)
+{
+	gdb->no_ack = true;
+	say(gdb, "OK");
+}
+
+static void answer_stopped(struct gdb *gdb, const char *args)
+{
+	say(gdb, "S05");
+}
+
+static void answer_ok(struct gdb *gdb, const char *args)
+{
+	say(gdb, "OK");
+}
+
+static void answer_thread(struct gdb *gdb, const char *args)
+{
+	say(gdb, "QC1");
+}
+
+static void answer_threads(struct gdb *gdb, const char *args)
+{
+	say(gdb, "m1");
+}
+
+static void answer_no_more_threads(struct gdb *gdb, const char *args)
+{
+	say(gdb, "l");
+}
+
+static void answer_attached(struct gdb *gdb, const char *args)
+{
+	say(gdb, "1");
+}
+
+static void answer_all_registers(struct gdb *gdb, const char *args)
+{
+	answer_registers(gdb);
+}
+
+/* E30: EROFS, in decimal. */
+static void answer_refused(struct gdb *gdb, const char *args)
+{
+	say(gdb, "E30");
+}
+
+static void answer_detach(struct gdb *gdb, const char *args)
+{
+	gdb->detached = true;
+	say(gdb, "OK");
+}
+
+static void answer_kill(struct gdb *gdb, const char *args)
+{
+	gdb->detached = true;
+	gdb->len = 0;
+}
+
+/* What a packet begins with. The first that fits counts: longer ones come first. To what is not
+ * here the answer is empty, which says that it is not known. */
+static const struct {
+	const char *begins;
+	void (*answer)(struct gdb *gdb, const char *args);
+} requests[] = {
+	{"qSupported", answer_supported},
+	{"QStartNoAckMode", answer_no_ack},
+	{"qXfer:features:read:", answer_features},
+	{"qqemu.PhyMemMode", answer_which_mode},
+	{"Qqemu.PhyMemMode:", answer_mode},
+	{"qfThreadInfo", answer_threads},
+	{"qsThreadInfo", answer_no_more_threads},
+	{"qAttached", answer_attached},
+	{"qC", answer_thread},
+	{"?", answer_stopped},
+	{"g", answer_all_registers},
+	{"m", answer_memory},
+	{"H", answer_ok},
+	{"T", answer_ok},
+	{"D", answer_detach},
+	{"k", answer_kill},
+	{"G", answer_refused},
+	{"M", answer_refused},
+	{"P", answer_refused},
+	{"X", answer_refused},
+	{"c", answer_stopped},
+	{"s", answer_stopped},
+};
+
+static void answer(struct gdb *gdb)
+{
+	gdb->len = 0;
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		size_t len = strlen(requests[i].begins);
+
+		if (strncmp(gdb->rsp.data, requests[i].begins, len) == 0) {
+			requests[i].answer(gdb, gdb->rsp.data + len);
+			return;
+		}
+	}
+}
+
+/* ---- the connection ---- */
+
+static int put(const char *bytes, size_t len)
+{
+	fwrite(bytes, 1, len, stdout);
+	return ctl_flush();
+}
+
+static int put_answer(const struct gdb *gdb)
+{
+	static char frame[4 * RSP_PACKET_MAX + 5];
+
+	return put(frame, rsp_frame(gdb->answer, gdb->len, frame));
+}
+
+static int handle_event(struct gdb *gdb, enum rsp_event event)
+{
+	bool acked = !gdb->no_ack;
+	int code = EXIT_OK;
+
+	switch (event) {
+	case RSP_PACKET:
+		answer(gdb);
+		if (acked)
+			code = put("+", 1);
+		/* Nothing is answered to the wish to end the target. */
+		return code || (gdb->detached && !gdb->len) ? code : put_answer(gdb);
+	case RSP_BAD:
+		return acked ? put("-", 1) : EXIT_OK;
+	case RSP_INTERRUPT:
+		answer_stopped(gdb, "");
+		return put_answer(gdb);
+	case RSP_AGAIN:
+		return put_answer(gdb);
+	default:
+		return EXIT_OK;
+	}
+}
+
+/* Until gdb goes. */
+static int serve(struct gdb *gdb)
+{
+	uint8_t buf[4096];
+	int code = EXIT_OK;
+
+	while (!code && !gdb->detached) {
+		ssize_t n = read(STDIN_FILENO, buf, sizeof(buf));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return ctl_fail(
+				VMSIG_ERR_IO, "cannot read what gdb says: %s", strerror(errno));
+		if (n == 0)
+			return EXIT_OK;
+		for (ssize_t i = 0; i < n && !code && !gdb->detached; i++)
+			code = handle_event(gdb, rsp_take(&gdb->rsp, buf[i]));
+	}
+	return code;
+}
+
+static bool handle(void *ctx, int code, const char *value)
+{
+	return ctl_place_option(ctx, code, value);
+}
+
+static int run_gdb(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {
+		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
+	static struct gdb gdb;
+	struct ctl_place place = {0};
+	int code = ctl_options(ctl, &ctl_gdb, argc, argv, own, handle, &place);
+
+	if (code)
+		return code;
+	if (optind + 1 != argc)
+		return ctl_usage(&ctl_gdb, "it takes one ENDPOINT");
+	gdb.ctl = ctl;
+	code = ctl_place_open(ctl, argv[optind], &place, &gdb.context);
+	if (code)
+		return code;
+	code = serve(&gdb);
+	context_close(&gdb.context);
+	return code;
+}
+
+const struct ctl_command ctl_gdb = {
+	.name = "gdb",
+	.arguments = "ENDPOINT [--pid PID]",
+	.summary = "Speak gdb's remote protocol, read-only, on standard input and output",
+	.help = "  --pid PID  memory of a process\n"
+		"\n"
+		"Examples:\n"
+		"  gdb -ex 'target remote | vmsigctl gdb web1'\n"
+		"  (gdb) maintenance packet Qqemu.PhyMemMode:1\n",
+	.run = run_gdb,
+};
