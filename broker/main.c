@@ -11,12 +11,14 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "broker/adapters/qemu/guardian.h"
 #include "broker/broker.h"
 #include "broker/config/check.h"
 #include "broker/log.h"
 #include "broker/net/porter.h"
+#include "broker/sandbox/sandbox.h"
 #include "proto/standard.h"
 
 #define DEFAULT_CONFIG "/etc/vmsig/vmsigd.yaml"
@@ -91,34 +93,46 @@ static struct porter *start_porter(const struct config *config)
 	return porter;
 }
 
+static int run(struct config *config, struct guardian *guardian, struct porter *porter)
+{
+	struct broker broker;
+	int code = 1;
+
+	log_start();
+	if (broker_init(&broker, config, guardian, porter) == 0)
+		code = broker_run(&broker);
+	broker_deinit(&broker);
+	log_stop();
+	return code;
+}
+
 static int serve(struct config *config)
 {
 	struct guardian *guardian;
 	struct porter *porter;
-	struct broker broker;
 	int code = 1;
 
 	log_setup((enum log_level)config->log_level, config->log_json);
-	if (raise_descriptor_limit()) {
+	umask(077);
+	if (raise_descriptor_limit() || sandbox_begin(config)) {
 		config_unref(config);
 		return code;
 	}
 	guardian = start_guardian(config);
 	porter = start_porter(config);
-	log_start();
-	/* For handshakes. libuv reads this when the pool is first used. */
-	setenv("UV_THREADPOOL_SIZE", "8", 0);
-	umask(077);
-	signal(SIGPIPE, SIG_IGN);
-	/* Not even a process of our own uid may look into us, or take our descriptors. */
+	/* Another user makes a process dumpable or not as the kernel likes. Not even a process of
+	 * our own uid may look into us, or take our descriptors. */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		log_warning("cannot become non-dumpable", LOG_STR("error", strerror(errno)));
-	if (broker_init(&broker, config, guardian, porter) == 0)
-		code = broker_run(&broker);
-	broker_deinit(&broker);
+	/* For handshakes. libuv reads this when the pool is first used. */
+	setenv("UV_THREADPOOL_SIZE", "8", 0);
+	signal(SIGPIPE, SIG_IGN);
+	if (sandbox_shut(SANDBOX_BROKER) == 0)
+		code = run(config, guardian, porter);
+	else
+		config_unref(config);
 	porter_stop(porter);
 	guardian_stop(guardian);
-	log_stop();
 	return code;
 }
 
@@ -138,7 +152,8 @@ int main(int argc, char **argv)
 	char error[512];
 	int option;
 
-	if (standard_secure())
+	/* Whatever was left open to us could be written to by accident, or taken over. */
+	if (standard_secure() || close_range(STDERR_FILENO + 1, ~0u, 0) < 0)
 		return 1;
 	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) >= 0) {
 		switch (option) {

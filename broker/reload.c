@@ -50,6 +50,13 @@ struct reload {
 
 /* ---- what is only read at start ---- */
 
+static bool is_same_sandbox(const struct config_sandbox *a, const struct config_sandbox *b)
+{
+	return a->enabled == b->enabled && a->syscalls == b->syscalls &&
+	       a->landlock == b->landlock &&
+	       (a->user && b->user ? strcmp(a->user, b->user) == 0 : a->user == b->user);
+}
+
 static void warn_unchanged(const struct config *old, const struct config *config)
 {
 	const struct {
@@ -61,6 +68,7 @@ static void warn_unchanged(const struct config *old, const struct config *config
 			old->audit.size_max != config->audit.size_max},
 		{"listen.write: bulk data, and stopping guests around writes",
 			config->write.given && !old->write.given},
+		{"sandbox", !is_same_sandbox(&old->sandbox, &config->sandbox)},
 	};
 
 	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {

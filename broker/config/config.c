@@ -11,6 +11,7 @@
 #include "broker/config/decode.h"
 #include "broker/config/equal.h"
 #include "broker/log.h"
+#include "broker/sandbox/syscalls.h"
 #include "proto/wire/chan.h"
 #include "proto/guest/pgwalk.h"
 #include "proto/guest/physmap.h"
@@ -181,6 +182,18 @@ static const struct decode_field audit_fields[] = {
 	{.key = NULL},
 };
 
+static const struct decode_choice syscalls_modes[] = {
+	{"enforce", SYSCALLS_ENFORCE}, {"log", SYSCALLS_LOG}, {"off", SYSCALLS_OFF}, {NULL, 0}};
+
+static const struct decode_field sandbox_fields[] = {
+	{"enabled", DECODE_BOOL, CF(sandbox.enabled), .max = 1, .standard = 1},
+	{"user", DECODE_NAME, CF(sandbox.user)},
+	{"syscalls", DECODE_ENUM, CF(sandbox.syscalls), .choices = syscalls_modes,
+		.standard = SYSCALLS_ENFORCE},
+	{"landlock", DECODE_BOOL, CF(sandbox.landlock), .max = 1, .standard = 1},
+	{.key = NULL},
+};
+
 static const struct decode_field log_fields[] = {
 	{"level", DECODE_ENUM, CF(log_level), .choices = log_levels, .standard = LOG_LEVEL_INFO},
 	{"format", DECODE_ENUM, CF(log_json), .choices = log_formats, .standard = 0},
@@ -235,6 +248,7 @@ static const struct decode_field fields[] = {
 	{"log", DECODE_MAP, .fields = log_fields},
 	{"limits", DECODE_MAP, .fields = limit_fields},
 	{"audit", DECODE_MAP, .fields = audit_fields},
+	{"sandbox", DECODE_MAP, .fields = sandbox_fields},
 	{"endpoints", DECODE_LIST, CF(endpoints), .count_offset = CF(nendpoints), .max = 100000,
 		.fields = endpoint_fields, .size = sizeof(struct config_endpoint)},
 	{"tenants", DECODE_LIST, CF(tenants), .count_offset = CF(ntenants), .max = 10000,

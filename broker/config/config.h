@@ -89,6 +89,14 @@ struct config_audit {
 	uint64_t age_max_ms; /* likewise */
 };
 
+/* What the broker gives up once it has started: sandbox/sandbox.h. */
+struct config_sandbox {
+	bool enabled;
+	char *user;   /* that it becomes, or NULL: it stays who it is */
+	int syscalls; /* enum syscalls_mode */
+	bool landlock;
+};
+
 struct config {
 	char *file; /* where it was read from */
 	unsigned refs;
@@ -100,6 +108,7 @@ struct config {
 	struct core_limits core;
 	struct lease_limits leases;
 	struct config_audit audit;
+	struct config_sandbox sandbox;
 	uint32_t max_connections;
 	uint32_t max_frame;      /* bytes of one frame from a client */
 	uint32_t max_handshakes; /* in progress at once, on each plane */

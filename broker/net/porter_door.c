@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "broker/net/closer.h"
+#include "broker/sandbox/sandbox.h"
 #include "proto/standard.h"
 #include "vmsig/vmsig_error.h"
 
@@ -179,6 +180,8 @@ void porter_door(int fd)
 	close_others(fd);
 	prctl(PR_SET_NAME, "vmsig-porter");
 	way = fd;
+	if (sandbox_shut(SANDBOX_PORTER))
+		_exit(1);
 	if (closer_new(&closers.usual, NULL, NULL) || closer_new(&closers.foreign, on_stuck, NULL))
 		_exit(1);
 	for (;;) {

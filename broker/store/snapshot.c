@@ -118,7 +118,7 @@ static int db_open(struct snapshot *snapshot, const char *path)
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(snapshot->db,
 			"PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL;"
-			"PRAGMA foreign_keys = ON",
+			"PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY",
 			NULL, NULL, NULL);
 	return rc == SQLITE_OK ? 0 : error_of(rc);
 }

@@ -20,6 +20,8 @@
 
 #include <utlist.h>
 
+#include "broker/sandbox/sandbox.h"
+
 #define RESCUE_MS 10000 /* for QEMU to let go of the dead broker's connection and answer */
 #define RETRY_MS 20
 #define LINE_MAX_BYTES 65536 /* of QMP that is looked at; greeting and replies are far shorter */
@@ -262,6 +264,8 @@ __attribute__((noreturn)) static void watch(int fd)
 	ignore_signals();
 	close_others(fd);
 	prctl(PR_SET_NAME, "vmsig-guardian");
+	if (sandbox_shut(SANDBOX_GUARDIAN))
+		_exit(1);
 	while ((n = receive(fd, &message, &place)) > 0 || (n < 0 && errno == EINTR)) {
 		if (n == sizeof(message) && memchr(message.path, '\0', sizeof(message.path)))
 			obey(fd, &armed, &message, place);
