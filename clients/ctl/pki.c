@@ -2,281 +2,69 @@
 #include "clients/ctl/pki.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdarg.h>
-#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <openssl/bio.h>
-#include <openssl/ec.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/rand.h>
-#include <openssl/x509v3.h>
+#include <openssl/asn1.h>
+#include <openssl/bn.h>
+#include <openssl/x509.h>
 
-#include "proto/wire/identity.h"
+#include "clients/ctl/pki_cert.h"
+#include "clients/ctl/pki_folder.h"
+#include "clients/ctl/pki_key.h"
 #include "vmsig/vmsig_error.h"
 
-#define SERIAL_BITS 127 /* random, and positive in DER: RFC 5280, 4.1.2.2 */
-#define CLOCK_SKEW_S 300
 #define DAY_S 86400L
+#define INDEX "index.txt"
+#define INDEX_LINE_MAX 256
 
-struct pki_sentence {
-	char *text;
-	size_t size;
-};
-
-__attribute__((format(printf, 3, 4))) static int complain(
-	struct pki_sentence *sentence, int error, const char *format, ...)
+int pki_init(const char *dir, const char *name, const struct pki_how *how, char *error,
+	size_t error_size)
 {
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(sentence->text, sentence->size, format, args);
-	va_end(args);
-	ERR_clear_error();
-	return error;
-}
-
-static int complain_openssl(struct pki_sentence *sentence, const char *what)
-{
-	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-
-	return complain(sentence, VMSIG_ERR_INTERNAL, "cannot %s: %s", what,
-		reason ? reason : "OpenSSL gives no reason");
-}
-
-/* ---- files ---- */
-
-static void path_join(char path[static PATH_MAX], const char *dir, const char *file)
-{
-	snprintf(path, PATH_MAX, "%s/%s", dir, file);
-}
-
-static int make_folder(struct pki_sentence *sentence, const char *dir)
-{
-	/* chmod: the mode does not depend on the umask. */
-	if ((mkdir(dir, 0700) < 0 && errno != EEXIST) || chmod(dir, 0700) < 0)
-		return complain(sentence, VMSIG_ERR_IO, "cannot make the folder %s: %s", dir,
-			strerror(errno));
-	return 0;
-}
-
-static int write_all(int fd, const char *data, long len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, data, (size_t)len);
-
-		if (n < 0 && errno != EINTR)
-			return -1;
-		if (n > 0) {
-			data += n;
-			len -= n;
-		}
-	}
-	return fsync(fd);
-}
-
-/* Beside its place first, then linked there: link(2) does not replace. */
-static int write_file(struct pki_sentence *sentence, const char *dir, const char *file,
-	BIO *content, mode_t mode, bool replace)
-{
-	char path[PATH_MAX], temporary[PATH_MAX];
-	char *data;
-	long len = BIO_get_mem_data(content, &data);
-	int fd, r;
-
-	path_join(path, dir, file);
-	path_join(temporary, dir, ".new-XXXXXX");
-	fd = mkostemp(temporary, O_CLOEXEC);
-	if (fd < 0)
-		return complain(
-			sentence, VMSIG_ERR_IO, "cannot write in %s: %s", dir, strerror(errno));
-	r = fchmod(fd, mode) < 0 || write_all(fd, data, len) < 0;
-	if (!r)
-		r = replace ? rename(temporary, path) : link(temporary, path);
-	if (r)
-		r = complain(sentence, VMSIG_ERR_IO, "cannot write %s: %s%s", path, strerror(errno),
-			errno == EEXIST ? "; choose another folder or remove it first" : "");
-	close(fd);
-	unlink(temporary);
-	return r;
-}
-
-static int append_index(struct pki_sentence *sentence, const char *ca_dir, const char *line)
-{
-	char path[PATH_MAX];
-	int fd, r;
-
-	path_join(path, ca_dir, "index.txt");
-	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	r = fd < 0 || write_all(fd, line, (long)strlen(line)) < 0;
-	if (r)
-		r = complain(sentence, VMSIG_ERR_IO, "cannot write %s: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
-/* ---- objects ---- */
-
-typedef int (*pem_write_fn)(BIO *bio, const void *object);
-
-static int pem_write_key(BIO *bio, const void *object)
-{
-	return PEM_write_bio_PrivateKey(
-		bio, (EVP_PKEY *)(uintptr_t)object, NULL, NULL, 0, NULL, NULL);
-}
-
-static int pem_write_cert(BIO *bio, const void *object)
-{
-	return PEM_write_bio_X509(bio, (X509 *)(uintptr_t)object);
-}
-
-static int pem_write_crl(BIO *bio, const void *object)
-{
-	return PEM_write_bio_X509_CRL(bio, (X509_CRL *)(uintptr_t)object);
-}
-
-/* The memory that held a key is cleared: BIO_s_secmem. */
-static int write_pem(struct pki_sentence *sentence, const char *dir, const char *file,
-	pem_write_fn write_object, const void *object, mode_t mode, bool replace)
-{
-	BIO *bio = BIO_new(BIO_s_secmem());
-	int r;
-
-	if (!bio || !write_object(bio, object))
-		r = complain_openssl(sentence, "encode a PEM file");
-	else
-		r = write_file(sentence, dir, file, bio, mode, replace);
-	BIO_free(bio);
-	return r;
-}
-
-static X509 *load_cert(struct pki_sentence *sentence, const char *path)
-{
-	BIO *bio = BIO_new_file(path, "r");
-	X509 *cert = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
-
-	if (!cert)
-		complain(sentence, VMSIG_ERR_IO, "cannot read a certificate from %s", path);
-	BIO_free(bio);
-	return cert;
-}
-
-static EVP_PKEY *load_key(struct pki_sentence *sentence, const char *path)
-{
-	BIO *bio = BIO_new_file(path, "r");
-	EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
-
-	if (!key)
-		complain(sentence, VMSIG_ERR_IO,
-			"cannot read a key from %s; is it a CA made by `vmsigctl pki init`?", path);
-	BIO_free(bio);
-	return key;
-}
-
-static bool set_serial(X509 *cert)
-{
-	BIGNUM *number = BN_new();
-	bool ok = number && BN_rand(number, SERIAL_BITS, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) &&
-		  BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert));
-
-	BN_free(number);
-	return ok;
-}
-
-static bool set_name(X509_NAME *name, const char *text)
-{
-	return X509_NAME_add_entry_by_txt(
-		name, "CN", MBSTRING_UTF8, (const unsigned char *)text, -1, -1, 0);
-}
-
-static bool add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
-{
-	X509V3_CTX ctx;
-	X509_EXTENSION *extension;
-	bool ok;
-
-	X509V3_set_ctx(&ctx, issuer, cert, NULL, NULL, 0);
-	extension = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
-	ok = extension && X509_add_ext(cert, extension, -1);
-	X509_EXTENSION_free(extension);
-	return ok;
-}
-
-struct extension {
-	int nid;
-	const char *value;
-};
-
-/* `issuer` of NULL: self-signed. */
-static X509 *make_cert(EVP_PKEY *key, const char *subject, unsigned days, X509 *issuer,
-	EVP_PKEY *issuer_key, const struct extension *extensions, size_t n)
-{
-	X509 *cert = X509_new();
-	bool ok = cert && X509_set_version(cert, X509_VERSION_3) && set_serial(cert) &&
-		  X509_gmtime_adj(X509_getm_notBefore(cert), -CLOCK_SKEW_S) &&
-		  X509_gmtime_adj(X509_getm_notAfter(cert), DAY_S * (long)days) &&
-		  X509_set_pubkey(cert, key) && set_name(X509_get_subject_name(cert), subject) &&
-		  X509_set_issuer_name(cert, X509_get_subject_name(issuer ? issuer : cert));
-
-	for (size_t i = 0; ok && i < n; i++)
-		ok = add_extension(
-			cert, issuer ? issuer : cert, extensions[i].nid, extensions[i].value);
-	if (ok && X509_sign(cert, issuer_key, EVP_sha256()))
-		return cert;
-	X509_free(cert);
-	return NULL;
-}
-
-/* ---- commands ---- */
-
-int pki_init(const char *dir, const char *name, unsigned days, char *error, size_t error_size)
-{
-	static const struct extension extensions[] = {
-		{NID_basic_constraints, "critical,CA:TRUE,pathlen:0"},
-		{NID_key_usage, "critical,keyCertSign,cRLSign"},
-		{NID_subject_key_identifier, "hash"},
-	};
 	struct pki_sentence sentence = {error, error_size};
-	EVP_PKEY *key = EVP_EC_gen("P-256");
-	X509 *cert = key ? make_cert(key, name, days, NULL, key, extensions, 3) : NULL;
-	int r = cert ? make_folder(&sentence, dir) : complain_openssl(&sentence, "make a CA");
+	EVP_PKEY *key = pki_key_new(&sentence, how);
+	X509 *cert = key ? pki_cert_authority(key, name, how->days) : NULL;
+	int r = VMSIG_ERR_BAD_REQUEST;
 
+	if (key)
+		r = cert ? pki_folder_make(&sentence, dir)
+			 : pki_complain_openssl(&sentence, "make a CA");
 	if (!r)
-		r = write_pem(&sentence, dir, "ca.key", pem_write_key, key, 0600, false);
+		r = pki_key_write(&sentence, dir, "ca.key", key, how);
 	if (!r)
-		r = write_pem(&sentence, dir, "ca.pem", pem_write_cert, cert, 0644, false);
+		r = pki_write(&sentence, dir, "ca.pem", pki_encode_cert, cert, 0644, false);
 	X509_free(cert);
 	EVP_PKEY_free(key);
 	return r;
 }
+
+/* ---- the authority ---- */
 
 struct authority {
 	X509 *cert;
 	EVP_PKEY *key;
 };
 
-static int authority_load(
-	struct pki_sentence *sentence, const char *dir, struct authority *authority)
+static int authority_load(struct pki_sentence *sentence, const char *dir, const struct pki_how *how,
+	struct authority *authority)
 {
 	char path[PATH_MAX];
 
-	path_join(path, dir, "ca.pem");
-	authority->cert = load_cert(sentence, path);
+	pki_path(path, dir, "ca.pem");
+	authority->cert = pki_read_cert(sentence, path);
 	if (!authority->cert)
 		return VMSIG_ERR_IO;
-	path_join(path, dir, "ca.key");
-	authority->key = load_key(sentence, path);
-	return authority->key ? 0 : VMSIG_ERR_IO;
+	pki_path(path, dir, "ca.key");
+	authority->key = pki_key_read(sentence, path, how);
+	if (!authority->key)
+		return VMSIG_ERR_IO;
+	if (X509_check_private_key(authority->cert, authority->key))
+		return 0;
+	return pki_complain(sentence, VMSIG_ERR_BAD_REQUEST, "%s does not belong to ca.pem", path);
 }
 
 static void authority_deinit(struct authority *authority)
@@ -285,83 +73,87 @@ static void authority_deinit(struct authority *authority)
 	EVP_PKEY_free(authority->key);
 }
 
-static int check_names(struct pki_sentence *sentence, const char *role, const char *name, char *uri,
-	size_t uri_size)
-{
-	struct identity identity;
+/* ---- identities ---- */
 
-	if (!identity_role_parse(role))
-		return complain(sentence, VMSIG_ERR_BAD_REQUEST,
-			"'%s' is no role; write sensor, operator, admin, provider or broker", role);
-	snprintf(uri, uri_size, "vmsig://%s/%s", role, name);
-	if (identity_parse(uri, strlen(uri), &identity))
-		return complain(sentence, VMSIG_ERR_BAD_REQUEST,
-			"'%s' is no name; write 1 to 63 of A-Z a-z 0-9 . _ -, beginning with a "
-			"letter "
-			"or a digit",
-			name);
-	return 0;
-}
-
-static int index_line(struct pki_sentence *sentence, const char *ca_dir, X509 *cert,
-	const char *role, const char *name)
+static int index_line(
+	struct pki_sentence *sentence, const char *ca_dir, X509 *cert, const char *uri)
 {
 	BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(cert), NULL);
 	char *serial = number ? BN_bn2hex(number) : NULL;
+	const char *role = uri + strlen("vmsig://"), *name = strchr(role, '/');
 	struct tm until;
-	char line[256], date[32];
+	char line[INDEX_LINE_MAX], date[32];
 	int r;
 
-	if (!serial || !ASN1_TIME_to_tm(X509_get0_notAfter(cert), &until)) {
-		r = complain_openssl(sentence, "describe the certificate");
+	if (!serial || !name || !ASN1_TIME_to_tm(X509_get0_notAfter(cert), &until)) {
+		r = pki_complain_openssl(sentence, "describe the certificate");
 	} else {
 		strftime(date, sizeof(date), "%Y-%m-%d", &until);
-		snprintf(line, sizeof(line), "%s %s %s %s\n", serial, role, name, date);
-		r = append_index(sentence, ca_dir, line);
+		snprintf(line, sizeof(line), "%s %.*s %s %s\n", serial, (int)(name - role), role,
+			name + 1, date);
+		r = pki_append(sentence, ca_dir, INDEX, line);
 	}
 	OPENSSL_free(serial);
 	BN_free(number);
 	return r;
 }
 
+static const char *name_of(const char *uri)
+{
+	return strrchr(uri, '/') + 1;
+}
+
+/* Makes the certificate and notes it. *ret_cert on success. */
+static int certify(struct pki_sentence *sentence, const char *ca_dir,
+	const struct authority *authority, EVP_PKEY *key, const char *uri, unsigned days,
+	X509 **ret_cert)
+{
+	X509 *cert =
+		pki_cert_identity(key, name_of(uri), uri, days, authority->cert, authority->key);
+	int r = cert ? index_line(sentence, ca_dir, cert, uri)
+		     : pki_complain_openssl(sentence, "issue the certificate");
+
+	if (r)
+		X509_free(cert);
+	else
+		*ret_cert = cert;
+	return r;
+}
+
+/* An identity's folder without its key, which is there or elsewhere. */
+static int write_identity(struct pki_sentence *sentence, const char *dir, X509 *cert,
+	const struct authority *authority)
+{
+	int r = pki_write(sentence, dir, "cert.pem", pki_encode_cert, cert, 0644, false);
+
+	return r ? r
+		 : pki_write(
+			   sentence, dir, "ca.pem", pki_encode_cert, authority->cert, 0644, false);
+}
+
 int pki_issue(const char *ca_dir, const char *role, const char *name, const char *out_dir,
-	unsigned days, char *error, size_t error_size)
+	const struct pki_how *how, char *error, size_t error_size)
 {
 	struct pki_sentence sentence = {error, error_size};
 	struct authority authority = {0};
-	char uri[128], san[160];
-	const struct extension extensions[] = {
-		{NID_basic_constraints, "critical,CA:FALSE"},
-		{NID_key_usage, "critical,digitalSignature"},
-		{NID_ext_key_usage, "serverAuth,clientAuth"},
-		{NID_subject_key_identifier, "hash"},
-		{NID_authority_key_identifier, "keyid"},
-		{NID_subject_alt_name, san},
-	};
+	const struct pki_how bare = {.key_type = how->key_type};
+	char uri[PKI_URI_MAX];
 	EVP_PKEY *key = NULL;
 	X509 *cert = NULL;
-	int r = check_names(&sentence, role, name, uri, sizeof(uri));
+	int r = pki_uri(&sentence, role, name, uri);
 
 	if (!r)
-		r = authority_load(&sentence, ca_dir, &authority);
+		r = authority_load(&sentence, ca_dir, how, &authority);
 	if (r)
 		goto out;
-	snprintf(san, sizeof(san), "URI:%s", uri);
-	key = EVP_EC_gen("P-256");
-	cert = key ? make_cert(key, name, days, authority.cert, authority.key, extensions,
-			     sizeof(extensions) / sizeof(extensions[0]))
-		   : NULL;
-	r = cert ? make_folder(&sentence, out_dir)
-		 : complain_openssl(&sentence, "issue the certificate");
+	key = pki_key_new(&sentence, how);
+	r = key ? pki_folder_make(&sentence, out_dir) : VMSIG_ERR_BAD_REQUEST;
 	if (!r)
-		r = write_pem(&sentence, out_dir, "key.pem", pem_write_key, key, 0600, false);
+		r = pki_key_write(&sentence, out_dir, "key.pem", key, &bare);
 	if (!r)
-		r = write_pem(&sentence, out_dir, "cert.pem", pem_write_cert, cert, 0644, false);
+		r = certify(&sentence, ca_dir, &authority, key, uri, how->days, &cert);
 	if (!r)
-		r = write_pem(
-			&sentence, out_dir, "ca.pem", pem_write_cert, authority.cert, 0644, false);
-	if (!r)
-		r = index_line(&sentence, ca_dir, cert, role, name);
+		r = write_identity(&sentence, out_dir, cert, &authority);
 out:
 	X509_free(cert);
 	EVP_PKEY_free(key);
@@ -369,66 +161,344 @@ out:
 	return r;
 }
 
-/* The list so far, or a new one. */
-static X509_CRL *crl_load(const char *ca_dir)
-{
-	char path[PATH_MAX];
-	X509_CRL *crl = NULL;
-	BIO *bio;
+/* ---- keys that are elsewhere ---- */
 
-	path_join(path, ca_dir, "crl.pem");
-	bio = BIO_new_file(path, "r");
-	if (bio)
-		crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL);
-	BIO_free(bio);
-	ERR_clear_error();
-	return crl ? crl : X509_CRL_new();
+int pki_request(const char *role, const char *name, const char *out_dir, const struct pki_how *how,
+	char *error, size_t error_size)
+{
+	struct pki_sentence sentence = {error, error_size};
+	const struct pki_how bare = {.key_type = how->key_type};
+	char uri[PKI_URI_MAX];
+	EVP_PKEY *key;
+	X509_REQ *request;
+	int r = pki_uri(&sentence, role, name, uri);
+
+	if (r)
+		return r;
+	key = pki_key_new(&sentence, how);
+	if (!key)
+		return VMSIG_ERR_BAD_REQUEST;
+	request = pki_cert_request(key, name, uri);
+	r = request ? pki_folder_make(&sentence, out_dir)
+		    : pki_complain_openssl(&sentence, "make the request");
+	if (!r)
+		r = pki_key_write(&sentence, out_dir, "key.pem", key, &bare);
+	if (!r)
+		r = pki_write(&sentence, out_dir, "request.pem", pki_encode_request, request, 0644,
+			false);
+	X509_REQ_free(request);
+	EVP_PKEY_free(key);
+	return r;
 }
 
-#define CRL_DAYS 3650 /* a list stands until the next revocation replaces it */
-
-static bool crl_add(X509_CRL *crl, X509 *cert, const struct authority *authority)
+/* Whoever asks has the key, and asks for what the signer thinks. */
+static int request_check(struct pki_sentence *sentence, const char *path, X509_REQ *request,
+	const char *uri, EVP_PKEY **ret_key)
 {
-	ASN1_TIME *now = X509_gmtime_adj(NULL, 0), *next = X509_gmtime_adj(NULL, DAY_S * CRL_DAYS);
-	X509_REVOKED *revoked = X509_REVOKED_new();
-	bool ok = now && next && revoked && X509_CRL_set_version(crl, X509_CRL_VERSION_2) &&
+	char asked[PKI_URI_MAX];
+	int r = pki_cert_request_uri(sentence, path, request, asked);
+
+	if (r)
+		return r;
+	if (strcmp(asked, uri) != 0)
+		return pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
+			"%s asks for %s and not for %s; sign nothing that nobody has asked for",
+			path, asked, uri);
+	*ret_key = X509_REQ_get0_pubkey(request);
+	if (!*ret_key || X509_REQ_verify(request, *ret_key) != 1)
+		return pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
+			"%s is not signed by its own key; it was altered", path);
+	return 0;
+}
+
+/* Before there is a certificate that nobody gets. */
+static int check_free(struct pki_sentence *sentence, const char *dir)
+{
+	char path[PATH_MAX];
+
+	pki_path(path, dir, "cert.pem");
+	if (access(path, F_OK) < 0)
+		return 0;
+	return pki_complain(sentence, VMSIG_ERR_IO,
+		"%s is there already; choose another folder or remove it first", path);
+}
+
+int pki_sign(const char *ca_dir, const char *path, const char *role, const char *name,
+	const char *out_dir, const struct pki_how *how, char *error, size_t error_size)
+{
+	struct pki_sentence sentence = {error, error_size};
+	struct authority authority = {0};
+	char uri[PKI_URI_MAX];
+	X509_REQ *request = NULL;
+	EVP_PKEY *key = NULL; /* the request's */
+	X509 *cert = NULL;
+	int r = pki_uri(&sentence, role, name, uri);
+
+	if (!r) {
+		request = pki_read_request(&sentence, path);
+		r = request ? request_check(&sentence, path, request, uri, &key) : VMSIG_ERR_IO;
+	}
+	if (!r)
+		r = authority_load(&sentence, ca_dir, how, &authority);
+	if (!r)
+		r = pki_folder_make(&sentence, out_dir);
+	if (!r)
+		r = check_free(&sentence, out_dir);
+	if (!r)
+		r = certify(&sentence, ca_dir, &authority, key, uri, how->days, &cert);
+	if (!r)
+		r = write_identity(&sentence, out_dir, cert, &authority);
+	X509_free(cert);
+	X509_REQ_free(request);
+	authority_deinit(&authority);
+	return r;
+}
+
+/* ---- renewing ---- */
+
+/* Whether no more than so many days are left; always, without such a bound. */
+static bool is_due(const ASN1_TIME *until, unsigned within)
+{
+	int days = 0, seconds = 0;
+
+	if (!within || !until || !ASN1_TIME_diff(&days, &seconds, NULL, until))
+		return true;
+	return days < (int)within;
+}
+
+/* A certificate of ours that stands. */
+static int check_own(struct pki_sentence *sentence, const char *ca_dir, const char *path,
+	const struct authority *authority, X509 *cert)
+{
+	X509_CRL *crl;
+	X509_REVOKED *entry;
+	int r = 0;
+
+	if (X509_verify(cert, X509_get0_pubkey(authority->cert)) != 1)
+		return pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
+			"%s was not issued by the CA in %s", path, ca_dir);
+	crl = pki_read_crl(sentence, ca_dir);
+	if (!crl)
+		return VMSIG_ERR_IO;
+	if (X509_CRL_get0_by_cert(crl, &entry, cert) == 1)
+		r = pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
+			"%s is revoked, and is not renewed; issue another identity", path);
+	X509_CRL_free(crl);
+	return r;
+}
+
+static int renew(struct pki_sentence *sentence, const char *ca_dir, const char *dir,
+	const char *path, const struct pki_how *how, X509 *old)
+{
+	struct authority authority = {0};
+	char uri[PKI_URI_MAX];
+	X509 *cert = NULL;
+	int r = pki_cert_uri(sentence, path, old, uri);
+
+	if (!r)
+		r = authority_load(sentence, ca_dir, how, &authority);
+	if (!r)
+		r = check_own(sentence, ca_dir, path, &authority, old);
+	if (!r)
+		r = certify(
+			sentence, ca_dir, &authority, X509_get0_pubkey(old), uri, how->days, &cert);
+	if (!r)
+		r = pki_write(sentence, dir, "cert.pem", pki_encode_cert, cert, 0644, true);
+	X509_free(cert);
+	authority_deinit(&authority);
+	return r;
+}
+
+int pki_renew(const char *ca_dir, const char *dir, const struct pki_how *how, bool *ret_done,
+	char *error, size_t error_size)
+{
+	struct pki_sentence sentence = {error, error_size};
+	char path[PATH_MAX];
+	X509 *old;
+	int r = 0;
+
+	pki_path(path, dir, "cert.pem");
+	old = pki_read_cert(&sentence, path);
+	if (!old)
+		return VMSIG_ERR_IO;
+	*ret_done = is_due(X509_get0_notAfter(old), how->within);
+	if (*ret_done)
+		r = renew(&sentence, ca_dir, dir, path, how, old);
+	X509_free(old);
+	return r;
+}
+
+/* ---- the revocation list ---- */
+
+static bool crl_sign(X509_CRL *crl, const struct authority *authority, unsigned days)
+{
+	ASN1_TIME *now = X509_gmtime_adj(NULL, 0);
+	ASN1_TIME *next = X509_gmtime_adj(NULL, DAY_S * (long)days);
+	bool ok = now && next && X509_CRL_set_version(crl, X509_CRL_VERSION_2) &&
 		  X509_CRL_set_issuer_name(crl, X509_get_subject_name(authority->cert)) &&
 		  X509_CRL_set1_lastUpdate(crl, now) && X509_CRL_set1_nextUpdate(crl, next) &&
-		  X509_REVOKED_set_serialNumber(
-			  revoked, (ASN1_INTEGER *)(uintptr_t)X509_get0_serialNumber(cert)) &&
-		  X509_REVOKED_set_revocationDate(revoked, now) &&
-		  X509_CRL_add0_revoked(crl, revoked);
+		  X509_CRL_sort(crl) &&
+		  X509_CRL_sign(crl, authority->key, pki_key_digest(authority->key));
 
-	if (ok)
-		ok = X509_CRL_sort(crl) && X509_CRL_sign(crl, authority->key, EVP_sha256());
-	else
-		X509_REVOKED_free(revoked);
 	ASN1_TIME_free(now);
 	ASN1_TIME_free(next);
 	return ok;
 }
 
-int pki_revoke(const char *ca_dir, const char *cert_file, char *error, size_t error_size)
+static int crl_write(struct pki_sentence *sentence, const char *ca_dir, X509_CRL *crl,
+	const struct authority *authority, unsigned days)
+{
+	if (!crl_sign(crl, authority, days))
+		return pki_complain_openssl(sentence, "write the revocation list");
+	return pki_write(sentence, ca_dir, "crl.pem", pki_encode_crl, crl, 0644, true);
+}
+
+int pki_renew_crl(const char *ca_dir, const struct pki_how *how, bool *ret_done, char *error,
+	size_t error_size)
 {
 	struct pki_sentence sentence = {error, error_size};
 	struct authority authority = {0};
-	X509 *cert = load_cert(&sentence, cert_file);
-	X509_CRL *crl = NULL;
-	X509_REVOKED *entry;
-	int r = cert ? authority_load(&sentence, ca_dir, &authority) : VMSIG_ERR_IO;
+	X509_CRL *crl = pki_read_crl(&sentence, ca_dir);
+	int r = 0;
 
-	if (r)
-		goto out;
-	crl = crl_load(ca_dir);
-	if (crl && X509_CRL_get0_by_cert(crl, &entry, cert) == 1)
-		r = complain(&sentence, VMSIG_ERR_BAD_REQUEST, "%s is revoked already", cert_file);
-	else if (!crl || !crl_add(crl, cert, &authority))
-		r = complain_openssl(&sentence, "write the revocation list");
-	else
-		r = write_pem(&sentence, ca_dir, "crl.pem", pem_write_crl, crl, 0644, true);
-out:
+	if (!crl)
+		return VMSIG_ERR_IO;
+	*ret_done = is_due(X509_CRL_get0_nextUpdate(crl), how->within);
+	if (*ret_done)
+		r = authority_load(&sentence, ca_dir, how, &authority);
+	if (*ret_done && !r)
+		r = crl_write(&sentence, ca_dir, crl, &authority, how->days);
 	X509_CRL_free(crl);
-	X509_free(cert);
 	authority_deinit(&authority);
 	return r;
+}
+
+static bool crl_add(X509_CRL *crl, const ASN1_INTEGER *serial)
+{
+	ASN1_TIME *now = X509_gmtime_adj(NULL, 0);
+	X509_REVOKED *revoked = X509_REVOKED_new();
+	bool ok = now && revoked &&
+		  X509_REVOKED_set_serialNumber(revoked, (ASN1_INTEGER *)(uintptr_t)serial) &&
+		  X509_REVOKED_set_revocationDate(revoked, now) &&
+		  X509_CRL_add0_revoked(crl, revoked);
+
+	if (!ok)
+		X509_REVOKED_free(revoked);
+	ASN1_TIME_free(now);
+	return ok;
+}
+
+/* NULL after a sentence. */
+static ASN1_INTEGER *serial_of(
+	struct pki_sentence *sentence, const char *cert_file, const char *text)
+{
+	ASN1_INTEGER *serial = NULL;
+	BIGNUM *number = NULL;
+
+	if (cert_file) {
+		X509 *cert = pki_read_cert(sentence, cert_file);
+
+		serial = cert ? ASN1_INTEGER_dup(X509_get0_serialNumber(cert)) : NULL;
+		X509_free(cert);
+		return serial;
+	}
+	if (text[0] && strspn(text, "0123456789abcdefABCDEF") == strlen(text) && strlen(text) <= 40)
+		(void)BN_hex2bn(&number, text);
+	serial = number ? BN_to_ASN1_INTEGER(number, NULL) : NULL;
+	BN_free(number);
+	if (!serial)
+		pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
+			"'%s' is no serial; take one that `vmsigctl pki ls` shows", text);
+	return serial;
+}
+
+int pki_revoke(const char *ca_dir, const char *cert_file, const char *text,
+	const struct pki_how *how, char *error, size_t error_size)
+{
+	struct pki_sentence sentence = {error, error_size};
+	struct authority authority = {0};
+	ASN1_INTEGER *serial = serial_of(&sentence, cert_file, text);
+	X509_CRL *crl = NULL;
+	X509_REVOKED *entry;
+	int r = serial ? authority_load(&sentence, ca_dir, how, &authority) : VMSIG_ERR_IO;
+
+	if (!r) {
+		crl = pki_read_crl(&sentence, ca_dir);
+		r = crl ? 0 : VMSIG_ERR_IO;
+	}
+	if (!r && X509_CRL_get0_by_serial(crl, &entry, serial) == 1)
+		r = pki_complain(&sentence, VMSIG_ERR_BAD_REQUEST, "%s is revoked already",
+			cert_file ? cert_file : text);
+	if (!r && !crl_add(crl, serial))
+		r = pki_complain_openssl(&sentence, "write the revocation list");
+	if (!r)
+		r = crl_write(&sentence, ca_dir, crl, &authority, how->days);
+	X509_CRL_free(crl);
+	ASN1_INTEGER_free(serial);
+	authority_deinit(&authority);
+	return r;
+}
+
+/* ---- the index ---- */
+
+static enum pki_state state_of(X509_CRL *crl, const char *serial_text, const char *until)
+{
+	BIGNUM *number = NULL;
+	ASN1_INTEGER *serial = NULL;
+	X509_REVOKED *entry;
+	time_t now = time(NULL);
+	struct tm tm;
+	char today[32];
+	bool revoked;
+
+	if (BN_hex2bn(&number, serial_text))
+		serial = BN_to_ASN1_INTEGER(number, NULL);
+	revoked = serial && X509_CRL_get0_by_serial(crl, &entry, serial) == 1;
+	ASN1_INTEGER_free(serial);
+	BN_free(number);
+	if (revoked)
+		return PKI_REVOKED;
+	strftime(today, sizeof(today), "%Y-%m-%d", gmtime_r(&now, &tm));
+	return strcmp(until, today) < 0 ? PKI_EXPIRED : PKI_VALID;
+}
+
+static bool list_line(X509_CRL *crl, char *line,
+	bool (*each)(void *ctx, const struct pki_entry *entry), void *ctx)
+{
+	struct pki_entry entry;
+	char *rest = NULL;
+
+	entry.serial = strtok_r(line, " \n", &rest);
+	entry.role = entry.serial ? strtok_r(NULL, " \n", &rest) : NULL;
+	entry.name = entry.role ? strtok_r(NULL, " \n", &rest) : NULL;
+	entry.until = entry.name ? strtok_r(NULL, " \n", &rest) : NULL;
+	if (!entry.until)
+		return true;
+	entry.state = state_of(crl, entry.serial, entry.until);
+	return each(ctx, &entry);
+}
+
+int pki_list(const char *ca_dir, bool (*each)(void *ctx, const struct pki_entry *entry), void *ctx,
+	char *error, size_t error_size)
+{
+	struct pki_sentence sentence = {error, error_size};
+	char path[PATH_MAX], line[INDEX_LINE_MAX];
+	X509_CRL *crl = pki_read_crl(&sentence, ca_dir);
+	FILE *file;
+
+	if (!crl)
+		return VMSIG_ERR_IO;
+	pki_path(path, ca_dir, INDEX);
+	file = fopen(path, "re");
+	if (!file && errno != ENOENT) {
+		X509_CRL_free(crl);
+		return pki_complain(
+			&sentence, VMSIG_ERR_IO, "cannot read %s: %s", path, strerror(errno));
+	}
+	while (file && fgets(line, sizeof(line), file) && list_line(crl, line, each, ctx))
+		;
+	if (file)
+		fclose(file);
+	X509_CRL_free(crl);
+	return 0;
 }
