@@ -41,6 +41,10 @@
  *   audit_verdict  what that has found
  *   pki            certificates
  *   pki_command    pki
+ *   pki_how        in which way
+ *   pki_folder     files of keys and certificates
+ *   pki_key        private keys
+ *   pki_cert       what is signed
  */
 
 #include <getopt.h>

@@ -16,6 +16,7 @@
  *
  *   pki          the authority's work
  *   pki_command  its command line
+ *   pki_how      in which way
  *   pki_folder   files
  *   pki_key      private keys
  *   pki_cert     certificates and requests
@@ -24,13 +25,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct pki_how {
-	const char *key_type;        /* of new keys: p256, ed25519; NULL: p256 */
-	const char *passphrase_file; /* of an encrypted CA key; NULL: asked on the terminal */
-	bool encrypt;                /* the new CA key */
-	unsigned days;               /* from now that what is signed holds */
-	unsigned within;             /* renewals: only if no more days are left; 0: always */
-};
+#include "clients/ctl/pki_how.h"
 
 /* 0 or a positive enum vmsig_error; `error` gets a sentence. */
 __attribute__((warn_unused_result)) int pki_init(const char *dir, const char *name,

@@ -170,7 +170,7 @@ int pki_key_write(struct pki_sentence *sentence, const char *dir, const char *fi
 
 /* ---- reading ---- */
 
-struct asking {
+struct pki_asking {
 	struct pki_sentence *sentence;
 	const struct pki_how *how;
 	const char *path;
@@ -180,7 +180,7 @@ struct asking {
 /* Called by OpenSSL for a key that is encrypted. */
 static int on_passphrase(char *buf, int size, int rwflag, void *arg)
 {
-	struct asking *asking = arg;
+	struct pki_asking *asking = arg;
 	char passphrase[PASSPHRASE_MAX + 1] = "", prompt[PATH_MAX + 32];
 	int len = -1;
 
@@ -200,7 +200,7 @@ static int on_passphrase(char *buf, int size, int rwflag, void *arg)
 
 EVP_PKEY *pki_key_read(struct pki_sentence *sentence, const char *path, const struct pki_how *how)
 {
-	struct asking asking = {.sentence = sentence, .how = how, .path = path};
+	struct pki_asking asking = {.sentence = sentence, .how = how, .path = path};
 	BIO *bio = BIO_new_file(path, "r");
 	EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, on_passphrase, &asking) : NULL;
 

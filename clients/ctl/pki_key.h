@@ -7,8 +7,8 @@
  * for on the terminal, never from the command line that everybody sees.
  */
 
-#include "clients/ctl/pki.h"
 #include "clients/ctl/pki_folder.h"
+#include "clients/ctl/pki_how.h"
 
 /* A new one of how->key_type. NULL after a sentence. */
 EVP_PKEY *pki_key_new(struct pki_sentence *sentence, const struct pki_how *how);
