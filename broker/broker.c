@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -208,9 +209,25 @@ static void vouch(struct broker *broker)
 	uv_timer_start(&broker->vouch, on_vouch, span_ns / VOUCHES / NS_PER_MS, 0);
 }
 
+/* What the time of day ends. */
+static void expire(struct broker *broker)
+{
+	int64_t now_s = (int64_t)time(NULL);
+	struct tls_dates dates;
+
+	net_expire(broker->net, now_s);
+	if (!expiry_is_due(&broker->expiry, now_s))
+		return;
+	if (net_dates(broker->net, &dates))
+		expiry_look(&broker->expiry, &dates, now_s);
+	for (size_t i = 0; i < broker->expiry.nwarnings; i++)
+		log_warning("a key ends", LOG_STR("what", broker->expiry.warnings[i]));
+}
+
 static void on_vouch(uv_timer_t *timer)
 {
 	vouch(timer->data);
+	expire(timer->data);
 }
 
 /* ---- closing ---- */

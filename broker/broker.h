@@ -12,6 +12,7 @@
  *   upkeep          of the state: errands to the disk, retries
  *   auditor         reads the audit log for others
  *   syncer          tells who waits for the disk
+ *   expiry          keys that end soon
  *   endpoints       those of the configuration: row, page, adapter
  *   selftests       what descriptors of each folder are worth
  *   desk_shell      binds the write plane to the world

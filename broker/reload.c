@@ -187,6 +187,7 @@ static int adopt(struct reload *reload)
 	warn_unchanged(old, config);
 	reload_warn(config);
 	broker->config = config;
+	broker->expiry.told_s = 0; /* the dates may be new ones */
 	config_unref(old);
 	core_set_limits(broker->core, &limits);
 	/* Whoever asks for a reload has seen to the disk. */

@@ -15,6 +15,7 @@
 #include "broker/planes/services.h"
 #include "broker/policy/share.h"
 #include "broker/store/store.h"
+#include "broker/expiry.h"
 #include "broker/upkeep.h"
 
 struct auditor;
@@ -57,6 +58,7 @@ struct broker {
 	uv_timer_t wake;        /* core_deadline() */
 	uv_timer_t vouch;       /* for the coherence pages */
 	struct upkeep upkeep;   /* of the store */
+	struct expiry expiry;   /* of keys */
 	uv_signal_t signals[3];
 	uv_timer_t patience; /* with what has to end */
 	bool short_of_room;  /* was said in the log */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "broker/log.h"
+#include "broker/net/conns.h"
 #include "broker/net/handshake.h"
 #include "vmsig/vmsig_error.h"
 
@@ -100,6 +101,8 @@ static void established(struct conn *conn)
 	r = conn_enter(conn, why, sizeof(why));
 	if (!r)
 		conn->plane_open = true;
+	if (!r)
+		conns_note_expiry(conn->conns, conn);
 	if (!r)
 		r = share_enter_tenant(conn);
 	if (r) {

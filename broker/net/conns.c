@@ -33,6 +33,7 @@ int conns_init(struct conns *conns)
 	uint64_t now_ns = pulse_now_ns(conns->pulse);
 	int r = patrons_init(&conns->patrons, conns->config, now_ns);
 
+	conns->expires_s = INT64_MAX;
 	if (!r)
 		r = callers_init(&conns->callers, conns->config, now_ns);
 	if (r) {
@@ -75,6 +76,38 @@ int conns_set_policy(struct conns *conns, const struct config *config)
 	conns->config = config;
 	account_set_limit(&conns->account, CONNS_UNREAD, config->tx_all);
 	return 0;
+}
+
+/* ---- certificates that end ---- */
+
+void conns_note_expiry(struct conns *conns, struct conn *conn)
+{
+	conn->expires_s = chan_peer_until(conn->chan);
+	if (conn->expires_s < conns->expires_s)
+		conns->expires_s = conn->expires_s;
+}
+
+void conns_expire(struct conns *conns, int64_t now_s)
+{
+	struct conn *conn;
+	int64_t next_s = INT64_MAX;
+
+	/* A certificate is good up to its last second, included. */
+	if (now_s <= conns->expires_s)
+		return;
+	DL_FOREACH (conns->list, conn) {
+		if (!conn->plane_open)
+			continue;
+		if (now_s > conn->expires_s) {
+			/* It is verified when its share's turn comes, and that says why it ends. */
+			conn->expires_s = INT64_MAX;
+			conn->stale = true;
+			conn_want_read(conn);
+		} else if (conn->expires_s < next_s) {
+			next_s = conn->expires_s;
+		}
+	}
+	conns->expires_s = next_s;
 }
 
 /* ---- what is not read ---- */

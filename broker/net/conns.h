@@ -17,6 +17,10 @@ void conns_deinit(struct conns *conns);
  * changed. */
 __attribute__((warn_unused_result)) int conns_set_policy(
 	struct conns *conns, const struct config *config);
+/* The connection's peer is known: from now on it is looked at when its certificate ends. */
+void conns_note_expiry(struct conns *conns, struct conn *conn);
+/* The time of day: those whose certificates have ended are verified anew, and so closed. */
+void conns_expire(struct conns *conns, int64_t now_s);
 /* Once per turn of the loop: sends what is queued, then closes the heaviest connections while all
  * together, or those of a tenant, have too much unread. A queue has its own bound, but many
  * connections have many queues. */

@@ -191,6 +191,20 @@ int net_reload(struct net *net, const struct config *config, struct renewal *ren
 	return 0;
 }
 
+void net_expire(struct net *net, int64_t now_s)
+{
+	conns_expire(&net->conns, now_s);
+}
+
+bool net_dates(const struct net *net, struct tls_dates *ret_dates)
+{
+	/* All planes have the same files. */
+	if (!net->conns.tls.n)
+		return false;
+	tls_ctx_dates(net->conns.tls.contexts[0], ret_dates);
+	return true;
+}
+
 void net_turn(struct net *net)
 {
 	lobby_serve(&net->lobby);

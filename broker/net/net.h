@@ -39,6 +39,7 @@
 #include "broker/policy/share.h"
 
 struct closer;
+struct tls_dates;
 struct net;
 struct porter;
 
@@ -76,6 +77,12 @@ __attribute__((warn_unused_result)) int net_renew(const struct net *net,
 __attribute__((warn_unused_result)) int net_reload(
 	struct net *net, const struct config *config, struct renewal *renewal);
 
+/* Ends the connections whose certificates have ended. To be called about once a second with the
+ * time of day: clocks are set. */
+void net_expire(struct net *net, int64_t now_s);
+/* When the certificates and lists end that new connections are verified by. False: none listens.
+ */
+bool net_dates(const struct net *net, struct tls_dates *ret_dates);
 /* Once per turn of the loop, before it sleeps: sends what is queued. */
 void net_turn(struct net *net);
 

@@ -40,6 +40,7 @@ struct conns {
 	struct tls_set tls; /* for new connections, and to verify the others anew */
 	struct conn *list;
 	struct conn *dirty; /* something to send before the loop sleeps */
+	int64_t expires_s;  /* when the first certificate of a connection ends */
 	bool is_overfull;   /* too much is unread, of all or of a tenant's */
 	struct pulse_beat beat;
 };
@@ -90,7 +91,8 @@ struct conn {
 	struct account answers; /* of this connection: messages since the queue was empty last */
 	struct charge unread_answers;
 	struct handshake handshake;
-	bool stale; /* the certificate was verified before a reload, not after */
+	bool stale;        /* the certificate was verified before a reload, not after */
+	int64_t expires_s; /* when it ends; CLOCK_REALTIME */
 
 	uv_poll_t poll;
 	int mask;     /* what the poll handle watches */

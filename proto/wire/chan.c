@@ -120,6 +120,11 @@ int chan_reverify(struct chan *chan, struct tls_ctx *tls)
 	return tls_peer_reverify(chan->ssl, tls, chan->error, sizeof(chan->error));
 }
 
+int64_t chan_peer_until(const struct chan *chan)
+{
+	return chan->established ? tls_peer_until(chan->ssl) : INT64_MAX;
+}
+
 const char *chan_error(const struct chan *chan)
 {
 	if (chan->error[0])

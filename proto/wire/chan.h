@@ -76,6 +76,10 @@ __attribute__((warn_unused_result)) int chan_peer_identity(
  * on with the context it has. */
 __attribute__((warn_unused_result)) int chan_reverify(struct chan *chan, struct tls_ctx *tls);
 
+/* When the first certificate of the peer's chain ends, in seconds of CLOCK_REALTIME; INT64_MAX
+ * before the handshake is done. */
+int64_t chan_peer_until(const struct chan *chan);
+
 /* Reads what the socket has, up to a fair share per call. 0: something was read;
  * VMSIG_ERR_WOULD_BLOCK, also while enough undecrypted bytes wait for chan_recv() (poll by
  * level, not by edge); VMSIG_ERR_DISCONNECTED at end of stream (what was read before is

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -357,4 +358,42 @@ bool tls_ctx_is_current(const struct tls_ctx *ctx, char *text, size_t size)
 	const X509 *cert = SSL_CTX_get0_certificate(ctx->ssl_ctx);
 
 	return !cert || tls_peer_is_current(cert, text, size);
+}
+
+/* ---- dates ---- */
+
+int64_t tls_seconds(const ASN1_TIME *moment)
+{
+	struct tm tm = {0};
+
+	return ASN1_TIME_to_tm(moment, &tm) ? (int64_t)timegm(&tm) : INT64_MIN;
+}
+
+static void sooner(int64_t *first, const ASN1_TIME *moment)
+{
+	int64_t seconds = moment ? tls_seconds(moment) : INT64_MAX;
+
+	*first = seconds < *first ? seconds : *first;
+}
+
+void tls_ctx_dates(const struct tls_ctx *ctx, struct tls_dates *ret_dates)
+{
+	struct tls_dates dates = {INT64_MAX, INT64_MAX, INT64_MAX};
+	const X509 *own = SSL_CTX_get0_certificate(ctx->ssl_ctx);
+	STACK_OF(X509_OBJECT) *objects =
+		X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx->ssl_ctx));
+
+	if (own)
+		sooner(&dates.certificate, X509_get0_notAfter(own));
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+		const X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
+		const X509 *authority = X509_OBJECT_get0_X509(object);
+		const X509_CRL *crl = X509_OBJECT_get0_X509_CRL((X509_OBJECT *)(uintptr_t)object);
+
+		if (authority)
+			sooner(&dates.authority, X509_get0_notAfter(authority));
+		if (crl)
+			sooner(&dates.revocations, X509_CRL_get0_nextUpdate(crl));
+	}
+	*ret_dates = dates;
 }

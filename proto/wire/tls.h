@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "proto/wire/identity.h"
 
@@ -37,6 +38,12 @@ __attribute__((warn_unused_result)) int tls_ctx_new(struct tls_ctx **ret_ctx, en
  * Thread-safe. */
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *ctx);
 struct tls_ctx *tls_ctx_unref(struct tls_ctx *ctx);
+/* When what the context stands on ends, in seconds of CLOCK_REALTIME: our own certificate, the
+ * first of the authorities, the first of the revocation lists. INT64_MAX: there is none. */
+struct tls_dates {
+	int64_t certificate, authority, revocations;
+};
+void tls_ctx_dates(const struct tls_ctx *ctx, struct tls_dates *ret_dates);
 /* Whether our own certificate is valid at this moment; if not, `text` gets a sentence. */
 bool tls_ctx_is_current(const struct tls_ctx *ctx, char *text, size_t size);
 

@@ -5,10 +5,14 @@
 /* The inside of a context, for tls.c, which makes it, and tls_peer.c, which has its sessions. */
 
 #include <stdatomic.h>
+#include <stdint.h>
 
 #include <openssl/ssl.h>
 
 #include "proto/wire/tls.h"
+
+/* Of a moment in a certificate; INT64_MIN when it cannot be read, which counts as over. */
+int64_t tls_seconds(const ASN1_TIME *moment);
 
 struct tls_ctx {
 	atomic_uint refs;

@@ -305,6 +305,19 @@ out:
 	return r;
 }
 
+int64_t tls_peer_until(const SSL *ssl)
+{
+	const STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+	int64_t first = INT64_MAX;
+
+	for (int i = 0; i < sk_X509_num(chain); i++) {
+		int64_t until = tls_seconds(X509_get0_notAfter(sk_X509_value(chain, i)));
+
+		first = until < first ? until : first;
+	}
+	return first;
+}
+
 SSL *tls_peer_session(struct tls_ctx *ctx, struct tls_peer *peer)
 {
 	SSL *ssl = SSL_new(ctx->ssl_ctx);

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <openssl/ssl.h>
 
@@ -35,6 +36,10 @@ __attribute__((warn_unused_result)) int tls_peer_certificate(
  * of `ctx`. 0; VMSIG_ERR_UNAUTHENTICATED with a sentence in `error`; -ENOMEM. */
 __attribute__((warn_unused_result)) int tls_peer_reverify(
 	SSL *ssl, struct tls_ctx *ctx, char *error, size_t error_size);
+
+/* When the first certificate ends of the chain that the session's peer was verified by: seconds of
+ * CLOCK_REALTIME; INT64_MAX when there is none. */
+int64_t tls_peer_until(const SSL *ssl);
 
 /* Arms verification on a context that is being built. */
 void tls_peer_configure(SSL_CTX *ssl_ctx, bool server);
