@@ -8,18 +8,23 @@
  *   write GPA HEX [quiesce]     ok
  *   count GPA N                 ok TRIES: adds 1 to a word N times by compare-and-swap
  *   pair GPA GPA N [quiesce]    ok: writes 1 to N into both words, in one batch each
+ *   bulk GPA GPA N              ok: the same as bulk data from the first word to the second one,
+ *                               zeros between them, with stopped vCPUs
  *   idle MS                     ok: keeps the lease alive for so long
  *   lost                        ok NAME: waits until the lease is lost
  *   late GPA                    the answer to a write under the lease, whatever became of it,
  *                               with the lease's token and epoch
  *   release                     ok
  */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "vmsig/vmsig_write.h"
 
@@ -137,6 +142,45 @@ static int pair(struct operator* op, char **words)
 	return 0;
 }
 
+/* Sealed; -1: there is none. */
+static int bulk_data(uint64_t word, size_t len)
+{
+	uint8_t *data = calloc(1, len);
+	int fd = memfd_create("bulk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (data && fd >= 0) {
+		memcpy(data, &word, sizeof(word));
+		memcpy(data + len - sizeof(word), &word, sizeof(word));
+	}
+	if (!data || fd < 0 || write(fd, data, len) != (ssize_t)len ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)) {
+		close(fd);
+		fd = -1;
+	}
+	free(data);
+	return fd;
+}
+
+static int bulk(struct operator* op, char **words)
+{
+	uint64_t at = strtoull(words[0], NULL, 0), n = strtoull(words[2], NULL, 0);
+	size_t len = (size_t)(strtoull(words[1], NULL, 0) + sizeof(uint64_t) - at);
+
+	for (uint64_t word = 1; word <= n; word++) {
+		vmsig_write_result result;
+		int fd = bulk_data(word, len);
+		int r = vmsig_write_bulk_wait(
+			op->lease, at, 0, 0, fd, 0, len, VMSIG_WRITE_QUIESCE, &result, WAIT_MS);
+
+		vmsig_write_result_clear(&result);
+		close(fd);
+		if (r)
+			return complain(op, r);
+	}
+	printf("ok\n");
+	return 0;
+}
+
 static int idle(struct operator* op, char **words)
 {
 	vmsig_writer_event event;
@@ -196,6 +240,7 @@ static const struct {
 	{"write", 2, write_hex},
 	{"count", 2, count},
 	{"pair", 3, pair},
+	{"bulk", 3, bulk},
 	{"idle", 1, idle},
 	{"lost", 0, lost},
 	{"late", 1, late},

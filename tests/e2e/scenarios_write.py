@@ -74,11 +74,12 @@ def cas_race(lab):
 
 
 def quiesced(lab):
-    """A batch under quiesce is never seen half, and the guest goes on."""
+    """What is written under quiesce is never seen half, and the guest goes on."""
     world = Written(lab)
     world.operator.must("acquire")
     start = world.background(f"pair {world.file} 6", "pairing")
     world.operator.must("pair", hex(world.page + 16), hex(world.page + 2064), PAIRS, "quiesce")
+    world.operator.must("bulk", hex(world.page + 16), hex(world.page + 2064), PAIRS)
     match = world.output(start, r"^pair (\d+) (\d+)\n")
     check(int(match[1]) > 1, f"the guest saw {match[1]} changes")
     equal(int(match[2]), 0, "batches that were seen half")
