@@ -59,6 +59,7 @@ const char *bench_path(char path[], size_t size, const char *folder, const char 
 void row_write_8b(const struct bench *bench);
 void row_write_grown(const struct bench *bench);
 void row_write_storm(const struct bench *bench);
+void row_echo_storm(const struct bench *bench);
 void row_write_4k(const struct bench *bench);
 void row_bulk(const struct bench *bench);
 void row_fanout(const struct bench *bench);

@@ -23,6 +23,7 @@ static const struct {
 	{"cmd_memwrite_8b", row_write_8b},
 	{"cmd_memwrite_8b_grown", row_write_grown},
 	{"cmd_memwrite_8b_storm_p99", row_write_storm},
+	{"echo_8b_storm_p99", row_echo_storm},
 	{"cmd_memwrite_4k_pipelined", row_write_4k},
 	{"bulk_64m", row_bulk},
 	{"memctx_fanout_1000", row_fanout},

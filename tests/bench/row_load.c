@@ -9,10 +9,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/bench/bare.h"
 #include "tests/bench/crowd.h"
 #include "tests/bench/desk.h"
+#include "tests/bench/line.h"
 
-#define STORM 1000u     /* connections that come at once */
+#define STORM 1000u     /* connections that come */
+#define AT_ONCE 256u    /* of one uid: who waits behind more may end one that is slow */
 #define BATCH 50u       /* writes between two looks at the storm */
 #define SAMPLES 200000u /* latencies, at most */
 
@@ -69,7 +72,10 @@ static bool is_over(const struct crowd_child *child)
 	return true;
 }
 
-static double storm_p99(const struct bench *bench, struct desk *desk, uint64_t *times)
+/* Somebody who asks and waits for the answer, `n` times. */
+typedef void (*ask_fn)(void *asker, unsigned n, uint64_t *times);
+
+static double storm_p99(const struct bench *bench, ask_fn ask, void *asker, uint64_t *times)
 {
 	char socket[108];
 	const struct crowd_spec spec = {
@@ -80,35 +86,66 @@ static double storm_p99(const struct bench *bench, struct desk *desk, uint64_t *
 		.endpoint = "reset",
 		.endpoints = 1,
 		.members = bench_count(bench, STORM, 20),
-		.window = STORM};
+		.window = AT_ONCE};
 	struct crowd_child child;
 	unsigned n = 0;
 
 	child_start(&child, &spec, false);
 	while (!is_over(&child) && n + BATCH <= SAMPLES) {
-		desk_write_words(desk, BATCH, times + n);
+		ask(asker, BATCH, times + n);
 		n += BATCH;
 	}
 	close(child.up);
 	return bench_percentile(times, n, 99);
 }
 
-void row_write_storm(const struct bench *bench)
+static void row_storm(const struct bench *bench, ask_fn ask, void *asker)
 {
 	unsigned n = bench_count(bench, 5000, 100);
 	uint64_t *times = bench_times(SAMPLES);
-	struct desk desk;
 
-	desk_open(&desk, bench, bench->run, "vm");
 	for (unsigned i = 0; i < bench->rounds; i++) {
 		double calm;
 
-		desk_write_words(&desk, n, times);
+		ask(asker, n, times);
 		calm = bench_percentile(times, n, 99);
-		bench_report(bench->row, storm_p99(bench, &desk, times), calm);
+		bench_report(bench->row, storm_p99(bench, ask, asker, times), calm);
 	}
-	desk_close(&desk);
 	free(times);
+}
+
+static void ask_words(void *asker, unsigned n, uint64_t *times)
+{
+	desk_write_words(asker, n, times);
+}
+
+void row_write_storm(const struct bench *bench)
+{
+	struct desk desk;
+
+	desk_open(&desk, bench, bench->run, "vm");
+	row_storm(bench, ask_words, &desk);
+	desk_close(&desk);
+}
+
+static void ask_echoes(void *asker, unsigned n, uint64_t *times)
+{
+	desk_echo_words(asker, n, times);
+}
+
+/* Of a server that has nothing to do with the storm: what it does to the machine alone. */
+void row_echo_storm(const struct bench *bench)
+{
+	struct tls_ctx *tls = line_tls(bench->pki, "operator", TLS_CLIENT);
+	struct bare bare;
+	struct chan *line;
+
+	bare_start(&bare, bench);
+	line = line_open(bare.socket, tls);
+	row_storm(bench, ask_echoes, line);
+	chan_free(line);
+	bare_stop(&bare);
+	tls_ctx_unref(tls);
 }
 
 /* ---- many endpoints, tenants and connections ---- */
