@@ -387,7 +387,8 @@ static int start_state(struct broker *broker)
 	const struct store_options options = {.dir = config->state_dir,
 		.run = run,
 		.loop = &broker->loop,
-		.audit_bytes = config->audit.size_max};
+		.audit_bytes = config->audit.size_max,
+		.marks = true};
 	int r;
 
 	run_mark(config, run, sizeof(run));

@@ -289,8 +289,7 @@ static int mark_open(void *ctx, char *error, size_t error_size)
 {
 	struct desk_shell *shell = ctx;
 
-	return marks_open(&shell->marks, shell->state_dir, store_run_dir(shell->env.store), error,
-		error_size);
+	return store_marks(shell->env.store, &shell->marks, error, error_size);
 }
 
 static int mark_take(void *ctx, const struct ledger_key *key,
@@ -415,9 +414,6 @@ static int open_parts(struct desk_shell *shell, const struct desk_shell_env *env
 	int r;
 
 	shell->env = *env;
-	shell->state_dir = strdup(env->config->state_dir);
-	if (!shell->state_dir)
-		return -ENOMEM;
 	r = audit_new(&shell->audit, env->store);
 	if (!r)
 		r = ledger_new(&shell->ledger, env->store);
@@ -509,7 +505,6 @@ struct desk_shell *desk_shell_free(struct desk_shell *shell)
 	ledger_free(shell->ledger);
 	audit_free(shell->audit);
 	marks_close(shell->marks);
-	free(shell->state_dir);
 	free(shell);
 	return NULL;
 }

@@ -46,8 +46,7 @@ struct desk_shell {
 	struct audit *audit;
 	struct ledger *ledger;
 	struct lease_store *leases;
-	struct marks *marks; /* NULL: they could not be opened */
-	char *state_dir;
+	struct marks *marks;   /* NULL: they could not be opened */
 	uint64_t granted;      /* token of the grant that is being stored; 0: none yet */
 	bool granting;         /* inside of a grant */
 	uint64_t asked, known; /* the last sync that is waited for, and that has ended */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a thread does for the store: the watermarks, the snapshot, its inspection, and the way
- * back from a stand-in. The loop says what, and takes what came of it; meanwhile it goes on.
+ * What a thread does for the store: the watermarks, the snapshot, its inspection, the way back
+ * from a stand-in, and the marks. The loop says what, and takes what came of it; meanwhile it goes
+ * on.
  *
  * The snapshot gets changes only once the journal has synced them: after a power cut it is never
  * ahead of what the journal can prove.
@@ -107,6 +108,7 @@ static struct store *fresh_of(struct store *store)
 	fresh->lock = store->lock;
 	fresh->run.fd = -1;
 	fresh->mark = fresh->found = store->mark;
+	fresh->marks = store->marks;
 	tables_init(&fresh->tables);
 	return fresh;
 }
@@ -122,6 +124,11 @@ static void begin_retry(struct store *store)
 	errand->retry = errand->fresh != NULL;
 }
 
+static bool marks_are_due(const struct store *store)
+{
+	return store->marks.wanted && !store->marks.marks && !store->unusable[0];
+}
+
 bool store_errand_begin(struct store *store)
 {
 	struct store_errand *errand = &store->errand;
@@ -132,15 +139,21 @@ bool store_errand_begin(struct store *store)
 	begin_note(store);
 	begin_save(store);
 	begin_retry(store);
+	errand->open_marks = marks_are_due(store);
 	errand->inspect =
 		!errand->save && store->snapshot && !snapshot_is_inspected(store->snapshot);
-	errand->running = errand->note || errand->save || errand->retry || errand->inspect;
+	errand->running = errand->note || errand->save || errand->retry || errand->inspect ||
+			  errand->open_marks;
 	return errand->running;
 }
 
 bool store_errand_hurries(const struct store *store)
 {
-	if (!store->journal || store->errand.running || store_now_ms() < store->retry_ms)
+	if (!store->journal || store->errand.running)
+		return false;
+	if (marks_are_due(store))
+		return true;
+	if (store_now_ms() < store->retry_ms)
 		return false;
 	return store->sealed_number ? journal_synced(store->journal) >= store->sealed_number
 				    : is_save_due(store, store_now_ms());
@@ -174,7 +187,11 @@ static int retry(struct store_errand *errand)
 	struct store *fresh = errand->fresh;
 	int r = fresh->lock.fd < 0 ? store_lock(fresh, errand->error, sizeof(errand->error)) : 0;
 
-	return r ? r : store_load(fresh, errand->error, sizeof(errand->error));
+	if (!r)
+		r = store_load(fresh, errand->error, sizeof(errand->error));
+	if (!r && !fresh->marks.marks)
+		store_try_marks(fresh, &fresh->marks);
+	return r;
 }
 
 void store_errand_run(struct store *store)
@@ -191,6 +208,8 @@ void store_errand_run(struct store *store)
 		errand->result = save(store);
 	if (errand->retry)
 		errand->result = retry(errand);
+	if (errand->open_marks)
+		store_try_marks(store, &errand->marks);
 	errand->took_ms = store_now_ms() - start_ms;
 	errand->done = true;
 }
@@ -280,6 +299,7 @@ static void end_retry(struct store *store)
 	uint64_t rest_ms = errand->took_ms * RETRY_FACTOR;
 	int r = errand->done ? errand->result : VMSIG_ERR_SHUTTING_DOWN;
 
+	store->marks = fresh->marks;
 	if (!r)
 		r = use(store, fresh);
 	errand->opened = !r;
@@ -304,6 +324,8 @@ void store_errand_end(struct store *store)
 		end_save(store);
 	if (errand->inspect && errand->done)
 		end_inspect(store);
+	if (errand->open_marks && errand->done)
+		store->marks = errand->marks;
 	if (errand->retry)
 		end_retry(store);
 }

@@ -109,6 +109,31 @@ static bool is_fatal(int r)
 	return r == VMSIG_ERR_BUSY || r == -EPERM || r == VMSIG_ERR_UNSUPPORTED || r == -ENOMEM;
 }
 
+void store_try_marks(const struct store *store, struct store_marks *marks)
+{
+	marks->result = marks_open(&marks->marks, store->dir, store_run_dir(store), marks->error,
+		sizeof(marks->error));
+}
+
+int store_marks(struct store *store, struct marks **ret_marks, char *error, size_t error_size)
+{
+	struct store_marks *marks = &store->marks;
+	int r = marks->result;
+
+	if (r) {
+		snprintf(error, error_size, "%s", marks->error);
+		*marks = (struct store_marks){0};
+		return r;
+	}
+	if (!marks->marks) {
+		marks->wanted = true;
+		return VMSIG_ERR_WOULD_BLOCK;
+	}
+	*ret_marks = marks->marks;
+	*marks = (struct store_marks){0};
+	return 0;
+}
+
 static int open_state(struct store *store, char *error, size_t error_size)
 {
 	int r = store_load(store, error, error_size);
@@ -134,6 +159,8 @@ static int store_start(
 	marks_read(store);
 	if (!state)
 		state = open_state(store, error, error_size);
+	if (!state && options->marks)
+		store_try_marks(store, &store->marks);
 	/* Without a second lock another broker could be at work. */
 	if (is_fatal(state) || (state && (options->strict || store->run.fd < 0)))
 		return state;
@@ -226,6 +253,7 @@ struct store *store_close(struct store *store)
 	store_stop(store);
 	if (store->errand.running)
 		return NULL;
+	marks_close(store->marks.marks);
 	journal_free(store->journal);
 	snapshot_close(store->snapshot);
 	tables_deinit(&store->tables);

@@ -12,10 +12,19 @@
 
 #include "broker/journal/journal.h"
 #include "broker/store/feed.h"
+#include "broker/store/marks.h"
 #include "broker/store/snapshot.h"
 #include "broker/store/store.h"
 #include "broker/store/tables.h"
 #include "broker/store/watermark.h"
+
+/* Marks that nobody has taken yet (store_marks()). */
+struct store_marks {
+	struct marks *marks;
+	bool wanted; /* somebody has asked */
+	int result;  /* of the last try, while nobody has heard of it */
+	char error[512];
+};
 
 /* What a thread is doing for the store. */
 struct store_errand {
@@ -26,6 +35,7 @@ struct store_errand {
 	bool save;   /* the sealed changes, up to `number` */
 	bool inspect;
 	bool retry; /* to use the directory, instead of a stand-in */
+	bool open_marks;
 	struct watermark mark;
 	uint64_t number;
 	int result;          /* of `save` and `retry` */
@@ -33,6 +43,7 @@ struct store_errand {
 	char error[512];     /* of `retry` */
 	struct store *fresh; /* what `retry` has loaded */
 	uint64_t took_ms;
+	struct store_marks marks; /* of `open_marks` */
 };
 
 struct store {
@@ -68,6 +79,7 @@ struct store {
 	uint64_t save_ms, retry_ms; /* not before that moment */
 	bool wants_save;
 	struct store_errand errand;
+	struct store_marks marks;
 
 	char unusable[512]; /* why a stand-in is used; "" */
 	char damage[512];   /* what an inspection has found; "" */
@@ -91,6 +103,8 @@ void store_note_now(struct store *store, const struct watermark *mark);
 
 /* ---- opening.c ---- */
 
+/* Opens them, or says why not; on any thread. */
+void store_try_marks(const struct store *store, struct store_marks *marks);
 /* Makes the directory and locks it. */
 __attribute__((warn_unused_result)) int store_lock(
 	struct store *store, char *error, size_t error_size);

@@ -69,6 +69,7 @@
 #define STORE_BOOT_ID_MAX 64
 
 struct journal;
+struct marks;
 struct store;
 struct uv_loop_s;
 
@@ -80,6 +81,7 @@ struct store_options {
 	struct uv_loop_s *loop; /* NULL, for tests: store_turn() does all that it would */
 	uint64_t audit_bytes;   /* what the audit log may take on the disk; 0: much */
 	bool strict;            /* no stand-in */
+	bool marks;             /* store_marks() are opened with it */
 };
 
 /* `error` gets a sentence, also when the directory cannot be used and a stand-in is: that is no
@@ -188,6 +190,14 @@ bool store_reclaim(struct store *store);
 /* Why nothing may be granted or written: the disk is full or takes nothing, or the state is
  * damaged. NULL: it may. Borrowed. */
 const char *store_refusal(const struct store *store);
+
+/* ---- marks ---- */
+
+/* Gives away what outlives the process of commands in flight (marks.h), for good. It was opened
+ * with the state, or an errand does it. VMSIG_ERR_WOULD_BLOCK: one will, ask again; else that has
+ * failed, which is said once, as `error` does: the next call has it tried again. */
+__attribute__((warn_unused_result)) int store_marks(
+	struct store *store, struct marks **ret_marks, char *error, size_t error_size);
 
 /* ---- errands: what a thread does for the store, one at a time ---- */
 

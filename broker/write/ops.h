@@ -116,7 +116,8 @@ struct desk_ledger_ops {
 
 /* broker/store/marks.h: what outlives the process; not part of a batch. */
 struct desk_mark_ops {
-	/* Opens them, or makes them; `error` gets a sentence. What is taken stays. */
+	/* Finds them, or makes them; what is taken stays. VMSIG_ERR_WOULD_BLOCK: it is under way,
+	 * to be asked again in a later turn; else `error` gets a sentence. */
 	int (*open)(void *ctx, char *error, size_t error_size);
 	/* The others only after open() has given 0. */
 	int (*take)(void *ctx, const struct ledger_key *key,

@@ -261,9 +261,12 @@ static void open_marks(struct desk *desk)
 {
 	const struct desk_ops *ops = &desk->env.ops;
 	char error[512] = "";
+	int r = ops->marks->open(ops->ctx, error, sizeof(error));
 
+	if (r == VMSIG_ERR_WOULD_BLOCK)
+		return;
 	desk->marks_retry_ns = desk->now_ns + MARKS_RETRY_NS;
-	if (ops->marks->open(ops->ctx, error, sizeof(error)) == 0)
+	if (!r)
 		desk->marks = DESK_MARKS_FOUND;
 	else
 		desk_log(desk, DESK_LOG_ERROR, "nothing is written meanwhile",

@@ -41,7 +41,7 @@ enum command_state {
 
 /* What outlives the process (recover.h). */
 enum desk_marks {
-	DESK_MARKS_NONE,    /* could not be opened */
+	DESK_MARKS_NONE,    /* are not there: could not be opened, or will be */
 	DESK_MARKS_FOUND,   /* what they tell is not settled yet */
 	DESK_MARKS_SETTLED, /* in the open batch it is */
 	DESK_MARKS_FREE,    /* ours: writes may take them */

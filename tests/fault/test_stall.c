@@ -21,9 +21,8 @@
 #define ADDR 0x3000u
 #define RETRY_MS 10
 #define IN_MEMORY_MAX 100000 /* writes whose records memory has room for; far more than it has */
-#define SOME 200             /* writes that it has room for in any case */
-
-extern char **environ;
+#define ERRAND_HANGS "happens meanwhile is kept" /* said 10 s after one that opens marks began */
+#define SOME 200                                 /* writes that it has room for in any case */
 
 static char state_dir[PATH_MAX], backing[PATH_MAX], flag[PATH_MAX];
 static pid_t stallfs;
@@ -251,6 +250,41 @@ static void a_kill_meanwhile_loses_nothing(void **state)
 	assert_int_equal(word_at(scene), 4711);
 }
 
+/* What tells how far a write came could not be opened, and is tried again; a disk that stands still
+ * just then stops nobody but who writes. */
+static void the_marks_are_opened_while_it_stands_still(void **state)
+{
+	struct desk_scene *scene = *state;
+	char note[PATH_MAX + 16];
+	struct write_client alice;
+	struct write_lease lease;
+	int r;
+
+	snprintf(note, sizeof(note), "%s/marks.where", backing);
+	assert_int_equal(daemon_stop(scene->daemon, SIGTERM), 0);
+	assert_int_equal(mkdir(note, 0700), 0);
+	desk_scene_start(scene);
+	scene->fds = daemon_fds(scene->daemon) + 2;
+	daemon_await_log(scene->daemon, "nothing is written meanwhile", 1);
+	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
+	lease = lease_of(&alice, "w1");
+	assert_int_equal(write_word(&alice, &lease, 1, 1), VMSIG_ERR_IO);
+	stall(true);
+	while (!daemon_log_count(scene->daemon, ERRAND_HANGS)) {
+		read_something(scene);
+		list_leases(scene);
+		usleep(RETRY_MS * 1000);
+	}
+	assert_int_equal(write_word(&alice, &lease, 2, 2), VMSIG_ERR_IO);
+	assert_int_equal(rmdir(note), 0);
+	stall(false);
+	while ((r = write_word(&alice, &lease, 3, 3)) == VMSIG_ERR_IO)
+		usleep(RETRY_MS * 1000);
+	assert_int_equal(r, 0);
+	assert_int_equal(word_at(scene), 3);
+	write_client_close(&alice);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -258,6 +292,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(all_go_on_while_it_stands_still),
 		TEST(a_kill_meanwhile_loses_nothing),
+		TEST(the_marks_are_opened_while_it_stands_still),
 	};
 
 	return cmocka_run_group_tests_name("stall", tests, NULL, NULL);

@@ -41,6 +41,9 @@ unsigned slots_used(void)
 
 static int mark_open(void *ctx, char *error, size_t error_size)
 {
+	/* It takes as long as the disk likes. */
+	if (!is_ghost() && world.faults && dice(3) == 0)
+		return VMSIG_ERR_WOULD_BLOCK;
 	is_open = !is_ghost() && !(world.faults && dice(24) == 0);
 	return is_open ? 0 : VMSIG_ERR_IO;
 }

@@ -325,7 +325,8 @@ static int open_parts(struct lab *lab)
 	const struct selector_subject w1 = selector_named("w1");
 	struct store_endpoint row;
 	char error[512] = "";
-	const struct store_options options = {.dir = lab->dir, .loop = &lab->loop, .strict = true};
+	const struct store_options options = {
+		.dir = lab->dir, .loop = &lab->loop, .strict = true, .marks = true};
 	int r = store_open_with(&lab->store, &options, error, sizeof(error));
 	struct desk_shell_env env = {.config = &lab->config, .events = &events, .now_ns = lab_now};
 
@@ -521,6 +522,13 @@ void lab_turn(struct lab *lab)
 	uv_run(&lab->loop, UV_RUN_NOWAIT);
 	(void)shares_run(lab->shares);
 	desk_shell_turn(lab->shell);
+}
+
+void lab_errand(struct lab *lab)
+{
+	assert_true(store_errand_begin(lab->store));
+	store_errand_run(lab->store);
+	store_errand_end(lab->store);
 }
 
 void lab_settle(struct lab *lab)

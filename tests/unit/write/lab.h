@@ -90,6 +90,8 @@ void lab_store_works(struct lab *lab, bool works);
 void lab_pass(uint64_t ns);
 uint64_t lab_now(void);
 void lab_turn(struct lab *lab);
+/* What the store has for a thread to do, of which there has to be something, is done. */
+void lab_errand(struct lab *lab);
 /* What is committed can be read from the audit log. */
 void lab_settle(struct lab *lab);
 /* Turns until so many events were told. */

@@ -313,6 +313,8 @@ static void without_marks_nothing_is_written(void **state)
 	assert_int_equal(lab_word(lab, ADDR), 0);
 	assert_int_equal(rmdir(path), 0);
 	lab_pass(5000 * LAB_MS);
+	lab_turn(lab);
+	lab_errand(lab);
 	id = lab_write(lab, 1, ADDR, 1);
 	lab_turn(lab);
 	assert_int_equal(lab_told(lab, LAB_WRITTEN, id).code, 0);
@@ -492,6 +494,12 @@ static void marks_that_come_late_tell_all_the_same(void **state)
 	assert_int_equal(lab_told(lab, LAB_REJECTED, id).code, VMSIG_ERR_IO);
 	close(fd);
 	lab_pass(5000 * LAB_MS);
+	lab_turn(lab);
+	/* The turn has asked for them, and goes on without. */
+	id = lab_write(lab, 1, ADDR, 1);
+	lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, id).code, VMSIG_ERR_IO);
+	lab_errand(lab);
 	lab_turn(lab);
 	lab_turn(lab);
 	id = lab_write(lab, 1, ADDR, 1);
