@@ -8,6 +8,8 @@
 #include "vmsig/vmsig_error.h"
 
 #define OVERHEAD 1024u /* of the entries of one piece of work, beside their bodies */
+/* Such a part of the ring may wait for a segment that is being allocated. */
+#define LATE_PART 4u
 
 /* FNV-1a, folded. */
 uint32_t journal_key(const char *name)
@@ -120,6 +122,17 @@ static const char *refuse(struct journal *journal, const char *otherwise)
 	return journal->refusal;
 }
 
+/* Position up to which the disk has room, or is about to have: the next segment comes when the one
+ * before is full, which is no reason to refuse anybody. One that cannot be had is trouble. */
+static uint64_t room_end(struct journal *journal)
+{
+	uint64_t granted = atomic_load(&journal->drain.granted);
+	char text[DRAIN_ERROR_MAX + 1];
+
+	drain_trouble(&journal->drain, text);
+	return text[0] || journal->trouble[0] ? granted : granted + journal->ring.size / LATE_PART;
+}
+
 const char *journal_refusal(struct journal *journal, size_t bytes)
 {
 	uint64_t end = journal->batch.position + bytes + OVERHEAD + journal->reserve;
@@ -132,7 +145,7 @@ const char *journal_refusal(struct journal *journal, size_t bytes)
 		return refuse(journal,
 			"the disk of the state directory does not keep up: the journal "
 			"waits for it in memory, which is full; it goes on by itself");
-	if (end > atomic_load(&journal->drain.granted))
+	if (end > atomic_load(&journal->drain.granted) && end > room_end(journal))
 		return refuse(journal, "the next segment of the journal is not allocated yet; try "
 				       "again");
 	return NULL;

@@ -165,7 +165,8 @@ void journal_rollback(struct journal *journal);
 bool journal_is_open(const struct journal *journal); /* a batch is */
 
 /* Why nothing new may begin that needs `bytes` of bodies (grants, writes), or NULL. Ends and
- * renewals of what is held need not ask. Borrowed until the next call. */
+ * renewals of what is held need not ask. A quarter of the ring may begin while the next segment is
+ * being allocated, as long as nothing is wrong with the disk. Borrowed until the next call. */
 const char *journal_refusal(struct journal *journal, size_t bytes);
 
 enum journal_pressure {

@@ -137,6 +137,30 @@ static void test_bounds(void **state)
 	lab_verify(lab);
 }
 
+/* No more than a quarter of the ring, and nobody is refused meanwhile. */
+static void test_next_segment_is_waited_for(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t bytes = 0;
+	uint8_t *body;
+
+	lab->options.reserve_bytes = 1024;
+	lab_open(lab);
+	/* Nothing is allocated before it is started. */
+	for (; !journal_refusal(lab->journal, LAB_LEN_MAX); bytes += LAB_LEN_MAX) {
+		assert_int_equal(
+			journal_append(lab->journal, JOURNAL_STATE, NULL, LAB_LEN_MAX, &body), 0);
+		memset(body, 0, LAB_LEN_MAX);
+		journal_commit(lab->journal);
+	}
+	assert_true(bytes > LAB_RING / 8);
+	assert_true(bytes < LAB_RING / 4);
+	assert_non_null(strstr(journal_refusal(lab->journal, LAB_LEN_MAX), "not allocated yet"));
+	lab_start(lab);
+	lab_await_drained(lab);
+	assert_null(journal_refusal(lab->journal, LAB_LEN_MAX));
+}
+
 static void append_all(struct lab *lab, unsigned n)
 {
 	while (n--) {
@@ -587,6 +611,7 @@ int main(void)
 			test_killed_before_a_segment_has_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_batch_is_all_or_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_next_segment_is_waited_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_segments, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_index_is_made_anew, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_power_cut_takes_the_ring, setup, teardown),
