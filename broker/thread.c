@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define NICE_MOST 19
 #define SHORT_SLICE_NS 100000u /* the shortest that the kernel gives */
 
 /* sched_setattr(2), which the C library of Debian 12 does not have. */
@@ -51,7 +52,9 @@ void thread_be_prompt(void)
 	set_attributes(SCHED_OTHER, getpriority(PRIO_PROCESS, (id_t)gettid()), SHORT_SLICE_NS);
 }
 
-void thread_be_patient(int nice)
+void thread_be_patient(int steps)
 {
-	set_attributes(SCHED_BATCH, nice, 0);
+	int nice = getpriority(PRIO_PROCESS, (id_t)getpid()) + steps;
+
+	set_attributes(SCHED_BATCH, nice < NICE_MOST ? nice : NICE_MOST, 0);
 }

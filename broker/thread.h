@@ -20,7 +20,8 @@ __attribute__((warn_unused_result)) int thread_start(pthread_t *ret_thread,
 /* The calling thread asks for short slices (Linux 6.12): when it wakes it need not wait for the
  * end of another's, and its share of the CPU is what it was. Threads that it starts do the same. */
 void thread_be_prompt(void);
-/* The calling thread gives way: this nice value, and when it wakes nobody loses the CPU to it. */
-void thread_be_patient(int nice);
+/* The calling thread gives way to the process' first one, the loop's: by so many steps of nice(2),
+ * to 19 at most, and when it wakes nobody loses the CPU to it. */
+void thread_be_patient(int steps);
 
 #endif
