@@ -19,6 +19,7 @@
 #include "broker/jobs.h"
 #include "broker/error_text.h"
 #include "broker/log.h"
+#include "broker/manager.h"
 #include "broker/memwrite/fault.h"
 #include "broker/planes/admin.h"
 #include "broker/net/closer.h"
@@ -241,6 +242,7 @@ static void part_closed(struct broker *broker)
 	uv_close((uv_handle_t *)&broker->turn, NULL);
 	jobs_close(broker->jobs);
 	store_stop(broker->store);
+	manager_detach();
 	uv_close((uv_handle_t *)&broker->hurry, NULL);
 	uv_close((uv_handle_t *)&broker->wake, NULL);
 	uv_close((uv_handle_t *)&broker->vouch, NULL);
@@ -286,6 +288,7 @@ static void broker_close(struct broker *broker)
 	if (broker->closing)
 		return;
 	broker->closing = true;
+	manager_tell("STOPPING=1");
 	uv_timer_start(&broker->patience, on_patience, SHUTDOWN_MS, 0);
 	core_closing(broker->core);
 	net_close(broker->net, on_net_closed, broker);
@@ -338,6 +341,8 @@ static int start_handles(struct broker *broker)
 	int r = uv_prepare_init(&broker->loop, &broker->turn);
 
 	broker->turn.data = broker->vouch.data = broker->patience.data = broker;
+	if (!r)
+		r = manager_attach(&broker->loop);
 	if (!r)
 		r = uv_idle_init(&broker->loop, &broker->hurry);
 	if (!r)
@@ -510,6 +515,14 @@ static void on_stuck(void *ctx, uid_t uid, unsigned count)
 		LOG_INT("uid", uid), LOG_INT("count", count));
 }
 
+/* Whose endpoint was removed while no broker ran. */
+static bool is_kept_for(void *ctx, const char *kind, const char *owner)
+{
+	const struct config_endpoint *endpoint = config_endpoint_find(ctx, owner);
+
+	return endpoint && endpoint->adapter == CONFIG_ADAPTER_QEMU && strcmp(kind, "qmp") == 0;
+}
+
 int broker_init(struct broker *broker, struct config *config, struct guardian *guardian,
 	struct porter *porter)
 {
@@ -565,6 +578,8 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	if (broker->desk)
 		desk_shell_reload(broker->desk_shell, config);
 	reload_warn(config);
+	manager_sift(is_kept_for, config);
+	manager_tell("READY=1");
 	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),
 		LOG_STR("ctx", config->ctx.path), LOG_INT("endpoints", config->nendpoints),
 		LOG_INT("tenants", config->ntenants));
@@ -591,6 +606,7 @@ static void end_loop(struct broker *broker)
 		net_close(broker->net, NULL, NULL);
 	if (broker->desk_open)
 		desk_shell_close(broker->desk_shell, NULL, NULL);
+	manager_detach();
 	jobs_close(broker->jobs);
 	if (broker->store)
 		store_stop(broker->store);

@@ -27,6 +27,7 @@
  *   thread          threads without signals
  *   runqueue        how long the loop waited for a CPU
  *   watchdog        turns that take too long
+ *   manager         the service manager
  *   log             records
  *   log_writer      writes them, on a thread
  *   error_text      a sentence for an error

@@ -254,6 +254,8 @@ static bool stop_outdated(struct endpoint_shell *shell)
 	shell->stopping = true;
 	/* From here on nobody would notice a reset. */
 	coherence_vouch(shell->coherence, 0);
+	if (shell->endpoints->closing && shell->adapter->ops->leave)
+		shell->adapter->ops->leave(shell->adapter);
 	shell->adapter->ops->stop(shell->adapter, on_stopped, shell);
 	return true;
 }

@@ -11,12 +11,12 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "broker/adapters/qemu/guardian.h"
 #include "broker/broker.h"
 #include "broker/config/check.h"
 #include "broker/log.h"
+#include "broker/manager.h"
 #include "broker/net/porter.h"
 #include "broker/sandbox/sandbox.h"
 #include "proto/standard.h"
@@ -131,6 +131,7 @@ static int serve(struct config *config)
 		code = run(config, guardian, porter);
 	else
 		config_unref(config);
+	manager_end();
 	porter_stop(porter);
 	guardian_stop(guardian);
 	return code;
@@ -152,8 +153,8 @@ int main(int argc, char **argv)
 	char error[512];
 	int option;
 
-	/* Whatever was left open to us could be written to by accident, or taken over. */
-	if (standard_secure() || close_range(STDERR_FILENO + 1, ~0u, 0) < 0)
+	/* Whatever else was left open to us could be written to by accident, or taken over. */
+	if (standard_secure() || manager_begin())
 		return 1;
 	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) >= 0) {
 		switch (option) {

@@ -46,6 +46,9 @@ struct adapter_ops {
 	 * sentence. 0, positive enum vmsig_error, -errno. */
 	int (*start)(struct adapter **ret_adapter, const struct adapter_env *env, char *error,
 		size_t error_size);
+	/* The broker is about to end, and stop() follows: leaves to the next one what proves that
+	 * the guest is still in the same session. NULL: there is no such thing. */
+	void (*leave)(struct adapter *adapter);
 	/* Unregisters at once; calls `stopped` from the loop when every handle is closed. Jobs
 	 * that run are not waited for: they may hang. */
 	void (*stop)(struct adapter *adapter, adapter_stopped_fn stopped, void *arg);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "broker/log.h"
+#include "broker/manager.h"
 #include "broker/net/closer.h"
 #include "broker/net/lobby.h"
 #include "vmsig/vmsig_error.h"
@@ -159,8 +160,14 @@ static int bind_path(int fd, const char *path, mode_t mode)
 
 int listener_bind(const struct config_listen *where, int *ret_fd, char *error, size_t error_size)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int r = fd < 0 ? -errno : bind_path(fd, where->path, where->mode);
+	int r, fd = manager_take_socket(where->path);
+
+	if (fd >= 0) {
+		*ret_fd = fd;
+		return 0;
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	r = fd < 0 ? -errno : bind_path(fd, where->path, where->mode);
 
 	if (!r) {
 		*ret_fd = fd;
@@ -251,6 +258,8 @@ static void on_closed(uv_handle_t *handle)
 
 void listener_close(struct listener *listener)
 {
-	unlink(listener->path);
+	/* The service manager's is there for the next broker. */
+	if (!manager_lends_socket(listener->fd))
+		unlink(listener->path);
 	uv_close((uv_handle_t *)&listener->poll, on_closed);
 }

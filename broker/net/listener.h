@@ -28,7 +28,8 @@ struct listener {
 	struct listener *next;
 };
 
-/* A socket in the file system, which nobody can connect to yet. On any thread. `error` names the
+/* A socket in the file system: the one that the service manager listens at, or a new one, which
+ * nobody can connect to yet. On any thread. `error` names the
  * path and what to do. 0, -errno. */
 __attribute__((warn_unused_result)) int listener_bind(
 	const struct config_listen *where, int *ret_fd, char *error, size_t error_size);
@@ -38,7 +39,8 @@ __attribute__((warn_unused_result)) int listener_open(struct listener **ret_list
 	int fd);
 /* The configuration says so now, of the same path. */
 void listener_set_mode(struct listener *listener, mode_t mode);
-/* Removes the socket file; the listener is freed from the loop. */
+/* Removes the socket file, if it is not the service manager's; the listener is freed from the loop.
+ */
 void listener_close(struct listener *listener);
 /* Accepts again after a pause. Whether it is still paused. */
 bool listener_resume(struct listener *listener);

@@ -153,6 +153,16 @@ static void system_set(struct endpoint *endpoint, const vmsig_system *system)
 	endpoint->system.release[sizeof(endpoint->system.release) - 1] = '\0';
 }
 
+/* What tells the session that is being served from others may be known by something better now. */
+static void store_session(struct endpoint *endpoint)
+{
+	if (endpoint->state != VMSIG_STATE_READY || !endpoint->current[0] ||
+		strcmp(endpoint->stored, endpoint->current) == 0)
+		return;
+	memcpy(endpoint->stored, endpoint->current, sizeof(endpoint->stored));
+	action_add(endpoint->core, QUEUE_ENDPOINT, &endpoint->own, CORE_ACT_PERSIST_SESSION);
+}
+
 static int on_ram_found(void *ctx, uint32_t id, const vmsig_ram_facts *facts)
 {
 	struct endpoint *endpoint = endpoint_by_id(ctx, id);
@@ -173,6 +183,7 @@ static int on_ram_found(void *ctx, uint32_t id, const vmsig_ram_facts *facts)
 	system_set(endpoint, &facts->system);
 	snprintf(endpoint->current, sizeof(endpoint->current), "%.*s", VMSIG_SESSION_MAX - 1,
 		facts->session);
+	store_session(endpoint);
 	/* Who may be served depends on the guard. */
 	tell_all(endpoint);
 	return 0;

@@ -174,7 +174,7 @@ static void deliver(struct link_conn *conn, struct qmp_message *message)
 	if (message->kind == QMP_READY) {
 		conn->ready = true;
 		link->on_ready(link->arg, conn->pid);
-	} else if (message->kind != QMP_GREETING) {
+	} else if (message->kind != QMP_GREETING && message->kind != QMP_STALE) {
 		link->on_message(link->arg, message);
 	}
 }
@@ -314,11 +314,13 @@ static void open_socket(uv_pipe_t *pipe)
 		close(fd);
 }
 
-static int conn_new(struct link_conn **ret_conn, struct link *link)
+typedef int (*qmp_begin_fn)(struct qmp **ret_qmp, const struct qmp_limits *limits, uint64_t now_ms);
+
+static int conn_new(struct link_conn **ret_conn, struct link *link, qmp_begin_fn begin)
 {
 	const struct qmp_limits limits = {.timeout_ms = link->timeout_ms};
 	struct link_conn *conn = calloc(1, sizeof(*conn));
-	int r = conn ? qmp_new(&conn->qmp, &limits, uv_now(link->loop)) : -ENOMEM;
+	int r = conn ? begin(&conn->qmp, &limits, uv_now(link->loop)) : -ENOMEM;
 
 	if (r) {
 		free(conn);
@@ -335,11 +337,11 @@ static int conn_new(struct link_conn **ret_conn, struct link *link)
 	return 0;
 }
 
-int link_open(struct link *link, int place)
+/* Takes over `place`. */
+static int conn_begin(struct link *link, int place, qmp_begin_fn begin)
 {
 	struct link_conn *conn;
-	char path[64];
-	int r = conn_new(&conn, link);
+	int r = conn_new(&conn, link, begin);
 
 	if (r) {
 		close(place);
@@ -351,11 +353,57 @@ int link_open(struct link *link, int place)
 	conn->link = conn->owner = link;
 	conn->pipe.data = conn->timer.data = conn->connect.data = conn;
 	link->conn = conn;
+	return 0;
+}
+
+int link_open(struct link *link, int place)
+{
+	struct link_conn *conn;
+	char path[64];
+	int r = conn_begin(link, place, qmp_new);
+
+	if (r)
+		return r;
+	conn = link->conn;
 	open_socket(&conn->pipe);
 	/* Whatever the name means by now, it is this socket. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", place);
 	uv_pipe_connect(&conn->connect, &conn->pipe, path, on_connected);
 	return 0;
+}
+
+int link_resume(struct link *link, int place, int fd)
+{
+	struct link_conn *conn;
+	int r = conn_begin(link, place, qmp_resume);
+
+	if (r) {
+		close(fd);
+		return r;
+	}
+	conn = link->conn;
+	r = uv_pipe_open(&conn->pipe, fd);
+	if (r)
+		close(fd);
+	else
+		r = go_on_reading(conn);
+	if (r) {
+		conn_end(conn);
+		return r;
+	}
+	conn->pid = peer_pid(&conn->pipe);
+	flush(conn);
+	return 0;
+}
+
+bool link_settle(struct link *link)
+{
+	struct link_conn *conn = link->conn;
+
+	if (!link_ready(link) || conn->paused || conn->writing || !qmp_is_settled(conn->qmp))
+		return false;
+	uv_read_stop((uv_stream_t *)&conn->pipe);
+	return true;
 }
 
 int link_place(const struct link *link)

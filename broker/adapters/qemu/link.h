@@ -43,6 +43,12 @@ struct link {
 /* Starts to connect to the socket that `place` is, an O_PATH descriptor; takes it over. What goes
  * wrong comes through on_down(), never inside of this call. -ENOMEM. */
 __attribute__((warn_unused_result)) int link_open(struct link *link, int place);
+/* Goes on with a connection that a former broker has left, `fd`, whose socket `place` is; both are
+ * taken over. Otherwise as link_open(). */
+__attribute__((warn_unused_result)) int link_resume(struct link *link, int place, int fd);
+/* Whether nothing is under way in either direction, so that another can go on from here as long as
+ * nothing more is read: which it is not, from here on. */
+__attribute__((warn_unused_result)) bool link_settle(struct link *link);
 /* The socket file of a connection by descriptor, borrowed; -1: there is none. */
 int link_place(const struct link *link);
 /* Ends the connection without on_down(). */

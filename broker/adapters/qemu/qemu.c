@@ -304,8 +304,11 @@ static void on_link_message(void *arg, struct qmp_message *message)
 		return;
 	}
 	for (size_t i = 0; !q->removed && i < sizeof(events) / sizeof(events[0]); i++) {
-		if (strcmp(events[i].name, message->name) == 0)
-			events[i].handle(q, message);
+		if (strcmp(events[i].name, message->name) != 0)
+			continue;
+		if (!q->ready)
+			q->unbroken = false;
+		events[i].handle(q, message);
 	}
 }
 
@@ -313,7 +316,7 @@ static void on_place(struct errand *errand)
 {
 	struct place_job *job = (struct place_job *)errand;
 	struct qemu *q = errand->owner.arg;
-	int r, fd = job->fd;
+	int r, kept, fd = job->fd;
 
 	q->place = NULL;
 	if (errand->result) {
@@ -321,7 +324,8 @@ static void on_place(struct errand *errand)
 		return;
 	}
 	job->fd = -1;
-	r = link_open(&q->link, fd);
+	kept = qemu_session_inherit(q, fd);
+	r = kept >= 0 ? link_resume(&q->link, fd, kept) : link_open(&q->link, fd);
 	if (r)
 		on_link_down(q, strerror(-r));
 }
@@ -484,4 +488,10 @@ static int qemu_start(
 	return 0;
 }
 
-const struct adapter_ops adapter_qemu = {.name = "qemu", .start = qemu_start, .stop = qemu_stop};
+static void qemu_leave(struct adapter *adapter)
+{
+	qemu_session_leave((struct qemu *)adapter);
+}
+
+const struct adapter_ops adapter_qemu = {
+	.name = "qemu", .start = qemu_start, .leave = qemu_leave, .stop = qemu_stop};

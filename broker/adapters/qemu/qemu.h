@@ -63,6 +63,8 @@ struct qemu {
 	struct publisher publisher;
 	bool owed;     /* the core waits for the MEMCTX of the publisher's epoch */
 	bool ready;    /* the core has it */
+	bool unbroken; /* the connection was a former broker's, and nothing came over it since that
+			* a session does not outlive */
 	bool lost;     /* ... but nobody can vouch for it at the moment */
 	bool removed;  /* unregistered: nothing may be emitted */
 	bool panicked; /* the kernel, whose memory stays as it is until it is reset */
@@ -120,6 +122,10 @@ void qemu_session_tell_ram(struct qemu *q);
 void qemu_session_end(struct qemu *q, const char *reason);
 /* Back to the start, in whatever epoch it will be. */
 void qemu_session_forget(struct qemu *q);
+/* Leaves the connection to the next broker, if it can then prove that the session went on. */
+void qemu_session_leave(struct qemu *q);
+/* The connection that a former broker has left for this socket; or -ENOENT. */
+__attribute__((warn_unused_result)) int qemu_session_inherit(struct qemu *q, int place);
 /* Nobody can vouch for a session that was published. */
 void qemu_session_lose(struct qemu *q, const char *reason);
 /* The process behind a new connection. */

@@ -14,7 +14,9 @@
 #define NAME_MAX_LOGGED 64
 #define KEEP_CAPACITY (64u << 10) /* an emptied input buffer above this is given back */
 
-enum state { STATE_GREETING, STATE_NEGOTIATING, STATE_READY, STATE_FAILED };
+#define SIGN "vmsig-resume" /* id of the command after which a resumed connection is ours */
+
+enum state { STATE_GREETING, STATE_NEGOTIATING, STATE_RESUMING, STATE_READY, STATE_FAILED };
 
 struct bytes {
 	char *data;
@@ -137,6 +139,20 @@ int qmp_new(struct qmp **ret_qmp, const struct qmp_limits *limits, uint64_t now_
 	qmp->greeting_deadline = now_ms + limits->timeout_ms;
 	*ret_qmp = qmp;
 	return 0;
+}
+
+int qmp_resume(struct qmp **ret_qmp, const struct qmp_limits *limits, uint64_t now_ms)
+{
+	static const char sign[] = "{\"execute\": \"query-status\", \"id\": \"" SIGN "\"}\n";
+	int r = qmp_new(ret_qmp, limits, now_ms);
+
+	if (r)
+		return r;
+	(*ret_qmp)->state = STATE_RESUMING;
+	r = bytes_append(&(*ret_qmp)->out, sign, strlen(sign));
+	if (r)
+		*ret_qmp = qmp_free(*ret_qmp);
+	return r;
 }
 
 struct qmp *qmp_free(struct qmp *qmp)
@@ -348,6 +364,17 @@ static uint64_t reply_id(const json_t *id)
 	return number >= 1 && number <= (double)UINT32_MAX ? (uint64_t)number : 0;
 }
 
+static int take_stale(struct qmp *qmp, const json_t *root, struct qmp_message *m)
+{
+	const char *id = json_string_value(json_object_get(root, "id"));
+	bool ours = id && strcmp(id, SIGN) == 0;
+
+	m->kind = ours ? QMP_READY : QMP_STALE;
+	if (ours)
+		qmp->state = STATE_READY;
+	return 0;
+}
+
 static int take_reply(struct qmp *qmp, json_t *root, struct qmp_message *m)
 {
 	json_t *error = json_object_get(root, "error");
@@ -394,6 +421,8 @@ int qmp_next(struct qmp *qmp, uint64_t now_ms, struct qmp_message *ret_message)
 		r = take_greeting(qmp, m.root, now_ms, &m);
 	else if (json_object_get(m.root, "event"))
 		r = take_event(qmp, m.root, &m);
+	else if (qmp->state == STATE_RESUMING)
+		r = take_stale(qmp, m.root, &m);
 	else
 		r = take_reply(qmp, m.root, &m);
 	if (r) {
@@ -435,7 +464,7 @@ uint64_t qmp_deadline(const struct qmp *qmp)
 {
 	if (qmp->state == STATE_FAILED || qmp->silent)
 		return UINT64_MAX;
-	if (qmp->state == STATE_GREETING)
+	if (qmp->state == STATE_GREETING || qmp->state == STATE_RESUMING)
 		return qmp->greeting_deadline;
 	return qmp->npending ? qmp->pending[0].deadline : UINT64_MAX;
 }
@@ -449,10 +478,19 @@ int qmp_advance(struct qmp *qmp, uint64_t now_ms)
 		snprintf(qmp->reason, sizeof(qmp->reason),
 			"connected, but no QMP greeting came: a QMP socket serves one client at a "
 			"time, so give vmsigd a -qmp socket of its own");
+	else if (qmp->state == STATE_RESUMING)
+		snprintf(qmp->reason, sizeof(qmp->reason),
+			"QEMU did not answer on the connection of the broker before within %llu ms",
+			(unsigned long long)qmp->timeout);
 	else
 		snprintf(qmp->reason, sizeof(qmp->reason), "QEMU did not answer %s within %llu ms",
 			qmp->pending[0].name, (unsigned long long)qmp->timeout);
 	return VMSIG_ERR_TIMEOUT;
+}
+
+bool qmp_is_settled(const struct qmp *qmp)
+{
+	return qmp->state == STATE_READY && !qmp->silent && !qmp->in.len && !qmp->out.len;
 }
 
 bool qmp_is_silent(const struct qmp *qmp)

@@ -42,6 +42,7 @@ enum qmp_kind {
 	QMP_GREETING = 1, /* the server spoke; capabilities are being negotiated */
 	QMP_READY,        /* commands are possible */
 	QMP_REPLY,
+	QMP_STALE, /* a reply to a client that had the connection before */
 	QMP_EVENT,
 };
 
@@ -56,6 +57,11 @@ struct qmp_message {
 };
 
 __attribute__((warn_unused_result)) int qmp_new(
+	struct qmp **ret_qmp, const struct qmp_limits *limits, uint64_t now_ms);
+/* A connection that another client has negotiated and left between two messages: instead of waiting
+ * for a greeting it asks for a sign, and is READY when that has come. What was asked before is
+ * STALE; events are told, as none was lost. 0, -ENOMEM. */
+__attribute__((warn_unused_result)) int qmp_resume(
 	struct qmp **ret_qmp, const struct qmp_limits *limits, uint64_t now_ms);
 /* Accepts NULL, returns NULL. */
 struct qmp *qmp_free(struct qmp *qmp);
@@ -83,6 +89,10 @@ void qmp_output_consumed(struct qmp *qmp, size_t len);
 uint64_t qmp_deadline(const struct qmp *qmp);
 /* 0 or VMSIG_ERR_TIMEOUT: it is silent from now on, and qmp_reason() says what it owes. */
 __attribute__((warn_unused_result)) int qmp_advance(struct qmp *qmp, uint64_t now_ms);
+
+/* Whether all that was fed was taken, and all that was queued was consumed: another client can go
+ * on from here. */
+bool qmp_is_settled(const struct qmp *qmp);
 
 bool qmp_is_silent(const struct qmp *qmp);
 

@@ -4,19 +4,25 @@
  * another's, and outlives a lost connection: then the endpoint is unreachable until the same
  * process says so again, or has ended.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "broker/adapters/qemu/qemu.h"
 #include "broker/log.h"
+#include "broker/manager.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
+
+#define KEPT "qmp" /* kind of what the service manager keeps */
 
 void qemu_session_forget(struct qemu *q)
 {
 	qemu_flow_cancel(q);
-	q->ready = q->lost = q->panicked = false;
+	q->ready = q->lost = q->panicked = q->unbroken = false;
 	q->proof = (struct kcr3_proof){0};
 	q->strikes_memory = q->strikes_vcpu = 0;
 	q->rival_ms = q->rival_wait_ms = 0;
@@ -47,6 +53,7 @@ void qemu_session_lose(struct qemu *q, const char *reason)
 	qemu_flow_cancel(q);
 	quiesce_link_down(&q->quiesce);
 	q->lost = true;
+	q->unbroken = false;
 	publisher_state(&q->publisher, VMSIG_STATE_UNREACHABLE, reason);
 }
 
@@ -59,26 +66,47 @@ static uint64_t digest_of(const struct qemu *q)
 	return ramset_count(ram) > 1 ? q->proof.digest ^ ramset_digest(ram) : q->proof.digest;
 }
 
-/* Only where the boot itself is random: QEMU does not say how often it has reset the guest. And
- * only where no snapshot could be loaded while nobody watches. */
-static void fingerprint(const struct qemu *q, char session[static VMSIG_SESSION_MAX])
+/* Of our end of the connection, which is no other's in this boot; 0: not known. */
+static uint64_t cookie_of(const struct qemu *q)
 {
-	bool tellable = q->proof.placement && !q->restore.restorable;
-	unsigned long long start = tellable ? process_start_time(q->pid) : 0;
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+	int fd = link_fd(&q->link);
+
+	return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
+/* QEMU does not say how often it has reset the guest. So either the boot itself is random, or
+ * `kept`: the connection over which QEMU tells of resets is the same one, and was left with
+ * nothing read that was not acted on. And only where no snapshot could be loaded while nobody
+ * watches. */
+static void fingerprint(const struct qemu *q, bool kept, char session[static VMSIG_SESSION_MAX])
+{
+	unsigned long long start = q->restore.restorable ? 0 : process_start_time(q->pid);
+	uint64_t cookie = kept && start && !q->proof.placement ? cookie_of(q) : 0;
 
 	session[0] = '\0';
-	if (start)
+	if (start && q->proof.placement)
 		snprintf(session, VMSIG_SESSION_MAX,
 			"qemu:%d:%llx:%" PRIx64 ":%" PRIx64 ":%" PRIx64, q->pid, start,
 			q->proof.kcr3, digest_of(q), q->proof.placement);
+	else if (cookie)
+		snprintf(session, VMSIG_SESSION_MAX,
+			"kept:%d:%llx:%" PRIx64 ":%" PRIx64 ":%" PRIx64, q->pid, start,
+			q->proof.kcr3, digest_of(q), cookie);
+}
+
+static void tell_ram(struct qemu *q, bool kept)
+{
+	char session[VMSIG_SESSION_MAX];
+
+	fingerprint(q, kept, session);
+	publisher_ram(&q->publisher, q->guest->ram, &q->guest->physmap, &q->proof.system, session);
 }
 
 void qemu_session_tell_ram(struct qemu *q)
 {
-	char session[VMSIG_SESSION_MAX];
-
-	fingerprint(q, session);
-	publisher_ram(&q->publisher, q->guest->ram, &q->guest->physmap, &q->proof.system, session);
+	tell_ram(q, q->unbroken);
 }
 
 void qemu_session_publish(struct qemu *q)
@@ -110,6 +138,51 @@ void qemu_session_panic(struct qemu *q)
 		publisher_state(&q->publisher, VMSIG_STATE_PANICKED,
 			"the guest's kernel has panicked; what it left in memory can be read until "
 			"it is reset");
+}
+
+/* ---- from one broker to the next ---- */
+
+/* By the socket file as well: what lies there by then may be another QEMU's. */
+static int name_of(const struct qemu *q, int place, char name[static MANAGER_NAME_MAX])
+{
+	struct stat st;
+
+	if (fstat(place, &st) < 0)
+		return -errno;
+	snprintf(name, MANAGER_NAME_MAX, KEPT "/%s/%llx-%llx", q->env.config->name,
+		(unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	return 0;
+}
+
+static bool can_leave(struct qemu *q)
+{
+	return q->ready && !q->lost && !q->panicked && !q->migrating && !q->removed &&
+	       !q->restore.restorable && !restore_in_doubt(&q->restore) &&
+	       q->quiesce.state == QUIESCE_IDLE && !q->quiesce.cont_id && link_settle(&q->link);
+}
+
+/* What a flow under way has asked is answered to the next one, which knows that it did not ask. */
+void qemu_session_leave(struct qemu *q)
+{
+	char name[MANAGER_NAME_MAX];
+
+	if (!can_leave(q) || name_of(q, link_place(&q->link), name) ||
+		manager_keep(name, link_fd(&q->link)))
+		return;
+	tell_ram(q, true);
+	link_close(&q->link);
+}
+
+int qemu_session_inherit(struct qemu *q, int place)
+{
+	char name[MANAGER_NAME_MAX];
+	int r = name_of(q, place, name);
+	int fd = r ? r : manager_take(name);
+
+	/* It keeps others from QEMU. */
+	manager_drop(KEPT, q->env.config->name);
+	q->unbroken = fd >= 0;
+	return fd;
 }
 
 /* ---- the process ---- */
