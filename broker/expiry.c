@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "broker/metrics/metrics.h"
+
 #define DAY_S 86400
+#define NS_PER_S 1000000000ull
 
 static void warn(
 	struct expiry *expiry, const char *what, int64_t until_s, int64_t now_s, const char *remedy)
@@ -39,4 +42,17 @@ bool expiry_is_due(struct expiry *expiry, int64_t now_s)
 		return false;
 	expiry->told_s = now_s;
 	return true;
+}
+
+static void add(struct metrics *metrics, const char *key, int64_t until_s)
+{
+	if (until_s > 0 && until_s != INT64_MAX)
+		metrics_add(metrics, METRICS_KEYS, key, (uint64_t)until_s * NS_PER_S);
+}
+
+void expiry_metrics(const struct expiry *expiry, struct metrics *metrics)
+{
+	add(metrics, "certificate", expiry->dates.certificate);
+	add(metrics, "authority", expiry->dates.authority);
+	add(metrics, "revocations", expiry->dates.revocations);
 }

@@ -19,6 +19,8 @@
 #define EXPIRY_TEXT_MAX 160
 #define EXPIRY_WARNINGS_MAX 3u
 
+struct metrics;
+
 struct expiry {
 	struct tls_dates dates;
 	char warnings[EXPIRY_WARNINGS_MAX][EXPIRY_TEXT_MAX];
@@ -28,6 +30,8 @@ struct expiry {
 
 /* Looks at the dates, which may be new ones. */
 void expiry_look(struct expiry *expiry, const struct tls_dates *dates, int64_t now_s);
+/* The dates, for whoever watches them; one that there is none of is left out. */
+void expiry_metrics(const struct expiry *expiry, struct metrics *metrics);
 /* Whether the log is to be told today; once a day. */
 bool expiry_is_due(struct expiry *expiry, int64_t now_s);
 

@@ -57,6 +57,9 @@ enum metrics_type { METRICS_COUNTER, METRICS_GAUGE, METRICS_HISTOGRAM };
 	X(AUDIT_HEAD, "vmsig_audit_records_total", COUNTER, "", "Id of the newest audit record")   \
 	X(POOL, "vmsig_pool_jobs", GAUGE, "state", "Jobs of the thread pool")                      \
 	X(RELOADS, "vmsig_reloads_total", COUNTER, "result", "Reloads of the configuration")       \
+	X(KEYS, "vmsig_key_expiry_timestamp_seconds", GAUGE, "key",                                \
+		"When the broker's certificate, its authority's and the revocation list end, as "  \
+		"Unix time")                                                                       \
 	X(OPERATION, "vmsig_operation_duration_seconds", HISTOGRAM, "operation",                   \
 		"From request to answer: subscribe, lease, write, handshake")
 

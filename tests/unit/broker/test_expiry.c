@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "broker/expiry.h"
+#include "broker/metrics/metrics.h"
 
 #define NOW_S 1800000000ll
 #define DAY_S 86400ll
@@ -55,12 +56,27 @@ static void the_log_is_told_once_a_day(void **state)
 	assert_true(expiry_is_due(&expiry, NOW_S));
 }
 
+static void the_dates_are_numbers(void **state)
+{
+	const struct tls_dates dates = {NOW_S, INT64_MAX, NOW_S + DAY_S};
+	struct metrics metrics = {.n = 0};
+	struct expiry expiry = {0};
+
+	expiry_look(&expiry, &dates, NOW_S);
+	expiry_metrics(&expiry, &metrics);
+	assert_int_equal(metrics.n, 2);
+	assert_string_equal(metrics.samples[0].value_of_label, "certificate");
+	assert_int_equal(metrics.samples[0].value, NOW_S * 1000000000ull);
+	assert_string_equal(metrics.samples[1].value_of_label, "revocations");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_far_away_is_no_warning),
 		cmocka_unit_test(each_kind_says_when_and_what_to_do),
 		cmocka_unit_test(the_log_is_told_once_a_day),
+		cmocka_unit_test(the_dates_are_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
