@@ -25,6 +25,7 @@ struct adapter;
 struct claims;
 struct guardian;
 struct jobs;
+struct offer;
 struct shares;
 
 struct adapter_env {
@@ -35,6 +36,7 @@ struct adapter_env {
 	const struct config_endpoint *config; /* outlives the adapter */
 	struct jobs *jobs;                    /* for what waits: each endpoint has a line there */
 	struct claims *claims;                /* who has which RAM file */
+	struct offer *offer;                  /* of a provider, with the config in it; or NULL */
 	struct guardian *guardian;            /* NULL: vCPUs may not be stopped */
 };
 
@@ -60,6 +62,7 @@ struct adapter {
 };
 
 extern const struct adapter_ops adapter_file;
+extern const struct adapter_ops adapter_provider; /* needs an offer */
 extern const struct adapter_ops adapter_qemu;
 
 #endif

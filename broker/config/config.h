@@ -26,7 +26,8 @@
 #include "lease/lease.h"
 #include "vmsig/vmsig_memfile.h"
 
-enum config_adapter { CONFIG_ADAPTER_FILE, CONFIG_ADAPTER_QEMU };
+/* PROVIDER: never in a file; what a provider registers. */
+enum config_adapter { CONFIG_ADAPTER_FILE, CONFIG_ADAPTER_QEMU, CONFIG_ADAPTER_PROVIDER };
 
 struct config_endpoint {
 	char *name;

@@ -22,7 +22,8 @@
 struct ram {
 	int fd;     /* read-only, on the read-only mount when the guard is RO_MOUNT */
 	int origin; /* O_PATH on the original mount: what the write plane re-opens */
-	char *path; /* as configured, with `owner`; NULL when it is what `mapper` maps */
+	char *path; /* as configured, with `owner`; NULL when it is what `mapper` maps, or was given
+		     */
 	uid_t owner;
 	const struct mapper *mapper; /* borrowed */
 	dev_t device;                /* of the mapping */
@@ -30,6 +31,7 @@ struct ram {
 	enum vmsig_guard guard;
 	uint64_t page_size; /* bytes of the pages that map it */
 	bool sparse;
+	bool read_only; /* who gave the descriptor may not write */
 };
 
 static void fd_path(int fd, char path[static PROC_PATH_MAX])
@@ -278,6 +280,72 @@ int ram_open_mapped(struct ram **ret_ram, const struct mapper *mapper,
 	return 0;
 }
 
+/* ---- what somebody hands over ---- */
+
+/* Which access the descriptor proves; negative: that of no RAM file. Seals are asked for before
+ * anything else: no file system is asked for them, and only files in memory have some. */
+static int access_of(int fd, const char **ret_why)
+{
+	int flags;
+
+	if (fcntl(fd, F_GET_SEALS) < 0) {
+		*ret_why = "is no file in memory; hand over a memfd, or a file on tmpfs or "
+			   "hugetlbfs";
+		return -1;
+	}
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || (flags & O_ACCMODE) == O_WRONLY) {
+		*ret_why = "cannot be read through its descriptor; open it O_RDONLY, or O_RDWR";
+		return -1;
+	}
+	return flags & O_ACCMODE;
+}
+
+static int ram_init_given(
+	struct ram *ram, int fd, const char *name, uid_t giver, char *error, size_t error_size)
+{
+	const char *why = NULL;
+	struct beneath place;
+	bool placed;
+	int access = access_of(fd, &why), origin, r;
+
+	if (access < 0) {
+		snprintf(error, error_size, "%s %s", name, why);
+		return VMSIG_ERR_BAD_REQUEST;
+	}
+	origin = reopen(fd, O_PATH);
+	if (origin < 0) {
+		snprintf(error, error_size, "cannot look at %s: %s", name, strerror(-origin));
+		return origin;
+	}
+	r = ram_take_origin(ram, origin, name, error, error_size);
+	if (r)
+		return r;
+	ram->read_only = access != O_RDWR;
+	placed = find_place(ram, &place);
+	/* A descriptor proves what its giver may do, and not that the file is his to change. */
+	if (ram->st.st_uid == giver)
+		narrow_mode(ram, placed ? 0700 : 0400);
+	r = ram_open_guarded(ram, placed ? &place : NULL, name, error, error_size);
+	if (placed)
+		beneath_close(&place);
+	return r;
+}
+
+int ram_open_given(
+	struct ram **ret_ram, int fd, const char *name, uid_t giver, char *error, size_t error_size)
+{
+	struct ram *ram = ram_alloc();
+	int r = ram ? ram_init_given(ram, fd, name, giver, error, error_size)
+		    : out_of_memory(error, error_size);
+
+	if (r)
+		ram_free(ram);
+	else
+		*ret_ram = ram;
+	return r;
+}
+
 struct ram *ram_free(struct ram *ram)
 {
 	if (!ram)
@@ -298,6 +366,8 @@ int ram_share(const struct ram *ram)
 
 int ram_open_writable(const struct ram *ram)
 {
+	if (ram->read_only)
+		return -EACCES;
 	return reopen(ram->origin, O_RDWR);
 }
 
@@ -367,5 +437,7 @@ enum ram_change ram_check(const struct ram *ram)
 		return RAM_SHRUNK;
 	if (ram->path)
 		return check_path(ram);
+	if (!ram->mapper)
+		return RAM_SAME; /* the descriptor is all there is */
 	return mapper_maps(ram->mapper, ram->device, ram->st.st_ino) ? RAM_SAME : RAM_UNMAPPED;
 }

@@ -39,11 +39,17 @@ __attribute__((warn_unused_result)) int ram_open_path(
 __attribute__((warn_unused_result)) int ram_open_mapped(struct ram **ret_ram,
 	const struct mapper *mapper, const struct mapping_wanted *wanted, char *error,
 	size_t error_size);
+/* What a descriptor is of that somebody of uid `giver` has handed over, and which stays the
+ * caller's: a file in memory (memfd, tmpfs, hugetlbfs) that is open for reading. It proves what its
+ * giver may do with the file: unless it is O_RDWR there is no write path (-EACCES). `name` is for
+ * the sentence. 0, -errno, VMSIG_ERR_BAD_REQUEST: it is none, or empty. For jobs. */
+__attribute__((warn_unused_result)) int ram_open_given(struct ram **ret_ram, int fd,
+	const char *name, uid_t giver, char *error, size_t error_size);
 /*
- * Either way: the descriptor that was proven is the one that is used, the guard is never
+ * In each case: the descriptor that was proven is the one that is used, the guard is never
  * assumed (what was opened is attacked, attack.h), and the mode is narrowed last, to the
  * owner's bits, and only of a file that was proven: one that the administrator named, one of
- * the uid that the process has, or one without a name.
+ * the uid that the process or the giver has, or a process's one without a name.
  */
 /* Closes. Accepts NULL, returns NULL. */
 struct ram *ram_free(struct ram *ram);

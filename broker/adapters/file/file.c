@@ -16,6 +16,9 @@
  * replaced, shrunk or missing ends the session, and so does a found kernel that is not there any
  * more.
  *
+ * A guest of a provider (provider/offer.h) is the same, with files that were handed over and a
+ * provider who tells of resets.
+ *
  * Files are touched by jobs only (image.h). One at a time runs; one that does not come back
  * is abandoned, and until it does nothing else is tried.
  */
@@ -35,6 +38,7 @@ struct file_adapter {
 	bool ready;
 	bool awaiting; /* the core will ask for a bootstrap; until then there is nothing to do */
 	bool conflict; /* told: another endpoint has the file */
+	bool orphaned; /* of a provider that is away */
 
 	uv_timer_t timer;
 	uint64_t moment; /* of the interval, ms */
@@ -85,6 +89,9 @@ static void publish_ram(struct file_adapter *file)
 	snprintf(session, sizeof(session), "file:%" PRIx64 ":%" PRIx64 "%s:%" PRIx64 ":%" PRIx64,
 		(uint64_t)ram_device(first), (uint64_t)ram_inode(first), others, file->pod.kcr3,
 		file->proof.digest);
+	/* A provider tells of resets, and may have had some to tell while no broker ran. */
+	if (file->env.offer)
+		snprintf(session, sizeof(session), "provider:%016" PRIx64, file->env.offer->number);
 	publisher_ram(&file->publisher, image->ram, &image->map, &file->proof.system, session);
 }
 
@@ -128,7 +135,7 @@ static void bootstrap(struct file_adapter *file)
 	memset(&file->proof, 0, sizeof(file->proof));
 	if (job_line_is_stuck(file->line))
 		publisher_state(&file->publisher, VMSIG_STATE_GONE, HANGS);
-	else if (image_new(&file->image, file->env.config) == 0)
+	else if (image_new(&file->image, file->env.config, file->env.offer) == 0)
 		start_job(file, IMAGE_OPEN);
 }
 
@@ -144,22 +151,35 @@ static bool claim(struct file_adapter *file)
 	return !other;
 }
 
+static void tell_opened(struct file_adapter *file)
+{
+	if (file->env.offer)
+		offer_tell(file->env.offer, 0, "");
+}
+
 static void on_opened(struct file_adapter *file, const struct image_job *job)
 {
 	const struct config_endpoint *config = file->env.config;
 
+	if (file->env.offer && job->errand.result)
+		offer_tell(file->env.offer, job->errand.result, job->why);
 	if (job->errand.result) {
 		publisher_state(&file->publisher, VMSIG_STATE_GONE, job->why);
 		drop(file);
 	} else if (!claim(file)) {
+		if (file->env.offer)
+			offer_tell(file->env.offer, VMSIG_ERR_BAD_REQUEST,
+				"one of these RAM files is served already");
 		publisher_state(&file->publisher, VMSIG_STATE_GONE,
 			"its RAM file is served as another endpoint already, which the broker's "
 			"log names; give each endpoint a file of its own");
 		drop(file);
 	} else if (config->kcr3_given) {
+		tell_opened(file);
 		file->proof.system.proof = VMSIG_PROOF_CONFIGURED;
 		become_ready(file, config->kcr3, config->levels);
 	} else {
+		tell_opened(file);
 		file->find_began = uv_now(file->env.loop);
 		start_job(file, IMAGE_FIND);
 	}
@@ -294,11 +314,50 @@ static int share_files_writable(void *ctx, int ret_fds[static VMSIG_MEMFILES_MAX
 	return file->ready ? ramset_share_writable(file->image->ram, ret_fds, ret_sizes) : -ENOENT;
 }
 
-/* Nothing that moves guests knows of a file. */
+/* Nothing that moves guests knows of a file; a provider does, but not while it is away. */
 static int may_write(void *ctx, const char **ret_why)
 {
-	return 0;
+	const struct file_adapter *file = ctx;
+
+	if (!file->orphaned)
+		return 0;
+	*ret_why = "its provider is away; wait for it to come back";
+	return VMSIG_ERR_BUSY;
 }
+
+/* ---- what a provider says ---- */
+
+static void on_invalidate(void *ctx, const char *why)
+{
+	struct file_adapter *file = ctx;
+
+	if (!file->awaiting)
+		end_session(file, why);
+}
+
+static void on_away(void *ctx)
+{
+	struct file_adapter *file = ctx;
+
+	file->orphaned = true;
+	if (file->ready)
+		publisher_state(&file->publisher, VMSIG_STATE_UNREACHABLE,
+			"its provider is away, and may come back");
+}
+
+static void on_back(void *ctx)
+{
+	struct file_adapter *file = ctx;
+
+	file->orphaned = false;
+	if (file->ready && !file->awaiting)
+		file->awaiting =
+			publisher_context(&file->publisher, &file->pod, file->image->map.segs,
+				file->pod.nseg, &file->proof.system) == VMSIG_ERR_STALE_EPOCH;
+}
+
+static const struct offer_guest guest = {
+	.invalidate = on_invalidate, .away = on_away, .back = on_back};
 
 static int register_all(struct file_adapter *file)
 {
@@ -335,7 +394,7 @@ static int file_start(
 		free(file);
 		return r;
 	}
-	file->base.ops = &adapter_file;
+	file->base.ops = env->offer ? &adapter_provider : &adapter_file;
 	file->env = *env;
 	file->awaiting = true;
 	r = register_all(file);
@@ -350,6 +409,11 @@ static int file_start(
 	file->timer.data = file;
 	file->moment = moments += MOMENT_STEP;
 	arm_timer(file);
+	if (env->offer) {
+		offer_ref(env->offer);
+		env->offer->guest = &guest;
+		env->offer->guest_ctx = file;
+	}
 	*ret_adapter = &file->base;
 	return 0;
 }
@@ -373,12 +437,22 @@ static void file_stop(struct adapter *adapter, adapter_stopped_fn stopped, void 
 	file->stopped_arg = arg;
 	publisher_unregister(&file->publisher);
 	drop(file);
+	if (file->env.offer) {
+		file->env.offer->guest = NULL;
+		file->env.offer = offer_unref(file->env.offer);
+	}
 	file->line = job_line_free(file->line);
 	uv_close((uv_handle_t *)&file->timer, on_closed);
 }
 
 const struct adapter_ops adapter_file = {
 	.name = "file",
+	.start = file_start,
+	.stop = file_stop,
+};
+
+const struct adapter_ops adapter_provider = {
+	.name = "provider",
 	.start = file_start,
 	.stop = file_stop,
 };

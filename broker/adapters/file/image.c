@@ -24,7 +24,7 @@ static int copy_paths(struct image *image, const struct config_endpoint *config)
 	return image->paths ? 0 : -ENOMEM;
 }
 
-int image_new(struct image **ret_image, const struct config_endpoint *config)
+int image_new(struct image **ret_image, const struct config_endpoint *config, struct offer *offer)
 {
 	struct image *image = calloc(1, sizeof(*image));
 	size_t bytes = config->nseg * sizeof(*config->segs);
@@ -33,6 +33,7 @@ int image_new(struct image **ret_image, const struct config_endpoint *config)
 		return -ENOMEM;
 	image->refs = 1;
 	image->owner = config->owner;
+	image->offer = offer ? offer_ref(offer) : NULL;
 	image->low = config->low;
 	image->nseg = config->nseg;
 	image->segs = malloc(bytes ? bytes : 1);
@@ -58,6 +59,8 @@ struct image *image_unref(struct image *image)
 		return NULL;
 	physmap_deinit(&image->map);
 	ramset_free(image->ram);
+	/* Behind it: the last close is not ours to do here. */
+	offer_unref(image->offer);
 	while (image->npaths)
 		free(image->paths[--image->npaths]);
 	free(image->paths);
@@ -79,11 +82,30 @@ static int lay_out(struct image_job *job, const struct ramset *ram)
 
 	if (r)
 		snprintf(job->why, sizeof(job->why),
-			"%s%s %" PRIu64 " bytes, which do not hold the configured layout; "
+			"%s%s %" PRIu64 " bytes, which do not hold the %s layout; "
 			"correct 'low' or 'segments'",
-			image->paths[0],
-			image->npaths > 1 ? " and the files behind it have" : " has", size);
+			image->offer ? "RAM" : image->paths[0],
+			image->npaths > 1 ? " and the files behind it have" : " has", size,
+			image->offer ? "provided" : "configured");
 	return r;
+}
+
+static size_t nfiles(const struct image *image)
+{
+	return image->offer ? image->offer->nfds : image->npaths;
+}
+
+static int open_file(struct image_job *job, size_t i, struct ram **ret_file)
+{
+	const struct image *image = job->image;
+	char name[32];
+
+	if (!image->offer)
+		return ram_open_path(
+			ret_file, image->paths[i], image->owner, job->why, sizeof(job->why));
+	snprintf(name, sizeof(name), "RAM file %zu", i + 1);
+	return ram_open_given(ret_file, image->offer->fds[i], name, image->offer->uid, job->why,
+		sizeof(job->why));
 }
 
 static int open_files(struct image_job *job, struct ramset **ret_set)
@@ -93,9 +115,8 @@ static int open_files(struct image_job *job, struct ramset **ret_set)
 	size_t n = 0;
 	int r = 0;
 
-	while (!r && n < image->npaths) {
-		r = ram_open_path(
-			&files[n], image->paths[n], image->owner, job->why, sizeof(job->why));
+	while (!r && n < nfiles(image)) {
+		r = open_file(job, n, &files[n]);
 		n += !r;
 	}
 	if (!r)

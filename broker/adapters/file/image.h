@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "broker/adapters/errand.h"
+#include "broker/adapters/provider/offer.h"
 #include "broker/config/config.h"
 #include "proto/guest/kcr3.h"
 #include "broker/ram/ramset.h"
@@ -24,7 +25,8 @@
 
 struct image {
 	unsigned refs;
-	char **paths; /* of the configuration: copies, see above */
+	struct offer *offer; /* whose descriptors are the files; or NULL: */
+	char **paths;        /* of the configuration: copies, see above */
 	size_t npaths;
 	uid_t owner;
 	uint64_t low;
@@ -35,9 +37,9 @@ struct image {
 	struct physmap map;
 };
 
-/* -ENOMEM. */
+/* `offer` has the files, or is NULL. -ENOMEM. */
 __attribute__((warn_unused_result)) int image_new(
-	struct image **ret_image, const struct config_endpoint *config);
+	struct image **ret_image, const struct config_endpoint *config, struct offer *offer);
 struct image *image_ref(struct image *image);
 /* Accepts NULL, returns NULL. */
 struct image *image_unref(struct image *image);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "broker/adapters/provider/offer.h"
 #include "broker/jobs.h"
 #include "broker/ram/beneath.h"
 #include "tests/support/descriptors.h"
@@ -166,17 +167,29 @@ int setup(void **state)
 	return 0;
 }
 
-void adapter_start(void)
+static void start(
+	const struct adapter_ops *ops, const struct config_endpoint *config, struct offer *offer)
 {
 	const struct adapter_env env = {.loop = &scene.loop,
 		.emit = &emit,
 		.endpoint = ENDPOINT,
-		.config = &scene.config,
+		.config = config,
 		.jobs = scene.jobs,
-		.claims = &scene.claims};
+		.claims = &scene.claims,
+		.offer = offer};
 	char error[300];
 
-	assert_int_equal(adapter_file.start(&scene.adapter, &env, error, sizeof(error)), 0);
+	assert_int_equal(ops->start(&scene.adapter, &env, error, sizeof(error)), 0);
+}
+
+void adapter_start(void)
+{
+	start(&adapter_file, &scene.config, NULL);
+}
+
+void adapter_start_offer(struct offer *offer)
+{
+	start(&adapter_provider, &offer->config, offer);
 }
 
 void start_given(void)
@@ -203,7 +216,7 @@ static void on_stopped(void *arg)
 
 int teardown(void **state)
 {
-	adapter_file.stop(scene.adapter, on_stopped, NULL);
+	scene.adapter->ops->stop(scene.adapter, on_stopped, NULL);
 	assert_false(scene.registered);
 	wait_for(scene.stopped);
 	jobs_close(scene.jobs);

@@ -28,6 +28,8 @@
 
 extern const struct image_linux kernel, next_kernel;
 
+struct offer;
+
 extern struct scene {
 	uv_loop_t loop;
 	uv_timer_t tick;
@@ -71,6 +73,8 @@ void ram_replace(off_t size);
 void ram_put_kernels(const struct image_linux *a, const struct image_linux *b);
 
 void adapter_start(void);
+/* The adapter `provider` with this offer instead, and the layout that is in it. */
+void adapter_start_offer(struct offer *offer);
 /* With a root that the configuration gives. */
 void start_given(void);
 /* With a kernel in the file, until it is found. */
