@@ -1,0 +1,51 @@
+# Debian packages, made by `cpack` in the build folder: vmsigd, libvmsig1, libvmsig-dev, vmsig-tools.
+# What is installed names its package by COMPONENT.
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME vmsig)
+set(CPACK_PACKAGE_VENDOR vmsig)
+set(CPACK_PACKAGE_CONTACT "vmsig maintainers <vmsig@localhost>")
+set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "${PROJECT_DESCRIPTION}")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+# Only what is installed, not the tests.
+set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)
+set(CPACK_DEB_COMPONENT_INSTALL ON)
+set(CPACK_COMPONENTS_ALL daemon library development tools)
+set(CPACK_COMPONENTS_GROUPING ONE_PER_GROUP)
+
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION admin)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_BINARY_DIR}/clients/package)
+set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
+
+set(CPACK_DEBIAN_DAEMON_PACKAGE_NAME vmsigd)
+set(CPACK_COMPONENT_DAEMON_DESCRIPTION "Host broker for guest memory
+ Hands the memory of the host's guests read-only to sensors, and applies
+ operators' writes under leases.")
+set(CPACK_DEBIAN_DAEMON_PACKAGE_DEPENDS "adduser")
+set(CPACK_DEBIAN_DAEMON_PACKAGE_RECOMMENDS "vmsig-tools (= ${PROJECT_VERSION})")
+set(CPACK_DEBIAN_DAEMON_PACKAGE_CONTROL_EXTRA
+  ${PROJECT_SOURCE_DIR}/deploy/debian/postinst
+  ${PROJECT_SOURCE_DIR}/deploy/debian/prerm
+  ${PROJECT_SOURCE_DIR}/deploy/debian/postrm)
+
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME libvmsig1)
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_GENERATE_SHLIBS ON)
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${PROJECT_SOURCE_DIR}/deploy/debian/triggers)
+set(CPACK_COMPONENT_LIBRARY_DESCRIPTION "Library of programs that read guest memory through vmsigd
+ Contexts, coherent reads, leases and writes.")
+
+set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libvmsig-dev)
+set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
+set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "libvmsig1 (= ${PROJECT_VERSION})")
+set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION "Headers of libvmsig
+ For programs that read guest memory through vmsigd.")
+
+set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME vmsig-tools)
+set(CPACK_COMPONENT_TOOLS_DESCRIPTION "Command-line tools for vmsigd
+ vmsigctl, vmsig-banner and vmsig-shim.")
+
+include(CPack)
