@@ -29,8 +29,9 @@
 #include "broker/planes/write.h"
 #include "broker/reload.h"
 #include "broker/runqueue.h"
-#include "broker/thread.h"
+#include "broker/stewardship.h"
 #include "broker/syncer.h"
+#include "broker/thread.h"
 #include "broker/watchdog.h"
 #include "vmsig/vmsig_error.h"
 
@@ -534,7 +535,9 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 	broker->porter = porter;
 	broker->exit_code = 1;
 	broker->waits_fd = -1;
-	broker->services = (struct services){.write_missing = desk_missing, .ctx = broker};
+	broker->services = (struct services){
+		.write_missing = desk_missing, .ctx = broker, .steward = &stewardship};
+	broker->started_ns = uv_hrtime();
 	r = uv_loop_init(&broker->loop);
 	if (r) {
 		log_error("cannot make an event loop", LOG_STR("error", error_text(r)));

@@ -14,6 +14,7 @@
  *   syncer          tells who waits for the disk
  *   expiry          keys that end soon
  *   endpoints       those of the configuration: row, page, adapter
+ *   additions       those beside it
  *   selftests       what descriptors of each folder are worth
  *   desk_shell      binds the write plane to the world
  *   desk_guests     its guests
@@ -22,6 +23,7 @@
  *   coherence       coherence pages
  *   obituary        has the kernel mark them at our death
  *   reload          SIGHUP
+ *   stewardship     what administrators ask for
  *   jobs            work on threads, in lines
  *   wakeup          a thread wakes the loop
  *   thread          threads without signals

@@ -3,7 +3,9 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +14,7 @@
 #include <uthash.h>
 
 #include "broker/adapters/adapter.h"
+#include "broker/additions.h"
 #include "broker/boot_clock.h"
 #include "broker/coherence.h"
 #include "broker/error_text.h"
@@ -29,7 +32,8 @@
 
 struct endpoints {
 	struct endpoints_env env;
-	struct config *config; /* what shall run */
+	struct config *config;      /* what shall run, */
+	struct additions additions; /* and that */
 	struct desk *desk;
 	struct claims claims; /* who has which RAM file */
 	struct selftests *selftests;
@@ -88,6 +92,22 @@ static void shell_free(struct endpoint_shell *shell)
 	config_unref(shell->origin);
 	free(shell);
 }
+
+/* ---- what shall run ---- */
+
+/* NULL: it shall not run. *ret_origin is the configuration that it is in. */
+static const struct config_endpoint *find_wanted(
+	const struct endpoints *endpoints, const char *name, struct config **ret_origin)
+{
+	const struct config_endpoint *wanted = config_endpoint_find(endpoints->config, name);
+	const struct addition *addition =
+		wanted ? NULL : additions_find(&endpoints->additions, name);
+
+	*ret_origin = addition ? addition->config : endpoints->config;
+	return addition ? &addition->config->endpoints[0] : wanted;
+}
+
+/* ---- one of them ---- */
 
 static int share_page(void *ctx)
 {
@@ -185,7 +205,9 @@ static int tell_desk_of(
 	return desk_endpoint_add(endpoints->desk, id, &subject);
 }
 
-static void shell_start(struct endpoints *endpoints, const struct config_endpoint *config)
+/* What fails is logged. */
+static int shell_start(
+	struct endpoints *endpoints, struct config *origin, const struct config_endpoint *config)
 {
 	struct endpoint_shell *shell = calloc(1, sizeof(*shell));
 	struct store_endpoint row;
@@ -205,20 +227,22 @@ static void shell_start(struct endpoints *endpoints, const struct config_endpoin
 			LOG_STR("error", error_text(r)),
 			LOG_STR("store", store_error(endpoints->env.store)));
 		shell_abandon(shell);
-		return;
+		return r;
 	}
-	shell->origin = config_ref(endpoints->config);
+	shell->origin = config_ref(origin);
 	coherence_vouch(shell->coherence, uv_hrtime() + endpoints->config->vouch_ns);
 	selftests_start(endpoints->selftests, config);
-	if (start_adapter(shell))
+	r = start_adapter(shell);
+	if (r)
 		shell_free(shell);
+	return r;
 }
 
 static bool is_current(const struct endpoint_shell *shell)
 {
 	const struct endpoints *endpoints = shell->endpoints;
-	const struct config_endpoint *wanted =
-		config_endpoint_find(endpoints->config, shell->config->name);
+	struct config *origin;
+	const struct config_endpoint *wanted = find_wanted(endpoints, shell->config->name, &origin);
 
 	return !endpoints->closing && !shell->misplaced && wanted &&
 	       config_endpoint_equal(wanted, shell->config);
@@ -236,12 +260,12 @@ static void on_stopped(void *arg)
 {
 	struct endpoint_shell *shell = arg;
 	struct endpoints *endpoints = shell->endpoints;
-	const struct config_endpoint *wanted =
-		config_endpoint_find(endpoints->config, shell->config->name);
+	struct config *origin;
+	const struct config_endpoint *wanted = find_wanted(endpoints, shell->config->name, &origin);
 
 	shell_free(shell);
 	if (!endpoints->closing && wanted)
-		shell_start(endpoints, wanted);
+		(void)shell_start(endpoints, origin, wanted);
 	else if (endpoints->closing && endpoints_are_idle(endpoints))
 		endpoints->env.idle(endpoints->env.ctx);
 }
@@ -273,7 +297,7 @@ static bool start_missing(struct endpoints *endpoints, const struct config_endpo
 {
 	if (is_running(endpoints, config->name))
 		return false;
-	shell_start(endpoints, config);
+	(void)shell_start(endpoints, endpoints->config, config);
 	return true;
 }
 
@@ -328,6 +352,7 @@ static void on_walk(struct share_task *task)
 void endpoints_adopt(struct endpoints *endpoints, struct config *config, void (*settled)(void *ctx))
 {
 	endpoints->config = config;
+	additions_sift(&endpoints->additions, config);
 	endpoints->next = endpoints->by_id;
 	endpoints->missing = 0;
 	if (settled)
@@ -357,6 +382,94 @@ void endpoints_complain(const struct endpoints *endpoints)
 	for (shell = endpoints->by_id; shell; shell = shell->hh.next)
 		log_error("the endpoint's adapter does not end; giving up on it",
 			LOG_STR("endpoint", shell->config->name));
+}
+
+/* ---- beside the configuration ---- */
+
+__attribute__((format(printf, 4, 5))) static int refuse(
+	int result, char *error, size_t error_size, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(error, error_size, format, args);
+	va_end(args);
+	return result;
+}
+
+static int addition_check(struct endpoints *endpoints, const struct config_endpoint *config,
+	bool (*may)(void *who, const struct selector_subject *endpoint), void *who, char *error,
+	size_t error_size)
+{
+	const struct selector_subject subject = config_endpoint_subject(config);
+	struct config *origin;
+
+	if (!may(who, &subject))
+		return refuse(VMSIG_ERR_FORBIDDEN, error, error_size,
+			"the policy does not let this administrator see an endpoint '%s'",
+			config->name);
+	if (endpoints->closing)
+		return refuse(
+			VMSIG_ERR_SHUTTING_DOWN, error, error_size, "the broker is shutting down");
+	if (find_wanted(endpoints, config->name, &origin) || is_running(endpoints, config->name))
+		return refuse(VMSIG_ERR_BAD_REQUEST, error, error_size,
+			"the name '%s' is taken; choose another", config->name);
+	return 0;
+}
+
+/* Takes over the configuration. */
+static int addition_start(
+	struct endpoints *endpoints, struct config *config, char *error, size_t error_size)
+{
+	struct addition *addition;
+	int r = additions_take(&endpoints->additions, config, &addition);
+
+	if (r)
+		return r;
+	r = shell_start(endpoints, config, &config->endpoints[0]);
+	if (r) {
+		(void)refuse(r, error, error_size, "it does not start: %s; the log says more",
+			error_text(r));
+		additions_drop(&endpoints->additions, addition);
+	}
+	return r;
+}
+
+int endpoints_add(struct endpoints *endpoints, const char *yaml,
+	bool (*may)(void *who, const struct selector_subject *endpoint), void *who, char *error,
+	size_t error_size)
+{
+	struct config *config;
+	int r = config_endpoint_load(&config, yaml, endpoints->config, error, error_size);
+
+	if (r)
+		return r;
+	r = addition_check(endpoints, &config->endpoints[0], may, who, error, error_size);
+	if (r) {
+		config_unref(config);
+		return r;
+	}
+	return addition_start(endpoints, config, error, error_size);
+}
+
+int endpoints_remove(struct endpoints *endpoints, const char *name)
+{
+	struct addition *addition = additions_find(&endpoints->additions, name);
+	struct endpoint_shell *shell = NULL;
+
+	if (!addition)
+		return config_endpoint_find(endpoints->config, name) ? VMSIG_ERR_BAD_REQUEST
+								     : VMSIG_ERR_NO_SUCH_ENDPOINT;
+	HASH_FIND(hh_name, endpoints->by_name, name, strlen(name), shell);
+	additions_drop(&endpoints->additions, addition);
+	if (shell)
+		(void)stop_outdated(shell);
+	return 0;
+}
+
+bool endpoints_is_added(const struct endpoints *endpoints, const char *name)
+{
+	return additions_find(&endpoints->additions, name) != NULL;
 }
 
 /* ---- the store and the desk come later ---- */
@@ -454,6 +567,7 @@ struct endpoints *endpoints_free(struct endpoints *endpoints)
 	if (!endpoints)
 		return NULL;
 	assert(endpoints_are_idle(endpoints));
+	additions_deinit(&endpoints->additions);
 	if (endpoints->share) {
 		share_task_cancel(&endpoints->walk);
 		share_unref(endpoints->share);

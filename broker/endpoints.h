@@ -51,6 +51,17 @@ void endpoints_reconcile(struct endpoints *endpoints, struct config *config);
  * loop when all of the newest configuration is begun. */
 void endpoints_adopt(
 	struct endpoints *endpoints, struct config *config, void (*settled)(void *ctx));
+/* Starts one that is not in the configuration: `yaml` is an element of its list `endpoints`, which
+ * may() has to allow. It runs until it is removed, or the configuration names it. `error` gets a
+ * sentence. VMSIG_ERR_BAD_REQUEST, _FORBIDDEN, _QUOTA, -errno. */
+__attribute__((warn_unused_result)) int endpoints_add(struct endpoints *endpoints, const char *yaml,
+	bool (*may)(void *who, const struct selector_subject *endpoint), void *who, char *error,
+	size_t error_size);
+/* Stops one that was added. VMSIG_ERR_NO_SUCH_ENDPOINT; VMSIG_ERR_BAD_REQUEST: it is in the
+ * configuration. */
+__attribute__((warn_unused_result)) int endpoints_remove(
+	struct endpoints *endpoints, const char *name);
+bool endpoints_is_added(const struct endpoints *endpoints, const char *name);
 /* Stops everything. */
 void endpoints_close(struct endpoints *endpoints);
 bool endpoints_are_idle(const struct endpoints *endpoints);

@@ -8,6 +8,7 @@
 
 #include <utlist.h>
 
+#include "broker/metrics/metrics.h"
 #include "broker/thread.h"
 #include "broker/wakeup.h"
 
@@ -485,4 +486,12 @@ struct jobs *jobs_free(struct jobs *jobs)
 	uv_mutex_destroy(&jobs->lock);
 	free(jobs);
 	return NULL;
+}
+
+void jobs_stats(struct jobs *jobs, struct metrics *metrics)
+{
+	uv_mutex_lock(&jobs->lock);
+	metrics_add(metrics, METRICS_POOL, "unfinished", jobs->count);
+	metrics_add(metrics, METRICS_POOL, "stuck", jobs->stuck);
+	uv_mutex_unlock(&jobs->lock);
 }

@@ -71,6 +71,10 @@ void jobs_close(struct jobs *jobs);
  * returns NULL. */
 struct jobs *jobs_free(struct jobs *jobs);
 
+/* What it counts. */
+struct metrics;
+void jobs_stats(struct jobs *jobs, struct metrics *metrics);
+
 /* -ENOMEM. */
 __attribute__((warn_unused_result)) int job_line_new(struct job_line **ret_line, struct jobs *jobs);
 /* Cancels what is left in it, whose done() comes all the same. Accepts NULL, returns NULL. */

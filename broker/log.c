@@ -233,3 +233,8 @@ void log_stop(void)
 {
 	log_writer_stop();
 }
+
+uint64_t log_lost(void)
+{
+	return log_writer_lost();
+}

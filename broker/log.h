@@ -48,4 +48,7 @@ void log_record(enum log_level level, const char *message, const struct log_fiel
 #define log_info(message, ...) log_at(LOG_LEVEL_INFO, message, ##__VA_ARGS__)
 #define log_debug(message, ...) log_at(LOG_LEVEL_DEBUG, message, ##__VA_ARGS__)
 
+/* Records that were lost since the start. */
+uint64_t log_lost(void);
+
 #endif

@@ -27,7 +27,7 @@ static struct {
 	bool ending, writing;
 	char *ring;
 	size_t head, len;
-	unsigned long lost;
+	unsigned long lost, lost_ever;
 	log_writer_lost_fn tell;
 } writer = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
 
@@ -189,10 +189,20 @@ void log_writer_put(const char *text, size_t len)
 	if (state == QUEUED) {
 		tell_lost();
 		if (writer.lost || !ring_put(text, len))
-			writer.lost++;
+			writer.lost++, writer.lost_ever++;
 		pthread_cond_signal(&writer.work);
 	}
 	pthread_mutex_unlock(&writer.lock);
 	if (state == DIRECT)
 		write_all(text, len);
+}
+
+unsigned long log_writer_lost(void)
+{
+	unsigned long lost;
+
+	pthread_mutex_lock(&writer.lock);
+	lost = writer.lost_ever;
+	pthread_mutex_unlock(&writer.lock);
+	return lost;
 }

@@ -29,4 +29,7 @@ void log_writer_stop(void);
 /* One record, at most PIPE_BUF bytes. */
 void log_writer_put(const char *text, size_t len);
 
+/* Records that were lost since it was started. */
+unsigned long log_writer_lost(void);
+
 #endif

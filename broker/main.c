@@ -15,6 +15,7 @@
 #include "broker/adapters/qemu/guardian.h"
 #include "broker/broker.h"
 #include "broker/config/check.h"
+#include "broker/config/explain.h"
 #include "broker/log.h"
 #include "broker/manager.h"
 #include "broker/net/porter.h"
@@ -25,17 +26,24 @@
 
 #define DESCRIPTORS_LEAST 64
 
-enum { EXIT_USAGE = 2 };
+/* EXIT_NOTHING: what was asked about is not granted. */
+enum { EXIT_USAGE = 2, EXIT_NOTHING = 3 };
 
 static void usage(FILE *stream)
 {
 	fprintf(stream,
-		"usage: vmsigd [-c FILE] [--check]\n"
+		"usage: vmsigd [-c FILE] [--check | --explain TENANT ENDPOINT] [--json]\n"
 		"\n"
 		"The host's broker for guest memory.\n"
 		"\n"
 		"  -c, --config FILE  configuration (default " DEFAULT_CONFIG ")\n"
 		"      --check        check the configuration, say what is wrong, and exit\n"
+		"      --explain TENANT ENDPOINT\n"
+		"                     say what the policy gives the tenant (or ROLE/TENANT) on "
+		"the\n"
+		"                     endpoint, and which line says so, and exit; status 3: "
+		"nothing\n"
+		"      --json         say so in JSON\n"
 		"      --version      print the version and exit\n"
 		"  -h, --help         print this and exit\n"
 		"\n"
@@ -60,6 +68,65 @@ static int raise_descriptor_limit(void)
 	return -EMFILE;
 }
 
+/* Lines of the text as an array; frees it. */
+static json_t *lines_json(char *text)
+{
+	json_t *lines = json_array();
+	char *rest = text, *line;
+
+	while ((line = strsep(&rest, "\n"))) {
+		if (line[0])
+			json_array_append_new(lines, json_string(line));
+	}
+	free(text);
+	return lines;
+}
+
+static json_t *said_json(
+	void (*say)(const struct config *config, FILE *out), const struct config *config)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *stream = open_memstream(&text, &size);
+
+	if (!stream)
+		return NULL;
+	say(config, stream);
+	fclose(stream);
+	return lines_json(text);
+}
+
+static void say_problems(const struct config *config, FILE *out)
+{
+	(void)check_config(config, out);
+}
+
+static int print_json(json_t *json)
+{
+	int r = json ? json_dumpf(json, stdout, JSON_COMPACT) : -1;
+
+	json_decref(json);
+	return r < 0 || putchar('\n') == EOF ? 1 : 0;
+}
+
+/* All problems, whatever kind they are; the file could be read, or *error says why not. */
+static int check_as_json(const struct config *config, const char *file, const char *error)
+{
+	json_t *problems = config ? said_json(say_problems, config) : json_array();
+	bool ok;
+
+	if (!config)
+		json_array_append_new(problems, json_string(error));
+	ok = json_array_size(problems) == 0;
+	if (print_json(
+		    json_pack("{s:s, s:b, s:o, s:o, s:i, s:i}", "file", file, "ok", ok, "problems",
+			    problems, "warnings", ok ? said_json(check_warn, config) : json_array(),
+			    "endpoints", config ? (int)config->nendpoints : 0, "tenants",
+			    config ? (int)config->ntenants : 0)))
+		return 1;
+	return !ok;
+}
+
 static int check(const struct config *config)
 {
 	if (check_config(config, stderr))
@@ -68,6 +135,21 @@ static int check(const struct config *config)
 	printf("%s: ok, %zu endpoints, %zu tenants\n", config->file, config->nendpoints,
 		config->ntenants);
 	return 0;
+}
+
+static int explain(const struct config *config, const struct decode_lines *lines,
+	char *const *names, bool as_json)
+{
+	bool granted;
+	json_t *explained = explain_json(config, lines, names[0], names[1], &granted);
+
+	if (!explained)
+		return 1;
+	if (as_json)
+		return print_json(explained) ? 1 : granted ? 0 : EXIT_NOTHING;
+	explain_print(explained, stdout);
+	json_decref(explained);
+	return granted ? 0 : EXIT_NOTHING;
 }
 
 /* For guests that are stopped around writes. */
@@ -137,32 +219,41 @@ static int serve(struct config *config)
 	return code;
 }
 
-int main(int argc, char **argv)
+/* What the command line says. */
+struct arguments {
+	const char *file;
+	bool check, explain, as_json;
+	char *const *names; /* of --explain */
+};
+
+/* Negative: go on; else what to exit with. */
+static int parse(int argc, char **argv, struct arguments *arguments)
 {
-	enum { OPT_CHECK = 256, OPT_VERSION };
+	enum { OPT_CHECK = 256, OPT_VERSION, OPT_EXPLAIN, OPT_JSON };
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"check", no_argument, NULL, OPT_CHECK},
+		{"explain", no_argument, NULL, OPT_EXPLAIN},
+		{"json", no_argument, NULL, OPT_JSON},
 		{"version", no_argument, NULL, OPT_VERSION},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	const char *file = DEFAULT_CONFIG;
-	struct config *config;
-	bool only_check = false;
-	char error[512];
 	int option;
 
-	/* Whatever else was left open to us could be written to by accident, or taken over. */
-	if (standard_secure() || manager_begin())
-		return 1;
 	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) >= 0) {
 		switch (option) {
 		case 'c':
-			file = optarg;
+			arguments->file = optarg;
 			break;
 		case OPT_CHECK:
-			only_check = true;
+			arguments->check = true;
+			break;
+		case OPT_EXPLAIN:
+			arguments->explain = true;
+			break;
+		case OPT_JSON:
+			arguments->as_json = true;
 			break;
 		case OPT_VERSION:
 			puts("vmsigd " VMSIG_VERSION);
@@ -175,19 +266,56 @@ int main(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	if (optind < argc) {
-		usage(stderr);
-		return EXIT_USAGE;
-	}
-	if (config_load(&config, file, error, sizeof(error))) {
+	arguments->names = argv + optind;
+	if (argc - optind == (arguments->explain ? 2 : 0) &&
+		!(arguments->check && arguments->explain))
+		return -1;
+	usage(stderr);
+	return EXIT_USAGE;
+}
+
+/* Looks at the configuration, and does nothing with it. */
+static int look(const struct arguments *arguments)
+{
+	struct decode_lines *lines;
+	struct config *config;
+	char error[512];
+	int code;
+
+	if (config_load_lines(&config, &lines, arguments->file, error, sizeof(error))) {
+		if (arguments->as_json && arguments->check)
+			return check_as_json(NULL, arguments->file, error);
 		fprintf(stderr, "%s\n", error);
 		return 1;
 	}
-	if (only_check) {
-		int code = check(config);
+	if (arguments->explain)
+		code = explain(config, lines, arguments->names, arguments->as_json);
+	else
+		code = arguments->as_json ? check_as_json(config, arguments->file, NULL)
+					  : check(config);
+	decode_lines_free(lines);
+	config_unref(config);
+	return code;
+}
 
-		config_unref(config);
+int main(int argc, char **argv)
+{
+	struct arguments arguments = {.file = DEFAULT_CONFIG};
+	struct config *config;
+	char error[512];
+	int code;
+
+	/* Whatever else was left open to us could be written to by accident, or taken over. */
+	if (standard_secure() || manager_begin())
+		return 1;
+	code = parse(argc, argv, &arguments);
+	if (code >= 0)
 		return code;
+	if (arguments.check || arguments.explain)
+		return look(&arguments);
+	if (config_load(&config, arguments.file, error, sizeof(error))) {
+		fprintf(stderr, "%s\n", error);
+		return 1;
 	}
 	return serve(config);
 }

@@ -62,6 +62,7 @@ struct broker {
 	uv_signal_t signals[3];
 	uv_timer_t patience; /* with what has to end */
 	bool short_of_room;  /* was said in the log */
+	uint64_t started_ns; /* uv_hrtime() */
 	bool closing;
 	int exit_code;
 };

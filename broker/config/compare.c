@@ -138,13 +138,13 @@ static int compare_endpoints(
 	while (!r && (i < old->nendpoints || j < new->nendpoints)) {
 		const struct config_endpoint *a = i < old->nendpoints ? old->by_name[i] : NULL;
 		const struct config_endpoint *b = j < new->nendpoints ? new->by_name[j] : NULL;
-		int order = !a ? 1 : !b ? -1 : strcmp(a->name, b->name);
+		int order = a && b ? strcmp(a->name, b->name) : a ? -1 : 1;
 
-		if (order < 0)
+		if (a && order < 0)
 			r = note(result, COMPARE_ENDPOINTS, COMPARE_REMOVED, a->name, "");
-		else if (order > 0)
+		else if (b && order > 0)
 			r = note(result, COMPARE_ENDPOINTS, COMPARE_ADDED, b->name, "");
-		else if (!config_endpoint_equal(a, b))
+		else if (a && b && !config_endpoint_equal(a, b))
 			r = note(result, COMPARE_ENDPOINTS, COMPARE_CHANGED, a->name,
 				"starts anew, in another epoch");
 		i += order <= 0;
@@ -197,13 +197,13 @@ static int compare_tenants(
 	while (!r && (i < old->ntenants || j < new->ntenants)) {
 		const struct grant_tenant *a = i < old->ntenants ? old->by_identity[i] : NULL;
 		const struct grant_tenant *b = j < new->ntenants ? new->by_identity[j] : NULL;
-		int order = !a ? 1 : !b ? -1 : grant_order(a->role, a->tenant.name, b);
+		int order = a && b ? grant_order(a->role, a->tenant.name, b) : a ? -1 : 1;
 
-		if (order < 0)
+		if (a && order < 0)
 			r = note_tenant(result, COMPARE_REMOVED, a, "");
-		else if (order > 0)
+		else if (b && order > 0)
 			r = note_tenant(result, COMPARE_ADDED, b, "");
-		else
+		else if (a && b)
 			r = note_tenant_change(result, a, b);
 		i += order <= 0;
 		j += order >= 0;

@@ -317,8 +317,10 @@ struct config_check {
 __attribute__((format(printf, 4, 5))) static int complain(
 	const struct config_check *check, const char *list, size_t index, const char *format, ...)
 {
-	int n = snprintf(check->error, check->error_size, "%s:%u: ", check->config->file,
-		decode_line(check->lines, list, index));
+	int n = check->lines
+			? snprintf(check->error, check->error_size, "%s:%u: ", check->config->file,
+				  decode_line(check->lines, list, index))
+			: snprintf(check->error, check->error_size, "%s: ", check->config->file);
 	va_list args;
 
 	va_start(args, format);
@@ -480,6 +482,17 @@ static int check_limits(const struct config_check *check)
 
 int config_load(struct config **ret_config, const char *file, char *error, size_t error_size)
 {
+	struct decode_lines *lines;
+	int r = config_load_lines(ret_config, &lines, file, error, error_size);
+
+	if (!r)
+		decode_lines_free(lines);
+	return r;
+}
+
+int config_load_lines(struct config **ret_config, struct decode_lines **ret_lines, const char *file,
+	char *error, size_t error_size)
+{
 	struct config *config = calloc(1, sizeof(*config));
 	struct decode_lines *lines = NULL;
 	struct config_check check = {.config = config, .error = error, .error_size = error_size};
@@ -508,13 +521,45 @@ int config_load(struct config **ret_config, const char *file, char *error, size_
 		r = check_tenants(&check);
 	if (r)
 		goto fail;
-	decode_lines_free(lines);
+	*ret_lines = lines;
 	*ret_config = config;
 	return 0;
 fail:
 	decode_lines_free(lines);
 	config_unref(config);
 	return r;
+}
+
+int config_endpoint_load(struct config **ret_config, const char *text, const struct config *beside,
+	char *error, size_t error_size)
+{
+	struct config *config = calloc(1, sizeof(*config));
+	const struct config_check check = {
+		.config = config, .error = error, .error_size = error_size};
+	int r = -ENOMEM;
+
+	snprintf(error, error_size, "out of memory");
+	if (!config)
+		return r;
+	config->refs = 1;
+	config->core.endpoints = 1;
+	config->file = strdup("the endpoint");
+	config->endpoints = calloc(1, sizeof(*config->endpoints));
+	if (config->file && config->endpoints) {
+		config->nendpoints = 1;
+		r = decode_text(config->file, text, beside->file, endpoint_fields,
+			config->endpoints, error, error_size);
+	}
+	if (!r)
+		r = sort(config);
+	if (!r)
+		r = check_endpoints(&check);
+	if (r) {
+		config_unref(config);
+		return r;
+	}
+	*ret_config = config;
+	return 0;
 }
 
 struct config *config_ref(struct config *config)

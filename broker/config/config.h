@@ -11,6 +11,7 @@
  *   decode_type  values of one key, by type
  *   document     YAML within bounds
  *   equal        values of two structs
+ *   explain      who may do what, and which line says so
  *   scalar       values as people write them
  *   compare      what is different between two
  *   check        what --check looks at
@@ -135,6 +136,14 @@ struct config {
  * 0, VMSIG_ERR_BAD_REQUEST, -errno. */
 __attribute__((warn_unused_result)) int config_load(
 	struct config **ret_config, const char *file, char *error, size_t error_size);
+/* The same, with where in the file everything stands, for decode_lines_free(). */
+struct decode_lines;
+__attribute__((warn_unused_result)) int config_load_lines(struct config **ret_config,
+	struct decode_lines **ret_lines, const char *file, char *error, size_t error_size);
+/* A configuration of nothing but one endpoint, of a text as it stands in the list `endpoints`.
+ * Paths are taken from the folder of the configuration `beside`. The same. */
+__attribute__((warn_unused_result)) int config_endpoint_load(struct config **ret_config,
+	const char *text, const struct config *beside, char *error, size_t error_size);
 /* Endpoints that run keep the configuration they were started from: it is counted. The
  * last reference frees it. Both accept NULL. */
 struct config *config_ref(struct config *config);

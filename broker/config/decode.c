@@ -423,12 +423,12 @@ static int decode_map(struct decoder *decoder, const struct decode_field *fields
 
 /* ---- the whole ---- */
 
-static void find_folder(struct decoder *decoder)
+static void find_folder(struct decoder *decoder, const char *file)
 {
 	char copy[PATH_MAX];
 
-	if (!realpath(decoder->file, copy))
-		snprintf(copy, sizeof(copy), "%s", decoder->file);
+	if (!realpath(file, copy))
+		snprintf(copy, sizeof(copy), "%s", file);
 	snprintf(decoder->folder, sizeof(decoder->folder), "%s", dirname(copy));
 }
 
@@ -455,7 +455,7 @@ int decode_file(const char *file, const struct decode_field *fields, void *objec
 		lines = NULL;
 	} else {
 		decoder.document = &lines->document.yaml;
-		find_folder(&decoder);
+		find_folder(&decoder, file);
 		r = decode_root(&decoder, fields, object);
 	}
 	if (r == -ENOMEM)
@@ -464,6 +464,24 @@ int decode_file(const char *file, const struct decode_field *fields, void *objec
 		decode_lines_free(lines);
 	else
 		*ret_lines = lines;
+	return r;
+}
+
+int decode_text(const char *name, const char *text_of, const char *beside,
+	const struct decode_field *fields, void *object, char *error, size_t error_size)
+{
+	struct decoder decoder = {.file = name, .error = error, .error_size = error_size};
+	struct document document;
+	int r = document_parse(&document, name, text_of, error, error_size);
+
+	if (!r) {
+		decoder.document = &document.yaml;
+		find_folder(&decoder, beside);
+		r = decode_root(&decoder, fields, object);
+		document_deinit(&document);
+	}
+	if (r == -ENOMEM)
+		snprintf(error, error_size, "%s: out of memory", name);
 	return r;
 }
 

@@ -43,6 +43,11 @@ struct decode_lines;
 __attribute__((warn_unused_result)) int decode_file(const char *file,
 	const struct decode_field *fields, void *object, struct decode_lines **ret_lines,
 	char *error, size_t error_size);
+/* The same of a text, which `name` stands for in errors; paths are taken from the folder of the
+ * file `beside`. */
+__attribute__((warn_unused_result)) int decode_text(const char *name, const char *text,
+	const char *beside, const struct decode_field *fields, void *object, char *error,
+	size_t error_size);
 void decode_free(const struct decode_field *fields, void *object);
 
 /* Line (from 1) of element `index` of the top-level list `key`; 0 when unknown. */

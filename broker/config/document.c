@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,21 +168,39 @@ static int read_file(struct reader *reader, struct file_bytes *bytes)
 	return r;
 }
 
+static int parse(
+	struct reader *reader, const struct file_bytes *bytes, struct document *ret_document)
+{
+	struct document document = {0};
+	int r = check_shape(reader, bytes, &document.ended);
+
+	if (!r)
+		r = load_document(reader, bytes, &document.yaml);
+	if (!r)
+		*ret_document = document;
+	return r;
+}
+
 int document_load(struct document *ret_document, const char *file, char *error, size_t error_size)
 {
 	struct reader reader = {.file = file, .error = error, .error_size = error_size};
-	struct document document = {0};
 	struct file_bytes bytes = {0};
 	int r = read_file(&reader, &bytes);
 
 	if (!r)
-		r = check_shape(&reader, &bytes, &document.ended);
-	if (!r)
-		r = load_document(&reader, &bytes, &document.yaml);
-	if (!r)
-		*ret_document = document;
+		r = parse(&reader, &bytes, ret_document);
 	free(bytes.data);
 	return r;
+}
+
+int document_parse(struct document *ret_document, const char *name, const char *text, char *error,
+	size_t error_size)
+{
+	struct reader reader = {.file = name, .error = error, .error_size = error_size};
+	const struct file_bytes bytes = {
+		.data = (unsigned char *)(uintptr_t)text, .len = strlen(text)};
+
+	return parse(&reader, &bytes, ret_document);
 }
 
 void document_deinit(struct document *document)

@@ -21,6 +21,9 @@ struct document {
  * (-EAGAIN: it grows or shrinks at this moment). */
 __attribute__((warn_unused_result)) int document_load(
 	struct document *ret_document, const char *file, char *error, size_t error_size);
+/* The same of a text; `name` stands for the file in errors. */
+__attribute__((warn_unused_result)) int document_parse(struct document *ret_document,
+	const char *name, const char *text, char *error, size_t error_size);
 void document_deinit(struct document *document);
 
 #endif

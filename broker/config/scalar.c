@@ -108,6 +108,10 @@ void scalar_format(enum decode_type type, uint64_t value, char *buf, size_t size
 {
 	const struct unit *unit = notations[type].units, *best = unit;
 
+	if (type == DECODE_BOOL) {
+		snprintf(buf, size, "%s", value ? "yes" : "no");
+		return;
+	}
 	if (type == DECODE_MODE) {
 		snprintf(buf, size, "%04llo", (unsigned long long)value);
 		return;

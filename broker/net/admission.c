@@ -99,12 +99,12 @@ static void established(struct conn *conn)
 
 	conn_open(conn);
 	r = conn_enter(conn, why, sizeof(why));
-	if (!r)
+	if (!r) {
 		conn->plane_open = true;
-	if (!r)
 		conns_note_expiry(conn->conns, conn);
-	if (!r)
+		conn->conns->counts.admitted[conn->plane->door]++;
 		r = share_enter_tenant(conn);
+	}
 	if (r) {
 		conn_close(conn, r, why[0] ? why : NULL);
 		return;
@@ -138,6 +138,8 @@ static struct conn *conn_new(struct conns *conns, const struct arrival *arrival)
 	if (!conn)
 		return NULL;
 	conn->conns = conns;
+	conn->id = ++conns->last_id;
+	conn->since_ns = pulse_now_ns(conns->pulse);
 	conn->plane = arrival->plane;
 	conn->cred = arrival->cred;
 	conn->caller = arrival->caller;

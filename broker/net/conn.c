@@ -213,6 +213,8 @@ void conn_close(struct conn *conn, int error, const char *why)
 
 	if (!conn->phase)
 		return;
+	if (error != VMSIG_ERR_DISCONNECTED)
+		metrics_errors_note(&conn->conns->counts.closed, error);
 	if (level == LOG_LEVEL_DEBUG || conn_may_log(conn))
 		log_at(level, "connection closed", CONN_WHO(conn),
 			LOG_STR("error", error_name(error)),
@@ -259,8 +261,10 @@ int conn_send(struct conn *conn, const void *message, const int *fds, size_t nfd
 	}
 	protobuf_c_message_pack(message, buf);
 	r = chan_send(conn->chan, buf, len, fds, nfds);
-	if (!r)
+	if (!r) {
 		charge_resize(&conn->unread_answers, conn->unread_answers.amount + 1);
+		conn->conns->counts.sent_bytes[conn->plane->door] += len;
+	}
 	note_unread(conn);
 	if (r == VMSIG_ERR_QUOTA && conn_may_log(conn))
 		log_warning("client does not read", CONN_WHO(conn),
@@ -464,6 +468,7 @@ static int take_frames(struct conn *conn)
 			continue;
 		if (r)
 			return r == VMSIG_ERR_WOULD_BLOCK ? 0 : r;
+		conn->conns->counts.frames[conn->plane->door]++;
 		r = conn->plane->frame(conn, conn->plane_state, data, len);
 		if (r)
 			return r;

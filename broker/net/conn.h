@@ -28,6 +28,23 @@ pid_t conn_pid(const struct conn *conn);
 /* Of the certificate, lower-case hex. */
 const char *conn_serial(const struct conn *conn);
 
+/* A connection as administrators see it. Texts are borrowed until the loop's next turn. */
+struct conn_info {
+	uint64_t id; /* of this run of the broker; never 0 */
+	const char *plane;
+	const char *role, *tenant, *serial; /* "" before it is admitted */
+	uid_t uid;
+	pid_t pid;
+	uint64_t age_ms, queued_bytes;
+	bool is_self; /* the one that asks */
+};
+
+/* All connections, in the order of ids; `*cursor` starts at 0. */
+bool conn_next(const struct conn *asker, uint64_t *cursor, struct conn_info *ret_info);
+uint32_t conn_count(const struct conn *asker);
+/* Closes the connection. Whether it was there. */
+bool conn_end(struct conn *asker, uint64_t id, const char *why);
+
 /* Whether more may be queued before the client has read some. */
 bool conn_has_room(const struct conn *conn);
 /* Packs and queues one protobuf-c message; it leaves with the loop's turn. Descriptors are

@@ -164,3 +164,28 @@ void conns_flush(struct conns *conns)
 		conn_send_queued(conns->dirty);
 	shed(conns);
 }
+
+/* ---- looking ---- */
+
+void conns_add_stats(const struct conns *conns, struct metrics *metrics)
+{
+	static const char *const planes[NET_DOORS] = {
+		[NET_DOOR_CTX] = "ctx", [NET_DOOR_WRITE] = "write", [NET_DOOR_ADMIN] = "admin"};
+	const struct conns_counts *counts = &conns->counts;
+	uint64_t open[NET_DOORS] = {0};
+	const struct conn *conn;
+
+	DL_FOREACH (conns->list, conn)
+		open[conn->plane->door] += conn->plane_open;
+	for (int door = 0; door < NET_DOORS; door++) {
+		metrics_add(metrics, METRICS_CONNECTIONS, planes[door], open[door]);
+		metrics_add(metrics, METRICS_ACCEPTED, planes[door], counts->admitted[door]);
+		metrics_add(metrics, METRICS_RECEIVED, planes[door], counts->frames[door]);
+		metrics_add(metrics, METRICS_SENT, planes[door], counts->sent_bytes[door]);
+	}
+	metrics_add(metrics, METRICS_HANDSHAKES, "ok", counts->handshakes_good);
+	metrics_add(metrics, METRICS_HANDSHAKES, "failed", counts->handshakes_bad);
+	metrics_add_errors(metrics, METRICS_CLOSED, &counts->closed);
+	metrics_add(metrics, METRICS_UNREAD, "", account_used(&conns->account, CONNS_UNREAD));
+	metrics_add_histogram(metrics, METRICS_OPERATION, "handshake", &counts->handshake);
+}

@@ -25,5 +25,7 @@ void conns_expire(struct conns *conns, int64_t now_s);
  * together, or those of a tenant, have too much unread. A queue has its own bound, but many
  * connections have many queues. */
 void conns_flush(struct conns *conns);
+/* What they count. */
+void conns_add_stats(const struct conns *conns, struct metrics *metrics);
 
 #endif

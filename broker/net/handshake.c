@@ -75,8 +75,15 @@ static int worked(struct conn *conn)
 	share_charge(conn->share, conn->handshake.work_ns / POOL_WEIGHT);
 	if (r && r != VMSIG_ERR_WOULD_BLOCK)
 		return r;
-	if (!r)
+	if (!r) {
+		struct conns_counts *counts = &conn->conns->counts;
+
+		conn->handshake.is_done = true;
+		counts->handshakes_good++;
+		histogram_add(
+			&counts->handshake, pulse_now_ns(conn->conns->pulse) - conn->since_ns);
 		conn->handshake.established(conn);
+	}
 	return conn->phase ? conn_flush(conn) : 0;
 }
 
@@ -114,6 +121,7 @@ static int run(struct conn *conn)
 static void leave(struct conn *conn)
 {
 	conn->handshake.by_ms = 0;
+	conn->conns->counts.handshakes_bad += !conn->handshake.is_done;
 	charge_refund(&conn->entry.unproven);
 	door_leave(conn);
 }

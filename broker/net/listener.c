@@ -177,7 +177,9 @@ int listener_bind(const struct config_listen *where, int *ret_fd, char *error, s
 		close(fd);
 	snprintf(error, error_size, "cannot listen on %s: %s%s", where->path, strerror(-r),
 		r == -EADDRINUSE ? "; another broker or plane answers there, or it is no socket"
-				 : "");
+		: r == -EACCES ? "; a socket in a folder that had none comes with the next start, "
+				 "since the running broker is fenced in"
+			       : "");
 	return r;
 }
 

@@ -89,7 +89,7 @@ static void close_new(struct net *net, struct listener *last)
 	while (net->listeners != last) {
 		struct listener *listener = net->listeners;
 
-		LL_DELETE(net->listeners, listener);
+		net->listeners = listener->next;
 		listener_close(listener);
 	}
 }
@@ -209,6 +209,11 @@ void net_turn(struct net *net)
 {
 	lobby_serve(&net->lobby);
 	conns_flush(&net->conns);
+}
+
+void net_stats(const struct net *net, struct metrics *metrics)
+{
+	conns_add_stats(&net->conns, metrics);
 }
 
 static void on_porter_closed(void *arg)

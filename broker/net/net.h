@@ -19,6 +19,7 @@
  *   admission    who gets in, and stays
  *   conns        all connections
  *   conn         one
+ *   roll         one after the other
  *   state        the inside of both
  *   pulse        time
  *   tls_set      contexts of TLS
@@ -39,9 +40,10 @@
 #include "broker/policy/share.h"
 
 struct closer;
-struct tls_dates;
+struct metrics;
 struct net;
 struct porter;
+struct tls_dates;
 
 /* What belongs together for life. */
 struct net_env {
@@ -86,6 +88,8 @@ bool net_dates(const struct net *net, struct tls_dates *ret_dates);
 /* Once per turn of the loop, before it sleeps: sends what is queued. */
 void net_turn(struct net *net);
 
+/* What it counts. */
+void net_stats(const struct net *net, struct metrics *metrics);
 /* Stops listening, removes the socket files, closes every connection; `closed` is called
  * from the loop when nothing is left, and net_free() may follow. */
 void net_close(struct net *net, void (*closed)(void *arg), void *arg);

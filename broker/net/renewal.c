@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/manager.h"
 #include "broker/net/listener.h"
 
 const struct config_listen *renewal_find(const struct renewal_plane *planes, size_t n,
@@ -65,7 +66,9 @@ void renewal_deinit(struct renewal *renewal)
 {
 	for (size_t i = 0; i < renewal->n; i++) {
 		if (renewal->paths[i] && renewal->sockets[i] >= 0) {
-			unlink(renewal->paths[i]);
+			/* The service manager's stays. */
+			if (!manager_lends_socket(renewal->sockets[i]))
+				unlink(renewal->paths[i]);
 			close(renewal->sockets[i]);
 		}
 		free(renewal->paths[i]);

@@ -18,6 +18,7 @@
 
 #include <utlist.h>
 
+#include "broker/metrics/metrics.h"
 #include "broker/net/conn.h"
 #include "broker/net/patron.h"
 #include "broker/net/pulse.h"
@@ -27,6 +28,14 @@
 
 /* What all connections together have. UNPROVEN: those that have not shaken hands. */
 enum conns_slot { CONNS_ALL, CONNS_UNPROVEN, CONNS_UNREAD };
+
+/* Since the start. */
+struct conns_counts {
+	uint64_t admitted[NET_DOORS], frames[NET_DOORS], sent_bytes[NET_DOORS];
+	uint64_t handshakes_good, handshakes_bad;
+	struct metrics_errors closed;
+	struct histogram handshake;
+};
 
 struct conns {
 	struct pulse *pulse;
@@ -41,7 +50,9 @@ struct conns {
 	struct conn *list;
 	struct conn *dirty; /* something to send before the loop sleeps */
 	int64_t expires_s;  /* when the first certificate of a connection ends */
-	bool is_overfull;   /* too much is unread, of all or of a tenant's */
+	uint64_t last_id;
+	struct conns_counts counts;
+	bool is_overfull; /* too much is unread, of all or of a tenant's */
 	struct pulse_beat beat;
 };
 
@@ -64,6 +75,7 @@ struct handshake {
 	struct charge of_door, of_strangers, of_uid;
 	struct conn *door_prev, *door_next;
 	bool has_spoken; /* a part of it has come */
+	bool is_done;    /* well */
 	bool worked;     /* the pool has come back, and nobody has looked at the result */
 	int result;
 	uint64_t work_ns;  /* of the pool's CPU */
@@ -75,6 +87,8 @@ struct handshake {
 
 struct conn {
 	struct conns *conns;
+	uint64_t id;
+	uint64_t since_ns;
 	const struct plane_ops *plane;
 	struct chan *chan;
 	const struct conn_phase *phase; /* NULL: closing */

@@ -9,17 +9,14 @@
 
 #include "broker/auditor.h"
 #include "broker/boot_clock.h"
-#include "broker/planes/dialect.h"
+#include "broker/planes/admin_client.h"
 #include "broker/planes/lease_info.h"
-#include "broker/planes/services.h"
 #include "broker/store/audit.h"
 #include "broker/write/desk.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
 #define QUESTIONS_MAX 8 /* about the log, of one client, that are not answered yet */
-
-struct admin_client;
 
 /* One that waits for the log to be read. */
 struct audit_asked {
@@ -29,12 +26,12 @@ struct audit_asked {
 	uint64_t request_id;
 };
 
-struct admin_client {
-	struct plane_client base;
-	struct desk *desk;
-	struct audit_asked *asked;
-	unsigned nasked;
-};
+/* What the desk has cannot be had at the moment. */
+static int refuse_without_desk(struct admin_client *client, uint64_t request_id)
+{
+	return dialect_error(client->base.conn, request_id, VMSIG_ERR_IO,
+		client->services->write_missing(client->services->ctx));
+}
 
 static struct lease_viewer viewer_of(const struct admin_client *client)
 {
@@ -48,6 +45,8 @@ static int on_list(void *state, void *message)
 	struct admin_client *client = state;
 	const struct lease_viewer viewer = viewer_of(client);
 
+	if (!client->desk)
+		return refuse_without_desk(client, request->request_id);
 	return lease_info_list(client->base.conn, client->desk, request->request_id,
 		request->lease_list->after, &viewer, VMSIG__ADMIN_MESSAGE__BODY_LEASE_INFOS);
 }
@@ -75,14 +74,23 @@ static int on_revoke(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
 	struct admin_client *client = state;
-	int r = lease_end(client, request->lease_revoke->lease);
+	int r;
 
+	if (!client->desk)
+		return refuse_without_desk(client, request->request_id);
+	r = lease_end(client, request->lease_revoke->lease);
 	return dialect_answer(client->base.conn, request->request_id, r, NULL);
 }
 
-/* Records tell of every endpoint, and cannot be left out without breaking the chain. */
-static bool may_read_audit(const struct tenant *tenant)
+bool admin_sees(const struct admin_client *client, const struct selector_subject *endpoint)
 {
+	return tenant_sees(&conn_tenant(client->base.conn)->tenant, endpoint);
+}
+
+bool admin_sees_all(const struct admin_client *client)
+{
+	const struct tenant *tenant = &conn_tenant(client->base.conn)->tenant;
+
 	for (size_t i = 0; i < tenant->nendpoints; i++) {
 		if (strcmp(tenant->endpoints[i], "*") == 0)
 			return true;
@@ -90,6 +98,13 @@ static bool may_read_audit(const struct tenant *tenant)
 	return false;
 }
 
+const char *admin_all_needed(void)
+{
+	return "this concerns every endpoint; the policy has to give this administrator "
+	       "endpoints: [\"*\"]";
+}
+
+/* Records tell of every endpoint, and cannot be left out without breaking the chain. */
 static int send_page(
 	struct admin_client *client, uint64_t request_id, const struct audit_answer *answer)
 {
@@ -141,7 +156,7 @@ static void on_answered(void *arg, const struct audit_answer *answer)
 /* Whoever saw an answer finds its record. */
 static int ask(struct admin_client *client, const Vmsig__AdminRequest *request)
 {
-	const struct services *services = conn_user(client->base.conn);
+	const struct services *services = client->services;
 	const Vmsig__AuditQuery *body = request->audit_query;
 	const struct audit_query query = {.after = body->after,
 		.limit = body->limit,
@@ -174,7 +189,9 @@ static int on_audit(void *state, void *message)
 	struct admin_client *client = state;
 	int r;
 
-	if (!may_read_audit(&conn_tenant(client->base.conn)->tenant))
+	if (!client->desk)
+		return refuse_without_desk(client, request->request_id);
+	if (!admin_sees_all(client))
 		return dialect_error(client->base.conn, request->request_id, VMSIG_ERR_FORBIDDEN,
 			"the audit log tells of every endpoint; the policy has to give this "
 			"administrator endpoints: [\"*\"]");
@@ -186,22 +203,28 @@ static int on_audit(void *state, void *message)
 	return r ? dialect_error(client->base.conn, request->request_id, r, NULL) : 0;
 }
 
+/* There may be another desk, or none, at each request. */
 static int check(void *state, const char **why)
 {
 	struct admin_client *client = state;
-	const struct services *services = conn_user(client->base.conn);
 
-	client->desk = services->write;
-	if (client->desk)
-		return 0;
-	*why = services->write_missing(services->ctx);
-	return VMSIG_ERR_IO;
+	client->desk = client->services->write;
+	return 0;
 }
 
 static const struct request_rule rules[] = {
 	[VMSIG__ADMIN_REQUEST__BODY_LEASE_LIST] = {on_list, true},
 	[VMSIG__ADMIN_REQUEST__BODY_LEASE_REVOKE] = {on_revoke, true},
 	[VMSIG__ADMIN_REQUEST__BODY_AUDIT_QUERY] = {on_audit, true},
+	[VMSIG__ADMIN_REQUEST__BODY_STATUS_QUERY] = {report_on_status, true},
+	[VMSIG__ADMIN_REQUEST__BODY_STATS_QUERY] = {report_on_stats, true},
+	[VMSIG__ADMIN_REQUEST__BODY_CLIENT_LIST] = {roster_on_list, true},
+	[VMSIG__ADMIN_REQUEST__BODY_DISCONNECT] = {roster_on_disconnect, true},
+	[VMSIG__ADMIN_REQUEST__BODY_HOSTED_LIST] = {hosting_on_list, true},
+	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_ADD] = {hosting_on_add, true},
+	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_REMOVE] = {hosting_on_remove, true},
+	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_INVALIDATE] = {hosting_on_invalidate, true},
+	[VMSIG__ADMIN_REQUEST__BODY_RELOAD] = {renew_on_reload, true},
 };
 
 static const struct dialect dialect = {
@@ -223,6 +246,7 @@ static int client_open(struct conn *conn, void **ret_state)
 	if (!client)
 		return -ENOMEM;
 	client->base.conn = conn;
+	client->services = conn_user(conn);
 	*ret_state = client;
 	return 0;
 }
@@ -231,6 +255,7 @@ static void client_close(struct conn *conn, void *state)
 {
 	struct admin_client *client = state;
 
+	renew_forget(client);
 	/* One that is dropped is not the first any more, which the analyser does not see through.
 	 */
 	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */

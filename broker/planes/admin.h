@@ -3,7 +3,8 @@
 #define BROKER_PLANES_ADMIN_H
 
 /*
- * The admin plane: admin.sock, for administrators: all leases, revocation, the audit log.
+ * The admin plane: admin.sock, for administrators: all leases, revocation, the audit log; how the
+ * broker does, who is connected, endpoints, and a reload.
  */
 
 #include "broker/net/conn.h"

@@ -27,6 +27,7 @@ struct ctx_client {
 	struct core *core;
 	struct session *session;
 	uint64_t delivery; /* of the MEMCTX that is not acknowledged; 0: none */
+	uint64_t asked_ns; /* when it subscribed to what is ready; 0: the context has gone out */
 };
 
 /* ---- answers ---- */
@@ -107,6 +108,26 @@ out:
 	return r;
 }
 
+/* How long the context takes that can be had at once. */
+static void note_asked(struct ctx_client *client, const char *name)
+{
+	struct core_endpoint_info info;
+
+	if (!client->asked_ns &&
+		core_endpoint_find(client->core, client->session, name, &info) == 0 &&
+		core_state_is_readable(info.state))
+		client->asked_ns = uv_hrtime();
+}
+
+static void note_told(struct ctx_client *client)
+{
+	struct services *services = conn_user(client->base.conn);
+
+	if (client->asked_ns)
+		histogram_add(&services->counts.subscribe, uv_hrtime() - client->asked_ns);
+	client->asked_ns = 0;
+}
+
 static int on_subscribe(void *state, void *message)
 {
 	const Vmsig__CtxRequest *request = message;
@@ -122,6 +143,7 @@ static int on_subscribe(void *state, void *message)
 			client->base.conn, request->request_id, core_refusal(client->core));
 	if (r)
 		return dialect_error(client->base.conn, request->request_id, r, NULL);
+	note_asked(client, request->subscribe->endpoint);
 	return dialect_done(client->base.conn, request->request_id);
 }
 
@@ -349,11 +371,14 @@ static int send_memctx(struct ctx_client *client, struct core_delivery *delivery
 	if (!r)
 		r = conn_send(client->base.conn, &message, parcel.fds, parcel.n);
 	free(body.segments);
-	if (r)
+	if (r) {
 		client->delivery = 0;
-	else
-		delivery->nfiles = 0, delivery->page_fd = -1;
-	return r;
+		return r;
+	}
+	delivery->nfiles = 0;
+	delivery->page_fd = -1;
+	note_told(client);
+	return 0;
 }
 
 static void delivery_close(struct core_delivery *delivery)

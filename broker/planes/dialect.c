@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "broker/planes/services.h"
 #include "broker/policy/account.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
@@ -28,8 +29,11 @@ int dialect_send(struct conn *conn, uint64_t request_id, int body_case, void *bo
 
 int dialect_error(struct conn *conn, uint64_t request_id, int error, const char *detail)
 {
+	struct services *services = conn_user(conn);
 	Vmsig__Error body = VMSIG__ERROR__INIT;
 
+	if (request_id)
+		metrics_errors_note(&services->counts.refusals, error);
 	body.code = (uint32_t)(error > 0 ? error : VMSIG_ERR_NO_MEMORY);
 	body.detail = (char *)(uintptr_t)(detail && detail[0] ? detail
 							      : vmsig_error_text((int)body.code));

@@ -9,21 +9,37 @@
  *   ctx.h         the read plane: ctx.sock, for sensors and operators
  *   write.h       the write plane: write.sock, for operators
  *   admin.h       the admin plane: admin.sock, for administrators
+ *   admin_client.h  one of them
+ *   roster.c      who is connected
+ *   hosting.c     endpoints, as administrators see them
+ *   report.c      how the broker does
+ *   renew.c       a reload that is asked for
  *   dialect.h     what they do alike: Hello, errors, what may come when
  *   lease_info.h  leases as write and admin tell of them
  *   steward.h     what administrators have the shell do
  */
 
+#include "broker/metrics/metrics.h"
+
 struct auditor;
 struct core;
 struct desk;
+struct steward_ops;
+
+/* What the planes count themselves. */
+struct services_counts {
+	struct metrics_errors refusals;           /* requests that were answered with an error */
+	struct histogram subscribe, lease, write; /* from request to answer, or first context */
+};
 
 struct services {
 	struct core *read;
 	struct desk *write;                      /* NULL: nothing can be recorded at the moment; */
 	const char *(*write_missing)(void *ctx); /* why, for clients */
 	void *ctx;
-	struct auditor *audit; /* reads the audit log */
+	struct auditor *audit;             /* reads the audit log */
+	const struct steward_ops *steward; /* with `ctx` */
+	struct services_counts counts;
 };
 
 #endif

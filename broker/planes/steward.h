@@ -12,7 +12,8 @@
 #include <stdint.h>
 
 struct compare_result; /* config/compare.h */
-struct metrics;        /* metrics/metrics.h */
+struct selector_subject;
+struct metrics; /* metrics/metrics.h */
 
 /* One who waits for a reload; embedded in what the asker has. */
 struct steward_reload {
@@ -39,10 +40,11 @@ struct steward_status {
 struct steward_ops {
 	void (*reload)(void *ctx, struct steward_reload *asked);
 	void (*forget)(void *ctx, struct steward_reload *asked);
-	/* An element of the configuration's `endpoints`; its name may have to be allowed by
-	 * `may(who, name)`. `error` gets a sentence. VMSIG_ERR_BAD_REQUEST, _FORBIDDEN, -errno. */
-	int (*endpoint_add)(void *ctx, const char *yaml, bool (*may)(void *who, const char *name),
-		void *who, char *error, size_t error_size);
+	/* An element of the configuration's `endpoints`, which may() has to allow. `error` gets a
+	 * sentence. VMSIG_ERR_BAD_REQUEST, _FORBIDDEN, _QUOTA, -errno. */
+	int (*endpoint_add)(void *ctx, const char *yaml,
+		bool (*may)(void *who, const struct selector_subject *endpoint), void *who,
+		char *error, size_t error_size);
 	/* VMSIG_ERR_NO_SUCH_ENDPOINT; _BAD_REQUEST: it is in the configuration. */
 	int (*endpoint_remove)(void *ctx, const char *name);
 	bool (*endpoint_is_added)(void *ctx, const char *name);

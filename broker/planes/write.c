@@ -26,8 +26,15 @@
 
 /* A request for a lease that has no answer yet. */
 struct asked {
-	uint64_t lease, request_id;
+	uint64_t lease, request_id, since_ns;
 	struct asked *next;
+};
+
+/* When a write came, by the number of its request: of those that are under way in greater numbers
+ * some are not measured. */
+#define TIMED 64u
+struct timed {
+	uint64_t request_id, since_ns;
 };
 
 struct write_client {
@@ -35,6 +42,7 @@ struct write_client {
 	struct desk *desk;
 	struct desk_operator op;
 	struct asked *asked;
+	struct timed timed[TIMED];
 };
 
 /* What cannot be sent closes the connection when its turn comes. */
@@ -81,6 +89,7 @@ static int on_acquire(void *state, void *message)
 		return dialect_error(client->base.conn, request->request_id, r, detail);
 	}
 	asked->request_id = request->request_id;
+	asked->since_ns = boot_clock_ns();
 	LL_PREPEND(client->asked, asked);
 	if (!waits)
 		return 0;
@@ -184,6 +193,7 @@ static int on_memwrite(void *state, void *message)
 {
 	Vmsig__WriteRequest *request = message, *own = malloc(sizeof(*own));
 	struct write_client *client = state;
+	uint64_t now_ns = boot_clock_ns();
 	int fd = -1, r = own ? take_fd(client, request->memwrite, &fd) : -ENOMEM;
 
 	if (r) {
@@ -197,7 +207,9 @@ static int on_memwrite(void *state, void *message)
 	own->memwrite = request->memwrite;
 	request->body_case = VMSIG__WRITE_REQUEST__BODY__NOT_SET;
 	request->memwrite = NULL;
-	desk_write(client->desk, boot_clock_ns(), &client->op, own, fd);
+	client->timed[own->request_id % TIMED] =
+		(struct timed){.request_id = own->request_id, .since_ns = now_ns};
+	desk_write(client->desk, now_ns, &client->op, own, fd);
 	return 0;
 }
 
@@ -247,8 +259,9 @@ static const struct dialect dialect = {
 /* ---- what the desk tells ---- */
 
 /* The number of the request that the lease was asked for with; 0 when it has its answer. */
-static uint64_t asked_take(struct write_client *client, uint64_t lease)
+static uint64_t asked_take(struct write_client *client, uint64_t lease, bool granted)
 {
+	struct services *services = conn_user(client->base.conn);
 	struct asked *asked;
 	uint64_t request_id;
 
@@ -256,6 +269,8 @@ static uint64_t asked_take(struct write_client *client, uint64_t lease)
 	if (!asked)
 		return 0;
 	request_id = asked->request_id;
+	if (granted)
+		histogram_add(&services->counts.lease, boot_clock_ns() - asked->since_ns);
 	LL_DELETE(client->asked, asked);
 	free(asked);
 	return request_id;
@@ -264,7 +279,7 @@ static uint64_t asked_take(struct write_client *client, uint64_t lease)
 static void tell_granted(void *state, const struct lease_view *lease)
 {
 	struct write_client *client = state;
-	uint64_t request_id = asked_take(client, lease->id);
+	uint64_t request_id = asked_take(client, lease->id, true);
 	int r = request_id ? send_info(client, request_id, lease) : 0;
 
 	if (r)
@@ -289,7 +304,7 @@ static const char *refusal_text(enum vmsig_error reason)
 static void tell_refused(void *state, const struct lease_view *lease)
 {
 	struct write_client *client = state;
-	uint64_t request_id = asked_take(client, lease->id);
+	uint64_t request_id = asked_take(client, lease->id, false);
 	int error = lease->reason ? (int)lease->reason : VMSIG_ERR_LEASE_REVOKED;
 
 	if (request_id)
@@ -311,7 +326,7 @@ static void tell_ended(void *state, const struct lease_view *lease)
 {
 	Vmsig__LeaseEnded body = VMSIG__LEASE_ENDED__INIT;
 	struct write_client *client = state;
-	uint64_t request_id = asked_take(client, lease->id);
+	uint64_t request_id = asked_take(client, lease->id, false);
 
 	body.lease = lease->id;
 	body.reason = (uint32_t)lease->reason;
@@ -331,8 +346,19 @@ static void tell_released(void *state, uint64_t request_id)
 		conn_close(client->base.conn, r, NULL);
 }
 
+static void note_written(struct write_client *client, uint64_t request_id)
+{
+	struct services *services = conn_user(client->base.conn);
+	struct timed *timed = &client->timed[request_id % TIMED];
+
+	if (timed->request_id == request_id && timed->since_ns)
+		histogram_add(&services->counts.write, boot_clock_ns() - timed->since_ns);
+	timed->since_ns = 0;
+}
+
 static void tell_written(void *state, uint64_t request_id, const Vmsig__WriteResult *result)
 {
+	note_written(state, request_id);
 	send_event(state, request_id, VMSIG__WRITE_MESSAGE__BODY_WRITE_RESULT,
 		(void *)(uintptr_t)result);
 }

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "broker/metrics/metrics.h"
+
 static const struct account_kind kind = {.owner = "broker",
 	.is_shared = true,
 	.slots = {[CORE_ENDPOINTS] = {"endpoints", "limits.endpoints",
@@ -62,6 +64,38 @@ const vmsig_emit *core_emit(struct core *core)
 const struct account_refusal *core_refusal(const struct core *core)
 {
 	return &core->refusal;
+}
+
+static const char *const states[] = {
+	[VMSIG_STATE_BOOTING] = "booting",
+	[VMSIG_STATE_READY] = "ready",
+	[VMSIG_STATE_INVALID] = "invalid",
+	[VMSIG_STATE_GONE] = "gone",
+	[VMSIG_STATE_UNATTENDED] = "unattended",
+	[VMSIG_STATE_UNREACHABLE] = "unreachable",
+	[VMSIG_STATE_PANICKED] = "panicked",
+};
+#define STATES (sizeof(states) / sizeof(states[0]))
+
+void core_stats(struct core *core, struct metrics *metrics)
+{
+	uint64_t counts[STATES] = {0}, subscribers = 0;
+	const struct endpoint *endpoint;
+
+	DL_FOREACH (core->ages, endpoint) {
+		if ((size_t)endpoint->state < STATES)
+			counts[endpoint->state]++;
+		subscribers += endpoint->nsubscriptions;
+	}
+	for (size_t i = 0; i < STATES; i++) {
+		if (states[i])
+			metrics_add(metrics, METRICS_ENDPOINTS, states[i], counts[i]);
+	}
+	metrics_add(metrics, METRICS_SUBSCRIBERS, "", subscribers);
+	metrics_add(metrics, METRICS_EPOCHS, "", core->epochs);
+	metrics_add(metrics, METRICS_CONTEXTS, "", core->contexts);
+	metrics_add(metrics, METRICS_INVALIDATIONS, "", core->invalidations);
+	metrics_add(metrics, METRICS_INFLIGHT, "", account_used(&core->account, CORE_INFLIGHT));
 }
 
 int core_endpoint_add(struct core *core, const struct core_endpoint_config *config)

@@ -53,6 +53,9 @@ void core_closing(struct core *core);
 /* All sessions and endpoints must be gone; asserts that all counters are zero. */
 struct core *core_free(struct core *core);
 
+/* What it counts. */
+struct metrics;
+void core_stats(struct core *core, struct metrics *metrics);
 /* Why the last call gave VMSIG_ERR_QUOTA; borrowed until the next one does. */
 const struct account_refusal *core_refusal(const struct core *core);
 

@@ -36,6 +36,7 @@ static void deliver_news(struct subscription *subscription, struct core_delivery
 
 	if (subscription_owes_invalidation(subscription)) {
 		delivery_init(delivery, subscription, VMSIG_EV_MEMCTX_INVALIDATED);
+		endpoint->core->invalidations++;
 		/* Says that it boots, unless there is a reason to tell as well. */
 		if (endpoint->state == VMSIG_STATE_BOOTING && !endpoint->detail[0])
 			subscription->told_news = endpoint->news;
@@ -113,6 +114,7 @@ static int deliver_context(
 	delivery->pod.flags |= VMSIG_MEMCTX_RDONLY;
 	delivery->system = endpoint->system;
 	inflight_begin(subscription->session, now_ns);
+	endpoint->core->contexts++;
 	return 0;
 }
 

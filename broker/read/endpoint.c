@@ -83,6 +83,7 @@ static void raise_epoch(struct endpoint *endpoint)
 	struct core *core = endpoint->core;
 
 	endpoint->epoch++;
+	core->epochs++;
 	endpoint->resumable = false;
 	endpoint->stored[0] = endpoint->current[0] = '\0';
 	endpoint->detail[0] = '\0';

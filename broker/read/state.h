@@ -193,6 +193,7 @@ struct core {
 	struct endpoint *names;     /* by name, sorted */
 	struct endpoint *ages;      /* oldest first */
 	uint64_t births;
+	uint64_t epochs, contexts, invalidations; /* since the start */
 	struct session *sessions;
 	struct inflight inflight;
 	struct action_node *queues[QUEUES];

@@ -9,6 +9,7 @@
 #include "broker/write/batch.h"
 #include "broker/write/bill.h"
 #include "broker/write/budget.h"
+#include "broker/write/command_object.h"
 #include "broker/write/lessor.h"
 #include "broker/write/outcome.h"
 #include "broker/write/pipeline.h"
@@ -215,4 +216,29 @@ struct desk *desk_free(struct desk *desk)
 	free(desk->scratch);
 	free(desk);
 	return NULL;
+}
+
+/* ---- looking ---- */
+
+void desk_stats(struct desk *desk, struct metrics *metrics)
+{
+	static const char *const states[] = {[LEASE_WAITING] = "waiting",
+		[LEASE_STORING] = "storing",
+		[LEASE_ACTIVE] = "active",
+		[LEASE_DRAINING] = "draining"};
+	uint64_t leases[sizeof(states) / sizeof(states[0])] = {0}, cursor = 0, commands = 0;
+	const struct command *command;
+	struct lease_view lease;
+
+	while (lease_next(desk->engine, &cursor, &lease))
+		leases[lease.state]++;
+	DL_FOREACH2 (desk->all, command, all_next)
+		commands += command->state < COMMAND_DIGESTING;
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+		metrics_add(metrics, METRICS_LEASES, states[i], leases[i]);
+	metrics_add(metrics, METRICS_GRANTS, "", desk->counts.grants);
+	metrics_add_errors(metrics, METRICS_LEASE_ENDS, &desk->counts.ends);
+	metrics_add_errors(metrics, METRICS_WRITES, &desk->counts.outcomes);
+	metrics_add(metrics, METRICS_WRITTEN, "", desk->counts.bytes);
+	metrics_add(metrics, METRICS_COMMANDS, "", commands);
 }

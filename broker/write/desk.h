@@ -198,6 +198,17 @@ __attribute__((warn_unused_result)) int desk_revoke(
 /* Leases in id order; `*cursor` starts at 0. */
 bool desk_lease_next(struct desk *desk, uint64_t *cursor, struct lease_view *ret_view);
 bool desk_lease_find(struct desk *desk, uint64_t lease, struct lease_view *ret_view);
+/* What commands did to an endpoint since the broker's start. */
+struct desk_endpoint_stats {
+	uint64_t writes, bytes; /* that changed something */
+	uint64_t refused;
+};
+/* Zeroes for one that is not known. */
+void desk_endpoint_stats(
+	struct desk *desk, uint32_t endpoint, struct desk_endpoint_stats *ret_stats);
+/* What it counts. */
+struct metrics;
+void desk_stats(struct desk *desk, struct metrics *metrics);
 /* NULL when it is not known any more; borrowed. */
 const char *desk_endpoint_name(struct desk *desk, uint32_t endpoint);
 /* The same with its labels. */

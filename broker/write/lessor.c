@@ -117,6 +117,7 @@ static void do_store_grant(struct desk *desk, const struct lease_view *lease)
 
 static void do_granted(struct desk *desk, const struct lease_view *lease)
 {
+	desk->counts.grants++;
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__GRANT);
 	notice_add(desk, LEASE_ACT_GRANTED, lease);
 }
@@ -146,6 +147,7 @@ static void do_store_end(struct desk *desk, const struct lease_view *lease)
 
 static void do_ended(struct desk *desk, const struct lease_view *lease)
 {
+	metrics_errors_note(&desk->counts.ends, (int)lease->reason);
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__END);
 	notice_add(desk, LEASE_ACT_ENDED, lease);
 	replay_forget(desk, lease->id);

@@ -12,6 +12,7 @@
 #include "broker/write/operator.h"
 #include "broker/write/record.h"
 #include "broker/write/refusal.h"
+#include "broker/write/site.h"
 
 #define RECORD_NS (1ull * NS_PER_MS) /* results wait so long for a batch to share */
 /* Bytes before that are kept for a repeated question; a writer has LEDGER_WINDOW of them. */
@@ -148,6 +149,9 @@ void outcome_reject(struct command *command, int error, const char *detail)
 
 	if (detail != command->detail)
 		snprintf(command->detail, sizeof(command->detail), "%s", detail ? detail : "");
+	metrics_errors_note(&desk->counts.outcomes, number);
+	if (command->site)
+		command->site->stats.refused++;
 	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED);
 	record.outcome = (uint32_t)number;
 	refusal_record(desk, &record);
@@ -193,11 +197,27 @@ void outcome_join(struct command *first, struct command *second)
 		tell(first, true);
 }
 
+static void count(struct command *command)
+{
+	struct desk_counts *counts = &command->desk->counts;
+
+	/* A release is no write. */
+	if (!command->body)
+		return;
+	metrics_errors_note(&counts->outcomes, (int)command->result.error);
+	counts->bytes += command->result.written;
+	if (!command->site)
+		return;
+	command->site->stats.writes += command->result.written > 0;
+	command->site->stats.bytes += command->result.written;
+}
+
 void outcomes_tell(struct desk *desk)
 {
 	struct command *command;
 
 	while ((command = desk->lists[COMMAND_FINISHED])) {
+		count(command);
 		if (command->bulk)
 			command_move(command, COMMAND_DIGESTING);
 		else

@@ -104,6 +104,14 @@ const struct selector_subject *desk_endpoint_subject(struct desk *desk, uint32_t
 	return site ? &site->subject : NULL;
 }
 
+void desk_endpoint_stats(
+	struct desk *desk, uint32_t endpoint, struct desk_endpoint_stats *ret_stats)
+{
+	const struct site *site = site_find(desk, endpoint);
+
+	*ret_stats = site ? site->stats : (struct desk_endpoint_stats){0};
+}
+
 const char *desk_endpoint_name(struct desk *desk, uint32_t endpoint)
 {
 	const struct site *site = site_find(desk, endpoint);

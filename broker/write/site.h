@@ -15,8 +15,9 @@ struct site {
 	struct desk_target *target; /* NULL: nothing can be written now */
 	struct command *quiescing;  /* has the vCPUs stopped, or wants to */
 	struct command *waiting;    /* want to after it */
-	bool gone;                  /* is not configured any more; forgotten when it is unused */
-	bool used;                  /* of desk_forget() */
+	struct desk_endpoint_stats stats;
+	bool gone; /* is not configured any more; forgotten when it is unused */
+	bool used; /* of desk_forget() */
 	UT_hash_handle hh;
 };
 

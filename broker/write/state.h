@@ -12,6 +12,7 @@
 #include <utlist.h>
 
 #include "broker/error_text.h"
+#include "broker/metrics/metrics.h"
 #include "broker/write/desk.h"
 #include "vmsig/vmsig_error.h"
 
@@ -57,6 +58,12 @@ struct batch {
 	uint64_t complained_ns;
 };
 
+/* Since the start. */
+struct desk_counts {
+	uint64_t grants, bytes;
+	struct metrics_errors ends, outcomes;
+};
+
 struct desk {
 	struct desk_env env;
 	uint64_t now_ns; /* of the latest event */
@@ -92,6 +99,7 @@ struct desk {
 	uint64_t
 		record_ns; /* when results that were told are recorded at the latest; 0: none are */
 
+	struct desk_counts counts;
 	uint8_t *scratch;
 	size_t scratch_size;
 	bool closing;

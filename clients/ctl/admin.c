@@ -3,6 +3,8 @@
 
 #include <time.h>
 
+#include "clients/lib/ask.h"
+
 #define AGAIN_MS 500 /* between two attempts */
 
 static int admin_connect(const struct ctl *ctl, bool patient, vmsig_admin **ret_admin)
@@ -32,4 +34,13 @@ int ctl_admin_reconnect(const struct ctl *ctl, vmsig_admin **admin)
 {
 	*admin = vmsig_admin_close(*admin);
 	return admin_connect(ctl, true, admin);
+}
+
+int ctl_admin_ask(const struct ctl *ctl, vmsig_admin *admin,
+	Vmsig__AdminRequest__BodyCase body_case, void *body, Vmsig__AdminMessage__BodyCase wanted,
+	const Vmsig__AdminMessage **ret_answer, const char *what)
+{
+	int r = ask_admin(admin, body_case, body, wanted, ret_answer, (int)ctl->wait_ms);
+
+	return r ? ctl_fail(r, "%s: %s", what, vmsig_admin_last_error(admin)) : EXIT_OK;
 }

@@ -30,6 +30,13 @@
  *   undo           undo
  *   undo_record    what undoes a write
  *   admin          connections of administrators
+ *   message        a message as JSON
+ *   status         status, stats, reload
+ *   clients        clients, disconnect
+ *   endpoint       endpoint
+ *   hosted         the broker's endpoints
+ *   top            top
+ *   policy         policy
  *   audit          audit
  *   audit_list     audit ls, tail, show
  *   audit_table    records as a table
@@ -99,7 +106,8 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
 	ctl_scan, ctl_ps, ctl_threads, ctl_maps, ctl_files, ctl_modules, ctl_symbols, ctl_dump,
 	ctl_gdb, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki,
-	ctl_version;
+	ctl_version, ctl_status, ctl_stats, ctl_reload, ctl_clients, ctl_disconnect, ctl_endpoint,
+	ctl_top, ctl_policy;
 
 /* From here on messages are said to programs, as failure.h has them. */
 void ctl_say_json(void);

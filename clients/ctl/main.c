@@ -17,7 +17,8 @@ enum { OPT_IDENTITY = 0x1000, OPT_SOCKET, OPT_JSON, OPT_WAIT };
 static const struct ctl_command *const commands[] = {&ctl_ls, &ctl_info, &ctl_watch, &ctl_read,
 	&ctl_translate, &ctl_pmap, &ctl_scan, &ctl_ps, &ctl_threads, &ctl_maps, &ctl_files,
 	&ctl_modules, &ctl_symbols, &ctl_dump, &ctl_gdb, &ctl_exec, &ctl_lease, &ctl_write,
-	&ctl_undo, &ctl_audit, &ctl_pki, &ctl_version};
+	&ctl_undo, &ctl_audit, &ctl_status, &ctl_stats, &ctl_top, &ctl_clients, &ctl_disconnect,
+	&ctl_endpoint, &ctl_reload, &ctl_policy, &ctl_pki, &ctl_version};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static const struct option global_options[] = {

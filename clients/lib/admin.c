@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/lib/ask.h"
 #include "clients/lib/uplink.h"
 #include "clients/lib/writer.h"
 #include "proto/wire/vmsig.pb-c.h"
@@ -124,10 +125,18 @@ static int await(vmsig_admin *admin, int64_t until)
 	return r ? r : admin->answer ? 0 : admin->error ? admin->error : VMSIG_ERR_DISCONNECTED;
 }
 
+static void answer_clear(vmsig_admin *admin)
+{
+	if (admin->answer)
+		vmsig__admin_message__free_unpacked(admin->answer, NULL);
+	admin->answer = NULL;
+}
+
 static int ask(vmsig_admin *admin, int body_case, void *body, int64_t until)
 {
 	int r = 0;
 
+	answer_clear(admin);
 	while (!r && admin->link.phase != PHASE_READY)
 		r = uplink_step(&admin->link, until);
 	if (!r)
@@ -136,13 +145,6 @@ static int ask(vmsig_admin *admin, int body_case, void *body, int64_t until)
 		return r;
 	admin->until = client_after(client_now(), admin->link.settings.request_timeout_ms);
 	return await(admin, until);
-}
-
-static void answer_clear(vmsig_admin *admin)
-{
-	if (admin->answer)
-		vmsig__admin_message__free_unpacked(admin->answer, NULL);
-	admin->answer = NULL;
 }
 
 /* 0 when the answer is of this kind; it stays in the handle until answer_clear(). */
@@ -172,6 +174,19 @@ static int exchange(vmsig_admin *admin, int body_case, void *body,
 }
 
 /* ---- public ---- */
+
+int ask_admin(vmsig_admin *admin, Vmsig__AdminRequest__BodyCase body_case, void *body,
+	Vmsig__AdminMessage__BodyCase wanted, const Vmsig__AdminMessage **ret_answer,
+	int timeout_ms)
+{
+	int r = exchange(admin, (int)body_case, body, wanted, uplink_until(timeout_ms));
+
+	if (r)
+		answer_clear(admin);
+	else
+		*ret_answer = admin->answer;
+	return client_result(r);
+}
 
 int vmsig_admin_open(
 	vmsig_admin **ret_admin, const vmsig_options *options, char *error, size_t error_size)

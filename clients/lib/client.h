@@ -19,6 +19,7 @@
  * the connection goes through uplink_down().
  *
  *   admin     the admin plane
+ *   ask       of which anything can be asked
  *   settings  options
  *   uplink    a connection that is made again
  *   dial      connecting

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_PLANES_ADMIN_CLIENT_H
+#define BROKER_PLANES_ADMIN_CLIENT_H
+
+/*
+ * One administrator's connection, for the files that handle its requests:
+ *
+ *   admin.c    leases, the audit log; the plane
+ *   roster.c   who is connected, and is to be no more
+ *   hosting.c  endpoints
+ *   report.c   how the broker does
+ *   renew.c    the configuration, read again
+ */
+
+#include <stdbool.h>
+
+#include "broker/planes/dialect.h"
+#include "broker/planes/services.h"
+
+struct audit_asked;
+struct desk;
+struct renew_asked;
+
+struct admin_client {
+	struct plane_client base;
+	const struct services *services;
+	struct desk *desk; /* NULL: there is none at the moment */
+	struct audit_asked *asked;
+	unsigned nasked;
+	struct renew_asked *renewals;
+	unsigned nrenewals;
+};
+
+/* Whether it may know of everything there is: of what concerns all endpoints alike. */
+bool admin_sees_all(const struct admin_client *client);
+/* Why it is refused; static. */
+const char *admin_all_needed(void);
+/* The endpoint, whose labels count too. */
+bool admin_sees(const struct admin_client *client, const struct selector_subject *endpoint);
+
+/* Requests; what they return closes the connection. */
+int roster_on_list(void *state, void *message);
+int roster_on_disconnect(void *state, void *message);
+int hosting_on_list(void *state, void *message);
+int hosting_on_add(void *state, void *message);
+int hosting_on_remove(void *state, void *message);
+int hosting_on_invalidate(void *state, void *message);
+int report_on_status(void *state, void *message);
+int report_on_stats(void *state, void *message);
+int renew_on_reload(void *state, void *message);
+/* The connection ends. */
+void renew_forget(struct admin_client *client);
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Endpoints for administrators, as far as their policy shows them: what each one is and does, new
+ * ones beside the configuration, the end of an epoch.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "broker/log.h"
+#include "broker/planes/admin_client.h"
+#include "broker/planes/steward.h"
+#include "broker/read/core.h"
+#include "broker/write/desk.h"
+#include "proto/wire/vmsig.pb-c.h"
+#include "vmsig/vmsig_error.h"
+
+#define HOSTING_PAGE 512u /* endpoints in one answer, well inside of a frame */
+#define ERROR_MAX 384
+
+static char *text(const char *words)
+{
+	return (char *)(uintptr_t)words;
+}
+
+/* ---- leases by endpoint ---- */
+
+/* Counted in one go, however many endpoints there are. */
+struct hosting_leases {
+	uint32_t endpoint, held, waiting;
+	UT_hash_handle hh;
+};
+
+static struct hosting_leases *leases_of(struct hosting_leases **counts, uint32_t endpoint)
+{
+	struct hosting_leases *found = NULL;
+
+	HASH_FIND(hh, *counts, &endpoint, sizeof(endpoint), found);
+	return found;
+}
+
+static struct hosting_leases *leases_make(struct hosting_leases **counts, uint32_t endpoint)
+{
+	struct hosting_leases *made = calloc(1, sizeof(*made));
+
+	if (!made)
+		return NULL;
+	made->endpoint = endpoint;
+	HASH_ADD(hh, *counts, endpoint, sizeof(made->endpoint), made);
+	if (made->hh.tbl)
+		return made;
+	free(made);
+	return NULL;
+}
+
+static struct hosting_leases *leases_count(struct desk *desk)
+{
+	struct hosting_leases *counts = NULL, *one;
+	struct lease_view lease;
+	uint64_t cursor = 0;
+
+	while (desk && desk_lease_next(desk, &cursor, &lease)) {
+		one = leases_of(&counts, lease.endpoint);
+		if (!one)
+			one = leases_make(&counts, lease.endpoint);
+		if (!one)
+			continue;
+		if (lease.state == LEASE_WAITING)
+			one->waiting++;
+		else
+			one->held++;
+	}
+	return counts;
+}
+
+static void leases_free(struct hosting_leases *counts)
+{
+	struct hosting_leases *one, *next;
+
+	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
+	HASH_ITER (hh, counts, one, next) {
+		HASH_DEL(counts, one);
+		free(one);
+	}
+	/* NOLINTEND(clang-analyzer-unix.Malloc) */
+}
+
+/* ---- list ---- */
+
+static void info_pack(const struct core_endpoint_info *info, Vmsig__Hosted *packed)
+{
+	vmsig__hosted__init(packed);
+	packed->endpoint = info->id;
+	packed->name = text(info->name);
+	packed->epoch = info->epoch;
+	packed->state = (uint32_t)info->state;
+	packed->guard = (uint32_t)info->guard;
+	packed->adapter = text(info->adapter);
+	packed->detail = text(info->detail);
+	packed->ram_bytes = info->ram_bytes;
+	packed->writable = info->writable;
+	packed->subscribers = info->subscribers;
+	packed->labels = (char **)(uintptr_t)info->subject->labels;
+	packed->n_labels = info->subject->nlabels;
+}
+
+static void doings_pack(struct admin_client *client, struct hosting_leases **leases,
+	uint32_t endpoint, Vmsig__Hosted *packed)
+{
+	const struct hosting_leases *counted = leases_of(leases, endpoint);
+	struct desk_endpoint_stats stats = {0};
+
+	if (client->desk)
+		desk_endpoint_stats(client->desk, endpoint, &stats);
+	packed->writes = stats.writes;
+	packed->written_bytes = stats.bytes;
+	packed->refused = stats.refused;
+	packed->leases = counted ? counted->held : 0;
+	packed->waiters = counted ? counted->waiting : 0;
+	packed->added =
+		client->services->steward->endpoint_is_added(client->services->ctx, packed->name);
+}
+
+/* Names stay where they are until the loop's next turn. */
+static void page_fill(struct admin_client *client, const char *after, Vmsig__HostedInfos *body,
+	Vmsig__Hosted *infos)
+{
+	struct hosting_leases *leases = leases_count(client->desk);
+	struct core_endpoint_info info;
+	size_t cursor = 0;
+
+	while (body->n_endpoints < HOSTING_PAGE &&
+		core_endpoint_next(client->services->read, NULL, &cursor, &info)) {
+		Vmsig__Hosted *packed = &infos[body->n_endpoints];
+
+		if (strcmp(info.name, after) <= 0 || !admin_sees(client, info.subject))
+			continue;
+		info_pack(&info, packed);
+		doings_pack(client, &leases, info.id, packed);
+		body->endpoints[body->n_endpoints++] = packed;
+	}
+	body->more = body->n_endpoints == HOSTING_PAGE;
+	leases_free(leases);
+}
+
+int hosting_on_list(void *state, void *message)
+{
+	const Vmsig__AdminRequest *request = message;
+	struct admin_client *client = state;
+	Vmsig__HostedInfos body = VMSIG__HOSTED_INFOS__INIT;
+	Vmsig__Hosted *infos = calloc(HOSTING_PAGE, sizeof(*infos));
+	int r = -ENOMEM;
+
+	body.endpoints = calloc(HOSTING_PAGE, sizeof(*body.endpoints));
+	if (infos && body.endpoints) {
+		page_fill(client, request->hosted_list->after, &body, infos);
+		r = dialect_send(client->base.conn, request->request_id,
+			VMSIG__ADMIN_MESSAGE__BODY_HOSTED_INFOS, &body);
+	}
+	free(infos);
+	free(body.endpoints);
+	return r;
+}
+
+/* ---- changes ---- */
+
+static void note(const struct admin_client *client, const char *what, const char *name)
+{
+	const struct conn *conn = client->base.conn;
+
+	log_info(what, LOG_STR("endpoint", name), LOG_STR("tenant", conn_tenant(conn)->tenant.name),
+		LOG_INT("uid", conn_uid(conn)));
+}
+
+static bool may_add(void *who, const struct selector_subject *endpoint)
+{
+	return admin_sees(who, endpoint);
+}
+
+int hosting_on_add(void *state, void *message)
+{
+	const Vmsig__AdminRequest *request = message;
+	struct admin_client *client = state;
+	const struct services *services = client->services;
+	char error[ERROR_MAX] = "";
+	int r = services->steward->endpoint_add(
+		services->ctx, request->endpoint_add->yaml, may_add, client, error, sizeof(error));
+
+	if (!r)
+		note(client, "endpoints were added by an administrator", "");
+	return dialect_answer(client->base.conn, request->request_id, r, error);
+}
+
+/* What its policy does not name does not exist for an administrator either. */
+static int find(struct admin_client *client, const char *name)
+{
+	struct core_endpoint_info info;
+	int r = core_endpoint_find(client->services->read, NULL, name, &info);
+
+	return r || !admin_sees(client, info.subject) ? VMSIG_ERR_NO_SUCH_ENDPOINT : 0;
+}
+
+int hosting_on_remove(void *state, void *message)
+{
+	const Vmsig__AdminRequest *request = message;
+	struct admin_client *client = state;
+	const struct services *services = client->services;
+	const char *name = request->endpoint_remove->name;
+	int r = find(client, name);
+
+	if (!r)
+		r = services->steward->endpoint_remove(services->ctx, name);
+	if (!r)
+		note(client, "an endpoint was removed by an administrator", name);
+	return dialect_answer(client->base.conn, request->request_id, r,
+		r == VMSIG_ERR_BAD_REQUEST ? "the endpoint is in the configuration; remove it "
+					     "there, and reload"
+					   : NULL);
+}
+
+int hosting_on_invalidate(void *state, void *message)
+{
+	const Vmsig__AdminRequest *request = message;
+	struct admin_client *client = state;
+	const struct services *services = client->services;
+	const char *name = request->endpoint_invalidate->name;
+	int r = find(client, name);
+
+	if (!r)
+		r = services->steward->endpoint_invalidate(services->ctx, name);
+	if (!r)
+		note(client, "an epoch was ended by an administrator", name);
+	return dialect_answer(client->base.conn, request->request_id, r, NULL);
+}

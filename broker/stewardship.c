@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/stewardship.h"
+
+#include <string.h>
+
+#include "broker/desk_shell.h"
+#include "broker/endpoints.h"
+#include "broker/jobs.h"
+#include "broker/log.h"
+#include "broker/journal/journal.h"
+#include "broker/metrics/metrics.h"
+#include "broker/net/net.h"
+#include "broker/reload.h"
+#include "broker/shell.h"
+#include "broker/watchdog.h"
+#include "vmsig/vmsig_error.h"
+
+#define NS_PER_MS 1000000u
+
+static void reload(void *ctx, struct steward_reload *asked)
+{
+	struct broker *broker = ctx;
+
+	reload_request(broker->reload, asked);
+}
+
+static void forget(void *ctx, struct steward_reload *asked)
+{
+	struct broker *broker = ctx;
+
+	reload_forget(broker->reload, asked);
+}
+
+static int endpoint_add(void *ctx, const char *yaml,
+	bool (*may)(void *who, const struct selector_subject *endpoint), void *who, char *error,
+	size_t error_size)
+{
+	struct broker *broker = ctx;
+
+	return endpoints_add(broker->endpoints, yaml, may, who, error, error_size);
+}
+
+static int endpoint_remove(void *ctx, const char *name)
+{
+	struct broker *broker = ctx;
+
+	return endpoints_remove(broker->endpoints, name);
+}
+
+static bool endpoint_is_added(void *ctx, const char *name)
+{
+	const struct broker *broker = ctx;
+
+	return endpoints_is_added(broker->endpoints, name);
+}
+
+/* As its adapter would say it. */
+static int endpoint_invalidate(void *ctx, const char *name)
+{
+	struct broker *broker = ctx;
+	struct core_endpoint_info info;
+	vmsig_event ev = {.kind = VMSIG_EV_MEMCTX_INVALIDATED};
+	int r = core_endpoint_find(broker->core, NULL, name, &info);
+
+	if (r)
+		return r;
+	ev.endpoint = info.id;
+	return core_emit(broker->core)->event(broker->core, &ev);
+}
+
+/* ---- status ---- */
+
+static void warn(struct steward_status *status, const char *warning)
+{
+	if (warning && warning[0] && status->nwarnings < STEWARD_WARNINGS_MAX)
+		status->warnings[status->nwarnings++] = warning;
+}
+
+static void warn_all(const struct broker *broker, struct steward_status *status)
+{
+	warn(status, store_unusable(broker->store));
+	warn(status, store_refusal(broker->store));
+	if (!broker->desk)
+		warn(status, "the write plane is not open; it is tried again by itself");
+	if (broker->config->write.given && !broker->porter)
+		warn(status, "bulk data cannot be received; the start of the log says why, or the "
+			     "write plane came with a reload: start the broker again");
+	for (size_t i = 0; i < broker->expiry.nwarnings; i++)
+		warn(status, broker->expiry.warnings[i]);
+	if (status->reload_error[0])
+		warn(status, status->reload_error);
+}
+
+static void status_fill(void *ctx, struct steward_status *ret_status)
+{
+	struct broker *broker = ctx;
+	struct reload_stats reloads = reload_stats(broker->reload);
+	uint64_t now_ns = uv_hrtime();
+
+	*ret_status = (struct steward_status){.config = broker->config->file,
+		.uptime_ms = (now_ns - broker->started_ns) / NS_PER_MS,
+		.tenants = (uint32_t)broker->config->ntenants,
+		.reloads = reloads.succeeded + reloads.failed,
+		.reload_error = reloads.last_error};
+	if (reloads.ended_ns)
+		ret_status->reload_ms = (now_ns - reloads.ended_ns) / NS_PER_MS;
+	warn_all(broker, ret_status);
+}
+
+/* ---- stats ---- */
+
+static void add_loop(const struct broker *broker, struct metrics *metrics)
+{
+	struct watchdog_counters turns = watchdog_counters(broker->watchdog);
+
+	metrics_add(metrics, METRICS_TURNS, "", turns.turns);
+	metrics_add(metrics, METRICS_LONG_TURNS, "", turns.long_turns);
+	metrics_add(metrics, METRICS_LONGEST_TURN, "", turns.longest_ns);
+	metrics_add(metrics, METRICS_LOG_DROPS, "", log_lost());
+}
+
+static void add_store(const struct broker *broker, struct metrics *metrics)
+{
+	struct journal *journal = store_journal(broker->store);
+	struct audit_head head;
+
+	if (!journal)
+		return;
+	audit_head_of(journal, &head);
+	metrics_add(metrics, METRICS_AUDIT_HEAD, "", head.id);
+	metrics_add(metrics, METRICS_JOURNAL, "", journal_bytes(journal));
+}
+
+static void add_planes(const struct broker *broker, struct metrics *metrics)
+{
+	const struct services_counts *counts = &broker->services.counts;
+
+	metrics_add_errors(metrics, METRICS_REFUSALS, &counts->refusals);
+	metrics_add_histogram(metrics, METRICS_OPERATION, "subscribe", &counts->subscribe);
+	metrics_add_histogram(metrics, METRICS_OPERATION, "lease", &counts->lease);
+	metrics_add_histogram(metrics, METRICS_OPERATION, "write", &counts->write);
+}
+
+static void stats(void *ctx, struct metrics *metrics)
+{
+	struct broker *broker = ctx;
+	struct reload_stats reloads = reload_stats(broker->reload);
+
+	metrics_add(metrics, METRICS_BUILD, VMSIG_VERSION, 1);
+	metrics_add(metrics, METRICS_UPTIME, "", uv_hrtime() - broker->started_ns);
+	core_stats(broker->core, metrics);
+	if (broker->desk)
+		desk_stats(broker->desk, metrics);
+	add_planes(broker, metrics);
+	net_stats(broker->net, metrics);
+	add_loop(broker, metrics);
+	add_store(broker, metrics);
+	jobs_stats(broker->jobs, metrics);
+	metrics_add(metrics, METRICS_RELOADS, "ok", reloads.succeeded);
+	metrics_add(metrics, METRICS_RELOADS, "error", reloads.failed);
+}
+
+const struct steward_ops stewardship = {
+	.reload = reload,
+	.forget = forget,
+	.endpoint_add = endpoint_add,
+	.endpoint_remove = endpoint_remove,
+	.endpoint_is_added = endpoint_is_added,
+	.endpoint_invalidate = endpoint_invalidate,
+	.status = status_fill,
+	.stats = stats,
+};
