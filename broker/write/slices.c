@@ -109,7 +109,8 @@ static bool is_staged(const struct bulk *bulk)
 /* What is going to be stored to of the memory for old bytes, when nobody ever has. */
 static void touch(const struct bulk *bulk, struct desk_reading *part)
 {
-	const struct bulk_room *room = bulk->rooms ? &bulk->rooms[part->at / DESK_ROOM] : NULL;
+	const struct bulk_room *room =
+		bulk->kept && bulk->rooms ? &bulk->rooms[part->at / DESK_ROOM] : NULL;
 
 	part->touch = room && room->fresh ? room->memory + part->at % DESK_ROOM : NULL;
 	part->touch_len = part->touch ? part->len : 0;

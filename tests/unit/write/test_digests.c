@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/write/state.h"
 #include "tests/unit/write/lab.h"
 #include "vmsig/vmsig_error.h"
 
@@ -52,10 +53,20 @@ static void check_hash(struct lab *lab, const ProtobufCBinaryData *hash, int fil
 	assert_memory_equal(hash->data, expected, DESK_HASH);
 }
 
+static void check_newest(struct lab *lab, int fill, int fill_before, size_t len)
+{
+	Vmsig__AuditRecord *record = result_find(lab);
+
+	assert_non_null(record);
+	check_hash(lab, &record->new_hash, fill, len);
+	check_hash(lab, &record->old_hash, fill_before, len);
+	assert_int_equal(record->bytes, len);
+	record_free(record);
+}
+
 /* Both digests are right, however much of what was there is kept. */
 static void check_digests(struct lab *lab)
 {
-	Vmsig__AuditRecord *record;
 	uint64_t release;
 
 	lab_lease(lab);
@@ -64,13 +75,7 @@ static void check_digests(struct lab *lab)
 	assert_int_equal(lab_release(lab), 0);
 	release = lab->next_request;
 	await_told(lab, LAB_RELEASED, release);
-	record = result_find(lab);
-	assert_non_null(record);
-	assert_int_equal(record->sequence, 2);
-	check_hash(lab, &record->new_hash, 2, LEN);
-	check_hash(lab, &record->old_hash, 1, LEN);
-	assert_int_equal(record->bytes, LEN);
-	record_free(record);
+	check_newest(lab, 2, 1, LEN);
 }
 
 static void digests_are_right_when_what_was_there_is_kept(void **state)
@@ -85,6 +90,38 @@ static void digests_are_right_without_room_to_keep_it(void **state)
 	lab->config.bulk_old = 0;
 	desk_shell_reload(lab->shell, &lab->config);
 	check_digests(lab);
+}
+
+static unsigned rooms_taken;
+
+static uint8_t *take_one_room(void *ctx, bool *ret_fresh)
+{
+	if (!rooms_taken++)
+		return desk_room_take(ctx, ret_fresh);
+	*ret_fresh = true;
+	return NULL;
+}
+
+/* A room that could not be had is not touched either. */
+static void digests_are_right_when_memory_to_keep_it_ends(void **state)
+{
+	const struct lab_bulk all = {.len = LAB_RAM, .fill = 1};
+	struct lab *lab = *state;
+	struct desk_bulk_ops ops = *lab->desk->env.ops.bulk;
+	const struct desk_bulk_ops *usual = lab->desk->env.ops.bulk;
+
+	rooms_taken = 0;
+	ops.room_take = take_one_room;
+	lab->desk->env.ops.bulk = &ops;
+	lab->config.bulk_old = 4ull * LAB_RAM;
+	desk_shell_reload(lab->shell, &lab->config);
+	lab_lease(lab);
+	await_told(lab, LAB_WRITTEN, lab_send_bulk(lab, 1, &all));
+	assert_int_equal(rooms_taken, 2);
+	assert_int_equal(lab_release(lab), 0);
+	await_told(lab, LAB_RELEASED, lab->next_request);
+	lab->desk->env.ops.bulk = usual;
+	check_newest(lab, 1, 0, LAB_RAM);
 }
 
 /* ---- what waits ---- */
@@ -294,6 +331,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(digests_are_right_when_what_was_there_is_kept),
 		TEST(digests_are_right_without_room_to_keep_it),
+		TEST(digests_are_right_when_memory_to_keep_it_ends),
 		TEST(the_answer_comes_before_the_record_and_a_release_after_it),
 		TEST(an_administrator_s_end_comes_after_the_record),
 		TEST(other_writes_go_on_meanwhile),
