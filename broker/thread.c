@@ -28,6 +28,8 @@ int thread_start(pthread_t *ret_thread, const pthread_attr_t *attr, int spared,
 
 	/* A thread starts with the mask of the one that makes it. */
 	sigfillset(&blocked);
+	/* Of the thread's own doing: where it is blocked the process ends before it says why. */
+	sigdelset(&blocked, SIGSYS);
 	if (spared)
 		sigdelset(&blocked, spared);
 	pthread_sigmask(SIG_SETMASK, &blocked, &before);

@@ -474,6 +474,8 @@ int drain_start(struct drain *drain)
 	int r;
 
 	sigfillset(&all);
+	/* As broker/thread.h has it. */
+	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	r = -pthread_create(&drain->thread, NULL, drain_main, drain);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
