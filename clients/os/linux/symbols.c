@@ -18,6 +18,8 @@
 #define IMAGE_MIN (1ull << 20)
 /* Names that a search looks at: a guest may put what looks like a table of names everywhere. */
 #define BUDGET (64u << 20)
+#define TABLES_MAX 32u        /* tables of words that are tried, for the same reason */
+#define TEXT_MAX (128u << 20) /* bytes of all names; Debian's have 6 MiB */
 
 /* What is known while it is searched. */
 struct symbols_search {
@@ -292,7 +294,7 @@ static int measure(const struct symbols_search *search, size_t *ret_size)
 				     ? name_len(search, words, n)
 				     : 0;
 
-		if (!len || size + len > UINT32_MAX)
+		if (!len || size + len > TEXT_MAX)
 			return VMSIG_ERR_UNSUPPORTED;
 		search->symbols->names[i] = (uint32_t)size;
 		size += len;
@@ -347,16 +349,18 @@ int linux_symbols_find(struct linux_symbols *symbols, const struct linux_image *
 {
 	struct symbols_search search = {.symbols = symbols, .budget = BUDGET};
 	int r = VMSIG_ERR_UNSUPPORTED;
+	unsigned left = TABLES_MAX;
 
 	*symbols = (struct linux_symbols){0};
 	for (size_t i = 0; i < image->count && r == VMSIG_ERR_UNSUPPORTED; i++) {
 		size_t from = 0;
 
 		search.part = &image->parts[i];
-		while (r == VMSIG_ERR_UNSUPPORTED &&
+		while (r == VMSIG_ERR_UNSUPPORTED && left &&
 			linux_tokens_find(
 				&search.tokens, search.part->bytes, search.part->len, from)) {
 			from = search.tokens.end;
+			left--;
 			r = find_in_part(&search);
 		}
 	}

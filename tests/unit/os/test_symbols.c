@@ -16,6 +16,7 @@
 
 #define GVA 0xffffffff82000000ull
 #define BASE 0xffffffff81000000ull
+#define FULL (64u << 20)
 
 struct lab {
 	struct linux_part part;
@@ -122,6 +123,31 @@ static void a_changed_byte_breaks_nothing(void **state)
 	}
 }
 
+static void write_words(uint8_t *at)
+{
+	uint16_t index[256];
+
+	for (unsigned i = 0; i < 256; i++) {
+		at[2 * i] = i ? (uint8_t)i : 'z';
+		index[i] = (uint16_t)(2 * i);
+	}
+	memcpy(at + 512, index, sizeof(index));
+}
+
+/* Before each table of words its names would be looked for, megabytes back. */
+static void memory_full_of_words_does_not_hold_us_up(void **state)
+{
+	struct lab *lab = *state;
+
+	free(lab->part.bytes);
+	lab->part.len = lab->image.size = FULL;
+	lab->part.bytes = calloc(1, FULL);
+	assert_non_null(lab->part.bytes);
+	for (size_t at = 0; at < FULL; at += 1024)
+		write_words(lab->part.bytes + at);
+	assert_int_equal(linux_symbols_find(&lab->symbols, &lab->image), VMSIG_ERR_UNSUPPORTED);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -131,6 +157,7 @@ int main(void)
 		T(names_and_addresses_are_found),
 		T(what_does_not_fit_is_no_table),
 		T(a_changed_byte_breaks_nothing),
+		T(memory_full_of_words_does_not_hold_us_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
