@@ -4,7 +4,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "clients/common/text.h"
 #include "clients/ctl/guest.h"
+
+#define SYMBOL_SHOWN 640u /* bytes of a name with its NUL; the kernel's are shorter */
 
 /* ---- modules ---- */
 
@@ -73,6 +76,16 @@ const struct ctl_command ctl_modules = {
 
 /* ---- symbols ---- */
 
+/* The guest chose the name. */
+static void print_symbol(const vmsig_symbol *symbol)
+{
+	char name[SYMBOL_SHOWN];
+
+	snprintf(name, sizeof(name), "%s", symbol->name);
+	text_clean(name);
+	printf("%016" PRIx64 " %c %s\n", symbol->addr, symbol->type, name);
+}
+
 /* As /proc/kallsyms has them: there are too many for a table that has to know all of its cells. */
 static int print_symbols(const struct ctl *ctl, const vmsig_os_handle *os, const char *glob)
 {
@@ -90,7 +103,7 @@ static int print_symbols(const struct ctl *ctl, const vmsig_os_handle *os, const
 				json_pack("{s:o, s:s#, s:o}", "addr", value_hex(symbol.addr),
 					"type", &symbol.type, 1, "name", value_text(symbol.name)));
 		else
-			printf("%016" PRIx64 " %c %s\n", symbol.addr, symbol.type, symbol.name);
+			print_symbol(&symbol);
 	}
 	if (!code && !found) {
 		ctl_fail_with(VMSIG_ERR_NOT_MAPPED, NULL, "no symbol is called '%s'", glob);
