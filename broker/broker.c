@@ -15,6 +15,7 @@
 #include "broker/auditor.h"
 #include "broker/boot_clock.h"
 #include "broker/desk_shell.h"
+#include "broker/discovery.h"
 #include "broker/endpoints.h"
 #include "broker/jobs.h"
 #include "broker/error_text.h"
@@ -112,8 +113,9 @@ static void (*const performers[])(struct broker *, const struct core_action *) =
 	[CORE_ACT_BOOTSTRAP] = do_bootstrap,
 };
 
-static void perform_actions(struct broker *broker)
+static void perform_actions(void *ctx)
 {
+	struct broker *broker = ctx;
 	struct core_action action;
 
 	while (core_next_action(broker->core, &action))
@@ -235,8 +237,9 @@ static void on_vouch(uv_timer_t *timer)
 /* ---- closing ---- */
 
 /* Called by each part that has ended; the last one lets the loop run out. */
-static void part_closed(struct broker *broker)
+static void part_closed(void *ctx)
 {
+	struct broker *broker = ctx;
 	if (!endpoints_are_idle(broker->endpoints) || broker->net || broker->desk_open ||
 		uv_is_closing((uv_handle_t *)&broker->turn))
 		return;
@@ -259,6 +262,7 @@ static void on_desk_closed(void *arg)
 
 	broker->desk_open = false;
 	/* Sessions and writes are gone; now what they were about. */
+	discovery_close(broker->discovery);
 	endpoints_close(broker->endpoints);
 }
 
@@ -458,16 +462,6 @@ static const char *desk_missing(void *ctx)
 		     "by itself";
 }
 
-static void perform(void *ctx)
-{
-	perform_actions(ctx);
-}
-
-static void on_endpoints_idle(void *ctx)
-{
-	part_closed(ctx);
-}
-
 static int start_endpoints(struct broker *broker)
 {
 	const struct endpoints_env env = {
@@ -477,12 +471,14 @@ static int start_endpoints(struct broker *broker)
 		.guardian = broker->guardian,
 		.core = broker->core,
 		.store = broker->store,
-		.perform = perform,
-		.idle = on_endpoints_idle,
+		.perform = perform_actions,
+		.idle = part_closed,
 		.ctx = broker,
 	};
 
-	return endpoints_new(&broker->endpoints, &env);
+	int r = endpoints_new(&broker->endpoints, &env);
+
+	return r ? r : discovery_new(&broker->discovery, &broker->loop, broker->endpoints);
 }
 
 static int start_net(struct broker *broker)
@@ -576,6 +572,7 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 		return r;
 	broker->exit_code = 0;
 	endpoints_reconcile(broker->endpoints, config);
+	discovery_adopt(broker->discovery, config);
 	vouch(broker);
 	/* What the policy took away while no broker ran. */
 	if (broker->desk)
@@ -623,6 +620,7 @@ static void end_loop(struct broker *broker)
 	if (broker->store)
 		upkeep_end(broker);
 	jobs_free(broker->jobs);
+	discovery_free(broker->discovery);
 	endpoints_free(broker->endpoints);
 	core_free(broker->core);
 	store_close(broker->store);

@@ -13,8 +13,9 @@
  *   auditor         reads the audit log for others
  *   syncer          tells who waits for the disk
  *   expiry          keys that end soon
- *   endpoints       those of the configuration: row, page, adapter
- *   additions       those beside it
+ *   endpoints       those that run: row, page, adapter
+ *   additions       those beside the configuration
+ *   discovery       those that come and go by themselves
  *   selftests       what descriptors of each folder are worth
  *   desk_shell      binds the write plane to the world
  *   desk_guests     its guests

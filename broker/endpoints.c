@@ -39,6 +39,7 @@ struct endpoints {
 	struct selftests *selftests;
 	bool closing;
 	struct endpoint_shell *by_id, *by_name;
+	struct finding *found; /* by name */
 
 	/* Of endpoints_adopt(): what comes next. */
 	struct share *share;
@@ -62,9 +63,16 @@ struct endpoint_shell {
 	UT_hash_handle hh_name; /* by name; at most one of a name runs */
 };
 
+/* An endpoint that was discovered, whether it runs or not. */
+struct finding {
+	struct config *config; /* of this one; a reference */
+	UT_hash_handle hh;
+};
+
 static const struct adapter_ops *const adapters[] = {
 	[CONFIG_ADAPTER_FILE] = &adapter_file,
 	[CONFIG_ADAPTER_QEMU] = &adapter_qemu,
+	[CONFIG_ADAPTER_LIBVIRT] = &adapter_libvirt,
 };
 
 static struct endpoint_shell *shell_find(const struct endpoints *endpoints, uint32_t id)
@@ -95,7 +103,16 @@ static void shell_free(struct endpoint_shell *shell)
 
 /* ---- what shall run ---- */
 
-/* NULL: it shall not run. *ret_origin is the configuration that it is in. */
+static struct finding *finding_of(const struct endpoints *endpoints, const char *name)
+{
+	struct finding *finding = NULL;
+
+	HASH_FIND(hh, endpoints->found, name, strlen(name), finding);
+	return finding;
+}
+
+/* NULL: it shall not run. *ret_origin is the configuration that it is in. What somebody has named
+ * comes before what was discovered. */
 static const struct config_endpoint *find_wanted(
 	const struct endpoints *endpoints, const char *name, struct config **ret_origin)
 {
@@ -103,8 +120,10 @@ static const struct config_endpoint *find_wanted(
 	const struct addition *addition =
 		wanted ? NULL : additions_find(&endpoints->additions, name);
 
-	*ret_origin = addition ? addition->config : endpoints->config;
-	return addition ? &addition->config->endpoints[0] : wanted;
+	const struct finding *finding = wanted || addition ? NULL : finding_of(endpoints, name);
+
+	*ret_origin = addition ? addition->config : finding ? finding->config : endpoints->config;
+	return wanted ? wanted : *ret_origin != endpoints->config ? (*ret_origin)->endpoints : NULL;
 }
 
 /* ---- one of them ---- */
@@ -470,6 +489,50 @@ int endpoints_remove(struct endpoints *endpoints, const char *name)
 bool endpoints_is_added(const struct endpoints *endpoints, const char *name)
 {
 	return additions_find(&endpoints->additions, name) != NULL;
+}
+
+/* ---- what is discovered ---- */
+
+int endpoints_discover(struct endpoints *endpoints, struct config *config)
+{
+	const struct config_endpoint *endpoint = config->endpoints;
+	struct finding *finding;
+	struct config *origin;
+
+	if (endpoints->closing)
+		return VMSIG_ERR_NOT_READY;
+	if (find_wanted(endpoints, endpoint->name, &origin))
+		return VMSIG_ERR_BUSY;
+	finding = calloc(1, sizeof(*finding));
+	if (!finding)
+		return -ENOMEM;
+	finding->config = config;
+	HASH_ADD_KEYPTR(hh, endpoints->found, endpoint->name, strlen(endpoint->name), finding);
+	if (!finding->hh.tbl) {
+		free(finding);
+		return -ENOMEM;
+	}
+	config_ref(config);
+	/* One that still ends begins again by itself. */
+	if (!is_running(endpoints, endpoint->name))
+		(void)shell_start(endpoints, config, endpoint);
+	return 0;
+}
+
+void endpoints_lose(struct endpoints *endpoints, const struct config *config)
+{
+	const char *name = config->endpoints->name;
+	struct finding *finding = finding_of(endpoints, name);
+	struct endpoint_shell *shell = NULL;
+
+	if (!finding || finding->config != config)
+		return;
+	HASH_FIND(hh_name, endpoints->by_name, name, strlen(name), shell);
+	HASH_DEL(endpoints->found, finding);
+	if (shell)
+		(void)stop_outdated(shell);
+	config_unref(finding->config);
+	free(finding);
 }
 
 /* ---- the store and the desk come later ---- */

@@ -62,6 +62,13 @@ __attribute__((warn_unused_result)) int endpoints_add(struct endpoints *endpoint
 __attribute__((warn_unused_result)) int endpoints_remove(
 	struct endpoints *endpoints, const char *name);
 bool endpoints_is_added(const struct endpoints *endpoints, const char *name);
+/* One that was discovered shall run as well: the first of the configuration, which is counted and
+ * kept until endpoints_lose(). 0; VMSIG_ERR_BUSY: its name is that of a configured one or of
+ * another discovered one; VMSIG_ERR_NOT_READY: after endpoints_close(); -ENOMEM. */
+__attribute__((warn_unused_result)) int endpoints_discover(
+	struct endpoints *endpoints, struct config *config);
+/* It is not there any more. Does nothing for one that was refused. */
+void endpoints_lose(struct endpoints *endpoints, const struct config *config);
 /* Stops everything. */
 void endpoints_close(struct endpoints *endpoints);
 bool endpoints_are_idle(const struct endpoints *endpoints);

@@ -14,6 +14,7 @@
 #include "broker/config/check.h"
 #include "broker/config/compare.h"
 #include "broker/desk_shell.h"
+#include "broker/discovery.h"
 #include "broker/endpoints.h"
 #include "broker/error_text.h"
 #include "broker/jobs.h"
@@ -196,6 +197,7 @@ static int adopt(struct reload *reload)
 		desk_shell_reload(broker->desk_shell, config);
 	log_setup((enum log_level)config->log_level, config->log_json);
 	endpoints_adopt(broker->endpoints, config, on_settled);
+	discovery_adopt(broker->discovery, config);
 	return 0;
 }
 

@@ -24,6 +24,7 @@ struct desk_shell; /* around the desk */
 struct guardian;
 struct porter;
 struct watchdog;
+struct discovery;
 struct endpoints; /* those that run */
 struct jobs;
 struct net;
@@ -52,6 +53,7 @@ struct broker {
 	struct jobs *jobs; /* file systems and scans; NULL before it starts */
 	bool desk_open;    /* not closed yet */
 	struct endpoints *endpoints;
+	struct discovery *discovery;
 	uv_prepare_t turn;
 	uv_idle_t hurry;        /* keeps the loop from sleeping while tasks are ready */
 	uint64_t turn_ended_ns; /* 0: with nothing more to do */

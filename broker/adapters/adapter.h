@@ -64,5 +64,6 @@ struct adapter {
 extern const struct adapter_ops adapter_file;
 extern const struct adapter_ops adapter_provider; /* needs an offer */
 extern const struct adapter_ops adapter_qemu;
+extern const struct adapter_ops adapter_libvirt;
 
 #endif

@@ -166,9 +166,10 @@ static const struct {
 	const char *pattern; /* fnmatch(3) */
 	const char *why;
 } wrong_sockets[] = {
-	{"*/libvirt/qemu/*/monitor.sock", "that is libvirt's own monitor, which serves libvirt "
-					  "alone; give the domain a second "
-					  "one with <qemu:commandline>"},
+	{"*/libvirt/qemu/*/monitor.sock",
+		"that is libvirt's own monitor, which serves libvirt "
+		"alone; use 'adapter: libvirt', or give the domain a second "
+		"one with <qemu:commandline>"},
 	{"*/tcp:*",
 		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET"},
 	{"*/telnet:*",
@@ -201,6 +202,21 @@ static void check_qemu(struct check *check, const struct config_endpoint *endpoi
 	else if (stat(endpoint->qmp, &st) == 0 && !S_ISSOCK(st.st_mode))
 		complain(check, "endpoint '%s': '%s' is no socket; start QEMU with -qmp unix:%s",
 			endpoint->name, endpoint->qmp, endpoint->qmp);
+}
+
+/* Whether libvirt is there is told when it runs. */
+static void check_uri(struct check *check, const char *what, const char *uri)
+{
+	if (!strstr(uri, ":///"))
+		complain(check,
+			"%s: libvirt '%s' is another host's; only this host's memory can be "
+			"served, write for example qemu:///system",
+			what, uri);
+}
+
+static void check_libvirt(struct check *check, const struct config_endpoint *endpoint)
+{
+	check_uri(check, endpoint->name, endpoint->libvirt);
 }
 
 /* ---- what two must not share ---- */
@@ -268,7 +284,7 @@ static size_t paths_of(const struct config_endpoint *endpoint, char *const **ret
 	if (endpoint->adapter == CONFIG_ADAPTER_FILE)
 		return config_endpoint_files(endpoint, ret_paths);
 	*ret_paths = &endpoint->qmp;
-	return 1;
+	return endpoint->adapter == CONFIG_ADAPTER_QEMU;
 }
 
 static size_t list_places(const struct config *config, struct place *places)
@@ -344,6 +360,7 @@ size_t check_config(const struct config *config, FILE *out)
 	static void (*const checks[])(struct check *, const struct config_endpoint *) = {
 		[CONFIG_ADAPTER_FILE] = check_file,
 		[CONFIG_ADAPTER_QEMU] = check_qemu,
+		[CONFIG_ADAPTER_LIBVIRT] = check_libvirt,
 	};
 	struct check check = {.config = config, .out = out};
 
@@ -352,6 +369,8 @@ size_t check_config(const struct config *config, FILE *out)
 	check_planes(&check);
 	for (size_t i = 0; i < config->nendpoints; i++)
 		checks[config->endpoints[i].adapter](&check, &config->endpoints[i]);
+	for (size_t i = 0; i < config->ndiscover; i++)
+		check_uri(&check, "discover", config->discover[i].libvirt);
 	check_shared(&check);
 	return check.problems;
 }
@@ -441,8 +460,8 @@ void check_warn(const struct config *config, FILE *out)
 
 	for (size_t i = 0; i < config->nendpoints; i++)
 		warn_ram(&check, &config->endpoints[i]);
-	/* Without any, what they will be called is not known yet. */
-	for (size_t i = 0; config->nendpoints && i < config->ntenants; i++)
+	/* Without any, and where some are discovered, what they will be called is not known yet. */
+	for (size_t i = 0; config->nendpoints && !config->ndiscover && i < config->ntenants; i++)
 		warn_patterns(&check, &config->tenants[i]);
 	warn_history(&check);
 }

@@ -113,7 +113,10 @@ static int compare_settings(
 	int r = 0;
 
 	for (; !r && field->key; field++) {
-		if (strcmp(field->key, "listen") == 0)
+		if (strcmp(field->key, "discover") == 0 && !equal_value(field, old, new))
+			r = note(result, COMPARE_SETTINGS, COMPARE_CHANGED, field->key,
+				"looked for as it says now");
+		else if (strcmp(field->key, "listen") == 0)
 			r = compare_sockets(result, old, new);
 		else if (strcmp(field->key, "limits") == 0)
 			r = compare_map(

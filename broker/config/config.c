@@ -21,8 +21,8 @@
 #define SECOND_NS (1000ull * 1000 * 1000)
 #define HOUR_MS (3600ull * 1000)
 
-static const struct decode_choice adapters[] = {
-	{"file", CONFIG_ADAPTER_FILE}, {"qemu", CONFIG_ADAPTER_QEMU}, {NULL, 0}};
+static const struct decode_choice adapters[] = {{"file", CONFIG_ADAPTER_FILE},
+	{"qemu", CONFIG_ADAPTER_QEMU}, {"libvirt", CONFIG_ADAPTER_LIBVIRT}, {NULL, 0}};
 static const struct decode_choice guards[] = {{"none", VMSIG_GUARD_NONE},
 	{"mode", VMSIG_GUARD_MODE}, {"ro-mount", VMSIG_GUARD_RO_MOUNT},
 	{"sealed", VMSIG_GUARD_SEALED}, {NULL, 0}};
@@ -67,6 +67,9 @@ static const struct decode_field endpoint_fields[] = {
 	{"retry_max", DECODE_MILLIS, EP(retry_max_ms), .min = 10, .max = HOUR_MS, .standard = 5000},
 	{"qmp_timeout", DECODE_MILLIS, EP(qmp_timeout_ms), .min = 100, .max = HOUR_MS,
 		.standard = 5000},
+	{"libvirt", DECODE_STRING, EP(libvirt)},
+	{"domain", DECODE_STRING, EP(domain)},
+	{"pids", DECODE_PATH, EP(pids)},
 	{.key = NULL},
 };
 
@@ -241,6 +244,27 @@ static const struct decode_field limit_fields[] = {
 	{.key = NULL},
 };
 
+#define DS(member) offsetof(struct config_discover, member)
+static const struct decode_field discover_fields[] = {
+	{"libvirt", DECODE_STRING, DS(libvirt), .required = true},
+	{"domains", DECODE_STRING, DS(domains), .standard_string = "*"},
+	{"limit", DECODE_UINT32, DS(limit), .min = 1, .max = 4096, .standard = 1024},
+	{"pids", DECODE_PATH, DS(endpoint.pids)},
+	{"min_guard", DECODE_ENUM, DS(endpoint.min_guard), .choices = guards,
+		.standard = VMSIG_GUARD_NONE},
+	{"writable", DECODE_BOOL, DS(endpoint.writable), .max = 1},
+	{"labels", DECODE_LABELS, DS(endpoint.labels), .count_offset = DS(endpoint.nlabels),
+		.max = 64},
+	{"reprove", DECODE_MILLIS, DS(endpoint.reprove_ms), .min = 100, .max = HOUR_MS,
+		.standard = 2000},
+	{"retry", DECODE_MILLIS, DS(endpoint.retry_ms), .min = 10, .max = HOUR_MS, .standard = 250},
+	{"retry_max", DECODE_MILLIS, DS(endpoint.retry_max_ms), .min = 10, .max = HOUR_MS,
+		.standard = 5000},
+	{"qmp_timeout", DECODE_MILLIS, DS(endpoint.qmp_timeout_ms), .min = 100, .max = HOUR_MS,
+		.standard = 5000},
+	{.key = NULL},
+};
+
 static const struct decode_field fields[] = {
 	{"state_dir", DECODE_PATH, CF(state_dir), .standard_string = "/var/lib/vmsig"},
 	{"tls", DECODE_MAP, .fields = tls_fields, .required = true},
@@ -251,59 +275,12 @@ static const struct decode_field fields[] = {
 	{"sandbox", DECODE_MAP, .fields = sandbox_fields},
 	{"endpoints", DECODE_LIST, CF(endpoints), .count_offset = CF(nendpoints), .max = 100000,
 		.fields = endpoint_fields, .size = sizeof(struct config_endpoint)},
+	{"discover", DECODE_LIST, CF(discover), .count_offset = CF(ndiscover), .max = 64,
+		.fields = discover_fields, .size = sizeof(struct config_discover)},
 	{"tenants", DECODE_LIST, CF(tenants), .count_offset = CF(ntenants), .max = 10000,
 		.fields = tenant_fields, .size = sizeof(struct grant_tenant)},
 	{.key = NULL},
 };
-
-/* ---- by name ---- */
-
-/* Of two with one name the later one is the one too many. */
-static int endpoint_compare(const void *a, const void *b)
-{
-	const struct config_endpoint *const *x = a, *const *y = b;
-	int r = strcmp((*x)->name, (*y)->name);
-
-	return r ? r : (*x > *y) - (*x < *y);
-}
-
-static int tenant_compare(const void *a, const void *b)
-{
-	const struct grant_tenant *const *x = a, *const *y = b;
-	int r = grant_order((*x)->role, (*x)->tenant.name, *y);
-
-	return r ? r : (*x > *y) - (*x < *y);
-}
-
-static int sort(struct config *config)
-{
-	config->by_name = calloc(config->nendpoints + 1, sizeof(*config->by_name));
-	config->by_identity = calloc(config->ntenants + 1, sizeof(*config->by_identity));
-	if (!config->by_name || !config->by_identity)
-		return -ENOMEM;
-	for (size_t i = 0; i < config->nendpoints; i++)
-		config->by_name[i] = &config->endpoints[i];
-	for (size_t i = 0; i < config->ntenants; i++)
-		config->by_identity[i] = &config->tenants[i];
-	qsort(config->by_name, config->nendpoints, sizeof(*config->by_name), endpoint_compare);
-	qsort(config->by_identity, config->ntenants, sizeof(*config->by_identity), tenant_compare);
-	return 0;
-}
-
-static int endpoint_search(const void *key, const void *element)
-{
-	const struct config_endpoint *const *endpoint = element;
-
-	return strcmp(key, (*endpoint)->name);
-}
-
-const struct config_endpoint *config_endpoint_find(const struct config *config, const char *name)
-{
-	const struct config_endpoint **found = bsearch(name, config->by_name, config->nendpoints,
-		sizeof(*config->by_name), endpoint_search);
-
-	return found ? *found : NULL;
-}
 
 /* ---- what the tables cannot say ---- */
 
@@ -391,6 +368,62 @@ static int check_qemu_endpoint(
 	return 0;
 }
 
+static int check_libvirt_endpoint(
+	const struct config_check *check, const struct config_endpoint *endpoint, size_t i)
+{
+#ifndef VMSIG_HAVE_LIBVIRT
+	return complain(check, "endpoints", i,
+		"endpoint '%s': this vmsigd was built without libvirt; build it where libvirt's "
+		"development files are (deploy/install-deps), or give the domain a QMP socket and "
+		"use the adapter 'qemu'",
+		endpoint->name);
+#endif
+	if (!endpoint->libvirt || !endpoint->domain)
+		return complain(check, "endpoints", i,
+			"endpoint '%s' has the adapter 'libvirt' but no %s; add %s", endpoint->name,
+			endpoint->libvirt ? "domain" : "URI",
+			endpoint->libvirt ? "'domain: NAME' or its UUID"
+					  : "'libvirt: qemu:///system'");
+	if (endpoint->path || endpoint->nfiles || endpoint->low || endpoint->nseg ||
+		endpoint->kcr3_given || endpoint->qmp)
+		return complain(check, "endpoints", i,
+			"endpoint '%s': path, files, low, segments, kcr3 and qmp belong to other "
+			"adapters; the adapter 'libvirt' finds them out",
+			endpoint->name);
+	return 0;
+}
+
+static int check_discover(const struct config_check *check)
+{
+#ifndef VMSIG_HAVE_LIBVIRT
+	if (check->config->ndiscover)
+		return complain(check, "discover", 0,
+			"this vmsigd was built without libvirt, so it cannot find domains; build "
+			"it where libvirt's development files are (deploy/install-deps)");
+#endif
+	for (size_t i = 0; i < check->config->ndiscover; i++) {
+		const struct config_discover *discover = &check->config->discover[i];
+
+		if (discover->endpoint.retry_max_ms < discover->endpoint.retry_ms)
+			return complain(check, "discover", i,
+				"retry_max is below retry; write a larger retry_max");
+	}
+	return 0;
+}
+
+static int check_adapter(
+	const struct config_check *check, const struct config_endpoint *endpoint, size_t i)
+{
+	static int (*const checks[])(
+		const struct config_check *, const struct config_endpoint *, size_t) = {
+		[CONFIG_ADAPTER_FILE] = check_file_endpoint,
+		[CONFIG_ADAPTER_QEMU] = check_qemu_endpoint,
+		[CONFIG_ADAPTER_LIBVIRT] = check_libvirt_endpoint,
+	};
+
+	return checks[endpoint->adapter](check, endpoint, i);
+}
+
 static int check_endpoints(const struct config_check *check)
 {
 	const struct config *config = check->config;
@@ -400,10 +433,7 @@ static int check_endpoints(const struct config_check *check)
 			"more endpoints than limits.endpoints (%u); raise the limit",
 			config->core.endpoints);
 	for (size_t i = 0; i < config->nendpoints; i++) {
-		const struct config_endpoint *endpoint = &config->endpoints[i];
-		int r = endpoint->adapter == CONFIG_ADAPTER_FILE
-				? check_file_endpoint(check, endpoint, i)
-				: check_qemu_endpoint(check, endpoint, i);
+		int r = check_adapter(check, &config->endpoints[i], i);
 
 		if (r)
 			return r;
@@ -512,11 +542,13 @@ int config_load_lines(struct config **ret_config, struct decode_lines **ret_line
 	config->ctx.given = true;
 	config->core.sessions = config->max_connections;
 	config->ended = decode_is_ended(lines);
-	r = sort(config);
+	r = config_sort(config);
 	if (!r)
 		r = check_limits(&check);
 	if (!r)
 		r = check_endpoints(&check);
+	if (!r)
+		r = check_discover(&check);
 	if (!r)
 		r = check_tenants(&check);
 	if (r)
@@ -551,7 +583,7 @@ int config_endpoint_load(struct config **ret_config, const char *text, const str
 			config->endpoints, error, error_size);
 	}
 	if (!r)
-		r = sort(config);
+		r = config_sort(config);
 	if (!r)
 		r = check_endpoints(&check);
 	if (r) {
@@ -584,6 +616,11 @@ struct config *config_unref(struct config *config)
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b)
 {
 	return equal_structs(endpoint_fields, a, b);
+}
+
+bool config_discover_equal(const struct config_discover *a, const struct config_discover *b)
+{
+	return equal_structs(discover_fields, a, b);
 }
 
 const struct decode_field *config_fields(void)

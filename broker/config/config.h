@@ -9,9 +9,11 @@
  *   config       what there is to configure, and look-ups in it
  *   decode       documents into structs, by tables
  *   decode_type  values of one key, by type
+ *   discovered   what nobody has written down
  *   document     YAML within bounds
  *   equal        values of two structs
  *   explain      who may do what, and which line says so
+ *   lookup       by name
  *   scalar       values as people write them
  *   compare      what is different between two
  *   check        what --check looks at
@@ -28,7 +30,12 @@
 #include "vmsig/vmsig_memfile.h"
 
 /* PROVIDER: never in a file; what a provider registers. */
-enum config_adapter { CONFIG_ADAPTER_FILE, CONFIG_ADAPTER_QEMU, CONFIG_ADAPTER_PROVIDER };
+enum config_adapter {
+	CONFIG_ADAPTER_FILE,
+	CONFIG_ADAPTER_QEMU,
+	CONFIG_ADAPTER_PROVIDER,
+	CONFIG_ADAPTER_LIBVIRT,
+};
 
 struct config_endpoint {
 	char *name;
@@ -61,6 +68,11 @@ struct config_endpoint {
 	uint64_t retry_ms;       /* first retry of a bootstrap or a connection; doubles */
 	uint64_t retry_max_ms;   /* upper bound of the doubling */
 	uint64_t qmp_timeout_ms; /* an unanswered QMP command ends the QMP connection */
+
+	/* adapter: libvirt; also what stands from `reprove` on */
+	char *libvirt; /* a URI */
+	char *domain;  /* its name or UUID */
+	char *pids;    /* the folder where libvirt notes its QEMUs' pids */
 };
 
 /* The RAM files of the adapter `file`, however they are written. */
@@ -78,6 +90,14 @@ static inline struct selector_subject config_endpoint_subject(
 	return (struct selector_subject){
 		.name = endpoint->name, .labels = endpoint->labels, .nlabels = endpoint->nlabels};
 }
+
+/* Where endpoints come from by themselves. */
+struct config_discover {
+	char *libvirt;                   /* a URI */
+	char *domains;                   /* a glob of their names */
+	uint32_t limit;                  /* how many at once */
+	struct config_endpoint endpoint; /* what all of them have */
+};
 
 struct config_listen {
 	bool given; /* the configuration names the plane; ctx is always there */
@@ -125,6 +145,8 @@ struct config {
 	uint64_t bulk_old; /* bytes before of bulk data that are kept; of a tenant's: half */
 	struct config_endpoint *endpoints;
 	size_t nendpoints;
+	struct config_discover *discover;
+	size_t ndiscover;
 	struct grant_tenant *tenants;
 	size_t ntenants;
 	const struct config_endpoint **by_name;  /* endpoints, sorted */
@@ -149,7 +171,17 @@ __attribute__((warn_unused_result)) int config_endpoint_load(struct config **ret
 struct config *config_ref(struct config *config);
 struct config *config_unref(struct config *config);
 
+/* A configuration of nothing but one endpoint, `name`, which is `domain` of what was discovered;
+ * with labels beside its own, of which those that are discovered count less. -ENOMEM. */
+__attribute__((warn_unused_result)) int config_discovered(struct config **ret_config,
+	const struct config_discover *discover, const char *name, const char *domain,
+	char *const *labels, size_t nlabels);
+bool config_discover_equal(const struct config_discover *a, const struct config_discover *b);
+
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b);
+
+/* Fills by_name and by_identity; once the rest is there. -ENOMEM. */
+__attribute__((warn_unused_result)) int config_sort(struct config *config);
 
 /* The table that the file is decoded by. */
 struct decode_field;

@@ -25,7 +25,7 @@ struct mapper;
  * sentence that says what to configure. */
 __attribute__((warn_unused_result)) int mapper_of_peer(
 	struct mapper **ret_mapper, int socket, char *error, size_t error_size);
-/* For tests: as if it had been a peer. */
+/* As if it had been a peer: by the word of somebody who knows. */
 __attribute__((warn_unused_result)) int mapper_of_pid(
 	struct mapper **ret_mapper, pid_t pid, char *error, size_t error_size);
 /* Counted; of one thread. Accepts NULL, returns NULL. */

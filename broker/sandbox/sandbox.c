@@ -103,10 +103,10 @@ static bool looks_into_processes(const struct config *config)
 	for (size_t i = 0; i < config->nendpoints; i++) {
 		const struct config_endpoint *endpoint = &config->endpoints[i];
 
-		if (endpoint->adapter == CONFIG_ADAPTER_QEMU && !endpoint->ram)
+		if (endpoint->adapter != CONFIG_ADAPTER_FILE && !endpoint->ram)
 			return true;
 	}
-	return false;
+	return config->ndiscover != 0;
 }
 
 static int drop(const char *user, enum sandbox_process process)

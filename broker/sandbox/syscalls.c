@@ -277,7 +277,8 @@ static int add_plain(scmp_filter_ctx filter)
 	return r;
 }
 
-/* Writable, executable, neither; not both. */
+/* Writable, executable, neither; not both. Whoever maps both is refused and not ended: libffi, of
+ * which libvirt is full, tries that first and then maps a file twice. */
 static int add_memory(scmp_filter_ctx filter)
 {
 	static const char *const calls[] = {"mmap", "mprotect"};
@@ -288,6 +289,9 @@ static int add_memory(scmp_filter_ctx filter)
 	for (size_t i = 0; !r && i < 6; i++)
 		r = rule_of(filter, calls[i % 2],
 			SCMP_A2(SCMP_CMP_MASKED_EQ, both, (scmp_datum_t)protections[i / 2]));
+	if (!r)
+		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(mmap), 1,
+			SCMP_A2(SCMP_CMP_MASKED_EQ, both, both));
 	return r;
 }
 

@@ -272,13 +272,21 @@ static void bootstrap_answered(struct qemu *q)
 		struct guest *guest;
 		char why[REASON_MAX];
 
-		if (guest_new(&guest, &q->inquiry.map, q->env.config, q->pid, link_fd(&q->link),
-			    why, sizeof(why))) {
+		int socket = q->transport ? -1 : link_fd(&q->link);
+
+		if (guest_new(&guest, &q->inquiry.map, q->env.config, q->pid, socket, why,
+			    sizeof(why))) {
 			flow_failed(q, why);
 			return;
 		}
 		guest_unref(q->guest);
 		q->guest = guest;
+		/* Its number may have become another's since the transport has named it. */
+		if (q->transport && !process_is(q->process, q->pid)) {
+			q->guest = guest_unref(guest);
+			flow_failed(q, "QEMU has ended, or cannot be watched");
+			return;
+		}
 		check_split(q);
 	}
 	job_begin(q, GUEST_FIND, &q->inquiry.roots);
@@ -379,6 +387,8 @@ static void flow_step(struct qemu *q, int r)
 	} else if (q->ready && is_map_refused(q, r)) {
 		snprintf(reason, sizeof(reason), "%s", q->inquiry.error);
 		qemu_session_end(q, reason);
+	} else if (q->transport && q->inquiry.map.unshared) {
+		flow_failed(q, q->transport->ram_advice);
 	} else {
 		flow_failed(q, q->inquiry.error);
 	}

@@ -13,6 +13,8 @@
 static int take_evidence(struct guest *guest, const struct config_endpoint *config, int socket,
 	char *error, size_t error_size)
 {
+	if (!config->ram && socket < 0)
+		return mapper_of_pid(&guest->mapper, guest->pid, error, error_size);
 	if (!config->ram)
 		return mapper_of_peer(&guest->mapper, socket, error, error_size);
 	guest->ram_owner = config->owner;

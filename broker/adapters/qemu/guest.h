@@ -35,7 +35,8 @@ struct guest {
 	uint64_t notes_from;    /* of the next search: kcr3.h */
 };
 
-/* Takes the contents of `map`, and who is at the other end of the QMP socket for its QEMU.
+/* Takes the contents of `map`, and who is at the other end of the QMP socket for its QEMU; with -1
+ * for a socket, the process `pid`, of which the caller knows that it is that one.
  * What fails leaves it with the caller: -errno, VMSIG_ERR_UNSUPPORTED; `error` gets a
  * sentence. */
 __attribute__((warn_unused_result)) int guest_new(struct guest **ret_guest, struct memmap *map,

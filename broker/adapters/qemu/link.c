@@ -51,7 +51,8 @@ static void on_handle_closed(uv_handle_t *handle)
 		return;
 	qmp_free(conn->qmp);
 	free(conn->writing);
-	close(conn->place);
+	if (conn->place >= 0)
+		close(conn->place);
 	free(conn);
 	if (--owner->closing == 0 && owner->on_closed)
 		owner->on_closed(owner->arg);
@@ -337,14 +338,15 @@ static int conn_new(struct link_conn **ret_conn, struct link *link, qmp_begin_fn
 	return 0;
 }
 
-/* Takes over `place`. */
+/* Takes over `place`, which may be -1. */
 static int conn_begin(struct link *link, int place, qmp_begin_fn begin)
 {
 	struct link_conn *conn;
 	int r = conn_new(&conn, link, begin);
 
 	if (r) {
-		close(place);
+		if (place >= 0)
+			close(place);
 		return r;
 	}
 	conn->place = place;
@@ -404,6 +406,28 @@ bool link_settle(struct link *link)
 		return false;
 	uv_read_stop((uv_stream_t *)&conn->pipe);
 	return true;
+}
+
+int link_attach(struct link *link, int socket)
+{
+	struct link_conn *conn;
+	int r = conn_begin(link, -1, qmp_new);
+
+	if (r) {
+		close(socket);
+		return r;
+	}
+	conn = link->conn;
+	r = uv_pipe_open(&conn->pipe, socket);
+	if (r)
+		close(socket);
+	else
+		r = go_on_reading(conn);
+	if (r)
+		conn_end(conn);
+	else
+		arm_timer(conn);
+	return r;
 }
 
 int link_place(const struct link *link)

@@ -49,6 +49,9 @@ __attribute__((warn_unused_result)) int link_resume(struct link *link, int place
 /* Whether nothing is under way in either direction, so that another can go on from here as long as
  * nothing more is read: which it is not, from here on. */
 __attribute__((warn_unused_result)) bool link_settle(struct link *link);
+/* The same with a socket that is connected already, to somebody who speaks QMP for QEMU; takes it
+ * over. -errno. */
+__attribute__((warn_unused_result)) int link_attach(struct link *link, int socket);
 /* The socket file of a connection by descriptor, borrowed; -1: there is none. */
 int link_place(const struct link *link);
 /* Ends the connection without on_down(). */

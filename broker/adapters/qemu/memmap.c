@@ -275,11 +275,13 @@ static int check_used(struct memmap *map, char *error, size_t error_size)
 				map->base_bytes += map->backends[i].size;
 			r = check_backend(&map->backends[i], error, error_size);
 		}
+		map->unshared |= r != 0;
 		if (r)
 			return r;
 	}
 	if (map->nseg)
 		return 0;
+	map->unshared = true;
 	snprintf(error, error_size,
 		"guest RAM is in no memory backend; start QEMU with -object memory-backend-file,"
 		"id=ram0,size=SIZE,mem-path=/run/vmsig/ram/VM,share=on -machine "

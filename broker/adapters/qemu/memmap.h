@@ -71,6 +71,7 @@ struct memmap {
 	size_t nseg;
 	uint64_t low;        /* end of the RAM below 4 GiB */
 	uint64_t base_bytes; /* backends in use, without what can be plugged */
+	bool unshared;       /* refused, because RAM has no file that is shared */
 };
 
 /* Takes what query-memdev and qom-list /objects returned. 0, VMSIG_ERR_BAD_REQUEST, -ENOMEM. */

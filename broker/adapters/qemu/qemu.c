@@ -100,7 +100,12 @@ static void connect_later(struct qemu *q, const char *reason)
 static void on_link_down(void *arg, const char *reason)
 {
 	struct qemu *q = arg;
+	char why[REASON_MAX] = "";
 
+	if (q->spoken)
+		q->transport->why(q->spoken, why, sizeof(why));
+	if (why[0])
+		reason = why;
 	if (q->ready && process_is_alive(q->process)) {
 		qemu_session_lose(q, reason);
 		qemu_schedule_retry(q);
@@ -170,6 +175,8 @@ static void on_link_ready(void *arg, pid_t pid)
 
 	if (q->removed)
 		return;
+	if (q->spoken)
+		pid = q->transport->pid(q->spoken);
 	q->down_reason[0] = 0;
 	q->backoff_ms = q->env.config->retry_ms;
 	if (publisher_may_log(&q->publisher))
@@ -339,6 +346,19 @@ static void on_place_late(struct errand *errand)
 	on_link_down(q, PLACE_HANGS);
 }
 
+static void connect_spoken(struct qemu *q)
+{
+	int fd, r;
+
+	if (q->spoken)
+		q->spoken = q->transport->close(q->spoken);
+	r = q->transport->open(&q->spoken, &fd, q->env.config);
+	if (!r)
+		r = link_attach(&q->link, fd);
+	if (r)
+		on_link_down(q, strerror(-r));
+}
+
 static void connect_qemu(struct qemu *q)
 {
 	const struct config_endpoint *config = q->env.config;
@@ -356,7 +376,9 @@ static void on_timer(uv_timer_t *timer)
 {
 	struct qemu *q = timer->data;
 
-	if (!q->link.conn) {
+	if (!q->link.conn && q->transport) {
+		connect_spoken(q);
+	} else if (!q->link.conn) {
 		connect_qemu(q);
 	} else if (link_ready(&q->link) && q->flow == FLOW_NONE && !q->queued) {
 		if (q->ready)
@@ -378,6 +400,8 @@ void qemu_maybe_stopped(struct qemu *q)
 		return;
 	inquiry_reset(&q->inquiry);
 	guest_unref(q->guest);
+	if (q->spoken)
+		q->transport->close(q->spoken);
 	share_unref(q->share);
 	job_line_free(q->line);
 	free(q);
@@ -405,7 +429,7 @@ static void on_timer_closed(uv_handle_t *handle)
 	qemu_maybe_stopped(q);
 }
 
-static void qemu_stop(struct adapter *adapter, adapter_stopped_fn stopped, void *arg)
+void qemu_stop(struct adapter *adapter, adapter_stopped_fn stopped, void *arg)
 {
 	struct qemu *q = (struct qemu *)adapter;
 
@@ -438,31 +462,26 @@ static int qemu_register(struct qemu *q, char *error, size_t error_size)
 	return r;
 }
 
-static int qemu_start(
-	struct adapter **ret_adapter, const struct adapter_env *env, char *error, size_t error_size)
+int qemu_start_over(struct adapter **ret_adapter, const struct adapter_env *env,
+	const struct adapter_ops *ops, const struct transport *transport, char *error,
+	size_t error_size)
 {
 	const struct config_endpoint *config = env->config;
 	struct qemu *q;
 	int r;
 
-	if (strlen(config->qmp) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
-		snprintf(error, error_size,
-			"endpoint '%s': the path of a socket has at most 107 "
-			"bytes, %s is longer",
-			config->name, config->qmp);
-		return VMSIG_ERR_BAD_REQUEST;
-	}
 	q = calloc(1, sizeof(*q));
 	if (!q || job_line_new(&q->line, env->jobs)) {
 		free(q);
 		snprintf(error, error_size, "out of memory");
 		return -ENOMEM;
 	}
-	q->base.ops = &adapter_qemu;
+	q->base.ops = ops;
+	q->transport = transport;
 	q->env = *env;
 	q->backoff_ms = config->retry_ms;
 	q->link = (struct link){.loop = env->loop,
-		.path = config->qmp,
+		.path = transport ? transport->name : config->qmp,
 		.timeout_ms = config->qmp_timeout_ms,
 		.arg = q,
 		.on_ready = on_link_ready,
@@ -486,6 +505,21 @@ static int qemu_start(
 	qemu_schedule(q, 0);
 	*ret_adapter = &q->base;
 	return 0;
+}
+
+static int qemu_start(
+	struct adapter **ret_adapter, const struct adapter_env *env, char *error, size_t error_size)
+{
+	const struct config_endpoint *config = env->config;
+
+	if (strlen(config->qmp) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
+		snprintf(error, error_size,
+			"endpoint '%s': the path of a socket has at most 107 "
+			"bytes, %s is longer",
+			config->name, config->qmp);
+		return VMSIG_ERR_BAD_REQUEST;
+	}
+	return qemu_start_over(ret_adapter, env, &adapter_qemu, NULL, error, error_size);
 }
 
 static void qemu_leave(struct adapter *adapter)

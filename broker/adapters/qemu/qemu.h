@@ -12,6 +12,7 @@
  *
  * Below these, each with a header of its own:
  *
+ *   transport  what speaks QMP where there is no socket of QEMU's, or:
  *   place      the QMP socket, found
  *   link       connected to
  *   qmp        and talked over
@@ -42,6 +43,7 @@
 #include "broker/adapters/qemu/process.h"
 #include "broker/adapters/qemu/quiesce.h"
 #include "broker/adapters/qemu/restore.h"
+#include "broker/adapters/qemu/transport.h"
 #include "vmsig/vmsig_memctx.h"
 
 #define REASON_MAX PUBLISHER_REASON_MAX
@@ -51,8 +53,10 @@ enum flow { FLOW_NONE = 0, FLOW_BOOTSTRAP, FLOW_CONFIRM, FLOW_WATCH, FLOW_RIVAL 
 struct qemu {
 	struct adapter base;
 	struct adapter_env env;
-	struct share *share;     /* of the loop's time: what QEMU sends costs this */
-	struct place_job *place; /* the QMP socket is being looked for */
+	struct share *share;               /* of the loop's time: what QEMU sends costs this */
+	const struct transport *transport; /* NULL: a QMP socket */
+	struct transport_line *spoken;     /* the transport's connection, or the last one */
+	struct place_job *place;           /* the QMP socket is being looked for */
 	struct link link;
 	uv_timer_t timer; /* the next connection or flow */
 	uint64_t backoff_ms;

@@ -18,7 +18,8 @@ def _yaml(value):
 class Broker:
     """`endpoints` and `tenants` are the configuration's, as dictionaries."""
 
-    def __init__(self, lab, endpoints, tenants, limits=None, uid=None, start=True):
+    def __init__(self, lab, endpoints, tenants, limits=None, uid=None, start=True,
+                 discover=None):
         self.lab = lab
         self.uid = uid
         self.socket = lab.path("run", "ctx.sock")
@@ -28,6 +29,7 @@ class Broker:
         self.endpoints = list(endpoints)
         self.tenants = list(tenants)
         self.limits = limits
+        self.discover = discover
         self.child = None
         self._starts = 0
         self._make_pki()
@@ -78,6 +80,8 @@ class Broker:
             "endpoints": self.endpoints,
             "tenants": self.tenants,
         }
+        if self.discover:
+            config["discover"] = self.discover
         if self.limits:
             config["limits"] = self.limits
         with open(self.config, "w", encoding="utf-8") as file:

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Domains of a real libvirtd, seen through its monitors."""
+
+import signal
+
+import vmlab
+from vmlab import Broker, Holder, Skip, check, equal, number, wait_until
+from vmlab.libvirt import URI, Libvirt
+
+
+def start_libvirt(lab):
+    try:
+        return Libvirt(lab)
+    except FileNotFoundError as error:
+        raise Skip(f"not installed: {error}") from error
+
+
+def endpoint(name, **more):
+    return {"name": name, "adapter": "libvirt", "libvirt": URI, "domain": name,
+            "reprove": "500ms", "retry": "100ms", "retry_max": "500ms", **more}
+
+
+def prove(holder, name, truth, epoch):
+    """The guest's root is the one that it said itself, and its memory can be read through it."""
+    def probe():
+        entry = holder.endpoint(name)
+        return entry["state"] == "ready" and entry["epoch"] >= epoch and \
+            number(holder.json("info", name)["kcr3"]) == truth.kcr3
+    wait_until(f"{name} is ready with its root", probe, 60, 0.2)
+    equal(holder.read_text(name, truth.symbols["linux_banner"], 512).strip(), truth.version,
+          "linux_banner")
+    return holder.endpoint(name)["epoch"]
+
+
+def told(broker, name, words):
+    """Waits until the broker has given the words as its reason."""
+    wait_until(f"{name}: {words}",
+               lambda: any(record.get("endpoint") == name and words in record.get("reason", "")
+                           for record in broker.records()), 60, 0.2)
+
+
+def libvirt_domain(lab):
+    """One domain: started, reset, without libvirtd for a while, destroyed; and one not shared."""
+    libvirt = start_libvirt(lab)
+    libvirt.define("vm1")
+    libvirt.define("plain", memory="none")
+    libvirt.virsh("start", "vm1")
+    broker = Broker(lab, [endpoint("vm1"), endpoint("plain")], [vmlab.tenant()])
+    holder = Holder(broker)
+    told(broker, "plain", "is not running")
+    libvirt.virsh("start", "--paused", "plain")
+    told(broker, "plain", "<memoryBacking>")
+    libvirt.virsh("destroy", "plain")
+    first = prove(holder, "vm1", libvirt.truth("vm1"), 1)
+
+    libvirt.virsh("reset", "vm1")
+    second = prove(holder, "vm1", libvirt.truth("vm1", 2), first + 1)
+
+    # The guest lives on, so its epoch does.
+    libvirt.kill()
+    wait_until("the loss is told",
+               lambda: holder.endpoint("vm1")["state"] == "unreachable", 30, 0.2)
+    libvirt.start()
+    equal(prove(holder, "vm1", libvirt.truth("vm1", 2), second), second, "the epoch")
+
+    libvirt.virsh("destroy", "vm1")
+    wait_until("the end is told",
+               lambda: holder.endpoint("vm1")["state"] not in ("ready", "unreachable"), 30, 0.2)
+    check(holder.endpoint("vm1")["epoch"] > second, "the epoch outlived its QEMU")
+
+
+def found(holder, *names):
+    """Waits until these are the endpoints, and no others."""
+    wait_until(f"endpoints {names}", lambda: sorted(holder.endpoints()) == sorted(names), 60, 0.2)
+
+
+def libvirt_discovered(lab):
+    """Domains come and go, each tenant sees those with its label, libvirtd's loss loses none."""
+    libvirt = start_libvirt(lab)
+    libvirt.define("web", memory="file", labels="team=blue tier=front")
+    libvirt.define("db", memory="numa", labels="team=red")
+    libvirt.define("other")
+    tenants = [vmlab.tenant("all"), vmlab.tenant("blue", endpoints=["label:team=blue"])]
+    broker = Broker(lab, [], tenants, discover=[
+        {"libvirt": URI, "domains": "[!o]*", "reprove": "500ms", "retry": "100ms",
+         "retry_max": "500ms"}])
+    everybody, blue = Holder(broker, "sensor/all"), Holder(broker, "sensor/blue")
+    found(everybody)
+    for name in ("web", "db", "other"):
+        libvirt.virsh("start", name)
+    found(everybody, "web", "db")
+    found(blue, "web")
+    web, db = (prove(everybody, name, libvirt.truth(name), 1) for name in ("web", "db"))
+
+    # The guests are the same after it.
+    libvirt.kill()
+    wait_until("the loss is told",
+               lambda: everybody.endpoint("db")["state"] == "unreachable", 30, 0.2)
+    libvirt.start()
+    for name, epoch in (("web", web), ("db", db)):
+        equal(prove(everybody, name, libvirt.truth(name), epoch), epoch, "the epoch")
+
+    libvirt.virsh("destroy", "db")
+    found(everybody, "web")
+    libvirt.virsh("start", "db")
+    check(prove_found(everybody, "db", libvirt.truth("db", 2)) > db, "the epoch outlived its QEMU")
+
+    # What is written comes before what is found.
+    broker.endpoints = [endpoint("web")]
+    broker.write_config()
+    broker.child.signal(signal.SIGHUP)
+    wait_until("the configured endpoint begins", lambda: any(
+        record.get("msg") == "configuration reloaded" for record in broker.records()), 30)
+    prove(everybody, "web", libvirt.truth("web"), web + 1)
+
+
+def prove_found(holder, name, truth):
+    wait_until(f"{name} is there", lambda: name in holder.endpoints(), 60, 0.2)
+    return prove(holder, name, truth, 1)
+
+
+if __name__ == "__main__":
+    vmlab.main({"libvirt_domain": libvirt_domain, "libvirt_discovered": libvirt_discovered})
