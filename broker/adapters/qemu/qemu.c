@@ -102,7 +102,7 @@ static void on_link_down(void *arg, const char *reason)
 	struct qemu *q = arg;
 	char why[REASON_MAX] = "";
 
-	if (q->spoken)
+	if (q->transport && q->spoken)
 		q->transport->why(q->spoken, why, sizeof(why));
 	if (why[0])
 		reason = why;
