@@ -71,6 +71,13 @@ static bool backend_init(
 	return true;
 }
 
+static int no_memory(char *error, size_t error_size)
+{
+	snprintf(error, error_size,
+		"the broker has no memory for the map of the guest's RAM; it is tried again");
+	return -ENOMEM;
+}
+
 int memmap_init(struct memmap *ret_map, const json_t *memdev, const json_t *objects, char *error,
 	size_t error_size)
 {
@@ -83,7 +90,7 @@ int memmap_init(struct memmap *ret_map, const json_t *memdev, const json_t *obje
 	}
 	map.backends = calloc(map.nbackends + 1, sizeof(map.backends[0]));
 	if (!map.backends)
-		return -ENOMEM;
+		return no_memory(error, error_size);
 	for (size_t i = 0; i < map.nbackends; i++) {
 		if (!backend_init(&map.backends[i], json_array_get(memdev, i), objects)) {
 			snprintf(error, error_size, "query-memdev answered with nonsense");
@@ -294,7 +301,7 @@ int memmap_place(struct memmap *map, const struct mtree *mtree, char *error, siz
 	map->segs = calloc(mtree->nranges + 1, sizeof(map->segs[0]));
 	map->owners = calloc(mtree->nranges + 1, sizeof(map->owners[0]));
 	if (!map->segs || !map->owners)
-		return -ENOMEM;
+		return no_memory(error, error_size);
 	for (size_t i = 0; i < mtree->nranges; i++) {
 		const struct mtree_range *range = &mtree->ranges[i];
 		struct memmap_backend *backend = backend_find(map, range->name);
@@ -389,7 +396,7 @@ int memmap_finish(struct memmap *map, char *error, size_t error_size)
 {
 	map->files = calloc(VMSIG_MEMFILES_MAX, sizeof(map->files[0]));
 	if (!map->files)
-		return -ENOMEM;
+		return no_memory(error, error_size);
 	for (size_t i = 0; i < map->nseg; i++) {
 		struct memmap_backend *owner = &map->backends[map->owners[i]];
 		vmsig_memseg *seg = &map->segs[i];

@@ -203,8 +203,13 @@ int mtree_parse(
 	if (r) {
 		int n = line.end - line.at > LINE_LOGGED ? LINE_LOGGED : (int)(line.end - line.at);
 
-		snprintf(error, error_size, "`info mtree -f` has a line that makes no sense: %.*s",
-			n, line.at);
+		if (r == -ENOMEM)
+			snprintf(error, error_size,
+				"the broker has no memory for the guest's memory map; it is tried "
+				"again");
+		else
+			snprintf(error, error_size,
+				"`info mtree -f` has a line that makes no sense: %.*s", n, line.at);
 		mtree_deinit(&mtree);
 		return r;
 	}
