@@ -198,6 +198,7 @@ int lease_restore(struct lease_engine *engine, uint64_t now_ns, const struct lea
 	lease->view.nranges = view->nranges ? view->nranges : 1;
 	lease->view.session = LEASE_NO_SESSION;
 	lease->view.state = LEASE_ACTIVE;
+	lease->view.told = true;
 	lease->view.reason = VMSIG_ERR_OK;
 	lease->view.revoke_at_ns = UINT64_MAX;
 	lease->view.endpoint = endpoint->id;

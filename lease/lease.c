@@ -161,6 +161,14 @@ void lease_stored(struct lease_engine *engine, uint64_t now_ns, uint64_t id, uin
 		queue_preempt(lease, now_ns);
 }
 
+void lease_told(struct lease_engine *engine, uint64_t id)
+{
+	struct lease *lease = lease_get(engine, id);
+
+	if (lease)
+		lease->view.told = true;
+}
+
 void lease_store_failed(
 	struct lease_engine *engine, uint64_t now_ns, uint64_t id, enum vmsig_error reason)
 {
@@ -364,6 +372,24 @@ bool lease_find(const struct lease_engine *engine, uint64_t id, struct lease_vie
 	struct lease *lease = lease_get(engine, id);
 
 	if (!lease || lease->ended)
+		return false;
+	*ret_view = lease->view;
+	return true;
+}
+
+bool lease_is_untold(const struct lease_engine *engine, uint64_t id)
+{
+	const struct lease *lease = lease_get(engine, id);
+
+	return lease && !lease->ended && lease->pending & 1u << LEASE_ACT_GRANTED;
+}
+
+bool lease_is_ending(const struct lease_engine *engine, uint64_t id, struct lease_view *ret_view)
+{
+	const struct lease *lease = lease_get(engine, id);
+
+	if (!lease || !(lease->ended ? lease->pending & 1u << LEASE_ACT_STORE_END
+				     : lease->view.state == LEASE_DRAINING))
 		return false;
 	*ret_view = lease->view;
 	return true;

@@ -90,6 +90,7 @@ struct lease_view {
 	uint64_t hold_max_ns; /* a span, of the terms; 0 of a restored lease */
 	uint64_t granted_ns, deadline_ns, hold_until_ns; /* moments; 0 until it is ACTIVE */
 	uint64_t revoke_at_ns; /* of a preemption under way; UINT64_MAX otherwise */
+	bool told;             /* somebody knows of the grant */
 	void *user;
 };
 
@@ -147,6 +148,8 @@ __attribute__((warn_unused_result)) int lease_restore(
 	struct lease_engine *engine, uint64_t now_ns, const struct lease_view *view);
 /* The store has made the grant durable under `token`. */
 void lease_stored(struct lease_engine *engine, uint64_t now_ns, uint64_t id, uint64_t token);
+/* Its holder was told of the grant. One that was restored counts as told. */
+void lease_told(struct lease_engine *engine, uint64_t id);
 void lease_store_failed(
 	struct lease_engine *engine, uint64_t now_ns, uint64_t id, enum vmsig_error reason);
 
@@ -169,6 +172,10 @@ void lease_endpoint_forget(struct lease_engine *engine, uint32_t endpoint_id);
 /* ---- looking ---- */
 
 bool lease_find(const struct lease_engine *engine, uint64_t id, struct lease_view *ret_view);
+/* Whether it is granted, and its LEASE_ACT_GRANTED has still to be taken. */
+bool lease_is_untold(const struct lease_engine *engine, uint64_t id);
+/* Whether it is over, and its end has still to be taken as LEASE_ACT_STORE_END. */
+bool lease_is_ending(const struct lease_engine *engine, uint64_t id, struct lease_view *ret_view);
 /* Leases in id order; `*cursor` starts at 0. */
 bool lease_next(const struct lease_engine *engine, uint64_t *cursor, struct lease_view *ret_view);
 

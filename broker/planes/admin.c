@@ -16,7 +16,9 @@
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
-#define QUESTIONS_MAX 8 /* about the log, of one client, that are not answered yet */
+/* Of one client, that are not answered yet. */
+#define QUESTIONS_MAX 8     /* about the log: each reads it */
+#define REVOCATIONS_MAX 256 /* they wait for the disk, if that has to be asked */
 
 /* One that waits for the log to be read. */
 struct audit_asked {
@@ -24,7 +26,26 @@ struct audit_asked {
 	struct audit_asked *prev, *next;
 	struct audit_question *question;
 	uint64_t request_id;
+	struct charge charge;
 };
+
+/* One that waits for the end of a lease to be recorded. */
+struct revoke_asked {
+	struct desk_wait wait;
+	struct admin_client *client;
+	struct revoke_asked *prev, *next;
+	uint64_t request_id;
+	struct charge charge;
+};
+
+/* Requests without an answer that a connection pays for. */
+enum admin_slot { ADMIN_QUESTIONS, ADMIN_REVOCATIONS };
+
+static const struct account_kind kind = {.owner = "connection",
+	.slots = {[ADMIN_QUESTIONS] = {"questions about the audit log without an answer",
+			  "the bound of questions", "wait for one of them"},
+		[ADMIN_REVOCATIONS] = {"revocations without an answer", "the bound of revocations",
+			"wait for one of them"}}};
 
 /* What the desk has cannot be had at the moment. */
 static int refuse_without_desk(struct admin_client *client, uint64_t request_id)
@@ -51,35 +72,76 @@ static int on_list(void *state, void *message)
 		request->lease_list->after, &viewer, VMSIG__ADMIN_MESSAGE__BODY_LEASE_INFOS);
 }
 
-/* What its policy does not name does not exist for an administrator either. */
-static int lease_end(struct admin_client *client, uint64_t lease)
+static struct account_actor actor_of(const struct admin_client *client)
 {
-	const struct tenant *tenant = &conn_tenant(client->base.conn)->tenant;
-	const struct desk_admin admin = {.tenant = tenant->name,
-		.serial = conn_serial(client->base.conn),
+	return (struct account_actor){.tenant = conn_tenant(client->base.conn)->tenant.name,
 		.uid = conn_uid(client->base.conn),
-		.pid = (uint32_t)conn_pid(client->base.conn)};
-	struct lease_view view;
-	const struct selector_subject *subject;
+		.pid = (int32_t)conn_pid(client->base.conn)};
+}
 
-	if (!desk_lease_find(client->desk, lease, &view))
-		return VMSIG_ERR_NO_LEASE;
-	subject = desk_endpoint_subject(client->desk, view.endpoint);
-	if (!subject || !tenant_sees(tenant, subject))
-		return VMSIG_ERR_NO_LEASE;
-	return desk_revoke(client->desk, boot_clock_ns(), &admin, lease);
+static void revoke_drop(struct revoke_asked *asked)
+{
+	DL_DELETE(asked->client->revokes, asked);
+	desk_wait_cancel(&asked->wait);
+	charge_refund(&asked->charge);
+	charge_deinit(&asked->charge);
+	free(asked);
+}
+
+static void on_ended(struct desk_wait *wait, int error, const char *detail)
+{
+	struct revoke_asked *asked = (struct revoke_asked *)(void *)wait;
+	struct conn *conn = asked->client->base.conn;
+	uint64_t request_id = asked->request_id;
+	int r;
+
+	revoke_drop(asked);
+	r = dialect_answer(conn, request_id, error, detail);
+	if (r)
+		conn_close(conn, r, NULL);
+}
+
+/* Its answer comes when the end is recorded, or at once. */
+static int revoke(struct revoke_asked *asked, uint64_t lease)
+{
+	struct admin_client *client = asked->client;
+	struct conn *conn = client->base.conn;
+	const struct desk_admin admin = {.tenant = &conn_tenant(conn)->tenant,
+		.serial = conn_serial(conn),
+		.uid = conn_uid(conn),
+		.pid = (uint32_t)conn_pid(conn)};
+	uint64_t request_id = asked->request_id;
+	bool later;
+	int r = desk_revoke(client->desk, boot_clock_ns(), &admin, lease, &asked->wait, &later);
+
+	if (later)
+		return 0;
+	revoke_drop(asked);
+	return dialect_answer(conn, request_id, r, NULL);
 }
 
 static int on_revoke(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
 	struct admin_client *client = state;
-	int r;
+	const struct account_actor actor = actor_of(client);
+	struct account_refusal refusal;
+	struct revoke_asked *asked;
 
 	if (!client->desk)
 		return refuse_without_desk(client, request->request_id);
-	r = lease_end(client, request->lease_revoke->lease);
-	return dialect_answer(client->base.conn, request->request_id, r, NULL);
+	asked = calloc(1, sizeof(*asked));
+	if (!asked)
+		return dialect_error(client->base.conn, request->request_id, -ENOMEM, NULL);
+	if (charge_take(&asked->charge, &client->account, ADMIN_REVOCATIONS, 1, &actor, &refusal)) {
+		free(asked);
+		return dialect_refusal(client->base.conn, request->request_id, &refusal);
+	}
+	asked->wait.done = on_ended;
+	asked->client = client;
+	asked->request_id = request->request_id;
+	DL_APPEND(client->revokes, asked);
+	return revoke(asked, request->lease_revoke->lease);
 }
 
 bool admin_sees(const struct admin_client *client, const struct selector_subject *endpoint)
@@ -133,7 +195,8 @@ static int send_page(
 static void asked_drop(struct audit_asked *asked)
 {
 	DL_DELETE(asked->client->asked, asked);
-	asked->client->nasked--;
+	charge_refund(&asked->charge);
+	charge_deinit(&asked->charge);
 	free(asked);
 }
 
@@ -167,27 +230,32 @@ static int ask(struct admin_client *client, const Vmsig__AdminRequest *request)
 		.kinds = body->kinds,
 		.endpoint = journal_key(body->endpoint),
 		.tenant = journal_key(body->tenant)};
+	const struct account_actor actor = actor_of(client);
 	struct audit_asked *asked = calloc(1, sizeof(*asked));
+	struct account_refusal refusal;
 	int r;
 
 	if (!asked)
-		return -ENOMEM;
+		return dialect_error(client->base.conn, request->request_id, -ENOMEM, NULL);
+	if (charge_take(&asked->charge, &client->account, ADMIN_QUESTIONS, 1, &actor, &refusal)) {
+		free(asked);
+		return dialect_refusal(client->base.conn, request->request_id, &refusal);
+	}
 	asked->client = client;
 	asked->request_id = request->request_id;
 	DL_APPEND(client->asked, asked);
-	client->nasked++;
 	desk_settle(client->desk, boot_clock_ns());
 	r = auditor_ask(services->audit, &query, on_answered, asked, &asked->question);
-	if (r)
-		asked_drop(asked);
-	return r;
+	if (!r)
+		return 0;
+	asked_drop(asked);
+	return dialect_error(client->base.conn, request->request_id, r, NULL);
 }
 
 static int on_audit(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
 	struct admin_client *client = state;
-	int r;
 
 	if (!client->desk)
 		return refuse_without_desk(client, request->request_id);
@@ -195,12 +263,7 @@ static int on_audit(void *state, void *message)
 		return dialect_error(client->base.conn, request->request_id, VMSIG_ERR_FORBIDDEN,
 			"the audit log tells of every endpoint; the policy has to give this "
 			"administrator endpoints: [\"*\"]");
-	if (client->nasked >= QUESTIONS_MAX)
-		return dialect_error(client->base.conn, request->request_id, VMSIG_ERR_QUOTA,
-			"too many questions about the audit log are not answered yet; wait for "
-			"one of them");
-	r = ask(client, request);
-	return r ? dialect_error(client->base.conn, request->request_id, r, NULL) : 0;
+	return ask(client, request);
 }
 
 /* There may be another desk, or none, at each request. */
@@ -247,6 +310,9 @@ static int client_open(struct conn *conn, void **ret_state)
 		return -ENOMEM;
 	client->base.conn = conn;
 	client->services = conn_user(conn);
+	account_init(&client->account, &kind, "");
+	account_set_limit(&client->account, ADMIN_QUESTIONS, QUESTIONS_MAX);
+	account_set_limit(&client->account, ADMIN_REVOCATIONS, REVOCATIONS_MAX);
 	*ret_state = client;
 	return 0;
 }
@@ -263,7 +329,10 @@ static void client_close(struct conn *conn, void *state)
 		auditor_forget(client->asked->question);
 		asked_drop(client->asked);
 	}
+	while (client->revokes)
+		revoke_drop(client->revokes);
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */
+	account_deinit(&client->account);
 	free(client);
 }
 

@@ -16,17 +16,20 @@
 
 #include "broker/planes/dialect.h"
 #include "broker/planes/services.h"
+#include "broker/policy/account.h"
 
 struct audit_asked;
 struct desk;
 struct renew_asked;
+struct revoke_asked;
 
 struct admin_client {
 	struct plane_client base;
 	const struct services *services;
-	struct desk *desk; /* NULL: there is none at the moment */
+	struct desk *desk;      /* NULL: there is none at the moment */
+	struct account account; /* enum admin_slot */
 	struct audit_asked *asked;
-	unsigned nasked;
+	struct revoke_asked *revokes;
 	struct renew_asked *renewals;
 	unsigned nrenewals;
 };

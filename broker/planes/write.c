@@ -337,10 +337,10 @@ static void tell_ended(void *state, const struct lease_view *lease)
 		send_event(client, 0, VMSIG__WRITE_MESSAGE__BODY_LEASE_ENDED, &body);
 }
 
-static void tell_released(void *state, uint64_t request_id)
+static void tell_released(void *state, uint64_t request_id, int error, const char *detail)
 {
 	struct write_client *client = state;
-	int r = dialect_done(client->base.conn, request_id);
+	int r = dialect_answer(client->base.conn, request_id, error, detail);
 
 	if (r)
 		conn_close(client->base.conn, r, NULL);

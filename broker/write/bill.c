@@ -11,9 +11,6 @@
 /* Acquire, renew, release and resume, of one tenant. 64 leases of the shortest TTL, renewed at
  * a third, are 200. */
 #define REQUESTS_PER_SECOND 10000.0
-/* In one round: some 100 us of commands, and of bytes. */
-#define ROUND_COMMANDS 16u
-#define ROUND_BYTES (1u << 20)
 /* Of the time of one batch: what takes longer waits for a disk or for a CPU, which is nobody's
  * doing, and must not put anybody to sleep (share.h). */
 #define SPLIT_MAX_NS NS_PER_MS
@@ -38,6 +35,7 @@ void bills_free(struct desk *desk)
 	}
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 	desk->bills = NULL;
+	desk->behind = 0;
 }
 
 /* The bucket's second is SAVED_S of ours, as it saves up one. */
@@ -101,12 +99,7 @@ static struct bill *bill_get(struct desk *desk, const struct grant_tenant *tenan
 /* While the log is behind: more than the others have stored since then, on average. */
 static bool is_heavy(const struct desk *desk, const struct bill *bill)
 {
-	const struct bill *other;
-	double sum = 0;
-
-	for (other = desk->bills; other; other = other->hh.next)
-		sum += (double)other->behind;
-	return (double)bill->behind * HASH_COUNT(desk->bills) > sum;
+	return (double)bill->behind * HASH_COUNT(desk->bills) > (double)desk->behind;
 }
 
 static int check_disk(struct desk *desk, const struct bill *bill, char *detail, size_t size)
@@ -191,29 +184,13 @@ void bill_charge(struct desk *desk, const char *tenant, uint64_t bytes)
 	/* Brings it up to now: what was saved up counts first. */
 	(void)rate_wait(&bill->audit, audit_now(desk), audit_rate(bill), 0);
 	rate_spend(&bill->audit, (double)bytes);
+	desk->behind -= bill->behind;
 	bill->behind =
 		ops->records->pressure(ops->ctx) == DESK_PRESSURE_NONE ? 0 : bill->behind + bytes;
+	desk->behind += bill->behind;
 	if (!bill->batch)
 		LL_PREPEND(desk->billed, bill);
 	bill->batch += bytes;
-}
-
-bool bill_round(struct desk *desk, const char *tenant, uint64_t bytes)
-{
-	struct bill *bill = bill_find(desk, tenant);
-
-	if (!bill)
-		return true;
-	if (bill->round != desk->round) {
-		bill->round = desk->round;
-		bill->round_commands = 0;
-		bill->round_bytes = 0;
-	}
-	if (bill->round_commands >= ROUND_COMMANDS || bill->round_bytes >= ROUND_BYTES)
-		return false;
-	bill->round_commands++;
-	bill->round_bytes += bytes;
-	return true;
 }
 
 void bills_split(struct desk *desk, uint64_t ns)

@@ -10,8 +10,7 @@
  * debt of no more than the commands that were under way.
  *
  * The loop's time that the batch takes is theirs too, in proportion: whoever floods the log pays
- * with the tenant's share. And of one tenant no more is done in one round than others can wait
- * for.
+ * with the tenant's share.
  */
 
 #include "broker/policy/rate.h"
@@ -27,9 +26,6 @@ struct bill {
 	uint64_t batch;    /* bytes in the open batch */
 	struct bill *next; /* desk->billed */
 	unsigned refusals; /* of desk->refusals */
-	uint64_t round;    /* the last one that it had a part in, and how much */
-	uint32_t round_commands;
-	uint64_t round_bytes;
 	UT_hash_handle hh;
 };
 
@@ -43,8 +39,6 @@ __attribute__((warn_unused_result)) int bill_check(
 	struct desk *desk, const struct grant_tenant *tenant, char *detail, size_t size);
 /* What was stored on its account. NULL: on nobody's. */
 void bill_charge(struct desk *desk, const char *tenant, uint64_t bytes);
-/* Whether one more of the tenant's commands, of so many bytes, has a place in this round. */
-bool bill_round(struct desk *desk, const char *tenant, uint64_t bytes);
 /* The batch was ended, which took so long. */
 void bills_split(struct desk *desk, uint64_t ns);
 /* How many kinds of refusals of the tenant are being counted, after the change. */

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/write/docket.h"
+#include "broker/write/ending.h"
 #include "broker/write/operator.h"
 #include "broker/write/site.h"
 
@@ -14,22 +16,26 @@
 #define TO(state) (1u << (state))
 
 static const unsigned moves[COMMAND_STATES] = {
-	[COMMAND_NEW] = TO(COMMAND_READY) | TO(COMMAND_GONE),
-	[COMMAND_READY] = TO(COMMAND_WAITING) | TO(COMMAND_HASHING) | TO(COMMAND_COMPARING) |
-			  TO(COMMAND_PLANNING) | TO(COMMAND_INTENDED) | TO(COMMAND_FINISHED) |
-			  TO(COMMAND_GONE),
+	[COMMAND_NEW] = TO(COMMAND_READY) | TO(COMMAND_PARTING) | TO(COMMAND_GONE),
+	[COMMAND_READY] = TO(COMMAND_WAITING) | TO(COMMAND_JOINED) | TO(COMMAND_HASHING) |
+			  TO(COMMAND_COMPARING) | TO(COMMAND_PLANNING) | TO(COMMAND_INTENDED) |
+			  TO(COMMAND_PARTING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
 	[COMMAND_WAITING] = TO(COMMAND_READY) | TO(COMMAND_GONE),
+	[COMMAND_JOINED] = TO(COMMAND_GONE),
 	[COMMAND_HASHING] = TO(COMMAND_READY) | TO(COMMAND_GONE),
 	[COMMAND_COMPARING] = TO(COMMAND_READY) | TO(COMMAND_GONE),
 	[COMMAND_PLANNING] = TO(COMMAND_READY) | TO(COMMAND_GONE),
 	[COMMAND_INTENDED] = TO(COMMAND_HELD) | TO(COMMAND_QUEUED) | TO(COMMAND_STOPPING) |
-			     TO(COMMAND_SLICING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
-	[COMMAND_HELD] = TO(COMMAND_QUEUED) | TO(COMMAND_STOPPING) | TO(COMMAND_SLICING) |
-			 TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+			     TO(COMMAND_SLICING) | TO(COMMAND_PARTING) | TO(COMMAND_CLEARED) |
+			     TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_HELD] = TO(COMMAND_CLEARED) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_CLEARED] = TO(COMMAND_QUEUED) | TO(COMMAND_STOPPING) | TO(COMMAND_SLICING) |
+			    TO(COMMAND_PARTING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
 	[COMMAND_QUEUED] = TO(COMMAND_STOPPING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
 	[COMMAND_STOPPING] = TO(COMMAND_SLICING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
 	[COMMAND_SLICING] =
 		TO(COMMAND_QUEUED) | TO(COMMAND_STOPPING) | TO(COMMAND_FINISHED) | TO(COMMAND_GONE),
+	[COMMAND_PARTING] = TO(COMMAND_GONE),
 	[COMMAND_FINISHED] = TO(COMMAND_DIGESTING) | TO(COMMAND_TOLD) | TO(COMMAND_GONE),
 	[COMMAND_DIGESTING] = TO(COMMAND_TOLD) | TO(COMMAND_GONE),
 	[COMMAND_TOLD] = TO(COMMAND_RECORDED) | TO(COMMAND_GONE),
@@ -40,11 +46,26 @@ static const unsigned moves[COMMAND_STATES] = {
 /* Those that wait for somebody wait with whom they wait for. */
 static struct command **list_of(struct command *command)
 {
+	if (command->state == COMMAND_READY)
+		return &command->docket->parts[DOCKET_READY].commands;
+	if (command->state == COMMAND_CLEARED)
+		return &command->docket->parts[DOCKET_CLEARED].commands;
 	if (command->state == COMMAND_WAITING)
 		return &command->lane->waiting;
 	if (command->state == COMMAND_QUEUED)
 		return &command->site->waiting;
+	if (command->state == COMMAND_JOINED)
+		return &command->first->joined;
 	return &command->desk->lists[command->state];
+}
+
+/* The tenant has more that may go on, or less. */
+static void note_change(struct command *command)
+{
+	if (command->state == COMMAND_READY)
+		docket_changed(command->docket, DOCKET_READY);
+	else if (command->state == COMMAND_CLEARED)
+		docket_changed(command->docket, DOCKET_CLEARED);
 }
 
 static void leave_list(struct command *command, enum command_state state)
@@ -54,6 +75,7 @@ static void leave_list(struct command *command, enum command_state state)
 	assert(moves[command->state] & TO(state));
 	DL_DELETE(*list, command);
 	command->prev = command->next = NULL;
+	note_change(command);
 	command->state = state;
 }
 
@@ -66,6 +88,7 @@ void command_move(struct command *command, enum command_state state)
 		return;
 	list = list_of(command);
 	DL_APPEND(*list, command);
+	note_change(command);
 }
 
 void command_move_first(struct command *command)
@@ -73,9 +96,9 @@ void command_move_first(struct command *command)
 	struct command **list;
 
 	leave_list(command, COMMAND_READY);
-	command->desk->jumped++;
 	list = list_of(command);
 	DL_PREPEND(*list, command);
+	note_change(command);
 }
 
 /* ---- life ---- */
@@ -96,7 +119,12 @@ int command_new(struct command **ret_command, struct desk *desk, const struct de
 	if (!command)
 		return -ENOMEM;
 	identify(command, op);
+	if (docket_get(desk, command->tenant, &command->docket)) {
+		free(command);
+		return -ENOMEM;
+	}
 	if (share_get(desk->env.shares, SHARE_TENANT, command->tenant, &command->share)) {
+		docket_unref(command->docket);
 		free(command);
 		return -ENOMEM;
 	}
@@ -140,9 +168,10 @@ struct command *command_free(struct command *command)
 	struct desk *desk = command->desk;
 	const struct desk_ops *ops = &desk->env.ops;
 
-	assert(!command->bulk && !command->lane);
+	assert(!command->bulk && !command->lane && !command->joined);
 	command_move(command, COMMAND_GONE);
 	operator_pay(command, 0);
+	ending_cancel(&command->wait);
 	charge_deinit(&command->number);
 	charge_deinit(&command->room);
 	leave_taken(command);
@@ -150,6 +179,7 @@ struct command *command_free(struct command *command)
 	if (command->bulk_fd >= 0)
 		ops->fd_close(ops->ctx, command->bulk_fd, command->uid);
 	share_unref(command->share);
+	docket_unref(command->docket);
 	memwrite_plan_deinit(&command->plan);
 	free(command->ops);
 	free(command->before);

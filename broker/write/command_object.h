@@ -16,6 +16,10 @@ struct command {
 	struct command *own_prev, *own_next; /* desk_operator.own, while somebody waits for it */
 	struct lane *lane;                   /* of its lease, until it is finished */
 
+	struct command *joined; /* later transmissions of it */
+	struct command *first;  /* JOINED: that one */
+
+	struct docket *docket;      /* its tenant's */
 	struct share *share;        /* its tenant's time */
 	uint64_t session;           /* 0: nobody waits for the answer */
 	uint64_t size;              /* bytes of memory that it takes: `room` */
@@ -36,7 +40,8 @@ struct command {
 	uint64_t policy; /* the desk's when these were looked up */
 
 	struct ledger_key key;
-	uint64_t release; /* token of the lease that is given back */
+	uint64_t release;      /* token of the lease that is given back */
+	struct desk_wait wait; /* PARTING: for the end of its lease */
 	uint8_t digest[LEDGER_DIGEST];
 	/* Of bulk data, which is hashed late; command.h. */
 	uint8_t shape[LEDGER_DIGEST]; /* digest of all but the data */
@@ -54,7 +59,7 @@ struct command {
 	bool seen, hashed;         /* `old` is, and its hash */
 	uint8_t data_hash[DESK_HASH], old_hash[DESK_HASH], new_hash[DESK_HASH];
 	uint64_t intent; /* id of its record; 0: there is none */
-	uint64_t ticket; /* HELD until that has its answer; 0: it has */
+	uint64_t ticket; /* HELD until that has its answer; 0: it waits for none */
 	uint32_t mark;   /* its number is in use, desk->taken; 0: it is not */
 	bool writing;    /* the engine holds the end of its lease for it */
 	bool passed;     /* in its lane, and nobody waits behind it but a release */

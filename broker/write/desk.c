@@ -10,6 +10,7 @@
 #include "broker/write/bill.h"
 #include "broker/write/budget.h"
 #include "broker/write/command_object.h"
+#include "broker/write/ending.h"
 #include "broker/write/lessor.h"
 #include "broker/write/outcome.h"
 #include "broker/write/pipeline.h"
@@ -113,7 +114,7 @@ void desk_committed(struct desk *desk, uint64_t now_ns, uint64_t ticket, int res
 /* When there is something to record, and it may be tried. */
 static uint64_t record_due(const struct desk *desk)
 {
-	uint64_t due = desk->nowed ? 0 : desk->record_ns ? desk->record_ns : UINT64_MAX;
+	uint64_t due = desk->owed ? 0 : desk->record_ns ? desk->record_ns : UINT64_MAX;
 
 	return due < desk->batch.retry_ns ? desk->batch.retry_ns : due;
 }
@@ -207,6 +208,7 @@ struct desk *desk_free(struct desk *desk)
 	drop_held(desk);
 	pipeline_free(desk);
 	account_deinit(&desk->kept);
+	endings_free(desk);
 	sites_free(desk);
 	replays_free(desk);
 	lessor_free(desk);

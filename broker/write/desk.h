@@ -30,14 +30,17 @@
  *   request.c    requests for leases, and the policy for them
  *   lessor.c     what the lease engine wants
  *   notice.c     what holders are told of their leases
+ *   ending.c     their ends on the way into the log, and who waits for them
  *   site.c       an endpoint's writable RAM
  *   command_object.h  what a command is, for all who have a part of it
  *   command.c    a CMD_MEMWRITE: the object, its states and the moves between them
  *   message.c    what it says
  *   permit.c     whether it may change bytes: its lease, its policy, its endpoint
  *   lane.c       the order of one lease's commands
+ *   docket.c     a tenant's commands that may go on, a part at a time
  *   intake.c     it comes in
  *   pipeline.c   its way: looked at, intended, applied
+ *   release.c    one that gives its lease back
  *   replay.c     at most once: what became of an earlier transmission
  *   bulk_object.h  what bulk data is, for all who have a part of it
  *   bulk.c       data in a memfd: where it goes
@@ -94,8 +97,8 @@ struct desk_events {
 	void (*refused)(void *client, const struct lease_view *lease);
 	void (*notice)(void *client, const struct lease_view *lease);
 	void (*ended)(void *client, const struct lease_view *lease);
-	/* The release that was asked for with this request is done. */
-	void (*released)(void *client, uint64_t request_id);
+	/* The release that was asked for with this request is done, or has failed. */
+	void (*released)(void *client, uint64_t request_id, int error, const char *detail);
 	void (*written)(void *client, uint64_t request_id, const Vmsig__WriteResult *result);
 	/* Nothing of the command was applied, and its number is not used up. */
 	void (*rejected)(void *client, uint64_t request_id, int error, const char *detail);
@@ -170,8 +173,9 @@ __attribute__((warn_unused_result)) int desk_acquire(struct desk *desk, uint64_t
 	bool *ret_waits, char *detail, size_t detail_size);
 __attribute__((warn_unused_result)) int desk_renew(struct desk *desk, uint64_t now_ns,
 	struct desk_operator *op, uint64_t lease, uint64_t token, uint32_t *ret_remaining_ms);
-/* *ret_later: it takes its turn behind commands of the lease that were sent before it, and
- * released() comes then. */
+/* *ret_later: released() comes. It takes its turn behind commands of the lease that were sent
+ * before it, and is done when the end is recorded. Only who withdraws a request that waits, or is
+ * no holder, has the answer at once. */
 __attribute__((warn_unused_result)) int desk_release(struct desk *desk, uint64_t now_ns,
 	struct desk_operator *op, uint64_t request_id, uint64_t lease, uint64_t token,
 	bool *ret_later);
@@ -186,12 +190,28 @@ void desk_write(struct desk *desk, uint64_t now_ns, struct desk_operator *op,
 /* ---- administrators ---- */
 
 struct desk_admin {
-	const char *tenant, *serial;
+	const struct tenant *tenant;
+	const char *serial;
 	uint32_t uid, pid;
 };
-/* NO_LEASE. */
-__attribute__((warn_unused_result)) int desk_revoke(
-	struct desk *desk, uint64_t now_ns, const struct desk_admin *admin, uint64_t lease);
+
+/* Who waits for the end of a lease to be recorded; embedded in what that is, and zeroed. */
+struct desk_wait {
+	/* Comes once, unless it was cancelled. VMSIG_ERR_IO: the lease is over, but that cannot be
+	 * recorded. It may free what the wait is in. */
+	void (*done)(struct desk_wait *wait, int error, const char *detail);
+	/* The desk's: */
+	int error;
+	struct ending *ending;
+	struct desk_wait *prev, *next;
+};
+
+/* *ret_later: the wait is answered when the end is recorded. NO_LEASE: there is none that the
+ * administrator may see. */
+__attribute__((warn_unused_result)) int desk_revoke(struct desk *desk, uint64_t now_ns,
+	const struct desk_admin *admin, uint64_t lease, struct desk_wait *wait, bool *ret_later);
+/* It is not answered any more; also when it was. */
+void desk_wait_cancel(struct desk_wait *wait);
 
 /* ---- looking ---- */
 

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "broker/write/intake.h"
+/*
+ * A command comes in (desk_write()): it is read, paid for, held against the policy and its rates,
+ * and READY from then on, or refused.
+ */
+#include "broker/write/desk.h"
 
 #include <stdio.h>
 
@@ -105,25 +109,4 @@ void desk_write(struct desk *desk, uint64_t now_ns, struct desk_operator *op,
 		outcome_reject(command, r, command->detail);
 	else
 		command_move(command, COMMAND_READY);
-}
-
-int intake_release(struct desk *desk, struct desk_operator *op, uint64_t request_id, uint64_t lease,
-	uint64_t token)
-{
-	struct command *command;
-	int r = command_new(&command, desk, op, NULL, -1);
-
-	if (r)
-		return r;
-	command->key.lease = lease;
-	command->release = token;
-	command->request_id = request_id;
-	r = lane_enter(command);
-	if (r) {
-		command_free(command);
-		return r;
-	}
-	op->releases++;
-	command_move(command, COMMAND_READY);
-	return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "broker/policy/share.h"
 #include "broker/write/batch.h"
+#include "broker/write/ending.h"
 #include "broker/write/notice.h"
 #include "broker/write/record.h"
 #include "broker/write/refusal.h"
@@ -81,7 +82,7 @@ void lessor_free(struct desk *desk)
 {
 	lessor_drop_held(desk);
 	notices_free(desk->notices);
-	free(desk->owed);
+	notices_free(desk->owed);
 	if (desk->engine)
 		lease_engine_free(desk->engine);
 }
@@ -112,14 +113,14 @@ static void do_store_grant(struct desk *desk, const struct lease_view *lease)
 		lease_stored(desk->engine, desk->now_ns, id, token);
 	/* Its grant may be told by a later batch than this one, in which it is stored. */
 	if (!r && token)
-		notice_add(desk, LEASE_ACT_STORE_GRANT, lease);
+		(void)notice_add(desk, LEASE_ACT_STORE_GRANT, lease);
 }
 
 static void do_granted(struct desk *desk, const struct lease_view *lease)
 {
 	desk->counts.grants++;
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__GRANT);
-	notice_add(desk, LEASE_ACT_GRANTED, lease);
+	(void)notice_add(desk, LEASE_ACT_GRANTED, lease);
 }
 
 static void do_store_renew(struct desk *desk, const struct lease_view *lease)
@@ -129,27 +130,29 @@ static void do_store_renew(struct desk *desk, const struct lease_view *lease)
 	batch_begin(desk);
 	if (!desk->batch.failed)
 		batch_note(desk, ops->leases->renew(ops->ctx, lease));
-	notice_add(desk, LEASE_ACT_STORE_RENEW, lease);
+	(void)notice_add(desk, LEASE_ACT_STORE_RENEW, lease);
 }
 
 static void do_notice(struct desk *desk, const struct lease_view *lease)
 {
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__NOTICE);
-	notice_add(desk, LEASE_ACT_NOTICE, lease);
+	(void)notice_add(desk, LEASE_ACT_NOTICE, lease);
 }
 
 /* Also of one that nobody was told of. */
 static void do_store_end(struct desk *desk, const struct lease_view *lease)
 {
-	notice_add(desk, LEASE_ACT_STORE_END, lease);
+	ending_begin(desk, lease);
 	store_end(desk, lease);
+	if (notice_add(desk, LEASE_ACT_STORE_END, lease))
+		ending_settle(desk, lease->id, -ENOMEM);
 }
 
 static void do_ended(struct desk *desk, const struct lease_view *lease)
 {
 	metrics_errors_note(&desk->counts.ends, (int)lease->reason);
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__END);
-	notice_add(desk, LEASE_ACT_ENDED, lease);
+	(void)notice_add(desk, LEASE_ACT_ENDED, lease);
 	replay_forget(desk, lease->id);
 }
 
@@ -159,7 +162,7 @@ static void do_refused(struct desk *desk, const struct lease_view *lease)
 
 	record_lease(&record, desk, VMSIG__AUDIT_RECORD__KIND__REFUSED, lease);
 	refusal_record(desk, &record);
-	notice_add(desk, LEASE_ACT_REFUSED, lease);
+	(void)notice_add(desk, LEASE_ACT_REFUSED, lease);
 }
 
 static void (*const performers[])(struct desk *, const struct lease_view *) = {
@@ -188,52 +191,50 @@ static void perform(struct desk *desk, const struct lease_action *action)
 
 /* ---- ends that are owed ---- */
 
-/* An end that is not durable would let the lease come back with a restart. */
-static void owe_end(struct desk *desk, uint64_t lease)
-{
-	uint64_t *grown = realloc(desk->owed, (desk->nowed + 1) * sizeof(*grown));
-
-	if (!grown) {
-		desk_log(desk, DESK_LOG_ERROR, "out of memory; the end of a lease is not recorded",
-			FACT_NUMBER("lease", lease), NO_FACT);
-		return;
-	}
-	desk->owed = grown;
-	desk->owed[desk->nowed++] = lease;
-}
-
 /* Never after what came later: a lease that is granted instead of one that has ended must not
  * be stored ahead of that end. */
 static void pay_ends(struct desk *desk)
 {
-	if (!desk->nowed || (batch_is_stuck(desk) && !lease_has_actions(desk->engine)))
-		return;
-	desk->paying = desk->nowed;
-	for (size_t i = 0; i < desk->nowed; i++) {
-		const struct lease_view lease = {.id = desk->owed[i]};
+	struct notice *notice;
 
-		store_end(desk, &lease);
+	if (batch_is_stuck(desk) && !lease_has_actions(desk->engine))
+		return;
+	while ((notice = desk->owed)) {
+		const struct lease_view lease = {.id = notice->lease};
+
+		DL_DELETE(desk->owed, notice);
+		DL_APPEND(desk->notices, notice);
+		if (notice->kind == LEASE_ACT_STORE_END)
+			store_end(desk, &lease);
 	}
 }
 
-static void ends_paid(struct desk *desk, int result)
+/* An end that is not durable would let the lease come back with a restart. It is owed then, and
+ * so is the word about it; but who was not told of the grant has a request that has failed. */
+static bool owe(struct desk *desk, struct notice *notice)
 {
-	size_t paid = result ? 0 : desk->paying;
+	if (notice->kind != LEASE_ACT_STORE_END &&
+		(notice->kind != LEASE_ACT_ENDED || !notice->told))
+		return false;
+	notice->owed = true;
+	DL_APPEND(desk->owed, notice);
+	return true;
+}
 
-	desk->paying = 0;
-	if (!paid)
-		return;
-	desk_log(desk, DESK_LOG_INFO, "ends of leases that could not be recorded are recorded now",
-		FACT_NUMBER("leases", paid), NO_FACT);
-	desk->nowed -= paid;
-	memmove(desk->owed, desk->owed + paid, desk->nowed * sizeof(*desk->owed));
+static void settle_end(struct desk *desk, const struct notice *notice, int result)
+{
+	if (notice->owed && !result)
+		desk_log(desk, DESK_LOG_INFO,
+			"the end of a lease that could not be recorded is recorded now",
+			FACT_NUMBER("lease", notice->lease), NO_FACT);
+	ending_settle(desk, notice->lease, result);
 }
 
 /* ---- the turn ---- */
 
 bool lessor_has_work(const struct desk *desk)
 {
-	return lease_has_actions(desk->engine) || (desk->nowed && !batch_is_stuck(desk));
+	return lease_has_actions(desk->engine) || (desk->owed && !batch_is_stuck(desk));
 }
 
 void lessor_collect(struct desk *desk)
@@ -264,25 +265,33 @@ static void settle(struct desk *desk, struct notice *notices, int result)
 	struct notice *notice, *next;
 
 	DL_FOREACH_SAFE (notices, notice, next) {
+		if (notice->kind == LEASE_ACT_STORE_END)
+			settle_end(desk, notice, result);
+		if (result && owe(desk, notice))
+			continue;
 		if (result)
 			take_back(desk, notice);
 		if (!result || notice->kind != LEASE_ACT_GRANTED)
 			notice_tell(desk, notice);
-		if (result && notice->kind == LEASE_ACT_STORE_END)
-			owe_end(desk, notice->lease);
 		free(notice);
 	}
 }
 
-bool lessor_is_untold(const struct desk *desk, uint64_t lease)
+static bool has_grant(const struct notice *notices, uint64_t lease)
 {
 	const struct notice *notice;
 
-	DL_FOREACH (desk->held_notices, notice) {
+	DL_FOREACH (notices, notice) {
 		if (notice->kind == LEASE_ACT_GRANTED && notice->lease == lease)
 			return true;
 	}
 	return false;
+}
+
+bool lessor_is_untold(const struct desk *desk, uint64_t lease)
+{
+	return lease_is_untold(desk->engine, lease) || has_grant(desk->notices, lease) ||
+	       has_grant(desk->held_notices, lease);
 }
 
 /* That somebody is asked to go needs no disk, and has a deadline. */
@@ -291,7 +300,8 @@ static void hold(struct desk *desk, struct notice *notices, uint64_t ticket)
 	struct notice *notice, *next;
 
 	DL_FOREACH_SAFE (notices, notice, next) {
-		if (notice->kind == LEASE_ACT_NOTICE && !lessor_is_untold(desk, notice->lease)) {
+		if (notice->kind == LEASE_ACT_NOTICE &&
+			!has_grant(desk->held_notices, notice->lease)) {
 			notice_tell(desk, notice);
 			free(notice);
 			continue;
@@ -305,7 +315,6 @@ void lessor_settle(struct desk *desk, int result, uint64_t ticket)
 {
 	struct notice *notices = desk->notices;
 
-	ends_paid(desk, result);
 	desk->notices = NULL;
 	if (ticket && desk->closing)
 		notices_free(notices);

@@ -5,7 +5,7 @@
 /*
  * Performs what the lease engine wants, in its order: first into the batch, then, when that is
  * durable, the words to the operators. A grant that is not durable is taken back; an end that is
- * not durable holds all the same, and is owed to the store.
+ * not durable holds all the same, and is owed to the store: nobody is told of it before.
  *
  * What a tenant's leases bring about is paid by the tenant's share of the loop's time, and what
  * is left after LESSOR_ACTIONS waits for the next round, so that others come in between.
@@ -29,7 +29,7 @@ void lessor_collect(struct desk *desk);
 bool lessor_waits(const struct desk *desk);
 /* The batch was committed, or not: operators are told, unless there is a ticket to wait for. */
 void lessor_settle(struct desk *desk, int result, uint64_t ticket);
-/* Whether the lease is granted, and its holder has still to be told: the answer is late. */
+/* Whether the lease is granted, and its holder has still to be told. */
 bool lessor_is_untold(const struct desk *desk, uint64_t lease);
 /* The ticket, and those before it, have this answer. */
 void lessor_answered(struct desk *desk, uint64_t ticket, int result);

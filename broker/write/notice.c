@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/write/notice.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "broker/write/operator.h"
 
-void notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease)
+int notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease)
 {
 	struct notice *notice = malloc(sizeof(*notice));
 
@@ -13,13 +14,15 @@ void notice_add(struct desk *desk, enum lease_action_kind kind, const struct lea
 		desk_log(desk, DESK_LOG_ERROR,
 			"out of memory; an operator is not told of its lease",
 			FACT_NUMBER("lease", lease->id), NO_FACT);
-		return;
+		return -ENOMEM;
 	}
 	*notice = (struct notice){.kind = kind,
 		.lease = lease->id,
 		.session = lease->session,
+		.told = lease->told,
 		.reason = lease->reason};
 	DL_APPEND(desk->notices, notice);
+	return 0;
 }
 
 /* Of one that is over only its name and the reason are left. */
@@ -33,6 +36,12 @@ static void view_of(struct desk *desk, const struct notice *notice, struct lease
 		*view = (struct lease_view){0};
 }
 
+static void tell_granted(struct desk *desk, struct desk_operator *op, const struct lease_view *view)
+{
+	lease_told(desk->engine, view->id);
+	desk->env.events->granted(op->client, view);
+}
+
 void notice_tell(struct desk *desk, const struct notice *notice)
 {
 	const struct desk_events *events = desk->env.events;
@@ -44,7 +53,7 @@ void notice_tell(struct desk *desk, const struct notice *notice)
 	if (!op || !view.id)
 		return;
 	if (notice->kind == LEASE_ACT_GRANTED)
-		events->granted(op->client, &view);
+		tell_granted(desk, op, &view);
 	else if (notice->kind == LEASE_ACT_NOTICE)
 		events->notice(op->client, &view);
 	else if (notice->kind == LEASE_ACT_ENDED)

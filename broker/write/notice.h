@@ -14,11 +14,13 @@ struct notice {
 	uint64_t lease, session;
 	enum vmsig_error reason;
 	uint64_t ticket; /* held until that has its answer */
+	bool owed;       /* it could not be made durable once */
+	bool told;       /* somebody knows that the lease was granted */
 	struct notice *prev, *next;
 };
 
-/* For desk->notices. Without memory nobody is told, which the log says. */
-void notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease);
+/* For desk->notices. -ENOMEM: nobody is told, which the log says. */
+int notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease);
 /* Telling may close connections, but performs no action. */
 void notice_tell(struct desk *desk, const struct notice *notice);
 void notices_free(struct notice *notices);

@@ -116,19 +116,19 @@ void outcome_digested(struct command *command)
 		record_soon(command);
 }
 
-/* `again`: to another transmission. */
-static void tell(struct command *command, bool again)
+/* Its outcome is the answer to `asked`: itself, or another transmission of it. */
+static void tell(struct command *command, struct command *asked)
 {
 	struct desk *desk = command->desk;
-	struct desk_operator *op = operator_find(desk, command->session);
+	struct desk_operator *op = operator_find(desk, asked->session);
 	Vmsig__WriteResult result;
 
 	if (!op)
 		return;
 	result_fill(&result, command, SIZE_MAX);
-	result.replayed = again;
-	desk->env.events->written(op->client, command->request_id, &result);
-	operator_pay(command, 0);
+	result.replayed = asked != command;
+	desk->env.events->written(op->client, asked->request_id, &result);
+	operator_pay(asked, 0);
 }
 
 /* ---- ends ---- */
@@ -156,6 +156,9 @@ void outcome_reject(struct command *command, int error, const char *detail)
 	record.outcome = (uint32_t)number;
 	refusal_record(desk, &record);
 	command_give_back(command);
+	/* They are of the same command, which nothing came of. */
+	while (command->joined)
+		outcome_reject(command->joined, error, detail);
 	if (op)
 		desk->env.events->rejected(op->client, command->request_id, number,
 			command->detail[0] ? command->detail : NULL);
@@ -187,14 +190,17 @@ void outcome_answer(struct command *command, const struct ledger_entry *entry)
 	leave(command);
 }
 
+/* Who asked first may be there still, and has an answer as well. */
 void outcome_join(struct command *first, struct command *second)
 {
-	/* The charge goes with the answer. */
-	operator_pay(first, second->session);
-	first->request_id = second->request_id;
-	leave(second);
-	if (first->state > COMMAND_FINISHED)
-		tell(first, true);
+	if (first->state > COMMAND_FINISHED) {
+		tell(first, second);
+		leave(second);
+		return;
+	}
+	lane_leave(second);
+	second->first = first;
+	command_move(second, COMMAND_JOINED);
 }
 
 static void count(struct command *command)
@@ -222,7 +228,11 @@ void outcomes_tell(struct desk *desk)
 			command_move(command, COMMAND_DIGESTING);
 		else
 			record_soon(command);
-		tell(command, false);
+		tell(command, command);
+		while (command->joined) {
+			tell(command, command->joined);
+			leave(command->joined);
+		}
 	}
 }
 

@@ -31,7 +31,7 @@ void outcome_digested(struct command *command);
 void outcome_reject(struct command *command, int error, const char *detail);
 /* The ledger has its answer. */
 void outcome_answer(struct command *command, const struct ledger_entry *entry);
-/* `first` answers whom the second transmission came from. */
+/* `first` answers whom the second transmission came from, too: now, or when it has an answer. */
 void outcome_join(struct command *first, struct command *second);
 
 /* Whether results are to be recorded now. */

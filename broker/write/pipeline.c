@@ -6,15 +6,16 @@
 #include <stdlib.h>
 
 #include "broker/write/batch.h"
-#include "broker/write/bill.h"
 #include "broker/write/budget.h"
 #include "broker/write/bulk.h"
 #include "broker/write/command.h"
+#include "broker/write/docket.h"
 #include "broker/write/lane.h"
 #include "broker/write/operator.h"
 #include "broker/write/outcome.h"
 #include "broker/write/permit.h"
 #include "broker/write/record.h"
+#include "broker/write/release.h"
 #include "broker/write/replay.h"
 #include "broker/write/site.h"
 #include "broker/write/slices.h"
@@ -297,34 +298,23 @@ static void look(struct command *command)
 	}
 }
 
-static void look_in_share(struct command *command)
+static bool look_in_share(struct command *command)
 {
+	struct desk *desk = command->desk;
 	struct share_scope scope;
 
-	share_enter(&scope, command->desk->env.shares, command->share);
+	share_enter(&scope, desk->env.shares, command->share);
 	look(command);
 	(void)share_leave(&scope);
+	return !desk->crowded;
 }
 
-/* One at a time from the list itself: whoever ends here lets those behind it in its lane go on,
- * and they come before what was sent after them. A tenant that has had its part of the round is
- * passed over, so that nobody waits behind all that it has sent. */
+/* Whoever ends here lets those behind it in its lane go on, and they come before what was sent
+ * after them. */
 void pipeline_collect(struct desk *desk)
 {
-	struct command *command, *next;
-	uint64_t jumped = desk->jumped;
-
 	desk->crowded = false;
-	desk->round++;
-	for (command = desk->lists[COMMAND_READY]; command && !desk->crowded; command = next) {
-		next = command->next;
-		if (!bill_round(desk, command->tenant, command->nops ? command->bytes : 0))
-			continue;
-		look_in_share(command);
-		if (desk->jumped != jumped)
-			next = desk->lists[COMMAND_READY];
-		jumped = desk->jumped;
-	}
+	docket_round(desk, DOCKET_READY, look_in_share);
 }
 
 /* ---- the bytes ---- */
@@ -376,41 +366,10 @@ static void apply_still(struct command *command, int error)
 	standstill_end(command);
 }
 
-static void release_done(struct command *command)
-{
-	struct desk *desk = command->desk;
-	struct desk_operator *op = operator_find(desk, command->session);
-
-	if (op) {
-		op->releases--;
-		desk->env.events->released(op->client, command->request_id);
-	}
-	lane_leave(command);
-	command_free(command);
-}
-
-/* One whose lease has ended meanwhile needs no release. Those that were asked for once more are
- * done with it. */
-static void release(struct command *command)
-{
-	struct desk *desk = command->desk;
-	struct command *other, *next;
-
-	(void)!lease_release(
-		desk->engine, desk->now_ns, command->tenant, command->key.lease, command->release);
-	DL_FOREACH_SAFE (command->lane->waiting, other, next) {
-		if (!other->release)
-			continue;
-		command_move(other, COMMAND_READY);
-		release_done(other);
-	}
-	release_done(command);
-}
-
 static void start(struct command *command)
 {
 	if (command->release)
-		release(command);
+		release_begin(command);
 	else if (command->body->bulk)
 		slices_store(command);
 	else if (command->body->quiesce)
@@ -420,13 +379,14 @@ static void start(struct command *command)
 }
 
 /* Its intent is durable: bytes may change. */
-static void proceed(struct command *command)
+static bool proceed(struct command *command)
 {
 	struct share_scope scope;
 
 	share_enter(&scope, command->desk->env.shares, command->share);
 	start(command);
 	(void)share_leave(&scope);
+	return true;
 }
 
 static const char unrecorded[] =
@@ -457,6 +417,8 @@ static void drop(struct command *command)
 {
 	bulk_free(command);
 	lane_leave(command);
+	while (command->joined)
+		command_free(command->joined);
 	command_free(command);
 }
 
@@ -469,7 +431,7 @@ bool pipeline_waits(const struct desk *desk)
 static void settle(struct command *command, int result, uint64_t ticket)
 {
 	struct desk *desk = command->desk;
-	bool waits = ticket || desk->lists[COMMAND_HELD];
+	bool waits = ticket || desk->lists[COMMAND_HELD] || desk->due[DOCKET_CLEARED];
 
 	if (waits && desk->closing) {
 		drop(command);
@@ -477,52 +439,35 @@ static void settle(struct command *command, int result, uint64_t ticket)
 		refuse(command);
 	} else if (waits) {
 		command->ticket = ticket ? ticket : desk->batch.awaited;
-		command_move(command, COMMAND_HELD);
+		command_move(command, command->ticket ? COMMAND_HELD : COMMAND_CLEARED);
 	} else {
-		proceed(command);
-	}
-}
-
-/* Of each tenant as many as it may have in a round, in their order. */
-static void proceed_answered(struct desk *desk)
-{
-	struct command *command, *next;
-
-	desk->round++;
-	for (command = desk->lists[COMMAND_HELD]; command && !command->ticket; command = next) {
-		next = command->next;
-		if (bill_round(desk, command->tenant, command->nops ? command->bytes : 0))
-			proceed(command);
+		(void)proceed(command);
 	}
 }
 
 void pipeline_settle(struct desk *desk, int result, uint64_t ticket)
 {
-	proceed_answered(desk);
+	docket_round(desk, DOCKET_CLEARED, proceed);
 	while (desk->lists[COMMAND_INTENDED])
 		settle(desk->lists[COMMAND_INTENDED], result, ticket);
 }
 
 bool pipeline_is_ready(const struct desk *desk)
 {
-	const struct command *held = desk->lists[COMMAND_HELD];
-
-	return desk->lists[COMMAND_READY] || desk->lists[COMMAND_FINISHED] ||
-	       (held && !held->ticket);
+	return desk->due[DOCKET_READY] || desk->due[DOCKET_CLEARED] ||
+	       desk->lists[COMMAND_FINISHED];
 }
 
-/* They go on in the turn, a part at a time. */
+/* In the order of their tickets. They go on in the turn, a part at a time. */
 void pipeline_answered(struct desk *desk, uint64_t ticket, int result)
 {
-	struct command *command, *next;
+	struct command *command;
 
-	DL_FOREACH_SAFE (desk->lists[COMMAND_HELD], command, next) {
-		if (!command->ticket || command->ticket > ticket)
-			continue;
+	while ((command = desk->lists[COMMAND_HELD]) && command->ticket <= ticket) {
 		if (result && !command->release)
 			fall_through(command);
 		else
-			command->ticket = 0;
+			command_move(command, COMMAND_CLEARED);
 	}
 }
 
@@ -532,6 +477,10 @@ void pipeline_drop_held(struct desk *desk)
 {
 	while (desk->lists[COMMAND_HELD])
 		drop(desk->lists[COMMAND_HELD]);
+	while (desk->due[DOCKET_CLEARED])
+		drop(desk->due[DOCKET_CLEARED]->commands);
+	while (desk->lists[COMMAND_PARTING])
+		drop(desk->lists[COMMAND_PARTING]);
 }
 
 void pipeline_free(struct desk *desk)

@@ -9,13 +9,14 @@
 
 #include "broker/write/bill.h"
 #include "broker/write/budget.h"
-#include "broker/write/intake.h"
+#include "broker/write/ending.h"
 #include "broker/write/lane.h"
 #include "broker/write/lessor.h"
 #include "broker/write/operator.h"
 #include "broker/write/payer.h"
 #include "broker/write/record.h"
 #include "broker/write/refusal.h"
+#include "broker/write/release.h"
 
 /* ---- policy ---- */
 
@@ -267,6 +268,18 @@ int desk_renew(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uin
 	return r;
 }
 
+/* Whether it was this operator's, with this token. */
+static bool was_holder(
+	struct desk *desk, const struct desk_operator *op, uint64_t lease, uint64_t token)
+{
+	const struct desk_ops *ops = &desk->env.ops;
+	char tenant[LEASE_NAME_MAX + 1];
+	uint64_t had;
+
+	return ops->leases->find(ops->ctx, lease, tenant, &had) == 0 &&
+	       strcmp(tenant, op->tenant->tenant.name) == 0 && had == token;
+}
+
 /* Whether this is the lease's holder, and what it is told otherwise. */
 static int release_check(
 	struct desk *desk, const char *tenant, const struct lease_view *lease, uint64_t token)
@@ -278,10 +291,22 @@ static int release_check(
 	return r == VMSIG_ERR_STALE_EPOCH ? 0 : r;
 }
 
+/* At once. What comes after the end of a held lease waits for that to be recorded. */
+static int release_now(struct desk *desk, struct desk_operator *op, uint64_t request_id,
+	uint64_t lease, uint64_t token, bool *ret_later)
+{
+	int r = lease_release(desk->engine, desk->now_ns, op->tenant->tenant.name, lease, token);
+
+	if (!ending_is_open(desk, lease, NULL) || (r && !was_holder(desk, op, lease, token)))
+		return r;
+	r = release_await(desk, op, request_id, lease, r);
+	*ret_later = !r;
+	return r;
+}
+
 int desk_release(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uint64_t request_id,
 	uint64_t lease, uint64_t token, bool *ret_later)
 {
-	const char *tenant = op->tenant->tenant.name;
 	char detail[DETAIL_MAX + 1];
 	struct lease_view view;
 	int r;
@@ -295,13 +320,13 @@ int desk_release(struct desk *desk, uint64_t now_ns, struct desk_operator *op, u
 	/* Who withdraws a request does not know that it is granted by now. */
 	if (!r && !token && lessor_is_untold(desk, lease))
 		token = view.token;
-	if (r || !lane_find(desk, lease) || view.state < LEASE_ACTIVE)
-		return lease_release(desk->engine, desk->now_ns, tenant, lease, token);
-	r = release_check(desk, tenant, &view, token);
+	if (r || !lane_find(desk, lease) || view.state != LEASE_ACTIVE)
+		return release_now(desk, op, request_id, lease, token, ret_later);
+	r = release_check(desk, op->tenant->tenant.name, &view, token);
 	if (r)
 		return r;
 	/* It takes its turn behind the commands that were sent before it. */
-	r = intake_release(desk, op, request_id, lease, token);
+	r = release_new(desk, op, request_id, lease, token);
 	*ret_later = !r;
 	return r;
 }
@@ -337,21 +362,53 @@ int desk_resume(struct desk *desk, uint64_t now_ns, struct desk_operator *op, ui
 	return 0;
 }
 
-int desk_revoke(struct desk *desk, uint64_t now_ns, const struct desk_admin *admin, uint64_t lease)
+/* What its policy does not name does not exist for an administrator either. */
+static bool may_see(struct desk *desk, const struct desk_admin *admin, uint64_t lease)
+{
+	struct lease_view view;
+	const struct selector_subject *subject;
+	uint32_t endpoint;
+
+	if (lease_find(desk->engine, lease, &view))
+		endpoint = view.endpoint;
+	else if (!ending_is_open(desk, lease, &endpoint))
+		return false;
+	subject = desk_endpoint_subject(desk, endpoint);
+	return subject && tenant_sees(admin->tenant, subject);
+}
+
+static int revoke(struct desk *desk, const struct desk_admin *admin, uint64_t lease)
 {
 	Vmsig__AuditRecord record;
 	struct lease_view view;
 
-	desk_enter(desk, now_ns);
 	if (!lease_find(desk->engine, lease, &view))
 		return VMSIG_ERR_NO_LEASE;
 	record_lease(&record, desk, VMSIG__AUDIT_RECORD__KIND__REVOKED, &view);
-	record.tenant = (char *)(uintptr_t)admin->tenant;
+	record.tenant = admin->tenant->name;
 	record.serial = (char *)(uintptr_t)admin->serial;
 	record.uid = admin->uid;
 	record.pid = admin->pid;
 	record_append(desk, &record);
 	return lease_revoke(desk->engine, desk->now_ns, lease, VMSIG_ERR_LEASE_REVOKED);
+}
+
+int desk_revoke(struct desk *desk, uint64_t now_ns, const struct desk_admin *admin, uint64_t lease,
+	struct desk_wait *wait, bool *ret_later)
+{
+	int r;
+
+	desk_enter(desk, now_ns);
+	*ret_later = false;
+	if (!may_see(desk, admin, lease))
+		return VMSIG_ERR_NO_LEASE;
+	r = revoke(desk, admin, lease);
+	/* That there is none any more is not said before it is recorded, either. */
+	if (!ending_is_open(desk, lease, NULL))
+		return r;
+	r = ending_await(desk, lease, wait, r);
+	*ret_later = !r;
+	return r;
 }
 
 bool desk_lease_next(struct desk *desk, uint64_t *cursor, struct lease_view *ret_view)

@@ -21,17 +21,20 @@
 
 /* What becomes of a command (command.h). Each one is in the list of its state. */
 enum command_state {
-	COMMAND_NEW,       /* has come in, and is looked at for the first time */
-	COMMAND_READY,     /* is looked at in the next turn */
-	COMMAND_WAITING,   /* in its lane, behind one that takes several turns */
-	COMMAND_HASHING,   /* its bulk data is read by a thread, to compare it */
+	COMMAND_NEW,     /* has come in, and is looked at for the first time */
+	COMMAND_READY,   /* is looked at in the next turn */
+	COMMAND_WAITING, /* in its lane, behind one that takes several turns */
+	COMMAND_JOINED,  /* sent again while the first one is under way, whose answer is its own */
+	COMMAND_HASHING, /* its bulk data is read by a thread, to compare it */
 	COMMAND_COMPARING, /* with that of an earlier transmission that is not recorded yet */
 	COMMAND_PLANNING,  /* where its bulk data goes is looked up, in parts */
 	COMMAND_INTENDED,  /* its intent is in the open batch */
 	COMMAND_HELD,      /* its intent is committed; the answer is late */
+	COMMAND_CLEARED,   /* that has come; it goes on when its tenant has its turn */
 	COMMAND_QUEUED,    /* wants vCPUs stopped that another one has */
 	COMMAND_STOPPING,  /* they are being stopped for it */
 	COMMAND_SLICING,   /* its bulk data is stored, slice by slice */
+	COMMAND_PARTING,   /* a release; the end of its lease is being recorded */
 	COMMAND_FINISHED,  /* has its outcome, which is to be told */
 	COMMAND_DIGESTING, /* was told; a thread hashes its bulk data and what was there before */
 	COMMAND_TOLD,      /* its result is to be recorded */
@@ -39,6 +42,9 @@ enum command_state {
 	COMMAND_GONE,
 	COMMAND_STATES
 };
+
+/* Whose commands may go on (docket.h). */
+enum docket_kind { DOCKET_READY, DOCKET_CLEARED, DOCKETS };
 
 /* What outlives the process (recover.h). */
 enum desk_marks {
@@ -77,23 +83,24 @@ struct desk {
 	struct tally *tallies; /* by lease */
 	struct budget *budgets;
 	struct bill *bills;  /* by tenant */
+	uint64_t behind;     /* sum of theirs */
 	struct bill *billed; /* those that the open batch is for */
 	struct refusal *refusals;
 	uint64_t refusals_ns; /* when they are looked at; 0: there are none */
 	struct payer *payers; /* of bulk data, by tenant */
 	struct account kept;  /* bytes that bulk data has taken the place of; payer.h */
 	struct notice *notices, *held_notices;
-	uint64_t *owed; /* leases whose end is not durable yet */
-	size_t nowed;
-	size_t paying;   /* so many of the first ones are in the open batch */
-	size_t restored; /* leases that have not been held against the policy */
+	struct notice *owed;    /* ends that could not be made durable */
+	struct ending *endings; /* by lease */
+	size_t restored;        /* leases that have not been held against the policy */
 
 	struct command *all;
 	struct command *taken; /* by key: their numbers are in use */
 	struct command *lists[COMMAND_STATES];
-	uint64_t round;  /* counts looks at what is READY */
-	uint64_t jumped; /* counts those that became READY before others */
-	bool crowded;    /* what is ready waits for marks, that is for results */
+	struct docket *dockets;           /* by tenant */
+	struct docket_part *due[DOCKETS]; /* that have commands, by turns */
+	size_t ndue[DOCKETS];
+	bool crowded; /* what is ready waits for marks, that is for results */
 	enum desk_marks marks;
 	uint64_t marks_retry_ns; /* when they are opened again */
 	uint64_t

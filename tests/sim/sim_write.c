@@ -27,6 +27,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utlist.h>
+
 #include "broker/memwrite/fault.h"
 #include "tests/sim/write_world.h"
 #include "vmsig/vmsig_error.h"
@@ -93,18 +95,94 @@ static void on_abort(int signum)
 
 /* ---- steps ---- */
 
+struct revocation {
+	struct desk_wait wait;
+	unsigned lease; /* index */
+	uint64_t request_id;
+	struct revocation *prev, *next;
+};
+
+static struct revocation *revocations;
+
+static void revocation_drop(struct revocation *revocation)
+{
+	desk_wait_cancel(&revocation->wait);
+	DL_DELETE(revocations, revocation);
+	free(revocation);
+}
+
+/* The administrator was told. */
+static void revoked(unsigned index, int error)
+{
+	struct model_lease *lease = &world.leases[index];
+
+	say("the revocation of lease %llu is answered: %s", (unsigned long long)lease->id,
+		vmsig_error_name(error));
+	if (error && error != VMSIG_ERR_NO_LEASE && error != VMSIG_ERR_IO)
+		broken("a revocation is answered with %s", vmsig_error_name(error));
+	/* Of an endpoint that the desk does not know yet nothing is said. */
+	if (error != VMSIG_ERR_IO && desk_endpoint_name(world.desk, lease->site + 1))
+		model_over(lease);
+}
+
+static void on_revoked(struct desk_wait *wait, int error, const char *detail)
+{
+	struct revocation *revocation = (struct revocation *)(void *)wait;
+	unsigned index = revocation->lease;
+
+	if (!world.ghost && !pending_take(WAITS_REVOKE, CLIENTS, revocation->request_id, &index))
+		broken("a revocation is answered twice");
+	revocation_drop(revocation);
+	if (!world.ghost)
+		revoked(index, error);
+}
+
+void revocations_forget(void)
+{
+	while (revocations)
+		revocation_drop(revocations);
+}
+
+static void revoke_lease(unsigned index)
+{
+	static char star[] = "*", root[] = "root";
+	static char *all[] = {star};
+	static const struct tenant tenant = {.name = root, .endpoints = all, .nendpoints = 1};
+	const struct desk_admin admin = {.tenant = &tenant, .serial = "1"};
+	struct revocation *revocation = calloc(1, sizeof(*revocation));
+	struct model_lease *lease = &world.leases[index];
+	bool later;
+	int r;
+
+	if (!revocation)
+		broken("out of memory");
+	revocation->wait.done = on_revoked;
+	revocation->lease = index;
+	DL_APPEND(revocations, revocation);
+	r = desk_revoke(world.desk, world.now, &admin, lease->id, &revocation->wait, &later);
+	if (!r && !world.ghost && lease->phase != OVER)
+		model_end(lease, CAUSE_REVOKED);
+	if (later && !world.ghost) {
+		revocation->request_id = ++world.request_id;
+		pending_add(WAITS_REVOKE, CLIENTS, index, revocation->request_id);
+		return;
+	}
+	revocation_drop(revocation);
+	if (!world.ghost)
+		revoked(index, r);
+}
+
+/* Of the newest ones, sometimes twice. */
 static void do_revoke(void)
 {
-	const struct desk_admin admin = {.tenant = "root", .serial = "1"};
-	struct model_lease *lease;
+	unsigned index;
 
 	if (!world.nleases)
 		return;
-	lease = &world.leases[world.nleases - 1 - dice(world.nleases < 8 ? world.nleases : 8)];
-	if (desk_revoke(world.desk, world.now, &admin, lease->id) || world.ghost)
-		return;
-	say("lease %llu is revoked", (unsigned long long)lease->id);
-	model_end(model_lease(lease->id), CAUSE_REVOKED);
+	index = world.nleases - 1 - dice(world.nleases < 8 ? world.nleases : 8);
+	index = (unsigned)(model_lease(world.leases[index].id) - world.leases);
+	for (unsigned n = 1 + (dice(4) == 0); n > 0 && !world.ghost; n--)
+		revoke_lease(index);
 }
 
 static void do_time(void)

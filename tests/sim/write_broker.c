@@ -48,6 +48,7 @@ static void clear(bool power)
 		if (world.clients[i].connected)
 			desk_operator_close(world.desk, world.now, &world.clients[i].op);
 	}
+	revocations_forget();
 	bulk_forget();
 	world.desk = desk_free(world.desk);
 	shares = shares_free(shares);

@@ -96,6 +96,11 @@ static size_t batch_end(size_t n)
 	return n ? disk.batches[n - 1].nchanges : 0;
 }
 
+size_t batch_open(void)
+{
+	return batch_end(disk.nbatches);
+}
+
 /* The first `n` are durable. */
 static void batches_settle(size_t n)
 {
@@ -331,6 +336,11 @@ void disk_heal(void)
 bool disk_is_lost(void)
 {
 	return disk.failed;
+}
+
+bool disk_is_shared(void)
+{
+	return disk.shared;
 }
 
 void disk_restart(bool power)

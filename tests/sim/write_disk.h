@@ -78,6 +78,8 @@ extern struct disk disk;
 void change_note(bool is_row, size_t index);
 /* Whether this change cannot be made, and its batch with it. */
 bool disk_fails(void);
+/* The first change of the open batch. */
+size_t batch_open(void);
 /* A copy that lives as long as the seed. */
 void *disk_keep(const void *data, size_t len);
 /* Tokens for grants that wait for one, or none. */

@@ -109,7 +109,8 @@ void operator_disconnect(struct client *client)
 
 /* ---- leases ---- */
 
-/* Whether anybody but the asker's own release is in the way. */
+/* Whether anybody but the asker's own release is in the way: one that was over before it, and
+ * drains, is. */
 static bool is_in_the_way(
 	const struct client *client, unsigned site, const struct lease_range *ranges, size_t n)
 {
@@ -124,7 +125,7 @@ static bool is_in_the_way(
 			continue;
 		lease = model_lease(view.id);
 		if (!lease->release || lease->released_by != client->op.session ||
-			view.state == LEASE_WAITING)
+			view.state == LEASE_WAITING || view.reason)
 			return true;
 	}
 	return false;
@@ -247,6 +248,8 @@ void operator_release(struct client *client, struct model_lease *lease)
 		world.desk, world.now, &client->op, request_id, lease->id, lease->token, &later);
 	say("%s releases lease %llu: %s%s", tenant_names[client->tenant],
 		(unsigned long long)lease->id, vmsig_error_name(r), later ? ", later" : "");
+	if (r == VMSIG_ERR_NO_LEASE && !world.ghost && client->tenant == lease->tenant)
+		model_over(lease);
 	if (r || world.ghost)
 		return;
 	if (!lease->release)
@@ -255,8 +258,10 @@ void operator_release(struct client *client, struct model_lease *lease)
 	if (later)
 		pending_add(WAITS_RELEASE, index_of(client), (unsigned)(lease - world.leases),
 			request_id);
-	else if (lease->phase == GRANTED && !is_releasing(lease))
+	else if (lease->phase == GRANTED && !is_releasing(lease)) {
 		model_end(lease, CAUSE_RELEASE);
+		model_over(lease);
+	}
 }
 
 static void renew(struct client *client, struct model_lease *lease)

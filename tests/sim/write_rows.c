@@ -203,6 +203,20 @@ bool disk_has_lease(uint64_t id)
 	return row && !row->ended;
 }
 
+bool disk_leaves_lease(uint64_t id)
+{
+	const struct lease_row *row = lease_row(id), *before = row;
+
+	/* The first change in the open batch has what was there. */
+	for (size_t i = disk.nchanges; row && i > batch_open(); i--) {
+		const struct change *change = &disk.changes[i - 1];
+
+		if (!change->is_row && &disk.leases[change->index] == row)
+			before = &change->lease;
+	}
+	return before && before->used && !before->ended;
+}
+
 void rows_recount(void)
 {
 	memset(disk.tokens, 0, sizeof(disk.tokens));

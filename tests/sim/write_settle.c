@@ -36,7 +36,9 @@ __attribute__((noreturn)) static void say_pending(const struct pending *pending)
 			(unsigned long long)world.commands[pending->index].body.lease,
 			(unsigned long long)world.commands[pending->index].body.sequence);
 	broken("I10: the %s of lease %llu has no answer",
-		pending->kind == WAITS_LEASE ? "request" : "release",
+		pending->kind == WAITS_LEASE     ? "request"
+		: pending->kind == WAITS_RELEASE ? "release"
+						 : "revocation",
 		(unsigned long long)world.leases[pending->index].id);
 }
 

@@ -158,10 +158,12 @@ static void told_ended(void *arg, const struct lease_view *view)
 		broken("an end that nobody waits for");
 	records_check_end(lease);
 	model_end(lease, CAUSE_ENDED);
+	if (lease->phase == GRANTED)
+		model_over(lease);
 	lease->phase = OVER;
 }
 
-static void told_released(void *arg, uint64_t request_id)
+static void told_released(void *arg, uint64_t request_id, int error, const char *detail)
 {
 	struct client *client = arg;
 	unsigned index;
@@ -171,10 +173,17 @@ static void told_released(void *arg, uint64_t request_id)
 	trace(4, request_id, 0);
 	if (!pending_take(WAITS_RELEASE, index_of(client), request_id, &index))
 		broken("a release that nobody asked for is done");
-	say("lease %llu of %s is released", (unsigned long long)world.leases[index].id,
-		tenant_names[client->tenant]);
-	records_check_end(&world.leases[index]);
+	say("the release of lease %llu of %s is answered: %s",
+		(unsigned long long)world.leases[index].id, tenant_names[client->tenant],
+		vmsig_error_name(error));
+	if (error != VMSIG_ERR_IO)
+		records_check_end(&world.leases[index]);
 	model_end(&world.leases[index], CAUSE_RELEASE);
+	if (error == VMSIG_ERR_IO)
+		return;
+	if (error && error != VMSIG_ERR_NO_LEASE)
+		check_reason(&world.leases[index], (enum vmsig_error)error);
+	model_over(&world.leases[index]);
 }
 
 /* ---- commands ---- */
@@ -315,8 +324,6 @@ static void told_written(void *arg, uint64_t request_id, const Vmsig__WriteResul
 	say("command %zu of lease %llu/%llu: %s, %llu bytes", (size_t)(command - world.commands),
 		(unsigned long long)command->body.lease, (unsigned long long)command->body.sequence,
 		vmsig_error_name((int)result->outcome), (unsigned long long)result->written);
-	/* Of several transmissions the last one gets the answer. */
-	pending_drop_older(WAITS_WRITE, (unsigned)(command - world.commands), request_id);
 	check_rate(command);
 	check_old(command, result);
 	if (command->answered) {

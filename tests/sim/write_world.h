@@ -90,6 +90,7 @@ struct model_lease {
 	size_t nranges;
 	enum phase phase;
 	unsigned causes;            /* enum cause */
+	bool told;                  /* somebody was told so: not after a restart, either */
 	bool over;                  /* from here on no byte may change */
 	unsigned release;           /* order of the release; 0: it was not sent */
 	uint64_t released_by;       /* session */
@@ -138,13 +139,12 @@ struct model_command {
 	uint64_t written;
 };
 
-enum waits_for { WAITS_WRITE, WAITS_LEASE, WAITS_RELEASE };
+enum waits_for { WAITS_WRITE, WAITS_LEASE, WAITS_RELEASE, WAITS_REVOKE };
 
 struct pending {
 	enum waits_for kind;
 	unsigned client, index; /* of the command or lease */
 	uint64_t request_id;
-	bool is_old; /* it was sent again since, and may have no answer of its own */
 };
 
 struct guest {
@@ -214,6 +214,9 @@ uint32_t dice(uint32_t sides);
 /* The desk calls: it may be its last call. Whether it is a ghost. */
 bool is_ghost(void);
 
+/* Nobody waits for the end of a lease any more. */
+void revocations_forget(void);
+
 /* ---- write_broker.c ---- */
 /* What is durable is all that it knows. */
 void broker_start(void);
@@ -233,6 +236,8 @@ void disk_step(void);
 void disk_heal(void);
 /* It says that nothing will be durable any more before the broker starts anew. */
 bool disk_is_lost(void);
+/* Leases are not granted in the batches of the records. */
+bool disk_is_shared(void);
 /* Nothing but what was committed is left. */
 void disk_restart(bool power);
 /* Records that are there to stay, and (committed) that a broker that is killed leaves. */
@@ -241,6 +246,8 @@ size_t disk_durable(void);
 size_t disk_committed(void);
 /* Whether this lease is stored and has not ended. */
 bool disk_has_lease(uint64_t id);
+/* Whether a broker that is killed now leaves it. */
+bool disk_leaves_lease(uint64_t id);
 extern const struct desk_record_ops record_ops;
 extern const struct desk_lease_ops lease_ops;
 extern const struct desk_ledger_ops ledger_ops;
@@ -328,6 +335,8 @@ void model_ask(struct client *client, const struct model_lease *lease, uint64_t 
 struct model_lease *model_lease(uint64_t id);
 /* No byte may be changed under it from now on. */
 void model_end(struct model_lease *lease, unsigned cause);
+/* Somebody was told that it is over. */
+void model_over(struct model_lease *lease);
 void model_end_site(unsigned site, unsigned cause);
 void model_may_end(unsigned cause);
 /* Whether its holder may write now, as far as anybody was told. */
@@ -344,9 +353,7 @@ bool ranges_overlap(const struct lease_range *a, size_t na, const struct lease_r
 void pending_add(enum waits_for kind, unsigned client, unsigned index, uint64_t request_id);
 /* Whether it was there; it is not any more. */
 bool pending_take(enum waits_for kind, unsigned client, uint64_t request_id, unsigned *ret_index);
-/* Of several transmissions the last one gets the answer; earlier ones may. */
-void pending_drop_older(enum waits_for kind, unsigned index, uint64_t request_id);
-/* One that has to be answered; NULL: all have been. */
+/* One that has no answer; NULL: all have. */
 const struct pending *pending_next(void);
 void pending_drop_client(unsigned client);
 

@@ -103,9 +103,9 @@ static void on_ended(void *client, const struct lease_view *lease)
 		(struct lab_event){.kind = LAB_ENDED, .id = lease->id, .code = (int)lease->reason});
 }
 
-static void on_released(void *client, uint64_t id)
+static void on_released(void *client, uint64_t id, int error, const char *detail)
 {
-	tell(client, (struct lab_event){.kind = LAB_RELEASED, .id = id});
+	tell(client, (struct lab_event){.kind = LAB_RELEASED, .id = id, .code = error});
 }
 
 static void on_written(void *client, uint64_t id, const Vmsig__WriteResult *result)

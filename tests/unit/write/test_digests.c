@@ -147,19 +147,33 @@ static void the_answer_comes_before_the_record_and_a_release_after_it(void **sta
 	record_free(record);
 }
 
+static void on_revoked(struct desk_wait *wait, int error, const char *detail)
+{
+	assert_int_equal(error, 0);
+	wait->done = NULL;
+}
+
 static void an_administrator_s_end_comes_after_the_record(void **state)
 {
-	const struct desk_admin admin = {.tenant = "root", .serial = "1"};
+	static char star[] = "*", root[] = "root";
+	static char *all[] = {star};
+	const struct tenant tenant = {.name = root, .endpoints = all, .nendpoints = 1};
+	const struct desk_admin admin = {.tenant = &tenant, .serial = "1"};
+	struct desk_wait wait = {.done = on_revoked};
 	struct lab *lab = *state;
+	bool later;
 	uint64_t id;
 
 	lab_lease(lab);
 	id = lab_send_bulk(lab, 1, &ones);
 	await_told(lab, LAB_WRITTEN, id);
-	assert_int_equal(desk_revoke(lab->desk, lab_now(), &admin, lab->lease), 0);
+	assert_int_equal(desk_revoke(lab->desk, lab_now(), &admin, lab->lease, &wait, &later), 0);
+	assert_true(later);
 	desk_shell_turn(lab->shell);
 	assert_int_equal(lab_count(lab, LAB_ENDED, lab->lease), 0);
+	assert_non_null(wait.done);
 	await_told(lab, LAB_ENDED, lab->lease);
+	assert_null(wait.done);
 	record_free(result_find(lab));
 	/* Somebody else's, from then on. */
 	assert_int_equal(lab_acquire(lab, true), 0);

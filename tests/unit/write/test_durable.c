@@ -290,9 +290,11 @@ static void a_request_that_was_granted_unseen_is_withdrawn(void **state)
 	await_sync(lab, begun);
 	assert_true(desk_lease_next(lab->desk, &cursor, &view));
 	assert_int_equal(desk_release(lab->desk, lab_now(), &lab->op, 7, view.id, 0, &later), 0);
+	assert_true(later);
 	disk(false, false);
-	lab_await(lab, 1);
-	assert_int_equal(lab->events[0].kind, LAB_ENDED);
+	lab_await(lab, 2);
+	assert_int_equal(lab_count(lab, LAB_ENDED, view.id), 1);
+	assert_int_equal(lab_count(lab, LAB_RELEASED, 7), 1);
 	assert_int_equal(lab_count(lab, LAB_GRANTED, view.id), 0);
 }
 

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_WRITE_RELEASE_H
+#define BROKER_WRITE_RELEASE_H
+
+/*
+ * A release: it takes its turn behind the commands of its lease that were sent before it, ends
+ * the lease, and is answered when that end is recorded (ending.h).
+ */
+
+#include "broker/write/state.h"
+
+struct command;
+
+/* It is in line behind the lease's commands. -ENOMEM. */
+__attribute__((warn_unused_result)) int release_new(struct desk *desk, struct desk_operator *op,
+	uint64_t request_id, uint64_t lease, uint64_t token);
+/* Of a lease whose end is open: it is answered with `error` when that is recorded. -ENOMEM. */
+__attribute__((warn_unused_result)) int release_await(struct desk *desk, struct desk_operator *op,
+	uint64_t request_id, uint64_t lease, int error);
+/* Its turn has come. */
+void release_begin(struct command *command);
+
+#endif
