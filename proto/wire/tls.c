@@ -380,11 +380,13 @@ void tls_ctx_dates(const struct tls_ctx *ctx, struct tls_dates *ret_dates)
 {
 	struct tls_dates dates = {INT64_MAX, INT64_MAX, INT64_MAX};
 	const X509 *own = SSL_CTX_get0_certificate(ctx->ssl_ctx);
-	STACK_OF(X509_OBJECT) *objects =
-		X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx->ssl_ctx));
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx->ssl_ctx);
+	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
 
 	if (own)
 		sooner(&dates.certificate, X509_get0_notAfter(own));
+	/* Handshakes on other threads sort it. */
+	(void)X509_STORE_lock(store);
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
 		const X509_OBJECT *object = sk_X509_OBJECT_value(objects, i);
 		const X509 *authority = X509_OBJECT_get0_X509(object);
@@ -395,5 +397,6 @@ void tls_ctx_dates(const struct tls_ctx *ctx, struct tls_dates *ret_dates)
 		if (crl)
 			sooner(&dates.revocations, X509_CRL_get0_nextUpdate(crl));
 	}
+	(void)X509_STORE_unlock(store);
 	*ret_dates = dates;
 }
