@@ -16,6 +16,7 @@
 void linux_begin(struct linux_kernel *kernel)
 {
 	kernel->fault = 0;
+	kernel->left = LINUX_READS_MAX;
 }
 
 void linux_torn(struct linux_kernel *kernel)
@@ -32,12 +33,16 @@ bool linux_again(int error)
 
 void linux_read(struct linux_kernel *kernel, uint64_t gva, void *ret_bytes, size_t len)
 {
+	if (!kernel->left)
+		linux_torn(kernel);
 	if (!kernel->fault && (gva < HALF || gva + len < gva))
 		kernel->fault = VMSIG_ERR_NOT_MAPPED;
 	if (!kernel->fault)
 		kernel->fault = -vmsig_gva_read(kernel->mem, kernel->root, gva, ret_bytes, len);
 	if (kernel->fault)
 		memset(ret_bytes, 0, len);
+	else
+		kernel->left--;
 }
 
 uint64_t linux_word(struct linux_kernel *kernel, uint64_t gva)
@@ -85,7 +90,7 @@ int linux_init(
 	struct linux_image image = {0};
 	int r;
 
-	*kernel = (struct linux_kernel){.mem = mem, .root = root};
+	*kernel = (struct linux_kernel){.mem = mem, .root = root, .left = LINUX_READS_MAX};
 	r = linux_image_read(&image, mem, root);
 	if (r == VMSIG_ERR_UNSUPPORTED)
 		snprintf(error, error_size, "nothing is mapped where a Linux kernel would be");

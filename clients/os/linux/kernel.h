@@ -32,12 +32,17 @@
 /* How often a walk that did not hold together is begun anew. */
 #define LINUX_ATTEMPTS 5u
 
+/* Reads of one walk: some seconds. A hundred thousand open files take some 6 million; a hostile
+ * guest has a million of them, in folders without end. */
+#define LINUX_READS_MAX 10000000u
+
 struct linux_kernel {
 	vmsig_mem *mem; /* borrowed */
 	uint64_t root;
 	struct linux_symbols symbols;
 	struct linux_fields fields;
-	int fault; /* the first error of a read since linux_begin() */
+	int fault;     /* the first error of a read since linux_begin() */
+	uint32_t left; /* reads until the next one */
 };
 
 /* Learns all there is to know; `error` says what was missing (VMSIG_ERR_UNSUPPORTED). */
@@ -46,8 +51,8 @@ __attribute__((warn_unused_result)) int linux_init(
 void linux_deinit(struct linux_kernel *kernel);
 
 /* Objects are read word by word; after the first read that fails all are 0, and linux_begin()
- * starts over. An address that the guest wants to be read is any number: what is no canonical
- * address of the kernel's half is VMSIG_ERR_NOT_MAPPED. */
+ * starts over. More than LINUX_READS_MAX are VMSIG_ERR_TORN. An address that the guest wants to be
+ * read is any number: what is no canonical address of the kernel's half is VMSIG_ERR_NOT_MAPPED. */
 void linux_begin(struct linux_kernel *kernel);
 void linux_read(struct linux_kernel *kernel, uint64_t gva, void *ret_bytes, size_t len);
 uint64_t linux_word(struct linux_kernel *kernel, uint64_t gva);
