@@ -55,8 +55,10 @@ enum rsp_event rsp_take(struct rsp *rsp, uint8_t byte)
 	default:
 		rsp->at = RSP_IDLE;
 		rsp->data[rsp->len] = 0;
-		if (value < 0 || (rsp->told | value) != rsp->sum || rsp->too_long)
+		if (value < 0 || (rsp->told | value) != rsp->sum)
 			return RSP_BAD;
+		if (rsp->too_long)
+			rsp->data[rsp->len = 0] = 0;
 		return RSP_PACKET;
 	}
 }

@@ -5,7 +5,8 @@
 /*
  * The frames of gdb's remote serial protocol (gdb manual, appendix E): "$DATA#CHECKSUM", "+" and
  * "-" beside them, and a byte 3 that interrupts. Pure: bytes go in, packets come out. A packet
- * whose checksum is wrong is asked for again; one that is too long is dropped as a whole.
+ * whose checksum is wrong is asked for again; one that is too long comes out empty, which
+ * nobody understands: asked for again, it would be as long.
  */
 
 #include <stdbool.h>
