@@ -22,6 +22,7 @@
 #include "broker/net/net.h"
 #include "broker/net/renewal.h"
 #include "broker/planes/steward.h"
+#include "broker/sandbox/sandbox.h"
 #include "broker/shell.h"
 #include "broker/store/store.h"
 #include "vmsig/vmsig_error.h"
@@ -77,6 +78,11 @@ static void warn_unchanged(const struct config *old, const struct config *config
 			log_warning("the setting changes with the next start, not with a reload",
 				LOG_STR("key", settings[i].key));
 	}
+	if (!sandbox_serves(config))
+		log_warning("there is a QEMU endpoint without 'ram' now, and the sandbox that was "
+			    "shut at the start keeps vmsigd from looking into QEMU; restart "
+			    "vmsigd, or name the RAM file in 'ram'",
+			LOG_STR("key", "sandbox.landlock"));
 }
 
 /* ---- on the thread ---- */

@@ -42,7 +42,8 @@ static struct {
 	bool on;
 	enum syscalls_mode syscalls;
 	bool landlock, looks; /* looks: into QEMUs, so that the broker itself is not fenced */
-	char **folders;       /* in which the broker may make files */
+	bool fenced;
+	char **folders; /* in which the broker may make files */
 	size_t nfolders;
 } plan;
 
@@ -157,6 +158,7 @@ static int raise_fence(enum sandbox_process process)
 			log_info("this kernel has no Landlock, or has it off");
 		return 0;
 	}
+	plan.fenced = wanted && !r;
 	if (r)
 		log_error("cannot fence the file system", LOG_STR("error", strerror(-r)));
 	return r;
@@ -202,4 +204,9 @@ int sandbox_shut(enum sandbox_process process)
 		r = filter_calls(process);
 	forget_plan();
 	return r;
+}
+
+bool sandbox_serves(const struct config *config)
+{
+	return !plan.fenced || !looks_into_processes(config);
 }

@@ -17,6 +17,8 @@
  * the log and gone without.
  */
 
+#include <stdbool.h>
+
 struct config;
 
 /* The broker's processes differ in what they need. */
@@ -31,5 +33,8 @@ enum sandbox_process {
 __attribute__((warn_unused_result)) int sandbox_begin(const struct config *config);
 /* Shuts the rest, for this process and its threads to come; nothing without sandbox_begin(). */
 __attribute__((warn_unused_result)) int sandbox_shut(enum sandbox_process process);
+/* Whether this process can serve all endpoints of a configuration: shut for one that looks into no
+ * QEMU, it cannot look into any. */
+bool sandbox_serves(const struct config *config);
 
 #endif
