@@ -36,17 +36,18 @@ struct types_place {
 
 /* ---- finding it ---- */
 
-static bool is_header(const struct linux_part *part, size_t at, struct btf_header *header)
+static bool is_header(const uint8_t *bytes, uint64_t left, struct btf_header *header)
 {
 	uint64_t len;
 
-	if (part->len - at < sizeof(*header))
+	if (left < sizeof(*header))
 		return false;
-	memcpy(header, part->bytes + at, sizeof(*header));
+	memcpy(header, bytes, sizeof(*header));
 	len = (uint64_t)header->hdr_len + header->str_off + header->str_len;
 	return header->magic == BTF_MAGIC && header->version == BTF_VERSION &&
-	       header->hdr_len >= sizeof(*header) && header->hdr_len <= 64 && !header->type_off &&
-	       header->str_off == header->type_len && len <= BTF_MAX && len <= part->len - at;
+	       header->hdr_len >= sizeof(*header) && header->hdr_len <= 64 &&
+	       header->hdr_len % 4 == 0 && !header->type_off &&
+	       header->str_off == header->type_len && len <= BTF_MAX && len <= left;
 }
 
 /* The longest: kernels hold those of BPF programs of their own, too. */
@@ -62,7 +63,7 @@ static const uint8_t *find_by_shape(const struct linux_image *image, uint32_t *r
 		const uint8_t *at = part->bytes, *end = part->bytes + part->len;
 
 		while ((at = memmem(at, (size_t)(end - at), magic, sizeof(magic)))) {
-			uint32_t len = is_header(part, (size_t)(at - part->bytes), &header)
+			uint32_t len = is_header(at, (uint64_t)(end - at), &header)
 					       ? header.hdr_len + header.str_off + header.str_len
 					       : 0;
 
@@ -81,11 +82,12 @@ static const uint8_t *find(
 {
 	uint64_t start = linux_symbols_addr(symbols, "__start_BTF"),
 		 stop = linux_symbols_addr(symbols, "__stop_BTF");
+	struct btf_header header;
 	const uint8_t *bytes = NULL;
 
 	if (start && stop > start && stop - start <= BTF_MAX)
 		bytes = linux_image_at(image, start, stop - start);
-	if (!bytes)
+	if (!bytes || !is_header(bytes, stop - start, &header))
 		return find_by_shape(image, ret_len);
 	*ret_len = (uint32_t)(stop - start);
 	return bytes;
