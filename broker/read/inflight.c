@@ -43,14 +43,6 @@ static uint64_t part_of(const struct core *core)
 	return part < limit ? part : limit;
 }
 
-void inflight_set_limit(struct core *core)
-{
-	struct inflight_tenant *tenant, *next;
-
-	HASH_ITER (hh, core->inflight.tenants, tenant, next)
-		account_set_limit(&tenant->account, IN_FLIGHT, part_of(core));
-}
-
 int inflight_join(struct session *session)
 {
 	struct inflight *inflight = &session->core->inflight;
@@ -196,6 +188,17 @@ static void give_turns(struct core *core)
 		else
 			break;
 	}
+}
+
+void inflight_set_limit(struct core *core)
+{
+	struct inflight_tenant *tenant, *next;
+
+	HASH_ITER (hh, core->inflight.tenants, tenant, next) {
+		account_set_limit(&tenant->account, IN_FLIGHT, part_of(core));
+		line_add(&core->inflight, tenant);
+	}
+	give_turns(core);
 }
 
 static void end_turn(struct session *session)

@@ -72,6 +72,24 @@ static void turns_come_in_order(void **state)
 	finish(s, 4);
 }
 
+/* A reload raises the bound: nobody waits for another one's acknowledgement to hear of it. */
+static void more_room_is_given_at_once(void **state)
+{
+	const struct core_limits more = {
+		.endpoints = 64, .sessions = 64, .inflight = 4, .take_timeout_ns = SECOND};
+	struct rig *rig = *state;
+	struct session *s[2];
+
+	start(rig, 1, s, 2);
+	rig_expect(rig, s[0], M, 1);
+	rig_expect_nothing(rig, s[1]);
+	core_set_limits(rig->core, &more);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, s[1]));
+	rig_expect(rig, s[1], M, 1);
+	finish(s, 2);
+}
+
 static void a_full_connection_holds_nobody_up(void **state)
 {
 	struct rig *rig = *state;
@@ -391,6 +409,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_session_has_one_at_a_time),
 		T(turns_come_in_order),
+		T(more_room_is_given_at_once),
 		T(a_full_connection_holds_nobody_up),
 		T(a_turn_after_an_acknowledgement_is_whole),
 		T(a_turn_after_a_departure_is_whole),
