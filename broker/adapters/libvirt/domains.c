@@ -98,7 +98,7 @@ static int on_life(virConnectPtr conn, virDomainPtr domain, int event, int detai
 
 static int one_init(struct domains_one *one, virDomainPtr domain)
 {
-	char uuid[VIR_UUID_STRING_BUFLEN], label[512];
+	char uuid[VIR_UUID_STRING_BUFLEN];
 	char *metadata;
 	int r;
 
@@ -108,8 +108,10 @@ static int one_init(struct domains_one *one, virDomainPtr domain)
 	one->uuid = strdup(uuid);
 	if (!one->name || !one->uuid)
 		return -ENOMEM;
-	snprintf(label, sizeof(label), "domain=%.190s uuid=%s", one->name, uuid);
-	r = labels_add(&one->labels, &one->nlabels, label);
+	/* First, so that neither a name nor metadata says another one. */
+	r = labels_add_pair(&one->labels, &one->nlabels, "uuid", uuid);
+	if (!r)
+		r = labels_add_pair(&one->labels, &one->nlabels, "domain", one->name);
 	metadata = r ? NULL
 		     : virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, DOMAINS_LABELS,
 			       VIR_DOMAIN_AFFECT_LIVE);

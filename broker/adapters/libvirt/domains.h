@@ -7,7 +7,7 @@
  * life, some together, and now and then without one. While libvirtd is away the last list stays.
  *
  * A domain's labels are what stands in its metadata for DOMAINS_LABELS, as KEY=VALUE between
- * spaces; and domain=NAME, uuid=UUID.
+ * spaces; and uuid=UUID, and domain=NAME unless the name has spaces or is too long for a label.
  */
 
 #include <stddef.h>

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +54,16 @@ int labels_add(char ***labels, size_t *nlabels, const char *text)
 		text += len;
 	}
 	return 0;
+}
+
+int labels_add_pair(char ***labels, size_t *nlabels, const char *key, const char *value)
+{
+	char text[KEY_MAX + LABELS_VALUE_MAX + 2];
+	int n = snprintf(text, sizeof(text), "%s=%s", key, value);
+
+	if (n < 0 || (size_t)n >= sizeof(text) || strpbrk(value, SPACE))
+		return 0;
+	return labels_add(labels, nlabels, text);
 }
 
 int labels_add_element(char ***labels, size_t *nlabels, const char *element)

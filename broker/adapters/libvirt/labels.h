@@ -16,6 +16,10 @@
 /* Adds the words of a text. The first of a key counts. -ENOMEM. */
 __attribute__((warn_unused_result)) int labels_add(
 	char ***labels, size_t *nlabels, const char *text);
+/* One label; none if the value is not a single word of LABELS_VALUE_MAX bytes at most: a part of it
+ * would be somebody else's. -ENOMEM. */
+__attribute__((warn_unused_result)) int labels_add_pair(
+	char ***labels, size_t *nlabels, const char *key, const char *value);
 /* Likewise of an XML element's text; one that has elements or references in it has none. */
 __attribute__((warn_unused_result)) int labels_add_element(
 	char ***labels, size_t *nlabels, const char *element);

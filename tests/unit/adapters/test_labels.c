@@ -44,6 +44,28 @@ static void what_is_too_long_or_too_many_is_left_out(void **state)
 	labels_free(labels, n);
 }
 
+/* The name of a domain may have spaces: what follows them is no label, and not the name of another
+ * domain that ends there. */
+static void a_pair_is_one_label_or_none(void **state)
+{
+	char long_one[LABELS_VALUE_MAX + 2];
+	char **labels = NULL;
+	size_t n = 0;
+
+	memset(long_one, 'v', sizeof(long_one) - 1);
+	long_one[sizeof(long_one) - 1] = '\0';
+	assert_int_equal(labels_add_pair(&labels, &n, "domain", "web1 uuid=x"), 0);
+	assert_int_equal(labels_add_pair(&labels, &n, "domain", "web1\ttier=gold"), 0);
+	assert_int_equal(labels_add_pair(&labels, &n, "domain", long_one), 0);
+	assert_int_equal(n, 0);
+	assert_int_equal(labels_add_pair(&labels, &n, "domain", long_one + 1), 0);
+	assert_int_equal(labels_add_pair(&labels, &n, "uuid", "a-b"), 0);
+	assert_int_equal(labels_add(&labels, &n, "uuid=c domain=d"), 0);
+	assert_int_equal(n, 2);
+	assert_string_equal(labels[1], "uuid=a-b");
+	labels_free(labels, n);
+}
+
 static void only_plain_text_of_an_element_counts(void **state)
 {
 	static const char *const none[] = {
@@ -84,6 +106,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(words_with_a_key_are_labels),
 		cmocka_unit_test(what_is_too_long_or_too_many_is_left_out),
+		cmocka_unit_test(a_pair_is_one_label_or_none),
 		cmocka_unit_test(only_plain_text_of_an_element_counts),
 		cmocka_unit_test(an_endpoint_has_the_configured_labels_first),
 	};
