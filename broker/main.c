@@ -208,6 +208,9 @@ static int serve(struct config *config)
 		log_warning("cannot become non-dumpable", LOG_STR("error", strerror(errno)));
 	/* For handshakes. libuv reads this when the pool is first used. */
 	setenv("UV_THREADPOOL_SIZE", "8", 0);
+	/* libvirt's library starts daemons that do not run yet, which the sandbox would end us
+	 * for. */
+	setenv("LIBVIRT_AUTOSTART", "0", 1);
 	signal(SIGPIPE, SIG_IGN);
 	if (sandbox_shut(SANDBOX_BROKER) == 0)
 		code = run(config, guardian, porter);

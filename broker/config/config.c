@@ -368,6 +368,23 @@ static int check_qemu_endpoint(
 	return 0;
 }
 
+/* Transports of libvirt but sockets start programs, as ssh; vmsigd starts none. */
+static bool starts_programs(const char *uri)
+{
+	const char *plus = memchr(uri, '+', strcspn(uri, ":"));
+
+	return plus && strncmp(plus, "+unix:", strlen("+unix:")) != 0;
+}
+
+static int complain_program(
+	const struct config_check *check, const char *list, size_t i, const char *uri)
+{
+	return complain(check, list, i,
+		"libvirt '%s' is reached by starting a program, which vmsigd does not; write for "
+		"example qemu:///system",
+		uri);
+}
+
 static int check_libvirt_endpoint(
 	const struct config_check *check, const struct config_endpoint *endpoint, size_t i)
 {
@@ -384,6 +401,8 @@ static int check_libvirt_endpoint(
 			endpoint->libvirt ? "domain" : "URI",
 			endpoint->libvirt ? "'domain: NAME' or its UUID"
 					  : "'libvirt: qemu:///system'");
+	if (starts_programs(endpoint->libvirt))
+		return complain_program(check, "endpoints", i, endpoint->libvirt);
 	if (endpoint->path || endpoint->nfiles || endpoint->low || endpoint->nseg ||
 		endpoint->kcr3_given || endpoint->qmp)
 		return complain(check, "endpoints", i,
@@ -404,6 +423,8 @@ static int check_discover(const struct config_check *check)
 	for (size_t i = 0; i < check->config->ndiscover; i++) {
 		const struct config_discover *discover = &check->config->discover[i];
 
+		if (starts_programs(discover->libvirt))
+			return complain_program(check, "discover", i, discover->libvirt);
 		if (discover->endpoint.retry_max_ms < discover->endpoint.retry_ms)
 			return complain(check, "discover", i,
 				"retry_max is below retry; write a larger retry_max");

@@ -175,6 +175,13 @@ static void what_is_wrong_is_said_with_line_and_remedy(void **state)
 			{":3: ", "no QMP socket", "add 'qmp: SOCKET'"}},
 		{TLS "endpoints:\n - {name: a, adapter: qemu, qmp: q, low: 1MiB}\n",
 			{":3: ", "belong to the adapter 'file'"}},
+#ifdef VMSIG_HAVE_LIBVIRT
+		{TLS "endpoints:\n - {name: a, adapter: libvirt, domain: d,\n"
+		     "    libvirt: 'qemu+ssh:///system'}\n",
+			{":3: ", "starting a program"}},
+		{TLS "discover:\n - {libvirt: 'qemu+ext:///system?command=x'}\n",
+			{":3: ", "starting a program"}},
+#endif
 		{TLS "endpoints:\n - {name: a, adapter: file, low: 1MiB}\n", {":3: ", "no path"}},
 		{TLS "endpoints:\n - {name: a, adapter: file, path: p}\n", {":3: ", "either 'low"}},
 		{TLS "endpoints:\n - {name: a, adapter: file, path: p, low: 1MiB, kcr3: 0x1001}\n",
