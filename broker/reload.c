@@ -79,9 +79,9 @@ static void warn_unchanged(const struct config *old, const struct config *config
 				LOG_STR("key", settings[i].key));
 	}
 	if (!sandbox_serves(config))
-		log_warning("there is a QEMU endpoint without 'ram' now, and the sandbox that was "
-			    "shut at the start keeps vmsigd from looking into QEMU; restart "
-			    "vmsigd, or name the RAM file in 'ram'",
+		log_warning("there is an endpoint of QEMU or libvirt without 'ram' now, or "
+			    "'discover', and the sandbox that was shut at the start keeps vmsigd "
+			    "from looking into QEMU; restart vmsigd, or name the RAM file in 'ram'",
 			LOG_STR("key", "sandbox.landlock"));
 }
 
