@@ -86,6 +86,7 @@ struct desk_operator {
 	uint64_t session;       /* the desk's from here on */
 	struct account account; /* enum desk_slot */
 	uint32_t releases;      /* that wait for their turn */
+	uint32_t unanswered;    /* releases, those included */
 	struct command *own;
 	UT_hash_handle hh;
 };

@@ -5,14 +5,20 @@
 #include "broker/write/ending.h"
 #include "broker/write/lane.h"
 #include "broker/write/operator.h"
+#include "vmsig/vmsig_error.h"
+
+/* Of one connection, that wait for the disk: it may ask for each lease again and again. */
+#define UNANSWERED_MAX 1024u
 
 static void tell(struct command *command, int error, const char *detail)
 {
 	struct desk *desk = command->desk;
 	struct desk_operator *op = operator_find(desk, command->session);
 
-	if (op)
+	if (op) {
+		op->unanswered--;
 		desk->env.events->released(op->client, command->request_id, error, detail);
+	}
 	command_free(command);
 }
 
@@ -26,10 +32,12 @@ static int make(struct command **ret_command, struct desk *desk, struct desk_ope
 	uint64_t request_id, uint64_t lease)
 {
 	struct command *command;
-	int r = command_new(&command, desk, op, NULL, -1);
+	int r = op->unanswered < UNANSWERED_MAX ? command_new(&command, desk, op, NULL, -1)
+						: VMSIG_ERR_QUOTA;
 
 	if (r)
 		return r;
+	op->unanswered++;
 	command->key.lease = lease;
 	command->request_id = request_id;
 	command->wait.done = on_ended;
@@ -48,6 +56,7 @@ int release_new(struct desk *desk, struct desk_operator *op, uint64_t request_id
 	command->release = token;
 	r = lane_enter(command);
 	if (r) {
+		op->unanswered--;
 		command_free(command);
 		return r;
 	}
@@ -65,11 +74,13 @@ int release_await(
 	if (r)
 		return r;
 	r = ending_await(desk, lease, &command->wait, error);
-	if (r)
+	if (r) {
+		op->unanswered--;
 		command_free(command);
-	else
-		command_move(command, COMMAND_PARTING);
-	return r;
+		return r;
+	}
+	command_move(command, COMMAND_PARTING);
+	return 0;
 }
 
 /* Of one that was asked for again, as well: the lease may have ended otherwise, and before. */

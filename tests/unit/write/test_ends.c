@@ -54,6 +54,23 @@ static void a_release_is_answered_when_it_is_recorded(void **state)
 	assert_no_lease(lab);
 }
 
+/* Each of them is memory, and the disk may let them wait for long. */
+static void no_more_than_so_many_wait_to_be_answered(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t last = 0;
+	unsigned n = 0;
+
+	lab_lease(lab);
+	for (; n < 4096 && lab_release(lab) == 0; n++)
+		last = lab->next_request;
+	assert_int_equal(n, 1024);
+	assert_int_equal(lab_release(lab), VMSIG_ERR_QUOTA);
+	while (!lab_count(lab, LAB_RELEASED, last))
+		lab_turn(lab);
+	assert_int_equal(lab->op.unanswered, 0);
+}
+
 static void a_revocation_is_answered_when_it_is_recorded(void **state)
 {
 	struct lab *lab = *state;
@@ -129,6 +146,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_release_is_answered_when_it_is_recorded),
+		TEST(no_more_than_so_many_wait_to_be_answered),
 		TEST(a_revocation_is_answered_when_it_is_recorded),
 		TEST(one_that_cannot_be_recorded_is_said_to_be_so),
 		TEST(who_was_no_holder_waits_for_nothing),
