@@ -18,7 +18,11 @@ PREPARE = (
     "sleep 100002 | sleep 100003 & "
     "sh -c 'sleep 0 & exec sleep 100004' & "
     "PERCEPT=seen guest-tool as 65534 sleep 100005 & "
-    "insmod /modules/pvpanic.ko; insmod /modules/pvpanic-pci.ko; sleep 1")
+    "insmod /modules/pvpanic.ko; insmod /modules/pvpanic-pci.ko; "
+    # Each runs what it will; then the one that nobody waits for has ended, too.
+    "for i in 1 2 3 4 5; do "
+    "until grep -qs \"[1]0000$i\" /proc/[0-9]*/cmdline; do sleep 1; done; done; "
+    "until grep -qs '(sleep) Z' /proc/[0-9]*/stat; do sleep 1; done")
 TRUTH = (
     "for p in /proc/[0-9]*; do echo \"@proc $(cat $p/stat)\"; "
     "echo \"@uid $(grep '^Uid:' $p/status)\"; "
