@@ -151,37 +151,36 @@ static bool claim(struct file_adapter *file)
 	return !other;
 }
 
-static void tell_opened(struct file_adapter *file)
+static void tell_opened(struct file_adapter *file, int error, const char *why)
 {
 	if (file->env.offer)
-		offer_tell(file->env.offer, 0, "");
+		offer_tell(file->env.offer, error, why);
 }
 
+/* What the provider makes of it may be the end of the guest: it is told last. */
 static void on_opened(struct file_adapter *file, const struct image_job *job)
 {
 	const struct config_endpoint *config = file->env.config;
 
-	if (file->env.offer && job->errand.result)
-		offer_tell(file->env.offer, job->errand.result, job->why);
 	if (job->errand.result) {
 		publisher_state(&file->publisher, VMSIG_STATE_GONE, job->why);
 		drop(file);
+		tell_opened(file, job->errand.result, job->why);
 	} else if (!claim(file)) {
-		if (file->env.offer)
-			offer_tell(file->env.offer, VMSIG_ERR_BAD_REQUEST,
-				"one of these RAM files is served already");
 		publisher_state(&file->publisher, VMSIG_STATE_GONE,
 			"its RAM file is served as another endpoint already, which the broker's "
 			"log names; give each endpoint a file of its own");
 		drop(file);
+		tell_opened(
+			file, VMSIG_ERR_BAD_REQUEST, "one of these RAM files is served already");
 	} else if (config->kcr3_given) {
-		tell_opened(file);
 		file->proof.system.proof = VMSIG_PROOF_CONFIGURED;
 		become_ready(file, config->kcr3, config->levels);
+		tell_opened(file, 0, "");
 	} else {
-		tell_opened(file);
 		file->find_began = uv_now(file->env.loop);
 		start_job(file, IMAGE_FIND);
+		tell_opened(file, 0, "");
 	}
 }
 
