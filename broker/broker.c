@@ -219,6 +219,9 @@ static void expire(struct broker *broker)
 	int64_t now_s = (int64_t)time(NULL);
 	struct tls_dates dates;
 
+	/* Keys end with their connections. */
+	if (!broker->net)
+		return;
 	net_expire(broker->net, now_s);
 	if (!expiry_is_due(&broker->expiry, now_s))
 		return;

@@ -42,6 +42,8 @@ struct reload {
 	/* What the thread needs and makes; nobody else looks meanwhile. */
 	char *file;
 	const struct config *old; /* the broker's */
+	const struct renewal_plane *planes;
+	size_t nplanes;
 	unsigned looks;
 	struct config *config;
 	struct renewal renewal;
@@ -143,8 +145,8 @@ static enum job_step on_work(struct job *job)
 	if (!reload->result)
 		reload->result = compare_configs(&reload->changes, reload->old, reload->config);
 	if (!reload->result)
-		reload->result = net_renew(reload->broker->net, &reload->renewal, reload->old,
-			reload->config, reload->error, sizeof(reload->error));
+		reload->result = renewal_make(&reload->renewal, reload->planes, reload->nplanes,
+			reload->old, reload->config, reload->error, sizeof(reload->error));
 	return JOB_DONE;
 }
 
@@ -278,6 +280,7 @@ static void begin(struct reload *reload)
 	struct steward_reload *asked;
 
 	reload->old = reload->broker->config;
+	reload->planes = net_planes(reload->broker->net, &reload->nplanes);
 	reload->error[0] = '\0';
 	reload->job = (struct job){.ops = &ops, .arg = reload};
 	reload->running = true;

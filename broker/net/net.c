@@ -120,17 +120,19 @@ static int open_new(struct net *net, const struct config *config, struct renewal
 
 static void close_outdated(struct net *net, const struct config *config)
 {
-	struct listener *listener, *next;
+	struct listener **at = &net->listeners;
 
-	LL_FOREACH_SAFE (net->listeners, listener, next) {
+	while (*at) {
+		struct listener *listener = *at;
 		const struct config_listen *where = where_listens(net, config, listener->plane);
 
 		if (where && strcmp(where->path, listener->path) == 0) {
 			listener_set_mode(listener, where->mode);
-			continue;
+			at = &listener->next;
+		} else {
+			*at = listener->next;
+			listener_close(listener);
 		}
-		LL_DELETE(net->listeners, listener);
-		listener_close(listener);
 	}
 }
 
@@ -152,10 +154,10 @@ int net_listen(struct net *net, char *error, size_t error_size)
 
 /* ---- a new configuration ---- */
 
-int net_renew(const struct net *net, struct renewal *ret_renewal, const struct config *old,
-	const struct config *config, char *error, size_t error_size)
+const struct renewal_plane *net_planes(const struct net *net, size_t *ret_n)
 {
-	return renewal_make(ret_renewal, net->planes, net->nplanes, old, config, error, error_size);
+	*ret_n = net->nplanes;
+	return net->planes;
 }
 
 static void admit_again(struct net *net, struct conn *conn)

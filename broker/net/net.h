@@ -67,11 +67,9 @@ __attribute__((warn_unused_result)) int net_guard(
  * -errno. */
 __attribute__((warn_unused_result)) int net_listen(struct net *net, char *error, size_t error_size);
 
-/* What net_reload() needs, made on another thread than the loop's, which does not reload
- * meanwhile: `old` is what the net has. As renewal_make(). */
-__attribute__((warn_unused_result)) int net_renew(const struct net *net,
-	struct renewal *ret_renewal, const struct config *old, const struct config *config,
-	char *error, size_t error_size);
+/* What renewal_make() needs for net_reload(): constant, so that another thread than the loop's may
+ * use it, also when the net has ended meanwhile. */
+const struct renewal_plane *net_planes(const struct net *net, size_t *ret_n);
 /* New policy, limits, certificates and sockets; what was taken over of the renewal is not in it any
  * more. Sockets that the configuration does not have are closed, with the connections of planes
  * that have none; so are connections that policy or certificates do not allow any more. The others
