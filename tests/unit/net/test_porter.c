@@ -154,7 +154,9 @@ static void one_without_room_answers(void **state)
 		}
 	}
 	assert_true(was_cut);
-	assert_int_equal(stage.result, 0);
+	/* Threads of its own close what it has passed on. */
+	while (stage.result)
+		send_through(&fd, 1);
 	close(fd);
 }
 
