@@ -106,7 +106,7 @@ int scalar_parse(
 
 void scalar_format(enum decode_type type, uint64_t value, char *buf, size_t size)
 {
-	const struct unit *unit = notations[type].units, *best = unit;
+	const struct unit *unit, *best;
 
 	if (type == DECODE_BOOL) {
 		snprintf(buf, size, "%s", value ? "yes" : "no");
@@ -116,7 +116,8 @@ void scalar_format(enum decode_type type, uint64_t value, char *buf, size_t size
 		snprintf(buf, size, "%04llo", (unsigned long long)value);
 		return;
 	}
-	for (; unit->name; unit++) {
+	best = notations[type].units;
+	for (unit = best; unit->name; unit++) {
 		if (value >= unit->factor && value % unit->factor == 0)
 			best = unit;
 	}

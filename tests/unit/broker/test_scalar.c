@@ -99,6 +99,8 @@ static void values_print_in_the_largest_whole_unit(void **state)
 	assert_string_equal(text, "30s");
 	scalar_format(DECODE_MODE, 0660, text, sizeof(text));
 	assert_string_equal(text, "0660");
+	scalar_format(DECODE_BOOL, 1, text, sizeof(text));
+	assert_string_equal(text, "yes");
 	scalar_format(DECODE_UINT32, 0, text, sizeof(text));
 	assert_string_equal(text, "0");
 }
