@@ -285,7 +285,9 @@ static void task_start(struct task *task, struct desk_source *source, struct job
 {
 	*task = (struct task){
 		.source = source, .done = done, .arg = arg, .job = {.ops = ops, .arg = task}};
-	job_start(&task->job, line);
+	/* The broker ends: the desk is freed with what it waits for. */
+	if (!job_line_is_closed(line))
+		job_start(&task->job, line);
 }
 
 static void source_read(void *ctx, struct desk_source *source, struct desk_reading *reading,
