@@ -20,6 +20,12 @@
 #define ATOMIC 0x3000u    /* one store */
 #define UNALIGNED 0x3011u /* a copy */
 #define CALLS_MAX 128     /* of one write and a release; far more than they make */
+/* A broker with a sanitizer takes three times as long to start: it dies at each third call. */
+#ifdef __SANITIZE_ADDRESS__
+#define CALL_STEP 3
+#else
+#define CALL_STEP 1
+#endif
 #define BULK_CALLS_MAX 2048
 #define BULK_STEP 5  /* it looks at the clock so often that not all of them are tried */
 #define BULK 0x4000u /* where bulk data goes */
@@ -300,7 +306,8 @@ static void every_boundary(void **state, uint64_t addr, bool afterwards, bool as
 	assert_int_equal(daemon_stop(round.scene->daemon, SIGTERM), 0);
 	while (die_at(&round, at, asks)) {
 		in_the_middle += round.unknown;
-		assert_true(++at < CALLS_MAX);
+		at += CALL_STEP;
+		assert_true(at < CALLS_MAX);
 	}
 	/* Intent, result and reply at the least. */
 	assert_true(at > 3);
