@@ -12,7 +12,7 @@
 #include "broker/thread.h"
 #include "broker/wakeup.h"
 
-#define LOWER_PRIORITY 10 /* nice: a tenth of the loop's share when both want the CPU */
+#define LOWER_PRIORITY 10 /* steps of nice(2): a tenth of the loop's share when both want it */
 #define LOOK_MS 100       /* how exactly a limit is kept */
 #define CLOSE_MS 2000     /* for the steps that run at the end */
 #define NS_PER_MS 1000000u

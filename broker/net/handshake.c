@@ -7,7 +7,7 @@
 #include "broker/thread.h"
 #include "vmsig/vmsig_error.h"
 
-#define POOL_NICE 10 /* of the threads that shake hands; the loop has 0 */
+#define POOL_NICE 10 /* steps of nice(2) below the loop: of the threads that shake hands */
 /* Work on a pool thread takes this part of its time from the loop when both want the CPU: the
  * kernel's weights of the two nice values. */
 #define POOL_WEIGHT 10u

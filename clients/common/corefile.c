@@ -33,6 +33,7 @@ struct loads {
 	struct load *loads;
 	size_t count;
 	const struct context *context;
+	uint64_t ram_size;
 	uint64_t image_gva, image_end, image_phase; /* gva - gpa; of elf */
 	bool has_image;
 	uint64_t left; /* bytes that may still be mapped: a guest may map its pages without end */
@@ -97,7 +98,7 @@ static int load_ram(struct loads *loads, uint64_t gva, uint64_t gpa, uint64_t le
 {
 	vmsig_memseg own[2];
 	const vmsig_memseg *segs;
-	uint32_t n = segments(loads->context, own, &segs, ram_size(loads->context));
+	uint32_t n = segments(loads->context, own, &segs, loads->ram_size);
 	int r = 0;
 
 	for (uint32_t i = 0; i < n && !r; i++) {
@@ -322,7 +323,7 @@ static int make_elf(struct corefile *file, const struct loads *loads, const stru
 	size_t notes_len = note_size("CORE", sizeof(status)) +
 			   (text->len ? note_size("VMCOREINFO", text->len) : 0);
 	size_t at = sizeof(Elf64_Ehdr) + (loads->count + 1) * sizeof(Elf64_Phdr);
-	uint64_t size = ram_size(loads->context);
+	uint64_t size = loads->ram_size;
 
 	file->head_len = (at + notes_len + PAGE - 1) & ~(PAGE - 1);
 	file->head = calloc(1, file->head_len);
@@ -418,8 +419,9 @@ static int init_flat(struct corefile *file, const struct context *context, bool 
 int corefile_init(struct corefile *file, const struct context *context, vmsig_os_handle *os,
 	enum corefile_format format, char *error, size_t error_size)
 {
+	const uint64_t size = ram_size(context);
 	struct loads loads = {
-		.context = context, .left = MAPPINGS_MAX * ram_size(context) + (1ull << 30)};
+		.context = context, .ram_size = size, .left = MAPPINGS_MAX * size + (1ull << 30)};
 	int r;
 
 	*file = (struct corefile){0};

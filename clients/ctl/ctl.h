@@ -93,6 +93,12 @@ struct ctl_command {
 	int (*run)(struct ctl *ctl, int argc, char **argv);
 };
 
+/* One of the commands that a command is a group of: `vmsigctl GROUP NAME`. */
+struct ctl_action {
+	const char *name;
+	const struct ctl_command *command;
+};
+
 /* Codes of options that commands add. One below is a character, and a short option too. */
 enum { CTL_OPT_FIRST = 256 };
 
@@ -108,6 +114,11 @@ extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_trans
 	ctl_gdb, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki,
 	ctl_version, ctl_status, ctl_stats, ctl_reload, ctl_clients, ctl_disconnect, ctl_endpoint,
 	ctl_top, ctl_policy;
+
+/* What a group runs: the action that the arguments name; `say` is the complaint when they name
+ * none. */
+int ctl_run_action(struct ctl *ctl, const struct ctl_command *group,
+	const struct ctl_action *actions, size_t n, const char *say, int argc, char **argv);
 
 /* From here on messages are said to programs, as failure.h has them. */
 void ctl_say_json(void);

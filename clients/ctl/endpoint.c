@@ -275,24 +275,13 @@ static const struct ctl_command endpoint_invalidate = {
 
 /* ---- the group ---- */
 
-static const struct {
-	const char *name;
-	const struct ctl_command *command;
-} actions[] = {{"ls", &endpoint_ls}, {"add", &endpoint_add}, {"remove", &endpoint_remove},
-	{"invalidate", &endpoint_invalidate}};
+static const struct ctl_action actions[] = {{"ls", &endpoint_ls}, {"add", &endpoint_add},
+	{"remove", &endpoint_remove}, {"invalidate", &endpoint_invalidate}};
 
 static int run_endpoint(struct ctl *ctl, int argc, char **argv)
 {
-	int code = ctl_options(ctl, &ctl_endpoint, argc, argv, NULL, NULL, NULL);
-
-	if (code)
-		return code;
-	for (size_t i = 0; optind < argc && i < sizeof(actions) / sizeof(actions[0]); i++) {
-		if (strcmp(actions[i].name, argv[optind]) == 0)
-			return actions[i].command->run(ctl, argc - optind, argv + optind);
-	}
-	ctl_find_json(argc - optind, argv + optind);
-	return ctl_usage(&ctl_endpoint, "say ls, add, remove or invalidate");
+	return ctl_run_action(ctl, &ctl_endpoint, actions, sizeof(actions) / sizeof(actions[0]),
+		"say ls, add, remove or invalidate", argc, argv);
 }
 
 const struct ctl_command ctl_endpoint = {

@@ -273,24 +273,13 @@ static const struct ctl_command lease_revoke = {
 
 /* ---- the group ---- */
 
-static const struct {
-	const char *name;
-	const struct ctl_command *command;
-} actions[] = {{"acquire", &ctl_lease_acquire}, {"ls", &lease_ls}, {"release", &lease_release},
-	{"revoke", &lease_revoke}};
+static const struct ctl_action actions[] = {{"acquire", &ctl_lease_acquire}, {"ls", &lease_ls},
+	{"release", &lease_release}, {"revoke", &lease_revoke}};
 
 static int run_lease(struct ctl *ctl, int argc, char **argv)
 {
-	int code = ctl_options(ctl, &ctl_lease, argc, argv, NULL, NULL, NULL);
-
-	if (code)
-		return code;
-	for (size_t i = 0; optind < argc && i < sizeof(actions) / sizeof(actions[0]); i++) {
-		if (strcmp(actions[i].name, argv[optind]) == 0)
-			return actions[i].command->run(ctl, argc - optind, argv + optind);
-	}
-	ctl_find_json(argc - optind, argv + optind);
-	return ctl_usage(&ctl_lease, "say acquire, ls, release or revoke");
+	return ctl_run_action(ctl, &ctl_lease, actions, sizeof(actions) / sizeof(actions[0]),
+		"say acquire, ls, release or revoke", argc, argv);
 }
 
 const struct ctl_command ctl_lease = {

@@ -118,23 +118,12 @@ static const struct ctl_command policy_explain = {
 	.run = run_explain,
 };
 
-static const struct {
-	const char *name;
-	const struct ctl_command *command;
-} actions[] = {{"check", &policy_check}, {"explain", &policy_explain}};
+static const struct ctl_action actions[] = {{"check", &policy_check}, {"explain", &policy_explain}};
 
 static int run_policy(struct ctl *ctl, int argc, char **argv)
 {
-	int code = ctl_options(ctl, &ctl_policy, argc, argv, NULL, NULL, NULL);
-
-	if (code)
-		return code;
-	for (size_t i = 0; optind < argc && i < sizeof(actions) / sizeof(actions[0]); i++) {
-		if (strcmp(actions[i].name, argv[optind]) == 0)
-			return actions[i].command->run(ctl, argc - optind, argv + optind);
-	}
-	ctl_find_json(argc - optind, argv + optind);
-	return ctl_usage(&ctl_policy, "say check or explain");
+	return ctl_run_action(ctl, &ctl_policy, actions, sizeof(actions) / sizeof(actions[0]),
+		"say check or explain", argc, argv);
 }
 
 const struct ctl_command ctl_policy = {
