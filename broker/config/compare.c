@@ -8,6 +8,7 @@
 
 #include "broker/config/decode.h"
 #include "broker/config/equal.h"
+#include "broker/config/keys.h"
 #include "broker/config/scalar.h"
 
 /* ---- what changed ---- */
@@ -109,7 +110,7 @@ static int compare_sockets(
 static int compare_settings(
 	struct compare_result *result, const struct config *old, const struct config *new)
 {
-	const struct decode_field *field = config_fields();
+	const struct decode_field *field = keys_config;
 	int r = 0;
 
 	for (; !r && field->key; field++) {
@@ -158,7 +159,7 @@ static int compare_endpoints(
 
 static const struct decode_field *tenant_fields(void)
 {
-	const struct decode_field *field = config_fields();
+	const struct decode_field *field = keys_config;
 
 	while (strcmp(field->key, "tenants") != 0)
 		field++;

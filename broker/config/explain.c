@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "broker/config/equal.h"
+#include "broker/config/keys.h"
 #include "broker/config/scalar.h"
 
 #define PATH_ROOM 160 /* of "tenants/9999/write/1023/endpoints/4095" */
@@ -147,8 +148,8 @@ static json_t *write_json(
 		write, "match", match_json(explain, rule->endpoints, rule->nendpoints, at));
 	json_object_set_new(write, "ranges", ranges_json(explain, rule, at));
 	settings = json_array();
-	settings_add(explain, settings, table_of(table_of(config_fields(), "tenants"), "write"),
-		rule, at, "");
+	settings_add(explain, settings, table_of(table_of(keys_config, "tenants"), "write"), rule,
+		at, "");
 	json_object_set_new(write, "settings", settings);
 	return write;
 }
@@ -172,7 +173,7 @@ static json_t *role_json(
 		return role;
 	}
 	json_object_set_new(role, "match", match);
-	settings_add(explain, settings, table_of(config_fields(), "tenants"), tenant, path, "");
+	settings_add(explain, settings, table_of(keys_config, "tenants"), tenant, path, "");
 	json_object_set_new(role, "settings", settings);
 	json_object_set_new(role, "write", write_json(explain, tenant, path));
 	return role;
