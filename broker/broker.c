@@ -14,6 +14,7 @@
 
 #include "broker/auditor.h"
 #include "broker/boot_clock.h"
+#include "broker/core_shell.h"
 #include "broker/desk_shell.h"
 #include "broker/discovery.h"
 #include "broker/endpoints.h"
@@ -41,86 +42,7 @@
 #define TURN_ROUNDS 8      /* two do, but for what nobody has thought of */
 #define SHUTDOWN_MS 15000u /* for clients, adapters and the pool's work to end */
 
-/* ---- performing the core's actions ---- */
-
-static void do_persist_epoch(struct broker *broker, const struct core_action *action)
-{
-	int r = store_persist_epoch(broker->store, action->endpoint, action->epoch);
-
-	log_info("epoch", LOG_STR("endpoint", action->name), LOG_INT("epoch", action->epoch));
-	if (r)
-		log_error("the epoch could not be stored; after a restart epochs skip ahead",
-			LOG_STR("endpoint", action->name), LOG_STR("error", error_text(r)),
-			LOG_STR("store", store_error(broker->store)));
-}
-
-static void do_persist_session(struct broker *broker, const struct core_action *action)
-{
-	int r = store_persist_session(
-		broker->store, action->endpoint, action->epoch, action->fingerprint);
-
-	if (r)
-		log_error("the session could not be stored; a restart will end its epoch",
-			LOG_STR("endpoint", action->name),
-			LOG_STR("store", store_error(broker->store)));
-}
-
-static void do_wake_coherence(struct broker *broker, const struct core_action *action)
-{
-	endpoints_wake(broker->endpoints, action->endpoint);
-}
-
-static void do_revoke_leases(struct broker *broker, const struct core_action *action)
-{
-	if (broker->desk)
-		desk_endpoint_over(broker->desk, boot_clock_ns(), action->endpoint);
-}
-
-static void do_ready(struct broker *broker, const struct core_action *action)
-{
-	vmsig_coherence *page = endpoints_page(broker->endpoints, action->endpoint);
-
-	if (page && broker->desk)
-		desk_endpoint_ready(
-			broker->desk, boot_clock_ns(), action->endpoint, action->epoch, page);
-	log_info("endpoint ready", LOG_STR("endpoint", action->name),
-		LOG_INT("epoch", action->epoch));
-}
-
-static void do_notify(struct broker *broker, const struct core_action *action)
-{
-	ctx_plane_notify(session_user(action->session));
-}
-
-static void do_disconnect(struct broker *broker, const struct core_action *action)
-{
-	ctx_plane_disconnect(session_user(action->session), action->error);
-}
-
-static void do_bootstrap(struct broker *broker, const struct core_action *action)
-{
-	action->reg.invalidate(action->reg.ctx, action->epoch);
-}
-
-static void (*const performers[])(struct broker *, const struct core_action *) = {
-	[CORE_ACT_PERSIST_EPOCH] = do_persist_epoch,
-	[CORE_ACT_PERSIST_SESSION] = do_persist_session,
-	[CORE_ACT_WAKE_COHERENCE] = do_wake_coherence,
-	[CORE_ACT_REVOKE_LEASES] = do_revoke_leases,
-	[CORE_ACT_READY] = do_ready,
-	[CORE_ACT_NOTIFY] = do_notify,
-	[CORE_ACT_DISCONNECT] = do_disconnect,
-	[CORE_ACT_BOOTSTRAP] = do_bootstrap,
-};
-
-static void perform_actions(void *ctx)
-{
-	struct broker *broker = ctx;
-	struct core_action action;
-
-	while (core_next_action(broker->core, &action))
-		performers[action.kind](broker, &action);
-}
+/* ---- turns of the loop ---- */
 
 static void on_wake(uv_timer_t *timer)
 {
@@ -162,7 +84,7 @@ static void arm_hurry(struct broker *broker)
 static void run_parts(struct broker *broker)
 {
 	core_advance(broker->core, uv_hrtime());
-	perform_actions(broker);
+	core_shell_perform(broker);
 	/* Deliveries that came of it leave together with the answers before them. */
 	(void)shares_continue(broker->shares);
 	if (broker->desk)
@@ -463,6 +385,11 @@ static const char *desk_missing(void *ctx)
 	return why ? why
 		   : "the broker cannot record what is done; its log says why, and it tries again "
 		     "by itself";
+}
+
+static void perform_actions(void *ctx)
+{
+	core_shell_perform(ctx);
 }
 
 static int start_endpoints(struct broker *broker)

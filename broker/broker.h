@@ -13,10 +13,12 @@
  *   auditor         reads the audit log for others
  *   syncer          tells who waits for the disk
  *   expiry          keys that end soon
- *   endpoints       those that run: row, page, adapter
- *   additions       those beside the configuration
+ *   endpoints       those that run
+ *   endpoint_shell  one of them: row, page, adapter
+ *   wanted          those that shall run
  *   discovery       those that come and go by themselves
  *   selftests       what descriptors of each folder are worth
+ *   core_shell      binds the read plane to the world
  *   desk_shell      binds the write plane to the world
  *   desk_guests     its guests
  *   desk_sources    its bulk data

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/core_shell.h"
+
+#include "broker/boot_clock.h"
+#include "broker/endpoints.h"
+#include "broker/error_text.h"
+#include "broker/log.h"
+#include "broker/planes/ctx.h"
+#include "broker/shell.h"
+
+static void do_persist_epoch(struct broker *broker, const struct core_action *action)
+{
+	int r = store_persist_epoch(broker->store, action->endpoint, action->epoch);
+
+	log_info("epoch", LOG_STR("endpoint", action->name), LOG_INT("epoch", action->epoch));
+	if (r)
+		log_error("the epoch could not be stored; after a restart epochs skip ahead",
+			LOG_STR("endpoint", action->name), LOG_STR("error", error_text(r)),
+			LOG_STR("store", store_error(broker->store)));
+}
+
+static void do_persist_session(struct broker *broker, const struct core_action *action)
+{
+	int r = store_persist_session(
+		broker->store, action->endpoint, action->epoch, action->fingerprint);
+
+	if (r)
+		log_error("the session could not be stored; a restart will end its epoch",
+			LOG_STR("endpoint", action->name),
+			LOG_STR("store", store_error(broker->store)));
+}
+
+static void do_wake_coherence(struct broker *broker, const struct core_action *action)
+{
+	endpoints_wake(broker->endpoints, action->endpoint);
+}
+
+static void do_revoke_leases(struct broker *broker, const struct core_action *action)
+{
+	if (broker->desk)
+		desk_endpoint_over(broker->desk, boot_clock_ns(), action->endpoint);
+}
+
+static void do_ready(struct broker *broker, const struct core_action *action)
+{
+	vmsig_coherence *page = endpoints_page(broker->endpoints, action->endpoint);
+
+	if (page && broker->desk)
+		desk_endpoint_ready(
+			broker->desk, boot_clock_ns(), action->endpoint, action->epoch, page);
+	log_info("endpoint ready", LOG_STR("endpoint", action->name),
+		LOG_INT("epoch", action->epoch));
+}
+
+static void do_notify(struct broker *broker, const struct core_action *action)
+{
+	ctx_plane_notify(session_user(action->session));
+}
+
+static void do_disconnect(struct broker *broker, const struct core_action *action)
+{
+	ctx_plane_disconnect(session_user(action->session), action->error);
+}
+
+static void do_bootstrap(struct broker *broker, const struct core_action *action)
+{
+	action->reg.invalidate(action->reg.ctx, action->epoch);
+}
+
+static void (*const performers[])(struct broker *, const struct core_action *) = {
+	[CORE_ACT_PERSIST_EPOCH] = do_persist_epoch,
+	[CORE_ACT_PERSIST_SESSION] = do_persist_session,
+	[CORE_ACT_WAKE_COHERENCE] = do_wake_coherence,
+	[CORE_ACT_REVOKE_LEASES] = do_revoke_leases,
+	[CORE_ACT_READY] = do_ready,
+	[CORE_ACT_NOTIFY] = do_notify,
+	[CORE_ACT_DISCONNECT] = do_disconnect,
+	[CORE_ACT_BOOTSTRAP] = do_bootstrap,
+};
+
+void core_shell_perform(struct broker *broker)
+{
+	struct core_action action;
+
+	while (core_next_action(broker->core, &action))
+		performers[action.kind](broker, &action);
+}
