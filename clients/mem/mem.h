@@ -10,6 +10,7 @@
  * *_coherent() functions put them between begin and end and repeat them.
  *
  *   mem        opening, and the public calls
+ *   layout     where guest-physical memory lies in the files
  *   ram        the file and its mapping
  *   read       reads
  *   readonly   writes, refused

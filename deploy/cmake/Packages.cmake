@@ -1,5 +1,5 @@
-# Debian packages, made by `cpack` in the build folder: vmsigd, libvmsig1, libvmsig-dev, vmsig-tools.
-# What is installed names its package by COMPONENT.
+# Debian packages, made by `cpack` in the build folder: vmsigd, libvmsig1, libvmsig-dev, vmsig-tools,
+# python3-vmsig. What is installed names its package by COMPONENT.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME vmsig)
 set(CPACK_PACKAGE_VENDOR vmsig)
@@ -11,7 +11,7 @@ set(CPACK_STRIP_FILES ON)
 # Only what is installed, not the tests.
 set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
-set(CPACK_COMPONENTS_ALL daemon library development tools)
+set(CPACK_COMPONENTS_ALL daemon library development python tools)
 set(CPACK_COMPONENTS_GROUPING ONE_PER_GROUP)
 
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
@@ -43,6 +43,14 @@ set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "libvmsig1 (= ${PROJECT_VERSION})")
 set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION "Headers of libvmsig
  For programs that read guest memory through vmsigd.")
+
+# The extension module uses the stable interface: any Python 3 that has cffi's support module.
+set(CPACK_DEBIAN_PYTHON_PACKAGE_NAME python3-vmsig)
+set(CPACK_DEBIAN_PYTHON_PACKAGE_SECTION python)
+set(CPACK_DEBIAN_PYTHON_PACKAGE_DEPENDS
+  "libvmsig1 (= ${PROJECT_VERSION}), python3 (>= 3.9), python3-cffi-backend")
+set(CPACK_COMPONENT_PYTHON_DESCRIPTION "Python package that reads guest memory through vmsigd
+ Contexts, processes, leases and writes, on libvmsig.")
 
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME vmsig-tools)
 set(CPACK_COMPONENT_TOOLS_DESCRIPTION "Command-line tools for vmsigd

@@ -105,6 +105,21 @@ VMSIG_API VMSIG_MUST_USE int vmsig_mem_wait(vmsig_mem *mem, int timeout_ms);
  * -VMSIG_ERR_OUT_OF_RANGE when a byte is not RAM. */
 VMSIG_API VMSIG_MUST_USE int vmsig_phys_read(vmsig_mem *mem, uint64_t gpa, void *buf, size_t len);
 
+/* Where guest-physical memory lies, for who maps or hands on the files. */
+typedef struct {
+	uint64_t offset; /* in the file */
+	uint64_t len;    /* bytes that follow each other there and in guest-physical space; where no
+			  * RAM is, those up to the next RAM, or to the end of the address space */
+	int fd;          /* of the file, O_RDONLY; borrowed from the context. -1: no RAM */
+	uint32_t _pad;
+} vmsig_phys_place;
+
+/* The place of the byte at `gpa`; ret_place is always set. -VMSIG_ERR_OUT_OF_RANGE: no RAM. */
+VMSIG_API VMSIG_MUST_USE int vmsig_phys_locate(
+	const vmsig_mem *mem, uint64_t gpa, vmsig_phys_place *ret_place);
+/* The first guest-physical address behind all RAM. */
+VMSIG_API uint64_t vmsig_phys_end(const vmsig_mem *mem);
+
 /* Guest-virtual read under the table `cr3` (kcr3 or any root that the holder found).
  * Translations are cached per (mem, cr3); a change of epoch empties the cache.
  * -VMSIG_ERR_NOT_MAPPED, -VMSIG_ERR_BAD_PAGE_TABLE, -VMSIG_ERR_OUT_OF_RANGE. */

@@ -111,6 +111,51 @@ static void segments_rule(void **state)
 	guest_deinit(&guest);
 }
 
+/* Two files end to end, and a hole in guest-physical space: what a program that maps a place finds
+ * there is what a read gives. */
+static void places_are_where_reads_read(void **state)
+{
+	static const vmsig_memseg segs[] = {
+		{.gpa = 0, .len = MIB, .file_off = 0},
+		{.gpa = 2 * MIB, .len = SIZE, .file_off = MIB},
+	};
+	vmsig_phys_place place;
+	struct guest guest;
+	vmsig_memfile files[2];
+	uint8_t buf[64], there[64];
+	vmsig_mem *mem;
+
+	guest_init(&guest, SIZE, 4, TABLES);
+	guest_fill(&guest, 0, MIB);
+	files[0] = (vmsig_memfile){.fd = guest.fd, .size = 8 * MIB};
+	files[1] = (vmsig_memfile){.fd = guest.fd, .size = 9 * MIB};
+	mem = vmsig_mem_from_files(files, 2, 0, segs, 2);
+	assert_non_null(mem);
+	assert_int_equal(vmsig_phys_end(mem), 2 * MIB + SIZE);
+
+	assert_int_equal(vmsig_phys_locate(mem, 100, &place), 0);
+	assert_int_equal(place.offset, 100);
+	assert_int_equal(place.len, MIB - 100);
+	/* Up to where the first file ends, then in the second one. */
+	assert_int_equal(vmsig_phys_locate(mem, 2 * MIB, &place), 0);
+	assert_int_equal(place.offset, MIB);
+	assert_int_equal(place.len, 7 * MIB);
+	assert_int_equal(vmsig_phys_locate(mem, 9 * MIB + 5, &place), 0);
+	assert_int_equal(place.offset, 5);
+	assert_int_equal(place.len, 9 * MIB - 5);
+	assert_int_equal(pread(place.fd, there, sizeof(there), (off_t)place.offset), sizeof(there));
+	assert_int_equal(vmsig_phys_read(mem, 9 * MIB + 5, buf, sizeof(buf)), 0);
+	assert_memory_equal(there, buf, sizeof(buf));
+
+	assert_int_equal(vmsig_phys_locate(mem, MIB, &place), -VMSIG_ERR_OUT_OF_RANGE);
+	assert_int_equal(place.fd, -1);
+	assert_int_equal(place.len, MIB);
+	assert_int_equal(vmsig_phys_locate(mem, 2 * MIB + SIZE, &place), -VMSIG_ERR_OUT_OF_RANGE);
+	assert_int_equal(place.len, UINT64_MAX - (2 * MIB + SIZE));
+	vmsig_mem_close(mem);
+	guest_deinit(&guest);
+}
+
 static void virtual_pages(unsigned levels, enum vmsig_mem_mode mode)
 {
 	uint64_t user = levels == 5 ? 0x00ab000000000000ull : 0x7f1234000000ull;
@@ -350,6 +395,7 @@ int main(void)
 		cmocka_unit_test(reads_across_the_split),
 		cmocka_unit_test(split_at_four_gib_is_seamless),
 		cmocka_unit_test(segments_rule),
+		cmocka_unit_test(places_are_where_reads_read),
 		cmocka_unit_test(virtual_reads_of_every_page_size),
 		cmocka_unit_test(translate_tells_the_page),
 		cmocka_unit_test(bad_tables_are_typed_errors),
