@@ -46,8 +46,9 @@ static int lease_alloc(struct lease **ret_lease, struct lease_engine *engine, co
 
 	if (nranges > engine->limits.ranges || strlen(tenant) > LEASE_NAME_MAX)
 		return VMSIG_ERR_BAD_REQUEST;
-	if (engine->nleases >= engine->limits.leases)
-		return VMSIG_ERR_QUOTA;
+	r = lease_check_room(engine, LEASE_SLOT_ALL, engine->nleases, engine->limits.leases);
+	if (r)
+		return r;
 	lease = calloc(1, sizeof(*lease) + (nranges ? nranges : 1) * sizeof(lease->ranges[0]));
 	if (!lease)
 		return -ENOMEM;
@@ -115,12 +116,16 @@ static void lease_set_terms(struct lease *lease, uint64_t now_ns,
 }
 
 static int check_quota(const struct lease_endpoint *endpoint, const struct lease_account *account,
-	const struct lease_engine *engine, const struct lease_terms *terms)
+	struct lease_engine *engine, const struct lease_terms *terms)
 {
-	if (account->leases >= terms->leases || account->waits >= terms->waits ||
-		endpoint->nwaiters >= engine->limits.waiters)
-		return VMSIG_ERR_QUOTA;
-	return 0;
+	int r = lease_check_room(engine, LEASE_SLOT_LEASES, account->leases, terms->leases);
+
+	if (!r)
+		r = lease_check_room(engine, LEASE_SLOT_WAITS, account->waits, terms->waits);
+	if (!r)
+		r = lease_check_room(
+			engine, LEASE_SLOT_QUEUE, endpoint->nwaiters, engine->limits.waiters);
+	return r;
 }
 
 int lease_acquire(struct lease_engine *engine, uint64_t now_ns, const struct lease_request *request,

@@ -65,6 +65,11 @@ int lease_engine_new(
 	return 0;
 }
 
+struct lease_shortage lease_shortage(const struct lease_engine *engine)
+{
+	return engine->shortage;
+}
+
 struct lease_engine *lease_engine_free(struct lease_engine *engine)
 {
 	struct lease_endpoint *endpoint, *next_endpoint;

@@ -21,6 +21,13 @@
  *
  * Returns: 0, a positive enum vmsig_error, or -ENOMEM; nothing has changed on failure.
  *
+ * What a tenant has of what its terms bound the engine counts itself, and not with the accounts of
+ * broker/policy: a number of leases is part of the decision (it is looked at again when a waiter's
+ * turn comes), and lease/ knows nothing of the broker, whose simulator, model and other tenants of
+ * this decision go without it. It keeps their rules all the same: a lease is counted in one place
+ * and given back in one (lease_finish()), the engine's end asserts that nothing is left, and
+ * lease_shortage() says what was used up, which the caller makes a refusal with a name of.
+ *
  *   lease      the engine and its calls
  *   acquire    requests
  *   life       from grant to end, and actions
@@ -121,6 +128,22 @@ void lease_endpoint_down(
  * waited is refused with QUOTA when its turn comes and the tenant holds its number by then. */
 __attribute__((warn_unused_result)) int lease_acquire(struct lease_engine *engine, uint64_t now_ns,
 	const struct lease_request *request, const struct lease_terms *terms, uint64_t *ret_id);
+
+/* What lease_acquire() found used up. */
+enum lease_slot {
+	LEASE_SLOT_ALL,    /* leases and waiters there are: limits.leases */
+	LEASE_SLOT_QUEUE,  /* waiters of the endpoint: limits.waiters */
+	LEASE_SLOT_LEASES, /* leases of the tenant: terms.leases */
+	LEASE_SLOT_WAITS,  /* waiters of the tenant: terms.waits */
+};
+
+struct lease_shortage {
+	enum lease_slot slot;
+	uint64_t used, limit;
+};
+
+/* Why the last lease_acquire() that gave QUOTA did. */
+struct lease_shortage lease_shortage(const struct lease_engine *engine);
 
 /* Moves the deadline to now + ttl, never beyond the hold time. Answers for a lease that is
  * past its deadline or ended with the reason; ids that another tenant holds do not exist. */

@@ -46,6 +46,15 @@ struct lease_account *lease_account_get(struct lease_engine *engine, const char 
 	return account;
 }
 
+int lease_check_room(
+	struct lease_engine *engine, enum lease_slot slot, uint64_t used, uint64_t limit)
+{
+	if (used < limit)
+		return 0;
+	engine->shortage = (struct lease_shortage){.slot = slot, .used = used, .limit = limit};
+	return VMSIG_ERR_QUOTA;
+}
+
 void lease_account_put(struct lease_engine *engine, struct lease_account *account)
 {
 	if (account && !account->leases && !account->waits) {

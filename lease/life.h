@@ -19,7 +19,7 @@
 #include "lease/rangeset.h"
 #include "lease/timerheap.h"
 
-/* What a tenant has of what the policy bounds. Each lease embeds what it was charged. */
+/* What a tenant has of what its terms bound; lease.h says why it is counted here. */
 struct lease_account {
 	char tenant[LEASE_NAME_MAX + 1];
 	uint32_t leases, waits;
@@ -89,7 +89,12 @@ struct lease_engine {
 	struct lease_account *accounts;
 	struct timerheap timers;
 	struct lease *actions;
+	struct lease_shortage shortage; /* of the last request that was refused for one */
 };
+
+/* Notes what is used up when one more is beyond the limit. VMSIG_ERR_QUOTA. */
+__attribute__((warn_unused_result)) int lease_check_room(
+	struct lease_engine *engine, enum lease_slot slot, uint64_t used, uint64_t limit);
 
 struct lease_endpoint *lease_endpoint_find(const struct lease_engine *engine, uint32_t id);
 /* Finds or makes it; NULL without memory. */

@@ -15,6 +15,11 @@
  * - A process that exits closes what is left itself. The kernel lets no socket linger then, but
  *   waits for FLUSH. So files of unknown kind must never get into the broker's table of
  *   descriptors: see porter.h.
+ *
+ * What of a uid is stuck is a number here and no charge to an account (policy/account.h): it is
+ * counted on these threads, under their lock, while accounts are the loop's alone; and when the
+ * broker ends it is what it is, while an account has to be empty by then. The lobby asks for it
+ * before it lets the uid in, and makes the refusal of it.
  */
 
 #include <stdbool.h>

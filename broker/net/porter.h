@@ -15,6 +15,11 @@
  * an administrator aborts that file system (/sys/fs/fuse/connections/N/abort).
  *
  * It is asked only for bytes that bring descriptors, one message of the socket at a time.
+ *
+ * What of a uid is stuck is a number here and no charge to an account (policy/account.h): the
+ * process reports how much it is now, not what came and went, so that a lost report is mended by
+ * the next one; nothing in the broker could give it back; and it outlives the broker, while an
+ * account has to be empty by then. A uid that has some is barred, which is its refusal.
  */
 
 #include <stdbool.h>

@@ -17,7 +17,8 @@
 #include "vmsig/vmsig_error.h"
 
 /* Of one client, that are not answered yet. */
-#define QUESTIONS_MAX 8     /* about the log: each reads it */
+#define QUESTIONS_MAX 8 /* about the log: each reads it */
+#define RELOADS_MAX 4
 #define REVOCATIONS_MAX 256 /* they wait for the disk, if that has to be asked */
 
 /* One that waits for the log to be read. */
@@ -38,13 +39,12 @@ struct revoke_asked {
 	struct charge charge;
 };
 
-/* Requests without an answer that a connection pays for. */
-enum admin_slot { ADMIN_QUESTIONS, ADMIN_REVOCATIONS };
-
 static const struct account_kind kind = {.owner = "connection",
 	.slots = {[ADMIN_QUESTIONS] = {"questions about the audit log without an answer",
 			  "the bound of questions", "wait for one of them"},
 		[ADMIN_REVOCATIONS] = {"revocations without an answer", "the bound of revocations",
+			"wait for one of them"},
+		[ADMIN_RELOADS] = {"reloads that are not done", "the bound of reloads",
 			"wait for one of them"}}};
 
 /* What the desk has cannot be had at the moment. */
@@ -72,7 +72,7 @@ static int on_list(void *state, void *message)
 		request->lease_list->after, &viewer, VMSIG__ADMIN_MESSAGE__BODY_LEASE_INFOS);
 }
 
-static struct account_actor actor_of(const struct admin_client *client)
+struct account_actor admin_actor(const struct admin_client *client)
 {
 	return (struct account_actor){.tenant = conn_tenant(client->base.conn)->tenant.name,
 		.uid = conn_uid(client->base.conn),
@@ -124,7 +124,7 @@ static int on_revoke(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
 	struct admin_client *client = state;
-	const struct account_actor actor = actor_of(client);
+	const struct account_actor actor = admin_actor(client);
 	struct account_refusal refusal;
 	struct revoke_asked *asked;
 
@@ -230,7 +230,7 @@ static int ask(struct admin_client *client, const Vmsig__AdminRequest *request)
 		.kinds = body->kinds,
 		.endpoint = journal_key(body->endpoint),
 		.tenant = journal_key(body->tenant)};
-	const struct account_actor actor = actor_of(client);
+	const struct account_actor actor = admin_actor(client);
 	struct audit_asked *asked = calloc(1, sizeof(*asked));
 	struct account_refusal refusal;
 	int r;
@@ -313,6 +313,7 @@ static int client_open(struct conn *conn, void **ret_state)
 	account_init(&client->account, &kind, "");
 	account_set_limit(&client->account, ADMIN_QUESTIONS, QUESTIONS_MAX);
 	account_set_limit(&client->account, ADMIN_REVOCATIONS, REVOCATIONS_MAX);
+	account_set_limit(&client->account, ADMIN_RELOADS, RELOADS_MAX);
 	*ret_state = client;
 	return 0;
 }

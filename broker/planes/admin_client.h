@@ -23,6 +23,9 @@ struct desk;
 struct renew_asked;
 struct revoke_asked;
 
+/* Requests without an answer that a connection pays for. */
+enum admin_slot { ADMIN_QUESTIONS, ADMIN_REVOCATIONS, ADMIN_RELOADS };
+
 struct admin_client {
 	struct plane_client base;
 	const struct services *services;
@@ -31,9 +34,10 @@ struct admin_client {
 	struct audit_asked *asked;
 	struct revoke_asked *revokes;
 	struct renew_asked *renewals;
-	unsigned nrenewals;
 };
 
+/* Who asks, for a refusal. */
+struct account_actor admin_actor(const struct admin_client *client);
 /* Whether it may know of everything there is: of what concerns all endpoints alike. */
 bool admin_sees_all(const struct admin_client *client);
 /* Why it is refused; static. */

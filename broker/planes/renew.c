@@ -14,14 +14,13 @@
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
-#define RENEWALS_MAX 4 /* of one client, that are not answered yet */
-
 /* One that waits for it. */
 struct renew_asked {
 	struct steward_reload base;
 	struct admin_client *client;
 	struct renew_asked *prev, *next;
 	uint64_t request_id;
+	struct charge charge;
 };
 
 static char *text(const char *words)
@@ -32,7 +31,7 @@ static char *text(const char *words)
 static void asked_drop(struct renew_asked *asked)
 {
 	DL_DELETE(asked->client->renewals, asked);
-	asked->client->nrenewals--;
+	charge_refund(&asked->charge);
 	free(asked);
 }
 
@@ -120,22 +119,24 @@ int renew_on_reload(void *state, void *message)
 	const Vmsig__AdminRequest *request = message;
 	struct admin_client *client = state;
 	struct conn *conn = client->base.conn;
+	const struct account_actor actor = admin_actor(client);
+	struct account_refusal refusal;
 	struct renew_asked *asked;
 
 	if (!admin_sees_all(client))
 		return dialect_error(
 			conn, request->request_id, VMSIG_ERR_FORBIDDEN, admin_all_needed());
-	if (client->nrenewals >= RENEWALS_MAX)
-		return dialect_error(conn, request->request_id, VMSIG_ERR_QUOTA,
-			"too many reloads that were asked for are not done yet; wait for one");
 	asked = calloc(1, sizeof(*asked));
 	if (!asked)
 		return -ENOMEM;
+	if (charge_take(&asked->charge, &client->account, ADMIN_RELOADS, 1, &actor, &refusal)) {
+		free(asked);
+		return dialect_refusal(conn, request->request_id, &refusal);
+	}
 	asked->base.done = on_done;
 	asked->client = client;
 	asked->request_id = request->request_id;
 	DL_APPEND(client->renewals, asked);
-	client->nrenewals++;
 	client->services->steward->reload(client->services->ctx, &asked->base);
 	return 0;
 }

@@ -18,7 +18,6 @@
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
-#define DETAIL_MAX 255
 /* A batch of MEMWRITE_OPS_MAX: each operation with its data, what it expects and a mask; the
  * envelope, and some room for what a newer client adds. */
 #define PARTS_MAX (4u * MEMWRITE_OPS_MAX + 64u)
@@ -71,22 +70,28 @@ static struct lease_viewer viewer_of(const struct write_client *client)
 
 /* ---- requests ---- */
 
+/* A call of the desk; what it said of that is for the client. */
+static int failed(struct write_client *client, uint64_t request_id, int error)
+{
+	return dialect_error(client->base.conn, request_id, error, client->op.detail);
+}
+
 static int on_acquire(void *state, void *message)
 {
 	const Vmsig__WriteRequest *request = message;
 	Vmsig__LeaseWaiting waiting = VMSIG__LEASE_WAITING__INIT;
 	struct write_client *client = state;
 	struct asked *asked = calloc(1, sizeof(*asked));
-	char detail[DETAIL_MAX + 1] = "";
 	bool waits = false;
-	int r = -ENOMEM;
+	int r;
 
-	if (asked)
-		r = desk_acquire(client->desk, boot_clock_ns(), &client->op, request->lease_acquire,
-			&asked->lease, &waits, detail, sizeof(detail));
+	if (!asked)
+		return dialect_error(client->base.conn, request->request_id, -ENOMEM, NULL);
+	r = desk_acquire(client->desk, boot_clock_ns(), &client->op, request->lease_acquire,
+		&asked->lease, &waits);
 	if (r) {
 		free(asked);
-		return dialect_error(client->base.conn, request->request_id, r, detail);
+		return failed(client, request->request_id, r);
 	}
 	asked->request_id = request->request_id;
 	asked->since_ns = boot_clock_ns();
@@ -108,7 +113,7 @@ static int on_renew(void *state, void *message)
 		&body.remaining_ms);
 
 	if (r)
-		return dialect_error(client->base.conn, request->request_id, r, NULL);
+		return failed(client, request->request_id, r);
 	body.lease = renew->lease;
 	return dialect_send(client->base.conn, request->request_id,
 		VMSIG__WRITE_MESSAGE__BODY_LEASE_RENEWED, &body);
@@ -123,7 +128,10 @@ static int on_release(void *state, void *message)
 	int r = desk_release(client->desk, boot_clock_ns(), &client->op, request->request_id,
 		release->lease, release->token, &later);
 
-	return later ? 0 : dialect_answer(client->base.conn, request->request_id, r, NULL);
+	if (later)
+		return 0;
+	return r ? failed(client, request->request_id, r)
+		 : dialect_done(client->base.conn, request->request_id);
 }
 
 static int send_info(
@@ -159,7 +167,7 @@ static int on_resume(void *state, void *message)
 	if (!r && !desk_lease_find(client->desk, resume->lease, &lease))
 		r = VMSIG_ERR_NO_LEASE;
 	if (r)
-		return dialect_error(client->base.conn, request->request_id, r, NULL);
+		return failed(client, request->request_id, r);
 	return send_info(client, request->request_id, &lease);
 }
 

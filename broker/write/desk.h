@@ -71,22 +71,24 @@
 #include "lease/lease.h"
 #include "proto/wire/vmsig.pb-c.h"
 
+#define DESK_DETAIL_MAX 383 /* bytes of a sentence, as ACCOUNT_TEXT_MAX */
+
 struct desk;
 struct shares;
 
-/* What a connection's writes without an outcome take. */
-enum desk_slot { DESK_WRITES, DESK_BYTES };
+/* What a connection's writes without an outcome, and releases without an answer, take. */
+enum desk_slot { DESK_WRITES, DESK_BYTES, DESK_RELEASES };
 
 /* One operator's connection; embedded in the plane's own. */
 struct desk_operator {
 	const struct grant_tenant *tenant; /* re-pointed by the plane when the policy changes */
 	uint32_t uid, pid;
 	char serial[IDENTITY_SERIAL_MAX + 1];
-	void *client;           /* the plane's */
-	uint64_t session;       /* the desk's from here on */
-	struct account account; /* enum desk_slot */
-	uint32_t releases;      /* that wait for their turn */
-	uint32_t unanswered;    /* releases, those included */
+	void *client;                     /* the plane's */
+	uint64_t session;                 /* the desk's from here on */
+	struct account account;           /* enum desk_slot */
+	uint32_t releases;                /* that wait for their turn */
+	char detail[DESK_DETAIL_MAX + 1]; /* why the last call failed; "": as the error says */
 	struct command *own;
 	UT_hash_handle hh;
 };
@@ -168,10 +170,10 @@ __attribute__((warn_unused_result)) int desk_operator_open(
 void desk_operator_close(struct desk *desk, uint64_t now_ns, struct desk_operator *op);
 
 /* The answer comes as granted() or refused(); *ret_lease is the id meanwhile, and *ret_waits
- * says that somebody is in the way. `detail` gets a sentence on failure. */
+ * says that somebody is in the way. Like the three below it has op->detail say why it failed. */
 __attribute__((warn_unused_result)) int desk_acquire(struct desk *desk, uint64_t now_ns,
 	struct desk_operator *op, const Vmsig__LeaseAcquire *request, uint64_t *ret_lease,
-	bool *ret_waits, char *detail, size_t detail_size);
+	bool *ret_waits);
 __attribute__((warn_unused_result)) int desk_renew(struct desk *desk, uint64_t now_ns,
 	struct desk_operator *op, uint64_t lease, uint64_t token, uint32_t *ret_remaining_ms);
 /* *ret_later: released() comes. It takes its turn behind commands of the lease that were sent

@@ -8,6 +8,15 @@
 
 #define COMMANDS_PER_PENDING 4 /* writes are cheap to have in line, and come in windows of 64 */
 
+/* Of one connection, that wait for the disk: it may ask for each lease again and again. */
+#define RELEASES_MAX 1024u
+
+struct account_actor operator_actor(const struct desk_operator *op)
+{
+	return (struct account_actor){
+		.tenant = op->tenant->tenant.name, .uid = op->uid, .pid = (int32_t)op->pid};
+}
+
 struct desk_operator *operator_find(struct desk *desk, uint64_t session)
 {
 	struct desk_operator *op = NULL;
@@ -70,7 +79,8 @@ void operator_pay(struct command *command, uint64_t session)
 	payer = operator_find(command->desk, session);
 	if (!payer)
 		return;
-	charge_force(&command->number, &payer->account, DESK_WRITES, 1);
+	charge_force(
+		&command->number, &payer->account, command->body ? DESK_WRITES : DESK_RELEASES, 1);
 	charge_force(&command->room, &payer->account, DESK_BYTES, command->size);
 	DL_APPEND2(payer->own, command, own_prev, own_next);
 }
@@ -113,13 +123,16 @@ static const struct account_kind kind = {.owner = "connection",
 	.slots = {[DESK_WRITES] = {"writes without an outcome", "quota.pending",
 			  "wait for some, or raise quota.pending"},
 		[DESK_BYTES] = {"bytes of writes without an outcome", "quota.queued",
-			"wait for some, or raise quota.queued"}}};
+			"wait for some, or raise quota.queued"},
+		[DESK_RELEASES] = {
+			"releases without an answer", "the bound of releases", "wait for some"}}};
 
 int desk_operator_open(struct desk *desk, struct desk_operator *op)
 {
 	if (desk->closing)
 		return VMSIG_ERR_SHUTTING_DOWN;
 	account_init(&op->account, &kind, "");
+	account_set_limit(&op->account, DESK_RELEASES, RELEASES_MAX);
 	op->session = ++desk->last_session;
 	HASH_ADD(hh, desk->operators, session, sizeof(op->session), op);
 	return op->hh.tbl ? 0 : -ENOMEM;

@@ -4,13 +4,16 @@
 
 /*
  * Who is there, and which rule of the policy is theirs. A command is paid by the connection that
- * waits for its answer: its number and its bytes count there until it has one.
+ * waits for its answer: its number, as a write or a release, and its bytes count there until it has
+ * one.
  */
 
 #include "broker/write/state.h"
 
 struct command;
 
+/* Who asks, for a refusal. */
+struct account_actor operator_actor(const struct desk_operator *op);
 /* NULL: its connection is gone. */
 struct desk_operator *operator_find(struct desk *desk, uint64_t session);
 /* The tenant's rule for an operator of that name, whatever connection it has; NULL: none. */
@@ -24,7 +27,7 @@ bool operator_allows(const struct desk *desk, const struct lease_view *lease,
 void operator_pay(struct command *command, uint64_t session);
 /* It takes so many bytes now. */
 void operator_pay_more(struct command *command, uint64_t size);
-/* Whether its connection has room for the command, which it pays for already. VMSIG_ERR_QUOTA;
+/* Whether its connection has room for the write, which it pays for already. VMSIG_ERR_QUOTA;
  * `detail` says so. */
 __attribute__((warn_unused_result)) int operator_check(
 	struct command *command, struct desk_operator *op);

@@ -7,18 +7,13 @@
 #include "broker/write/operator.h"
 #include "vmsig/vmsig_error.h"
 
-/* Of one connection, that wait for the disk: it may ask for each lease again and again. */
-#define UNANSWERED_MAX 1024u
-
 static void tell(struct command *command, int error, const char *detail)
 {
 	struct desk *desk = command->desk;
 	struct desk_operator *op = operator_find(desk, command->session);
 
-	if (op) {
-		op->unanswered--;
+	if (op)
 		desk->env.events->released(op->client, command->request_id, error, detail);
-	}
 	command_free(command);
 }
 
@@ -28,16 +23,28 @@ static void on_ended(struct desk_wait *wait, int error, const char *detail)
 		detail);
 }
 
+static int check_room(struct desk_operator *op)
+{
+	const struct account_actor actor = operator_actor(op);
+	struct account_refusal refusal;
+
+	if (account_has_room(&op->account, DESK_RELEASES, 1))
+		return 0;
+	refusal = account_refuse(&op->account, DESK_RELEASES, 1, &actor);
+	account_refusal_text(&refusal, op->detail, sizeof(op->detail));
+	return VMSIG_ERR_QUOTA;
+}
+
 static int make(struct command **ret_command, struct desk *desk, struct desk_operator *op,
 	uint64_t request_id, uint64_t lease)
 {
 	struct command *command;
-	int r = op->unanswered < UNANSWERED_MAX ? command_new(&command, desk, op, NULL, -1)
-						: VMSIG_ERR_QUOTA;
+	int r = check_room(op);
 
+	if (!r)
+		r = command_new(&command, desk, op, NULL, -1);
 	if (r)
 		return r;
-	op->unanswered++;
 	command->key.lease = lease;
 	command->request_id = request_id;
 	command->wait.done = on_ended;
@@ -56,7 +63,6 @@ int release_new(struct desk *desk, struct desk_operator *op, uint64_t request_id
 	command->release = token;
 	r = lane_enter(command);
 	if (r) {
-		op->unanswered--;
 		command_free(command);
 		return r;
 	}
@@ -75,7 +81,6 @@ int release_await(
 		return r;
 	r = ending_await(desk, lease, &command->wait, error);
 	if (r) {
-		op->unanswered--;
 		command_free(command);
 		return r;
 	}

@@ -12,7 +12,7 @@
 struct command;
 
 /* It is in line behind the lease's commands. -ENOMEM; VMSIG_ERR_QUOTA: too many of the connection's
- * are not answered yet. */
+ * are not answered yet, as op->detail says. */
 __attribute__((warn_unused_result)) int release_new(struct desk *desk, struct desk_operator *op,
 	uint64_t request_id, uint64_t lease, uint64_t token);
 /* Of a lease whose end is open: it is answered with `error` when that is recorded. As above.

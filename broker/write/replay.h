@@ -35,8 +35,8 @@ __attribute__((warn_unused_result)) int replay_authorise(const struct command *c
 /* Of one that was authorised, and whose hashes are made. */
 struct replay_verdict replay_look(const struct command *command);
 /* It is new, and taken: its number and those below are none of a new one any more. VMSIG_ERR_QUOTA:
- * too many writers under one lease; -ENOMEM. */
-__attribute__((warn_unused_result)) int replay_note(const struct command *command);
+ * too many writers under one lease, as `detail` says; -ENOMEM. */
+__attribute__((warn_unused_result)) int replay_note(struct command *command);
 /* After its lease ended no number of a writer is new any more. */
 void replay_forget(struct desk *desk, uint64_t lease);
 void replays_free(struct desk *desk);

@@ -40,15 +40,35 @@ void desk_reload(struct desk *desk, uint64_t now_ns, const struct config *config
 
 /* ---- requests ---- */
 
-__attribute__((format(printf, 4, 5))) static int refuse(
-	char *detail, size_t size, int error, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int refuse(
+	struct desk_operator *op, int error, const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(detail, size, format, args);
+	vsnprintf(op->detail, sizeof(op->detail), format, args);
 	va_end(args);
 	return error;
+}
+
+static void enter(struct desk *desk, uint64_t now_ns, struct desk_operator *op)
+{
+	desk_enter(desk, now_ns);
+	op->detail[0] = '\0';
+}
+
+/* One request more in this second. */
+static int pay_request(struct desk *desk, struct desk_operator *op)
+{
+	return bill_request(desk, op->tenant, op->detail, sizeof(op->detail));
+}
+
+/* And records of what it brings about. */
+static int pay_records(struct desk *desk, struct desk_operator *op)
+{
+	int r = pay_request(desk, op);
+
+	return r ? r : bill_check(desk, op->tenant, op->detail, sizeof(op->detail));
 }
 
 /* "0x100000+0x4000, ..." as far as it fits. */
@@ -63,23 +83,23 @@ static void ranges_text(const struct grant_rule *rule, char *text, size_t size)
 			(unsigned long long)rule->ranges[i].len);
 }
 
-static int check_ranges(const struct grant_rule *rule, const struct lease_range *ranges,
-	size_t nranges, char *detail, size_t size)
+static int check_ranges(struct desk_operator *op, const struct grant_rule *rule,
+	const struct lease_range *ranges, size_t nranges)
 {
 	char allowed[160];
 
 	ranges_text(rule, allowed, sizeof(allowed));
 	if (rule->nranges && !nranges)
-		return refuse(detail, size, VMSIG_ERR_FORBIDDEN,
+		return refuse(op, VMSIG_ERR_FORBIDDEN,
 			"the policy does not let you lease the whole endpoint; name ranges inside "
 			"%s",
 			allowed);
 	for (size_t i = 0; i < nranges; i++) {
 		if (ranges[i].last < ranges[i].start)
-			return refuse(detail, size, VMSIG_ERR_BAD_REQUEST,
-				"range %zu ends before it starts", i);
+			return refuse(
+				op, VMSIG_ERR_BAD_REQUEST, "range %zu ends before it starts", i);
 		if (!operator_covers(rule, &ranges[i]))
-			return refuse(detail, size, VMSIG_ERR_FORBIDDEN,
+			return refuse(op, VMSIG_ERR_FORBIDDEN,
 				"the policy does not let you lease 0x%llx to 0x%llx; it does %s",
 				(unsigned long long)ranges[i].start,
 				(unsigned long long)ranges[i].last, allowed);
@@ -87,20 +107,46 @@ static int check_ranges(const struct grant_rule *rule, const struct lease_range 
 	return 0;
 }
 
+static const struct account_kind everybody = {.owner = "broker",
+	.is_shared = true,
+	.slots = {[LEASE_SLOT_ALL] = {"leases and requests that wait", "limits.leases",
+			  "wait until some end, or raise limits.leases"},
+		[LEASE_SLOT_QUEUE] = {"requests that wait for the endpoint", "limits.waiters",
+			"wait until some are granted, or raise limits.waiters"}}};
+static const struct account_kind one_tenant = {.owner = "tenant",
+	.slots = {[LEASE_SLOT_LEASES] = {"leases", "'leases' of the write rule",
+			  "release one, or raise 'leases'"},
+		[LEASE_SLOT_WAITS] = {"requests that wait", "'waits' of the write rule",
+			"withdraw one, or raise 'waits'"}}};
+
+/* The engine counts leases itself; lease/lease.h says why. */
+static int refuse_short(struct desk *desk, struct desk_operator *op)
+{
+	const struct lease_shortage shortage = lease_shortage(desk->engine);
+	const bool own = shortage.slot == LEASE_SLOT_LEASES || shortage.slot == LEASE_SLOT_WAITS;
+	const struct account_kind *kind = own ? &one_tenant : &everybody;
+	const struct account_refusal refusal = {.actor = operator_actor(op),
+		.kind = kind,
+		.owner = own ? op->tenant->tenant.name : "",
+		.slot = &kind->slots[shortage.slot],
+		.amount = 1,
+		.used = shortage.used,
+		.limit = shortage.limit};
+
+	account_refusal_text(&refusal, op->detail, sizeof(op->detail));
+	return VMSIG_ERR_QUOTA;
+}
+
 static int acquire_error(
-	struct desk *desk, int r, const struct grant_rule *rule, char *detail, size_t size)
+	struct desk *desk, struct desk_operator *op, int r, const struct grant_rule *rule)
 {
 	switch (r) {
 	case VMSIG_ERR_FORBIDDEN:
-		return refuse(detail, size, r, "the policy allows a priority up to %u",
-			rule->priority_max);
+		return refuse(op, r, "the policy allows a priority up to %u", rule->priority_max);
 	case VMSIG_ERR_QUOTA:
-		return refuse(detail, size, r,
-			"too many leases or waiting requests: the tenant may have %u and %u, one "
-			"endpoint %u in its queue",
-			rule->leases, rule->waits, desk->env.config->leases.waiters);
+		return refuse_short(desk, op);
 	case VMSIG_ERR_BAD_REQUEST:
-		return refuse(detail, size, r,
+		return refuse(op, r,
 			"the ranges overlap each other, or are more than limits.lease_ranges (%u)",
 			desk->env.config->leases.ranges);
 	default:
@@ -109,8 +155,8 @@ static int acquire_error(
 }
 
 /* The endpoint, if the operator may write there and it can be written to. */
-static int find_endpoint(struct desk *desk, const struct desk_operator *op, const char *name,
-	uint32_t *ret_endpoint, const struct grant_rule **ret_rule, char *detail, size_t size)
+static int find_endpoint(struct desk *desk, struct desk_operator *op, const char *name,
+	uint32_t *ret_endpoint, const struct grant_rule **ret_rule)
 {
 	const struct desk_ops *ops = &desk->env.ops;
 	bool writable = false;
@@ -120,21 +166,21 @@ static int find_endpoint(struct desk *desk, const struct desk_operator *op, cons
 
 	/* What the tenant may not see does not exist. */
 	if (!subject || !tenant_sees(&op->tenant->tenant, subject))
-		return refuse(detail, size, VMSIG_ERR_NO_SUCH_ENDPOINT, "%s",
+		return refuse(op, VMSIG_ERR_NO_SUCH_ENDPOINT, "%s",
 			vmsig_error_text(VMSIG_ERR_NO_SUCH_ENDPOINT));
 	*ret_rule = grant_write_rule(op->tenant, subject);
 	if (!*ret_rule)
-		return refuse(detail, size, VMSIG_ERR_FORBIDDEN,
+		return refuse(op, VMSIG_ERR_FORBIDDEN,
 			"the policy has no 'write' rule of yours for this endpoint");
 	if (!writable)
-		return refuse(detail, size, VMSIG_ERR_NO_WRITE_PATH,
+		return refuse(op, VMSIG_ERR_NO_WRITE_PATH,
 			"the endpoint has no write path; the broker's configuration has to say "
 			"'writable: yes' for it");
 	return 0;
 }
 
 static void record_refusal(struct desk *desk, const struct desk_operator *op,
-	const Vmsig__LeaseAcquire *request, int error, const char *detail)
+	const Vmsig__LeaseAcquire *request, int error)
 {
 	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
 
@@ -149,37 +195,35 @@ static void record_refusal(struct desk *desk, const struct desk_operator *op,
 	record.priority = request->priority;
 	record.ttl_ms = request->ttl_ms;
 	record.outcome = (uint32_t)(error > 0 ? error : VMSIG_ERR_NO_MEMORY);
-	record.detail = (char *)(uintptr_t)detail;
+	record.detail = (char *)(uintptr_t)op->detail;
 	refusal_record(desk, &record);
 }
 
 #define DEFAULT_TTL_NS (5000ull * NS_PER_MS)
 
 static int acquire(struct desk *desk, struct desk_operator *op, const Vmsig__LeaseAcquire *request,
-	uint64_t *ret_lease, char *detail, size_t size)
+	uint64_t *ret_lease)
 {
 	struct lease_range ranges[LEASE_RANGES_MAX];
 	const struct grant_rule *rule = NULL;
 	uint32_t endpoint;
 	uint32_t wait_ms;
-	int r = bill_request(desk, op->tenant, detail, size);
+	int r = pay_records(desk, op);
 
 	if (!r)
-		r = bill_check(desk, op->tenant, detail, size);
-	if (!r)
-		r = find_endpoint(desk, op, request->endpoint, &endpoint, &rule, detail, size);
+		r = find_endpoint(desk, op, request->endpoint, &endpoint, &rule);
 	if (r || !rule)
 		return r;
 	if (budget_charge(desk, op->tenant, rule, 0, &wait_ms))
-		return refuse(detail, size, VMSIG_ERR_QUOTA,
-			"too many requests; ask again in %u ms", wait_ms);
+		return refuse(
+			op, VMSIG_ERR_QUOTA, "too many requests; ask again in %u ms", wait_ms);
 	if (request->n_ranges > LEASE_RANGES_MAX)
-		return refuse(detail, size, VMSIG_ERR_BAD_REQUEST,
-			"more than %d ranges; ask for fewer", LEASE_RANGES_MAX);
+		return refuse(op, VMSIG_ERR_BAD_REQUEST, "more than %d ranges; ask for fewer",
+			LEASE_RANGES_MAX);
 	for (size_t i = 0; i < request->n_ranges; i++)
 		ranges[i] = (struct lease_range){
 			.start = request->ranges[i]->start, .last = request->ranges[i]->last};
-	r = check_ranges(rule, ranges, request->n_ranges, detail, size);
+	r = check_ranges(op, rule, ranges, request->n_ranges);
 	if (r)
 		return r;
 	r = lease_acquire(desk->engine, desk->now_ns,
@@ -209,32 +253,30 @@ static int acquire(struct desk *desk, struct desk_operator *op, const Vmsig__Lea
 			.waits = rule->waits,
 		},
 		ret_lease);
-	return acquire_error(desk, r, rule, detail, size);
+	return acquire_error(desk, op, r, rule);
 }
 
 int desk_acquire(struct desk *desk, uint64_t now_ns, struct desk_operator *op,
-	const Vmsig__LeaseAcquire *request, uint64_t *ret_lease, bool *ret_waits, char *detail,
-	size_t detail_size)
+	const Vmsig__LeaseAcquire *request, uint64_t *ret_lease, bool *ret_waits)
 {
 	struct lease_view lease;
 	int r;
 
-	desk_enter(desk, now_ns);
-	detail[0] = '\0';
-	r = acquire(desk, op, request, ret_lease, detail, detail_size);
+	enter(desk, now_ns, op);
+	r = acquire(desk, op, request, ret_lease);
 	if (r) {
-		record_refusal(desk, op, request, r, detail);
+		record_refusal(desk, op, request, r);
 		return r;
 	}
 	*ret_waits = lease_find(desk->engine, *ret_lease, &lease) && lease.state == LEASE_WAITING;
 	return 0;
 }
 
-static int renew(struct desk *desk, const struct desk_operator *op, uint64_t lease, uint64_t token,
-	uint32_t *ret_remaining_ms, char *detail, size_t size)
+static int renew(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token,
+	uint32_t *ret_remaining_ms)
 {
 	uint64_t deadline_ns;
-	int r = bill_request(desk, op->tenant, detail, size);
+	int r = pay_request(desk, op);
 
 	if (!r)
 		r = lease_renew(desk->engine, desk->now_ns, op->tenant->tenant.name, lease, token,
@@ -248,11 +290,10 @@ int desk_renew(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uin
 	uint64_t token, uint32_t *ret_remaining_ms)
 {
 	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
-	char detail[DETAIL_MAX + 1] = "";
 	int r;
 
-	desk_enter(desk, now_ns);
-	r = renew(desk, op, lease, token, ret_remaining_ms, detail, sizeof(detail));
+	enter(desk, now_ns, op);
+	r = renew(desk, op, lease, token, ret_remaining_ms);
 	if (!r)
 		return 0;
 	record.kind = VMSIG__AUDIT_RECORD__KIND__RENEW_FAILED;
@@ -263,7 +304,7 @@ int desk_renew(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uin
 	record.lease = lease;
 	record.token = token;
 	record.outcome = (uint32_t)(r > 0 ? r : VMSIG_ERR_NO_MEMORY);
-	record.detail = detail;
+	record.detail = op->detail;
 	refusal_record(desk, &record);
 	return r;
 }
@@ -307,13 +348,12 @@ static int release_now(struct desk *desk, struct desk_operator *op, uint64_t req
 int desk_release(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uint64_t request_id,
 	uint64_t lease, uint64_t token, bool *ret_later)
 {
-	char detail[DETAIL_MAX + 1];
 	struct lease_view view;
 	int r;
 
-	desk_enter(desk, now_ns);
+	enter(desk, now_ns, op);
 	*ret_later = false;
-	r = bill_request(desk, op->tenant, detail, sizeof(detail));
+	r = pay_request(desk, op);
 	if (r)
 		return r;
 	r = lease_find(desk->engine, lease, &view) ? 0 : VMSIG_ERR_NO_LEASE;
@@ -331,13 +371,10 @@ int desk_release(struct desk *desk, uint64_t now_ns, struct desk_operator *op, u
 	return r;
 }
 
-static int resume(struct desk *desk, const struct desk_operator *op, uint64_t lease, uint64_t token)
+static int resume(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token)
 {
-	char detail[DETAIL_MAX + 1];
-	int r = bill_request(desk, op->tenant, detail, sizeof(detail));
+	int r = pay_records(desk, op);
 
-	if (!r)
-		r = bill_check(desk, op->tenant, detail, sizeof(detail));
 	if (!r)
 		r = lease_resume(desk->engine, desk->now_ns, op->tenant->tenant.name, op->uid,
 			lease, token, op->session, NULL);
@@ -351,7 +388,7 @@ int desk_resume(struct desk *desk, uint64_t now_ns, struct desk_operator *op, ui
 	Vmsig__AuditRecord record;
 	int r;
 
-	desk_enter(desk, now_ns);
+	enter(desk, now_ns, op);
 	r = resume(desk, op, lease, token);
 	if (r)
 		return r;

@@ -173,18 +173,16 @@ int operator_acquire(struct client *client, const struct model_lease *wanted, bo
 	Vmsig__LeaseAcquire request = VMSIG__LEASE_ACQUIRE__INIT;
 	Vmsig__Range ranges[2], *pointers[2];
 	struct model_lease lease = *wanted;
-	char detail[256];
 	uint64_t id;
 	bool waits;
 	int r;
 
 	request_fill(&request, &lease, ranges, pointers);
 	request.no_wait = no_wait;
-	r = desk_acquire(
-		world.desk, world.now, &client->op, &request, &id, &waits, detail, sizeof(detail));
+	r = desk_acquire(world.desk, world.now, &client->op, &request, &id, &waits);
 	if (r || world.ghost) {
 		say("%s is refused at once: %s (%s)", tenant_names[client->tenant],
-			vmsig_error_name(r), detail);
+			vmsig_error_name(r), client->op.detail);
 		check_refusal(client, &lease, no_wait, r);
 		return r;
 	}

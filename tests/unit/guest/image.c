@@ -116,3 +116,13 @@ void image_put_linux(struct image *image, const struct image_linux *linux_)
 	strcpy((char *)image->ram + linux_->text + UTS_RELEASE, linux_->release);
 	image_put_note(image, linux_, "");
 }
+
+void image_replace_text(struct image *image, uint64_t gpa, const char *from, const char *to)
+{
+	char *text = (char *)image->ram + gpa, *at = strstr(text, from);
+
+	assert_non_null(at);
+	memmove(at + strlen(to), at + strlen(from), strlen(at + strlen(from)) + 1);
+	/* NOLINTNEXTLINE(bugprone-not-null-terminated-result): the rest of the text follows */
+	memcpy(at, to, strlen(to));
+}

@@ -50,6 +50,9 @@ void image_put_linux(struct image *image, const struct image_linux *linux_);
 /* The note alone, with a line more. */
 void image_put_note(struct image *image, const struct image_linux *linux_, const char *extra);
 
+/* In the text at `gpa`, to its end: the first `from` becomes `to`. */
+void image_replace_text(struct image *image, uint64_t gpa, const char *from, const char *to);
+
 #define IMAGE_PRESENT 0x3ull /* present, writable */
 #define IMAGE_NX (1ull << 63)
 

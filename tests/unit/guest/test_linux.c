@@ -386,16 +386,6 @@ static void a_flood_of_notes_hides_nothing(void **state)
 	check_live(lab);
 }
 
-/* In the text at `gpa`: the first `from` becomes `to`. */
-static void replace_text(struct lab *lab, uint64_t gpa, const char *from, const char *to)
-{
-	char *text = (char *)lab->image.ram + gpa, *at = strstr(text, from);
-
-	assert_non_null(at);
-	memmove(at + strlen(to), at + strlen(from), strlen(at + strlen(from)) + 1);
-	memcpy(at, to, strlen(to));
-}
-
 /* 5.10: the note does not say where the name is, which is behind a counter. */
 static void kernels_before_5_11_are_found(void **state)
 {
@@ -405,7 +395,7 @@ static void kernels_before_5_11_are_found(void **state)
 
 	image_put_linux(&lab->image, &live);
 	memmove(text + 4, text, 200);
-	replace_text(lab, live.note, "OFFSET(uts_namespace.name)=0\n", "");
+	image_replace_text(&lab->image, live.note, "OFFSET(uts_namespace.name)=0\n", "");
 	assert_int_equal(find(lab, cr3, 1), 0);
 	check_live(lab);
 	assert_int_equal(reprove(lab, cr3, 1), 0);
@@ -425,13 +415,14 @@ static void levels_that_a_note_does_not_say_are_tried(void **state)
 	struct lab *lab = *state;
 
 	image_put_linux(&lab->image, &live);
-	replace_text(lab, live.note, "NUMBER(pgtable_l5_enabled)=0\nNUMBER(sme_mask)=0\n", "");
+	image_replace_text(
+		&lab->image, live.note, "NUMBER(pgtable_l5_enabled)=0\nNUMBER(sme_mask)=0\n", "");
 	assert_int_equal(find(lab, NULL, 0), 0);
 	check_live(lab);
 	assert_int_equal(lab->proof.levels, 4);
 	memset(lab->image.ram + live.note, 0, 4096);
 	image_put_linux(&lab->image, &five);
-	replace_text(lab, five.note, "NUMBER(pgtable_l5_enabled)=1\n", "");
+	image_replace_text(&lab->image, five.note, "NUMBER(pgtable_l5_enabled)=1\n", "");
 	assert_int_equal(find(lab, NULL, 0), 0);
 	assert_int_equal(lab->proof.kcr3, five.root);
 	assert_int_equal(lab->proof.levels, 5);
@@ -457,7 +448,7 @@ static void a_note_that_names_a_processs_root_is_refused(void **state)
 	fake = live;
 	fake.note = 0x30000;
 	image_put_note(&lab->image, &fake, "");
-	replace_text(lab, fake.note, "phys_base)=0", "phys_base)=196608");
+	image_replace_text(&lab->image, fake.note, "phys_base)=0", "phys_base)=196608");
 	assert_int_equal(live.root + 196608, PROCESS_ROOT);
 	assert_int_equal(find(lab, cr3, 1), 0);
 	check_live(lab);

@@ -277,3 +277,32 @@ void lab_verify(struct lab *lab)
 	assert_int_equal(id, head.id);
 	assert_memory_equal(hash, head.hash, sizeof(hash));
 }
+
+void lab_append_all(struct lab *lab, unsigned n)
+{
+	while (n--) {
+		if (journal_pressure(lab->journal) != JOURNAL_PRESSURE_NONE)
+			lab_await_drained(lab);
+		lab_append(lab, 1);
+	}
+}
+
+int lab_setup(void **state)
+{
+	static struct lab lab;
+
+	lab_init(&lab);
+	*state = &lab;
+	return 0;
+}
+
+int lab_teardown(void **state)
+{
+	lab_deinit(*state);
+	return 0;
+}
+
+int lab_ignore(void *arg, const struct journal_entry *entry)
+{
+	return 0;
+}

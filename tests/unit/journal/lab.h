@@ -23,6 +23,7 @@
 #define LAB_SEGMENT (64u << 10)
 #define LAB_RING (64u << 10)
 #define LAB_LEN_MAX 300u
+#define LAB_MANY 2000u /* entries: several segments */
 
 struct lab {
 	char dir[64]; /* has state/ and run/ */
@@ -37,6 +38,9 @@ struct lab {
 	char trouble[1024]; /* "": none */
 };
 
+/* cmocka fixtures: *state is a lab. */
+int lab_setup(void **state);
+int lab_teardown(void **state);
 void lab_init(struct lab *lab);
 /* Closes the journal if it is open, removes everything. */
 void lab_deinit(struct lab *lab);
@@ -54,6 +58,8 @@ void lab_boot(struct lab *lab);
 
 /* Puts `n` entries into the open batch, and commits them one by one. */
 void lab_append(struct lab *lab, unsigned n);
+/* Each by itself, and waits where there is no room. */
+void lab_append_all(struct lab *lab, unsigned n);
 /* Like it, but false when the journal takes no more. */
 bool lab_append_one(struct lab *lab);
 /* The loop turns until all that is committed is in the segments, or on the disk. */
@@ -67,6 +73,8 @@ void lab_fill(uint64_t number, uint8_t *body);
 
 /* Replays all entries, which must be those from `first` to what is returned. */
 uint64_t lab_replay(struct lab *lab, uint64_t first);
+/* For journal_replay(), of which only the result counts. */
+int lab_ignore(void *arg, const struct journal_entry *entry);
 /* Verifies the chain over all records that are left. Everything must be in segments. */
 void lab_verify(struct lab *lab);
 

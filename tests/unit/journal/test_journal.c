@@ -16,23 +16,6 @@
 #include "broker/journal/segment.h"
 #include "vmsig/vmsig_error.h"
 
-#define MANY 2000u /* entries: several segments */
-
-static int setup(void **state)
-{
-	static struct lab lab;
-
-	lab_init(&lab);
-	*state = &lab;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	lab_deinit(*state);
-	return 0;
-}
-
 /* ---- what is there again ---- */
 
 static void test_sum(void **state)
@@ -161,30 +144,21 @@ static void test_next_segment_is_waited_for(void **state)
 	assert_null(journal_refusal(lab->journal, LAB_LEN_MAX));
 }
 
-static void append_all(struct lab *lab, unsigned n)
-{
-	while (n--) {
-		if (journal_pressure(lab->journal) != JOURNAL_PRESSURE_NONE)
-			lab_await_drained(lab);
-		lab_append(lab, 1);
-	}
-}
-
 static void test_many_segments(void **state)
 {
 	struct lab *lab = *state;
 
 	lab_open(lab);
 	lab_start(lab);
-	append_all(lab, MANY);
+	lab_append_all(lab, LAB_MANY);
 	lab_await_drained(lab);
 	assert_true(lab->drained > 0);
 	assert_true(journal_bytes(lab->journal) >= 4 * LAB_SEGMENT);
 	lab_verify(lab);
 	lab_close(lab);
 	lab_open(lab);
-	assert_int_equal(lab_replay(lab, 1), MANY);
-	assert_int_equal(lab_replay(lab, MANY / 2), MANY);
+	assert_int_equal(lab_replay(lab, 1), LAB_MANY);
+	assert_int_equal(lab_replay(lab, LAB_MANY / 2), LAB_MANY);
 	lab_verify(lab);
 }
 
@@ -195,210 +169,13 @@ static void test_index_is_made_anew(void **state)
 
 	lab_open(lab);
 	lab_start(lab);
-	append_all(lab, MANY);
+	lab_append_all(lab, LAB_MANY);
 	lab_close(lab);
 	snprintf(command, sizeof(command), "rm %s/journal/*.idx", lab->state);
 	assert_int_equal(system(command), 0);
 	lab_open(lab);
-	assert_int_equal(lab_replay(lab, 1), MANY);
+	assert_int_equal(lab_replay(lab, 1), LAB_MANY);
 	lab_verify(lab);
-}
-
-/* ---- what a power cut takes ---- */
-
-static void test_power_cut_takes_the_ring(void **state)
-{
-	struct lab *lab = *state;
-
-	lab_open(lab);
-	lab_start(lab);
-	lab_append(lab, 10);
-	lab_close(lab);
-	lab_open(lab);
-	lab_append(lab, 10);
-	lab_leave(lab);
-	lab_boot(lab);
-	lab_open(lab);
-	assert_true(journal_found(lab->journal)->power_cut);
-	assert_false(journal_found(lab->journal)->ring_missing);
-	assert_int_equal(lab_replay(lab, 1), 10);
-	lab_append(lab, 1);
-	assert_int_equal(lab_replay(lab, 1), 11);
-}
-
-static void test_ring_that_is_gone(void **state)
-{
-	struct lab *lab = *state;
-	char command[128];
-
-	lab_open(lab);
-	lab_append(lab, 10);
-	lab_leave(lab);
-	snprintf(command, sizeof(command), "rm %s/*", lab->run);
-	assert_int_equal(system(command), 0);
-	lab_open(lab);
-	assert_true(journal_found(lab->journal)->ring_missing);
-	assert_false(journal_found(lab->journal)->power_cut);
-	assert_int_equal(lab_replay(lab, 1), 0);
-}
-
-/* Memory of a broker that was killed and whose state directory was removed. */
-static void test_memory_that_nobody_asks_for(void **state)
-{
-	struct lab *lab = *state;
-	char ring[512] = "", command[256];
-	FILE *note;
-
-	lab->options.run_dir = NULL;
-	lab_open(lab);
-	lab_append(lab, 1);
-	lab_leave(lab);
-	snprintf(command, sizeof(command), "%s/journal/ring.where", lab->state);
-	note = fopen(command, "r");
-	assert_non_null(note);
-	assert_int_equal(fscanf(note, "vmsig-shared 1 %*s %511s", ring), 1);
-	fclose(note);
-	assert_non_null(strstr(ring, "/dev/shm/vmsig-ring-"));
-	assert_int_equal(access(ring, F_OK), 0);
-	snprintf(command, sizeof(command), "rm -r %s/journal", lab->state);
-	assert_int_equal(system(command), 0);
-	lab_open(lab);
-	assert_int_not_equal(access(ring, F_OK), 0);
-	lab_start(lab);
-	lab_close(lab);
-}
-
-/* Where others could remove it, the ring is not put. */
-static void test_folder_of_others(void **state)
-{
-	struct lab *lab = *state;
-
-	assert_int_equal(chmod(lab->run, 0777), 0);
-	lab_open(lab);
-	assert_int_equal(rmdir(lab->run), 0);
-	assert_int_equal(mkdir(lab->run, 0700), 0);
-	lab_append(lab, 3);
-	lab_leave(lab);
-	lab_open(lab);
-	assert_int_equal(lab_replay(lab, 1), 3);
-	lab_start(lab);
-	lab_close(lab);
-}
-
-static void copy_state(const struct lab *lab, const char *from, const char *to)
-{
-	char command[256];
-
-	snprintf(command, sizeof(command), "cp -a %s/%s %s/%s", lab->dir, from, lab->dir, to);
-	assert_int_equal(system(command), 0);
-}
-
-/* A copy of the state directory has a note that names the original's ring. */
-static void test_copy_does_not_take_the_ring(void **state)
-{
-	struct lab *lab = *state, copy = {0};
-
-	lab_open(lab);
-	lab_append(lab, 10);
-	copy_state(lab, "state", "copy");
-	copy = *lab;
-	copy.journal = NULL;
-	snprintf(copy.state, sizeof(copy.state), "%s/copy", lab->dir);
-	copy.options.state_dir = copy.state;
-	lab_open(&copy);
-	assert_true(journal_found(copy.journal)->ring_missing);
-	assert_int_equal(lab_replay(&copy, 1), 0);
-	lab_leave(&copy);
-	/* Two brokers never use one ring. */
-	assert_int_equal(lab_replay(lab, 1), 10);
-	copy = *lab;
-	assert_int_equal(lab_try(&copy), VMSIG_ERR_BUSY);
-	assert_true(copy.error[0]);
-	lab_leave(lab);
-	lab_open(lab);
-	assert_int_equal(lab_replay(lab, 1), 10);
-}
-
-/* Segments from a backup are behind the ring of the same boot. */
-static void test_ring_that_does_not_go_on(void **state)
-{
-	struct lab *lab = *state;
-	char command[256];
-
-	lab_open(lab);
-	lab_start(lab);
-	lab_append(lab, 10);
-	lab_close(lab);
-	copy_state(lab, "state", "backup");
-	lab_open(lab);
-	lab_start(lab);
-	lab_append(lab, 10);
-	lab_close(lab);
-	lab_open(lab);
-	lab_append(lab, 10);
-	lab_leave(lab);
-	snprintf(command, sizeof(command), "cp %s/backup/journal/*.seg %s/journal/", lab->dir,
-		lab->state);
-	assert_int_equal(system(command), 0);
-	lab_open(lab);
-	assert_int_equal(journal_found(lab->journal)->dropped_entries, 10);
-	assert_int_equal(lab_replay(lab, 1), 10);
-	lab_append(lab, 5);
-	lab_start(lab);
-	lab_await_drained(lab);
-	lab_verify(lab);
-}
-
-static void flip(const char *path, off_t at)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	uint8_t byte;
-
-	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, &byte, 1, at), 1);
-	byte ^= 0x10;
-	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-	close(fd);
-}
-
-static int ignore(void *arg, const struct journal_entry *entry)
-{
-	return 0;
-}
-
-static void test_damage_before_the_end_is_told(void **state)
-{
-	struct lab *lab = *state;
-
-	lab_open(lab);
-	lab_start(lab);
-	append_all(lab, MANY);
-	lab_close(lab);
-	flip(lab_segment(lab, 1), 9000);
-	lab_open(lab);
-	assert_int_equal(journal_replay(lab->journal, 0, ignore, NULL), VMSIG_ERR_INTERNAL);
-}
-
-static void test_newer_version(void **state)
-{
-	struct lab *lab = *state;
-	uint32_t version = SEGMENT_VERSION + 1, sum;
-	uint8_t header[96];
-	int fd;
-
-	lab_open(lab);
-	lab_start(lab);
-	lab_append(lab, 3);
-	lab_close(lab);
-	fd = open(lab_segment(lab, 1), O_RDWR | O_CLOEXEC);
-	assert_int_equal(pread(fd, header, sizeof(header), 0), sizeof(header));
-	memcpy(header + 8, &version, sizeof(version));
-	sum = crc32c(0, header, 92);
-	memcpy(header + 92, &sum, sizeof(sum));
-	assert_int_equal(pwrite(fd, header, sizeof(header), 0), sizeof(header));
-	close(fd);
-	assert_int_equal(lab_try(lab), VMSIG_ERR_UNSUPPORTED);
-	assert_non_null(strstr(lab->error, "newer version"));
 }
 
 /* ---- syncs ---- */
@@ -443,12 +220,12 @@ static uint64_t id_of(uint64_t number)
 /* All pages together are what a look at every number gives. */
 static void check_query(struct lab *lab, struct journal_query query)
 {
-	static uint64_t expected[MANY], found[MANY];
+	static uint64_t expected[LAB_MANY], found[LAB_MANY];
 	size_t n = 0, m = 0;
 	struct journal_page page;
 	bool more;
 
-	for (uint64_t number = 1; number <= MANY; number++)
+	for (uint64_t number = 1; number <= LAB_MANY; number++)
 		if (fits(number, &query) && id_of(number) > query.after &&
 			(!query.until || id_of(number) <= query.until))
 			expected[n++] = id_of(number);
@@ -475,7 +252,7 @@ static void test_queries(void **state)
 
 	lab_open(lab);
 	lab_start(lab);
-	append_all(lab, MANY);
+	lab_append_all(lab, LAB_MANY);
 	lab_await_drained(lab);
 	lab_keys(7, &keys);
 	for (unsigned newest = 0; newest < 2; newest++)
@@ -510,15 +287,15 @@ static void test_retention(void **state)
 
 	lab_open(lab);
 	lab_start(lab);
-	append_all(lab, MANY);
+	lab_append_all(lab, LAB_MANY);
 	lab_await_drained(lab);
 	bytes = journal_bytes(lab->journal);
 	journal_head(lab->journal, &before);
 	assert_false(journal_prunable(lab->journal, bytes, 0, UINT64_MAX, &cut));
 	/* What the owner still needs stays. */
 	assert_false(journal_prunable(lab->journal, 0, 0, 0, &cut));
-	assert_true(journal_prunable(lab->journal, bytes / 2, 0, MANY / 4, &cut));
-	assert_true(cut.number <= MANY / 4);
+	assert_true(journal_prunable(lab->journal, bytes / 2, 0, LAB_MANY / 4, &cut));
+	assert_true(cut.number <= LAB_MANY / 4);
 	assert_true(journal_prunable(lab->journal, bytes, 500 * 1000, UINT64_MAX, &cut));
 	assert_true(cut.number < 500);
 	assert_true(journal_prunable(lab->journal, bytes / 2, 0, UINT64_MAX, &cut));
@@ -532,8 +309,8 @@ static void test_retention(void **state)
 	lab_verify(lab);
 	lab_close(lab);
 	lab_open(lab);
-	assert_int_equal(lab_replay(lab, cut.number + 1), MANY);
-	assert_int_equal(journal_replay(lab->journal, 0, ignore, NULL), VMSIG_ERR_INTERNAL);
+	assert_int_equal(lab_replay(lab, cut.number + 1), LAB_MANY);
+	assert_int_equal(journal_replay(lab->journal, 0, lab_ignore, NULL), VMSIG_ERR_INTERNAL);
 	assert_non_null(strstr(journal_error(lab->journal), "retention"));
 	lab_verify(lab);
 }
@@ -606,28 +383,21 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sum),
-		cmocka_unit_test_setup_teardown(test_closed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_closed, lab_setup, lab_teardown),
 		cmocka_unit_test_setup_teardown(
-			test_killed_before_a_segment_has_it, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_batch_is_all_or_nothing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_next_segment_is_waited_for, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_many_segments, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_index_is_made_anew, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_power_cut_takes_the_ring, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_ring_that_is_gone, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_memory_that_nobody_asks_for, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_folder_of_others, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_copy_does_not_take_the_ring, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_ring_that_does_not_go_on, setup, teardown),
+			test_killed_before_a_segment_has_it, lab_setup, lab_teardown),
 		cmocka_unit_test_setup_teardown(
-			test_damage_before_the_end_is_told, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_newer_version, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_sync_is_told, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_queries, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_retention, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_base, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_golden, setup, teardown),
+			test_batch_is_all_or_nothing, lab_setup, lab_teardown),
+		cmocka_unit_test_setup_teardown(test_bounds, lab_setup, lab_teardown),
+		cmocka_unit_test_setup_teardown(
+			test_next_segment_is_waited_for, lab_setup, lab_teardown),
+		cmocka_unit_test_setup_teardown(test_many_segments, lab_setup, lab_teardown),
+		cmocka_unit_test_setup_teardown(test_index_is_made_anew, lab_setup, lab_teardown),
+		cmocka_unit_test_setup_teardown(test_sync_is_told, lab_setup, lab_teardown),
+		cmocka_unit_test_setup_teardown(test_queries, lab_setup, lab_teardown),
+		cmocka_unit_test_setup_teardown(test_retention, lab_setup, lab_teardown),
+		cmocka_unit_test_setup_teardown(test_base, lab_setup, lab_teardown),
+		cmocka_unit_test_setup_teardown(test_golden, lab_setup, lab_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,88 +69,6 @@ void __wrap_journal_commit(struct journal *journal)
 	__real_journal_commit(journal);
 }
 
-/* ---- the operator ---- */
-
-static void tell(struct lab *lab, struct lab_event event)
-{
-	assert_true(lab->nevents < LAB_EVENTS);
-	lab->events[lab->nevents++] = event;
-}
-
-static void on_granted(void *client, const struct lease_view *lease)
-{
-	struct lab *lab = client;
-
-	lab->lease = lease->id;
-	lab->token = lease->token;
-	tell(lab, (struct lab_event){.kind = LAB_GRANTED, .id = lease->id});
-}
-
-static void on_refused(void *client, const struct lease_view *lease)
-{
-	tell(client, (struct lab_event){
-			     .kind = LAB_REFUSED, .id = lease->id, .code = (int)lease->reason});
-}
-
-static void on_notice(void *client, const struct lease_view *lease)
-{
-	tell(client, (struct lab_event){.kind = LAB_NOTICE, .id = lease->id});
-}
-
-static void on_ended(void *client, const struct lease_view *lease)
-{
-	tell(client,
-		(struct lab_event){.kind = LAB_ENDED, .id = lease->id, .code = (int)lease->reason});
-}
-
-static void on_released(void *client, uint64_t id, int error, const char *detail)
-{
-	tell(client, (struct lab_event){.kind = LAB_RELEASED, .id = id, .code = error});
-}
-
-static void on_written(void *client, uint64_t id, const Vmsig__WriteResult *result)
-{
-	tell(client, (struct lab_event){.kind = LAB_WRITTEN,
-			     .id = id,
-			     .code = (int)result->outcome,
-			     .written = result->written,
-			     .replayed = result->replayed});
-}
-
-static void on_rejected(void *client, uint64_t id, int error, const char *detail)
-{
-	tell(client, (struct lab_event){.kind = LAB_REJECTED, .id = id, .code = error});
-}
-
-static const struct desk_events events = {
-	.granted = on_granted,
-	.refused = on_refused,
-	.notice = on_notice,
-	.ended = on_ended,
-	.released = on_released,
-	.written = on_written,
-	.rejected = on_rejected,
-};
-
-struct lab_event lab_told(struct lab *lab, enum lab_kind kind, uint64_t id)
-{
-	for (size_t i = lab->nevents; i > 0; i--) {
-		if (lab->events[i - 1].kind == kind && lab->events[i - 1].id == id)
-			return lab->events[i - 1];
-	}
-	fail_msg("nothing of kind %d was told about %lu", kind, (unsigned long)id);
-	return (struct lab_event){0};
-}
-
-size_t lab_count(struct lab *lab, enum lab_kind kind, uint64_t id)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < lab->nevents; i++)
-		n += lab->events[i].kind == kind && lab->events[i].id == id;
-	return n;
-}
-
 /* ---- the adapter ---- */
 
 static void describe(
@@ -262,7 +180,7 @@ static char star[] = "*", alice[] = "alice";
 static char *all[] = {star};
 static uint32_t uid = 1000;
 
-static struct grant_rule rule = {
+struct grant_rule lab_rule = {
 	.endpoints = all,
 	.nendpoints = 1,
 	.ttl_min_ns = 1000 * LAB_MS,
@@ -286,7 +204,7 @@ static struct grant_tenant tenant = {
 	.uids = &uid,
 	.nuids = 1,
 	.queued_max = 1ull << 30,
-	.rules = &rule,
+	.rules = &lab_rule,
 	.nrules = 1,
 };
 
@@ -328,7 +246,8 @@ static int open_parts(struct lab *lab)
 	const struct store_options options = {
 		.dir = lab->dir, .loop = &lab->loop, .strict = true, .marks = true};
 	int r = store_open_with(&lab->store, &options, error, sizeof(error));
-	struct desk_shell_env env = {.config = &lab->config, .events = &events, .now_ns = lab_now};
+	struct desk_shell_env env = {
+		.config = &lab->config, .events = &lab_operator_events, .now_ns = lab_now};
 
 	if (!r)
 		r = store_endpoint(lab->store, "w1", &row);
@@ -365,6 +284,7 @@ int lab_open(struct lab *lab)
 	if (r)
 		return r;
 	lab->op = (struct desk_operator){.tenant = &tenant, .uid = uid, .client = lab};
+	lab->writer = 1;
 	r = desk_operator_open(lab->desk, &lab->op);
 	if (r)
 		lab->op.session = 0;
@@ -545,116 +465,6 @@ void lab_await(struct lab *lab, size_t n)
 {
 	while (lab->nevents < n)
 		lab_turn(lab);
-}
-
-/* ---- requests ---- */
-
-int lab_acquire(struct lab *lab, bool no_wait)
-{
-	Vmsig__LeaseAcquire request = VMSIG__LEASE_ACQUIRE__INIT;
-	char name[] = "w1", detail[256];
-	uint64_t lease;
-	bool waits;
-
-	request.endpoint = name;
-	request.ttl_ms = 3600000;
-	request.no_wait = no_wait;
-	return desk_acquire(
-		lab->desk, lab_now(), &lab->op, &request, &lease, &waits, detail, sizeof(detail));
-}
-
-void lab_lease(struct lab *lab)
-{
-	size_t before = lab->nevents;
-
-	assert_int_equal(lab_acquire(lab, false), 0);
-	lab_await(lab, before + 1);
-	assert_int_equal(lab->events[before].kind, LAB_GRANTED);
-}
-
-int lab_release(struct lab *lab)
-{
-	bool later;
-	int r = desk_release(lab->desk, lab_now(), &lab->op, ++lab->next_request, lab->lease,
-		lab->token, &later);
-
-	if (!r && !later)
-		tell(lab, (struct lab_event){.kind = LAB_RELEASED, .id = lab->next_request});
-	return r;
-}
-
-/* Takes the descriptor. */
-static uint64_t send_body(struct lab *lab, uint64_t sequence, Vmsig__CmdMemwrite *body, int bulk_fd)
-{
-	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
-	uint8_t packed[256];
-	size_t len;
-
-	body->lease = lab->lease;
-	body->token = lab->token;
-	body->endpoint = lab->endpoint;
-	body->epoch = lab->epoch;
-	body->writer = 1;
-	body->sequence = sequence;
-	request.request_id = ++lab->next_request;
-	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
-	request.memwrite = body;
-	assert_true(vmsig__write_request__get_packed_size(&request) <= sizeof(packed));
-	len = vmsig__write_request__pack(&request, packed);
-	desk_write(lab->desk, lab_now(), &lab->op, vmsig__write_request__unpack(NULL, len, packed),
-		bulk_fd);
-	return request.request_id;
-}
-
-static uint64_t send_word(
-	struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word, bool quiesced)
-{
-	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
-	Vmsig__WriteOp op = VMSIG__WRITE_OP__INIT, *ops = &op;
-
-	op.addr = addr;
-	op.data = (ProtobufCBinaryData){.data = (uint8_t *)&word, .len = sizeof(word)};
-	body.ops = &ops;
-	body.n_ops = 1;
-	body.quiesce = quiesced;
-	return send_body(lab, sequence, &body, -1);
-}
-
-uint64_t lab_send_bulk(struct lab *lab, uint64_t sequence, const struct lab_bulk *what)
-{
-	size_t len = what->len;
-	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
-	Vmsig__WriteBulk bulk = VMSIG__WRITE_BULK__INIT;
-	int fd = memfd_create("bulk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	uint8_t *data = malloc(len);
-
-	assert_true(fd >= 0);
-	assert_non_null(data);
-	memset(data, what->fill, len);
-	assert_int_equal(write(fd, data, len), len);
-	free(data);
-	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), 0);
-	bulk.addr = what->addr;
-	bulk.len = len;
-	body.bulk = &bulk;
-	body.quiesce = what->quiesce;
-	return send_body(lab, sequence, &body, fd);
-}
-
-uint64_t lab_write_bulk(struct lab *lab, uint64_t sequence, uint64_t addr, size_t len)
-{
-	return lab_send_bulk(
-		lab, sequence, &(struct lab_bulk){.addr = addr, .len = len, .fill = 1});
-}
-
-uint64_t lab_write(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word)
-{
-	return send_word(lab, sequence, addr, word, false);
-}
-
-uint64_t lab_write_quiesced(struct lab *lab, uint64_t sequence, uint64_t addr, uint64_t word)
-{
-	return send_word(lab, sequence, addr, word, true);
 }
 
 uint64_t lab_word(struct lab *lab, uint64_t addr)

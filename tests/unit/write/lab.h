@@ -60,12 +60,20 @@ struct lab {
 	uint32_t endpoint, epoch;
 
 	uint64_t lease, token; /* the last that was granted */
+	uint64_t writer;       /* whose numbers are used */
 	uint64_t next_request;
+	char rejected[256]; /* what was said of the last write that was */
 	struct lab_event *events;
 	size_t nevents;
 	void (*quiesced)(void *arg, int error); /* what the adapter was asked for */
 	void *quiesced_arg;
 };
+
+/* The operator's. */
+extern struct grant_rule lab_rule;
+
+/* Writes down what the operator is told: lab_operator.c. */
+extern const struct desk_events lab_operator_events;
 
 /* What the journal was asked for. */
 extern struct lab_tried {
