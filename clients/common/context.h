@@ -9,6 +9,10 @@
  *   context  what is known of one endpoint, opened
  *   hold     a lease, kept
  *   corefile  guest memory as a file of others
+ *   coreinfo  what its kernel tells such files of itself
+ *   symfile   the kernel's symbols and types as an ELF file
+ *   isf       the same as Volatility takes them
+ *   typeinfo  the bytes that describe its types
  *   failure  errors, for people and programs
  *   exits    exit statuses
  *   folder   where tools keep what outlives them

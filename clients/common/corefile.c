@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clients/common/coreinfo.h"
 #include "vmsig/vmsig_error.h"
 
 #define FOUR_GIB (1ull << 32)
@@ -15,10 +16,9 @@
 #define HALF 0x8000000000000000ull /* of the kernel's addresses */
 #define IMAGE_FIRST 0xffffffff80000000ull
 #define IMAGE_LAST 0xffffffffbfffffffull
-#define LOADS_MAX 60000u     /* below PN_XNUM; a kernel maps some hundred ranges */
-#define NOTE_TEXT_MAX 16384u /* VMCOREINFO has 4096 bytes */
-#define MAPPINGS_MAX 16u     /* of one page; Linux maps one a few times */
-#define PRSTATUS_SIZE 336u   /* struct elf_prstatus of x86-64 */
+#define LOADS_MAX 60000u   /* below PN_XNUM; a kernel maps some hundred ranges */
+#define MAPPINGS_MAX 16u   /* of one page; Linux maps one a few times */
+#define PRSTATUS_SIZE 336u /* struct elf_prstatus of x86-64 */
 #define PRSTATUS_PID 32u
 #define LIME_HEADER 32u /* bytes of its struct lime_mem_range_header */
 #define LIME_MAGIC 0x4c694d45u
@@ -237,28 +237,6 @@ static int gather_kcore(struct loads *loads)
 
 /* ---- ELF ---- */
 
-struct note_text {
-	uint32_t len;
-	char bytes[NOTE_TEXT_MAX];
-};
-
-/* The kernel's own description of itself, for tools that know its layout. "": there is none. */
-static void read_vmcoreinfo(
-	const struct context *context, vmsig_os_handle *os, struct note_text *text)
-{
-	uint64_t at, len, root = context->pod.kcr3;
-	vmsig_symbol data, size;
-
-	text->len = 0;
-	if (!vmsig_os_symbol_find(os, "vmcoreinfo_data", &data) ||
-		!vmsig_os_symbol_find(os, "vmcoreinfo_size", &size) ||
-		vmsig_gva_read(context->mem, root, data.addr, &at, sizeof(at)) ||
-		vmsig_gva_read(context->mem, root, size.addr, &len, sizeof(len)) ||
-		len > NOTE_TEXT_MAX || vmsig_gva_read(context->mem, root, at, text->bytes, len))
-		return;
-	text->len = (uint32_t)len;
-}
-
 static size_t padded(size_t len)
 {
 	return (len + 3) & ~(size_t)3;
@@ -317,11 +295,11 @@ static void put_headers(uint8_t *head, const struct loads *loads, size_t notes_l
 }
 
 /* The header, and RAM behind it as it lies in its files. */
-static int make_elf(struct corefile *file, const struct loads *loads, const struct note_text *text)
+static int make_elf(struct corefile *file, const struct loads *loads, const struct coreinfo *info)
 {
 	uint8_t status[PRSTATUS_SIZE] = {[PRSTATUS_PID] = 1}, *notes;
 	size_t notes_len = note_size("CORE", sizeof(status)) +
-			   (text->len ? note_size("VMCOREINFO", text->len) : 0);
+			   (info->len ? note_size("VMCOREINFO", info->len) : 0);
 	size_t at = sizeof(Elf64_Ehdr) + (loads->count + 1) * sizeof(Elf64_Phdr);
 	uint64_t size = loads->ram_size;
 
@@ -332,8 +310,8 @@ static int make_elf(struct corefile *file, const struct loads *loads, const stru
 		return VMSIG_ERR_NO_MEMORY;
 	put_headers(file->head, loads, notes_len, file->head_len);
 	notes = note_put(file->head + at, "CORE", NT_PRSTATUS, status, sizeof(status));
-	if (text->len)
-		note_put(notes, "VMCOREINFO", 0, text->bytes, text->len);
+	if (info->len)
+		note_put(notes, "VMCOREINFO", 0, info->text, info->len);
 	file->extents[0] = (struct corefile_extent){.len = file->head_len, .bytes = file->head};
 	file->extents[1] = (struct corefile_extent){.at = file->head_len, .len = size};
 	file->count = 2;
@@ -344,17 +322,17 @@ static int make_elf(struct corefile *file, const struct loads *loads, const stru
 static int init_elf(struct corefile *file, struct loads *loads, vmsig_os_handle *os,
 	enum corefile_format format, char *error, size_t error_size)
 {
-	struct note_text *text = malloc(sizeof(*text));
-	int r = text ? 0 : VMSIG_ERR_NO_MEMORY;
+	struct coreinfo *info = malloc(sizeof(*info));
+	int r = info ? 0 : VMSIG_ERR_NO_MEMORY;
 
 	if (!r)
 		r = format == COREFILE_ELF ? gather_elf(loads, os, error, error_size)
 					   : gather_kcore(loads);
 	if (!r) {
-		read_vmcoreinfo(loads->context, os, text);
-		r = make_elf(file, loads, text);
+		coreinfo_read(info, loads->context, os);
+		r = make_elf(file, loads, info);
 	}
-	free(text);
+	free(info);
 	return r;
 }
 

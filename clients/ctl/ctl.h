@@ -18,6 +18,7 @@
  *   maps           maps, files
  *   modules        modules, symbols
  *   dump           dump
+ *   output         where what is made of a guest goes
  *   exec           exec
  *   gdb            gdb
  *   operator       connections of operators

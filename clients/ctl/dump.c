@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `vmsigctl dump`: guest memory into a file that other tools read. */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clients/common/corefile.h"
 #include "clients/ctl/guest.h"
+#include "clients/ctl/output.h"
 
 #define PIECE (1u << 20)
 
@@ -222,26 +221,17 @@ static int write_out(const struct ctl *ctl, struct ctl_guest *guest, struct dump
 	return judge(ctl, guest, dump, file, sequence);
 }
 
-/* The file is made anew and readable for its owner only: it has all of the guest's secrets. */
 static int dump_to_file(const struct ctl *ctl, struct ctl_guest *guest, struct dump *dump,
 	const struct corefile *file)
 {
-	int code;
+	struct ctl_output output;
+	int code = ctl_output_open(&output, dump->output);
 
-	if (strcmp(dump->output, "-") == 0) {
-		dump->fd = STDOUT_FILENO;
-		return write_out(ctl, guest, dump, file);
-	}
-	dump->fd = open(dump->output, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (dump->fd < 0)
-		return ctl_fail(VMSIG_ERR_IO, "cannot make %s: %s", dump->output, strerror(errno));
-	dump->seeks = true;
-	code = write_out(ctl, guest, dump, file);
-	if (close(dump->fd) < 0 && !code)
-		code = ctl_fail(VMSIG_ERR_IO, "cannot write %s: %s", dump->output, strerror(errno));
 	if (code)
-		unlink(dump->output);
-	return code;
+		return code;
+	dump->fd = output.fd;
+	dump->seeks = output.is_file;
+	return ctl_output_close(&output, write_out(ctl, guest, dump, file));
 }
 
 static bool needs_os(enum corefile_format format)

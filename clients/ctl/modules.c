@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `vmsigctl modules` and `symbols`: what a guest's kernel is made of. */
+#include <errno.h>
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "clients/common/isf.h"
+#include "clients/common/symfile.h"
 #include "clients/common/text.h"
 #include "clients/ctl/guest.h"
+#include "clients/ctl/output.h"
 
 #define SYMBOL_SHOWN 640u /* bytes of a name with its NUL; the kernel's are shorter */
 
@@ -112,29 +119,105 @@ static int print_symbols(const struct ctl *ctl, const vmsig_os_handle *os, const
 	return code ? code : ctl_flush();
 }
 
-static int run_symbols(struct ctl *ctl, int argc, char **argv)
+/* The file formats that symbols are wanted in. */
+enum { OPT_ELF = CTL_OPT_FIRST, OPT_ISF };
+
+struct symbols_file {
+	const char *path; /* NULL: none is wanted */
+	int format;
+};
+
+static bool handle_symbols(void *ctx, int code, const char *value)
 {
-	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_symbols, argc, argv, NULL, NULL, NULL);
+	struct symbols_file *file = ctx;
+
+	if (file->path)
+		return false;
+	*file = (struct symbols_file){.path = value, .format = code};
+	return true;
+}
+
+static int write_elf(FILE *to, const struct ctl_guest *guest)
+{
+	struct symfile file;
+	int r = symfile_init(&file, &guest->context, guest->os);
+
+	if (r)
+		return ctl_guest_fail(guest, r, "symbols");
+	(void)fwrite(file.bytes, 1, file.len, to);
+	symfile_deinit(&file);
+	return EXIT_OK;
+}
+
+static int write_isf(FILE *to, const struct ctl_guest *guest)
+{
+	char error[256];
+	int r = isf_write(to, &guest->context, guest->os, error, sizeof(error));
+
+	return r ? ctl_fail_about(guest->endpoint, r, error[0] ? error : vmsig_error_text(r))
+		 : EXIT_OK;
+}
+
+static int write_symbols(const struct ctl_guest *guest, const struct symbols_file *file)
+{
+	struct ctl_output output;
+	int code = ctl_output_open(&output, file->path), fd;
+	FILE *to;
 
 	if (code)
 		return code;
-	if (argc - optind != 1 && argc - optind != 2)
-		return ctl_usage(&ctl_symbols, "it takes one ENDPOINT and maybe a pattern");
+	/* A descriptor of its own: the output is closed by whoever opened it. */
+	fd = fcntl(output.fd, F_DUPFD_CLOEXEC, 0);
+	to = fd < 0 ? NULL : fdopen(fd, "w");
+	if (!to) {
+		if (fd >= 0)
+			close(fd);
+		code = ctl_fail(VMSIG_ERR_IO, "cannot write %s: %s", file->path, strerror(errno));
+		return ctl_output_close(&output, code);
+	}
+	code = file->format == OPT_ELF ? write_elf(to, guest) : write_isf(to, guest);
+	if ((ferror(to) | fclose(to)) && !code)
+		code = ctl_fail(VMSIG_ERR_IO, "cannot write %s: %s", file->path, strerror(errno));
+	return ctl_output_close(&output, code);
+}
+
+static int run_symbols(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {{"elf", required_argument, NULL, OPT_ELF},
+		{"isf", required_argument, NULL, OPT_ISF}, {NULL, 0, NULL, 0}};
+	struct symbols_file file = {0};
+	struct ctl_guest guest;
+	int code = ctl_options(ctl, &ctl_symbols, argc, argv, own, handle_symbols, &file);
+
+	if (code)
+		return code;
+	if (argc - optind != 1 && (file.path || argc - optind != 2))
+		return ctl_usage(&ctl_symbols, "it takes one ENDPOINT, and a pattern or a file");
 	code = ctl_guest_open(ctl, argv[optind], &guest);
 	if (code)
 		return code;
-	code = print_symbols(ctl, guest.os, argc - optind == 2 ? argv[optind + 1] : NULL);
+	if (file.path)
+		code = write_symbols(&guest, &file);
+	else
+		code = print_symbols(ctl, guest.os, argc - optind == 2 ? argv[optind + 1] : NULL);
 	ctl_guest_close(&guest);
 	return code;
 }
 
 const struct ctl_command ctl_symbols = {
 	.name = "symbols",
-	.arguments = "ENDPOINT [GLOB]",
+	.arguments = "ENDPOINT [GLOB | --elf FILE | --isf FILE]",
 	.summary = "List the symbols of a guest's kernel, as /proc/kallsyms does",
-	.help = "Examples:\n"
+	.help = "  --elf FILE  symbols and types as an ELF file that gdb loads beside the memory\n"
+		"  --isf FILE  the symbol table that Volatility 3 takes, for every boot of that "
+		"kernel\n"
+		"\n"
+		"FILE does not exist yet, or is - for standard output.\n"
+		"\n"
+		"Examples:\n"
 		"  vmsigctl symbols web1 'tcp_*'\n"
-		"  vmsigctl symbols web1 init_task --json | jq -r .addr\n",
+		"  vmsigctl symbols web1 init_task --json | jq -r .addr\n"
+		"  vmsigctl symbols web1 --elf web1.elf\n"
+		"  gdb web1.elf -ex 'target remote | vmsigctl gdb web1'\n",
 	.run = run_symbols,
 };

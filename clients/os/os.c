@@ -75,6 +75,13 @@ vmsig_os_handle *vmsig_os_close(vmsig_os_handle *os)
 	return NULL;
 }
 
+int vmsig_os_types(const vmsig_os_handle *os, uint64_t *ret_addr, uint32_t *ret_len)
+{
+	*ret_addr = os->linux_kernel.fields.types;
+	*ret_len = os->linux_kernel.fields.types_len;
+	return *ret_len ? 0 : -VMSIG_ERR_UNSUPPORTED;
+}
+
 uint32_t vmsig_os_kind(const vmsig_os_handle *os)
 {
 	return os->kind;

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is found in a guest's memory, against what the guest's own /proc says."""
 
+import base64
 import hashlib
+import json
 import os
 import re
 import struct
@@ -235,6 +237,37 @@ def _gdb(holder, boot):
     check("Cannot access memory" in done.stderr, f"gdb could write: {done.stderr}")
 
 
+def _symbol_files(lab, holder, boot):
+    """Symbols and types out of the guest, as debuggers and Volatility take them."""
+    elf, banner = lab.path("vm1.elf"), boot.symbols["linux_banner"]
+    holder.ctl("symbols", "vm1", "--elf", elf)
+    equal(os.stat(elf).st_mode & 0o777, 0o600, "mode of a symbol file")
+    target = "target remote | " + " ".join(holder.argv("gdb", "vm1"))
+    told = _tool("gdb", "-nx", "-batch", elf, "-ex", target, "-ex", "x/s &linux_banner",
+                 "-ex", "info symbol _stext", "-ex", "detach")
+    check(f"{banner:#x}" in told and boot.version[:60] in told, f"gdb knows by name: {told}")
+    symbols = _tool("readelf", "-sW", elf)
+    check(re.search(rf"{banner:016x} +0 OBJECT +GLOBAL .* linux_banner$", symbols, re.M),
+          "readelf finds no linux_banner")
+    sections = _tool("readelf", "-SW", elf)
+    check(".BTF" in sections, f"no types among {sections}")
+    os.unlink(elf)
+
+    table = json.loads(holder.ctl("symbols", "vm1", "--isf", "-"))
+    slide = boot.symbols["_text"] - 0xffffffff81000000
+    equal(table["symbols"]["linux_banner"]["address"], banner - slide, "an address in the table")
+    text = base64.b64decode(table["symbols"]["linux_banner"]["constant_data"])
+    equal(text.rstrip(b"\0\n").decode(), boot.version.strip(), "the banner in the table")
+    task = table["user_types"]["task_struct"]
+    at = task["fields"]["comm"]["offset"]
+    name = holder.json("read", "vm1", "16", "--symbol", f"init_task+{at:#x}")["hex"]
+    equal(bytes.fromhex(name).split(b"\0")[0], b"swapper/0", "init_task.comm by the table")
+    equal(table["symbols"]["init_task"]["type"], {"kind": "struct", "name": "task_struct"}, "a type")
+    kinds = {field["type"]["kind"] for field in task["fields"].values()}
+    check({"base", "struct", "pointer", "array", "bitfield"} <= kinds, f"kinds of members: {kinds}")
+    check(len(table["enums"]) > 100 and table["base_types"]["int"]["signed"], "enums, base types")
+
+
 def _dump_flat(lab, holder, boot):
     physical = boot.physical("linux_banner")
     raw = lab.path("vm1.raw")
@@ -278,6 +311,7 @@ def percept(lab):
     _places(holder, truth, boot)
     _dump_elf(lab, holder, boot)
     _dump_kcore(lab, holder, boot, truth)
+    _symbol_files(lab, holder, boot)
     _dump_flat(lab, holder, boot)
     _gdb(holder, boot)
     tree = holder.ctl("ps", "--tree", "vm1").decode()

@@ -73,6 +73,11 @@ VMSIG_API bool vmsig_os_symbol_find(
 VMSIG_API bool vmsig_os_symbol_at(
 	const vmsig_os_handle *os, uint64_t addr, vmsig_symbol *ret_symbol);
 
+/* Where the kernel keeps the description of its types (BTF): guest-virtual address and bytes.
+ * -VMSIG_ERR_UNSUPPORTED: it carries none. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_types(
+	const vmsig_os_handle *os, uint64_t *ret_addr, uint32_t *ret_len);
+
 /* ---- processes ---- */
 
 #define VMSIG_PROC_NAME_MAX 63

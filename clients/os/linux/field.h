@@ -83,6 +83,8 @@ enum linux_field { LINUX_FIELD_LIST(LINUX_FIELD_ENUM) LINUX_FIELDS };
 #undef LINUX_FIELD_ENUM
 
 struct linux_fields {
+	uint64_t types; /* where the kernel keeps its types (BTF), and how many bytes; 0: nowhere */
+	uint32_t types_len;
 	struct {
 		bool known;
 		uint32_t offset; /* bytes into the struct */

@@ -77,6 +77,18 @@ static const uint8_t *find_by_shape(const struct linux_image *image, uint32_t *r
 	return best;
 }
 
+/* Where the bytes of a part are in the guest. */
+static uint64_t address_of(const struct linux_image *image, const uint8_t *bytes)
+{
+	for (size_t i = 0; i < image->count; i++) {
+		const struct linux_part *part = &image->parts[i];
+
+		if (bytes >= part->bytes && bytes < part->bytes + part->len)
+			return part->gva + (uint64_t)(bytes - part->bytes);
+	}
+	return 0;
+}
+
 static const uint8_t *find(
 	const struct linux_symbols *symbols, const struct linux_image *image, uint32_t *ret_len)
 {
@@ -286,6 +298,8 @@ int linux_types_find(struct linux_fields *fields, const struct linux_symbols *sy
 		snprintf(error, error_size, "its kernel's types (BTF) cannot be understood");
 		return r;
 	}
+	fields->types = address_of(image, bytes);
+	fields->types_len = len;
 	catalogue_init(&catalogue, btf);
 	r = learn(&catalogue, fields, error, error_size);
 	btf__free(btf);

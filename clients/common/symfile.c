@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/common/symfile.h"
+
+#include <ctype.h>
+#include <elf.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clients/common/typeinfo.h"
+
+#define IMAGE_FIRST 0xffffffff80000000ull /* symbols below are offsets into per-CPU memory */
+#define ALIGN 8u
+
+enum section { NONE, TEXT, DATA, SYMTAB, STRTAB, BTF, SHSTRTAB, SECTIONS };
+
+static const char *const names[SECTIONS] = {
+	[NONE] = "",
+	[TEXT] = ".text",
+	[DATA] = ".data",
+	[SYMTAB] = ".symtab",
+	[STRTAB] = ".strtab",
+	[BTF] = ".BTF",
+	[SHSTRTAB] = ".shstrtab",
+};
+
+struct parts {
+	const vmsig_os_handle *os;
+	uint8_t *btf;
+	uint32_t btf_len;
+	size_t symbols, locals; /* in the file; the empty one among both */
+	size_t text_len;        /* of all names */
+	size_t names_len;       /* of sections */
+	size_t at[SECTIONS], len[SECTIONS];
+};
+
+static bool is_shown(const vmsig_symbol *symbol)
+{
+	return symbol->addr >= IMAGE_FIRST;
+}
+
+/* nm(1)'s letters: small ones are local. */
+static bool is_local(const vmsig_symbol *symbol)
+{
+	return islower((unsigned char)symbol->type) && symbol->type != 'w' && symbol->type != 'v';
+}
+
+static void count(struct parts *parts)
+{
+	size_t n = vmsig_os_symbol_count(parts->os);
+
+	parts->symbols = parts->locals = parts->text_len = 1;
+	for (size_t i = 0; i < n; i++) {
+		vmsig_symbol symbol = vmsig_os_symbol(parts->os, i);
+
+		if (!is_shown(&symbol))
+			continue;
+		parts->symbols++;
+		parts->locals += is_local(&symbol);
+		parts->text_len += strlen(symbol.name) + 1;
+	}
+	for (enum section i = NONE; i < SECTIONS; i++)
+		parts->names_len += strlen(names[i]) + 1;
+}
+
+static void lay_out(struct parts *parts)
+{
+	size_t at = sizeof(Elf64_Ehdr) + SECTIONS * sizeof(Elf64_Shdr);
+
+	parts->len[SYMTAB] = parts->symbols * sizeof(Elf64_Sym);
+	parts->len[STRTAB] = parts->text_len;
+	parts->len[BTF] = parts->btf_len;
+	parts->len[SHSTRTAB] = parts->names_len;
+	for (enum section i = NONE; i < SECTIONS; i++) {
+		parts->at[i] = at;
+		at = (at + parts->len[i] + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+	}
+}
+
+static unsigned char info_of(const vmsig_symbol *symbol)
+{
+	bool function = strchr("tTwW", symbol->type) != NULL;
+
+	return ELF64_ST_INFO(
+		is_local(symbol) ? STB_LOCAL : STB_GLOBAL, function ? STT_FUNC : STT_OBJECT);
+}
+
+/* Local symbols come first, as linkers have it; both keep the kernel's own order. */
+static void put_symbols(uint8_t *bytes, const struct parts *parts)
+{
+	size_t n = vmsig_os_symbol_count(parts->os), next[] = {parts->locals, 1}, text = 1;
+
+	for (size_t i = 0; i < n; i++) {
+		vmsig_symbol symbol = vmsig_os_symbol(parts->os, i);
+		Elf64_Sym out = {.st_name = (Elf64_Word)text, .st_value = symbol.addr};
+		size_t len = strlen(symbol.name) + 1;
+
+		if (!is_shown(&symbol))
+			continue;
+		out.st_info = info_of(&symbol);
+		out.st_shndx = ELF64_ST_TYPE(out.st_info) == STT_FUNC ? TEXT : DATA;
+		memcpy(bytes + parts->at[SYMTAB] + next[is_local(&symbol)]++ * sizeof(out), &out,
+			sizeof(out));
+		memcpy(bytes + parts->at[STRTAB] + text, symbol.name, len);
+		text += len;
+	}
+}
+
+static uint64_t addr_of(const struct parts *parts, const char *name)
+{
+	vmsig_symbol symbol;
+
+	return vmsig_os_symbol_find(parts->os, name, &symbol) ? symbol.addr : 0;
+}
+
+static Elf64_Shdr memory(
+	const struct parts *parts, const char *first, const char *end, Elf64_Xword flags)
+{
+	uint64_t from = addr_of(parts, first), to = addr_of(parts, end);
+
+	return (Elf64_Shdr){.sh_type = SHT_NOBITS,
+		.sh_flags = SHF_ALLOC | flags,
+		.sh_addr = from,
+		.sh_size = to > from ? to - from : 0,
+		.sh_addralign = 16};
+}
+
+static void put_sections(uint8_t *bytes, const struct parts *parts)
+{
+	Elf64_Shdr sections[SECTIONS] = {
+		[TEXT] = memory(parts, "_text", "_etext", SHF_EXECINSTR),
+		[DATA] = memory(parts, "_sdata", "_end", SHF_WRITE),
+		[SYMTAB] = {.sh_type = SHT_SYMTAB,
+			.sh_link = STRTAB,
+			.sh_info = (Elf64_Word)parts->locals,
+			.sh_entsize = sizeof(Elf64_Sym)},
+		[STRTAB] = {.sh_type = SHT_STRTAB},
+		[BTF] = {.sh_type = SHT_PROGBITS},
+		[SHSTRTAB] = {.sh_type = SHT_STRTAB},
+	};
+	size_t name = 0;
+
+	for (enum section i = NONE; i < SECTIONS; i++) {
+		sections[i].sh_name = (Elf64_Word)name;
+		memcpy(bytes + parts->at[SHSTRTAB] + name, names[i], strlen(names[i]) + 1);
+		name += strlen(names[i]) + 1;
+		sections[i].sh_offset = i ? parts->at[i] : 0;
+		if (i < SYMTAB)
+			continue;
+		sections[i].sh_size = parts->len[i];
+		sections[i].sh_addralign = ALIGN;
+	}
+	memcpy(bytes + sizeof(Elf64_Ehdr), sections, sizeof(sections));
+}
+
+static void put_header(uint8_t *bytes, const struct parts *parts)
+{
+	const Elf64_Ehdr header = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64,
+					   ELFDATA2LSB, EV_CURRENT},
+		.e_type = ET_EXEC,
+		.e_machine = EM_X86_64,
+		.e_version = EV_CURRENT,
+		.e_entry = addr_of(parts, "_text"),
+		.e_shoff = sizeof(Elf64_Ehdr),
+		.e_ehsize = sizeof(Elf64_Ehdr),
+		.e_shentsize = sizeof(Elf64_Shdr),
+		.e_shnum = SECTIONS,
+		.e_shstrndx = SHSTRTAB};
+
+	memcpy(bytes, &header, sizeof(header));
+}
+
+int symfile_init(struct symfile *file, const struct context *context, const vmsig_os_handle *os)
+{
+	struct parts parts = {.os = os};
+	int r = typeinfo_read(context, os, &parts.btf, &parts.btf_len);
+
+	*file = (struct symfile){0};
+	if (r && r != VMSIG_ERR_UNSUPPORTED)
+		return r;
+	count(&parts);
+	lay_out(&parts);
+	file->len = parts.at[SHSTRTAB] + parts.len[SHSTRTAB];
+	file->bytes = calloc(1, file->len);
+	if (file->bytes) {
+		put_header(file->bytes, &parts);
+		put_sections(file->bytes, &parts);
+		put_symbols(file->bytes, &parts);
+		if (parts.btf_len)
+			memcpy(file->bytes + parts.at[BTF], parts.btf, parts.btf_len);
+	}
+	free(parts.btf);
+	return file->bytes ? 0 : VMSIG_ERR_NO_MEMORY;
+}
+
+void symfile_deinit(struct symfile *file)
+{
+	free(file->bytes);
+	*file = (struct symfile){0};
+}
