@@ -81,8 +81,8 @@ int lessor_restore(struct desk *desk)
 void lessor_free(struct desk *desk)
 {
 	lessor_drop_held(desk);
-	notices_free(desk->notices);
-	notices_free(desk->owed);
+	notices_free(desk, desk->notices);
+	notices_free(desk, desk->owed);
 	if (desk->engine)
 		lease_engine_free(desk->engine);
 }
@@ -273,25 +273,20 @@ static void settle(struct desk *desk, struct notice *notices, int result)
 			take_back(desk, notice);
 		if (!result || notice->kind != LEASE_ACT_GRANTED)
 			notice_tell(desk, notice);
-		free(notice);
+		notice_free(desk, notice);
 	}
-}
-
-static bool has_grant(const struct notice *notices, uint64_t lease)
-{
-	const struct notice *notice;
-
-	DL_FOREACH (notices, notice) {
-		if (notice->kind == LEASE_ACT_GRANTED && notice->lease == lease)
-			return true;
-	}
-	return false;
 }
 
 bool lessor_is_untold(const struct desk *desk, uint64_t lease)
 {
-	return lease_is_untold(desk->engine, lease) || has_grant(desk->notices, lease) ||
-	       has_grant(desk->held_notices, lease);
+	return lease_is_untold(desk->engine, lease) || notice_of_grant(desk, lease);
+}
+
+static bool is_grant_held(const struct desk *desk, uint64_t lease)
+{
+	const struct notice *grant = notice_of_grant(desk, lease);
+
+	return grant && grant->ticket;
 }
 
 /* That somebody is asked to go needs no disk, and has a deadline. */
@@ -300,10 +295,9 @@ static void hold(struct desk *desk, struct notice *notices, uint64_t ticket)
 	struct notice *notice, *next;
 
 	DL_FOREACH_SAFE (notices, notice, next) {
-		if (notice->kind == LEASE_ACT_NOTICE &&
-			!has_grant(desk->held_notices, notice->lease)) {
+		if (notice->kind == LEASE_ACT_NOTICE && !is_grant_held(desk, notice->lease)) {
 			notice_tell(desk, notice);
-			free(notice);
+			notice_free(desk, notice);
 			continue;
 		}
 		notice->ticket = ticket;
@@ -317,7 +311,7 @@ void lessor_settle(struct desk *desk, int result, uint64_t ticket)
 
 	desk->notices = NULL;
 	if (ticket && desk->closing)
-		notices_free(notices);
+		notices_free(desk, notices);
 	else if (ticket)
 		hold(desk, notices, ticket);
 	else
@@ -338,6 +332,6 @@ void lessor_answered(struct desk *desk, uint64_t ticket, int result)
 
 void lessor_drop_held(struct desk *desk)
 {
-	notices_free(desk->held_notices);
+	notices_free(desk, desk->held_notices);
 	desk->held_notices = NULL;
 }

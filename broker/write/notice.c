@@ -6,9 +6,30 @@
 
 #include "broker/write/operator.h"
 
-int notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease)
+static struct notice *make(
+	struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease)
 {
 	struct notice *notice = malloc(sizeof(*notice));
+
+	if (!notice)
+		return NULL;
+	*notice = (struct notice){.kind = kind,
+		.lease = lease->id,
+		.session = lease->session,
+		.told = lease->told,
+		.reason = lease->reason};
+	if (kind != LEASE_ACT_GRANTED)
+		return notice;
+	HASH_ADD(hh, desk->grants, lease, sizeof(notice->lease), notice);
+	if (notice->hh.tbl)
+		return notice;
+	free(notice);
+	return NULL;
+}
+
+int notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease)
+{
+	struct notice *notice = make(desk, kind, lease);
 
 	if (!notice) {
 		desk_log(desk, DESK_LOG_ERROR,
@@ -16,13 +37,16 @@ int notice_add(struct desk *desk, enum lease_action_kind kind, const struct leas
 			FACT_NUMBER("lease", lease->id), NO_FACT);
 		return -ENOMEM;
 	}
-	*notice = (struct notice){.kind = kind,
-		.lease = lease->id,
-		.session = lease->session,
-		.told = lease->told,
-		.reason = lease->reason};
 	DL_APPEND(desk->notices, notice);
 	return 0;
+}
+
+const struct notice *notice_of_grant(const struct desk *desk, uint64_t lease)
+{
+	struct notice *notice = NULL;
+
+	HASH_FIND(hh, desk->grants, &lease, sizeof(lease), notice);
+	return notice;
 }
 
 /* Of one that is over only its name and the reason are left. */
@@ -62,10 +86,17 @@ void notice_tell(struct desk *desk, const struct notice *notice)
 		events->refused(op->client, &view);
 }
 
-void notices_free(struct notice *notices)
+void notice_free(struct desk *desk, struct notice *notice)
+{
+	if (notice->kind == LEASE_ACT_GRANTED)
+		HASH_DEL(desk->grants, notice);
+	free(notice);
+}
+
+void notices_free(struct desk *desk, struct notice *notices)
 {
 	struct notice *notice, *next;
 
 	DL_FOREACH_SAFE (notices, notice, next)
-		free(notice);
+		notice_free(desk, notice);
 }

@@ -13,16 +13,21 @@ struct notice {
 	enum lease_action_kind kind; /* STORE_RENEW, STORE_END: nobody is told */
 	uint64_t lease, session;
 	enum vmsig_error reason;
-	uint64_t ticket; /* held until that has its answer */
+	uint64_t ticket; /* held until that has its answer; 0: not held */
 	bool owed;       /* it could not be made durable once */
 	bool told;       /* somebody knows that the lease was granted */
 	struct notice *prev, *next;
+	UT_hash_handle hh; /* GRANTED: desk->grants */
 };
 
 /* For desk->notices. -ENOMEM: nobody is told, which the log says. */
 int notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease);
 /* Telling may close connections, but performs no action. */
 void notice_tell(struct desk *desk, const struct notice *notice);
-void notices_free(struct notice *notices);
+void notice_free(struct desk *desk, struct notice *notice);
+void notices_free(struct desk *desk, struct notice *notices);
+
+/* That the lease is granted, which its holder has still to be told; or NULL. */
+const struct notice *notice_of_grant(const struct desk *desk, uint64_t lease);
 
 #endif

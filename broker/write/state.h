@@ -91,6 +91,7 @@ struct desk {
 	struct account kept;  /* bytes that bulk data has taken the place of; payer.h */
 	struct notice *notices, *held_notices;
 	struct notice *owed;    /* ends that could not be made durable */
+	struct notice *grants;  /* those of them all that say so, by lease */
 	struct ending *endings; /* by lease */
 	size_t restored;        /* leases that have not been held against the policy */
 
