@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "broker/auditor.h"
@@ -300,24 +299,10 @@ static void run_mark(const struct config *config, char *path, size_t size)
 	(void)!listener_make_folder(config->ctx.path);
 }
 
-/* Two descriptors for each context in flight are in the kernel's queues, where they count against
- * RLIMIT_NOFILE of a sender that is not root, or in this process, while a socket is full: a quarter
- * of what there are is for them. */
-struct core_limits broker_core_limits(const struct config *config)
-{
-	struct core_limits limits = config->core;
-	struct rlimit descriptors;
-
-	if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 &&
-		descriptors.rlim_cur / 8 < limits.inflight)
-		limits.inflight = (uint32_t)(descriptors.rlim_cur / 8);
-	return limits;
-}
-
 static int start_state(struct broker *broker)
 {
 	const struct config *config = broker->config;
-	const struct core_limits limits = broker_core_limits(config);
+	const struct core_limits limits = core_shell_limits(config);
 	char error[512] = "", run[PATH_MAX];
 	const struct store_options options = {.dir = config->state_dir,
 		.run = run,

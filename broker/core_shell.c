@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/core_shell.h"
 
+#include <sys/resource.h>
+
 #include "broker/boot_clock.h"
 #include "broker/endpoints.h"
 #include "broker/error_text.h"
@@ -84,4 +86,18 @@ void core_shell_perform(struct broker *broker)
 
 	while (core_next_action(broker->core, &action))
 		performers[action.kind](broker, &action);
+}
+
+/* Two descriptors for each context in flight are in the kernel's queues, where they count against
+ * RLIMIT_NOFILE of a sender that is not root, or in this process, while a socket is full: a quarter
+ * of what there are is for them. */
+struct core_limits core_shell_limits(const struct config *config)
+{
+	struct core_limits limits = config->core;
+	struct rlimit descriptors;
+
+	if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 &&
+		descriptors.rlim_cur / 8 < limits.inflight)
+		limits.inflight = (uint32_t)(descriptors.rlim_cur / 8);
+	return limits;
 }

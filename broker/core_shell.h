@@ -7,7 +7,13 @@
  * the core hands out, in their order. It never fails; what the store refuses is logged.
  */
 
+#include "broker/read/core.h"
+
 struct broker;
+struct config;
+
+/* What the core may have of what there is: the configured limits, within RLIMIT_NOFILE. */
+struct core_limits core_shell_limits(const struct config *config);
 
 /* All that the core has to have done by now. */
 void core_shell_perform(struct broker *broker);

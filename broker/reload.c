@@ -13,6 +13,7 @@
 
 #include "broker/config/check.h"
 #include "broker/config/compare.h"
+#include "broker/core_shell.h"
 #include "broker/desk_shell.h"
 #include "broker/discovery.h"
 #include "broker/endpoints.h"
@@ -184,7 +185,7 @@ static int adopt(struct reload *reload)
 {
 	struct broker *broker = reload->broker;
 	struct config *config = reload->config, *old = broker->config;
-	struct core_limits limits = broker_core_limits(config);
+	struct core_limits limits = core_shell_limits(config);
 	int r = net_reload(broker->net, config, &reload->renewal);
 
 	if (r) {

@@ -69,7 +69,4 @@ struct broker {
 	int exit_code;
 };
 
-/* What the core may have of what there is: the configured limits, within RLIMIT_NOFILE. */
-struct core_limits broker_core_limits(const struct config *config);
-
 #endif

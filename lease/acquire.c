@@ -164,7 +164,7 @@ int lease_acquire(struct lease_engine *engine, uint64_t now_ns, const struct lea
 	engine->next_id++;
 	lease_timer_update(lease);
 	*ret_id = lease->view.id;
-	queue_settle(endpoint, now_ns);
+	settle_endpoint(endpoint, now_ns);
 	return 0;
 }
 

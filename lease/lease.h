@@ -28,9 +28,12 @@
  * and given back in one (lease_finish()), the engine's end asserts that nothing is left, and
  * lease_shortage() says what was used up, which the caller makes a refusal with a name of.
  *
- *   lease      the engine and its calls
+ *   lease      the calls, and what they are about:
+ *   engine     all leases
  *   acquire    requests
- *   life       from grant to end, and actions
+ *   end        ends
+ *   settle     who is next
+ *   life       a lease and its actions
  *   queue      who waits for whom
  *   rangeset   which bytes are held
  *   timerheap  moments

@@ -107,6 +107,7 @@ void lease_account_put(struct lease_engine *engine, struct lease_account *accoun
 
 /* Marks an action to be taken; unact() takes it back. Neither allocates. */
 void lease_act(struct lease *lease, enum lease_action_kind kind);
+void lease_unact(struct lease *lease, enum lease_action_kind kind);
 
 struct lease *lease_get(const struct lease_engine *engine, uint64_t id);
 
@@ -132,12 +133,6 @@ __attribute__((warn_unused_result)) int lease_claim(struct lease *lease);
 
 /* A waiter's request fails. */
 void lease_refuse(struct lease *lease, enum vmsig_error reason);
-/* A waiting or storing lease goes; an active one drains: no byte is admitted from here on,
- * and what is being applied ends first. */
-void lease_drop(struct lease *lease, uint64_t now_ns, enum vmsig_error reason);
-/* After the last write of a draining lease. */
-void lease_drained(struct lease *lease, uint64_t now_ns);
-
 /* ---- queue.c ---- */
 
 /* Into its endpoint's queue, unsettled. */
@@ -145,16 +140,33 @@ void queue_insert(struct lease *lease);
 void queue_remove(struct lease *lease);
 /* Who waits for it has to be looked at: it was granted, or is gone. */
 void queue_wake(struct lease *lease);
-/* Looks at waiters whose way may be free: grants what can be granted, in order, and asks
- * holders of lower priority to go. Ends after a bounded amount of work, the rest is
- * engine->unsettled. */
-void queue_settle(struct lease_endpoint *endpoint, uint64_t now_ns);
 /* Whether somebody is in the way of a waiter that may not wait. */
 bool queue_is_blocked(const struct lease *lease);
 /* Whether somebody who may preempt `holder` still waits for what it holds. */
 bool queue_wants(const struct lease *holder);
+/* The nearest waiter before it that wants some of the same bytes, or whoever holds some; or NULL.
+ * `steps` grows by how many comparisons that took. */
+struct lease *queue_before(const struct lease *lease, size_t *steps);
+struct lease *queue_holder(const struct lease *lease, size_t *steps);
+/* From now on it is looked at again when that one is gone. */
+void queue_watch(struct lease *lease, struct lease *blocker);
+
+/* ---- settle.c ---- */
+
+/* Looks at waiters whose way may be free: grants what can be granted, in order, and asks
+ * holders of lower priority to go. Ends after a bounded amount of work, the rest is
+ * engine->unsettled. */
+void settle_endpoint(struct lease_endpoint *endpoint, uint64_t now_ns);
 /* The holder learns that it has to go. */
-void queue_preempt(struct lease *holder, uint64_t now_ns);
+void settle_preempt(struct lease *holder, uint64_t now_ns);
+
+/* ---- end.c ---- */
+
+/* A waiting or storing lease goes; an active one drains: no byte is admitted from here on,
+ * and what is being applied ends first. */
+void lease_drop(struct lease *lease, uint64_t now_ns, enum vmsig_error reason);
+/* After the last write of a draining lease. */
+void lease_drained(struct lease *lease, uint64_t now_ns);
 
 static inline uint64_t lease_earlier(uint64_t a, uint64_t b)
 {

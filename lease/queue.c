@@ -7,13 +7,6 @@
  */
 #include "lease/life.h"
 
-#include <errno.h>
-
-/* Comparisons of ranges in one call: some hundred microseconds. */
-#ifndef QUEUE_STEPS
-#define QUEUE_STEPS 65536
-#endif
-
 /* Both are sorted and overlap nothing of their own. */
 static bool overlap(const struct lease *a, const struct lease *b, size_t *steps)
 {
@@ -46,12 +39,6 @@ static void unsettle(struct lease *lease)
 	DL_APPEND2(lease->endpoint->unsettled, lease, watch_prev, watch_next);
 }
 
-static void watch(struct lease *lease, struct lease *blocker)
-{
-	lease->blocker = blocker;
-	DL_APPEND2(blocker->watchers, lease, watch_prev, watch_next);
-}
-
 static void unwatch(struct lease *lease)
 {
 	struct lease **list =
@@ -59,6 +46,13 @@ static void unwatch(struct lease *lease)
 
 	DL_DELETE2(*list, lease, watch_prev, watch_next);
 	lease->blocker = NULL;
+}
+
+void queue_watch(struct lease *lease, struct lease *blocker)
+{
+	unwatch(lease);
+	lease->blocker = blocker;
+	DL_APPEND2(blocker->watchers, lease, watch_prev, watch_next);
 }
 
 void queue_wake(struct lease *lease)
@@ -105,7 +99,7 @@ void queue_remove(struct lease *lease)
 	endpoint->nwaiters--;
 }
 
-static struct lease *earlier_waiter(const struct lease *lease, size_t *steps)
+struct lease *queue_before(const struct lease *lease, size_t *steps)
 {
 	const struct lease *at = lease;
 
@@ -117,7 +111,7 @@ static struct lease *earlier_waiter(const struct lease *lease, size_t *steps)
 	return NULL;
 }
 
-static struct lease *holder(const struct lease *lease, size_t *steps)
+struct lease *queue_holder(const struct lease *lease, size_t *steps)
 {
 	for (size_t i = 0; i < lease->view.nranges; i++) {
 		struct lease *held;
@@ -135,7 +129,7 @@ bool queue_is_blocked(const struct lease *lease)
 {
 	size_t steps = 0;
 
-	return holder(lease, &steps) || earlier_waiter(lease, &steps);
+	return queue_holder(lease, &steps) || queue_before(lease, &steps);
 }
 
 /* One whose time is over before the holder has to go does not have it go. */
@@ -157,79 +151,4 @@ bool queue_wants(const struct lease *held)
 			return true;
 	}
 	return false;
-}
-
-/* ---- preemption ---- */
-
-void queue_preempt(struct lease *held, uint64_t now_ns)
-{
-	held->view.revoke_at_ns = lease_after(now_ns, held->engine->limits.preempt_grace_ns);
-	lease_act(held, LEASE_ACT_NOTICE);
-	lease_timer_update(held);
-}
-
-/* Tells every holder of lower priority in the way of `waiter` that it has to go. */
-static void preempt_for(const struct lease *waiter, uint64_t now_ns, size_t *steps)
-{
-	for (size_t i = 0; i < waiter->view.nranges; i++) {
-		struct lease *held;
-		size_t cursor = 0;
-
-		while ((held = rangeset_overlap(
-				&waiter->endpoint->held, &waiter->ranges[i], &cursor))) {
-			++*steps;
-			if (held->view.priority >= waiter->view.priority)
-				continue;
-			if (held->view.state == LEASE_STORING)
-				held->wanted = true;
-			else if (held->view.state == LEASE_ACTIVE &&
-				 held->view.revoke_at_ns == UINT64_MAX)
-				queue_preempt(held, now_ns);
-		}
-	}
-}
-
-/* ---- settling ---- */
-
-/* What the tenant holds is counted when it gets more, not when it asks: it may have got others
- * meanwhile. */
-static void grant(struct lease *lease)
-{
-	if (lease->account->leases >= lease->leases_max)
-		lease_refuse(lease, VMSIG_ERR_QUOTA);
-	else if (lease_claim(lease) < 0)
-		lease_refuse(lease, VMSIG_ERR_NO_MEMORY);
-}
-
-static void settle_one(struct lease *lease, uint64_t now_ns, size_t *steps)
-{
-	struct lease *blocker = earlier_waiter(lease, steps);
-
-	if (!blocker) {
-		blocker = holder(lease, steps);
-		if (blocker)
-			preempt_for(lease, now_ns, steps);
-	}
-	if (!blocker) {
-		grant(lease);
-		return;
-	}
-	unwatch(lease);
-	watch(lease, blocker);
-}
-
-void queue_settle(struct lease_endpoint *endpoint, uint64_t now_ns)
-{
-	struct lease_endpoint **list = &endpoint->engine->unsettled;
-	size_t steps = 0;
-
-	while (endpoint->unsettled && steps < QUEUE_STEPS)
-		settle_one(endpoint->unsettled, now_ns, &steps);
-	if (!endpoint->unsettled == !endpoint->is_unsettled)
-		return;
-	endpoint->is_unsettled = !endpoint->is_unsettled;
-	if (endpoint->is_unsettled)
-		DL_APPEND(*list, endpoint);
-	else
-		DL_DELETE(*list, endpoint);
 }

@@ -8,7 +8,7 @@
  * and drain->trouble names what failed.
  */
 
-#include "broker/journal/drain.h"
+#include "broker/journal/drain_object.h"
 
 /* Sets the sentence that tells what failed, and gives `r` back. */
 __attribute__((format(printf, 3, 4))) int disk_fail(

@@ -22,14 +22,6 @@
 #define RETRY_NS (500 * NS_PER_MS) /* after the disk has taken nothing */
 #define LOWER_PRIORITY 5 /* nice: below the loop, above scans of memory, which can wait longer */
 
-uint64_t drain_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 /* ---- from the ring to the segment ---- */
 
 /* What fits into one write. */

@@ -24,6 +24,7 @@
  *   recovery.c  what a crash or a power cut has left
  *   drain.c     the thread
  *   disk.c      its segment on the disk
+ *   drain_object.h  what the two have
  *   reader.c    replay, and pages of the audit log
  *   state.h     what the loop owns of it
  *   wake.c      how the thread calls the loop

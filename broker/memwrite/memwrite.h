@@ -27,7 +27,7 @@
  *
  *   target.c    the RAM files, mapped and open
  *   plan.c      addresses to pieces
- *   memwrite.c  check and apply
+ *   apply.c     check and apply
  *   fault.c     accesses that survive a file that shrinks
  */
 

@@ -72,13 +72,6 @@ static int on_list(void *state, void *message)
 		request->lease_list->after, &viewer, VMSIG__ADMIN_MESSAGE__BODY_LEASE_INFOS);
 }
 
-struct account_actor admin_actor(const struct admin_client *client)
-{
-	return (struct account_actor){.tenant = conn_tenant(client->base.conn)->tenant.name,
-		.uid = conn_uid(client->base.conn),
-		.pid = (int32_t)conn_pid(client->base.conn)};
-}
-
 static void revoke_drop(struct revoke_asked *asked)
 {
 	DL_DELETE(asked->client->revokes, asked);
@@ -142,28 +135,6 @@ static int on_revoke(void *state, void *message)
 	asked->request_id = request->request_id;
 	DL_APPEND(client->revokes, asked);
 	return revoke(asked, request->lease_revoke->lease);
-}
-
-bool admin_sees(const struct admin_client *client, const struct selector_subject *endpoint)
-{
-	return tenant_sees(&conn_tenant(client->base.conn)->tenant, endpoint);
-}
-
-bool admin_sees_all(const struct admin_client *client)
-{
-	const struct tenant *tenant = &conn_tenant(client->base.conn)->tenant;
-
-	for (size_t i = 0; i < tenant->nendpoints; i++) {
-		if (strcmp(tenant->endpoints[i], "*") == 0)
-			return true;
-	}
-	return false;
-}
-
-const char *admin_all_needed(void)
-{
-	return "this concerns every endpoint; the policy has to give this administrator "
-	       "endpoints: [\"*\"]";
 }
 
 /* Records tell of every endpoint, and cannot be left out without breaking the chain. */

@@ -66,14 +66,6 @@ bool audit_lost(const struct audit *audit, struct audit_loss *ret_loss)
 
 /* ---- appending ---- */
 
-void audit_keys(const Vmsig__AuditRecord *record, struct journal_keys *ret_keys)
-{
-	*ret_keys = (struct journal_keys){.time_ns = record->real_ns,
-		.endpoint = journal_key(record->endpoint),
-		.tenant = journal_key(record->tenant),
-		.kind = (uint16_t)record->kind};
-}
-
 int audit_append(struct audit *audit, Vmsig__AuditRecord *record)
 {
 	struct journal *journal = journal_of(audit);

@@ -52,7 +52,13 @@ struct audit *audit_free(struct audit *audit);
 __attribute__((warn_unused_result)) int audit_append(
 	struct audit *audit, Vmsig__AuditRecord *record);
 /* By what the record is looked up. */
-void audit_keys(const Vmsig__AuditRecord *record, struct journal_keys *ret_keys);
+static inline void audit_keys(const Vmsig__AuditRecord *record, struct journal_keys *ret_keys)
+{
+	*ret_keys = (struct journal_keys){.time_ns = record->real_ns,
+		.endpoint = journal_key(record->endpoint),
+		.tenant = journal_key(record->tenant),
+		.kind = (uint16_t)record->kind};
+}
 
 /* Whether the log that was opened is not the one that the broker had before, and what that one
  * had come to. */

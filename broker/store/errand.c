@@ -12,30 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "broker/store/state.h"
 #include "vmsig/vmsig_error.h"
 
 #define SAVE_BYTES (32u << 20)     /* of changes are worth a snapshot */
-#define SAVE_MS 60000u             /* and any after this time */
 #define SAVE_RETRY_MS 5000u        /* after one that failed */
 #define BACKLOG_MAX (512ull << 20) /* of changes, in memory, that no snapshot takes */
 #define RETRY_LEAST_MS 1000u       /* between two tries to open the directory */
 #define RETRY_FACTOR 50u           /* rest per time that a try took */
 
 /* ---- what there is to do ---- */
-
-void store_mark_audit(const struct store *store, struct watermark *mark)
-{
-	struct journal_head head;
-
-	if (!store->journal)
-		return;
-	journal_head(store->journal, &head);
-	mark->audit = head.id;
-	memcpy(mark->audit_hash, head.hash, STORE_HASH);
-}
 
 static bool audit_moved(const struct store *store)
 {
@@ -231,7 +217,7 @@ static void end_save(struct store *store)
 	store->saved = store->sealed_number;
 	store->sealed_number = 0;
 	store->backlog[0] = '\0';
-	store->save_ms = now_ms + SAVE_MS;
+	store->save_ms = now_ms + STORE_SAVE_MS;
 	feed_clear(&store->sealed);
 }
 
@@ -357,50 +343,4 @@ uint64_t store_lost_audit(const struct store *store, uint8_t ret_hash[STORE_HASH
 {
 	memcpy(ret_hash, store->lost_hash, STORE_HASH);
 	return store->lost_id;
-}
-
-/* ---- the journal's thread ---- */
-
-static void on_drained(void *arg)
-{
-	struct store *store = arg;
-	struct store_watcher *watcher, *next;
-
-	DL_FOREACH_SAFE (store->watchers, watcher, next) {
-		if (watcher->events->drained)
-			watcher->events->drained(watcher->arg);
-	}
-}
-
-static void on_synced(void *arg, uint64_t number, int result)
-{
-	struct store *store = arg;
-	struct store_watcher *watcher, *next;
-
-	DL_FOREACH_SAFE (store->watchers, watcher, next) {
-		if (watcher->events->synced)
-			watcher->events->synced(watcher->arg, number, result);
-	}
-}
-
-static void on_trouble(void *arg, const char *sentence)
-{
-	struct store *store = arg;
-	struct store_watcher *watcher, *next;
-
-	DL_FOREACH_SAFE (store->watchers, watcher, next) {
-		if (watcher->events->trouble)
-			watcher->events->trouble(watcher->arg, sentence);
-	}
-}
-
-int store_start_journal(struct store *store)
-{
-	static const struct journal_ops ops = {
-		.drained = on_drained, .synced = on_synced, .trouble = on_trouble};
-	int r = journal_start(store->journal, store->loop, &ops, store);
-
-	store->started = !r;
-	store->save_ms = store_now_ms() + SAVE_MS;
-	return r;
 }

@@ -87,6 +87,8 @@ struct store {
 	uint32_t unsynced;  /* epochs since the last that was to be synced */
 };
 
+#define STORE_SAVE_MS 60000u /* changes are saved in a snapshot after this time */
+
 /* Milliseconds of CLOCK_MONOTONIC. */
 uint64_t store_now_ms(void);
 
@@ -96,8 +98,6 @@ __attribute__((warn_unused_result)) int store_change(
 	struct store *store, const struct change *change);
 /* Notes how far the store has come; what fails is not worth more than that. */
 void store_note(struct store *store);
-/* The newest audit record that a segment has. */
-void store_mark_audit(const struct store *store, struct watermark *mark);
 /* Both files, now: not on the loop. */
 void store_note_now(struct store *store, const struct watermark *mark);
 
@@ -119,8 +119,13 @@ __attribute__((warn_unused_result)) int store_load(
 void store_unload(struct store *store);
 /* Past all that was handed out; `names`: for those that are not known as well. */
 struct change store_skip(const struct store *store, bool names);
+
+/* ---- journalling.c ---- */
+
 /* The journal's thread starts. */
 __attribute__((warn_unused_result)) int store_start_journal(struct store *store);
+/* The newest audit record that a segment has. */
+void store_mark_audit(const struct store *store, struct watermark *mark);
 
 /* ---- takeover.c ---- */
 

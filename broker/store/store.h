@@ -15,6 +15,7 @@
  *   loading.c     snapshot and journal become what the store knows; what was lost is made up for
  *   takeover.c    a directory of the version before the journal
  *   errand.c      what a thread does for the store
+ *   journalling.c the journal, and who hears of it
  *   tables.c      what it knows
  *   answers.c     of that: what became of writes
  *   change.c      a change, as it is in the journal

@@ -121,22 +121,18 @@ void ctl_note(const char *format, ...)
 	json_decref(json);
 }
 
-int ctl_run_action(struct ctl *ctl, const struct ctl_command *group,
-	const struct ctl_action *actions, size_t n, const char *say, int argc, char **argv)
-{
-	int code = ctl_options(ctl, group, argc, argv, NULL, NULL, NULL);
-
-	if (code)
-		return code;
-	for (size_t i = 0; optind < argc && i < n; i++) {
-		if (strcmp(actions[i].name, argv[optind]) == 0)
-			return actions[i].command->run(ctl, argc - optind, argv + optind);
-	}
-	ctl_find_json(argc - optind, argv + optind);
-	return ctl_usage(group, "%s", say);
-}
-
 /* ---- output ---- */
+
+/* Output that did not get where it should, a full disk say, is no success. A command that
+ * failed has said so already. */
+int ctl_output_end(int code)
+{
+	bool failed = ferror(stdout);
+
+	if ((fflush(stdout) == 0 && !failed) || code != EXIT_OK)
+		return code;
+	return ctl_fail(VMSIG_ERR_IO, "cannot write the output: %s", strerror(errno));
+}
 
 int ctl_print_json(json_t *json)
 {

@@ -8,6 +8,7 @@
  *
  *   main           the table of commands
  *   ctl            what they share
+ *   options        of command lines
  *   ls             ls, info
  *   watch          watch
  *   read           read
@@ -59,6 +60,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <jansson.h>
 
@@ -109,6 +111,11 @@ enum { CTL_OPT_FIRST = 256 };
 typedef bool (*ctl_option_fn)(void *ctx, int code, const char *value);
 int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
 	const struct option *own, ctl_option_fn handle, void *ctx);
+/* Those in front of a command, of which `help` prints what there is. NULL: optind is at the
+ * command; else what is wrong, static. */
+const char *ctl_options_before(struct ctl *ctl, void (*help)(FILE *stream), int argc, char **argv);
+/* What `help` says of those. */
+extern const char ctl_options_help[];
 
 extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
 	ctl_scan, ctl_ps, ctl_threads, ctl_maps, ctl_files, ctl_modules, ctl_symbols, ctl_dump,
@@ -141,6 +148,9 @@ __attribute__((format(printf, 2, 3))) int ctl_usage(
 int ctl_print_json(json_t *json);
 /* The rows that were added; they are out when it returns EXIT_OK. */
 int ctl_print_table(struct table *table);
+/* Output that did not get where it should, a full disk say, is no success: `code`, or what to exit
+ * with instead. A command that failed has said so already. */
+int ctl_output_end(int code);
 /* What was printed is on its way, or a message says why it is not. */
 int ctl_flush(void);
 /* Whether nobody reads standard output any more: a command that follows something ends then,

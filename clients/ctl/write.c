@@ -117,11 +117,11 @@ static int job_data(struct write_job *job)
 
 	switch (options->source) {
 	case SOURCE_HEX:
-		return write_data_hex(&job->data, options->text);
+		return write_data_hex(&job->data, &ctl_write, options->text);
 	case SOURCE_NUMBER:
-		return write_data_number(&job->data, options->text, options->width);
+		return write_data_number(&job->data, &ctl_write, options->text, options->width);
 	default:
-		return write_data_file(&job->data, options->text);
+		return write_data_file(&job->data, &ctl_write, options->text);
 	}
 }
 

@@ -17,24 +17,24 @@
 #define PROGRESS_MS 100
 #define MIB 1048576.0
 
-int write_data_hex(struct write_data *data, const char *text)
+int write_data_hex(struct write_data *data, const struct ctl_command *command, const char *text)
 {
 	data->bytes = malloc(strlen(text) / 2 + 1);
 	if (!data->bytes)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory");
 	if (!text_hex_parse(text, WRITE_DATA_INLINE_MAX, data->bytes, &data->len))
-		return ctl_usage(&ctl_write, "'%s' is no hexadecimal, two digits a byte", text);
+		return ctl_usage(command, "'%s' is no hexadecimal, two digits a byte", text);
 	return EXIT_OK;
 }
 
-int write_data_number(struct write_data *data, const char *text, unsigned width)
+int write_data_number(struct write_data *data, const struct ctl_command *command, const char *text,
+	unsigned width)
 {
 	data->bytes = malloc(width);
 	if (!data->bytes)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory");
 	if (!text_word(text, width, data->bytes))
-		return ctl_usage(
-			&ctl_write, "'%s' is no unsigned number of %u bits", text, 8 * width);
+		return ctl_usage(command, "'%s' is no unsigned number of %u bits", text, 8 * width);
 	data->len = width;
 	return EXIT_OK;
 }
@@ -183,7 +183,7 @@ static int load(struct write_data *data, struct source *source)
 	return r;
 }
 
-int write_data_file(struct write_data *data, const char *path)
+int write_data_file(struct write_data *data, const struct ctl_command *command, const char *path)
 {
 	struct source source;
 	int code = source_open(&source, path), r = 0;
@@ -194,7 +194,7 @@ int write_data_file(struct write_data *data, const char *path)
 	if (r)
 		code = ctl_fail(VMSIG_ERR_IO, "cannot read %s: %s", path, strerror(-r));
 	if (!code && !data->len)
-		code = ctl_usage(&ctl_write, "%s is empty", path);
+		code = ctl_usage(command, "%s is empty", path);
 	return code;
 }
 

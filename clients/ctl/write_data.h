@@ -5,7 +5,7 @@
 /*
  * The bytes of one `vmsigctl write`: in memory, or beyond WRITE_DATA_INLINE_MAX in a file, which is
  * read as it is written; what has no size, a pipe say, is put into a sealed memfd first. Calls
- * return EXIT_OK, or the exit code after a message.
+ * return EXIT_OK, or the exit code after a message, which names the command.
  */
 
 #include <stddef.h>
@@ -26,11 +26,12 @@ struct write_data {
 
 #define WRITE_DATA_INIT ((struct write_data){.fd = -1})
 
-int write_data_hex(struct write_data *data, const char *text);
+int write_data_hex(struct write_data *data, const struct ctl_command *command, const char *text);
 /* `width` bytes, little-endian. */
-int write_data_number(struct write_data *data, const char *text, unsigned width);
+int write_data_number(struct write_data *data, const struct ctl_command *command, const char *text,
+	unsigned width);
 /* The whole file, or with "-" standard input. Shows on a terminal how far it is. */
-int write_data_file(struct write_data *data, const char *path);
+int write_data_file(struct write_data *data, const struct ctl_command *command, const char *path);
 /* A sealed memfd with `len` bytes of the data from `at` on, to be closed, and where in it they are.
  * `meanwhile` is called every now and then. 0 or -errno; -EPIPE: the file has become shorter. */
 __attribute__((warn_unused_result)) int write_data_memfd(const struct write_data *data, size_t at,

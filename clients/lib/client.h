@@ -10,6 +10,7 @@
  *   memctx.c        a MEMCTX message: everything in it is verified here
  *   locator.c       what its event's payload is made of
  *   subscription.c  what the holder wants to be told of
+ *   system.c        names of endpoints, and what runs in one, as the broker says
  *   epochs.c        what it was told last: order across reconnections
  *   listing.c       a list that arrives in pages
  *   delivery.c      what waits for the holder
@@ -89,10 +90,12 @@ struct vmsig {
 /* One message after hello. Anything but 0 ends the connection. */
 __attribute__((warn_unused_result)) int receive_message(vmsig *v, const struct envelope *message);
 
+/* ---- system.c ---- */
+
 /* 1 to VMSIG_NAME_MAX visible ASCII characters. */
-bool receive_name_ok(const char *name);
+bool system_name_ok(const char *name);
 /* What a message says of the system; NULL: nothing. */
-void receive_system(vmsig_system *system, const Vmsig__System *message);
+void system_take(vmsig_system *system, const Vmsig__System *message);
 
 /* ---- memctx.c ---- */
 

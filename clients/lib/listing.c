@@ -85,7 +85,7 @@ static int endpoint_unpack(const Vmsig__EndpointInfo *info, vmsig_endpoint *ret_
 		.subscribers = info->subscribers,
 		.writable = info->writable,
 	};
-	receive_system(&ret_endpoint->system, info->system);
+	system_take(&ret_endpoint->system, info->system);
 	ret_endpoint->name = string_append(&strings, info->name, name);
 	ret_endpoint->adapter = string_append(&strings, info->adapter, adapter);
 	ret_endpoint->detail = string_append(&strings, info->detail, detail);
@@ -108,7 +108,7 @@ static int list_add(vmsig *v, vmsig_endpoint_list *list, const Vmsig__EndpointLi
 	for (size_t i = 0; i < page->n_endpoints; i++) {
 		int r;
 
-		if (!receive_name_ok(page->endpoints[i]->name))
+		if (!system_name_ok(page->endpoints[i]->name))
 			return client_fail(v, VMSIG_ERR_PROTOCOL,
 				"the broker lists an endpoint without a proper name");
 		r = endpoint_unpack(page->endpoints[i], &list->endpoints[list->count]);

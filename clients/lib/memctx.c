@@ -235,7 +235,7 @@ static void tell(vmsig *v, const Vmsig__Memctx *message, const vmsig_payload *pa
 
 	delivery->event.endpoint = message->endpoint;
 	delivery->guard = message->guard;
-	receive_system(&delivery->system, message->system);
+	system_take(&delivery->system, message->system);
 	delivery->ram_fd = files->fds[0];
 	delivery->coherence_fd = parcel->coherence < 0 ? -1 : parcel->fds[parcel->coherence];
 	memcpy(delivery->event.inln, &pod, sizeof(pod));

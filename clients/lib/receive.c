@@ -5,32 +5,9 @@
 #include <errno.h>
 #include <string.h>
 
-bool receive_name_ok(const char *name)
-{
-	size_t len = strnlen(name, VMSIG_NAME_MAX + 1);
-
-	if (!len || len > VMSIG_NAME_MAX)
-		return false;
-	for (size_t i = 0; i < len; i++) {
-		if (name[i] <= 0x20 || name[i] >= 0x7f)
-			return false;
-	}
-	return true;
-}
-
-void receive_system(vmsig_system *system, const Vmsig__System *message)
-{
-	*system = (vmsig_system){0};
-	if (!message)
-		return;
-	system->os = message->os;
-	system->proof = message->proof;
-	client_clean_text(system->release, sizeof(system->release), message->release);
-}
-
 static int name_check(vmsig *v, const char *name)
 {
-	if (receive_name_ok(name))
+	if (system_name_ok(name))
 		return 0;
 	return client_fail(
 		v, VMSIG_ERR_PROTOCOL, "the broker speaks of an endpoint without a proper name");

@@ -32,7 +32,7 @@ int vmsig_subscribe(vmsig *v, const char *pattern)
 {
 	struct client_subscription *subscription, **end;
 
-	if (!pattern || !receive_name_ok(pattern))
+	if (!pattern || !system_name_ok(pattern))
 		return client_fail(v, -VMSIG_ERR_BAD_REQUEST,
 			"a pattern is 1 to %d visible ASCII characters", VMSIG_NAME_MAX);
 	if (client_subscription_find(v, pattern))

@@ -186,7 +186,9 @@ static int take_command_line(struct shim *shim, int argc, char **argv)
 
 static int run(struct shim *shim)
 {
-	int status = shim_session_open(shim);
+	static const struct shim_session_ops ops = {
+		.delivery = shim_view_take, .event = shim_hold_take};
+	int status = shim_session_open(shim, &ops);
 
 	if (!status)
 		status = shim_hold_acquire(shim);

@@ -104,7 +104,7 @@ static void read_plane_step(struct shim *shim)
 			plane_down(shim, &session->read, delivery.error,
 				vmsig_delivery_text(&delivery));
 		else
-			shim_view_take(shim, &delivery);
+			session->ops->delivery(shim, &delivery);
 		vmsig_delivery_clear(&delivery);
 	}
 }
@@ -121,7 +121,7 @@ static void write_plane_step(struct shim *shim)
 		else if (event.kind == VMSIG_WEV_DISCONNECTED)
 			plane_down(shim, &session->write, event.error, event.text);
 		else
-			shim_hold_take(shim, &event);
+			session->ops->event(shim, &event);
 	}
 }
 
@@ -198,7 +198,7 @@ static int planes_await(struct shim *shim)
 	return EXIT_OK;
 }
 
-int shim_session_open(struct shim *shim)
+int shim_session_open(struct shim *shim, const struct shim_session_ops *ops)
 {
 	struct shim_session *session = &shim->session;
 	int status, r = signals_open(session);
@@ -206,6 +206,7 @@ int shim_session_open(struct shim *shim)
 	if (r)
 		return shim_output_fail(
 			&shim->output, VMSIG_ERR_IO, "cannot take signals: %s", strerror(-r));
+	session->ops = ops;
 	session->read.name = "read";
 	session->write.name = "write";
 	status = planes_open(shim);

@@ -3,8 +3,7 @@
 #define CLIENTS_SHIM_SESSION_H
 
 /*
- * Both connections to the broker, the process's signals, and the one place that waits. What
- * comes over the connections goes to view.h and hold.h.
+ * Both connections to the broker, the process's signals, and the one place that waits.
  */
 
 #include <signal.h>
@@ -15,6 +14,12 @@
 
 struct shim;
 
+/* Who takes what comes over the connections, but for their ups and downs. */
+struct shim_session_ops {
+	void (*delivery)(struct shim *shim, vmsig_delivery *delivery); /* takes it over */
+	void (*event)(struct shim *shim, const vmsig_writer_event *event);
+};
+
 /* A connection. */
 struct shim_plane {
 	const char *name;
@@ -24,6 +29,7 @@ struct shim_plane {
 };
 
 struct shim_session {
+	const struct shim_session_ops *ops;
 	vmsig *ctx;
 	vmsig_writer *writer;
 	struct shim_plane read, write;
@@ -37,7 +43,7 @@ struct shim_session {
 
 /* Connects both and subscribes to the endpoint. Also without a broker before it is there only
  * in that the first failure is an error here; later on lost connections are made anew. */
-int shim_session_open(struct shim *shim);
+int shim_session_open(struct shim *shim, const struct shim_session_ops *ops);
 /* Ends both; what was written and has no outcome is told as unknown to the journal. */
 void shim_session_close(struct shim *shim);
 

@@ -29,15 +29,6 @@ struct kcr3_scan {
 	char why[WHY_MAX];
 };
 
-void search_say(struct kcr3_search *search, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(search->why, search->why_size, format, args);
-	va_end(args);
-}
-
 /* pgwalk_read_fn */
 static int charged_read(void *ctx, uint64_t gpa, void *buf, size_t len)
 {

@@ -16,6 +16,7 @@
  *
  *   kcr3        the search
  *   strategy    a way to find a kernel
+ *   search      what is said of the search
  *   linux       one
  *   windows     another
  *   sweep       all pages of RAM

@@ -362,13 +362,6 @@ bool tls_ctx_is_current(const struct tls_ctx *ctx, char *text, size_t size)
 
 /* ---- dates ---- */
 
-int64_t tls_seconds(const ASN1_TIME *moment)
-{
-	struct tm tm = {0};
-
-	return ASN1_TIME_to_tm(moment, &tm) ? (int64_t)timegm(&tm) : INT64_MIN;
-}
-
 static void sooner(int64_t *first, const ASN1_TIME *moment)
 {
 	int64_t seconds = moment ? tls_seconds(moment) : INT64_MAX;

@@ -6,13 +6,19 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <openssl/ssl.h>
 
 #include "proto/wire/tls.h"
 
 /* Of a moment in a certificate; INT64_MIN when it cannot be read, which counts as over. */
-int64_t tls_seconds(const ASN1_TIME *moment);
+static inline int64_t tls_seconds(const ASN1_TIME *moment)
+{
+	struct tm tm = {0};
+
+	return ASN1_TIME_to_tm(moment, &tm) ? (int64_t)timegm(&tm) : INT64_MIN;
+}
 
 struct tls_ctx {
 	atomic_uint refs;

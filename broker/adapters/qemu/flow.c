@@ -33,16 +33,6 @@ static void schedule_watch(struct qemu *q)
 	qemu_schedule(q, soon ? q->env.config->retry_ms : q->env.config->reprove_ms);
 }
 
-void qemu_flow_cancel(struct qemu *q)
-{
-	inquiry_reset(&q->inquiry);
-	q->flow = q->queued = FLOW_NONE;
-	if (q->job && !q->job_void) {
-		q->job_void = true;
-		errand_cancel(&q->job->errand);
-	}
-}
-
 static void flow_failed(struct qemu *q, const char *why)
 {
 	enum flow flow = q->flow;

@@ -28,23 +28,7 @@
 #define PLACE_HANGS "the file system of the QMP socket does not answer"
 #define EVENT_AGE_MAX_US 60000000u /* more says that the host's clock of the day was set */
 
-static void on_timer(uv_timer_t *timer);
-
 /* ---- seam ---- */
-
-void qemu_schedule(struct qemu *q, uint64_t ms)
-{
-	if (q->timer_open)
-		(void)uv_timer_start(&q->timer, on_timer, ms, 0); /* only fails while closing */
-}
-
-void qemu_schedule_retry(struct qemu *q)
-{
-	uint64_t max = q->env.config->retry_max_ms;
-
-	qemu_schedule(q, q->backoff_ms);
-	q->backoff_ms = q->backoff_ms < max / 2 ? q->backoff_ms * 2 : max;
-}
 
 /* An invalidation has no reason of its own, and the search for the next kernel takes its time. */
 static void tell_end(struct qemu *q)
@@ -390,24 +374,6 @@ static void on_timer(uv_timer_t *timer)
 
 /* ---- life ---- */
 
-void qemu_maybe_stopped(struct qemu *q)
-{
-	adapter_stopped_fn stopped = q->stopped;
-	void *arg = q->stopped_arg;
-
-	if (!stopped || q->timer_open || q->link.closing || q->closing || q->job ||
-		quiesce_is_open(&q->quiesce))
-		return;
-	inquiry_reset(&q->inquiry);
-	guest_unref(q->guest);
-	if (q->spoken)
-		q->transport->close(q->spoken);
-	share_unref(q->share);
-	job_line_free(q->line);
-	free(q);
-	stopped(arg);
-}
-
 static void on_link_closed(void *arg)
 {
 	qemu_maybe_stopped(arg);
@@ -501,6 +467,7 @@ int qemu_start_over(struct adapter **ret_adapter, const struct adapter_env *env,
 	quiesce_init(&q->quiesce, &q->link, env->guardian, on_quiesce_closed, q);
 	(void)uv_timer_init(env->loop, &q->timer); /* cannot fail */
 	q->timer.data = q;
+	q->due = on_timer;
 	q->timer_open = true;
 	qemu_schedule(q, 0);
 	*ret_adapter = &q->base;

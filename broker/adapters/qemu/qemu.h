@@ -8,6 +8,7 @@
  *   qemu.c     its life, and what QEMU says
  *   flow.c     what is asked and proven, one flow at a time
  *   session.c  the VM session: published, out of contact, over; QEMU's process
+ *   agenda.c   what is under way, and what comes next
  *   seam.c     what the core asks, and the write path
  *
  * Below these, each with a header of its own:
@@ -58,7 +59,8 @@ struct qemu {
 	struct transport_line *spoken;     /* the transport's connection, or the last one */
 	struct place_job *place;           /* the QMP socket is being looked for */
 	struct link link;
-	uv_timer_t timer; /* the next connection or flow */
+	uv_timer_t timer;               /* the next connection or flow: */
+	void (*due)(uv_timer_t *timer); /* begins it */
 	uint64_t backoff_ms;
 	pid_t pid;
 	struct process *process; /* NULL: it cannot be watched */
@@ -102,18 +104,19 @@ struct qemu {
 	bool timer_open;
 };
 
-/* ---- qemu.c ---- */
+/* ---- agenda.c ---- */
 /* The next flow, or connection, in so many milliseconds; instead of one that was to come. */
 void qemu_schedule(struct qemu *q, uint64_t ms);
 /* Later each time, until retry_max. */
 void qemu_schedule_retry(struct qemu *q);
 /* Whether this was the last thing to wait for; may free `q`. */
 void qemu_maybe_stopped(struct qemu *q);
+/* Nothing is under way any more; a job that runs is void. */
+void qemu_flow_cancel(struct qemu *q);
 
 /* ---- flow.c ---- */
 void qemu_flow_start(struct qemu *q, enum flow flow);
 void qemu_flow_reply(struct qemu *q, const struct qmp_message *message);
-void qemu_flow_cancel(struct qemu *q);
 
 /* ---- session.c ---- */
 /* The kernel is proven: MEMCTX. */

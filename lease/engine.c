@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* All leases of a broker: endpoints, holders, what the store says, time, and what may be written.
+ */
 #include "lease/lease.h"
 
 #include <assert.h>
@@ -163,7 +165,7 @@ void lease_stored(struct lease_engine *engine, uint64_t now_ns, uint64_t id, uin
 	lease_timer_update(lease);
 	/* Somebody of higher priority may have come while the store was busy. */
 	if (lease->wanted && queue_wants(lease))
-		queue_preempt(lease, now_ns);
+		settle_preempt(lease, now_ns);
 }
 
 void lease_told(struct lease_engine *engine, uint64_t id)
@@ -446,7 +448,7 @@ void lease_advance(struct lease_engine *engine, uint64_t now_ns)
 	while ((node = timerheap_first(&engine->timers)) && node->due <= now_ns)
 		lease_due(lease_of_timer(node), now_ns);
 	DL_FOREACH_SAFE (engine->unsettled, endpoint, next)
-		queue_settle(endpoint, now_ns);
+		settle_endpoint(endpoint, now_ns);
 }
 
 uint64_t lease_deadline(const struct lease_engine *engine)
