@@ -40,6 +40,7 @@
 #define JOB_THREADS 2      /* scans of guest memory are bound by memory, not by their number */
 #define TURN_ROUNDS 8      /* two do, but for what nobody has thought of */
 #define SHUTDOWN_MS 15000u /* for clients, adapters and the pool's work to end */
+#define COMPLAIN_MS 1000u  /* before that is over: who is waited for is logged */
 
 /* ---- turns of the loop ---- */
 
@@ -201,15 +202,12 @@ static void on_net_closed(void *arg)
 		on_desk_closed(broker);
 }
 
-/* A file system that hangs, say. What must last is in the store already. */
+/* The watchdog is about to end it: who is waited for? */
 static void on_patience(uv_timer_t *timer)
 {
 	struct broker *broker = timer->data;
 
 	endpoints_complain(broker->endpoints);
-	log_error("shutdown did not end in time", LOG_INT("limit_ms", SHUTDOWN_MS));
-	log_stop();
-	_exit(1);
 }
 
 static void broker_close(struct broker *broker)
@@ -218,7 +216,8 @@ static void broker_close(struct broker *broker)
 		return;
 	broker->closing = true;
 	manager_tell("STOPPING=1");
-	uv_timer_start(&broker->patience, on_patience, SHUTDOWN_MS, 0);
+	watchdog_end_within(broker->watchdog, SHUTDOWN_MS);
+	uv_timer_start(&broker->patience, on_patience, SHUTDOWN_MS - COMPLAIN_MS, 0);
 	core_closing(broker->core);
 	net_close(broker->net, on_net_closed, broker);
 }
@@ -516,6 +515,8 @@ static void close_handle(uv_handle_t *handle, void *arg)
 
 static void end_loop(struct broker *broker)
 {
+	if (broker->watchdog)
+		watchdog_end_within(broker->watchdog, SHUTDOWN_MS);
 	/* After a start that failed half way there are handles left. */
 	if (broker->net)
 		net_close(broker->net, NULL, NULL);
@@ -539,11 +540,11 @@ static void end_loop(struct broker *broker)
 	endpoints_free(broker->endpoints);
 	core_free(broker->core);
 	store_close(broker->store);
-	watchdog_free(broker->watchdog);
-	shares_free(broker->shares);
 	if (broker->waits_fd >= 0)
 		close(broker->waits_fd);
 	closer_free(broker->closer);
+	watchdog_free(broker->watchdog);
+	shares_free(broker->shares);
 	uv_loop_close(&broker->loop);
 }
 

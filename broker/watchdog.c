@@ -37,6 +37,7 @@ struct watchdog {
 	pid_t loop_tid;
 	pthread_mutex_t lock;
 	pthread_cond_t end;
+	uint64_t end_by_ns; /* 0: nobody has asked for an end */
 	bool ending;
 };
 
@@ -175,6 +176,19 @@ static void look(const struct watchdog *watchdog, uint64_t *told_ns)
 	log_hang(watchdog, ns);
 }
 
+/* What must last is in the store already, or on its way in memory that outlives the process. */
+static void end_if_late(const struct watchdog *watchdog)
+{
+	char kernel[64];
+
+	if (!watchdog->end_by_ns || uv_hrtime() < watchdog->end_by_ns)
+		return;
+	where(watchdog, kernel);
+	log_error("shutdown did not end in time", LOG_STR("waits_in", kernel));
+	log_stop();
+	_exit(1);
+}
+
 static void *watchdog_run(void *arg)
 {
 	struct watchdog *watchdog = arg;
@@ -189,8 +203,10 @@ static void *watchdog_run(void *arg)
 		until.tv_sec += until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
 		pthread_cond_timedwait(&watchdog->end, &watchdog->lock, &until);
-		if (!watchdog->ending)
+		if (!watchdog->ending) {
 			look(watchdog, &told_ns);
+			end_if_late(watchdog);
+		}
 	}
 	pthread_mutex_unlock(&watchdog->lock);
 	return NULL;
@@ -236,6 +252,14 @@ int watchdog_new(struct watchdog **ret_watchdog, uv_loop_t *loop, struct shares 
 	}
 	*ret_watchdog = watchdog;
 	return 0;
+}
+
+void watchdog_end_within(struct watchdog *watchdog, uint32_t ms)
+{
+	pthread_mutex_lock(&watchdog->lock);
+	if (!watchdog->end_by_ns)
+		watchdog->end_by_ns = uv_hrtime() + (uint64_t)ms * NS_PER_MS;
+	pthread_mutex_unlock(&watchdog->lock);
 }
 
 struct watchdog *watchdog_free(struct watchdog *watchdog)

@@ -6,7 +6,8 @@
  * Finds what holds the loop: a turn that works for more than WATCHDOG_TURN_MS is logged with
  * whoever's piece of work took longest in it, and one that has not ended after WATCHDOG_HANG_MS
  * while it hangs, from a thread of the watchdog's own, with whoever is being worked for and
- * where in the kernel the loop waits. One instance a process.
+ * where in the kernel the loop waits. It also sees to it that the process ends when it shall: what
+ * hangs then, a file system say, is left to the kernel. One instance a process.
  */
 
 #include <stdint.h>
@@ -27,6 +28,9 @@ struct watchdog_counters {
 /* On the loop's thread, before the loop runs. -ENOMEM, -errno. */
 __attribute__((warn_unused_result)) int watchdog_new(
 	struct watchdog **ret_watchdog, uv_loop_t *loop, struct shares *shares);
+/* From now on the process has `ms` until watchdog_free(); then it ends with status 1, wherever it
+ * waits, and the log says where. The first call counts. */
+void watchdog_end_within(struct watchdog *watchdog, uint32_t ms);
 /* Before `shares` and the loop are freed. Accepts NULL, returns NULL. */
 struct watchdog *watchdog_free(struct watchdog *watchdog);
 

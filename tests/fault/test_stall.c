@@ -285,6 +285,31 @@ static void the_marks_are_opened_while_it_stands_still(void **state)
 	write_client_close(&alice);
 }
 
+/* Whoever stops the broker gets it stopped, in a bounded time and with a word on what it waited
+ * for; the kernel lets the process go when the disk does. */
+static void an_end_meanwhile_comes_to_an_end(void **state)
+{
+	struct desk_scene *scene = *state;
+	struct write_client alice;
+	struct write_lease lease;
+	uint64_t written = 0;
+
+	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
+	lease = lease_of(&alice, "w1");
+	stall(true);
+	for (; written < SOME; written++)
+		assert_int_equal(write_word(&alice, &lease, written + 1, written + 1), 0);
+	kill(daemon_pid(scene->daemon), SIGTERM);
+	daemon_await_log(scene->daemon, "did not end in time", 1);
+	write_client_close(&alice);
+	stall(false);
+	assert_int_equal(daemon_stop(scene->daemon, SIGTERM), 1);
+	desk_scene_start(scene);
+	scene->fds = daemon_fds(scene->daemon) + 2;
+	assert_int_equal(history_check(scene, NULL, 0), SOME);
+	assert_int_equal(word_at(scene), SOME);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -293,6 +318,7 @@ int main(void)
 		TEST(all_go_on_while_it_stands_still),
 		TEST(a_kill_meanwhile_loses_nothing),
 		TEST(the_marks_are_opened_while_it_stands_still),
+		TEST(an_end_meanwhile_comes_to_an_end),
 	};
 
 	return cmocka_run_group_tests_name("stall", tests, NULL, NULL);
