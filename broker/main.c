@@ -68,6 +68,13 @@ static int raise_descriptor_limit(void)
 	return -EMFILE;
 }
 
+/* What the command line says. */
+struct arguments {
+	const char *file;
+	bool check, explain, as_json;
+	char *const *names; /* of --explain */
+};
+
 /* Lines of the text as an array; frees it. */
 static json_t *lines_json(char *text)
 {
@@ -109,22 +116,46 @@ static int print_json(json_t *json)
 	return r < 0 || putchar('\n') == EOF ? 1 : 0;
 }
 
+/* As vmsigctl, which becomes this for `policy`, says what fails. The exit status. */
+static int fail_as_json(int error, const char *text, const char *hint)
+{
+	int number = error < 0 ? VMSIG_ERR_IO : error;
+	json_t *json = json_pack("{s:s, s:i, s:s, s:s?}", "error", vmsig_error_name(number),
+		"number", number, "text", text, "hint", hint);
+
+	if (json && json_dumpf(json, stderr, JSON_COMPACT) == 0)
+		fputc('\n', stderr);
+	json_decref(json);
+	return 1;
+}
+
+static int load_failed(const struct arguments *arguments, int error, const char *why)
+{
+	if (arguments->as_json)
+		return fail_as_json(error, why, NULL);
+	fprintf(stderr, "%s\n", why);
+	return 1;
+}
+
 /* All problems, whatever kind they are; the file could be read, or *error says why not. */
 static int check_as_json(const struct config *config, const char *file, const char *error)
 {
 	json_t *problems = config ? said_json(say_problems, config) : json_array();
+	char count[64];
 	bool ok;
 
 	if (!config)
 		json_array_append_new(problems, json_string(error));
 	ok = json_array_size(problems) == 0;
+	snprintf(count, sizeof(count), "the configuration has problems: %zu",
+		json_array_size(problems));
 	if (print_json(
 		    json_pack("{s:s, s:b, s:o, s:o, s:i, s:i}", "file", file, "ok", ok, "problems",
 			    problems, "warnings", ok ? said_json(check_warn, config) : json_array(),
 			    "endpoints", config ? (int)config->nendpoints : 0, "tenants",
 			    config ? (int)config->ntenants : 0)))
 		return 1;
-	return !ok;
+	return ok ? 0 : fail_as_json(VMSIG_ERR_BAD_REQUEST, count, "standard output has them");
 }
 
 static int check(const struct config *config)
@@ -222,13 +253,6 @@ static int serve(struct config *config)
 	return code;
 }
 
-/* What the command line says. */
-struct arguments {
-	const char *file;
-	bool check, explain, as_json;
-	char *const *names; /* of --explain */
-};
-
 /* Negative: go on; else what to exit with. */
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
@@ -283,14 +307,12 @@ static int look(const struct arguments *arguments)
 	struct decode_lines *lines;
 	struct config *config;
 	char error[512];
-	int code;
+	int code, r = config_load_lines(&config, &lines, arguments->file, error, sizeof(error));
 
-	if (config_load_lines(&config, &lines, arguments->file, error, sizeof(error))) {
-		if (arguments->as_json && arguments->check)
-			return check_as_json(NULL, arguments->file, error);
-		fprintf(stderr, "%s\n", error);
-		return 1;
-	}
+	if (r)
+		return arguments->as_json && arguments->check
+			       ? check_as_json(NULL, arguments->file, error)
+			       : load_failed(arguments, r, error);
 	if (arguments->explain)
 		code = explain(config, lines, arguments->names, arguments->as_json);
 	else
