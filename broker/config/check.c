@@ -23,16 +23,22 @@ struct check {
 	size_t problems;
 };
 
+__attribute__((format(printf, 3, 0))) static void say(
+	const struct check *check, const char *what, const char *format, va_list args)
+{
+	fprintf(check->out, "%s: %s", check->config->file, what);
+	vfprintf(check->out, format, args);
+	fputc('\n', check->out);
+}
+
 __attribute__((format(printf, 2, 3))) static void complain(
 	struct check *check, const char *format, ...)
 {
 	va_list args;
 
-	fprintf(check->out, "%s: ", check->config->file);
 	va_start(args, format);
-	vfprintf(check->out, format, args);
+	say(check, "", format, args);
 	va_end(args);
-	fputc('\n', check->out);
 	check->problems++;
 }
 
@@ -382,11 +388,9 @@ __attribute__((format(printf, 2, 3))) static void warn(
 {
 	va_list args;
 
-	fprintf(check->out, "%s: warning: ", check->config->file);
 	va_start(args, format);
-	vfprintf(check->out, format, args);
+	say(check, "warning: ", format, args);
 	va_end(args);
-	fputc('\n', check->out);
 }
 
 /* QEMU makes the file, and never the folder. */

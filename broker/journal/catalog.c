@@ -151,15 +151,26 @@ int catalog_store_newest(struct catalog *catalog, int dir)
 
 /* ---- looking up ---- */
 
-/* The newest segment that begins with entry `first` or before; 0 when all are younger. */
-static size_t index_of(const struct catalog *catalog, uint64_t first)
+static uint64_t first_of(const struct catalog_segment *segment)
+{
+	return segment->first;
+}
+
+static uint64_t base_id_of(const struct catalog_segment *segment)
+{
+	return segment->base_id;
+}
+
+/* The newest segment of which that is not above `value`; 0 when there is none. */
+static size_t index_by(const struct catalog *catalog,
+	uint64_t (*member)(const struct catalog_segment *segment), uint64_t value)
 {
 	size_t low = 0, high = catalog->n;
 
 	while (high - low > 1) {
 		size_t middle = low + (high - low) / 2;
 
-		if (catalog->segments[middle].first <= first)
+		if (member(&catalog->segments[middle]) <= value)
 			low = middle;
 		else
 			high = middle;
@@ -167,20 +178,16 @@ static size_t index_of(const struct catalog *catalog, uint64_t first)
 	return low;
 }
 
-/* The segment that has the record behind `id`. */
+/* The one that has entry `first`. */
+static size_t index_of(const struct catalog *catalog, uint64_t first)
+{
+	return index_by(catalog, first_of, first);
+}
+
+/* The one that has the record behind `id`. */
 static size_t index_of_id(const struct catalog *catalog, uint64_t id)
 {
-	size_t low = 0, high = catalog->n;
-
-	while (high - low > 1) {
-		size_t middle = low + (high - low) / 2;
-
-		if (catalog->segments[middle].base_id <= id)
-			low = middle;
-		else
-			high = middle;
-	}
-	return low;
+	return index_by(catalog, base_id_of, id);
 }
 
 static void cursor_begin(const struct catalog *catalog, const struct journal_query *query,

@@ -57,19 +57,19 @@ static int fail(int r, char *error, size_t error_size, const char *what, const c
 	return r;
 }
 
-static int boot_id_read(char boot_id[static SHARED_BOOT_ID_MAX])
+int shared_boot_id(char ret_boot_id[static SHARED_BOOT_ID_MAX])
 {
 	int fd = open(BOOT_ID_FILE, O_RDONLY | O_CLOEXEC);
 	ssize_t n;
 
 	if (fd < 0)
 		return -errno;
-	n = read(fd, boot_id, SHARED_BOOT_ID_MAX - 1);
+	n = read(fd, ret_boot_id, SHARED_BOOT_ID_MAX - 1);
 	close(fd);
 	if (n <= 0)
 		return -EIO;
-	boot_id[n] = '\0';
-	boot_id[strcspn(boot_id, "\n")] = '\0';
+	ret_boot_id[n] = '\0';
+	ret_boot_id[strcspn(ret_boot_id, "\n")] = '\0';
 	return 0;
 }
 
@@ -367,7 +367,7 @@ int shared_open(struct shared *shared, const char *state_dir, const char *run_di
 	if (snprintf(shared->note, sizeof(shared->note), "%s/%s.where", state_dir, name) >=
 		(int)sizeof(shared->note))
 		return fail(-ENAMETOOLONG, error, error_size, "keep a note in", state_dir);
-	r = boot_id_read(boot_id);
+	r = shared_boot_id(boot_id);
 	if (r)
 		return fail(r, error, error_size, "read", BOOT_ID_FILE);
 	r = open_noted(shared, boot_id);

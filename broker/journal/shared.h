@@ -43,6 +43,9 @@ struct shared {
 	char path[SHARED_PATH_MAX], note[SHARED_PATH_MAX];
 };
 
+/* What the kernel calls this boot. -errno. */
+__attribute__((warn_unused_result)) int shared_boot_id(char ret_boot_id[static SHARED_BOOT_ID_MAX]);
+
 /* Finds or makes the file `name` of `size` bytes, a multiple of the page's size; one that is found
  * may have another, which is for the caller to judge. `ring`: all behind the first page is mapped
  * once more behind itself, so that what wraps there is in one piece. `run_dir` may be NULL.

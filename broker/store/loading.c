@@ -10,10 +10,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "broker/journal/shared.h"
 #include "broker/store/state.h"
 #include "vmsig/vmsig_error.h"
 
-#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 #define CLOSE_PATIENCE_MS 1000
 
 /* Seconds since this moment (2024-01-01) are an epoch that no count of resets has reached, as
@@ -21,22 +21,6 @@
 #define EPOCH_ORIGIN 1704067200
 /* A clock that is far off must not use up the numbers. */
 #define EPOCH_FROM_CLOCK_MAX (UINT32_MAX / 2)
-
-int store_boot_id(char boot_id[STORE_BOOT_ID_MAX])
-{
-	int fd = open(BOOT_ID_FILE, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	n = read(fd, boot_id, STORE_BOOT_ID_MAX - 1);
-	close(fd);
-	if (n <= 0)
-		return -EIO;
-	boot_id[n] = '\0';
-	boot_id[strcspn(boot_id, "\n")] = '\0';
-	return 0;
-}
 
 /* ---- the journal's entries ---- */
 
@@ -180,9 +164,9 @@ static int make_amends(struct store *store, const struct change *changes, size_t
 static int account(struct store *store, bool damaged)
 {
 	bool behind = is_behind(store, damaged);
-	char boot_id[STORE_BOOT_ID_MAX];
+	char boot_id[SHARED_BOOT_ID_MAX];
 	struct change changes[2];
-	int r = store_boot_id(boot_id);
+	int r = shared_boot_id(boot_id);
 	size_t n;
 
 	if (r)

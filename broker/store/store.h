@@ -67,7 +67,6 @@
 #define STORE_SKIP 4096u
 #define STORE_SYNC_EVERY (STORE_SKIP / 2)
 #define STORE_HASH 32
-#define STORE_BOOT_ID_MAX 64
 
 struct journal;
 struct marks;
@@ -105,9 +104,6 @@ void store_stop(struct store *store);
 struct store *store_close(struct store *store);
 /* What is wrong with the disk, or the last failure; borrowed until the next call. */
 const char *store_error(struct store *store);
-
-/* The running boot's id, as text. -errno. */
-__attribute__((warn_unused_result)) int store_boot_id(char ret_boot_id[static STORE_BOOT_ID_MAX]);
 
 struct store_endpoint {
 	uint32_t id;    /* never used for another name */

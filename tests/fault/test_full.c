@@ -58,46 +58,12 @@ static int setup(void **state)
 	return 0;
 }
 
-/* It outlasts the test. */
-static struct write_lease lease_of(struct write_client *client, const char *endpoint)
-{
-	write_client_ask(client, endpoint, 0, 0, 3600000, 0, false);
-	return write_client_granted(client);
-}
-
 static uint64_t word_at(struct desk_scene *scene)
 {
 	uint64_t word;
 
 	desk_scene_read(scene, "w1", ADDR, &word, sizeof(word));
 	return word;
-}
-
-/* The next answer to a request; what is told beside it is skipped. */
-static int answer_of(struct write_client *client, uint64_t id)
-{
-	for (;;) {
-		Vmsig__WriteMessage *message = write_client_receive(client);
-		int code = 0;
-		bool ours;
-
-		assert_non_null(message);
-		ours = message->request_id == id;
-		if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_ERROR)
-			code = (int)message->error->code;
-		else if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_WRITE_RESULT)
-			code = (int)message->write_result->outcome;
-		write_client_free_message(message);
-		if (ours)
-			return code;
-	}
-}
-
-static int write_word(struct write_client *client, const struct write_lease *lease,
-	uint64_t sequence, uint64_t word)
-{
-	return answer_of(client,
-		write_client_write(client, lease, sequence, ADDR, &word, sizeof(word), NULL));
 }
 
 /* What memory keeps until there is room is recorded, and is written; the last word that was, behind
@@ -108,7 +74,7 @@ static uint64_t fill_memory(
 	int r;
 
 	do
-		r = write_word(client, lease, sequence + 1, sequence + 1);
+		r = write_client_put(client, lease, sequence + 1, ADDR, sequence + 1);
 	while (!r && ++sequence < IN_MEMORY_MAX);
 	assert_int_equal(r, VMSIG_ERR_IO);
 	return sequence;
@@ -123,19 +89,20 @@ static void nothing_is_written_without_its_record(void **state)
 	int r;
 
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
-	lease = lease_of(&alice, "w1");
-	assert_int_equal(write_word(&alice, &lease, 1, 1), 0);
+	lease = write_client_lease(&alice, "w1");
+	assert_int_equal(write_client_put(&alice, &lease, 1, ADDR, 1), 0);
 	/* Its result is recorded before the disk fills up. */
 	assert_int_equal(desk_scene_audit(scene, VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT, NULL), 1);
 	fill_disk(true);
 	written = fill_memory(&alice, &lease, 1);
 	for (uint64_t i = 0; i < 4; i++)
-		assert_int_equal(write_word(&alice, &lease, written + 1 + i, 4711), VMSIG_ERR_IO);
+		assert_int_equal(write_client_put(&alice, &lease, written + 1 + i, ADDR, 4711),
+			VMSIG_ERR_IO);
 	assert_int_equal(word_at(scene), written);
 	fill_disk(false);
 	/* The number is not used up. */
 	do {
-		r = write_word(&alice, &lease, written + 1, 22);
+		r = write_client_put(&alice, &lease, written + 1, ADDR, 22);
 		if (r)
 			usleep(RETRY_MS * 1000);
 	} while (r == VMSIG_ERR_IO);
@@ -181,7 +148,7 @@ static void nothing_is_granted_without_its_record(void **state)
 
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
 	write_client_open(&bob, scene->daemon, "write.sock", &scene->bob);
-	lease = lease_of(&alice, "w2");
+	lease = write_client_lease(&alice, "w2");
 	fill_disk(true);
 	fill_memory(&alice, &lease, 0);
 	for (int i = 0; i < 3; i++) {
@@ -208,7 +175,7 @@ static void an_end_is_recorded_all_the_same(void **state)
 	uint64_t id, written;
 
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
-	lease = lease_of(&alice, "w1");
+	lease = write_client_lease(&alice, "w1");
 	fill_disk(true);
 	written = fill_memory(&alice, &lease, 0);
 	release.lease = lease.id;
@@ -216,7 +183,7 @@ static void an_end_is_recorded_all_the_same(void **state)
 	request.body_case = VMSIG__WRITE_REQUEST__BODY_LEASE_RELEASE;
 	request.lease_release = &release;
 	id = write_client_send(&alice, &request, NULL, 0);
-	assert_int_equal(answer_of(&alice, id), 0);
+	assert_int_equal(write_client_answer(&alice, id), 0);
 	fill_disk(false);
 	/* The broker goes on by itself; the grant shows that it has. */
 	write_client_open(&bob, scene->daemon, "write.sock", &scene->bob);
@@ -225,26 +192,9 @@ static void an_end_is_recorded_all_the_same(void **state)
 	write_client_close(&alice);
 	desk_scene_restart(scene, SIGKILL);
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
-	assert_int_equal(write_word(&alice, &lease, written + 1, 1), VMSIG_ERR_NO_LEASE);
+	assert_int_equal(
+		write_client_put(&alice, &lease, written + 1, ADDR, 1), VMSIG_ERR_NO_LEASE);
 	write_client_close(&alice);
-}
-
-static uint32_t epoch_of(struct desk_scene *scene, const char *endpoint)
-{
-	struct ctx_client client;
-	Vmsig__CtxMessage *message;
-	uint32_t epoch;
-	int fds[2];
-
-	ctx_client_open(&client, scene->daemon, &scene->alice);
-	ctx_client_expect_done(&client, ctx_client_subscribe(&client, endpoint));
-	message = ctx_client_expect_memctx(&client, fds);
-	epoch = message->memctx->epoch;
-	ctx_client_free_message(message);
-	close(fds[0]);
-	close(fds[1]);
-	ctx_client_close(&client);
-	return epoch;
 }
 
 /* Sensors are served, operators told, and all is well again when there is room. */
@@ -257,29 +207,29 @@ static void a_start_on_a_full_disk_serves_who_reads(void **state)
 	uint64_t written;
 	int r;
 
-	before = epoch_of(scene, "w1");
+	before = ctx_client_epoch(scene->daemon, &scene->alice, "w1");
 	fill_disk(true);
 	restart(scene, SIGKILL);
-	meanwhile = epoch_of(scene, "w1");
+	meanwhile = ctx_client_epoch(scene->daemon, &scene->alice, "w1");
 	assert_true(meanwhile >= before);
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
-	lease = lease_of(&alice, "w1");
+	lease = write_client_lease(&alice, "w1");
 	assert_true(lease.epoch >= meanwhile);
 	written = fill_memory(&alice, &lease, 0);
 	fill_disk(false);
 	do {
-		r = write_word(&alice, &lease, written + 1, 5);
+		r = write_client_put(&alice, &lease, written + 1, ADDR, 5);
 		if (r)
 			usleep(RETRY_MS * 1000);
 	} while (r == VMSIG_ERR_IO);
 	assert_int_equal(r, 0);
 	assert_int_equal(word_at(scene), 5);
 	write_client_close(&alice);
-	before = epoch_of(scene, "w1");
+	before = ctx_client_epoch(scene->daemon, &scene->alice, "w1");
 	assert_true(before >= meanwhile);
 	history_check(scene, NULL, 0);
 	desk_scene_restart(scene, SIGTERM);
-	assert_true(epoch_of(scene, "w1") >= before);
+	assert_true(ctx_client_epoch(scene->daemon, &scene->alice, "w1") >= before);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, desk_scene_teardown)

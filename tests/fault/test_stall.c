@@ -111,38 +111,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static int answer_of(struct write_client *client, uint64_t id)
-{
-	for (;;) {
-		Vmsig__WriteMessage *message = write_client_receive(client);
-		int code = 0;
-		bool ours;
-
-		assert_non_null(message);
-		ours = message->request_id == id;
-		if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_ERROR)
-			code = (int)message->error->code;
-		else if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_WRITE_RESULT)
-			code = (int)message->write_result->outcome;
-		write_client_free_message(message);
-		if (ours)
-			return code;
-	}
-}
-
-static int write_word(struct write_client *client, const struct write_lease *lease,
-	uint64_t sequence, uint64_t word)
-{
-	return answer_of(client,
-		write_client_write(client, lease, sequence, ADDR, &word, sizeof(word), NULL));
-}
-
-static struct write_lease lease_of(struct write_client *client, const char *endpoint)
-{
-	write_client_ask(client, endpoint, 0, 0, 3600000, 0, false);
-	return write_client_granted(client);
-}
-
 /* A sensor comes, gets its context, and goes. */
 static void read_something(struct desk_scene *scene)
 {
@@ -194,10 +162,11 @@ static void all_go_on_while_it_stands_still(void **state)
 	int r;
 
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
-	lease = lease_of(&alice, "w1");
+	lease = write_client_lease(&alice, "w1");
 	stall(true);
 	for (; written < SOME; written++) {
-		assert_int_equal(write_word(&alice, &lease, written + 1, written + 1), 0);
+		assert_int_equal(
+			write_client_put(&alice, &lease, written + 1, ADDR, written + 1), 0);
 		if (written % (SOME / 4) == 0)
 			read_something(scene);
 	}
@@ -205,7 +174,7 @@ static void all_go_on_while_it_stands_still(void **state)
 	desk_scene_reset(scene, "w2");
 	list_leases(scene);
 	do
-		r = write_word(&alice, &lease, written + 1, written + 1);
+		r = write_client_put(&alice, &lease, written + 1, ADDR, written + 1);
 	while (!r && ++written < IN_MEMORY_MAX);
 	assert_int_equal(r, VMSIG_ERR_IO);
 	read_something(scene);
@@ -214,7 +183,7 @@ static void all_go_on_while_it_stands_still(void **state)
 	daemon_await_log(scene->daemon, "does not answer", 1);
 	stall(false);
 	do {
-		r = write_word(&alice, &lease, written + 1, written + 1);
+		r = write_client_put(&alice, &lease, written + 1, ADDR, written + 1);
 		if (r)
 			usleep(RETRY_MS * 1000);
 	} while (r == VMSIG_ERR_IO);
@@ -232,10 +201,11 @@ static void a_kill_meanwhile_loses_nothing(void **state)
 	uint64_t written = 0;
 
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
-	lease = lease_of(&alice, "w1");
+	lease = write_client_lease(&alice, "w1");
 	stall(true);
 	for (; written < SOME; written++)
-		assert_int_equal(write_word(&alice, &lease, written + 1, written + 1), 0);
+		assert_int_equal(
+			write_client_put(&alice, &lease, written + 1, ADDR, written + 1), 0);
 	kill(daemon_pid(scene->daemon), SIGKILL);
 	write_client_close(&alice);
 	stall(false);
@@ -243,9 +213,9 @@ static void a_kill_meanwhile_loses_nothing(void **state)
 	assert_int_equal(history_check(scene, NULL, 0), SOME);
 	/* Nothing of it is done again. */
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
-	assert_int_equal(write_word(&alice, &lease, written, written), 0);
+	assert_int_equal(write_client_put(&alice, &lease, written, ADDR, written), 0);
 	assert_int_equal(history_check(scene, NULL, 0), SOME);
-	assert_int_equal(write_word(&alice, &lease, written + 1, 4711), 0);
+	assert_int_equal(write_client_put(&alice, &lease, written + 1, ADDR, 4711), 0);
 	write_client_close(&alice);
 	assert_int_equal(word_at(scene), 4711);
 }
@@ -267,18 +237,18 @@ static void the_marks_are_opened_while_it_stands_still(void **state)
 	scene->fds = daemon_fds(scene->daemon) + 2;
 	daemon_await_log(scene->daemon, "nothing is written meanwhile", 1);
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
-	lease = lease_of(&alice, "w1");
-	assert_int_equal(write_word(&alice, &lease, 1, 1), VMSIG_ERR_IO);
+	lease = write_client_lease(&alice, "w1");
+	assert_int_equal(write_client_put(&alice, &lease, 1, ADDR, 1), VMSIG_ERR_IO);
 	stall(true);
 	while (!daemon_log_count(scene->daemon, ERRAND_HANGS)) {
 		read_something(scene);
 		list_leases(scene);
 		usleep(RETRY_MS * 1000);
 	}
-	assert_int_equal(write_word(&alice, &lease, 2, 2), VMSIG_ERR_IO);
+	assert_int_equal(write_client_put(&alice, &lease, 2, ADDR, 2), VMSIG_ERR_IO);
 	assert_int_equal(rmdir(note), 0);
 	stall(false);
-	while ((r = write_word(&alice, &lease, 3, 3)) == VMSIG_ERR_IO)
+	while ((r = write_client_put(&alice, &lease, 3, ADDR, 3)) == VMSIG_ERR_IO)
 		usleep(RETRY_MS * 1000);
 	assert_int_equal(r, 0);
 	assert_int_equal(word_at(scene), 3);

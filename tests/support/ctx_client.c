@@ -294,3 +294,21 @@ Vmsig__CtxMessage *ctx_client_expect_memctx(struct ctx_client *client, int ret_f
 	ctx_client_taken(client, message->memctx->delivery);
 	return message;
 }
+
+uint32_t ctx_client_epoch(struct daemon *daemon, const struct pki_cert *cert, const char *endpoint)
+{
+	struct ctx_client client;
+	Vmsig__CtxMessage *message;
+	uint32_t epoch;
+	int fds[2];
+
+	ctx_client_open(&client, daemon, cert);
+	ctx_client_expect_done(&client, ctx_client_subscribe(&client, endpoint));
+	message = ctx_client_expect_memctx(&client, fds);
+	epoch = message->memctx->epoch;
+	ctx_client_free_message(message);
+	close(fds[0]);
+	close(fds[1]);
+	ctx_client_close(&client);
+	return epoch;
+}

@@ -57,4 +57,8 @@ void ctx_client_expect_end(struct ctx_client *client);
  * closes, verified and acknowledged. */
 Vmsig__CtxMessage *ctx_client_expect_memctx(struct ctx_client *client, int ret_fds[2]);
 
+/* The endpoint's epoch, once its guest is ready: asked for by a sensor that comes for it, and goes.
+ */
+uint32_t ctx_client_epoch(struct daemon *daemon, const struct pki_cert *cert, const char *endpoint);
+
 #endif

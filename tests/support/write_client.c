@@ -314,3 +314,35 @@ int write_client_outcome(struct write_client *client)
 	write_client_free_message(message);
 	return outcome;
 }
+
+int write_client_answer(struct write_client *client, uint64_t id)
+{
+	for (;;) {
+		Vmsig__WriteMessage *message = write_client_receive(client);
+		int code = 0;
+		bool ours;
+
+		assert_non_null(message);
+		ours = message->request_id == id;
+		if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_ERROR)
+			code = (int)message->error->code;
+		else if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_WRITE_RESULT)
+			code = (int)message->write_result->outcome;
+		write_client_free_message(message);
+		if (ours)
+			return code;
+	}
+}
+
+int write_client_put(struct write_client *client, const struct write_lease *lease,
+	uint64_t sequence, uint64_t addr, uint64_t word)
+{
+	return write_client_answer(client,
+		write_client_write(client, lease, sequence, addr, &word, sizeof(word), NULL));
+}
+
+struct write_lease write_client_lease(struct write_client *client, const char *endpoint)
+{
+	write_client_ask(client, endpoint, 0, 0, 3600000, 0, false);
+	return write_client_granted(client);
+}

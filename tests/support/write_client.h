@@ -63,4 +63,12 @@ uint64_t write_client_bulk(struct write_client *client, const struct write_lease
 /* The outcome of a WriteResult that must be the next message. */
 int write_client_outcome(struct write_client *client);
 
+/* The next answer to a request, an error or an outcome; what is told beside it is skipped. */
+int write_client_answer(struct write_client *client, uint64_t id);
+/* Writes one word, and waits for the answer. */
+int write_client_put(struct write_client *client, const struct write_lease *lease,
+	uint64_t sequence, uint64_t addr, uint64_t word);
+/* A lease of all of the endpoint, that outlasts the test. */
+struct write_lease write_client_lease(struct write_client *client, const char *endpoint);
+
 #endif

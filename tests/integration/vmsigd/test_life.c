@@ -15,24 +15,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static uint32_t epoch_of_a1(struct scene *scene)
-{
-	struct ctx_client client;
-	Vmsig__CtxMessage *message;
-	uint32_t epoch;
-	int fds[2];
-
-	ctx_client_open(&client, scene->daemon, &scene->acme);
-	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "a1"));
-	message = ctx_client_expect_memctx(&client, fds);
-	epoch = message->memctx->epoch;
-	ctx_client_free_message(message);
-	close(fds[0]);
-	close(fds[1]);
-	ctx_client_close(&client);
-	return epoch;
-}
-
 static void clients_are_told_of_the_end(void **state)
 {
 	struct scene *scene = *state;
@@ -69,7 +51,7 @@ static void epochs_rise_over_kill_and_restart(void **state)
 	uint32_t last = 0;
 
 	for (int i = 0; i < 3; i++) {
-		uint32_t epoch = epoch_of_a1(scene);
+		uint32_t epoch = ctx_client_epoch(scene->daemon, &scene->acme, "a1");
 
 		assert_true(epoch > last);
 		last = epoch;
@@ -88,7 +70,7 @@ static void a_second_broker_leaves_the_first_alone(void **state)
 
 	assert_int_equal(daemon_run(scene->daemon, arguments), 1);
 	assert_int_equal(access(daemon_socket(scene->daemon), F_OK), 0);
-	epoch_of_a1(scene);
+	ctx_client_epoch(scene->daemon, &scene->acme, "a1");
 }
 
 /* Only a socket that nobody listens on may be removed. */
@@ -219,7 +201,7 @@ static void a_broken_configuration_changes_nothing(void **state)
 	ctx_client_list(&client);
 	ctx_client_free_message(ctx_client_expect(&client, VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST));
 	ctx_client_close(&client);
-	epoch_of_a1(scene);
+	ctx_client_epoch(scene->daemon, &scene->acme, "a1");
 }
 
 /* An endpoint that the policy takes away ends as if it were gone; one that it gives comes. */

@@ -312,20 +312,7 @@ static int teardown(void **state)
 /* Its epoch once the guest is ready. */
 static uint32_t epoch(void)
 {
-	struct ctx_client client;
-	Vmsig__CtxMessage *message;
-	uint32_t epoch;
-	int fds[2];
-
-	ctx_client_open(&client, world.daemon, &world.sensor);
-	ctx_client_expect_done(&client, ctx_client_subscribe(&client, "web1"));
-	message = ctx_client_expect_memctx(&client, fds);
-	epoch = message->memctx->epoch;
-	ctx_client_free_message(message);
-	close(fds[0]);
-	close(fds[1]);
-	ctx_client_close(&client);
-	return epoch;
+	return ctx_client_epoch(world.daemon, &world.sensor, "web1");
 }
 
 /* ---- tests ---- */

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "broker/journal/shared.h"
 #include "broker/store/audit.h"
 #include "broker/store/lease_store.h"
 #include "broker/store/ledger.h"
@@ -105,9 +106,9 @@ static void before(struct lab *lab, const char *sql)
 /* As if the host had not been booted since. */
 static void same_boot(struct lab *lab)
 {
-	char boot_id[STORE_BOOT_ID_MAX], sql[256];
+	char boot_id[SHARED_BOOT_ID_MAX], sql[256];
 
-	assert_int_equal(store_boot_id(boot_id), 0);
+	assert_int_equal(shared_boot_id(boot_id), 0);
 	snprintf(sql, sizeof(sql), "UPDATE meta SET value = '%s' WHERE key = 'boot_id'", boot_id);
 	before(lab, sql);
 }
