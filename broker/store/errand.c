@@ -328,19 +328,3 @@ bool store_is_damaged(const struct store *store)
 {
 	return store->damage[0];
 }
-
-void store_want_snapshot(struct store *store)
-{
-	store->wants_save = true;
-}
-
-uint64_t store_saved(const struct store *store)
-{
-	return store->saved;
-}
-
-uint64_t store_lost_audit(const struct store *store, uint8_t ret_hash[STORE_HASH])
-{
-	memcpy(ret_hash, store->lost_hash, STORE_HASH);
-	return store->lost_id;
-}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The store's journal: its thread, those who hear of it, and how far the audit log has come. */
+/* The store's journal: its thread, those who hear of it, how far the audit log has come and is
+ * saved. */
 #include <string.h>
 
 #include <utlist.h>
@@ -59,4 +60,20 @@ void store_mark_audit(const struct store *store, struct watermark *mark)
 	journal_head(store->journal, &head);
 	mark->audit = head.id;
 	memcpy(mark->audit_hash, head.hash, STORE_HASH);
+}
+
+void store_want_snapshot(struct store *store)
+{
+	store->wants_save = true;
+}
+
+uint64_t store_saved(const struct store *store)
+{
+	return store->saved;
+}
+
+uint64_t store_lost_audit(const struct store *store, uint8_t ret_hash[STORE_HASH])
+{
+	memcpy(ret_hash, store->lost_hash, STORE_HASH);
+	return store->lost_id;
 }

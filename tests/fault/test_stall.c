@@ -265,10 +265,11 @@ static void an_end_meanwhile_comes_to_an_end(void **state)
 	uint64_t written = 0;
 
 	write_client_open(&alice, scene->daemon, "write.sock", &scene->alice);
-	lease = lease_of(&alice, "w1");
+	lease = write_client_lease(&alice, "w1");
 	stall(true);
 	for (; written < SOME; written++)
-		assert_int_equal(write_word(&alice, &lease, written + 1, written + 1), 0);
+		assert_int_equal(
+			write_client_put(&alice, &lease, written + 1, ADDR, written + 1), 0);
 	kill(daemon_pid(scene->daemon), SIGTERM);
 	daemon_await_log(scene->daemon, "did not end in time", 1);
 	write_client_close(&alice);
