@@ -280,6 +280,9 @@ Vmsig__CtxMessage *ctx_client_expect_memctx(struct ctx_client *client, int ret_f
 		message = ctx_client_receive(client);
 	}
 	check_body(client, message, VMSIG__CTX_MESSAGE__BODY_MEMCTX);
+	/* It has failed the test then, which the analyser does not see. */
+	if (!message)
+		abort();
 	assert_int_equal(message->memctx->n_descriptors, 2);
 	for (size_t i = 0; i < 2; i++) {
 		const Vmsig__Descriptor *d = message->memctx->descriptors[i];

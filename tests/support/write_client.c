@@ -164,8 +164,10 @@ Vmsig__WriteMessage *write_client_expect(
 {
 	Vmsig__WriteMessage *message = write_client_receive(client);
 
-	if (!message)
+	if (!message) {
 		fail_msg("the connection has ended: %s", chan_error(client->chan));
+		abort(); /* the analyser does not see that it was left */
+	}
 	if (message->body_case == VMSIG__WRITE_MESSAGE__BODY_ERROR && body != message->body_case)
 		fail_msg("error %s: %s", vmsig_error_name((int)message->error->code),
 			message->error->detail);
@@ -233,6 +235,18 @@ struct write_lease write_client_acquire(struct write_client *client, const char 
 	return write_client_granted(client);
 }
 
+/* Under which lease it is, and the how manieth of the client. */
+static void address(Vmsig__CmdMemwrite *body, const struct write_client *client,
+	const struct write_lease *lease, uint64_t sequence)
+{
+	body->lease = lease->id;
+	body->token = lease->token;
+	body->endpoint = lease->endpoint;
+	body->epoch = lease->epoch;
+	body->writer = client->writer;
+	body->sequence = sequence;
+}
+
 uint64_t write_client_write(struct write_client *client, const struct write_lease *lease,
 	uint64_t sequence, uint64_t addr, const void *data, size_t len, const void *expect)
 {
@@ -244,12 +258,7 @@ uint64_t write_client_write(struct write_client *client, const struct write_leas
 	op.data = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)data, .len = len};
 	if (expect)
 		op.expect = (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)expect, .len = len};
-	body.lease = lease->id;
-	body.token = lease->token;
-	body.endpoint = lease->endpoint;
-	body.epoch = lease->epoch;
-	body.writer = client->writer;
-	body.sequence = sequence;
+	address(&body, client, lease, sequence);
 	body.ops = &ops;
 	body.n_ops = 1;
 	body.want_old = true;
@@ -293,12 +302,7 @@ uint64_t write_client_bulk(struct write_client *client, const struct write_lease
 	bulk.addr = addr;
 	bulk.len = len;
 	bulk.data = &data;
-	body.lease = lease->id;
-	body.token = lease->token;
-	body.endpoint = lease->endpoint;
-	body.epoch = lease->epoch;
-	body.writer = client->writer;
-	body.sequence = sequence;
+	address(&body, client, lease, sequence);
 	body.bulk = &bulk;
 	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
 	request.memwrite = &body;
