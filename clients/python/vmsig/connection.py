@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Iterator, Optional
 
 from . import errors
 from .context import Context
-from .ffi import deadline_of, open_handle, options, sleep, text
+from .ffi import Closing, deadline_of, open_handle, options, sleep, text
 from ._vmsig import ffi, lib
 
 SOCKET_VARIABLE = "VMSIG_SOCKET"
@@ -84,7 +83,7 @@ class Event:
         return cls(**fields)
 
 
-class Connection:
+class Connection(Closing):
     """Reconnects by itself, and renews its subscriptions. What is None comes from VMSIG_IDENTITY and
     VMSIG_SOCKET, then the library's defaults. Used by one thread at a time.
 
@@ -203,13 +202,3 @@ class Connection:
     def _check(self, result: int) -> None:
         if result:
             raise errors.error(result, text(lib.vmsig_last_error(self.handle)))
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, kind: Optional[type[BaseException]], value: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()

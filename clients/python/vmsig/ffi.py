@@ -6,12 +6,32 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import Any, Callable, Optional
+from types import TracebackType
+from typing import Any, Callable, Optional, TypeVar
 
 from . import errors
 from ._vmsig import ffi, lib
 
+Self = TypeVar("Self", bound="Closing")
+
 SLEEP_MAX = 3600.0  # seconds of one poll(2): its limit is an int of milliseconds
+
+
+class Closing:
+    """What is closed at the end of a `with`, or when nobody has it any more."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, kind: Optional[type[BaseException]], value: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def text(value: Any) -> str:

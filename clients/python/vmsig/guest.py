@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, Iterator, Optional, Sequence, TypeVar, overload
 
 from . import errors
 from .context import Context
-from .ffi import open_handle, text
+from .ffi import Closing, open_handle, text
 from ._vmsig import ffi, lib
 
 Item = TypeVar("Item")
@@ -114,7 +113,7 @@ class OpenFile:
         return cls(found.number, text(found.path), found.object)
 
 
-class Guest:
+class Guest(Closing):
     """Opened on a context, and over with it: closed by close() or `with`, before the context is.
     Texts come from the guest and may have any bytes; what is no UTF-8 comes as surrogates."""
 
@@ -208,13 +207,3 @@ class Guest:
             return Found([make(items[i]) for i in range(found[0].count)], found[0].partial)
         finally:
             free(found[0])
-
-    def __enter__(self) -> Guest:
-        return self
-
-    def __exit__(self, kind: Optional[type[BaseException]], value: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()

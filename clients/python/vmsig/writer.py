@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Iterable, Optional, Sequence
 
 from . import errors
-from .ffi import deadline_of, open_handle, options, sleep, text
+from .ffi import Closing, deadline_of, open_handle, options, sleep, text
 from ._vmsig import ffi, lib
 
 SOCKET_VARIABLE = "VMSIG_WRITE_SOCKET"
@@ -222,7 +222,7 @@ class WriterEvent:
     text: str
 
 
-class Writer:
+class Writer(Closing):
     """Reconnects by itself and resumes its leases. What is None comes from VMSIG_IDENTITY and
     VMSIG_WRITE_SOCKET, then the library's defaults. Used by one thread at a time."""
 
@@ -327,13 +327,3 @@ class Writer:
     def _check(self, result: int) -> None:
         if result:
             raise errors.error(result, text(lib.vmsig_writer_last_error(self.handle)))
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: Optional[type[BaseException]], value: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
