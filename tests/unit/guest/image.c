@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -125,4 +126,23 @@ void image_replace_text(struct image *image, uint64_t gpa, const char *from, con
 	memmove(at + strlen(to), at + strlen(from), strlen(at + strlen(from)) + 1);
 	/* NOLINTNEXTLINE(bugprone-not-null-terminated-result): the rest of the text follows */
 	memcpy(at, to, strlen(to));
+}
+
+int image_lab_setup(void **state)
+{
+	struct image_lab *lab = calloc(1, sizeof(*lab));
+
+	assert_non_null(lab);
+	image_init(&lab->image);
+	*state = lab;
+	return 0;
+}
+
+int image_lab_teardown(void **state)
+{
+	struct image_lab *lab = *state;
+
+	image_deinit(&lab->image);
+	free(lab);
+	return 0;
 }

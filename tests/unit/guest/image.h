@@ -27,6 +27,16 @@ struct image {
 void image_init(struct image *image);
 void image_deinit(struct image *image);
 
+/* An image, and what a search of it has found. cmocka fixtures: *state is one. */
+struct image_lab {
+	struct image image;
+	struct kcr3_proof proof;
+	char why[256];
+};
+
+int image_lab_setup(void **state);
+int image_lab_teardown(void **state);
+
 /* Maps one page under `root`, making tables as needed. `flags` go into the last entry. */
 void image_map(struct image *image, uint64_t root, unsigned levels, uint64_t gva, uint64_t gpa,
 	uint64_t flags);

@@ -21,42 +21,17 @@ static const struct image_linux dead = {
 	.release = "6.1.0-dead", .root = 0x300000, .text = 0x310000, .note = 0x020000, .levels = 4};
 #define PROCESS_ROOT 0x230000ull /* of a process of the live kernel */
 
-struct lab {
-	struct image image;
-	struct kcr3_proof proof;
-	char why[256];
-};
-
-static int setup(void **state)
-{
-	struct lab *lab = calloc(1, sizeof(*lab));
-
-	assert_non_null(lab);
-	image_init(&lab->image);
-	*state = lab;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct lab *lab = *state;
-
-	image_deinit(&lab->image);
-	free(lab);
-	return 0;
-}
-
-static int find(struct lab *lab, const uint64_t *cr3, size_t n)
+static int find(struct image_lab *lab, const uint64_t *cr3, size_t n)
 {
 	return kcr3_find(&lab->image.memory, cr3, n, NULL, &lab->proof, lab->why, sizeof(lab->why));
 }
 
-static int reprove(struct lab *lab, const uint64_t *cr3, size_t n)
+static int reprove(struct image_lab *lab, const uint64_t *cr3, size_t n)
 {
 	return kcr3_reprove(&lab->image.memory, &lab->proof, cr3, n);
 }
 
-static void check_live(const struct lab *lab)
+static void check_live(const struct image_lab *lab)
 {
 	assert_int_equal(lab->proof.system.os, VMSIG_OS_LINUX);
 	assert_int_equal(lab->proof.kcr3, live.root);
@@ -65,7 +40,7 @@ static void check_live(const struct lab *lab)
 
 static void a_kernel_is_found_and_proven(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {live.root | 0x7};
 
 	image_put_linux(&lab->image, &live);
@@ -79,7 +54,7 @@ static void a_kernel_is_found_and_proven(void **state)
 /* Digest of where things are, in RAM that has nothing else in it. */
 static uint64_t placement(const struct image_linux *kernel)
 {
-	struct lab lab = {0};
+	struct image_lab lab = {0};
 	const uint64_t cr3[] = {kernel->root};
 
 	image_init(&lab.image);
@@ -112,7 +87,7 @@ static void kaslr_tells_boots_apart(void **state)
 /* Accessed and dirty bits come and go; a session does not. */
 static void placement_is_of_addresses(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	struct image_linux random = live;
 	const uint64_t cr3[] = {live.root};
 	uint64_t *root = (uint64_t *)(void *)(lab->image.ram + live.root), first;
@@ -131,7 +106,7 @@ static void placement_is_of_addresses(void **state)
 
 static void five_levels_are_found(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	struct image_linux five = live;
 	const uint64_t cr3[] = {live.root};
 
@@ -144,7 +119,7 @@ static void five_levels_are_found(void **state)
 
 static void the_note_may_have_its_elf_header(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	struct image_linux with_header = live;
 
 	with_header.note_offset = 24;
@@ -155,7 +130,7 @@ static void the_note_may_have_its_elf_header(void **state)
 
 static void phys_base_may_be_negative(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	struct image_linux moved = live;
 
 	moved.phys_base = -0x100000;
@@ -167,7 +142,7 @@ static void phys_base_may_be_negative(void **state)
 /* A warm reset leaves the last kernel in RAM, intact down to its release string. */
 static void a_dead_kernel_is_told_from_the_live_one(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {PROCESS_ROOT};
 
 	image_put_linux(&lab->image, &dead);
@@ -179,7 +154,7 @@ static void a_dead_kernel_is_told_from_the_live_one(void **state)
 
 static void a_dead_kernel_alone_is_refused(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t firmware[] = {0x100000};
 	const uint64_t none[] = {0};
 
@@ -192,7 +167,7 @@ static void a_dead_kernel_alone_is_refused(void **state)
 
 static void two_kernels_without_a_vcpu_are_no_guess(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	image_put_linux(&lab->image, &dead);
 	image_put_linux(&lab->image, &live);
@@ -202,7 +177,7 @@ static void two_kernels_without_a_vcpu_are_no_guess(void **state)
 
 static void copies_of_a_note_are_one_kernel(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	image_put_linux(&lab->image, &live);
 	memcpy(lab->image.ram + 0x500000 + 0x300000, lab->image.ram + live.note, 4096);
@@ -213,7 +188,7 @@ static void copies_of_a_note_are_one_kernel(void **state)
 /* With page-table isolation a vCPU in user mode runs on the page behind the kernel's. */
 static void the_users_half_of_a_root_pair_counts(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t user[] = {PROCESS_ROOT | 0x1000 | 0x80};
 
 	image_put_linux(&lab->image, &live);
@@ -225,7 +200,7 @@ static void the_users_half_of_a_root_pair_counts(void **state)
 /* Without it, a process's root may be any page. */
 static void a_root_on_an_odd_page_counts(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t odd[] = {PROCESS_ROOT + 0x1000};
 
 	image_put_linux(&lab->image, &live);
@@ -235,7 +210,7 @@ static void a_root_on_an_odd_page_counts(void **state)
 
 static void one_of_several_vcpus_is_enough(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {0, 0x999000, live.root, UINT64_MAX};
 
 	image_put_linux(&lab->image, &live);
@@ -244,7 +219,7 @@ static void one_of_several_vcpus_is_enough(void **state)
 
 static void notes_that_lie_are_refused(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	struct image_linux lie = live;
 
 	image_put_linux(&lab->image, &live);
@@ -265,7 +240,7 @@ static void notes_that_lie_are_refused(void **state)
 
 static void cyclic_tables_end(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	uint64_t *root = (uint64_t *)(void *)(lab->image.ram + live.root);
 
 	image_put_linux(&lab->image, &live);
@@ -276,7 +251,7 @@ static void cyclic_tables_end(void **state)
 
 static void ram_without_a_kernel_says_so(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	assert_int_equal(find(lab, NULL, 0), VMSIG_ERR_NOT_READY);
 	assert_true(strlen(lab->why) > 0);
@@ -284,7 +259,7 @@ static void ram_without_a_kernel_says_so(void **state)
 
 static void a_scan_can_be_cancelled(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	atomic_bool cancel = true;
 
 	image_put_linux(&lab->image, &live);
@@ -295,7 +270,7 @@ static void a_scan_can_be_cancelled(void **state)
 
 static void a_scan_allocates_no_holes(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	struct stat before, after;
 
 	image_put_linux(&lab->image, &live);
@@ -312,7 +287,7 @@ static void a_scan_allocates_no_holes(void **state)
 
 static void a_file_that_shrinks_ends_the_search(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	image_put_linux(&lab->image, &live);
 	assert_int_equal(ftruncate(lab->image.fd, 0x100000), 0);
@@ -324,7 +299,7 @@ static void a_file_that_shrinks_ends_the_search(void **state)
 
 static void a_proof_ends_with_what_it_rests_on(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {live.root}, other[] = {dead.root};
 
 	image_put_linux(&lab->image, &dead);
@@ -352,7 +327,7 @@ static void a_panic_that_the_note_tells_of_changes_nothing(void **state)
 {
 	static const char *const others[] = {"CRASHTIME=\n", "CRASHTIME=12x\n",
 		"CRASHTIME=1\nX=1\n", "CRASHTIME=1\nCRASHTIME=2\n", "CRASHTIM=1\n"};
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {live.root};
 	uint64_t digest;
 
@@ -372,7 +347,7 @@ static void a_panic_that_the_note_tells_of_changes_nothing(void **state)
 /* Any process of the guest can write as many as it likes, below the true one. */
 static void a_flood_of_notes_hides_nothing(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {live.root};
 	struct image_linux fake = live;
 
@@ -389,7 +364,7 @@ static void a_flood_of_notes_hides_nothing(void **state)
 /* 5.10: the note does not say where the name is, which is behind a counter. */
 static void kernels_before_5_11_are_found(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {live.root};
 	char *text = (char *)lab->image.ram + live.text;
 
@@ -412,7 +387,7 @@ static void levels_that_a_note_does_not_say_are_tried(void **state)
 		.text = 0x310000,
 		.note = 0x020000,
 		.levels = 5};
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	image_put_linux(&lab->image, &live);
 	image_replace_text(
@@ -432,7 +407,7 @@ static void levels_that_a_note_does_not_say_are_tried(void **state)
 /* One that knows where its root lies shares the kernel's half and even its release. */
 static void a_note_that_names_a_processs_root_is_refused(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {PROCESS_ROOT};
 	struct image_linux fake = live;
 
@@ -458,7 +433,7 @@ static void a_note_that_names_a_processs_root_is_refused(void **state)
 /* Firmware and boot loaders have tables like that: a release string can be had anywhere. */
 static void a_root_with_too_little_in_it_is_refused(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	uint64_t *root = (uint64_t *)(void *)(lab->image.ram + live.root);
 
 	image_put_linux(&lab->image, &live);
@@ -469,7 +444,7 @@ static void a_root_with_too_little_in_it_is_refused(void **state)
 /* More roots that hold together than are told apart: the guest's kernel did that. */
 static void many_kernels_end(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	struct image_linux one = live;
 
 	for (unsigned i = 0; i < 80; i++) {
@@ -485,7 +460,7 @@ static void many_kernels_end(void **state)
 /* With page-table isolation modify_ldt(2) gives a process an entry of its own. */
 static void a_process_with_its_own_ldt_counts(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {PROCESS_ROOT};
 	uint64_t *process = (uint64_t *)(void *)(lab->image.ram + PROCESS_ROOT);
 
@@ -499,7 +474,7 @@ static void a_process_with_its_own_ldt_counts(void **state)
 
 static void accessed_bits_do_not_matter(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {PROCESS_ROOT};
 	uint64_t *process = (uint64_t *)(void *)(lab->image.ram + PROCESS_ROOT);
 
@@ -518,7 +493,7 @@ static void segments_may_begin_within_a_page(void **state)
 		{.gpa = 0x10, .len = 0x1007, .file_off = 0x10},
 		{.gpa = 0x1800, .len = IMAGE_SIZE - 0x1800 - 5, .file_off = 0x1800},
 	};
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	image_put_linux(&lab->image, &live);
 	physmap_deinit(&lab->image.map);
@@ -532,7 +507,7 @@ static void segments_may_begin_within_a_page(void **state)
 /* Nothing behind it: the last page of RAM. */
 static void a_note_at_the_end_of_ram_is_read(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	struct image_linux last = live;
 
 	last.note = IMAGE_SIZE - 4096;
@@ -544,7 +519,7 @@ static void a_note_at_the_end_of_ram_is_read(void **state)
 
 static void a_proof_of_nothing_fails(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	image_put_linux(&lab->image, &live);
 	assert_int_equal(reprove(lab, NULL, 0), VMSIG_ERR_NOT_READY);
@@ -552,7 +527,7 @@ static void a_proof_of_nothing_fails(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, image_lab_setup, image_lab_teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_kernel_is_found_and_proven),
 		T(kaslr_tells_boots_apart),

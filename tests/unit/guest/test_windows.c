@@ -28,38 +28,13 @@
 #define PROCESS_GVA 0xffff9a0123456000ull /* the pool */
 #define PROCESS_GPA 0x900000ull
 
-struct lab {
-	struct image image;
-	struct kcr3_proof proof;
-	char why[256];
-};
-
-static int setup(void **state)
-{
-	struct lab *lab = calloc(1, sizeof(*lab));
-
-	assert_non_null(lab);
-	image_init(&lab->image);
-	*state = lab;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct lab *lab = *state;
-
-	image_deinit(&lab->image);
-	free(lab);
-	return 0;
-}
-
-static uint64_t *root_at(struct lab *lab, uint64_t root)
+static uint64_t *root_at(struct image_lab *lab, uint64_t root)
 {
 	return (uint64_t *)(void *)(lab->image.ram + root);
 }
 
 /* What only Windows has, in the one place of it: under every root that was put. */
-static void put_kernel(struct lab *lab, const struct ntpe *pe)
+static void put_kernel(struct image_lab *lab, const struct ntpe *pe)
 {
 	const uint64_t root = SYSTEM_ROOT | 2; /* a PCID */
 
@@ -70,7 +45,7 @@ static void put_kernel(struct lab *lab, const struct ntpe *pe)
 static const struct ntpe windows_10 = {.major = 10, .build = 19041, .process = PROCESS_GVA + 0xb40};
 
 /* The shape alone: a recursive entry and enough of a kernel's half. */
-static void put_shape(struct lab *lab, uint64_t root)
+static void put_shape(struct image_lab *lab, uint64_t root)
 {
 	for (unsigned i = 0; i < 8; i++)
 		image_map(&lab->image, root, 4, 0xffff800000000000ull + ((uint64_t)i << 39),
@@ -79,7 +54,7 @@ static void put_shape(struct lab *lab, uint64_t root)
 	root_at(lab, root)[SELF_INDEX] = root | IMAGE_PRESENT | IMAGE_NX;
 }
 
-static void put_root(struct lab *lab, uint64_t root)
+static void put_root(struct image_lab *lab, uint64_t root)
 {
 	put_shape(lab, root);
 	for (uint64_t at = 0; at < NTPE_SIZE; at += 4096)
@@ -90,7 +65,7 @@ static void put_root(struct lab *lab, uint64_t root)
 
 /* A process: the kernel half of the System process but for the self-map, hyperspace and
  * session space, and some of a user's half. */
-static void put_process(struct lab *lab, uint64_t root)
+static void put_process(struct image_lab *lab, uint64_t root)
 {
 	image_clone_root(&lab->image, SYSTEM_ROOT, root);
 	root_at(lab, root)[SELF_INDEX] = root | IMAGE_PRESENT | IMAGE_NX;
@@ -100,7 +75,7 @@ static void put_process(struct lab *lab, uint64_t root)
 	root_at(lab, root)[3] = 0x700000 | IMAGE_PRESENT;
 }
 
-static void put_stub(struct lab *lab, uint64_t at, uint64_t root)
+static void put_stub(struct image_lab *lab, uint64_t at, uint64_t root)
 {
 	uint8_t *stub = lab->image.ram + at;
 	const uint64_t jump = 0x00000001000600e9ull | 0x4d00, entry = ENTRY_GVA;
@@ -110,19 +85,19 @@ static void put_stub(struct lab *lab, uint64_t at, uint64_t root)
 	memcpy(stub + 0xa0, &root, 8);
 }
 
-static int find(struct lab *lab, const uint64_t *cr3, size_t n)
+static int find(struct image_lab *lab, const uint64_t *cr3, size_t n)
 {
 	return kcr3_find(&lab->image.memory, cr3, n, NULL, &lab->proof, lab->why, sizeof(lab->why));
 }
 
-static int reprove(struct lab *lab, const uint64_t *cr3, size_t n)
+static int reprove(struct image_lab *lab, const uint64_t *cr3, size_t n)
 {
 	return kcr3_reprove(&lab->image.memory, &lab->proof, cr3, n);
 }
 
 static void the_start_block_leads_to_the_root(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {SYSTEM_ROOT | 2};
 
 	put_root(lab, SYSTEM_ROOT);
@@ -140,7 +115,7 @@ static void the_start_block_leads_to_the_root(void **state)
 
 static void dummy_tables_are_passed_over(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	put_root(lab, SYSTEM_ROOT);
 	/* The first block that looks right names a table without a kernel behind it. */
@@ -153,7 +128,7 @@ static void dummy_tables_are_passed_over(void **state)
 
 static void an_entry_that_cannot_execute_is_refused(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	put_root(lab, SYSTEM_ROOT);
 	image_map(&lab->image, SYSTEM_ROOT, 4, ENTRY_GVA, ENTRY_GPA, IMAGE_PRESENT | IMAGE_NX);
@@ -163,7 +138,7 @@ static void an_entry_that_cannot_execute_is_refused(void **state)
 
 static void a_block_of_an_earlier_boot_is_refused(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t elsewhere[] = {0x900000};
 
 	put_root(lab, SYSTEM_ROOT);
@@ -175,7 +150,7 @@ static void a_block_of_an_earlier_boot_is_refused(void **state)
 
 static void without_a_block_the_self_map_decides(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {SYSTEM_ROOT};
 
 	put_root(lab, SYSTEM_ROOT);
@@ -192,7 +167,7 @@ static void without_a_block_the_self_map_decides(void **state)
 
 static void a_vcpu_in_a_process_proves_the_system_root(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {PROCESS_ROOT | 0x5};
 
 	put_root(lab, SYSTEM_ROOT);
@@ -210,7 +185,7 @@ static void a_vcpu_in_a_process_proves_the_system_root(void **state)
 /* As the boot before left it: everything proves it but the vCPU. */
 static void a_root_of_an_earlier_boot_is_refused(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {PROCESS_ROOT};
 
 	put_root(lab, SYSTEM_ROOT);
@@ -229,7 +204,7 @@ static void a_root_of_an_earlier_boot_is_refused(void **state)
 
 static void a_table_that_shares_too_little_is_no_process(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {PROCESS_ROOT};
 	uint64_t *process = root_at(lab, PROCESS_ROOT);
 
@@ -246,7 +221,7 @@ static void a_table_that_shares_too_little_is_no_process(void **state)
 /* The kernel's entry is no place where user mode gets. */
 static void an_entry_of_the_users_is_refused(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	uint64_t table = SYSTEM_ROOT;
 
 	put_root(lab, SYSTEM_ROOT);
@@ -266,7 +241,7 @@ static void an_entry_of_the_users_is_refused(void **state)
 /* FreeBSD, NetBSD, OpenBSD, Xen, hobby kernels: a vCPU runs on it, and it maps itself. */
 static void the_shape_alone_is_no_windows(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {SYSTEM_ROOT};
 
 	put_shape(lab, SYSTEM_ROOT);
@@ -282,7 +257,7 @@ static void the_shape_alone_is_no_windows(void **state)
 /* Xen's dom0 kernel: all 256 entries of the shape, and large pages where Windows would be. */
 static void a_full_kernel_half_is_no_windows(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {SYSTEM_ROOT}, large = 0x80;
 	uint64_t *root = root_at(lab, SYSTEM_ROOT);
 	uint64_t *tables[] = {root_at(lab, 0xa00000), root_at(lab, 0xa01000)};
@@ -300,7 +275,7 @@ static void a_full_kernel_half_is_no_windows(void **state)
 
 static void an_image_of_another_name_is_no_windows(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {SYSTEM_ROOT};
 	struct ntpe other = windows_10;
 
@@ -320,7 +295,7 @@ static void an_image_of_another_name_is_no_windows(void **state)
 /* A file of Windows in a user's memory, under a kernel that maps itself. */
 static void an_image_that_users_may_read_is_no_kernel(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {SYSTEM_ROOT};
 	uint64_t table = SYSTEM_ROOT;
 
@@ -338,7 +313,7 @@ static void an_image_that_users_may_read_is_no_kernel(void **state)
 /* The root that is served is the one that the kernel itself calls its System process's. */
 static void the_system_process_decides(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {PROCESS_ROOT};
 	uint64_t *dtb = (uint64_t *)(void *)(lab->image.ram + PROCESS_GPA + 0xb40 + NTPE_DTB);
 	struct ntpe early = windows_10;
@@ -362,7 +337,7 @@ static void a_proof_ends_with_the_image(void **state)
 {
 	static const uint32_t places[] = {
 		0, NTPE_LFANEW, NTPE_LFANEW + 8, NTPE_DLL_NAME, NTPE_BUILD, NTPE_SYSTEM};
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {SYSTEM_ROOT};
 
 	put_root(lab, SYSTEM_ROOT);
@@ -386,7 +361,7 @@ static void releases_are_read(void **state)
 		{{.major = 6, .minor = 3, .build = 9600}, "6.3.9600"},
 		{{.major = 10, .build = 26100}, "10.0.26100"},
 	};
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {SYSTEM_ROOT}, gva = NT_GVA;
 	uint64_t table = SYSTEM_ROOT;
 
@@ -409,7 +384,7 @@ static void releases_are_read(void **state)
 /* Every page of a GiB calls itself one, and leads into its tables: it ends, and says so. */
 static void a_space_full_of_half_images_ends(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const uint64_t cr3[] = {SYSTEM_ROOT};
 	struct ntpe half = windows_10;
 	uint64_t table;
@@ -436,7 +411,7 @@ static bool is_never_spent(void *ctx)
 /* What one root's tables have used up is gone for the next one's. */
 static void all_roots_share_the_bound(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 	const struct pgwalk walk = {.read = lab->image.memory.read,
 		.ctx = lab->image.memory.ctx,
 		.root = SYSTEM_ROOT,
@@ -455,7 +430,7 @@ static void all_roots_share_the_bound(void **state)
 
 static void two_self_maps_are_none(void **state)
 {
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	put_root(lab, SYSTEM_ROOT);
 	put_stub(lab, STUB, SYSTEM_ROOT);
@@ -466,7 +441,7 @@ static void two_self_maps_are_none(void **state)
 static void blocks_outside_their_place_or_with_bad_roots_are_refused(void **state)
 {
 	static const uint64_t roots[] = {0, SYSTEM_ROOT + 8, 0xffffff000ull, 1ull << 40};
-	struct lab *lab = *state;
+	struct image_lab *lab = *state;
 
 	put_root(lab, SYSTEM_ROOT);
 	for (size_t i = 0; i < sizeof(roots) / sizeof(roots[0]); i++) {
@@ -483,7 +458,7 @@ static void blocks_outside_their_place_or_with_bad_roots_are_refused(void **stat
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, image_lab_setup, image_lab_teardown)
 	const struct CMUnitTest tests[] = {
 		T(the_start_block_leads_to_the_root),
 		T(dummy_tables_are_passed_over),

@@ -15,6 +15,7 @@
 #include "broker/store/audit.h"
 #include "broker/store/store.h"
 #include "proto/chain/auditchain.h"
+#include "tests/support/scratch.h"
 #include "tests/support/tamper.h"
 #include "vmsig/vmsig_error.h"
 
@@ -50,7 +51,7 @@ static int setup(void **state)
 
 	assert_non_null(lab);
 	strcpy(lab->dir, "/tmp/vmsig-audit-XXXXXX");
-	assert_non_null(mkdtemp(lab->dir));
+	scratch_make(lab->dir);
 	lab_open(lab);
 	*state = lab;
 	return 0;
@@ -59,11 +60,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct lab *lab = *state;
-	char command[96];
 
 	lab_close(lab);
-	snprintf(command, sizeof(command), "rm -r %s", lab->dir);
-	assert_int_equal(system(command), 0);
+	scratch_remove(lab->dir);
 	free(lab);
 	return 0;
 }

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "broker/store/state.h"
+#include "tests/support/scratch.h"
 
 static char dir[64], disk[64]; /* what the broker sees, and what survives */
 static unsigned syncs;
@@ -78,17 +79,6 @@ int fdatasync(int fd)
 	return synced(fd);
 }
 
-__attribute__((format(printf, 1, 2))) static void run(const char *format, ...)
-{
-	char command[512];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(command, sizeof(command), format, args);
-	va_end(args);
-	assert_int_equal(system(command), 0);
-}
-
 static struct store *start(void)
 {
 	char error[256];
@@ -110,8 +100,8 @@ static struct store *cut(struct store *store)
 	atomic_store(&off, true);
 	store_close(store);
 	atomic_store(&off, false);
-	run("rm -r %s/*", dir);
-	run("cp -r %s/* %s/", disk, dir);
+	scratch_run("rm -r %s/*", dir);
+	scratch_run("cp -r %s/* %s/", disk, dir);
 	snprintf(path, sizeof(path), "%s/vmsig.db", dir);
 	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, "UPDATE meta SET value = 'another' WHERE key = 'boot_id'",
@@ -198,13 +188,13 @@ static int setup(void **state)
 	strcpy(disk, "/tmp/vmsig-disk-XXXXXX");
 	if (!mkdtemp(dir) || !mkdtemp(disk))
 		return -1;
-	run("mkdir %s/journal", disk);
+	scratch_run("mkdir %s/journal", disk);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	run("rm -r %s %s", dir, disk);
+	scratch_run("rm -r %s %s", dir, disk);
 	return 0;
 }
 

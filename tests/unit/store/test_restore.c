@@ -21,6 +21,7 @@
 
 #include "broker/store/audit.h"
 #include "broker/store/state.h"
+#include "tests/support/scratch.h"
 #include "vmsig/vmsig_error.h"
 
 struct lab {
@@ -35,27 +36,17 @@ static void path_of(const char *dir, const char *file, char path[static PATH_MAX
 	snprintf(path, PATH_MAX, "%s/%s", dir, file);
 }
 
-__attribute__((format(printf, 1, 2))) static void run(const char *format, ...)
-{
-	char command[1024];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(command, sizeof(command), format, args);
-	va_end(args);
-	assert_int_equal(system(command), 0);
-}
-
 static void remove_all(const char *dir)
 {
-	run("rm -rf %s/*", dir);
+	scratch_run("rm -rf %s/*", dir);
 }
 
 /* As `cp`: a file that is there keeps its inode; one that the copy does not have goes. */
 static void copy_all(const char *from, const char *to)
 {
-	run("cd %s && find . -type f | while read f; do [ -e %s/$f ] || rm $f; done", to, from);
-	run("cp -r %s/. %s/", from, to);
+	scratch_run(
+		"cd %s && find . -type f | while read f; do [ -e %s/$f ] || rm $f; done", to, from);
+	scratch_run("cp -r %s/. %s/", from, to);
 }
 
 static void lab_open(struct lab *lab)
@@ -82,8 +73,8 @@ static int setup(void **state)
 	assert_non_null(lab);
 	strcpy(lab->dir, "/tmp/vmsig-state-XXXXXX");
 	strcpy(lab->backup, "/tmp/vmsig-backup-XXXXXX");
-	assert_non_null(mkdtemp(lab->dir));
-	assert_non_null(mkdtemp(lab->backup));
+	scratch_make(lab->dir);
+	scratch_make(lab->backup);
 	snprintf(lab->run, sizeof(lab->run), "%s.mark", lab->dir);
 	lab_open(lab);
 	*state = lab;
@@ -157,7 +148,7 @@ static void only_the_journal_restored(struct lab *lab)
 {
 	lab_close(lab);
 	assert_int_equal(unlink(lab->run), 0);
-	run("rm -r %s/journal && cp -r %s/journal %s/", lab->dir, lab->backup, lab->dir);
+	scratch_run("rm -r %s/journal && cp -r %s/journal %s/", lab->dir, lab->backup, lab->dir);
 }
 
 static void emptied(struct lab *lab)
@@ -169,7 +160,7 @@ static void emptied(struct lab *lab)
 static void without_its_journal(struct lab *lab)
 {
 	lab_close(lab);
-	run("rm -r %s/journal", lab->dir);
+	scratch_run("rm -r %s/journal", lab->dir);
 }
 
 /* Where the entries end, which is not where the file does. */
@@ -261,7 +252,7 @@ static void an_older_snapshot_loses_nothing(void **state)
 
 	history(lab);
 	lab_close(lab);
-	run("cp %s/vmsig.db %s/", lab->backup, lab->dir);
+	scratch_run("cp %s/vmsig.db %s/", lab->backup, lab->dir);
 	lab_open(lab);
 	assert_int_equal(row(lab, "a").epoch, 9);
 	assert_string_equal(row(lab, "a").session, "key");

@@ -20,6 +20,7 @@
 
 #include "broker/journal/journal.h"
 #include "broker/store/store.h"
+#include "tests/support/scratch.h"
 #include "vmsig/vmsig_error.h"
 
 static bool broken; /* the journal takes nothing */
@@ -89,7 +90,7 @@ static int setup(void **state)
 
 	assert_non_null(lab);
 	strcpy(lab->dir, "/tmp/vmsig-store-XXXXXX");
-	assert_non_null(mkdtemp(lab->dir));
+	scratch_make(lab->dir);
 	lab_open(lab);
 	*state = lab;
 	return 0;
@@ -98,12 +99,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct lab *lab = *state;
-	char command[96];
 
 	store_close(lab->store);
 	broken = false;
-	snprintf(command, sizeof(command), "rm -r %s", lab->dir);
-	assert_int_equal(system(command), 0);
+	scratch_remove(lab->dir);
 	free(lab);
 	return 0;
 }

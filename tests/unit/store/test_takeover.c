@@ -23,6 +23,7 @@
 #include "broker/store/ledger.h"
 #include "broker/store/store.h"
 #include "proto/chain/auditchain.h"
+#include "tests/support/scratch.h"
 #include "vmsig/vmsig_error.h"
 
 #define RECORDS 22u
@@ -35,17 +36,6 @@ struct lab {
 	struct store *store;
 	struct audit *audit;
 };
-
-__attribute__((format(printf, 1, 2))) static void run(const char *format, ...)
-{
-	char command[512];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(command, sizeof(command), format, args);
-	va_end(args);
-	assert_int_equal(system(command), 0);
-}
 
 static int lab_try(struct lab *lab)
 {
@@ -74,8 +64,8 @@ static int setup(void **state)
 
 	assert_non_null(lab);
 	strcpy(lab->dir, "/tmp/vmsig-takeover-XXXXXX");
-	assert_non_null(mkdtemp(lab->dir));
-	run("cp " STATE_BEFORE "/* %s/ && chmod -R u+w %s", lab->dir, lab->dir);
+	scratch_make(lab->dir);
+	scratch_run("cp " STATE_BEFORE "/* %s/ && chmod -R u+w %s", lab->dir, lab->dir);
 	*state = lab;
 	return 0;
 }
@@ -85,7 +75,7 @@ static int teardown(void **state)
 	struct lab *lab = *state;
 
 	lab_close(lab);
-	run("rm -r %s", lab->dir);
+	scratch_remove(lab->dir);
 	free(lab);
 	return 0;
 }
@@ -289,13 +279,13 @@ static void it_is_done_once(void **state)
 	struct lab *lab = *state;
 	size_t n;
 
-	run("mkdir %s/journal && touch %s/takeover", lab->dir, lab->dir);
-	run("echo rubbish > %s/journal/0000000000000001.seg", lab->dir);
+	scratch_run("mkdir %s/journal && touch %s/takeover", lab->dir, lab->dir);
+	scratch_run("echo rubbish > %s/journal/0000000000000001.seg", lab->dir);
 	lab_open(lab);
 	if (verify(lab, RECORDS, HEAD, &n))
 		fail_msg("%s", lab->error);
 	lab_close(lab);
-	run("cp " STATE_BEFORE "/* %s/ && chmod -R u+w %s", lab->dir, lab->dir);
+	scratch_run("cp " STATE_BEFORE "/* %s/ && chmod -R u+w %s", lab->dir, lab->dir);
 	assert_int_equal(lab_try(lab), VMSIG_ERR_INTERNAL);
 	assert_non_null(strstr(lab->error, "move one of them away"));
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/write/lab.h"
+#include "tests/support/scratch.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -218,7 +219,7 @@ struct lab *lab_new(void)
 	lab->events = calloc(LAB_EVENTS, sizeof(*lab->events));
 	assert_non_null(lab->events);
 	strcpy(lab->dir, "/tmp/vmsig-desk-XXXXXX");
-	assert_non_null(mkdtemp(lab->dir));
+	scratch_make(lab->dir);
 	lab->ram = memfd_create("ram", MFD_CLOEXEC);
 	assert_true(lab->ram >= 0);
 	assert_int_equal(ftruncate(lab->ram, LAB_RAM), 0);
@@ -334,10 +335,7 @@ void lab_close(struct lab *lab)
 
 struct lab *lab_free(struct lab *lab)
 {
-	char command[96];
-
-	snprintf(command, sizeof(command), "rm -r %s", lab->dir);
-	assert_int_equal(system(command), 0);
+	scratch_remove(lab->dir);
 	close(lab->ram);
 	free(lab->events);
 	free(lab);
