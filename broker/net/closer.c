@@ -267,8 +267,8 @@ void closer_give(struct closer *closer, int fd, uid_t uid)
 		return;
 	}
 	pthread_mutex_lock(&closer->lock);
-	/* Who is charged for what waits here stops long before (rights.h); beyond that it is better
-	 * to lose a descriptor than to wait for it. */
+	/* Who is charged for what waits here stops long before (listener.c); beyond that it is
+	 * better to lose a descriptor than to wait for it. */
 	if (closer->len < CLOSER_QUEUE) {
 		closer->ring[(closer->head + closer->len++) % CLOSER_QUEUE] =
 			(struct closer_entry){.fd = fd, .uid = uid};

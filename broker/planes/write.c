@@ -304,6 +304,9 @@ static const char *refusal_text(enum vmsig_error reason)
 		return "the conflicting lease was not given back within the waiting time";
 	case VMSIG_ERR_IO:
 		return "the broker cannot record it; its log says why";
+	case VMSIG_ERR_QUOTA:
+		return "when its turn came the tenant held all that 'leases' of its write rule "
+		       "allows; release one, or raise 'leases'";
 	default:
 		return NULL;
 	}

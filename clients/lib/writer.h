@@ -11,6 +11,12 @@
  *   writer_receive.c  messages of the broker
  *   writer_list.c     a list of leases that arrives in pages
  *   writer_wait.c     calls that wait
+ *
+ * It is one object in several files, and not several that need each other: the handle owns its
+ * leases, a lease its writes, and none of them can be made, used or freed without the others. An
+ * event of the connection ends leases, which drops writes; a write that is due has leases expire
+ * first; each tells what happened through the handle's one queue of events. What nobody but one
+ * file needs is static in it.
  */
 
 #include <stdbool.h>
