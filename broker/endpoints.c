@@ -14,6 +14,7 @@
 #include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/policy/share.h"
+#include "broker/sandbox/sandbox.h"
 #include "broker/selftests.h"
 #include "broker/store/store.h"
 #include "broker/wanted.h"
@@ -305,6 +306,12 @@ int endpoints_add(struct endpoints *endpoints, const char *yaml,
 	if (r)
 		return r;
 	r = addition_check(endpoints, config->endpoints, may, who, error, error_size);
+	if (!r && !sandbox_serves(config))
+		r = refuse(VMSIG_ERR_BAD_REQUEST, error, error_size,
+			"the sandbox that was shut at the start keeps vmsigd from looking into "
+			"QEMU; name the RAM file in 'ram', or put '%s' into the configuration and "
+			"restart vmsigd",
+			config->endpoints->name);
 	if (!r)
 		r = addition_start(endpoints, config, error, error_size);
 	config_unref(config);

@@ -156,6 +156,7 @@ static void stats(void *ctx, struct metrics *metrics)
 	add_loop(broker, metrics);
 	add_store(broker, metrics);
 	jobs_stats(broker->jobs, metrics);
+	expiry_metrics(&broker->expiry, metrics);
 	metrics_add(metrics, METRICS_RELOADS, "ok", reloads.succeeded);
 	metrics_add(metrics, METRICS_RELOADS, "error", reloads.failed);
 }

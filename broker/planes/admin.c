@@ -99,10 +99,7 @@ static int revoke(struct revoke_asked *asked, uint64_t lease)
 {
 	struct admin_client *client = asked->client;
 	struct conn *conn = client->base.conn;
-	const struct desk_admin admin = {.tenant = &conn_tenant(conn)->tenant,
-		.serial = conn_serial(conn),
-		.uid = conn_uid(conn),
-		.pid = (uint32_t)conn_pid(conn)};
+	const struct desk_admin admin = admin_signature(client);
 	uint64_t request_id = asked->request_id;
 	bool later;
 	int r = desk_revoke(client->desk, boot_clock_ns(), &admin, lease, &asked->wait, &later);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "broker/boot_clock.h"
+
 struct account_actor admin_actor(const struct admin_client *client)
 {
 	return (struct account_actor){.tenant = conn_tenant(client->base.conn)->tenant.name,
@@ -30,4 +32,24 @@ const char *admin_all_needed(void)
 {
 	return "this concerns every endpoint; the policy has to give this administrator "
 	       "endpoints: [\"*\"]";
+}
+
+struct desk_admin admin_signature(const struct admin_client *client)
+{
+	const struct conn *conn = client->base.conn;
+
+	return (struct desk_admin){.tenant = &conn_tenant(conn)->tenant,
+		.serial = conn_serial(conn),
+		.uid = conn_uid(conn),
+		.pid = (uint32_t)conn_pid(conn)};
+}
+
+/* The desk may have come or gone since the request did. */
+void admin_record(const struct admin_client *client, const struct desk_deed *deed)
+{
+	const struct desk_admin admin = admin_signature(client);
+	struct desk *desk = client->services->write;
+
+	if (desk)
+		desk_note_deed(desk, boot_clock_ns(), &admin, deed);
 }

@@ -17,9 +17,9 @@
 #include "broker/planes/dialect.h"
 #include "broker/planes/services.h"
 #include "broker/policy/account.h"
+#include "broker/write/desk.h"
 
 struct audit_asked;
-struct desk;
 struct renew_asked;
 struct revoke_asked;
 
@@ -42,6 +42,10 @@ struct account_actor admin_actor(const struct admin_client *client);
 bool admin_sees_all(const struct admin_client *client);
 /* Why it is refused; static. */
 const char *admin_all_needed(void);
+/* What it did goes into the audit log, if there is one at the moment. */
+void admin_record(const struct admin_client *client, const struct desk_deed *deed);
+/* As the desk knows it. */
+struct desk_admin admin_signature(const struct admin_client *client);
 /* The endpoint, whose labels count too. */
 bool admin_sees(const struct admin_client *client, const struct selector_subject *endpoint);
 

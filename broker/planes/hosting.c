@@ -4,6 +4,7 @@
  * ones beside the configuration, the end of an epoch.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,7 @@
 
 #define HOSTING_PAGE 512u /* endpoints in one answer, well inside of a frame */
 #define ERROR_MAX 384
+#define NAME_BYTES 64u /* an endpoint's name is shorter */
 
 static char *text(const char *words)
 {
@@ -167,17 +169,29 @@ int hosting_on_list(void *state, void *message)
 
 /* ---- changes ---- */
 
-static void note(const struct admin_client *client, const char *what, const char *name)
+static void note(const struct admin_client *client, const char *what, Vmsig__AuditRecord__Kind kind,
+	const char *name, uint32_t epoch)
 {
 	const struct conn *conn = client->base.conn;
 
+	admin_record(client,
+		&(struct desk_deed){.kind = kind, .endpoint = name, .epoch = epoch, .detail = ""});
 	log_info(what, LOG_STR("endpoint", name), LOG_STR("tenant", conn_tenant(conn)->tenant.name),
 		LOG_INT("uid", conn_uid(conn)));
 }
 
+/* One that is asked for, whose name is known when it has been read. */
+struct adding {
+	const struct admin_client *client;
+	char name[NAME_BYTES];
+};
+
 static bool may_add(void *who, const struct selector_subject *endpoint)
 {
-	return admin_sees(who, endpoint);
+	struct adding *adding = who;
+
+	snprintf(adding->name, sizeof(adding->name), "%s", endpoint->name);
+	return admin_sees(adding->client, endpoint);
 }
 
 int hosting_on_add(void *state, void *message)
@@ -185,21 +199,24 @@ int hosting_on_add(void *state, void *message)
 	const Vmsig__AdminRequest *request = message;
 	struct admin_client *client = state;
 	const struct services *services = client->services;
+	struct adding adding = {.client = client};
 	char error[ERROR_MAX] = "";
 	int r = services->steward->endpoint_add(
-		services->ctx, request->endpoint_add->yaml, may_add, client, error, sizeof(error));
+		services->ctx, request->endpoint_add->yaml, may_add, &adding, error, sizeof(error));
 
 	if (!r)
-		note(client, "endpoints were added by an administrator", "");
+		note(client, "an endpoint was added by an administrator",
+			VMSIG__AUDIT_RECORD__KIND__ENDPOINT_ADDED, adding.name, 0);
 	return dialect_answer(client->base.conn, request->request_id, r, error);
 }
 
 /* What its policy does not name does not exist for an administrator either. */
-static int find(struct admin_client *client, const char *name)
+static int find(struct admin_client *client, const char *name, uint32_t *ret_epoch)
 {
 	struct core_endpoint_info info;
 	int r = core_endpoint_find(client->services->read, NULL, name, &info);
 
+	*ret_epoch = r ? 0 : info.epoch;
 	return r || !admin_sees(client, info.subject) ? VMSIG_ERR_NO_SUCH_ENDPOINT : 0;
 }
 
@@ -209,12 +226,14 @@ int hosting_on_remove(void *state, void *message)
 	struct admin_client *client = state;
 	const struct services *services = client->services;
 	const char *name = request->endpoint_remove->name;
-	int r = find(client, name);
+	uint32_t epoch;
+	int r = find(client, name, &epoch);
 
 	if (!r)
 		r = services->steward->endpoint_remove(services->ctx, name);
 	if (!r)
-		note(client, "an endpoint was removed by an administrator", name);
+		note(client, "an endpoint was removed by an administrator",
+			VMSIG__AUDIT_RECORD__KIND__ENDPOINT_REMOVED, name, epoch);
 	return dialect_answer(client->base.conn, request->request_id, r,
 		r == VMSIG_ERR_BAD_REQUEST ? "the endpoint is in the configuration; remove it "
 					     "there, and reload"
@@ -227,11 +246,13 @@ int hosting_on_invalidate(void *state, void *message)
 	struct admin_client *client = state;
 	const struct services *services = client->services;
 	const char *name = request->endpoint_invalidate->name;
-	int r = find(client, name);
+	uint32_t epoch;
+	int r = find(client, name, &epoch);
 
 	if (!r)
 		r = services->steward->endpoint_invalidate(services->ctx, name);
 	if (!r)
-		note(client, "an epoch was ended by an administrator", name);
+		note(client, "an epoch was ended by an administrator",
+			VMSIG__AUDIT_RECORD__KIND__INVALIDATED, name, epoch);
 	return dialect_answer(client->base.conn, request->request_id, r, NULL);
 }

@@ -4,6 +4,7 @@
  * file is wrong.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <utlist.h>
@@ -13,6 +14,8 @@
 #include "broker/planes/steward.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
+
+#define DETAIL_MAX 512 /* of a record; where in the file something is wrong comes first */
 
 /* One that waits for it. */
 struct renew_asked {
@@ -97,6 +100,43 @@ static int send_changes(
 	return r;
 }
 
+/* What changed, in numbers; for a text as long as ours may be. */
+static void describe(const struct compare_result *changes, char *buf, size_t size)
+{
+	size_t len = 0;
+
+	for (int section = 0; section < COMPARE_SECTIONS; section++) {
+		const uint32_t *counts = changes->counts[section];
+
+		if (len < size && (counts[COMPARE_ADDED] || counts[COMPARE_REMOVED] ||
+					  counts[COMPARE_CHANGED]))
+			len += (size_t)snprintf(buf + len, size - len,
+				"%s%s: %u added, %u removed, %u changed", len ? "; " : "",
+				compare_section_name((enum compare_section)section),
+				counts[COMPARE_ADDED], counts[COMPARE_REMOVED],
+				counts[COMPARE_CHANGED]);
+	}
+	if (!len)
+		snprintf(buf, size, "the configuration is the same");
+}
+
+static void record(const struct admin_client *client, int error, const char *why,
+	const struct compare_result *changes)
+{
+	char detail[DETAIL_MAX];
+
+	if (error)
+		snprintf(detail, sizeof(detail), "%s", why ? why : "");
+	else
+		describe(changes, detail, sizeof(detail));
+	admin_record(client, &(struct desk_deed){.kind = VMSIG__AUDIT_RECORD__KIND__RELOADED,
+				     .endpoint = "",
+				     .outcome = error > 0 ? error
+						: error   ? VMSIG_ERR_NO_MEMORY
+							  : 0,
+				     .detail = detail});
+}
+
 static void on_done(struct steward_reload *base, int error, const char *why,
 	const struct compare_result *changes)
 {
@@ -106,6 +146,7 @@ static void on_done(struct steward_reload *base, int error, const char *why,
 	int r;
 
 	asked_drop(asked);
+	record(client, error, why, changes);
 	r = error ? dialect_error(client->base.conn, request_id, error, why)
 		  : send_changes(client, request_id, changes);
 	if (r)

@@ -4,6 +4,8 @@
  * connections that they name.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +15,7 @@
 #include "vmsig/vmsig_error.h"
 
 #define ROSTER_PAGE 512u /* connections in one answer, well inside of a frame */
+#define DETAIL_MAX 256   /* names that are longer are nobody's */
 
 static char *text(const char *words)
 {
@@ -90,6 +93,32 @@ static uint32_t disconnect(struct conn *conn, const Vmsig__Disconnect *wanted)
 	return count;
 }
 
+/* Who was meant, as `vmsigctl disconnect` has it. */
+static void describe(const Vmsig__Disconnect *wanted, uint32_t count, char *buf, size_t size)
+{
+	size_t len = (size_t)snprintf(buf, size, "connections: %u; of", count);
+
+	if (wanted->client && len < size)
+		len += (size_t)snprintf(buf + len, size - len, " client %" PRIu64, wanted->client);
+	if (wanted->tenant[0] && len < size)
+		len += (size_t)snprintf(buf + len, size - len, " tenant %s", wanted->tenant);
+	if (wanted->role[0] && len < size)
+		len += (size_t)snprintf(buf + len, size - len, " role %s", wanted->role);
+	if (wanted->uid_given && len < size)
+		snprintf(buf + len, size - len, " uid %u", wanted->uid);
+}
+
+static void record(
+	const struct admin_client *client, const Vmsig__Disconnect *wanted, uint32_t count)
+{
+	char detail[DETAIL_MAX];
+
+	describe(wanted, count, detail, sizeof(detail));
+	admin_record(client, &(struct desk_deed){.kind = VMSIG__AUDIT_RECORD__KIND__DISCONNECTED,
+				     .endpoint = "",
+				     .detail = detail});
+}
+
 int roster_on_disconnect(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
@@ -105,6 +134,7 @@ int roster_on_disconnect(void *state, void *message)
 		return dialect_error(conn, request->request_id, VMSIG_ERR_BAD_REQUEST,
 			"nobody is named; give a client, a tenant, a role or a uid");
 	body.clients = disconnect(conn, wanted);
+	record(client, wanted, body.clients);
 	log_info("connections were ended by an administrator",
 		LOG_STR("tenant", conn_tenant(conn)->tenant.name), LOG_INT("uid", conn_uid(conn)),
 		LOG_INT("count", body.clients));

@@ -216,6 +216,20 @@ __attribute__((warn_unused_result)) int desk_revoke(struct desk *desk, uint64_t 
 /* It is not answered any more; also when it was. */
 void desk_wait_cancel(struct desk_wait *wait);
 
+/* What an administrator did beside leases. Texts are borrowed for the call. */
+struct desk_deed {
+	Vmsig__AuditRecord__Kind kind;
+	const char *endpoint; /* "": it is about none */
+	uint32_t epoch;
+	int outcome;
+	const char *detail; /* what is in a terminal's way is in the log as it is */
+};
+
+/* Records it with the turn's batch. It was done, and is not undone when that fails: the broker's
+ * log has it as well. */
+void desk_note_deed(struct desk *desk, uint64_t now_ns, const struct desk_admin *admin,
+	const struct desk_deed *deed);
+
 /* ---- looking ---- */
 
 /* Leases in id order; `*cursor` starts at 0. */

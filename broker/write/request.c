@@ -414,6 +414,14 @@ static bool may_see(struct desk *desk, const struct desk_admin *admin, uint64_t 
 	return subject && tenant_sees(admin->tenant, subject);
 }
 
+static void sign(Vmsig__AuditRecord *record, const struct desk_admin *admin)
+{
+	record->tenant = admin->tenant->name;
+	record->serial = (char *)(uintptr_t)admin->serial;
+	record->uid = admin->uid;
+	record->pid = admin->pid;
+}
+
 static int revoke(struct desk *desk, const struct desk_admin *admin, uint64_t lease)
 {
 	Vmsig__AuditRecord record;
@@ -422,10 +430,7 @@ static int revoke(struct desk *desk, const struct desk_admin *admin, uint64_t le
 	if (!lease_find(desk->engine, lease, &view))
 		return VMSIG_ERR_NO_LEASE;
 	record_lease(&record, desk, VMSIG__AUDIT_RECORD__KIND__REVOKED, &view);
-	record.tenant = admin->tenant->name;
-	record.serial = (char *)(uintptr_t)admin->serial;
-	record.uid = admin->uid;
-	record.pid = admin->pid;
+	sign(&record, admin);
 	record_append(desk, &record);
 	return lease_revoke(desk->engine, desk->now_ns, lease, VMSIG_ERR_LEASE_REVOKED);
 }
@@ -456,4 +461,19 @@ bool desk_lease_next(struct desk *desk, uint64_t *cursor, struct lease_view *ret
 bool desk_lease_find(struct desk *desk, uint64_t lease, struct lease_view *ret_view)
 {
 	return lease_find(desk->engine, lease, ret_view);
+}
+
+void desk_note_deed(struct desk *desk, uint64_t now_ns, const struct desk_admin *admin,
+	const struct desk_deed *deed)
+{
+	Vmsig__AuditRecord record = VMSIG__AUDIT_RECORD__INIT;
+
+	desk_enter(desk, now_ns);
+	record.kind = deed->kind;
+	sign(&record, admin);
+	record.endpoint = (char *)(uintptr_t)deed->endpoint;
+	record.epoch = deed->epoch;
+	record.outcome = (uint32_t)deed->outcome;
+	record.detail = (char *)(uintptr_t)deed->detail;
+	record_append(desk, &record);
 }

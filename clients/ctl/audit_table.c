@@ -14,7 +14,7 @@
 /* Kinds and outcomes have room for the longest one: a table goes on for as long as the log
  * does, and rows that were printed cannot be moved. */
 static const struct table_column columns[] = {{"ID", 6, true}, {"TIME", 24, false},
-	{"KIND", 13, false}, {"OUTCOME", 16, false}, {"TENANT", 8, false}, {"ENDPOINT", 8, false},
+	{"KIND", 16, false}, {"OUTCOME", 16, false}, {"TENANT", 8, false}, {"ENDPOINT", 8, false},
 	{"LEASE", 5, true}, {"DETAIL", 0, false}};
 
 /* The last column. */
