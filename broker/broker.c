@@ -434,6 +434,78 @@ static bool is_kept_for(void *ctx, const char *kind, const char *owner)
 	return endpoint && endpoint->adapter == CONFIG_ADAPTER_QEMU && strcmp(kind, "qmp") == 0;
 }
 
+static int start_watchdog(struct broker *broker)
+{
+	return watchdog_new(&broker->watchdog, &broker->loop, broker->shares);
+}
+
+static int start_closer(struct broker *broker)
+{
+	return closer_new(&broker->closer, on_stuck, broker);
+}
+
+static int start_jobs(struct broker *broker)
+{
+	return jobs_new(&broker->jobs, &broker->loop, JOB_THREADS);
+}
+
+static int start_upkeep(struct broker *broker)
+{
+	return upkeep_start(broker, open_desk);
+}
+
+static int start_syncer(struct broker *broker)
+{
+	return syncer_new(&broker->syncer, broker->store);
+}
+
+static int start_auditor(struct broker *broker)
+{
+	int r = auditor_new(&broker->auditor, broker->jobs, broker->store);
+
+	broker->services.audit = broker->auditor;
+	return r;
+}
+
+/* Without it sensors are served all the same. */
+static int start_desk(struct broker *broker)
+{
+	int r = fault_setup();
+
+	if (!r)
+		(void)!open_desk(broker, true);
+	return r;
+}
+
+static int start_reload(struct broker *broker)
+{
+	return reload_new(&broker->reload, broker);
+}
+
+/* Each stands on those before it. */
+static int (*const parts[])(struct broker *broker) = {start_shares, start_watchdog, start_state,
+	start_handles, start_closer, start_jobs, start_upkeep, start_syncer, start_auditor,
+	start_endpoints, start_desk, start_net, start_reload};
+
+/* All parts are there; what was configured begins. */
+static void begin(struct broker *broker)
+{
+	struct config *config = broker->config;
+
+	endpoints_reconcile(broker->endpoints, config);
+	discovery_adopt(broker->discovery, config);
+	vouch(broker);
+	/* What the policy took away while no broker ran. */
+	if (broker->desk)
+		desk_shell_reload(broker->desk_shell, config);
+	reload_warn(config);
+	manager_sift(is_kept_for, config);
+	manager_tell("READY=1");
+	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),
+		LOG_STR("ctx", config->ctx.path), LOG_INT("endpoints", config->nendpoints),
+		LOG_INT("tenants", config->ntenants));
+}
+
 int broker_init(struct broker *broker, struct config *config, struct guardian *guardian,
 	struct porter *porter)
 {
@@ -454,49 +526,12 @@ int broker_init(struct broker *broker, struct config *config, struct guardian *g
 		return r;
 	}
 	broker->loop_open = true;
-	r = start_shares(broker);
-	if (!r)
-		r = watchdog_new(&broker->watchdog, &broker->loop, broker->shares);
-	if (!r)
-		r = start_state(broker);
-	if (!r)
-		r = start_handles(broker);
-	if (!r)
-		r = closer_new(&broker->closer, on_stuck, broker);
-	if (!r)
-		r = jobs_new(&broker->jobs, &broker->loop, JOB_THREADS);
-	if (!r)
-		r = upkeep_start(broker, open_desk);
-	if (!r)
-		r = syncer_new(&broker->syncer, broker->store);
-	if (!r)
-		r = auditor_new(&broker->auditor, broker->jobs, broker->store);
-	broker->services.audit = broker->auditor;
-	if (!r)
-		r = start_endpoints(broker);
-	if (!r)
-		r = fault_setup();
-	if (!r) {
-		(void)!open_desk(broker, true);
-		r = start_net(broker);
-	}
-	if (!r)
-		r = reload_new(&broker->reload, broker);
+	for (size_t i = 0; !r && i < sizeof(parts) / sizeof(parts[0]); i++)
+		r = parts[i](broker);
 	if (r)
 		return r;
 	broker->exit_code = 0;
-	endpoints_reconcile(broker->endpoints, config);
-	discovery_adopt(broker->discovery, config);
-	vouch(broker);
-	/* What the policy took away while no broker ran. */
-	if (broker->desk)
-		desk_shell_reload(broker->desk_shell, config);
-	reload_warn(config);
-	manager_sift(is_kept_for, config);
-	manager_tell("READY=1");
-	log_info("vmsigd is ready", LOG_STR("version", VMSIG_VERSION),
-		LOG_STR("ctx", config->ctx.path), LOG_INT("endpoints", config->nendpoints),
-		LOG_INT("tenants", config->ntenants));
+	begin(broker);
 	return 0;
 }
 
