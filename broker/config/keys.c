@@ -21,7 +21,7 @@ static const struct decode_choice guards[] = {{"none", VMSIG_GUARD_NONE},
 	{"sealed", VMSIG_GUARD_SEALED}, {NULL, 0}};
 static const struct decode_choice roles[] = {{"sensor", IDENTITY_SENSOR},
 	{"operator", IDENTITY_OPERATOR}, {"admin", IDENTITY_ADMIN}, {"provider", IDENTITY_PROVIDER},
-	{NULL, 0}};
+	{"monitor", IDENTITY_MONITOR}, {NULL, 0}};
 static const struct decode_choice log_levels[] = {{"error", LOG_LEVEL_ERROR},
 	{"warning", LOG_LEVEL_WARNING}, {"info", LOG_LEVEL_INFO}, {"debug", LOG_LEVEL_DEBUG},
 	{NULL, 0}};

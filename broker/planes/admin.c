@@ -243,19 +243,23 @@ static int check(void *state, const char **why)
 	return 0;
 }
 
+/* A monitor may see how the broker does, and neither change anything nor learn who does what. */
+#define LOOK (IDENTITY_ADMIN | IDENTITY_MONITOR)
+#define ACT IDENTITY_ADMIN
+
 static const struct request_rule rules[] = {
-	[VMSIG__ADMIN_REQUEST__BODY_LEASE_LIST] = {on_list, true},
-	[VMSIG__ADMIN_REQUEST__BODY_LEASE_REVOKE] = {on_revoke, true},
-	[VMSIG__ADMIN_REQUEST__BODY_AUDIT_QUERY] = {on_audit, true},
-	[VMSIG__ADMIN_REQUEST__BODY_STATUS_QUERY] = {report_on_status, true},
-	[VMSIG__ADMIN_REQUEST__BODY_STATS_QUERY] = {report_on_stats, true},
-	[VMSIG__ADMIN_REQUEST__BODY_CLIENT_LIST] = {roster_on_list, true},
-	[VMSIG__ADMIN_REQUEST__BODY_DISCONNECT] = {roster_on_disconnect, true},
-	[VMSIG__ADMIN_REQUEST__BODY_HOSTED_LIST] = {hosting_on_list, true},
-	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_ADD] = {hosting_on_add, true},
-	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_REMOVE] = {hosting_on_remove, true},
-	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_INVALIDATE] = {hosting_on_invalidate, true},
-	[VMSIG__ADMIN_REQUEST__BODY_RELOAD] = {renew_on_reload, true},
+	[VMSIG__ADMIN_REQUEST__BODY_LEASE_LIST] = {on_list, true, ACT},
+	[VMSIG__ADMIN_REQUEST__BODY_LEASE_REVOKE] = {on_revoke, true, ACT},
+	[VMSIG__ADMIN_REQUEST__BODY_AUDIT_QUERY] = {on_audit, true, ACT},
+	[VMSIG__ADMIN_REQUEST__BODY_STATUS_QUERY] = {report_on_status, true, LOOK},
+	[VMSIG__ADMIN_REQUEST__BODY_STATS_QUERY] = {report_on_stats, true, LOOK},
+	[VMSIG__ADMIN_REQUEST__BODY_CLIENT_LIST] = {roster_on_list, true, ACT},
+	[VMSIG__ADMIN_REQUEST__BODY_DISCONNECT] = {roster_on_disconnect, true, ACT},
+	[VMSIG__ADMIN_REQUEST__BODY_HOSTED_LIST] = {hosting_on_list, true, LOOK},
+	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_ADD] = {hosting_on_add, true, ACT},
+	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_REMOVE] = {hosting_on_remove, true, ACT},
+	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_INVALIDATE] = {hosting_on_invalidate, true, ACT},
+	[VMSIG__ADMIN_REQUEST__BODY_RELOAD] = {renew_on_reload, true, ACT},
 };
 
 static const struct dialect dialect = {
@@ -309,7 +313,7 @@ const struct plane_ops admin_plane = {
 	.name = "admin",
 	.dialect = &dialect,
 	.door = NET_DOOR_ADMIN,
-	.roles = IDENTITY_ADMIN,
+	.roles = IDENTITY_ADMIN | IDENTITY_MONITOR,
 	.frame_max = PLANE_SMALL_FRAME,
 	.open = client_open,
 	.frame = dialect_frame,

@@ -137,6 +137,14 @@ static int turn_down(struct conn *conn, const struct envelope *request, int erro
 				  : dialect_error(conn, request->request_id, error, why);
 }
 
+static int may_ask(struct conn *conn, const struct request_rule *rule, const char **why)
+{
+	if (!rule->roles || rule->roles & (uint32_t)conn_tenant(conn)->role)
+		return 0;
+	*why = "the role of this certificate does not allow the request";
+	return VMSIG_ERR_FORBIDDEN;
+}
+
 static int dispatch(struct plane_client *client, struct envelope *request)
 {
 	struct conn *conn = client->conn;
@@ -149,7 +157,9 @@ static int dispatch(struct plane_client *client, struct envelope *request)
 
 	if (why)
 		return dialect_cut_off(conn, why);
-	r = kind == KIND_KNOWN && dialect->check ? dialect->check(client, &why) : 0;
+	r = may_ask(conn, rule, &why);
+	if (!r && kind == KIND_KNOWN && dialect->check)
+		r = dialect->check(client, &why);
 	if (r)
 		return turn_down(conn, request, r, why);
 	if (rule->answered && conn_may_answer(conn, &refusal))

@@ -27,7 +27,8 @@ struct plane_client {
  * out of the request, which is freed afterwards. */
 struct request_rule {
 	int (*handle)(void *client, void *request);
-	bool answered; /* has an answer: needs a number and room for it */
+	bool answered;  /* has an answer: needs a number and room for it */
+	uint32_t roles; /* who may ask, of those that the plane lets in; 0: all of them */
 };
 
 struct dialect {

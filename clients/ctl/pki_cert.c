@@ -22,7 +22,9 @@ int pki_uri(struct pki_sentence *sentence, const char *role, const char *name,
 
 	if (!identity_role_parse(role))
 		return pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
-			"'%s' is no role; write sensor, operator, admin, provider or broker", role);
+			"'%s' is no role; write sensor, operator, admin, monitor, provider or "
+			"broker",
+			role);
 	snprintf(uri, PKI_URI_MAX, "vmsig://%s/%s", role, name);
 	if (identity_parse(uri, strlen(uri), &identity))
 		return pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,

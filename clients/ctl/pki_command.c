@@ -258,7 +258,7 @@ const struct ctl_command ctl_pki = {
 	.summary = "Make the host's certificate authority and identities",
 	.help = "  init DIR       make a CA in DIR: ca.pem, and ca.key that only you can read\n"
 		"  issue          make an identity in OUTDIR: key.pem, cert.pem, ca.pem\n"
-		"                 ROLE is sensor, operator, admin, provider or broker\n"
+		"                 ROLE is sensor, operator, admin, monitor, provider or broker\n"
 		"  csr            make key.pem and request.pem in OUTDIR, for a CA that is "
 		"elsewhere\n"
 		"  sign           turn a request into cert.pem and ca.pem in OUTDIR\n"

@@ -16,6 +16,7 @@ static const struct {
 	{IDENTITY_OPERATOR, "operator"},
 	{IDENTITY_ADMIN, "admin"},
 	{IDENTITY_PROVIDER, "provider"},
+	{IDENTITY_MONITOR, "monitor"},
 	{IDENTITY_BROKER, "broker"},
 };
 

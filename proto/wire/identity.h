@@ -18,6 +18,7 @@ enum identity_role {
 	IDENTITY_ADMIN = 1u << 2,
 	IDENTITY_PROVIDER = 1u << 3,
 	IDENTITY_BROKER = 1u << 4,
+	IDENTITY_MONITOR = 1u << 5,
 };
 
 struct identity {

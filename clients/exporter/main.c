@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vmsig-exporter: the broker's numbers for Prometheus, over HTTP. It needs no privileges, and an
+ * identity of the role `monitor`, which may look at numbers and nothing else.
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "clients/common/exits.h"
+#include "clients/exporter/server.h"
+#include "proto/standard.h"
+
+#define CONNECT_MS 3000u
+
+static const char usage[] =
+	"Usage: vmsig-exporter [--identity DIR] [--socket PATH] [--listen ADDRESS:PORT]\n"
+	"Serves the broker's numbers at http://ADDRESS:PORT/metrics, for Prometheus.\n"
+	"\n"
+	"  --identity DIR         key.pem, cert.pem, ca.pem of the role monitor (or admin);\n"
+	"                         $VMSIG_IDENTITY\n"
+	"  --socket PATH          the broker's admin plane; $VMSIG_ADMIN_SOCKET or\n"
+	"                         " VMSIG_ADMIN_SOCKET "\n"
+	"  --listen ADDRESS:PORT  where to serve; default " SERVER_LISTEN ". Whoever reaches\n"
+	"                         the address may read\n"
+	"  -h, --help             this text\n"
+	"  -V, --version          the version\n";
+
+struct wishes {
+	const char *listen;
+	vmsig_options options;
+};
+
+enum { OPT_IDENTITY = 256, OPT_SOCKET, OPT_LISTEN };
+
+/* -1: go on; else what to exit with. */
+static int parse(struct wishes *wishes, int argc, char **argv)
+{
+	static const struct option options[] = {{"identity", required_argument, NULL, OPT_IDENTITY},
+		{"socket", required_argument, NULL, OPT_SOCKET},
+		{"listen", required_argument, NULL, OPT_LISTEN}, {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
+	int code;
+
+	while ((code = getopt_long(argc, argv, "hV", options, NULL)) != -1) {
+		switch (code) {
+		case OPT_IDENTITY:
+			wishes->options.identity_dir = optarg;
+			break;
+		case OPT_SOCKET:
+			wishes->options.socket_path = optarg;
+			break;
+		case OPT_LISTEN:
+			wishes->listen = optarg;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return fflush(stdout) ? EXIT_ERROR : EXIT_OK;
+		case 'V':
+			printf("vmsig-exporter %s\n", vmsig_version());
+			return fflush(stdout) ? EXIT_ERROR : EXIT_OK;
+		default:
+			fputs("See vmsig-exporter --help.\n", stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (optind == argc)
+		return -1;
+	fprintf(stderr, "vmsig-exporter: it takes no arguments; see vmsig-exporter --help\n");
+	return EXIT_USAGE;
+}
+
+/* An identity that cannot be used is said at once; a broker that is away may come. */
+static int check_identity(const vmsig_options *options)
+{
+	char error[VMSIG_DETAIL_MAX + 1];
+	vmsig *unused;
+
+	if (vmsig_open(&unused, options, error, sizeof(error))) {
+		fprintf(stderr, "vmsig-exporter: %s\n", error);
+		return EXIT_CONNECT;
+	}
+	vmsig_close(unused);
+	return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	struct wishes wishes = {.listen = SERVER_LISTEN,
+		.options = {.identity_dir = getenv("VMSIG_IDENTITY"),
+			.socket_path = getenv("VMSIG_ADMIN_SOCKET"),
+			.connect_timeout_ms = CONNECT_MS,
+			.flags = VMSIG_OPT_NO_RECONNECT}};
+	struct scrape scrape = {0};
+	struct server *server;
+	char error[256];
+	int code;
+
+	if (standard_secure())
+		return EXIT_ERROR;
+	code = parse(&wishes, argc, argv);
+	if (code >= 0)
+		return code;
+	code = check_identity(&wishes.options);
+	if (code)
+		return code;
+	scrape.options = wishes.options;
+	server = server_new(wishes.listen, &scrape, error, sizeof(error));
+	if (!server) {
+		fprintf(stderr, "vmsig-exporter: %s\n", error);
+		return EXIT_ERROR;
+	}
+	fprintf(stderr, "vmsig-exporter: listening, port %u\n", server_port(server));
+	server_run(server);
+	server_free(server);
+	scrape_end(&scrape);
+	return EXIT_OK;
+}
