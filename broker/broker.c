@@ -33,92 +33,18 @@
 #include "broker/stewardship.h"
 #include "broker/syncer.h"
 #include "broker/thread.h"
+#include "broker/turn.h"
 #include "broker/watchdog.h"
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
 #define JOB_THREADS 2      /* scans of guest memory are bound by memory, not by their number */
-#define TURN_ROUNDS 8      /* two do, but for what nobody has thought of */
 #define SHUTDOWN_MS 15000u /* for clients, adapters and the pool's work to end */
 #define COMPLAIN_MS 1000u  /* before that is over: who is waited for is logged */
 
-/* ---- turns of the loop ---- */
-
-static void on_wake(uv_timer_t *timer)
-{
-	/* The turn before the loop sleeps again does what is due. */
-}
-
-static void arm_wake(struct broker *broker)
-{
-	uint64_t deadline = core_deadline(broker->core), now = uv_hrtime();
-	uint64_t delay = broker->desk ? desk_delay(broker->desk, boot_clock_ns()) : UINT64_MAX,
-		 awake = shares_deadline(broker->shares);
-
-	if (awake < deadline)
-		deadline = awake;
-	/* Deadlines of leases are on another clock. */
-	if (deadline != UINT64_MAX && (deadline <= now || deadline - now < delay))
-		delay = deadline > now ? deadline - now : 0;
-	if (delay == UINT64_MAX)
-		uv_timer_stop(&broker->wake);
-	else
-		uv_timer_start(&broker->wake, on_wake, delay ? delay / NS_PER_MS + 1 : 0, 0);
-}
-
-static void on_hurry(uv_idle_t *idle)
-{
-	/* The loop does not sleep; the next turn goes on with the tasks. */
-}
-
-/* While tasks are ready the loop only looks for events. What was found out after the tasks had
- * their turn counts too. */
-static void arm_hurry(struct broker *broker)
-{
-	if (shares_pending(broker->shares))
-		uv_idle_start(&broker->hurry, on_hurry);
-	else
-		uv_idle_stop(&broker->hurry);
-}
-
-static void run_parts(struct broker *broker)
-{
-	core_advance(broker->core, uv_hrtime());
-	core_shell_perform(broker);
-	/* Deliveries that came of it leave together with the answers before them. */
-	(void)shares_continue(broker->shares);
-	if (broker->desk)
-		desk_shell_turn(broker->desk_shell);
-	if (broker->net)
-		net_turn(broker->net);
-}
-
-static bool is_pending(const struct broker *broker)
-{
-	return core_deadline(broker->core) <= uv_hrtime() ||
-	       (broker->desk && desk_delay(broker->desk, boot_clock_ns()) == 0);
-}
-
-/* Runs before every sleep of the loop: all that its callbacks have brought about is carried
- * out here, in order, and leaves in as few system calls as possible. What a part brings about
- * for another (acknowledgements, connections that are closed) is carried out as well, until
- * nothing is left or, after some rounds, the loop has looked for events again. */
 static void on_turn(uv_prepare_t *prepare)
 {
-	struct broker *broker = prepare->data;
-	unsigned rounds = 0;
-
-	shares_looked(
-		broker->shares, broker->turn_ended_ns ? uv_hrtime() - broker->turn_ended_ns : 0);
-	(void)shares_run(broker->shares);
-	do
-		run_parts(broker);
-	while (++rounds < TURN_ROUNDS && is_pending(broker));
-	arm_hurry(broker);
-	upkeep_turn(broker);
-	arm_wake(broker);
-	watchdog_turn(broker->watchdog);
-	broker->turn_ended_ns = shares_pending(broker->shares) ? uv_hrtime() : 0;
+	turn_run(prepare->data);
 }
 
 /* ---- coherence pages ---- */

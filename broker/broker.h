@@ -9,6 +9,7 @@
  *   main            the command line; before and after the loop
  *   broker          the parts: started, turned, closed
  *   shell           what those that follow know of the parts
+ *   turn            what is done before the loop sleeps
  *   upkeep          of the state: errands to the disk, retries
  *   auditor         reads the audit log for others
  *   syncer          tells who waits for the disk
