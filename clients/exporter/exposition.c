@@ -23,7 +23,8 @@ static bool is_name(const char *name)
 	return true;
 }
 
-/* Of a value in quotes, or of a help text, where a quote stands for itself. */
+/* Of a value in quotes, or of a help text, where a quote stands for itself. What is not ASCII might
+ * be no UTF-8 either, for which Prometheus would refuse all of the look. */
 static void put_escaped(FILE *to, const char *text, bool quoted)
 {
 	for (const char *c = text; *c; c++) {
@@ -32,7 +33,7 @@ static void put_escaped(FILE *to, const char *text, bool quoted)
 		else if (*c == '\\' || (*c == '"' && quoted))
 			fprintf(to, "\\%c", *c);
 		else
-			fputc(*c, to);
+			fputc((unsigned char)*c < 0x80 ? *c : '?', to);
 	}
 }
 

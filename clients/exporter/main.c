@@ -11,8 +11,6 @@
 #include "clients/exporter/server.h"
 #include "proto/standard.h"
 
-#define CONNECT_MS 3000u
-
 static const char usage[] =
 	"Usage: vmsig-exporter [--identity DIR] [--socket PATH] [--listen ADDRESS:PORT]\n"
 	"Serves the broker's numbers at http://ADDRESS:PORT/metrics, for Prometheus.\n"
@@ -88,9 +86,7 @@ int main(int argc, char **argv)
 {
 	struct wishes wishes = {.listen = SERVER_LISTEN,
 		.options = {.identity_dir = getenv("VMSIG_IDENTITY"),
-			.socket_path = getenv("VMSIG_ADMIN_SOCKET"),
-			.connect_timeout_ms = CONNECT_MS,
-			.flags = VMSIG_OPT_NO_RECONNECT}};
+			.socket_path = getenv("VMSIG_ADMIN_SOCKET")}};
 	struct scrape scrape = {0};
 	struct server *server;
 	char error[256];

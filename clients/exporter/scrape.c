@@ -9,25 +9,34 @@
 #include "clients/exporter/exposition.h"
 #include "clients/lib/ask.h"
 
-#define ANSWER_MS 3000 /* Prometheus itself waits 10 s for all of a look */
+#define NS_PER_MS 1000000
+#define MS_PER_S 1000
 
 void scrape_end(struct scrape *scrape)
 {
 	scrape->admin = vmsig_admin_close(scrape->admin);
 }
 
-static double seconds_since(const struct timespec *began)
+static int64_t now_ms(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)(now.tv_sec - began->tv_sec) + (double)(now.tv_nsec - began->tv_nsec) / 1e9;
+	return now.tv_sec * MS_PER_S + now.tv_nsec / NS_PER_MS;
+}
+
+/* Of this look's time; at least a moment, so that no question is asked without end. */
+static uint32_t left_ms(const struct scrape *scrape)
+{
+	int64_t left = scrape->until_ms - now_ms();
+
+	return left > 0 ? (uint32_t)left : 1;
 }
 
 static int ask(struct scrape *scrape, Vmsig__AdminRequest__BodyCase body_case, void *body,
 	Vmsig__AdminMessage__BodyCase wanted, const Vmsig__AdminMessage **ret_answer)
 {
-	int r = ask_admin(scrape->admin, body_case, body, wanted, ret_answer, ANSWER_MS);
+	int r = ask_admin(scrape->admin, body_case, body, wanted, ret_answer, (int)left_ms(scrape));
 
 	if (r)
 		snprintf(scrape->failure, sizeof(scrape->failure), "%s",
@@ -120,12 +129,17 @@ static int put_endpoints(struct scrape *scrape, FILE *to)
 
 /* ---- a look ---- */
 
+/* One attempt: a broker that is away is told, not waited for. */
 static int connect_to(struct scrape *scrape)
 {
+	vmsig_options options = scrape->options;
+
 	if (scrape->admin)
 		return 0;
-	return vmsig_admin_open(
-		&scrape->admin, &scrape->options, scrape->failure, sizeof(scrape->failure));
+	options.flags |= VMSIG_OPT_NO_RECONNECT;
+	options.connect_timeout_ms = left_ms(scrape);
+	options.request_timeout_ms = left_ms(scrape);
+	return vmsig_admin_open(&scrape->admin, &options, scrape->failure, sizeof(scrape->failure));
 }
 
 static int put_all(struct scrape *scrape, FILE *to)
@@ -142,15 +156,15 @@ static int put_all(struct scrape *scrape, FILE *to)
 /* What a look that failed had come to is not told: half a family is worse than none. */
 char *scrape_take(struct scrape *scrape, size_t *ret_len)
 {
-	struct timespec began;
 	char *text = NULL;
 	FILE *to = open_memstream(&text, ret_len);
 	bool kept = scrape->admin != NULL;
+	int64_t began_ms = now_ms();
 	int r;
 
 	if (!to)
 		return NULL;
-	clock_gettime(CLOCK_MONOTONIC, &began);
+	scrape->until_ms = began_ms + SCRAPE_MS;
 	scrape->failure[0] = '\0';
 	r = put_all(scrape, to);
 	if (r && kept) {
@@ -165,7 +179,7 @@ char *scrape_take(struct scrape *scrape, size_t *ret_len)
 	}
 	exposition_gauge(to, "vmsig_up", "Whether the broker answered", r == 0);
 	exposition_gauge(to, "vmsig_scrape_duration_seconds", "How long it was asked for this",
-		seconds_since(&began));
+		(double)(now_ms() - began_ms) / MS_PER_S);
 	if (fclose(to) == 0)
 		return text;
 	free(text);

@@ -1,5 +1,5 @@
 # Debian packages, made by `cpack` in the build folder: vmsigd, libvmsig1, libvmsig-dev, vmsig-tools,
-# python3-vmsig. What is installed names its package by COMPONENT.
+# python3-vmsig, vmsig-exporter. What is installed names its package by COMPONENT.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME vmsig)
 set(CPACK_PACKAGE_VENDOR vmsig)
@@ -11,7 +11,7 @@ set(CPACK_STRIP_FILES ON)
 # Only what is installed, not the tests.
 set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
-set(CPACK_COMPONENTS_ALL daemon library development python tools)
+set(CPACK_COMPONENTS_ALL daemon library development python tools exporter)
 set(CPACK_COMPONENTS_GROUPING ONE_PER_GROUP)
 
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
@@ -55,5 +55,16 @@ set(CPACK_COMPONENT_PYTHON_DESCRIPTION "Python package that reads guest memory t
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME vmsig-tools)
 set(CPACK_COMPONENT_TOOLS_DESCRIPTION "Command-line tools for vmsigd
  vmsigctl, vmsig-banner and vmsig-shim.")
+
+set(CPACK_DEBIAN_EXPORTER_PACKAGE_NAME vmsig-exporter)
+set(CPACK_DEBIAN_EXPORTER_PACKAGE_SECTION net)
+set(CPACK_DEBIAN_EXPORTER_PACKAGE_DEPENDS "adduser")
+set(CPACK_DEBIAN_EXPORTER_PACKAGE_SUGGESTS "prometheus, vmsig-tools")
+set(CPACK_DEBIAN_EXPORTER_PACKAGE_CONTROL_EXTRA
+  ${PROJECT_SOURCE_DIR}/deploy/debian/exporter/postinst
+  ${PROJECT_SOURCE_DIR}/deploy/debian/exporter/prerm
+  ${PROJECT_SOURCE_DIR}/deploy/debian/exporter/postrm)
+set(CPACK_COMPONENT_EXPORTER_DESCRIPTION "Metrics of vmsigd for Prometheus
+ An unprivileged HTTP server, with alert rules and a dashboard.")
 
 include(CPack)
