@@ -4,7 +4,7 @@
 
 /*
  * Work that takes long or waits for a file system, on threads of its own: handshakes, which
- * use libuv's pool, never wait behind it.
+ * have others (net/crew), never wait behind it.
  *
  * Whose work it is, is a line (an endpoint, say). Jobs of a line run one after the other, in
  * order, so a line holds one thread at most; lines with work take turns. A job is done in

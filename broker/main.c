@@ -237,8 +237,6 @@ static int serve(struct config *config)
 	 * our own uid may look into us, or take our descriptors. */
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		log_warning("cannot become non-dumpable", LOG_STR("error", strerror(errno)));
-	/* For handshakes. libuv reads this when the pool is first used. */
-	setenv("UV_THREADPOOL_SIZE", "8", 0);
 	/* libvirt's library starts daemons that do not run yet, which the sandbox would end us
 	 * for. */
 	setenv("LIBVIRT_AUTOSTART", "0", 1);

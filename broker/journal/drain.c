@@ -20,7 +20,8 @@
 #define POLL_NS (1 * NS_PER_MS)    /* entries of so long share a write */
 #define IDLE_POLLS 64u             /* then it sleeps until it is woken */
 #define RETRY_NS (500 * NS_PER_MS) /* after the disk has taken nothing */
-#define LOWER_PRIORITY 5 /* nice: below the loop, above scans of memory, which can wait longer */
+/* Steps of nice(2): below the loop, above scans of memory, which can wait longer. */
+#define LOWER_PRIORITY 5
 
 /* ---- from the ring to the segment ---- */
 
@@ -325,12 +326,21 @@ static bool work_once(struct drain *drain, const struct drain_orders *orders)
 	       synced != atomic_load(&drain->synced);
 }
 
+/* Not far below it: when both want a CPU that a loop of a high priority has, the journal's ring
+ * would fill up, and nothing could be written. */
+static void yield_to_loop(void)
+{
+	int loop = getpriority(PRIO_PROCESS, (id_t)getpid());
+
+	(void)!setpriority(PRIO_PROCESS, (id_t)gettid(), loop + LOWER_PRIORITY);
+}
+
 static void *drain_main(void *arg)
 {
 	struct drain *drain = arg;
 	struct drain_orders orders;
 
-	(void)!setpriority(PRIO_PROCESS, (id_t)gettid(), LOWER_PRIORITY);
+	yield_to_loop();
 	do {
 		orders = wait_for_orders(drain);
 		if (work_once(drain, &orders) && !orders.stop)

@@ -7,23 +7,18 @@
 #include <stdlib.h>
 #include <uv.h>
 
+#include "broker/wakeup.h"
+
 #define LOOK_MS 1000u
 
 struct wake {
-	uv_async_t async;
+	struct wakeup wakeup;
 	uv_timer_t timer;
 	pthread_mutex_t lock;
 	bool closed; /* a thread that hung may come back after that */
 	void (*called)(void *arg);
 	void *arg;
 };
-
-static void on_async(uv_async_t *async)
-{
-	struct wake *wake = async->data;
-
-	wake->called(wake->arg);
-}
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -39,18 +34,18 @@ int wake_new(struct wake **ret_wake, struct uv_loop_s *loop, void (*called)(void
 
 	if (!wake)
 		return -ENOMEM;
-	r = uv_async_init(loop, &wake->async, on_async);
+	r = wakeup_init(&wake->wakeup, loop, called, arg);
 	if (r) {
 		free(wake);
 		return r;
 	}
 	(void)uv_timer_init(loop, &wake->timer); /* cannot fail */
-	wake->async.data = wake->timer.data = wake;
+	wake->timer.data = wake;
 	pthread_mutex_init(&wake->lock, NULL);
 	wake->called = called;
 	wake->arg = arg;
 	(void)uv_timer_start(&wake->timer, on_timer, LOOK_MS, LOOK_MS);
-	uv_unref((uv_handle_t *)&wake->async);
+	uv_unref((uv_handle_t *)&wake->wakeup.poll);
 	uv_unref((uv_handle_t *)&wake->timer);
 	*ret_wake = wake;
 	return 0;
@@ -62,7 +57,7 @@ void wake_send(struct wake *wake)
 		return;
 	pthread_mutex_lock(&wake->lock);
 	if (!wake->closed)
-		(void)uv_async_send(&wake->async);
+		wakeup_send(&wake->wakeup);
 	pthread_mutex_unlock(&wake->lock);
 }
 
@@ -73,7 +68,7 @@ void wake_close(struct wake *wake)
 	pthread_mutex_lock(&wake->lock);
 	wake->closed = true;
 	pthread_mutex_unlock(&wake->lock);
-	uv_close((uv_handle_t *)&wake->async, NULL);
+	wakeup_close(&wake->wakeup, NULL);
 	uv_close((uv_handle_t *)&wake->timer, NULL);
 }
 

@@ -139,7 +139,7 @@ void conn_dirty(struct conn *conn)
 	conn->is_dirty = true;
 }
 
-/* Nobody else touches the channel while the pool has it. */
+/* Nobody else touches the channel while the crew has it. */
 static void conn_ready(struct conn *conn)
 {
 	if (conn->phase && !conn->working)
@@ -164,7 +164,7 @@ static void on_closed(uv_handle_t *handle)
 	pulse_closed(conns->pulse);
 }
 
-/* Everything but the channel, which the pool may still have, and the descriptor. */
+/* Everything but the channel, which the crew may still have, and the descriptor. */
 static void conn_leave(struct conn *conn)
 {
 	const struct conn_phase *phase = conn->phase;

@@ -84,7 +84,7 @@ bool door_has_slot(const struct door *door, const struct caller *caller)
 
 /* ---- making room ---- */
 
-/* The pool has nothing of it, and its client has not brought it on. */
+/* The crew has nothing of it, and its client has not brought it on. */
 static bool is_stalled(const struct conn *conn, bool own)
 {
 	const struct handshake *handshake = &conn->handshake;

@@ -3,27 +3,15 @@
 
 #include <time.h>
 
+#include "broker/net/crew.h"
 #include "broker/net/door.h"
-#include "broker/thread.h"
 #include "vmsig/vmsig_error.h"
 
-#define POOL_NICE 10 /* steps of nice(2) below the loop: of the threads that shake hands */
-/* Work on a pool thread takes this part of its time from the loop when both want the CPU: the
+/* Work on such a thread takes this part of its time from the loop when both want the CPU: the
  * kernel's weights of the two nice values. */
 #define POOL_WEIGHT 10u
 
-/* ---- on the pool ---- */
-
-/* A thousand clients that connect at once must not take the CPUs from the loop, which has
- * everybody else's writes. */
-static void yield_to_loop(void)
-{
-	static _Thread_local bool yields;
-
-	if (!yields)
-		thread_be_patient(POOL_NICE);
-	yields = true;
-}
+/* ---- on a thread of the crew ---- */
 
 static uint64_t thread_ns(void)
 {
@@ -33,27 +21,31 @@ static uint64_t thread_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static void on_work(uv_work_t *work)
+static struct conn *conn_of(struct crew_task *task)
 {
-	struct conn *conn = work->data;
+	return (struct conn *)((char *)task - offsetof(struct conn, handshake.task));
+}
+
+static void on_work(struct crew_task *task)
+{
+	struct conn *conn = conn_of(task);
 	uint64_t start_ns = thread_ns();
 
-	yield_to_loop();
 	conn->handshake.result = chan_handshake(conn->chan);
 	conn->handshake.work_ns = thread_ns() - start_ns;
 }
 
 /* ---- on the loop ---- */
 
-static void on_worked(uv_work_t *work, int status)
+static void on_worked(struct crew_task *task)
 {
-	struct conn *conn = work->data;
+	struct conn *conn = conn_of(task);
 
 	conn->handshake.worked = true;
 	conn_worked(conn);
 }
 
-/* The client has brought it on if there is something to answer; what the pool took is not the
+/* The client has brought it on if there is something to answer; what the crew took is not the
  * client's time. */
 static void note_progress(struct conn *conn)
 {
@@ -65,7 +57,7 @@ static void note_progress(struct conn *conn)
 				      : handshake->moved_ms + now_ms - handshake->step_ms;
 }
 
-/* The pool has come back with a part of it. */
+/* The crew has come back with a part of it. */
 static int worked(struct conn *conn)
 {
 	int r = conn->handshake.result;
@@ -106,8 +98,8 @@ static int step(struct conn *conn)
 		return r;
 	handshake->has_spoken = true;
 	handshake->step_ms = pulse_now_ms(conn->conns->pulse);
-	handshake->work.data = conn;
-	r = uv_queue_work(conn->conns->pulse->loop, &handshake->work, on_work, on_worked);
+	handshake->task = (struct crew_task){.work = on_work, .done = on_worked};
+	r = crew_give(conn->conns->crew, &handshake->task);
 	conn->working = !r;
 	return r;
 }

@@ -3,8 +3,8 @@
 #define BROKER_NET_HANDSHAKE_H
 
 /*
- * The first phase of a connection: TLS, on the pool. The signature and the verification cost
- * about 0.7 ms: not on the loop. Nothing watches the socket while the pool has the channel.
+ * The first phase of a connection: TLS, by the crew. The signature and the verification cost
+ * about 0.7 ms: not on the loop. Nothing watches the socket while the crew has the channel.
  */
 
 #include "broker/net/state.h"

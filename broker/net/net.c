@@ -7,9 +7,12 @@
 
 #include "broker/net/admission.h"
 #include "broker/net/conns.h"
+#include "broker/net/crew.h"
 #include "broker/net/listener.h"
 #include "broker/net/lobby.h"
 #include "vmsig/vmsig_error.h"
+
+#define CREW 8u /* threads that shake hands */
 
 struct net {
 	const struct renewal_plane *planes;
@@ -50,12 +53,14 @@ int net_new(struct net **ret_net, const struct net_env *env, const struct config
 		return r;
 	}
 	/* Last: what has a handle cannot be freed at once. */
-	r = pulse_start(&net->pulse);
+	r = crew_new(&net->conns.crew, env->loop, CREW);
 	if (r) {
 		conns_deinit(&net->conns);
 		free(net);
 		return r;
 	}
+	pulse_start(&net->pulse);
+	pulse_opened(&net->pulse);
 	lobby_init(&net->lobby, &net->conns);
 	pulse_add(&net->pulse, &net->beat, on_beat);
 	*ret_net = net;
@@ -218,7 +223,7 @@ void net_stats(const struct net *net, struct metrics *metrics)
 	conns_add_stats(&net->conns, metrics);
 }
 
-static void on_porter_closed(void *arg)
+static void on_part_closed(void *arg)
 {
 	pulse_closed(arg);
 }
@@ -235,7 +240,8 @@ void net_close(struct net *net, void (*closed)(void *arg), void *arg)
 	DL_FOREACH_SAFE (net->conns.list, conn, next)
 		conn_close(conn, VMSIG_ERR_SHUTTING_DOWN, NULL);
 	if (net->conns.rights.porter)
-		porter_close(net->conns.rights.porter, on_porter_closed, &net->pulse);
+		porter_close(net->conns.rights.porter, on_part_closed, &net->pulse);
+	crew_close(net->conns.crew, on_part_closed, &net->pulse);
 	pulse_close(&net->pulse, closed, arg);
 }
 
@@ -244,6 +250,7 @@ struct net *net_free(struct net *net)
 	if (!net)
 		return NULL;
 	lobby_deinit(&net->lobby);
+	crew_free(net->conns.crew);
 	conns_deinit(&net->conns);
 	free(net);
 	return NULL;

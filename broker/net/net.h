@@ -16,6 +16,7 @@
  *   patron       a tenant, at the door
  *   door         slots for handshakes
  *   handshake    TLS
+ *   crew         threads that compute it
  *   admission    who gets in, and stays
  *   conns        all connections
  *   conn         one

@@ -20,11 +20,11 @@ void pulse_init(struct pulse *pulse, uv_loop_t *loop)
 	*pulse = (struct pulse){.loop = loop};
 }
 
-int pulse_start(struct pulse *pulse)
+void pulse_start(struct pulse *pulse)
 {
 	pulse->timer.data = pulse;
 	pulse->handles = 1;
-	return uv_timer_init(pulse->loop, &pulse->timer);
+	(void)uv_timer_init(pulse->loop, &pulse->timer); /* cannot fail */
 }
 
 void pulse_add(

@@ -29,8 +29,8 @@ struct pulse {
 };
 
 void pulse_init(struct pulse *pulse, uv_loop_t *loop);
-/* From now on it has a handle, and ends with pulse_close(). 0 or an error of libuv. */
-__attribute__((warn_unused_result)) int pulse_start(struct pulse *pulse);
+/* From now on it has a handle, and ends with pulse_close(). */
+void pulse_start(struct pulse *pulse);
 /* The beat stays until the end. */
 void pulse_add(
 	struct pulse *pulse, struct pulse_beat *beat, bool (*run)(struct pulse_beat *, uint64_t));

@@ -20,6 +20,7 @@
 
 #include "broker/metrics/metrics.h"
 #include "broker/net/conn.h"
+#include "broker/net/crew.h"
 #include "broker/net/patron.h"
 #include "broker/net/pulse.h"
 #include "broker/net/rights.h"
@@ -39,6 +40,7 @@ struct conns_counts {
 
 struct conns {
 	struct pulse *pulse;
+	struct crew *crew;
 	struct shares *shares;
 	const struct config *config;
 	void *user;             /* for planes */
@@ -76,13 +78,13 @@ struct handshake {
 	struct conn *door_prev, *door_next;
 	bool has_spoken; /* a part of it has come */
 	bool is_done;    /* well */
-	bool worked;     /* the pool has come back, and nobody has looked at the result */
+	bool worked;     /* the crew has come back, and nobody has looked at the result */
 	int result;
-	uint64_t work_ns;  /* of the pool's CPU */
+	uint64_t work_ns;  /* of the crew's CPU */
 	uint64_t moved_ms; /* when it last went on */
-	uint64_t step_ms;  /* when the pool was given it */
+	uint64_t step_ms;  /* when the crew was given it */
 	uint64_t by_ms;    /* has to be over; 0: it is */
-	uv_work_t work;
+	struct crew_task task;
 };
 
 struct conn {
@@ -110,7 +112,7 @@ struct conn {
 
 	uv_poll_t poll;
 	int mask;     /* what the poll handle watches */
-	bool working; /* the pool has the channel: nobody else may touch it */
+	bool working; /* the crew has the channel: nobody else may touch it */
 	struct right right;
 
 	/* Whoever it is has what it wants of us done as a task of its share. */
@@ -158,7 +160,7 @@ __attribute__((warn_unused_result)) int conn_reverify(struct conn *conn);
 
 /* Closes because of what happened on the channel. */
 void conn_fail(struct conn *conn, int error);
-/* The pool has given the channel back. */
+/* The crew has given the channel back. */
 void conn_worked(struct conn *conn);
 /* What a share's task runs. */
 void conn_run(struct share_task *task);

@@ -36,7 +36,7 @@ static void it_beats_until_nobody_expects_more(void **state)
 	pulse_init(&pulse, &loop);
 	pulse_add(&pulse, &one.beat, on_beat);
 	pulse_add(&pulse, &two.beat, on_beat);
-	assert_int_equal(pulse_start(&pulse), 0);
+	pulse_start(&pulse);
 	/* Nothing is expected: the loop has nothing to wait for. */
 	assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
 	assert_int_equal(one.beats, 0);
@@ -59,7 +59,7 @@ static void it_ends_with_the_last_handle(void **state)
 
 	assert_int_equal(uv_loop_init(&loop), 0);
 	pulse_init(&pulse, &loop);
-	assert_int_equal(pulse_start(&pulse), 0);
+	pulse_start(&pulse);
 	pulse_opened(&pulse);
 	pulse_close(&pulse, on_closed, &closed);
 	/* It does not begin again. */
