@@ -67,6 +67,13 @@ def become_root():
     os.execvp("sudo", sudo + sys.argv)
 
 
+def contain(build):
+    """Starts the program again such that nothing of it outlives it: tests/support/contain.c."""
+    if "VMSIG_TEST_CONTAINED" not in os.environ:
+        program = os.path.join(os.path.abspath(build), "tests", "bin", "contain")
+        os.execv(program, [program, sys.executable, "-B", *sys.argv])
+
+
 def main(scenarios):
     """Runs the scenario that the command line names."""
     parser = argparse.ArgumentParser()
@@ -74,6 +81,7 @@ def main(scenarios):
     parser.add_argument("scenario", choices=sorted(scenarios))
     options = parser.parse_args()
     build_guest(options.build)
+    contain(options.build)
     become_root()
     lab = Lab(options.build)
     try:
