@@ -18,7 +18,8 @@ static int admin_connect(const struct ctl *ctl, bool patient, vmsig_admin **ret_
 		return code;
 	options.flags = VMSIG_OPT_NO_RECONNECT;
 	r = vmsig_admin_open(ret_admin, &options, error, sizeof(error));
-	while (patient && r == -VMSIG_ERR_DISCONNECTED) {
+	/* Nobody waits for what nobody reads. */
+	while (patient && r == -VMSIG_ERR_DISCONNECTED && !ctl_output_is_gone()) {
 		nanosleep(&pause, NULL);
 		r = vmsig_admin_open(ret_admin, &options, error, sizeof(error));
 	}

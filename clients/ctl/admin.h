@@ -10,7 +10,8 @@
 
 /* Opens and connects. EXIT_OK, or the exit code after a message. */
 int ctl_admin_connect(const struct ctl *ctl, vmsig_admin **ret_admin);
-/* The same after a connection was lost: waits for a broker for as long as there is none. */
+/* The same after a connection was lost: waits for a broker for as long as there is none and
+ * somebody reads the output. */
 int ctl_admin_reconnect(const struct ctl *ctl, vmsig_admin **admin);
 
 /* Asks what vmsig.proto has: the answer stays until the next question. EXIT_OK, or the exit code

@@ -221,15 +221,16 @@ static int follow(struct audit_walk *walk)
 {
 	const struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000l};
 	struct ctl_audit_action *action = walk->action;
-	int code = EXIT_OK;
+	int code = walk_on(walk);
 
-	while (!code && !ctl_output_is_gone()) {
-		nanosleep(&pause, NULL);
+	while ((!code || code == EXIT_CONNECT) && !ctl_output_is_gone()) {
+		if (!code)
+			nanosleep(&pause, NULL);
+		else if (ctl_admin_reconnect(action->ctl, &action->admin))
+			break;
 		code = walk_on(walk);
-		if (code == EXIT_CONNECT)
-			code = ctl_admin_reconnect(action->ctl, &action->admin);
 	}
-	return code;
+	return ctl_output_is_gone() ? EXIT_OK : code;
 }
 
 int ctl_audit_tail(struct ctl_audit_action *action)
@@ -239,9 +240,7 @@ int ctl_audit_tail(struct ctl_audit_action *action)
 
 	ctl_audit_table_init(&walk.table);
 	if (!code)
-		code = walk_on(&walk);
-	if (!code && action->options.follow)
-		code = follow(&walk);
+		code = action->options.follow ? follow(&walk) : walk_on(&walk);
 	table_deinit(&walk.table);
 	return code;
 }
