@@ -379,6 +379,7 @@ static void another_guests_ram_is_not_served(void **state)
 	begin(actors, 2, "");
 	is_ready("victim");
 	await("evil", VMSIG_STATE_BOOTING, "does not map guest RAM");
+	daemon_await_log(world.daemon, "kernel proven", 1);
 	assert_int_equal(daemon_log_count(world.daemon, "kernel proven"), 1);
 }
 

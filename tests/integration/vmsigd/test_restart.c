@@ -349,6 +349,7 @@ static void an_epoch_outlives_a_restart_without_kaslr(void **state)
 		hear();
 		assert_int_equal(world.nkept, 0);
 	}
+	daemon_await_log(world.daemon, "kernel proven", 3);
 	assert_int_equal(daemon_log_count(world.daemon, "kernel proven"), 3);
 }
 
