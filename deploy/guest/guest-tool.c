@@ -14,13 +14,19 @@
  *                                     together, and prints "pair CHANGES TORN"
  *   guest-tool as UID COMMAND...      runs a program of busybox as another user
  *   guest-tool kexec KERNEL INITRD    starts another kernel without passing through firmware
+ *   guest-tool nested real|long SECONDS   keeps this CPU in a guest of its own, in that mode, which
+ *                                     does nothing, and prints "nested"; needs /dev/kvm
  */
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <linux/reboot.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -184,6 +190,85 @@ static int start_kernel(const char *kernel, const char *initrd)
 	return fail("reboot");
 }
 
+#define NESTED_CODE 0x1000
+#define NESTED_ROOT 0x2000 /* of page tables that map the first 2 MiB to themselves */
+#define NESTED_SIZE 0x6000
+
+static void nested_memory(unsigned char *memory)
+{
+	static const uint16_t jump_here = 0xfeeb;
+	static const struct {
+		size_t at;
+		uint64_t entry;
+	} tables[] = {{NESTED_ROOT, 0x3003}, {0x3000, 0x4003}, {0x4000, 0x83}};
+
+	memcpy(memory + NESTED_CODE, &jump_here, sizeof(jump_here));
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+		memcpy(memory + tables[i].at, &tables[i].entry, sizeof(tables[i].entry));
+}
+
+static void nested_mode(struct kvm_sregs *sregs, bool is_long)
+{
+	sregs->cs.base = 0;
+	sregs->cs.selector = 0;
+	if (!is_long)
+		return;
+	sregs->cr3 = NESTED_ROOT;
+	sregs->cr4 = 0x20;       /* PAE */
+	sregs->cr0 = 0x80000011; /* PG, ET, PE */
+	sregs->efer = 0x500;     /* LMA, LME */
+	sregs->cs = (struct kvm_segment){.limit = 0xffffffff,
+		.selector = 8,
+		.type = 11,
+		.present = 1,
+		.s = 1,
+		.l = 1,
+		.g = 1};
+	sregs->ss = (struct kvm_segment){.limit = 0xffffffff,
+		.selector = 16,
+		.type = 3,
+		.present = 1,
+		.s = 1,
+		.db = 1,
+		.g = 1};
+	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss;
+}
+
+static void on_alarm(int signum)
+{
+	(void)signum;
+}
+
+static int nested(bool is_long, unsigned seconds)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm = ioctl(kvm, KVM_CREATE_VM, 0);
+	unsigned char *memory =
+		mmap(NULL, NESTED_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct kvm_userspace_memory_region region = {
+		.memory_size = NESTED_SIZE, .userspace_addr = (uintptr_t)memory};
+	struct kvm_regs regs = {.rip = NESTED_CODE, .rflags = 2};
+	struct sigaction action = {.sa_handler = on_alarm};
+	struct kvm_sregs sregs;
+	int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+
+	if (vcpu < 0 || memory == MAP_FAILED)
+		return fail("/dev/kvm");
+	nested_memory(memory);
+	if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) < 0 ||
+		ioctl(vcpu, KVM_GET_SREGS, &sregs) < 0)
+		return fail("kvm");
+	nested_mode(&sregs, is_long);
+	if (ioctl(vcpu, KVM_SET_SREGS, &sregs) < 0 || ioctl(vcpu, KVM_SET_REGS, &regs) < 0)
+		return fail("kvm");
+	sigaction(SIGALRM, &action, NULL);
+	alarm(seconds);
+	/* Only the alarm ends it. */
+	if (ioctl(vcpu, KVM_RUN, 0) == 0)
+		fputs("the guest did something\n", stderr);
+	printf("nested\n");
+	return 0;
+}
+
 static int run_as(uid_t uid, char **command)
 {
 	if (setuid(uid) < 0)
@@ -208,8 +293,11 @@ int main(int argc, char **argv)
 		return run_as((uid_t)atol(argv[2]), argv + 3);
 	if (argc == 4 && strcmp(argv[1], "kexec") == 0)
 		return start_kernel(argv[2], argv[3]);
+	if (argc == 4 && strcmp(argv[1], "nested") == 0)
+		return nested(strcmp(argv[2], "long") == 0, (unsigned)atol(argv[3]));
 	fprintf(stderr, "usage: guest-tool symbols NAME... | page FILE [MIN_GPA] | "
 			"watch FILE SECONDS | incr FILE N | pair FILE SECONDS | "
-			"as UID COMMAND... | kexec KERNEL INITRD\n");
+			"as UID COMMAND... | kexec KERNEL INITRD | "
+			"nested real|long SECONDS\n");
 	return 2;
 }

@@ -3,9 +3,10 @@
 """Domains of a real libvirtd, seen through its monitors."""
 
 import signal
+import subprocess
 
 import vmlab
-from vmlab import Broker, Holder, Skip, check, equal, number, wait_until
+from vmlab import Broker, Holder, Sensor, Skip, check, equal, number, wait_until
 from vmlab.libvirt import URI, Libvirt
 
 
@@ -70,6 +71,29 @@ def libvirt_domain(lab):
     check(holder.endpoint("vm1")["epoch"] > second, "the epoch outlived its QEMU")
 
 
+def libvirt_reverted(lab):
+    """A snapshot is taken of a domain that runs, which is then put back to it: in its process, or
+    in another one, as libvirt's version likes.
+    """
+    disk = lab.path("tmp", "disk.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1G"], check=True)
+    libvirt = start_libvirt(lab)
+    libvirt.define("vm1", disk=disk)
+    libvirt.virsh("start", "vm1")
+    broker = Broker(lab, [endpoint("vm1")], [vmlab.tenant()])
+    holder = Holder(broker)
+    sensor = Sensor(holder)
+    truth = libvirt.truth("vm1")
+    epoch = prove(holder, "vm1", truth, 1)
+    libvirt.virsh("snapshot-create-as", "vm1", "one")
+    libvirt.virsh("snapshot-revert", "vm1", "one", "--running")
+    over = sensor.wait("the revert ends the epoch", lambda event:
+                       event["event"] == "invalidated" and event["epoch"] > epoch)
+    sensor.wait_context(truth.kcr3, over["epoch"] - 1)
+    prove(holder, "vm1", truth, epoch + 1)
+    broker.stop()
+
+
 def found(holder, *names):
     """Waits until these are the endpoints, and no others."""
     wait_until(f"endpoints {names}", lambda: sorted(holder.endpoints()) == sorted(names), 60, 0.2)
@@ -121,4 +145,5 @@ def prove_found(holder, name, truth):
 
 
 if __name__ == "__main__":
-    vmlab.main({"libvirt_domain": libvirt_domain, "libvirt_discovered": libvirt_discovered})
+    vmlab.main({"libvirt_domain": libvirt_domain, "libvirt_discovered": libvirt_discovered,
+                "libvirt_reverted": libvirt_reverted})

@@ -127,6 +127,30 @@ def stop_cont_without_clock(lab):
     watched.settle()
 
 
+def incoming(lab):
+    """A guest that is loaded from a file into a QEMU that a broker watches already."""
+    source = Guest(lab, "source", memory="256M", cpu="qemu64")
+    truth = source.boot()
+    stream = lab.path("tmp", "stream")
+    source.qmp.execute("migrate", uri=f"exec:cat >{stream}")
+    wait_until("the guest is in the file", lambda: source.qmp.execute("query-migrate").get(
+        "status") == "completed", 120)
+    source.kill()
+    guest = Guest(lab, memory="256M", cpu="qemu64", extra=["-incoming", "defer"])
+    broker = Broker(lab, [vmlab.qemu_endpoint(lab)], [vmlab.tenant()])
+    holder = Holder(broker)
+    sensor = Sensor(holder)
+    wait_until("it waits", lambda: "incoming migration" in holder.endpoint()["detail"], 60, 0.2)
+    guest.qmp.execute("migrate-incoming", uri=f"exec:cat {stream}")
+    event = sensor.wait_context(truth.kcr3)
+    info = holder.wait_ready(epoch=event["epoch"])
+    equal(holder.read_text("vm1", truth.symbols["linux_banner"], 512).strip(), truth.version,
+          "linux_banner")
+    equal(len(sensor.contexts()), 1, "contexts of memory that was not there yet")
+    equal(info["system"]["release"], truth.release, "release")
+    broker.stop()
+
+
 def loadvm_without_broker(lab):
     """The broker is restarted, and the guest is another one of the same boot."""
     watched = Watched(lab)
@@ -194,7 +218,7 @@ def shared_memory_device(lab):
 
 if __name__ == "__main__":
     vmlab.main({"loadvm": loadvm, "loadvm_at_once": loadvm_at_once,
-                "snapshot_jobs": snapshot_jobs,
+                "snapshot_jobs": snapshot_jobs, "incoming": incoming,
                 "stop_cont_with_snapshots": stop_cont_with_snapshots,
                 "stop_cont_without_clock": stop_cont_without_clock,
                 "loadvm_without_broker": loadvm_without_broker, "qemu_stopped": qemu_stopped,

@@ -15,11 +15,12 @@ class Guest:
     backend: file (tmpfs, shared), relative (its path is relative), memfd,
     hugetlb (memory-backend-memfd on huge pages), plain (-m only), private (a file without
     share=on). `objects` says it all instead: QEMU's options for memory backends of its own.
+    older: with a kernel before 5.11, and its KVM in /kvm.
     """
 
     def __init__(self, lab, name="vm1", machine="q35", cpu="max", memory="512M", backend="file",
                  qmp=True, uid=None, extra=(), memory_option=None, append="", kexec=False,
-                 objects=()):
+                 objects=(), older=False):
         self.lab = lab
         self.name = name
         self.qmp_path = lab.path("qmp", f"{name}.sock")
@@ -29,8 +30,8 @@ class Guest:
         self._boots = 0
         self._argv = ["qemu-system-x86_64", "-name", name, "-accel", "tcg", "-cpu", cpu,
                       "-smp", "1", "-m", memory_option or memory, "-nodefaults", "-no-user-config",
-                      "-display", "none", "-kernel", lab.guest_file("vmlinuz"),
-                      "-initrd", lab.initrd(kexec),
+                      "-display", "none", "-kernel", lab.guest_file("older-vmlinuz" if older else "vmlinuz"),
+                      "-initrd", lab.initrd("kexec" if kexec else "older" if older else None),
                       "-append", f"{lab.guest_cmdline()} {append}".strip()]
         self._argv += (["-machine", machine, *objects] if objects else
                        self._memory_arguments(machine, memory, backend))

@@ -81,15 +81,15 @@ class Lab:
         with open(self.guest_file("cmdline"), encoding="utf-8") as file:
             return file.read().strip()
 
-    def initrd(self, kexec=False):
-        """The initramfs, with another kernel to kexec into when asked for."""
+    def initrd(self, added=None):
+        """The initramfs; with what is added: "kexec" (a kernel), "older" (that one's KVM)."""
         plain = self.guest_file("initramfs.cpio.gz")
-        if not kexec:
+        if not added:
             return plain
-        both = self.path("guest", "kexec-initramfs")
+        both = self.path("guest", f"{added}-initramfs")
         if not os.path.exists(both):
             with open(both, "wb") as out:
-                for part in (plain, self.guest_file("kexec.cpio.gz")):
+                for part in (plain, self.guest_file(f"{added}.cpio.gz")):
                     with open(part, "rb") as file:
                         shutil.copyfileobj(file, out)
         return both

@@ -81,8 +81,10 @@ class Libvirt:
             raise RuntimeError(f"virsh {' '.join(arguments)}: {done.stderr}")
         return None if done.returncode else done.stdout
 
-    def define(self, name, memory="memfd", labels=""):
-        """A domain that boots the lab's guest; its console goes to a file."""
+    def define(self, name, memory="memfd", labels="", disk=None):
+        """A domain that boots the lab's guest; its console goes to a file. `disk`: of qcow2."""
+        disk = disk and (f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+                         f"<source file='{disk}'/><target dev='vda' bus='virtio'/></disk>")
         metadata = f"<metadata><v:labels xmlns:v='{LABELS}'>{labels}</v:labels></metadata>"
         path = self.lab.path("tmp", f"{name}.xml")
         with open(path, "w", encoding="utf-8") as file:
@@ -92,7 +94,7 @@ class Libvirt:
 <initrd>{self.lab.initrd()}</initrd><cmdline>{self.lab.guest_cmdline()}</cmdline></os>
 <features><acpi/></features>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><serial type='file'>
-<source path='{self.console(name)}' append='on'/></serial><memballoon model='none'/></devices>
+<source path='{self.console(name)}' append='on'/></serial>{disk or ''}<memballoon model='none'/></devices>
 </domain>""")
         self.virsh("define", path)
 
