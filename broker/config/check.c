@@ -171,27 +171,35 @@ static void check_file(struct check *check, const struct config_endpoint *endpoi
 static const struct {
 	const char *pattern; /* fnmatch(3) */
 	const char *why;
+	bool there; /* also where a socket has that path */
 } wrong_sockets[] = {
 	{"*/libvirt/qemu/*/monitor.sock",
 		"that is libvirt's own monitor, which serves libvirt "
 		"alone; use 'adapter: libvirt', or give the domain a second "
-		"one with <qemu:commandline>"},
+		"one with <qemu:commandline>",
+		true},
 	{"*/tcp:*",
-		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET"},
+		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET",
+		false},
 	{"*/telnet:*",
-		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET"},
-	{"*/unix:*", "write the path alone, without 'unix:'"},
-	{"*,server*", "write the path alone, without QEMU's options"},
+		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET",
+		false},
+	{"*/unix:*", "write the path alone, without 'unix:'", false},
+	{"*,server*", "write the path alone, without QEMU's options", false},
 	{"*:[0-9]*[0-9]",
-		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET"},
+		"the broker speaks QMP over UNIX sockets only; start QEMU with -qmp unix:SOCKET",
+		false},
 };
 
 static void check_qemu(struct check *check, const struct config_endpoint *endpoint)
 {
 	char copy[PATH_MAX];
 	struct stat st;
+	bool there = stat(endpoint->qmp, &st) == 0;
 
 	for (size_t i = 0; i < sizeof(wrong_sockets) / sizeof(wrong_sockets[0]); i++) {
+		if (there && S_ISSOCK(st.st_mode) && !wrong_sockets[i].there)
+			continue;
 		if (fnmatch(wrong_sockets[i].pattern, endpoint->qmp, 0) == 0) {
 			complain(check, "endpoint '%s': qmp '%s': %s", endpoint->name,
 				endpoint->qmp, wrong_sockets[i].why);
@@ -205,7 +213,7 @@ static void check_qemu(struct check *check, const struct config_endpoint *endpoi
 	else if (!is_folder(dirname(copy)))
 		complain(check, "endpoint '%s': the folder of '%s' does not exist; make it",
 			endpoint->name, endpoint->qmp);
-	else if (stat(endpoint->qmp, &st) == 0 && !S_ISSOCK(st.st_mode))
+	else if (there && !S_ISSOCK(st.st_mode))
 		complain(check, "endpoint '%s': '%s' is no socket; start QEMU with -qmp unix:%s",
 			endpoint->name, endpoint->qmp, endpoint->qmp);
 }
@@ -227,11 +235,26 @@ static void check_libvirt(struct check *check, const struct config_endpoint *end
 
 /* ---- what two must not share ---- */
 
-/* What a path leads to; of what is not there yet the folder and its name in that. */
+enum thing { THING_IMAGE, THING_QMP, THING_RAM, THING_DOMAIN };
+
+static const struct {
+	const char *name, *advice;
+} things[] = {
+	[THING_IMAGE] = {"RAM image", "an image is served once, remove one of them"},
+	[THING_QMP] = {"QMP socket",
+		"a QMP socket serves one client, give each QEMU one of its own"},
+	[THING_RAM] = {"RAM file", "a guest's RAM is a file of its own"},
+	[THING_DOMAIN] = {"domain", "a domain is served once, remove one of them"},
+};
+
+/* What a path leads to; of what is not there yet the folder and its name in that; of a domain its
+ * name. */
 struct place {
 	dev_t dev;
 	ino_t ino;
 	const char *name;
+	const char *host; /* a domain's; else "" */
+	enum thing thing;
 	const struct config_endpoint *endpoint;
 	const char *path; /* as it is configured */
 };
@@ -243,20 +266,23 @@ static struct place place_of(const char *path)
 	struct stat st;
 
 	if (stat(path, &st) == 0)
-		return (struct place){.dev = st.st_dev, .ino = st.st_ino, .name = ""};
+		return (struct place){.dev = st.st_dev, .ino = st.st_ino, .name = "", .host = ""};
 	snprintf(copy, sizeof(copy), "%s", path);
 	if (!slash || stat(dirname(copy), &st) < 0)
-		return (struct place){.name = path};
-	return (struct place){.dev = st.st_dev, .ino = st.st_ino, .name = slash + 1};
+		return (struct place){.name = path, .host = ""};
+	return (struct place){.dev = st.st_dev, .ino = st.st_ino, .name = slash + 1, .host = ""};
 }
 
 static int place_compare(const struct place *x, const struct place *y)
 {
+	int r;
+
 	if (x->dev != y->dev)
 		return x->dev < y->dev ? -1 : 1;
 	if (x->ino != y->ino)
 		return x->ino < y->ino ? -1 : 1;
-	return strcmp(x->name, y->name);
+	r = strcmp(x->name, y->name);
+	return r ? r : strcmp(x->host, y->host);
 }
 
 static int order_compare(const void *a, const void *b)
@@ -269,8 +295,6 @@ static int order_compare(const void *a, const void *b)
 
 static void complain_shared(struct check *check, const struct place *a, const struct place *b)
 {
-	bool qemu = b->endpoint->adapter == CONFIG_ADAPTER_QEMU;
-
 	if (a->endpoint == b->endpoint)
 		complain(check,
 			"endpoint '%s': its file %s is that of %s too; each part of RAM needs a "
@@ -278,53 +302,63 @@ static void complain_shared(struct check *check, const struct place *a, const st
 			b->endpoint->name, b->path, a->path);
 	else
 		complain(check, "endpoint '%s': its %s %s is that of endpoint '%s' too; %s",
-			b->endpoint->name, qemu ? "QMP socket" : "RAM image", b->path,
-			a->endpoint->name,
-			qemu ? "a QMP socket serves one client, give each QEMU one of its own"
-			     : "an image is served once, remove one of them");
+			b->endpoint->name, things[b->thing].name, b->path, a->endpoint->name,
+			things[b->thing].advice);
 }
 
-/* What the endpoint names that must be its own. */
-static size_t paths_of(const struct config_endpoint *endpoint, char *const **ret_paths)
+static size_t list_place(struct place *places, enum thing thing,
+	const struct config_endpoint *endpoint, const char *path)
 {
-	if (endpoint->adapter == CONFIG_ADAPTER_FILE)
-		return config_endpoint_files(endpoint, ret_paths);
-	*ret_paths = &endpoint->qmp;
-	return endpoint->adapter == CONFIG_ADAPTER_QEMU;
+	if (thing == THING_DOMAIN)
+		*places = (struct place){.name = path, .host = endpoint->libvirt};
+	else
+		*places = place_of(path);
+	places->thing = thing;
+	places->endpoint = endpoint;
+	places->path = path;
+	return 1;
 }
 
-static size_t list_places(const struct config *config, struct place *places)
+/* What the endpoint names that must be its own; has room for PLACES_MAX and its files. */
+#define PLACES_MAX 2
+
+static size_t list_endpoint(struct place *places, const struct config_endpoint *endpoint)
 {
-	size_t n = 0;
+	char *const *files;
+	size_t n = 0, nfiles = config_endpoint_files(endpoint, &files);
 
-	for (size_t i = 0; i < config->nendpoints; i++) {
-		char *const *paths;
-		size_t npaths = paths_of(&config->endpoints[i], &paths);
-
-		for (size_t j = 0; j < npaths; j++) {
-			places[n] = place_of(paths[j]);
-			places[n].path = paths[j];
-			places[n++].endpoint = &config->endpoints[i];
+	switch (endpoint->adapter) {
+	case CONFIG_ADAPTER_FILE:
+		while (n < nfiles) {
+			list_place(&places[n], THING_IMAGE, endpoint, files[n]);
+			n++;
 		}
+		return n;
+	case CONFIG_ADAPTER_QEMU:
+		n = list_place(places, THING_QMP, endpoint, endpoint->qmp);
+		return endpoint->ram
+			       ? n + list_place(&places[n], THING_RAM, endpoint, endpoint->ram)
+			       : n;
+	default:
+		return list_place(places, THING_DOMAIN, endpoint, endpoint->domain);
 	}
-	return n;
 }
 
 static void check_shared(struct check *check)
 {
 	const struct config *config = check->config;
 	struct place *places;
-	char *const *paths;
-	size_t n = 1;
+	size_t n = 0, room = 1;
 
 	for (size_t i = 0; i < config->nendpoints; i++)
-		n += paths_of(&config->endpoints[i], &paths);
-	places = calloc(n, sizeof(*places));
+		room += PLACES_MAX + config->endpoints[i].nfiles;
+	places = calloc(room, sizeof(*places));
 	if (!places) {
 		complain(check, "out of memory");
 		return;
 	}
-	n = list_places(config, places);
+	for (size_t i = 0; i < config->nendpoints; i++)
+		n += list_endpoint(&places[n], &config->endpoints[i]);
 	qsort(places, n, sizeof(*places), order_compare);
 	for (size_t i = 1; i < n; i++) {
 		if (place_compare(&places[i - 1], &places[i]) == 0)

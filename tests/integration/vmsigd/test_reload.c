@@ -150,6 +150,8 @@ static void check_finds_what_endpoints_share(void **state)
 		"libvirt's own monitor",
 		"UNIX sockets only",
 		"without 'unix:'",
+		"endpoint 'i': its RAM file",
+		"endpoint 'k': its domain web is that of endpoint 'j' too",
 	};
 
 	daemon_configure(scene->daemon,
@@ -160,12 +162,18 @@ static void check_finds_what_endpoints_share(void **state)
 		"  - {name: d, adapter: file, path: ./a1.ram, low: 1MiB}\n"
 		"  - {name: e, adapter: qemu, qmp: lib/libvirt/qemu/domain-1-x/monitor.sock}\n"
 		"  - {name: f, adapter: qemu, qmp: 'tcp:127.0.0.1:4444'}\n"
-		"  - {name: g, adapter: qemu, qmp: 'unix:/run/x.sock'}\n");
+		"  - {name: g, adapter: qemu, qmp: 'unix:/run/x.sock'}\n"
+		"  - {name: h, adapter: qemu, qmp: h.sock, ram: vm.ram}\n"
+		"  - {name: i, adapter: qemu, qmp: i.sock, ram: ./vm.ram}\n"
+		"  - {name: j, adapter: libvirt, libvirt: 'qemu:///system', domain: web}\n"
+		"  - {name: k, adapter: libvirt, libvirt: 'qemu:///system', domain: web}\n"
+		"  - {name: l, adapter: libvirt, libvirt: 'qemu:///session', domain: web}\n");
 	assert_int_equal(daemon_run(scene->daemon, arguments), 1);
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		if (!strstr(daemon_log(scene->daemon), words[i]))
 			fail_msg("no '%s' in:\n%s", words[i], daemon_log(scene->daemon));
 	}
+	assert_null(strstr(daemon_log(scene->daemon), "endpoint 'l'"));
 }
 
 int main(void)
