@@ -2,6 +2,7 @@
 #include "clients/common/corefile.h"
 
 #include <elf.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -413,4 +414,70 @@ int corefile_init(struct corefile *file, const struct context *context, vmsig_os
 	if (r)
 		corefile_deinit(file);
 	return r;
+}
+
+/* ---- reading ---- */
+
+int corefile_ram(
+	const struct context *context, uint64_t ram_off, uint64_t *ret_off, uint64_t *ret_len)
+{
+	uint32_t n;
+	const vmsig_memfile *files = vmsig_memctx_files(&context->delivery.event, &n);
+
+	*ret_off = ram_off;
+	*ret_len = UINT64_MAX;
+	for (uint32_t i = 0; i < n; i++) {
+		if (*ret_off < files[i].size) {
+			*ret_len = files[i].size - *ret_off;
+			return files[i].fd;
+		}
+		*ret_off -= files[i].size;
+	}
+	return context->delivery.ram_fd;
+}
+
+static int read_ram(const struct context *context, uint8_t *buf, size_t len, uint64_t ram_off)
+{
+	while (len) {
+		uint64_t off, there;
+		int fd = corefile_ram(context, ram_off, &off, &there);
+		ssize_t n = pread(fd, buf, len < there ? len : (size_t)there, (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO; /* the guest's file has shrunk */
+		buf += n;
+		len -= (size_t)n;
+		ram_off += (uint64_t)n;
+	}
+	return 0;
+}
+
+ssize_t corefile_read(const struct corefile *file, const struct context *context, uint8_t *buf,
+	size_t len, uint64_t at)
+{
+	if (at >= file->size)
+		return 0;
+	len = len < file->size - at ? len : (size_t)(file->size - at);
+	memset(buf, 0, len);
+	for (size_t i = 0; i < file->count; i++) {
+		const struct corefile_extent *extent = &file->extents[i];
+		uint64_t from = at > extent->at ? at : extent->at;
+		uint64_t end =
+			at + len < extent->at + extent->len ? at + len : extent->at + extent->len;
+		uint8_t *to = buf + (from - at);
+		int r = 0;
+
+		if (from >= end)
+			continue;
+		if (extent->bytes)
+			memcpy(to, extent->bytes + (from - extent->at), end - from);
+		else
+			r = read_ram(
+				context, to, end - from, extent->ram_off + (from - extent->at));
+		if (r)
+			return r;
+	}
+	return (ssize_t)len;
 }

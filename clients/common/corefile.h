@@ -17,6 +17,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "clients/common/context.h"
 #include "vmsig/vmsig_os.h"
@@ -43,5 +44,13 @@ __attribute__((warn_unused_result)) int corefile_init(struct corefile *file,
 	const struct context *context, vmsig_os_handle *os, enum corefile_format format,
 	char *error, size_t error_size);
 void corefile_deinit(struct corefile *file);
+
+/* The descriptor of the file that has a byte of RAM (as they lie end to end), where in it that is,
+ * and how many bytes follow there at most. */
+int corefile_ram(
+	const struct context *context, uint64_t ram_off, uint64_t *ret_off, uint64_t *ret_len);
+/* The file's bytes from `at` on: how many, fewer than `len` only at its end, or -errno. */
+__attribute__((warn_unused_result)) ssize_t corefile_read(const struct corefile *file,
+	const struct context *context, uint8_t *buf, size_t len, uint64_t at);
 
 #endif

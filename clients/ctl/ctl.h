@@ -19,6 +19,9 @@
  *   maps           maps, files
  *   modules        modules, symbols
  *   dump           dump
+ *   mount          mount
+ *   mount_tree     what is in it
+ *   mount_guest    of which guests
  *   output         where what is made of a guest goes
  *   exec           exec
  *   gdb            gdb
@@ -119,9 +122,9 @@ extern const char ctl_options_help[];
 
 extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
 	ctl_scan, ctl_ps, ctl_threads, ctl_maps, ctl_files, ctl_modules, ctl_symbols, ctl_dump,
-	ctl_gdb, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit, ctl_pki,
-	ctl_version, ctl_status, ctl_stats, ctl_reload, ctl_clients, ctl_disconnect, ctl_endpoint,
-	ctl_top, ctl_policy;
+	ctl_gdb, ctl_mount, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo, ctl_audit,
+	ctl_pki, ctl_version, ctl_status, ctl_stats, ctl_reload, ctl_clients, ctl_disconnect,
+	ctl_endpoint, ctl_top, ctl_policy;
 
 /* What a group runs: the action that the arguments name; `say` is the complaint when they name
  * none. */

@@ -85,25 +85,6 @@ static int skip_to(struct dump *dump, uint64_t at)
 
 /* ---- RAM ---- */
 
-/* The file of a byte of RAM, and where in it; how many bytes follow there. */
-static int ram_file(
-	const struct context *context, uint64_t off, uint64_t *ret_off, uint64_t *ret_len)
-{
-	uint32_t n;
-	const vmsig_memfile *files = vmsig_memctx_files(&context->delivery.event, &n);
-
-	*ret_off = off;
-	*ret_len = UINT64_MAX;
-	for (uint32_t i = 0; i < n; i++) {
-		if (*ret_off < files[i].size) {
-			*ret_len = files[i].size - *ret_off;
-			return files[i].fd;
-		}
-		*ret_off -= files[i].size;
-	}
-	return context->delivery.ram_fd;
-}
-
 /* The bytes from `off` on that are data, `*len` at most; 0: there are none. What cannot tell holes
  * has data everywhere. */
 static void next_data(int fd, uint64_t *off, uint64_t *len)
@@ -148,7 +129,7 @@ static int put_ram(struct dump *dump, const struct corefile_extent *extent)
 	int r = 0;
 
 	while (!r && done < extent->len) {
-		int fd = ram_file(dump->context, extent->ram_off + done, &off, &len);
+		int fd = corefile_ram(dump->context, extent->ram_off + done, &off, &len);
 		uint64_t left = extent->len - done, part = len < left ? len : left;
 
 		start = off;

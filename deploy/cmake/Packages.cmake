@@ -53,6 +53,7 @@ set(CPACK_COMPONENT_PYTHON_DESCRIPTION "Python package that reads guest memory t
  Contexts, processes, leases and writes, on libvmsig.")
 
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME vmsig-tools)
+set(CPACK_DEBIAN_TOOLS_PACKAGE_RECOMMENDS "fuse3")
 set(CPACK_COMPONENT_TOOLS_DESCRIPTION "Command-line tools for vmsigd
  vmsigctl, vmsig-banner and vmsig-shim.")
 

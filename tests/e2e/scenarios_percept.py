@@ -3,6 +3,7 @@
 """What is found in a guest's memory, against what the guest's own /proc says."""
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ import struct
 import subprocess
 
 import vmlab
-from vmlab import Broker, CtlError, Guest, Holder, check, equal, number
+from vmlab import Broker, Child, CtlError, Guest, Holder, check, equal, number, wait_until
 
 # What runs while /proc is told: a shell that has ended and nobody waits for, files of all kinds.
 PREPARE = (
@@ -268,6 +269,89 @@ def _symbol_files(lab, holder, boot):
     check(len(table["enums"]) > 100 and table["base_types"]["int"]["signed"], "enums, base types")
 
 
+class _Mounted:
+    """`vmsigctl mount`, until it is told to end."""
+
+    def __init__(self, lab, holder):
+        self.folder = lab.path("mounted")
+        os.mkdir(self.folder)
+        self.child = lab.own(Child(holder.argv("mount", self.folder), lab.log("mount")))
+        wait_until("it is mounted", lambda: os.path.ismount(self.folder), 20)
+
+    def path(self, *parts):
+        return os.path.join(self.folder, "vm1", *[str(part) for part in parts])
+
+    def read(self, *parts, size=-1, at=0):
+        with open(self.path(*parts), "rb") as file:
+            file.seek(at)
+            return file.read(size)
+
+    def end(self):
+        self.child.signal(15)
+        equal(self.child.wait(), 0, "exit status of a mount that was told to end")
+        check(not os.path.ismount(self.folder), "it is mounted still")
+
+
+def _mount(lab, holder, guest, boot, truth):
+    mounted = _Mounted(lab, holder)
+    equal(os.listdir(mounted.folder), ["vm1"], "endpoints")
+    info = holder.json("info", "vm1")
+    equal(int(mounted.read("epoch")), info["epoch"], "epoch")
+    equal(number(mounted.read("kcr3").decode().strip()), boot.kcr3, "kcr3")
+    kallsyms = mounted.read("kallsyms")
+    equal(hashlib.md5(kallsyms).hexdigest(), truth.symbols, "kallsyms")
+    equal(os.stat(mounted.path("kallsyms")).st_size, len(kallsyms), "size of kallsyms")
+    physical = boot.physical("linux_banner")
+    equal(mounted.read("mem", at=physical, size=64).decode(), boot.version[:64], "mem")
+    equal(mounted.read("memmap").split()[0], b"0", "memmap begins")
+    script = ("import drgn, sys; p = drgn.Program(); p.set_core_dump(sys.argv[1]); "
+              "print(p.read(int(sys.argv[2], 0), 64).decode())")
+    banner = boot.symbols["linux_banner"]
+    told = _tool("/usr/bin/python3", "-c", script, mounted.path("vmcore"), hex(banner))
+    check(told.startswith(boot.version[:60]), f"drgn reads of the mounted core: {told}")
+    told = _tool("gdb", "-nx", "-batch", "-ex", "x/s &linux_banner", mounted.path("vmlinux"),
+                 mounted.path("kcore"))
+    check(boot.version[:60] in told, f"gdb reads of the mounted core: {told}")
+    check(mounted.read("isf.json", size=1) == b"{" and mounted.read("btf", size=2) == b"\x9f\xeb",
+          "isf.json, btf")
+
+    sleeper = next(process for process in truth.processes.values()
+                   if process["command"] and process["command"][-1] == "100005")
+    pid = sleeper["pid"]
+    check(str(pid) in os.listdir(mounted.path("pid")), "a process is not there")
+    equal(mounted.read("pid", pid, "cmdline").rstrip(b"\0").split(b"\0"),
+          [word.encode() for word in sleeper["command"]], "cmdline")
+    check(b"PERCEPT=seen\0" in mounted.read("pid", pid, "environ"), "environ")
+    first = sleeper["maps"][0]
+    equal(mounted.read("pid", pid, "mem", at=first["start"], size=4), b"\x7fELF", "mem of a process")
+    check(f"{first['start']:08x}-".encode() in mounted.read("pid", pid, "maps"), "maps")
+    links = {int(fd): os.readlink(mounted.path("pid", pid, "fd", fd))
+             for fd in os.listdir(mounted.path("pid", pid, "fd"))}
+    equal(links, sleeper["files"], "fd")
+    for path, mode, wanted in ((mounted.path("mem"), "r+b", errno.EROFS),
+                               (mounted.path("nothing"), "rb", errno.ENOENT),
+                               (os.path.join(mounted.folder, "vm2"), "rb", errno.ENOENT),
+                               (mounted.path("pid", 99999), "rb", errno.ENOENT)):
+        try:
+            open(path, mode)
+        except OSError as error:
+            equal(error.errno, wanted, f"opening {path} as {mode}")
+        else:
+            raise AssertionError(f"{path} was opened as {mode}")
+
+    with open(mounted.path("mem"), "rb", buffering=0) as old:
+        guest.reset()
+        holder.wait_ready(epoch=info["epoch"] + 1)
+        try:
+            old.read(64)
+        except OSError as error:
+            equal(error.errno, errno.ESTALE, "a file of the old epoch")
+        else:
+            raise AssertionError("a file of the old epoch can be read")
+    check(int(mounted.read("epoch")) > info["epoch"], "the new epoch is not told")
+    mounted.end()
+
+
 def _dump_flat(lab, holder, boot):
     physical = boot.physical("linux_banner")
     raw = lab.path("vm1.raw")
@@ -316,6 +400,7 @@ def percept(lab):
     _gdb(holder, boot)
     tree = holder.ctl("ps", "--tree", "vm1").decode()
     check("  [ksoftirqd/0]" in tree, "no tree:\n" + tree)
+    _mount(lab, holder, guest, boot, truth)
 
 
 def percept_levels4(lab):
