@@ -137,8 +137,23 @@ static void add_planes(const struct broker *broker, struct metrics *metrics)
 
 	metrics_add_errors(metrics, METRICS_REFUSALS, &counts->refusals);
 	metrics_add_histogram(metrics, METRICS_OPERATION, "subscribe", &counts->subscribe);
+	metrics_add_histogram(metrics, METRICS_OPERATION, "context", &counts->context);
 	metrics_add_histogram(metrics, METRICS_OPERATION, "lease", &counts->lease);
 	metrics_add_histogram(metrics, METRICS_OPERATION, "write", &counts->write);
+	metrics_add_histogram(metrics, METRICS_OPERATION, "bulk", &counts->bulk);
+	metrics_add_histogram(metrics, METRICS_OPERATION, "admin", &counts->admin);
+}
+
+/* What an administrator has to do something about, in numbers. */
+static void add_health(struct broker *broker, struct metrics *metrics)
+{
+	bool records =
+		broker->desk && !store_unusable(broker->store) && !store_refusal(broker->store);
+	struct steward_status status;
+
+	status_fill(broker, &status);
+	metrics_add(metrics, METRICS_WARNINGS, "", status.nwarnings);
+	metrics_add(metrics, METRICS_RECORDING, "", records);
 }
 
 static void stats(void *ctx, struct metrics *metrics)
@@ -156,6 +171,7 @@ static void stats(void *ctx, struct metrics *metrics)
 	add_loop(broker, metrics);
 	add_store(broker, metrics);
 	jobs_stats(broker->jobs, metrics);
+	add_health(broker, metrics);
 	expiry_metrics(&broker->expiry, metrics);
 	metrics_add(metrics, METRICS_RELOADS, "ok", reloads.succeeded);
 	metrics_add(metrics, METRICS_RELOADS, "error", reloads.failed);

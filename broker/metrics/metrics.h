@@ -60,8 +60,13 @@ enum metrics_type { METRICS_COUNTER, METRICS_GAUGE, METRICS_HISTOGRAM };
 	X(KEYS, "vmsig_key_expiry_timestamp_seconds", GAUGE, "key",                                \
 		"When the broker's certificate, its authority's and the revocation list end, as "  \
 		"Unix time")                                                                       \
+	X(WARNINGS, "vmsig_warnings", GAUGE, "", "What `vmsigctl status` warns of")                \
+	X(RECORDING, "vmsig_recording", GAUGE, "",                                                 \
+		"Whether leases and writes can be recorded: 0 with a full or damaged disk")        \
 	X(OPERATION, "vmsig_operation_duration_seconds", HISTOGRAM, "operation",                   \
-		"From request to answer: subscribe, lease, write, handshake")
+		"From request to answer: subscribe, lease, write, bulk, handshake, admin; "        \
+		"context: "                                                                        \
+		"until its holder has acknowledged it")
 
 enum metrics_id {
 #define METRICS_ID(id, name, type, label, help) METRICS_##id,

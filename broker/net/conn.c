@@ -38,6 +38,11 @@ void *conn_user(const struct conn *conn)
 	return conn->conns->user;
 }
 
+void *conn_plane_state(const struct conn *conn)
+{
+	return conn->plane_state;
+}
+
 const struct plane_ops *conn_plane(const struct conn *conn)
 {
 	return conn->plane;

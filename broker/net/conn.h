@@ -22,6 +22,8 @@ struct conn;
 /* What net_new() was given. */
 void *conn_user(const struct conn *conn);
 const struct plane_ops *conn_plane(const struct conn *conn);
+/* What the plane's open() has made; NULL before. */
+void *conn_plane_state(const struct conn *conn);
 const struct grant_tenant *conn_tenant(const struct conn *conn);
 uid_t conn_uid(const struct conn *conn);
 pid_t conn_pid(const struct conn *conn);

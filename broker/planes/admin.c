@@ -262,12 +262,18 @@ static const struct request_rule rules[] = {
 	[VMSIG__ADMIN_REQUEST__BODY_RELOAD] = {renew_on_reload, true, ACT},
 };
 
+static struct histogram *duration(struct services *services)
+{
+	return &services->counts.admin;
+}
+
 static const struct dialect dialect = {
 	.request = &vmsig__admin_request__descriptor,
 	.message = &vmsig__admin_message__descriptor,
 	.rules = rules,
 	.nrules = sizeof(rules) / sizeof(rules[0]),
 	.check = check,
+	.duration = duration,
 	/* One request with one text in it, and unknown fields of a newer client. */
 	.budget = {.parts = 32, .bytes = 8192},
 };

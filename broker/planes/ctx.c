@@ -26,8 +26,9 @@ struct ctx_client {
 	struct plane_client base;
 	struct core *core;
 	struct session *session;
-	uint64_t delivery; /* of the MEMCTX that is not acknowledged; 0: none */
-	uint64_t asked_ns; /* when it subscribed to what is ready; 0: the context has gone out */
+	uint64_t delivery;  /* of the MEMCTX that is not acknowledged; 0: none */
+	uint64_t handed_ns; /* when that was handed out */
+	uint64_t asked_ns;  /* when it subscribed to what is ready; 0: the context has gone out */
 };
 
 /* ---- answers ---- */
@@ -123,8 +124,9 @@ static void note_told(struct ctx_client *client)
 {
 	struct services *services = conn_user(client->base.conn);
 
+	client->handed_ns = uv_hrtime();
 	if (client->asked_ns)
-		histogram_add(&services->counts.subscribe, uv_hrtime() - client->asked_ns);
+		histogram_add(&services->counts.subscribe, client->handed_ns - client->asked_ns);
 	client->asked_ns = 0;
 }
 
@@ -163,6 +165,7 @@ static int on_memctx_taken(void *state, void *message)
 {
 	const Vmsig__CtxRequest *request = message;
 	struct ctx_client *client = state;
+	struct services *services = conn_user(client->base.conn);
 	uint64_t delivery = client->delivery;
 
 	/* Only somebody who has read the message knows the number. */
@@ -171,6 +174,7 @@ static int on_memctx_taken(void *state, void *message)
 			"MemctxTaken names no delivery that is under way; name the "
 			"`delivery` of each Memctx once");
 	client->delivery = 0;
+	histogram_add(&services->counts.context, uv_hrtime() - client->handed_ns);
 	return core_session_taken(client->session);
 }
 

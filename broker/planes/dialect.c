@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "broker/boot_clock.h"
 #include "broker/planes/services.h"
 #include "broker/policy/account.h"
 #include "proto/wire/vmsig.pb-c.h"
@@ -19,10 +20,37 @@ static const struct dialect *dialect_of(const struct conn *conn)
 	return conn_plane(conn)->dialect;
 }
 
+/* ---- how long requests take ---- */
+
+static void note_asked(struct plane_client *client, uint64_t request_id)
+{
+	if (dialect_of(client->conn)->duration)
+		client->timed[request_id % DIALECT_TIMED] = (struct dialect_timed){
+			.request_id = request_id, .since_ns = boot_clock_ns()};
+}
+
+static void note_answered(struct conn *conn, uint64_t request_id)
+{
+	struct plane_client *client = conn_plane_state(conn);
+	const struct dialect *dialect = dialect_of(conn);
+	struct dialect_timed *timed;
+
+	if (!request_id || !client || !dialect->duration)
+		return;
+	timed = &client->timed[request_id % DIALECT_TIMED];
+	if (timed->request_id == request_id && timed->since_ns)
+		histogram_add(
+			dialect->duration(conn_user(conn)), boot_clock_ns() - timed->since_ns);
+	timed->since_ns = 0;
+}
+
+/* ---- answers ---- */
+
 int dialect_send(struct conn *conn, uint64_t request_id, int body_case, void *body)
 {
 	struct envelope message;
 
+	note_answered(conn, request_id);
 	envelope_init(&message, dialect_of(conn)->message, request_id, body_case, body);
 	return conn_send(conn, &message, NULL, 0);
 }
@@ -167,6 +195,7 @@ static int dispatch(struct plane_client *client, struct envelope *request)
 	if (rule->answered && kind != KIND_UNKNOWN && !request->request_id)
 		return dialect_error(conn, 0, VMSIG_ERR_BAD_REQUEST,
 			"request_id is 0, which is for events; choose another");
+	note_asked(client, request->request_id);
 	return rule->handle(client, request);
 }
 

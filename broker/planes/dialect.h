@@ -17,11 +17,22 @@
 #include "proto/wire/envelope.h"
 #include "proto/wire/unpack.h"
 
+/* When a request came, by its number: of those that are under way in greater numbers some are not
+ * measured. */
+#define DIALECT_TIMED 8u
+struct dialect_timed {
+	uint64_t request_id, since_ns;
+};
+
 /* One client of a plane; the first member of what the plane keeps for it. */
 struct plane_client {
 	struct conn *conn;
 	bool greeted; /* has said Hello */
+	struct dialect_timed timed[DIALECT_TIMED];
 };
+
+struct histogram;
+struct services;
 
 /* One kind of request, beside hello; all of them come after it. The handler may take bodies
  * out of the request, which is freed afterwards. */
@@ -38,6 +49,9 @@ struct dialect {
 	struct unpack_budget budget; /* of one request; Hello has its own */
 	/* Whether requests can be served at the moment; `why` gets a sentence. May be NULL. */
 	int (*check)(void *client, const char **why);
+	/* Where it is counted how long requests take, from their frame to their answer; NULL: the
+	 * plane does so itself. */
+	struct histogram *(*duration)(struct services *services);
 	/* What Hello offers, bits of proto/wire/feature.h; and what the client's said. May be NULL.
 	 */
 	uint64_t features;

@@ -28,8 +28,10 @@ struct steward_ops;
 
 /* What the planes count themselves. */
 struct services_counts {
-	struct metrics_errors refusals;           /* requests that were answered with an error */
-	struct histogram subscribe, lease, write; /* from request to answer, or first context */
+	struct metrics_errors refusals; /* requests that were answered with an error */
+	/* From request to answer, or first context; `context`: from handing one out until its
+	 * holder has acknowledged it; `bulk`: writes of data in a memfd, which `write` lacks. */
+	struct histogram subscribe, context, lease, write, bulk, admin;
 };
 
 struct services {

@@ -34,6 +34,7 @@ struct asked {
 #define TIMED 64u
 struct timed {
 	uint64_t request_id, since_ns;
+	bool is_bulk;
 };
 
 struct write_client {
@@ -215,8 +216,9 @@ static int on_memwrite(void *state, void *message)
 	own->memwrite = request->memwrite;
 	request->body_case = VMSIG__WRITE_REQUEST__BODY__NOT_SET;
 	request->memwrite = NULL;
-	client->timed[own->request_id % TIMED] =
-		(struct timed){.request_id = own->request_id, .since_ns = now_ns};
+	client->timed[own->request_id % TIMED] = (struct timed){.request_id = own->request_id,
+		.since_ns = now_ns,
+		.is_bulk = own->memwrite->bulk != NULL};
 	desk_write(client->desk, now_ns, &client->op, own, fd);
 	return 0;
 }
@@ -363,7 +365,8 @@ static void note_written(struct write_client *client, uint64_t request_id)
 	struct timed *timed = &client->timed[request_id % TIMED];
 
 	if (timed->request_id == request_id && timed->since_ns)
-		histogram_add(&services->counts.write, boot_clock_ns() - timed->since_ns);
+		histogram_add(timed->is_bulk ? &services->counts.bulk : &services->counts.write,
+			boot_clock_ns() - timed->since_ns);
 	timed->since_ns = 0;
 }
 
