@@ -16,8 +16,7 @@
 #include "broker/net/state.h"
 #include "vmsig/vmsig_error.h"
 
-/* Requests and records of larger ones, or nanoseconds if they are dear, before others have a turn.
- */
+/* Requests and records of larger ones, or ns if they are dear, before others have a turn. */
 #define FRAMES_PER_PIECE 16
 #define PIECE_NS 15000u
 #define BUSY_RETRY_MS 20   /* after ETOOMANYREFS */
