@@ -13,11 +13,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <openssl/sha.h>
 #include <utlist.h>
 #include <uv.h>
 
 #include "tests/bench/line.h"
 #include "vmsig/vmsig_error.h"
+
+#define IDENTITY 192u /* bytes of what identifies a write */
 
 struct server {
 	uv_loop_t loop;
@@ -27,6 +30,7 @@ struct server {
 	struct peer *peers;
 	int fds[BARE_FDS];
 	uint8_t reply[CHAN_FRAME_MAX];
+	uint8_t ram[4096], old[4096];
 };
 
 struct peer {
@@ -64,21 +68,45 @@ static void peer_flush(struct peer *peer)
 	peer->mask = mask;
 }
 
+static void peer_send(struct peer *peer, size_t len, const int *fds, size_t nfds)
+{
+	if (chan_send(peer->chan, peer->server->reply, len, fds, nfds))
+		bench_die("bare server: cannot send: %s", chan_error(peer->chan));
+}
+
+static int open_again(int fd)
+{
+	char path[64];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_RDONLY | O_CLOEXEC);
+	if (again < 0)
+		bench_die("%s: %s", path, strerror(errno));
+	return again;
+}
+
 static void peer_reply(struct peer *peer, const struct bare_request *request)
 {
-	struct server *server = peer->server;
+	const int *own = peer->server->fds;
 	int fds[BARE_FDS];
 
 	for (size_t i = 0; i < request->nfds; i++)
-		fds[i] = fcntl(server->fds[i], F_DUPFD_CLOEXEC, 0);
-	if (chan_send(peer->chan, server->reply, request->reply, fds, request->nfds))
-		bench_die("bare server: cannot send: %s", chan_error(peer->chan));
+		fds[i] = i == 0 && request->duties & BARE_FRESH ? open_again(own[i])
+								: fcntl(own[i], F_DUPFD_CLOEXEC, 0);
+	peer_send(peer, request->reply, fds, request->nfds);
 }
 
 static void tell_everybody(struct peer *asker, const struct bare_request *request)
 {
 	struct peer *peer;
 
+	DL_FOREACH (asker->server->peers, peer) {
+		if (peer == asker || !(request->duties & BARE_TELL))
+			continue;
+		peer_send(peer, BARE_NOTE, NULL, 0);
+		peer_flush(peer);
+	}
 	DL_FOREACH (asker->server->peers, peer) {
 		if (peer == asker)
 			continue;
@@ -87,14 +115,34 @@ static void tell_everybody(struct peer *asker, const struct bare_request *reques
 	}
 }
 
+/* The bytes go to where they belong, and those that were there away from it. */
+static void peer_store(struct server *server, const uint8_t *data, size_t len)
+{
+	uint8_t hash[SHA256_DIGEST_LENGTH];
+
+	if (len > sizeof(server->ram))
+		len = sizeof(server->ram);
+	SHA256(data, len, hash);
+	SHA256(server->reply, IDENTITY, hash);
+	memcpy(server->old, server->ram, len);
+	memcpy(server->ram, data, len);
+	SHA256(server->old, len, hash);
+}
+
 static void peer_frame(struct peer *peer, const uint8_t *data, size_t len)
 {
 	struct bare_request request = {0};
 
 	if (len >= sizeof(request))
 		memcpy(&request, data, sizeof(request));
+	if (request.duties & BARE_LOOK)
+		chan_look_for_fds(peer->chan);
+	if (request.duties & BARE_HASH)
+		peer_store(peer->server, data, len);
 	if (request.everybody)
 		tell_everybody(peer, &request);
+	else if (request.duties & BARE_TELL)
+		peer_send(peer, BARE_NOTE, NULL, 0);
 	if (request.reply)
 		peer_reply(peer, &request);
 }
@@ -169,18 +217,31 @@ static int listen_at(const char *path)
 	return fd;
 }
 
+/* As a holder has it. */
+static int read_only_memfd(void)
+{
+	int fd = memfd_create("bare", MFD_CLOEXEC), again;
+
+	if (fd < 0)
+		bench_die("memfd: %s", strerror(errno));
+	again = open_again(fd);
+	close(fd);
+	return again;
+}
+
 void bare_start(struct bare *bare, const struct bench *bench)
 {
 	static struct server server;
-	char name[32];
+	static unsigned number;
+	char name[48];
 
-	snprintf(name, sizeof(name), "bare-%d.sock", getpid());
+	snprintf(name, sizeof(name), "bare-%d-%u.sock", getpid(), number++);
 	bench_path(bare->socket, sizeof(bare->socket), bench->scratch, name);
 	server.listen_fd = listen_at(bare->socket);
 	server.tls = line_tls(bench->pki, "broker", TLS_SERVER);
 	for (size_t i = 0; i < BARE_FDS; i++) {
-		server.fds[i] = memfd_create("bare", MFD_CLOEXEC);
-		if (server.fds[i] < 0 || chan_fd_describe(server.fds[i], &bare->claims[i]))
+		server.fds[i] = read_only_memfd();
+		if (chan_fd_describe(server.fds[i], &bare->claims[i]))
 			bench_die("memfd: %s", strerror(errno));
 	}
 	bare->pid = fork();

@@ -7,7 +7,8 @@
  * has, and nothing behind it. It runs in a child process.
  *
  * A frame that begins with a struct bare_request with a reply is answered with that many bytes
- * and descriptors; one without is dropped.
+ * and descriptors; one without is dropped. With duties it also does what a guarantee of the broker
+ * asks for, and nothing else: what that costs alone is a floor (rows `floor_...`).
  */
 
 #include <stdint.h>
@@ -18,10 +19,25 @@
 
 #define BARE_FDS 2u /* descriptors of one reply, at most */
 
+#define BARE_NOTE 32u /* bytes of a frame that comes before a reply */
+
+enum bare_duty {
+	/* A frame of its own before the reply; to everybody: before the first reply, as that a
+	 * context is void is told before the new one is known. */
+	BARE_TELL = 1,
+	/* The first descriptor is a file opened for this receiver alone (R2). */
+	BARE_FRESH = 2,
+	/* SHA-256 of the frame, of what its bytes replace, and of what identifies it. */
+	BARE_HASH = 4,
+	/* The socket is looked at for descriptors before it is read, from now on. */
+	BARE_LOOK = 8,
+};
+
 struct bare_request {
 	uint32_t reply; /* bytes; 0: none */
-	uint16_t nfds;
-	uint16_t everybody; /* all other connections get it, one after another, and then we */
+	uint8_t nfds;
+	uint8_t everybody; /* all other connections get it, one after another, and then we */
+	uint16_t duties;   /* of enum bare_duty */
 };
 
 struct bare {

@@ -72,6 +72,11 @@ void row_flood(const struct bench *bench);
 /* The name tells which of today's ways. */
 void row_today(const struct bench *bench);
 /* Not a row: writes the RAM image that the rows of reading and writing use. */
+void row_floor_8b(const struct bench *bench);
+void row_floor_4k(const struct bench *bench);
+void row_floor_fanout(const struct bench *bench);
+void row_floor_subscribe(const struct bench *bench);
+
 void row_image(const struct bench *bench);
 
 #endif

@@ -195,12 +195,23 @@ static void broker_frame(
 	vmsig__ctx_message__free_unpacked(message, NULL);
 }
 
+static void take_bare(struct crowd *crowd, struct member *member, size_t len)
+{
+	const struct bare_request taken = {0};
+
+	if (len == BARE_NOTE)
+		return;
+	line_close_fds(member->chan, crowd->spec.bare->claims, BARE_FDS);
+	if (crowd->spec.answers)
+		queue(member, (const uint8_t *)&taken, sizeof(taken));
+	count(crowd, member);
+}
+
 static void member_frame(
 	struct crowd *crowd, struct member *member, const uint8_t *data, size_t len)
 {
 	if (crowd->spec.bare) {
-		line_close_fds(member->chan, crowd->spec.bare->claims, BARE_FDS);
-		count(crowd, member);
+		take_bare(crowd, member, len);
 	} else {
 		broker_frame(crowd, member, data, len);
 	}
