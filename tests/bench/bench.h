@@ -76,6 +76,7 @@ void row_floor_8b(const struct bench *bench);
 void row_floor_4k(const struct bench *bench);
 void row_floor_fanout(const struct bench *bench);
 void row_floor_subscribe(const struct bench *bench);
+void row_floor_read_4k(const struct bench *bench);
 
 void row_image(const struct bench *bench);
 

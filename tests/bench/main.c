@@ -33,6 +33,7 @@ static const struct {
 	{"floor_memwrite_4k_pipelined", row_floor_4k},
 	{"floor_memctx_fanout_1000", row_floor_fanout},
 	{"floor_subscribe_first_memctx", row_floor_subscribe},
+	{"floor_coherent_read_4k", row_floor_read_4k},
 	{"coherent_read_4k", row_read_4k},
 	{"coherent_read_8b", row_read_8b},
 	{"flood_frames", row_flood},
