@@ -10,10 +10,12 @@
 #define DEFAULT_WAIT_MS 10000
 
 static const struct ctl_command *const commands[] = {&ctl_ls, &ctl_info, &ctl_watch, &ctl_read,
-	&ctl_translate, &ctl_pmap, &ctl_scan, &ctl_ps, &ctl_threads, &ctl_maps, &ctl_files,
-	&ctl_modules, &ctl_symbols, &ctl_dump, &ctl_gdb, &ctl_mount, &ctl_exec, &ctl_lease,
-	&ctl_write, &ctl_undo, &ctl_audit, &ctl_status, &ctl_stats, &ctl_top, &ctl_clients,
-	&ctl_disconnect, &ctl_endpoint, &ctl_reload, &ctl_policy, &ctl_pki, &ctl_version};
+	&ctl_translate, &ctl_pmap, &ctl_scan, &ctl_ps, &ctl_threads, &ctl_environ, &ctl_maps,
+	&ctl_files, &ctl_cat, &ctl_sockets, &ctl_mounts, &ctl_dmesg, &ctl_modules, &ctl_sections,
+	&ctl_exports, &ctl_symbols, &ctl_check, &ctl_dump, &ctl_gdb, &ctl_mount, &ctl_exec,
+	&ctl_lease, &ctl_write, &ctl_undo, &ctl_audit, &ctl_status, &ctl_stats, &ctl_top,
+	&ctl_clients, &ctl_disconnect, &ctl_endpoint, &ctl_reload, &ctl_policy, &ctl_pki,
+	&ctl_version};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static void usage(FILE *stream)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `vmsigctl ps` and `threads`: what runs in a guest. */
+/* `vmsigctl ps`, `threads` and `environ`: what runs in a guest. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -248,4 +248,70 @@ const struct ctl_command ctl_threads = {
 	.help = "Examples:\n"
 		"  vmsigctl threads web1 1\n",
 	.run = run_threads,
+};
+
+/* ---- environ ---- */
+
+static int print_words(const struct ctl *ctl, char *text, size_t len)
+{
+	json_t *array = ctl->json ? json_array() : NULL;
+
+	text[len] = 0;
+	for (char *word = text; word < text + len;) {
+		char *next = word + strlen(word) + 1;
+
+		if (ctl->json) {
+			json_array_append_new(array, value_text(word));
+		} else {
+			text_clean(word);
+			printf("%s\n", word);
+		}
+		word = next;
+	}
+	return ctl->json ? ctl_print_json(array) : ctl_flush();
+}
+
+static int print_environ(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)
+{
+	vmsig_proc process;
+	int code = ctl_guest_process(guest, pid, &process), r;
+	char *text;
+	size_t len;
+
+	if (code)
+		return code;
+	text = malloc(VMSIG_OS_TEXT_MAX + 1);
+	if (!text)
+		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory");
+	r = vmsig_os_environment(guest->os, &process, text, VMSIG_OS_TEXT_MAX, &len);
+	code = r ? ctl_guest_fail(guest, r, "environment of a process")
+		 : print_words(ctl, text, len);
+	free(text);
+	return code;
+}
+
+static int run_environ(struct ctl *ctl, int argc, char **argv)
+{
+	struct ctl_guest guest;
+	int code = ctl_options(ctl, &ctl_environ, argc, argv, NULL, NULL, NULL);
+
+	if (code)
+		return code;
+	if (optind + 2 != argc)
+		return ctl_usage(&ctl_environ, "it takes one ENDPOINT and a PID");
+	code = ctl_guest_open(ctl, argv[optind], &guest);
+	if (code)
+		return code;
+	code = print_environ(ctl, &guest, argv[optind + 1]);
+	ctl_guest_close(&guest);
+	return code;
+}
+
+const struct ctl_command ctl_environ = {
+	.name = "environ",
+	.arguments = "ENDPOINT PID",
+	.summary = "Print the environment that a process of a guest was started with",
+	.help = "Examples:\n"
+		"  vmsigctl environ web1 1\n",
+	.run = run_environ,
 };

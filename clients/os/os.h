@@ -6,8 +6,12 @@
  * What is in a guest (vmsig_os.h): the public calls, over what each system's folder knows. Stands
  * on the public holder's calls (vmsig_mem.h) alone; the broker never links it.
  *
- *   os    the public calls
- *   grow  arrays
+ *   os       the public calls
+ *   content  those about what a system has beside processes
+ *   check    those that compare what it says with what else there is
+ *   finding  what they find
+ *   names    lists of named addresses
+ *   grow     arrays
  */
 
 #include <stdint.h>

@@ -11,6 +11,8 @@ import re
 import struct
 import subprocess
 
+import percept_check
+import percept_content
 import vmlab
 from vmlab import Broker, Child, CtlError, Guest, Holder, check, equal, number, wait_until
 
@@ -151,14 +153,19 @@ def _refusals(holder):
             raise AssertionError(f"{words} did not fail")
 
 
+def _sleeper(truth):
+    """The process with an environment of its own."""
+    return next(process for process in truth.processes.values()
+                if process["command"] and process["command"][-1] == "100005")
+
+
 def _places(holder, truth, boot):
     """Symbols by name, memory of processes by pid."""
     banner = holder.ctl("read", "vm1", "256", "--symbol", "linux_banner", "--format", "str")
     equal(banner.decode().strip(), boot.version, "linux_banner by its name")
     page = holder.json("translate", "vm1", "--symbol", "_text+0x1000")
     equal(number(page["gva"]), boot.symbols["_text"] + 0x1000, "_text+0x1000")
-    sleeper = next(process for process in truth.processes.values()
-                   if process["command"] and process["command"][-1] == "100005")
+    sleeper = _sleeper(truth)
     pid = str(sleeper["pid"])
     first = sleeper["maps"][0]
     elf = holder.json("read", "vm1", hex(first["start"]), "4", "--pid", pid)
@@ -374,17 +381,18 @@ def _dump_flat(lab, holder, boot):
 
 def _scene(lab, **options):
     guest = Guest(lab, **options)
-    broker = Broker(lab, [vmlab.qemu_endpoint(lab)], [vmlab.tenant()])
+    broker = Broker(lab, [vmlab.qemu_endpoint(lab, writable=True)],
+                    [vmlab.operator_tenant(), vmlab.tenant()])
     boot = guest.boot()
     holder = Holder(broker)
     holder.wait_ready()
     guest.console.run(PREPARE)
-    return guest, holder, boot
+    return guest, broker, holder, boot
 
 
 def percept(lab):
     """Five levels of page tables; all of it."""
-    guest, holder, boot = _scene(lab)
+    guest, broker, holder, boot = _scene(lab)
     truth = Truth(guest.console.run(TRUTH, timeout=120))
     check(len(truth.processes) > 20, f"the guest told of {len(truth.processes)} processes only")
     check(any(process["state"] == "Z" for process in truth.processes.values()), "no zombie")
@@ -393,6 +401,8 @@ def percept(lab):
     _compare(holder, truth)
     _refusals(holder)
     _places(holder, truth, boot)
+    percept_content.compare(lab, guest, holder, _sleeper(truth)["pid"])
+    percept_check.compare(lab, broker, holder, _sleeper(truth))
     _dump_elf(lab, holder, boot)
     _dump_kcore(lab, holder, boot, truth)
     _symbol_files(lab, holder, boot)
@@ -405,7 +415,7 @@ def percept(lab):
 
 def percept_levels4(lab):
     """Four levels, page tables of user space apart, RAM above 4 GiB."""
-    guest, holder, boot = _scene(lab, cpu="qemu64", memory="3G")
+    guest, _, holder, boot = _scene(lab, cpu="qemu64", memory="3G")
     truth = Truth(guest.console.run(TRUTH, timeout=120))
     _compare(holder, truth)
     _places(holder, truth, boot)

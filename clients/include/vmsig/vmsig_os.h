@@ -180,6 +180,159 @@ VMSIG_API VMSIG_MUST_USE int vmsig_os_files(
 	vmsig_os_handle *os, const vmsig_proc *process, vmsig_file_list **ret_list);
 VMSIG_API void vmsig_file_list_free(vmsig_file_list *list);
 
+/* ---- what is in files ---- */
+
+typedef struct {
+	uint64_t object;
+	uint64_t mapping; /* where the guest keeps its pages */
+	uint64_t size;    /* bytes, as the guest says: any number */
+	uint32_t mode;    /* as stat(2) has it */
+} vmsig_file;
+
+/* By its name, as the process sees files. -VMSIG_ERR_NOT_MAPPED: the guest's kernel does not
+ * remember that name, which says nothing about its disk. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_file_find(
+	vmsig_os_handle *os, const vmsig_proc *process, const char *path, vmsig_file *ret_file);
+/* What a process has open, deleted ones and those without a name too. -VMSIG_ERR_NOT_MAPPED: it has
+ * no such descriptor. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_file_of(
+	vmsig_os_handle *os, const vmsig_proc *process, int32_t fd, vmsig_file *ret_file);
+#define VMSIG_OS_PAGE 4096u
+/* A page of it, of which all bytes behind its size are nobody's. -VMSIG_ERR_NOT_MAPPED: it is not
+ * resident, or the file has none there. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_file_page(
+	vmsig_os_handle *os, const vmsig_file *file, uint64_t index, void *ret_page);
+/* Indices of the pages that are resident, in ascending order. A non-zero return of the visitor
+ * stops and is returned as it is. */
+typedef int (*vmsig_page_fn)(void *ctx, uint64_t index);
+VMSIG_API VMSIG_MUST_USE int vmsig_os_file_pages(
+	vmsig_os_handle *os, const vmsig_file *file, vmsig_page_fn visit, void *ctx);
+
+/* ---- sockets ---- */
+
+typedef struct {
+	uint64_t object;
+	uint64_t inode; /* the number in "socket:[...]" */
+	uint32_t pid;
+	int32_t fd;
+	uint16_t family;   /* 2: IPv4, 10: IPv6 */
+	uint16_t protocol; /* as in an IP header: 6 TCP, 17 UDP, ... */
+	uint16_t local_port, remote_port;
+	uint8_t local[16], remote[16]; /* in the network's order; of IPv4 the first four */
+	uint8_t state; /* of TCP, as /proc/net/tcp has it: 1 established, 10 listening */
+} vmsig_socket;
+
+typedef struct {
+	vmsig_socket *sockets;
+	size_t count;
+	bool partial;
+} vmsig_socket_list;
+
+/* What processes have open of IPv4 and IPv6: of one, or with NULL of all. What belongs to nobody
+ * any more (TIME_WAIT) is not among them; one that several processes share is there once for each.
+ */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_sockets(
+	vmsig_os_handle *os, const vmsig_proc *process, vmsig_socket_list **ret_list);
+VMSIG_API void vmsig_socket_list_free(vmsig_socket_list *list);
+
+/* ---- mounts ---- */
+
+typedef struct {
+	uint64_t object;
+	const char *path;   /* where */
+	const char *source; /* what: a device, or a word */
+	char type[32];      /* of the file system */
+	bool read_only;
+} vmsig_mount;
+
+typedef struct {
+	vmsig_mount *mounts;
+	size_t count;
+	bool partial;
+} vmsig_mount_list;
+
+/* As the process sees them; the root of all is the first. -VMSIG_ERR_GONE: it has ended. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_mounts(
+	vmsig_os_handle *os, const vmsig_proc *process, vmsig_mount_list **ret_list);
+VMSIG_API void vmsig_mount_list_free(vmsig_mount_list *list);
+
+/* ---- what the kernel has said ---- */
+
+typedef struct {
+	uint64_t sequence;
+	uint64_t time_ns; /* since the guest was started */
+	const char *text; /* may have several lines */
+	uint32_t len;
+	uint8_t facility, level; /* as syslog(3) has them */
+} vmsig_log_record;
+
+typedef struct {
+	vmsig_log_record *records;
+	size_t count;
+	bool partial;
+} vmsig_log_list;
+
+/* The oldest first. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_log(vmsig_os_handle *os, vmsig_log_list **ret_list);
+VMSIG_API void vmsig_log_list_free(vmsig_log_list *list);
+
+/* ---- what is in modules ---- */
+
+typedef struct {
+	uint64_t addr;
+	const char *name;
+} vmsig_name;
+
+typedef struct {
+	vmsig_name *names;
+	size_t count;
+	bool partial;
+} vmsig_name_list;
+
+VMSIG_API void vmsig_name_list_free(vmsig_name_list *list);
+/* Sections of a module, and where they are. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_sections(
+	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list);
+/* What other modules may use of a module; without one, of the kernel itself. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_exports(
+	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list);
+
+/* ---- what does not fit together ---- */
+
+enum vmsig_finding_kind {
+	VMSIG_FINDING_PROCESS = 1, /* a process that not all of the kernel's tables have */
+	VMSIG_FINDING_MODULE = 2,  /* the same of a module */
+	VMSIG_FINDING_CALL = 3,    /* a system call that leads elsewhere */
+	VMSIG_FINDING_MAP = 4,     /* memory of a process that may be run and came from no file */
+};
+
+typedef struct {
+	uint32_t kind;
+	uint32_t pid;      /* of what is about a process; else 0 */
+	uint64_t addr;     /* of the object, the entry, or the memory */
+	const char *text;  /* what was found */
+	const char *basis; /* what that rests on */
+} vmsig_finding;
+
+typedef struct {
+	vmsig_finding *findings;
+	size_t count;
+	bool partial;
+} vmsig_finding_list;
+
+/* Compares what the kernel's lists say with what else tells of the same things; all of the guest's
+ * memory is read for it. None is no proof: who changes all that is compared is not found. Memory of
+ * the last kind is what compilers at run time make, too. What this kernel lacks is not compared,
+ * and the list is partial then. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_check(vmsig_os_handle *os, vmsig_finding_list **ret_list);
+VMSIG_API void vmsig_finding_list_free(vmsig_finding_list *list);
+
+/* The kernel's text by pages, as it was at one moment or nearly: to be compared with an earlier
+ * look. Where the kernel rewrites itself as it runs (jump labels, static calls) there are zeros;
+ * tracing and live patches change it nevertheless. Non-zero of `visit` stops and is returned. */
+typedef int (*vmsig_text_fn)(void *ctx, uint64_t addr, const uint8_t *bytes, size_t len);
+VMSIG_API VMSIG_MUST_USE int vmsig_os_text(vmsig_os_handle *os, vmsig_text_fn visit, void *ctx);
+
 #ifdef __cplusplus
 }
 #endif

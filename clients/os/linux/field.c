@@ -26,3 +26,14 @@ bool linux_field_is_optional(enum linux_field field)
 {
 	return fields[field].optional;
 }
+
+static const char *const structs[LINUX_STRUCTS] = {
+#define LINUX_STRUCT_ENTRY(id, name) #name,
+	LINUX_STRUCT_LIST(LINUX_STRUCT_ENTRY)
+#undef LINUX_STRUCT_ENTRY
+};
+
+const char *linux_struct_name(enum linux_struct which)
+{
+	return structs[which];
+}

@@ -43,6 +43,7 @@ void linux_read(struct linux_kernel *kernel, uint64_t gva, void *ret_bytes, size
 		memset(ret_bytes, 0, len);
 	else
 		kernel->left--;
+	kernel->spent++;
 }
 
 uint64_t linux_word(struct linux_kernel *kernel, uint64_t gva)
@@ -80,6 +81,28 @@ void linux_text(struct linux_kernel *kernel, uint64_t gva, char *ret_text, size_
 		len += n;
 	}
 	ret_text[len] = 0;
+}
+
+void linux_need(struct linux_kernel *kernel, const enum linux_field *fields, size_t n)
+{
+	for (size_t i = 0; i < n && !kernel->fault; i++) {
+		if (!linux_has(kernel, fields[i]))
+			kernel->fault = VMSIG_ERR_UNSUPPORTED;
+	}
+}
+
+int linux_walk(struct linux_kernel *kernel, linux_walk_fn walk, void *ctx, bool *ret_partial)
+{
+	int r = VMSIG_ERR_TORN;
+
+	for (unsigned i = 0; i < LINUX_ATTEMPTS && linux_again(r); i++) {
+		linux_begin(kernel);
+		vmsig_mem_flush(kernel->mem);
+		r = walk(kernel, ctx);
+		r = r ? r : kernel->fault;
+	}
+	*ret_partial = linux_again(r);
+	return *ret_partial ? 0 : r;
 }
 
 /* ---- learning ---- */

@@ -19,6 +19,15 @@
  *   path     names of files
  *   file     open files
  *   module   modules
+ *   parts    what a module is made of: sections, and what it offers to others
+ *   mounts   what is mounted
+ *   socket   endpoints of the Internet's protocols
+ *   log      what the kernel has said
+ *   radix    trees of pages and of pids
+ *   cache    files that are resident
+ *   lookup   files by their names
+ *   hidden   what lists leave out
+ *   intact   what a kernel's code and its tables should be
  */
 
 #include <stdbool.h>
@@ -41,8 +50,9 @@ struct linux_kernel {
 	uint64_t root;
 	struct linux_symbols symbols;
 	struct linux_fields fields;
-	int fault;     /* the first error of a read since linux_begin() */
-	uint32_t left; /* reads until the next one */
+	int fault;      /* the first error of a read since linux_begin() */
+	uint32_t left;  /* reads until the next one */
+	uint64_t spent; /* reads since somebody set it to 0 */
 };
 
 /* Learns all there is to know; `error` says what was missing (VMSIG_ERR_UNSUPPORTED). */
@@ -66,6 +76,22 @@ static inline uint64_t linux_at(
 }
 /* Up to a NUL, or size - 1 bytes of it: *ret_text always ends with one. */
 void linux_text(struct linux_kernel *kernel, uint64_t gva, char *ret_text, size_t size);
+
+/* Whether this kernel has that member. */
+static inline bool linux_has(const struct linux_kernel *kernel, enum linux_field field)
+{
+	return kernel->fields.field[field].known;
+}
+/* VMSIG_ERR_UNSUPPORTED becomes the fault, unless the kernel has all of the members. */
+void linux_need(struct linux_kernel *kernel, const enum linux_field *fields, size_t n);
+
+/* One walk, begun by linux_begin(); 0 or an error of its own, while what it read may have become
+ * the kernel's fault. */
+typedef int (*linux_walk_fn)(struct linux_kernel *kernel, void *ctx);
+/* Walks until it holds together, LINUX_ATTEMPTS times at most: what the last one has found is then
+ * all there is, and *ret_partial. */
+__attribute__((warn_unused_result)) int linux_walk(
+	struct linux_kernel *kernel, linux_walk_fn walk, void *ctx, bool *ret_partial);
 
 /* Sets the fault, if there was none: what was read makes no sense. */
 void linux_torn(struct linux_kernel *kernel);

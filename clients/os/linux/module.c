@@ -26,7 +26,7 @@ static int append(vmsig_module_list *list, const vmsig_module *module)
 static void read_parts(struct linux_kernel *kernel, uint64_t object, vmsig_module *module)
 {
 	const struct linux_fields *fields = &kernel->fields;
-	uint32_t size = fields->module_memory_size;
+	uint32_t size = fields->size[LINUX_STRUCT_MODULE_MEMORY];
 	uint32_t n = size ? fields->field[LINUX_MODULE_MEM].size / size : 0;
 	uint64_t part = linux_at(kernel, object, LINUX_MODULE_MEM);
 

@@ -111,11 +111,10 @@ static void climb(
 	linux_torn(kernel);
 }
 
-void linux_path(struct linux_kernel *kernel, uint64_t file, char ret_path[static LINUX_PATH_MAX])
+void linux_path_of(struct linux_kernel *kernel, uint64_t dentry, uint64_t vfsmount,
+	char ret_path[static LINUX_PATH_MAX])
 {
 	struct path path = {.text = ret_path, .at = LINUX_PATH_MAX - 1};
-	uint64_t dentry = linux_get(kernel, file, LINUX_FILE_DENTRY);
-	uint64_t vfsmount = linux_get(kernel, file, LINUX_FILE_MNT);
 	bool is_root = dentry == linux_get(kernel, vfsmount, LINUX_VFSMOUNT_ROOT);
 
 	ret_path[0] = 0;
@@ -133,4 +132,11 @@ void linux_path(struct linux_kernel *kernel, uint64_t file, char ret_path[static
 	memmove(ret_path, ret_path + path.at, LINUX_PATH_MAX - path.at);
 	if (kernel->fault)
 		ret_path[0] = 0;
+}
+
+void linux_path(struct linux_kernel *kernel, uint64_t file, char ret_path[static LINUX_PATH_MAX])
+{
+	uint64_t dentry = linux_get(kernel, file, LINUX_FILE_DENTRY);
+
+	linux_path_of(kernel, dentry, linux_get(kernel, file, LINUX_FILE_MNT), ret_path);
 }

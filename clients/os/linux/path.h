@@ -10,5 +10,8 @@
 
 /* Of an open file; what it makes no sense of is the kernel's fault, and "" then. */
 void linux_path(struct linux_kernel *kernel, uint64_t file, char ret_path[static LINUX_PATH_MAX]);
+/* Of what is called `dentry` in a mount. */
+void linux_path_of(struct linux_kernel *kernel, uint64_t dentry, uint64_t vfsmount,
+	char ret_path[static LINUX_PATH_MAX]);
 
 #endif

@@ -13,10 +13,11 @@
 
 #define BTF_MAX (64u << 20) /* bytes; Debian's kernels have 3 to 6 MiB */
 #define TYPES_MAX 1000000u
-#define STRUCTS_MAX 64u
-#define DEPTH_MAX 8u      /* of structs and unions without a name inside of one another */
-#define BUDGET (1u << 20) /* members that are looked at for all fields */
-#define MODIFIERS_MAX 32u /* const, volatile, typedef, ... before a type */
+#define STRUCTS_MAX 128u
+#define DEPTH_MAX 8u              /* of structs and unions without a name inside of one another */
+#define SIZE_MAX_KNOWN (1u << 16) /* bytes of a struct; a task_struct has some ten thousand */
+#define BUDGET (1u << 20)         /* members that are looked at for all fields */
+#define MODIFIERS_MAX 32u         /* const, volatile, typedef, ... before a type */
 
 /* The structs that fields are in, by name. */
 struct catalogue {
@@ -258,13 +259,20 @@ static bool find_path(struct catalogue *catalogue, const char *path, struct linu
 	return true;
 }
 
+static void learn_sizes(struct catalogue *catalogue, struct linux_fields *fields)
+{
+	for (enum linux_struct which = 0; which < LINUX_STRUCTS; which++) {
+		uint32_t *id = catalogue_find(catalogue, linux_struct_name(which));
+		int64_t size = id && *id ? btf__resolve_size(catalogue->btf, *id) : 0;
+
+		fields->size[which] = size > 0 && size < SIZE_MAX_KNOWN ? (uint32_t)size : 0;
+	}
+}
+
 static int learn(
 	struct catalogue *catalogue, struct linux_fields *fields, char *error, size_t error_size)
 {
-	uint32_t *memory = catalogue_find(catalogue, "module_memory");
-	int64_t size = memory && *memory ? btf__resolve_size(catalogue->btf, *memory) : 0;
-
-	fields->module_memory_size = size > 0 && size < UINT16_MAX ? (uint32_t)size : 0;
+	learn_sizes(catalogue, fields);
 	for (enum linux_field field = 0; field < LINUX_FIELDS; field++) {
 		const char *other = linux_field_other(field);
 

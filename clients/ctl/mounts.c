@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl mounts`: what is mounted in a guest. */
+#include <stdio.h>
+
+#include "clients/ctl/guest.h"
+
+#define INIT "1" /* whose mounts are meant when nobody says whose */
+
+static bool handle(void *ctx, int code, const char *value)
+{
+	const char **pid = ctx;
+
+	*pid = value;
+	return true;
+}
+
+static int print_mounts(const struct ctl *ctl, const vmsig_mount_list *list)
+{
+	static const struct table_column columns[] = {
+		{"PATH", 0, false}, {"TYPE", 0, false}, {"RIGHTS", 0, false}, {"SOURCE", 0, false}};
+	json_t *array = ctl->json ? json_array() : NULL;
+	struct table table;
+	int code;
+
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
+	for (size_t i = 0; i < list->count; i++) {
+		const vmsig_mount *mount = &list->mounts[i];
+
+		if (ctl->json) {
+			json_array_append_new(array,
+				json_pack("{s:o, s:o, s:b, s:o, s:o}", "path",
+					value_text(mount->path), "type", value_text(mount->type),
+					"read_only", mount->read_only, "source",
+					value_text(mount->source), "object",
+					value_hex(mount->object)));
+			continue;
+		}
+		table_add(&table, "%s", mount->path);
+		table_add(&table, "%s", mount->type);
+		table_add(&table, "%s", mount->read_only ? "ro" : "rw");
+		table_add(&table, "%s", mount->source);
+	}
+	code = ctl->json ? ctl_print_json(array) : ctl_print_table(&table);
+	table_deinit(&table);
+	return code;
+}
+
+static int look(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)
+{
+	vmsig_mount_list *list;
+	vmsig_proc process;
+	int code = ctl_guest_process(guest, pid, &process), r;
+
+	if (code)
+		return code;
+	r = vmsig_os_mounts(guest->os, &process, &list);
+	if (r)
+		return ctl_guest_fail(guest, r, "mounts");
+	code = print_mounts(ctl, list);
+	code = code ? code : ctl_guest_whole(guest, list->partial, "mounts");
+	vmsig_mount_list_free(list);
+	return code;
+}
+
+static int run_mounts(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {
+		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
+	const char *pid = INIT;
+	struct ctl_guest guest;
+	int code = ctl_options(ctl, &ctl_mounts, argc, argv, own, handle, &pid);
+
+	if (code)
+		return code;
+	if (optind + 1 != argc)
+		return ctl_usage(&ctl_mounts, "it takes one ENDPOINT");
+	code = ctl_guest_open(ctl, argv[optind], &guest);
+	if (code)
+		return code;
+	code = look(ctl, &guest, pid);
+	ctl_guest_close(&guest);
+	return code;
+}
+
+const struct ctl_command ctl_mounts = {
+	.name = "mounts",
+	.arguments = "[--pid PID] ENDPOINT",
+	.summary = "List what is mounted in a guest",
+	.help = "  --pid PID  as that process sees it; else as the first one does\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl mounts web1\n",
+	.run = run_mounts,
+};

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The public calls about what a system has beside processes: files, sockets, mounts, its log, what
+ * its modules are made of. Lists are made here, and filled below. */
+#include <stdlib.h>
+
+#include "clients/os/linux/cache.h"
+#include "clients/os/linux/file.h"
+#include "clients/os/linux/log.h"
+#include "clients/os/linux/lookup.h"
+#include "clients/os/linux/mounts.h"
+#include "clients/os/linux/parts.h"
+#include "clients/os/linux/socket.h"
+#include "clients/os/linux/task.h"
+#include "clients/os/names.h"
+#include "clients/os/os.h"
+#include "vmsig/vmsig_error.h"
+
+_Static_assert(VMSIG_OS_PAGE == LINUX_PAGE, "pages");
+
+/* ---- files ---- */
+
+int vmsig_os_file_find(
+	vmsig_os_handle *os, const vmsig_proc *process, const char *path, vmsig_file *ret_file)
+{
+	return -linux_lookup(&os->linux_kernel, process, path, ret_file);
+}
+
+int vmsig_os_file_of(
+	vmsig_os_handle *os, const vmsig_proc *process, int32_t fd, vmsig_file *ret_file)
+{
+	struct linux_kernel *kernel = &os->linux_kernel;
+	vmsig_file_list files = {0};
+	uint64_t object = 0;
+	int r = linux_file_list(kernel, process, &files);
+
+	for (size_t i = 0; i < files.count && !r; i++) {
+		if (files.files[i].number == fd)
+			object = files.files[i].object;
+	}
+	if (!r && !object)
+		r = files.partial ? VMSIG_ERR_TORN : VMSIG_ERR_NOT_MAPPED;
+	linux_file_clear(&files);
+	free(files.files);
+	if (r)
+		return -r;
+	linux_begin(kernel);
+	linux_cache_file(kernel, linux_get(kernel, object, LINUX_FILE_INODE),
+		linux_get(kernel, object, LINUX_FILE_MAPPING), ret_file);
+	return -kernel->fault;
+}
+
+int vmsig_os_file_page(vmsig_os_handle *os, const vmsig_file *file, uint64_t index, void *ret_page)
+{
+	return -linux_cache_page(&os->linux_kernel, file, index, ret_page);
+}
+
+int vmsig_os_file_pages(vmsig_os_handle *os, const vmsig_file *file, vmsig_page_fn visit, void *ctx)
+{
+	return linux_cache_visit(&os->linux_kernel, file, visit, ctx);
+}
+
+/* ---- sockets ---- */
+
+void vmsig_socket_list_free(vmsig_socket_list *list)
+{
+	if (list)
+		free(list->sockets);
+	free(list);
+}
+
+/* A hostile guest's processes may share one table of a million descriptors: all of them together
+ * get as many reads as one. */
+static int sockets_of_all(struct linux_kernel *kernel, vmsig_socket_list *list)
+{
+	vmsig_proc_list processes = {0};
+	uint64_t reads = 0;
+	int r = linux_task_list(kernel, &processes);
+
+	list->partial = processes.partial;
+	for (size_t i = 0; i < processes.count && !r; i++) {
+		if (reads > LINUX_READS_MAX) {
+			list->partial = true;
+			break;
+		}
+		kernel->spent = 0;
+		r = linux_socket_list(kernel, &processes.processes[i], list);
+		reads += kernel->spent;
+		if (r == VMSIG_ERR_GONE) /* meanwhile */
+			r = 0;
+	}
+	free(processes.processes);
+	return r;
+}
+
+int vmsig_os_sockets(vmsig_os_handle *os, const vmsig_proc *process, vmsig_socket_list **ret_list)
+{
+	vmsig_socket_list *list = calloc(1, sizeof(*list));
+	int r = !list     ? VMSIG_ERR_NO_MEMORY
+		: process ? linux_socket_list(&os->linux_kernel, process, list)
+			  : sockets_of_all(&os->linux_kernel, list);
+
+	if (r) {
+		vmsig_socket_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
+
+/* ---- mounts ---- */
+
+void vmsig_mount_list_free(vmsig_mount_list *list)
+{
+	if (!list)
+		return;
+	linux_mounts_clear(list);
+	free(list->mounts);
+	free(list);
+}
+
+int vmsig_os_mounts(vmsig_os_handle *os, const vmsig_proc *process, vmsig_mount_list **ret_list)
+{
+	vmsig_mount_list *list = calloc(1, sizeof(*list));
+	int r = list ? linux_mounts_list(&os->linux_kernel, process, list) : VMSIG_ERR_NO_MEMORY;
+
+	if (r) {
+		vmsig_mount_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
+
+/* ---- log ---- */
+
+void vmsig_log_list_free(vmsig_log_list *list)
+{
+	if (!list)
+		return;
+	linux_log_clear(list);
+	free(list->records);
+	free(list);
+}
+
+int vmsig_os_log(vmsig_os_handle *os, vmsig_log_list **ret_list)
+{
+	vmsig_log_list *list = calloc(1, sizeof(*list));
+	int r = list ? linux_log_list(&os->linux_kernel, list) : VMSIG_ERR_NO_MEMORY;
+
+	if (r) {
+		vmsig_log_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
+
+/* ---- named addresses ---- */
+
+void vmsig_name_list_free(vmsig_name_list *list)
+{
+	if (!list)
+		return;
+	names_clear(list);
+	free(list->names);
+	free(list);
+}
+
+typedef int (*parts_fn)(
+	struct linux_kernel *kernel, const vmsig_module *module, vmsig_name_list *ret_list);
+
+static int take_names(
+	vmsig_os_handle *os, const vmsig_module *module, parts_fn take, vmsig_name_list **ret_list)
+{
+	vmsig_name_list *list = calloc(1, sizeof(*list));
+	int r = list ? take(&os->linux_kernel, module, list) : VMSIG_ERR_NO_MEMORY;
+
+	if (r) {
+		vmsig_name_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
+
+int vmsig_os_sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
+{
+	return take_names(os, module, linux_parts_sections, ret_list);
+}
+
+int vmsig_os_exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
+{
+	return take_names(os, module, linux_parts_exports, ret_list);
+}

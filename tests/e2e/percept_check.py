@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a lease hides in a guest is found, and what it rests on is said."""
+
+import contextlib
+import json
+import os
+
+from vmlab import Operator, check, equal, number
+
+UNUSED = 139  # sysfs(2), which nothing calls
+
+
+class Hider:
+    """Changes words of the guest's kernel, for a while."""
+
+    def __init__(self, holder, operator):
+        self.holder = holder
+        self.operator = operator
+        operator.must("acquire")
+
+    def word(self, address):
+        return int.from_bytes(self.holder.read("vm1", address, 8), "little")
+
+    def _write(self, address, data):
+        page = self.holder.json("translate", "vm1", hex(address))
+        self.operator.must("write", hex(number(page["gpa"])), data.hex())
+
+    @contextlib.contextmanager
+    def changed(self, *changes):
+        """Pairs of an address and the word there; what was there is put back."""
+        before = [(address, self.holder.read("vm1", address, 8)) for address, _ in changes]
+        try:
+            for address, word in changes:
+                self._write(address, word.to_bytes(8, "little"))
+            yield
+        finally:
+            for address, data in before:
+                self._write(address, data)
+
+    def unlinked(self, links):
+        following, preceding = self.word(links), self.word(links + 8)
+        return self.changed((preceding, following), (following + 8, preceding))
+
+
+def _findings(holder):
+    return [(entry["kind"], entry["finding"], entry["basis"])
+            for entry in holder.json("check", "vm1")]
+
+
+def _texts(findings, kind):
+    return [text for found, text, _ in findings if found == kind]
+
+
+def compare(lab, broker, holder, sleeper):
+    """`sleeper` is a process, as /proc has it; pvpanic is a module."""
+    os.environ["VMSIG_SIGHT_DIR"] = lab.path("sight")
+    pid = sleeper["pid"]
+    types = json.loads(holder.ctl("symbols", "vm1", "--isf", "-"))["user_types"]
+    equal(_findings(holder), [], "findings in a guest of which nothing is hidden")
+    hider = Hider(holder, Operator(broker))
+    process = next(entry for entry in holder.json("ps", "vm1") if entry["pid"] == pid)
+    tasks = number(process["object"]) + types["task_struct"]["fields"]["tasks"]["offset"]
+    with hider.unlinked(tasks):
+        check(pid not in [entry["pid"] for entry in holder.json("ps", "vm1")], "it is still listed")
+        found = _findings(holder)
+        equal(len([text for text in _texts(found, "process") if f"process {pid} " in text]), 2,
+              f"once by the table of pids, once by memory: {found}")
+        equal(len(found), 2, f"findings: {found}")
+    module = next(entry for entry in holder.json("modules", "vm1") if entry["name"] == "pvpanic")
+    links = number(module["object"]) + types["module"]["fields"]["list"]["offset"]
+    with hider.unlinked(links):
+        equal(_texts(_findings(holder), "module"),
+              ["module pvpanic is not in the list of modules"], "a module that is not listed")
+    symbols = {line.split()[2]: int(line.split()[0], 16) for line in
+               holder.ctl("symbols", "vm1", "s*").decode().splitlines()}
+    with hider.changed((symbols["sys_call_table"] + 8 * UNUSED, symbols["schedule"] + 16)):
+        equal(_texts(_findings(holder), "call"),
+              [f"system call {UNUSED} leads to schedule+0x10"], "a system call")
+    crash = symbols["sysrq_handle_crash"]
+    with hider.changed((crash + 16, hider.word(crash + 16) ^ 0xff)):
+        text = _texts(_findings(holder), "text")
+        equal(len(text), 1, f"pages of text: {text}")
+    equal(_findings(holder), [], "findings when all is as it was")
+    hider.operator.must("release")
