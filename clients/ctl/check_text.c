@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The file of digests: written once for an epoch, and compared with from then on. */
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -6,6 +6,11 @@
  * What sensors have in common that look into guests again and again: one handle for each guest,
  * made anew for each of its epochs. Stands on the public headers alone, to be copied with the
  * sensor.
+ *
+ *   banner  a sensor that prints the kernel's banner
+ *   guests  what those have in common that look again and again
+ *   intact  a sensor that watches text, system calls and modules
+ *   procs   a sensor that reports new processes
  */
 
 #include <stdint.h>

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clients/os/linux/socket.h"
 
-#include <arpa/inet.h>
+#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "clients/os/grow.h"
 #include "clients/os/linux/file.h"
 #include "vmsig/vmsig_error.h"
 
 #define SOCKET_PATH "socket:["
+
+/* include/linux/socket.h */
+#define FAMILY_INET 2u
+#define FAMILY_INET6 10u
 
 static int append(vmsig_socket_list *list, const vmsig_socket *socket)
 {
@@ -25,7 +28,7 @@ static int append(vmsig_socket_list *list, const vmsig_socket *socket)
 
 static void read_addresses(struct linux_kernel *kernel, uint64_t sock, vmsig_socket *socket)
 {
-	bool six = socket->family == AF_INET6;
+	bool six = socket->family == FAMILY_INET6;
 	size_t len = six ? 16 : 4;
 
 	linux_read(kernel, linux_at(kernel, sock, six ? LINUX_SOCK_LOCAL6 : LINUX_SOCK_LOCAL),
@@ -34,7 +37,7 @@ static void read_addresses(struct linux_kernel *kernel, uint64_t sock, vmsig_soc
 		socket->remote, len);
 	socket->local_port = (uint16_t)linux_get(kernel, sock, LINUX_SOCK_LOCAL_PORT);
 	/* That one alone is in the network's order. */
-	socket->remote_port = ntohs((uint16_t)linux_get(kernel, sock, LINUX_SOCK_REMOTE_PORT));
+	socket->remote_port = be16toh((uint16_t)linux_get(kernel, sock, LINUX_SOCK_REMOTE_PORT));
 }
 
 /* False: it is closed by now, or none of the Internet's. */
@@ -49,7 +52,7 @@ static bool read_socket(struct linux_kernel *kernel, uint64_t file, vmsig_socket
 	socket->inode =
 		linux_get(kernel, linux_get(kernel, file, LINUX_FILE_INODE), LINUX_INODE_NUMBER);
 	socket->family = (uint16_t)linux_get(kernel, sock, LINUX_SOCK_FAMILY);
-	if (socket->family != AF_INET && socket->family != AF_INET6)
+	if (socket->family != FAMILY_INET && socket->family != FAMILY_INET6)
 		return false;
 	socket->state = (uint8_t)linux_get(kernel, sock, LINUX_SOCK_STATE);
 	socket->protocol = (uint16_t)linux_get(kernel, sock, LINUX_SOCK_PROTOCOL);
