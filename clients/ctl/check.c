@@ -12,7 +12,7 @@ static const char *kind_text(uint32_t kind)
 	return kind < sizeof(names) / sizeof(names[0]) ? names[kind] : "?";
 }
 
-struct check {
+struct checking {
 	const struct ctl *ctl;
 	struct ctl_guest guest;
 	struct table table;
@@ -21,7 +21,7 @@ struct check {
 };
 
 static void add(
-	struct check *check, uint32_t kind, uint64_t addr, const char *text, const char *basis)
+	struct checking *check, uint32_t kind, uint64_t addr, const char *text, const char *basis)
 {
 	check->count++;
 	if (check->ctl->json) {
@@ -38,7 +38,7 @@ static void add(
 
 static void add_page(void *ctx, uint64_t addr)
 {
-	struct check *check = ctx;
+	struct checking *check = ctx;
 	vmsig_symbol symbol = {.name = "?", .addr = addr};
 	char text[256];
 
@@ -51,7 +51,7 @@ static void add_page(void *ctx, uint64_t addr)
 		"change text, too");
 }
 
-static int find_all(struct check *check)
+static int find_all(struct checking *check)
 {
 	vmsig_finding_list *list;
 	bool first, partial;
@@ -79,7 +79,7 @@ static int run_check(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct table_column columns[] = {{"KIND", 0, false}, {"ADDRESS", 0, false},
 		{"FINDING", 0, false}, {"RESTS ON", 0, false}};
-	struct check check = {.ctl = ctl};
+	struct checking check = {.ctl = ctl};
 	int code = ctl_options(ctl, &ctl_check, argc, argv, NULL, NULL, NULL);
 
 	if (code)

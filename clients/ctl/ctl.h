@@ -23,7 +23,7 @@
  *   check_text     its part about the kernel's text
  *   parts          sections, exports
  *   sockets        sockets
- *   mounts         mounts
+ *   mounted        mounts
  *   dmesg          dmesg
  *   dump           dump
  *   mount          mount

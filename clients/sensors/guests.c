@@ -15,7 +15,7 @@
 
 struct guests {
 	const struct sensor *sensor;
-	struct guest list[GUESTS_MAX];
+	struct sensor_guest list[GUESTS_MAX];
 	size_t count;
 };
 
@@ -33,7 +33,7 @@ void guests_print_text(const char *text)
 
 /* ---- one guest ---- */
 
-static void guest_close(const struct sensor *sensor, struct guest *guest)
+static void guest_close(const struct sensor *sensor, struct sensor_guest *guest)
 {
 	guest->os = vmsig_os_close(guest->os);
 	guest->mem = vmsig_mem_close(guest->mem);
@@ -43,7 +43,7 @@ static void guest_close(const struct sensor *sensor, struct guest *guest)
 	guest->seen = NULL;
 }
 
-static struct guest *guest_of(struct guests *guests, const char *name)
+static struct sensor_guest *guest_of(struct guests *guests, const char *name)
 {
 	for (size_t i = 0; i < guests->count; i++) {
 		if (strcmp(guests->list[i].name, name) == 0)
@@ -57,7 +57,7 @@ static struct guest *guest_of(struct guests *guests, const char *name)
 
 static void guest_open(struct guests *guests, const vmsig_delivery *delivery)
 {
-	struct guest *guest = guest_of(guests, delivery->endpoint);
+	struct sensor_guest *guest = guest_of(guests, delivery->endpoint);
 	char error[256] = "";
 	vmsig_memctx pod;
 	int r;
@@ -87,7 +87,7 @@ static void guest_open(struct guests *guests, const vmsig_delivery *delivery)
 static void look_at_all(struct guests *guests)
 {
 	for (size_t i = 0; i < guests->count; i++) {
-		struct guest *guest = &guests->list[i];
+		struct sensor_guest *guest = &guests->list[i];
 		int r = guest->os ? guests->sensor->look(guest) : 0;
 
 		if (r == -VMSIG_ERR_STALE_EPOCH || r == -VMSIG_ERR_GONE)

@@ -19,7 +19,7 @@
 #include "vmsig/vmsig_mem.h"
 #include "vmsig/vmsig_os.h"
 
-struct guest {
+struct sensor_guest {
 	char name[VMSIG_NAME_MAX + 1];
 	uint32_t epoch;
 	uint64_t root; /* the kernel's, for vmsig_gva_read() */
@@ -32,7 +32,7 @@ struct sensor {
 	const char *program; /* for messages */
 	size_t seen_size;
 	/* 0, or a negated enum vmsig_error: of an epoch that is over, the next one will come. */
-	int (*look)(struct guest *guest);
+	int (*look)(struct sensor_guest *guest);
 	void (*forget)(void *seen); /* what `seen` owns; not `seen` */
 };
 

@@ -22,17 +22,17 @@
 #define PAGES_MAX (1u << 16)
 #define CALLS 450u /* as many as all kernels have that are of use here */
 
-struct seen {
+struct intact_seen {
 	bool began;
 	uint64_t *pages; /* a number for what each page of text was */
 	uint64_t calls[CALLS];
 	vmsig_module_list *modules;
 
-	struct guest *guest; /* of the page that is looked at */
+	struct sensor_guest *guest; /* of the page that is looked at */
 	size_t page;
 };
 
-static void begin_line(const struct guest *guest, const char *what)
+static void begin_line(const struct sensor_guest *guest, const char *what)
 {
 	printf("{\"endpoint\": ");
 	guests_print_text(guest->name);
@@ -53,7 +53,7 @@ static uint64_t number_of(const uint8_t *bytes, size_t len)
 
 static int look_at_page(void *ctx, uint64_t addr, const uint8_t *bytes, size_t len)
 {
-	struct seen *seen = ctx;
+	struct intact_seen *seen = ctx;
 	uint64_t number = number_of(bytes, len);
 
 	if (seen->page == PAGES_MAX)
@@ -68,7 +68,7 @@ static int look_at_page(void *ctx, uint64_t addr, const uint8_t *bytes, size_t l
 
 /* ---- system calls ---- */
 
-static int look_at_calls(struct guest *guest, struct seen *seen)
+static int look_at_calls(struct sensor_guest *guest, struct intact_seen *seen)
 {
 	uint64_t calls[CALLS];
 	vmsig_symbol table;
@@ -101,7 +101,7 @@ static bool has(const vmsig_module_list *list, const vmsig_module *module)
 	return false;
 }
 
-static void print_missing(const struct guest *guest, const vmsig_module_list *list,
+static void print_missing(const struct sensor_guest *guest, const vmsig_module_list *list,
 	const vmsig_module_list *other, bool loaded)
 {
 	for (size_t i = 0; i < list->count; i++) {
@@ -114,7 +114,7 @@ static void print_missing(const struct guest *guest, const vmsig_module_list *li
 	}
 }
 
-static int look_at_modules(struct guest *guest, struct seen *seen)
+static int look_at_modules(struct sensor_guest *guest, struct intact_seen *seen)
 {
 	vmsig_module_list *list;
 	int r = vmsig_os_modules(guest->os, &list);
@@ -136,9 +136,9 @@ static int look_at_modules(struct guest *guest, struct seen *seen)
 
 /* ---- all ---- */
 
-static int look(struct guest *guest)
+static int look(struct sensor_guest *guest)
 {
-	struct seen *seen = guest->seen;
+	struct intact_seen *seen = guest->seen;
 	int r;
 
 	if (!seen->pages)
@@ -158,7 +158,7 @@ static int look(struct guest *guest)
 
 static void forget(void *ctx)
 {
-	struct seen *seen = ctx;
+	struct intact_seen *seen = ctx;
 
 	free(seen->pages);
 	vmsig_module_list_free(seen->modules);
@@ -167,7 +167,7 @@ static void forget(void *ctx)
 int main(int argc, char **argv)
 {
 	static const struct sensor sensor = {.program = "vmsig-intact",
-		.seen_size = sizeof(struct seen),
+		.seen_size = sizeof(struct intact_seen),
 		.look = look,
 		.forget = forget};
 

@@ -16,7 +16,7 @@
 
 #include "clients/sensors/guests.h"
 
-struct seen {
+struct procs_seen {
 	vmsig_proc_list *list;
 };
 
@@ -30,7 +30,7 @@ static int by_process(const void *a, const void *b)
 	return one->start_ns < two->start_ns ? -1 : one->start_ns > two->start_ns;
 }
 
-static void print(const struct guest *guest, const vmsig_proc *process)
+static void print(const struct sensor_guest *guest, const vmsig_proc *process)
 {
 	printf("{\"endpoint\": ");
 	guests_print_text(guest->name);
@@ -41,9 +41,9 @@ static void print(const struct guest *guest, const vmsig_proc *process)
 	printf("}\n");
 }
 
-static int look(struct guest *guest)
+static int look(struct sensor_guest *guest)
 {
-	struct seen *seen = guest->seen;
+	struct procs_seen *seen = guest->seen;
 	vmsig_proc_list *list, *before = seen->list;
 	int r = vmsig_os_processes(guest->os, &list);
 
@@ -67,7 +67,7 @@ static int look(struct guest *guest)
 
 static void forget(void *ctx)
 {
-	struct seen *seen = ctx;
+	struct procs_seen *seen = ctx;
 
 	vmsig_proc_list_free(seen->list);
 }
@@ -75,7 +75,7 @@ static void forget(void *ctx)
 int main(int argc, char **argv)
 {
 	static const struct sensor sensor = {.program = "vmsig-procs",
-		.seen_size = sizeof(struct seen),
+		.seen_size = sizeof(struct procs_seen),
 		.look = look,
 		.forget = forget};
 
