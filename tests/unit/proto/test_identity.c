@@ -24,6 +24,7 @@ static void good_uris_parse(void **state)
 		{"vmsig://operator/a", IDENTITY_OPERATOR, "a"},
 		{"vmsig://admin/Root_1.x-y", IDENTITY_ADMIN, "Root_1.x-y"},
 		{"vmsig://provider/_p", IDENTITY_PROVIDER, "_p"},
+		{"vmsig://monitor/exporter", IDENTITY_MONITOR, "exporter"},
 		{"vmsig://broker/host1.example.org", IDENTITY_BROKER, "host1.example.org"},
 		{"vmsig://sensor/" NAME63, IDENTITY_SENSOR, NAME63},
 	};
