@@ -2,10 +2,12 @@
 """What a lease hides in a guest is found, and what it rests on is said."""
 
 import contextlib
+import itertools
 import json
 import os
 
 from vmlab import Operator, check, equal, number
+from vmlab.process import Child, wait_until
 
 UNUSED = 139  # sysfs(2), which nothing calls
 
@@ -21,7 +23,7 @@ class Hider:
     def word(self, address):
         return int.from_bytes(self.holder.read("vm1", address, 8), "little")
 
-    def _write(self, address, data):
+    def write(self, address, data):
         page = self.holder.json("translate", "vm1", hex(address))
         self.operator.must("write", hex(number(page["gpa"])), data.hex())
 
@@ -31,11 +33,11 @@ class Hider:
         before = [(address, self.holder.read("vm1", address, 8)) for address, _ in changes]
         try:
             for address, word in changes:
-                self._write(address, word.to_bytes(8, "little"))
+                self.write(address, word.to_bytes(8, "little"))
             yield
         finally:
             for address, data in before:
-                self._write(address, data)
+                self.write(address, data)
 
     def unlinked(self, links):
         following, preceding = self.word(links), self.word(links + 8)
@@ -51,7 +53,35 @@ def _texts(findings, kind):
     return [text for found, text, _ in findings if found == kind]
 
 
-def compare(lab, broker, holder, sleeper):
+def _sensors(lab, guest, hider, entry, words):
+    """Both tell of what happens after their first look, whenever that is."""
+    holder = hider.holder
+    environment = {**os.environ, "VMSIG_IDENTITY": holder.identity,
+                   "VMSIG_SOCKET": holder.broker.socket}
+    procs, intact = [lab.own(Child([lab.program(f"vmsig-{name}"), "vm1"], lab.log(name),
+                                   env=environment))
+                     for name in ("procs", "intact")]
+
+    def lines(child):
+        check(child.is_alive(), f"a sensor ended: {child.text()}")
+        return [json.loads(line) for line in child.text().splitlines() if line.startswith("{")]
+
+    def is_process_seen():
+        guest.console.run("(exec sleep 3) & true")
+        return any(line["name"] == "sleep" and line["endpoint"] == "vm1" for line in lines(procs))
+
+    def is_change_seen():
+        hider.write(entry, next(words).to_bytes(8, "little"))
+        return any(line["what"] == "call" and line["number"] == UNUSED for line in lines(intact))
+    words = itertools.cycle(words)
+    wait_until("a new process is reported", is_process_seen, every=1)
+    with hider.changed((entry, next(words))):
+        wait_until("a changed system call is reported", is_change_seen, every=1)
+    procs.stop()
+    intact.stop()
+
+
+def compare(lab, guest, broker, holder, sleeper):
     """`sleeper` is a process, as /proc has it; pvpanic is a module."""
     os.environ["VMSIG_SIGHT_DIR"] = lab.path("sight")
     pid = sleeper["pid"]
@@ -81,4 +111,6 @@ def compare(lab, broker, holder, sleeper):
         text = _texts(_findings(holder), "text")
         equal(len(text), 1, f"pages of text: {text}")
     equal(_findings(holder), [], "findings when all is as it was")
+    _sensors(lab, guest, hider, symbols["sys_call_table"] + 8 * UNUSED,
+             (symbols["schedule"], symbols["schedule"] + 16))
     hider.operator.must("release")

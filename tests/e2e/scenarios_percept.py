@@ -402,7 +402,7 @@ def percept(lab):
     _refusals(holder)
     _places(holder, truth, boot)
     percept_content.compare(lab, guest, holder, _sleeper(truth)["pid"])
-    percept_check.compare(lab, broker, holder, _sleeper(truth))
+    percept_check.compare(lab, guest, broker, holder, _sleeper(truth))
     _dump_elf(lab, holder, boot)
     _dump_kcore(lab, holder, boot, truth)
     _symbol_files(lab, holder, boot)
