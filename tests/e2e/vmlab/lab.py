@@ -110,5 +110,5 @@ class Lab:
 
 
 def build_guest(build):
-    subprocess.run([os.path.join(SOURCE, "deploy", "guest", "build-guest"),
+    subprocess.run([os.path.join(SOURCE, "deploy", "guest", "build-guest"), "--for-tests",
                     os.path.join(build, "guest")], check=True)
