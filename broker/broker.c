@@ -16,6 +16,7 @@
 #include "broker/core_shell.h"
 #include "broker/desk_shell.h"
 #include "broker/discovery.h"
+#include "broker/provision.h"
 #include "broker/endpoints.h"
 #include "broker/jobs.h"
 #include "broker/error_text.h"
@@ -114,6 +115,7 @@ static void on_desk_closed(void *arg)
 	broker->desk_open = false;
 	/* Sessions and writes are gone; now what they were about. */
 	discovery_close(broker->discovery);
+	provisions_close(broker->provisions);
 	endpoints_close(broker->endpoints);
 }
 
@@ -302,6 +304,13 @@ static void perform_actions(void *ctx)
 	core_shell_perform(ctx);
 }
 
+static struct offer *offer_of(void *ctx, const char *name)
+{
+	const struct broker *broker = ctx;
+
+	return provisions_offer(broker->provisions, name);
+}
+
 static int start_endpoints(struct broker *broker)
 {
 	const struct endpoints_env env = {
@@ -312,13 +321,18 @@ static int start_endpoints(struct broker *broker)
 		.core = broker->core,
 		.store = broker->store,
 		.perform = perform_actions,
+		.offer_of = offer_of,
 		.idle = part_closed,
 		.ctx = broker,
 	};
 
 	int r = endpoints_new(&broker->endpoints, &env);
 
-	return r ? r : discovery_new(&broker->discovery, &broker->loop, broker->endpoints);
+	if (!r)
+		r = discovery_new(&broker->discovery, &broker->loop, broker->endpoints);
+	return r ? r
+		 : provisions_new(
+			   &broker->provisions, &broker->loop, broker->endpoints, broker->closer);
 }
 
 static int start_net(struct broker *broker)
@@ -420,6 +434,7 @@ static void begin(struct broker *broker)
 
 	endpoints_reconcile(broker->endpoints, config);
 	discovery_adopt(broker->discovery, config);
+	provisions_adopt(broker->provisions, config);
 	vouch(broker);
 	/* What the policy took away while no broker ran. */
 	if (broker->desk)
@@ -498,6 +513,7 @@ static void end_loop(struct broker *broker)
 		upkeep_end(broker);
 	jobs_free(broker->jobs);
 	discovery_free(broker->discovery);
+	provisions_free(broker->provisions);
 	endpoints_free(broker->endpoints);
 	core_free(broker->core);
 	store_close(broker->store);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "broker/adapters/adapter.h"
+#include "broker/adapters/provider/offer.h"
 #include "broker/boot_clock.h"
 #include "broker/coherence.h"
 #include "broker/error_text.h"
@@ -13,10 +14,12 @@
 #include "broker/selftests.h"
 #include "broker/store/store.h"
 #include "broker/write/desk.h"
+#include "vmsig/vmsig_error.h"
 
 static const struct adapter_ops *const adapters[] = {
 	[CONFIG_ADAPTER_FILE] = &adapter_file,
 	[CONFIG_ADAPTER_QEMU] = &adapter_qemu,
+	[CONFIG_ADAPTER_PROVIDER] = &adapter_provider,
 	[CONFIG_ADAPTER_LIBVIRT] = &adapter_libvirt,
 };
 
@@ -136,12 +139,16 @@ void endpoint_shell_free(struct endpoint_shell *shell)
 int endpoint_shell_start(struct endpoint_shell *shell)
 {
 	struct endpoint_shell_env *env = shell->env;
+	const char *name = shell->config->name;
+	bool is_provided = shell->config->adapter == CONFIG_ADAPTER_PROVIDER;
+	struct offer *offer = is_provided ? env->offer_of(env->ctx, name) : NULL;
 	const struct adapter_env adapter = {
 		.loop = env->loop,
 		.shares = env->shares,
 		.emit = core_emit(env->core),
 		.endpoint = shell->id,
-		.config = shell->config,
+		.config = offer ? &offer->config : shell->config,
+		.offer = offer,
 		.jobs = env->jobs,
 		.claims = &env->claims,
 		.guardian = env->guardian,
@@ -149,6 +156,8 @@ int endpoint_shell_start(struct endpoint_shell *shell)
 	char error[256] = "";
 	int r;
 
+	if (is_provided && !offer)
+		return VMSIG_ERR_NO_SUCH_ENDPOINT;
 	selftests_start(env->selftests, shell->config);
 	r = adapters[shell->config->adapter]->start(
 		&shell->adapter, &adapter, error, sizeof(error));

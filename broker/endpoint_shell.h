@@ -25,6 +25,7 @@ struct coherence;
 struct core;
 struct desk;
 struct guardian;
+struct offer;
 struct jobs;
 struct selftests;
 struct shares;
@@ -41,6 +42,9 @@ struct endpoint_shell_env {
 	struct desk *desk;    /* NULL: there is none at the moment */
 	struct claims claims; /* who has which RAM file */
 	struct selftests *selftests;
+	/* What a provider offers by that name; NULL: nothing any more. */
+	struct offer *(*offer_of)(void *ctx, const char *name);
+	void *ctx;
 };
 
 struct endpoint_shell {

@@ -353,6 +353,26 @@ int endpoints_discover(struct endpoints *endpoints, struct config *config)
 	return r;
 }
 
+int endpoints_provide(struct endpoints *endpoints, struct config *config)
+{
+	const struct config_endpoint *endpoint = config->endpoints;
+	struct config *origin;
+	int r;
+
+	if (endpoints->closing)
+		return VMSIG_ERR_SHUTTING_DOWN;
+	if (wanted_find(&endpoints->wanted, endpoint->name, &origin) ||
+		shell_named(endpoints, endpoint->name))
+		return VMSIG_ERR_BUSY;
+	r = wanted_discover(&endpoints->wanted, config);
+	if (r)
+		return r;
+	r = start(endpoints, config, endpoint);
+	if (r)
+		(void)wanted_lose(&endpoints->wanted, config);
+	return r;
+}
+
 void endpoints_lose(struct endpoints *endpoints, const struct config *config)
 {
 	if (wanted_lose(&endpoints->wanted, config))
@@ -436,6 +456,8 @@ int endpoints_new(struct endpoints **ret_endpoints, const struct endpoints_env *
 	endpoints->shell_env.guardian = env->guardian;
 	endpoints->shell_env.core = env->core;
 	endpoints->shell_env.store = env->store;
+	endpoints->shell_env.offer_of = env->offer_of;
+	endpoints->shell_env.ctx = env->ctx;
 	share_task_init(&endpoints->walk, endpoints->share, on_walk);
 	*ret_endpoints = endpoints;
 	return 0;

@@ -20,6 +20,7 @@ struct desk;
 struct endpoints;
 struct guardian;
 struct jobs;
+struct offer;
 struct shares;
 struct store;
 
@@ -32,6 +33,8 @@ struct endpoints_env {
 	struct store *store;
 	/* Performs what the core has to do now. */
 	void (*perform)(void *ctx);
+	/* What a provider offers by that name; NULL: nothing any more. */
+	struct offer *(*offer_of)(void *ctx, const char *name);
 	/* After endpoints_close(): none runs any more. */
 	void (*idle)(void *ctx);
 	void *ctx;
@@ -66,6 +69,10 @@ bool endpoints_is_added(const struct endpoints *endpoints, const char *name);
  * kept until endpoints_lose(). 0; VMSIG_ERR_BUSY: its name is that of a configured one or of
  * another discovered one; VMSIG_ERR_NOT_READY: after endpoints_close(); -ENOMEM. */
 __attribute__((warn_unused_result)) int endpoints_discover(
+	struct endpoints *endpoints, struct config *config);
+/* The same for one that a provider offers, which has started when it succeeds. VMSIG_ERR_BUSY: one
+ * of its name runs, is wanted, or still ends. */
+__attribute__((warn_unused_result)) int endpoints_provide(
 	struct endpoints *endpoints, struct config *config);
 /* It is not there any more. Does nothing for one that was refused. */
 void endpoints_lose(struct endpoints *endpoints, const struct config *config);

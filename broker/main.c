@@ -195,11 +195,11 @@ static struct guardian *start_guardian(const struct config *config)
 	return guardian;
 }
 
-/* For operators who send bulk data. */
+/* For operators who send bulk data, and for providers. */
 static struct porter *start_porter(const struct config *config)
 {
 	struct porter *porter = NULL;
-	int r = config->write.given ? porter_start(&porter) : 0;
+	int r = config->write.given || config->admin.given ? porter_start(&porter) : 0;
 
 	if (r)
 		log_warning("no bulk data can be received", LOG_STR("error", strerror(-r)));

@@ -16,6 +16,7 @@
 #include "broker/core_shell.h"
 #include "broker/desk_shell.h"
 #include "broker/discovery.h"
+#include "broker/provision.h"
 #include "broker/endpoints.h"
 #include "broker/error_text.h"
 #include "broker/jobs.h"
@@ -207,6 +208,7 @@ static int adopt(struct reload *reload)
 	log_setup((enum log_level)config->log_level, config->log_json);
 	endpoints_adopt(broker->endpoints, config, on_settled);
 	discovery_adopt(broker->discovery, config);
+	provisions_adopt(broker->provisions, config);
 	return 0;
 }
 

@@ -28,6 +28,7 @@ struct discovery;
 struct endpoints; /* those that run */
 struct jobs;
 struct net;
+struct provisions;
 struct reload;
 struct syncer;
 
@@ -54,6 +55,7 @@ struct broker {
 	bool desk_open;    /* not closed yet */
 	struct endpoints *endpoints;
 	struct discovery *discovery;
+	struct provisions *provisions;
 	uv_prepare_t turn;
 	uv_idle_t hurry;        /* keeps the loop from sleeping while tasks are ready */
 	uint64_t turn_ended_ns; /* 0: with nothing more to do */

@@ -10,6 +10,7 @@
 #include "broker/journal/journal.h"
 #include "broker/metrics/metrics.h"
 #include "broker/net/net.h"
+#include "broker/provision.h"
 #include "broker/reload.h"
 #include "broker/shell.h"
 #include "broker/watchdog.h"
@@ -66,6 +67,38 @@ static int endpoint_invalidate(void *ctx, const char *name)
 		return r;
 	ev.endpoint = info.id;
 	return core_emit(broker->core)->event(broker->core, &ev);
+}
+
+/* ---- providers ---- */
+
+static void provide(void *ctx, const struct steward_wish *wish, struct steward_provider *who,
+	uint64_t request_id)
+{
+	struct broker *broker = ctx;
+
+	provisions_provide(broker->provisions, wish, who, request_id);
+}
+
+static int provide_invalidate(
+	void *ctx, const struct steward_provider *who, const struct steward_kernel *kernel)
+{
+	struct broker *broker = ctx;
+
+	return provisions_invalidate(broker->provisions, who, kernel);
+}
+
+static int provide_end(void *ctx, const struct steward_provider *who, const char *name)
+{
+	struct broker *broker = ctx;
+
+	return provisions_end(broker->provisions, who, name);
+}
+
+static void provider_left(void *ctx, const struct steward_provider *who, bool may_come_back)
+{
+	struct broker *broker = ctx;
+
+	provisions_leave(broker->provisions, who, may_come_back);
 }
 
 /* ---- status ---- */
@@ -184,6 +217,10 @@ const struct steward_ops stewardship = {
 	.endpoint_remove = endpoint_remove,
 	.endpoint_is_added = endpoint_is_added,
 	.endpoint_invalidate = endpoint_invalidate,
+	.provide = provide,
+	.provide_invalidate = provide_invalidate,
+	.provide_end = provide_end,
+	.provider_left = provider_left,
 	.status = status_fill,
 	.stats = stats,
 };

@@ -48,6 +48,9 @@ struct config *config_unref(struct config *config);
 __attribute__((warn_unused_result)) int config_discovered(struct config **ret_config,
 	const struct config_discover *discover, const char *name, const char *domain,
 	char *const *labels, size_t nlabels);
+/* Likewise of an endpoint that a provider offers, which is copied. -ENOMEM. */
+__attribute__((warn_unused_result)) int config_provided(
+	struct config **ret_config, const struct config_endpoint *offered);
 bool config_discover_equal(const struct config_discover *a, const struct config_discover *b);
 
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b);

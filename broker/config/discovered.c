@@ -78,3 +78,28 @@ int config_discovered(struct config **ret_config, const struct config_discover *
 	*ret_config = config;
 	return 0;
 }
+
+int config_provided(struct config **ret_config, const struct config_endpoint *offered)
+{
+	struct config *config = calloc(1, sizeof(*config));
+	struct config_endpoint *endpoint = calloc(1, sizeof(*endpoint));
+	size_t bytes = offered->nseg * sizeof(*offered->segs);
+
+	if (!config || !endpoint) {
+		free(config);
+		free(endpoint);
+		return -ENOMEM;
+	}
+	*endpoint = *offered;
+	endpoint->name = NULL;
+	endpoint->segs = bytes ? malloc(bytes) : NULL;
+	*config = (struct config){.refs = 1, .endpoints = endpoint, .nendpoints = 1};
+	if (copy_text(&endpoint->name, offered->name) || (bytes && !endpoint->segs)) {
+		config_unref(config);
+		return -ENOMEM;
+	}
+	if (bytes)
+		memcpy(endpoint->segs, offered->segs, bytes);
+	*ret_config = config;
+	return 0;
+}

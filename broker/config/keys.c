@@ -230,6 +230,8 @@ static const struct decode_field limit_fields[] = {
 	{"waiters", DECODE_UINT32, CF(leases.waiters), .min = 1, .max = 100000, .standard = 1024},
 	{"lease_ranges", DECODE_UINT32, CF(leases.ranges), .min = 1, .max = LEASE_RANGES_MAX,
 		.standard = 64},
+	{"provided", DECODE_UINT32, CF(provided), .max = 4096, .standard = 64},
+	{"provider_grace", DECODE_MILLIS, CF(provider_grace_ms), .max = HOUR_MS, .standard = 10000},
 	{"preempt_grace", DECODE_NANOS, CF(leases.preempt_grace_ns), .max = 3600 * SECOND_NS,
 		.standard = 2 * SECOND_NS},
 	{"resume_grace", DECODE_NANOS, CF(leases.resume_grace_ns), .max = 3600 * SECOND_NS,

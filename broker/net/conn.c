@@ -62,6 +62,12 @@ pid_t conn_pid(const struct conn *conn)
 	return conn->cred.pid;
 }
 
+bool conn_was_lost(const struct conn *conn)
+{
+	return conn->ended_by == VMSIG_ERR_DISCONNECTED ||
+	       conn->ended_by == VMSIG_ERR_SHUTTING_DOWN;
+}
+
 const char *conn_serial(const struct conn *conn)
 {
 	return conn->identity.serial;
@@ -225,6 +231,7 @@ void conn_close(struct conn *conn, int error, const char *why)
 			LOG_STR("why", why ? why : vmsig_error_text(error)));
 	if (is_open(conn) && error != VMSIG_ERR_DISCONNECTED)
 		conn->plane->farewell(conn, error, why);
+	conn->ended_by = error;
 	conn_leave(conn);
 	if (!conn->working)
 		conn_finish(conn);
@@ -415,6 +422,8 @@ int conn_update_rights(struct conn *conn)
 
 	for (size_t i = 0; conn->plane->takes_fds && i < conn->tenant->nrules; i++)
 		wanted |= conn->tenant->rules[i].bulk_max > 0;
+	if (conn->plane->takes_fds && conn->tenant->role == IDENTITY_PROVIDER)
+		wanted = true;
 	return right_update(&conn->right, wanted);
 }
 
@@ -426,7 +435,12 @@ static void fetched(struct right *right, int error, unsigned foreign)
 		log_warning("a client sent descriptors that are no memfds", CONN_WHO(conn),
 			LOG_INT("count", foreign));
 	if (error == VMSIG_ERR_PROTOCOL)
-		conn_close(conn, error, "bulk data comes in one memfd a message, and nothing else");
+		conn_close(conn, error,
+			conn->plane->door == NET_DOOR_ADMIN
+				? "RAM comes in memfds or files of a tmpfs, at most 16 a message, "
+				  "and "
+				  "nothing else"
+				: "bulk data comes in one memfd a message, and nothing else");
 	else if (error)
 		conn_fail(conn, error);
 	else

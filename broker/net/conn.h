@@ -27,6 +27,8 @@ void *conn_plane_state(const struct conn *conn);
 const struct grant_tenant *conn_tenant(const struct conn *conn);
 uid_t conn_uid(const struct conn *conn);
 pid_t conn_pid(const struct conn *conn);
+/* Inside of the plane's close(): whether its client was lost, and not sent away. */
+bool conn_was_lost(const struct conn *conn);
 /* Of the certificate, lower-case hex. */
 const char *conn_serial(const struct conn *conn);
 

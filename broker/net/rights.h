@@ -6,7 +6,8 @@
  * Descriptors that clients send: who may, how they come in, and who closes what is left.
  *
  * The kernel refuses them on every listener, and so on every new connection. Only an admitted
- * operator who may send bulk data gets the right to, and loses it when a reload takes bulk away.
+ * operator who may send bulk data gets the right to, and loses it when a reload takes bulk away;
+ * and a provider, for its guests' RAM.
  * What it sends is received by the porter, which lets memfds through.
  *
  * Before Linux 6.16 the kernel cannot refuse. Then each read looks first, on every plane: bytes

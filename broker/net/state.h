@@ -96,6 +96,7 @@ struct conn {
 	const struct conn_phase *phase; /* NULL: closing */
 	void *plane_state;
 	bool plane_open;
+	int ended_by; /* what it was closed for */
 
 	struct ucred cred;
 	struct identity identity;

@@ -246,6 +246,8 @@ static int check(void *state, const char **why)
 /* A monitor may see how the broker does, and neither change anything nor learn who does what. */
 #define LOOK (IDENTITY_ADMIN | IDENTITY_MONITOR)
 #define ACT IDENTITY_ADMIN
+/* A provider may offer guests, and nothing else. */
+#define OFFER IDENTITY_PROVIDER
 
 static const struct request_rule rules[] = {
 	[VMSIG__ADMIN_REQUEST__BODY_LEASE_LIST] = {on_list, true, ACT},
@@ -260,6 +262,9 @@ static const struct request_rule rules[] = {
 	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_REMOVE] = {hosting_on_remove, true, ACT},
 	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_INVALIDATE] = {hosting_on_invalidate, true, ACT},
 	[VMSIG__ADMIN_REQUEST__BODY_RELOAD] = {renew_on_reload, true, ACT},
+	[VMSIG__ADMIN_REQUEST__BODY_PROVIDE] = {provide_on_provide, true, OFFER},
+	[VMSIG__ADMIN_REQUEST__BODY_PROVIDE_INVALIDATE] = {provide_on_invalidate, true, OFFER},
+	[VMSIG__ADMIN_REQUEST__BODY_PROVIDE_END] = {provide_on_end, true, OFFER},
 };
 
 static struct histogram *duration(struct services *services)
@@ -274,8 +279,9 @@ static const struct dialect dialect = {
 	.nrules = sizeof(rules) / sizeof(rules[0]),
 	.check = check,
 	.duration = duration,
-	/* One request with one text in it, and unknown fields of a newer client. */
-	.budget = {.parts = 32, .bytes = 8192},
+	/* One request with one text in it, or a guest with 16 files and 64 segments; and unknown
+	 * fields of a newer client. */
+	.budget = {.parts = 128, .bytes = 16384},
 };
 
 /* ---- plane ---- */
@@ -292,6 +298,7 @@ static int client_open(struct conn *conn, void **ret_state)
 	account_set_limit(&client->account, ADMIN_QUESTIONS, QUESTIONS_MAX);
 	account_set_limit(&client->account, ADMIN_REVOCATIONS, REVOCATIONS_MAX);
 	account_set_limit(&client->account, ADMIN_RELOADS, RELOADS_MAX);
+	provide_begin(client);
 	*ret_state = client;
 	return 0;
 }
@@ -301,6 +308,7 @@ static void client_close(struct conn *conn, void *state)
 	struct admin_client *client = state;
 
 	renew_forget(client);
+	provide_forget(client);
 	/* One that is dropped is not the first any more, which the analyser does not see through.
 	 */
 	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
@@ -319,7 +327,8 @@ const struct plane_ops admin_plane = {
 	.name = "admin",
 	.dialect = &dialect,
 	.door = NET_DOOR_ADMIN,
-	.roles = IDENTITY_ADMIN | IDENTITY_MONITOR,
+	.roles = IDENTITY_ADMIN | IDENTITY_MONITOR | IDENTITY_PROVIDER,
+	.takes_fds = true,
 	.frame_max = PLANE_SMALL_FRAME,
 	.open = client_open,
 	.frame = dialect_frame,

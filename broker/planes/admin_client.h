@@ -10,12 +10,15 @@
  *   hosting.c  endpoints
  *   report.c   how the broker does
  *   renew.c    the configuration, read again
+ *   provide.c  guests of providers
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "broker/planes/dialect.h"
 #include "broker/planes/services.h"
+#include "broker/planes/steward.h"
 #include "broker/policy/account.h"
 #include "broker/write/desk.h"
 
@@ -34,7 +37,11 @@ struct admin_client {
 	struct audit_asked *asked;
 	struct revoke_asked *revokes;
 	struct renew_asked *renewals;
+	struct steward_provider provider;
 };
+
+#define PROVIDER_CLIENT(who)                                                                       \
+	((struct admin_client *)(void *)((char *)(who)-offsetof(struct admin_client, provider)))
 
 /* Who asks, for a refusal. */
 struct account_actor admin_actor(const struct admin_client *client);
@@ -59,7 +66,12 @@ int hosting_on_invalidate(void *state, void *message);
 int report_on_status(void *state, void *message);
 int report_on_stats(void *state, void *message);
 int renew_on_reload(void *state, void *message);
+int provide_on_provide(void *state, void *message);
+int provide_on_invalidate(void *state, void *message);
+int provide_on_end(void *state, void *message);
+void provide_begin(struct admin_client *client);
 /* The connection ends. */
+void provide_forget(struct admin_client *client);
 void renew_forget(struct admin_client *client);
 
 #endif

@@ -14,6 +14,7 @@
  *   hosting.c     endpoints, as administrators see them
  *   report.c      how the broker does
  *   renew.c       a reload that is asked for
+ *   provide.c     guests that providers offer
  *   dialect.h     what they do alike: Hello, errors, what may come when
  *   lease_info.h  leases as write and admin tell of them
  *   steward.h     what administrators have the shell do

@@ -10,6 +10,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+#include "broker/policy/tenant.h"
+#include "vmsig/vmsig_memctx.h"
 
 struct compare_result; /* config/compare.h */
 struct selector_subject;
@@ -37,6 +41,34 @@ struct steward_status {
 	size_t nwarnings;
 };
 
+/* One who provides guests, by one connection; embedded in what that has. */
+struct steward_provider {
+	/* One that it asked for is served, or why not: positive enum vmsig_error or -errno, with
+	 * a sentence or NULL. `resumed`: it was there already. */
+	void (*answer)(struct steward_provider *who, uint64_t request_id, const char *name,
+		int error, const char *why, bool resumed);
+};
+
+/* Where the kernel of a guest is. */
+struct steward_kernel {
+	const char *name;
+	uint64_t kcr3;
+	uint32_t levels; /* 0: to be found */
+};
+
+/* A guest that shall be served, as its provider describes it: nothing of it is checked. */
+struct steward_wish {
+	const struct tenant *tenant;
+	uid_t uid;
+	struct steward_kernel kernel;
+	uint64_t low; /* bytes; or: */
+	const vmsig_memseg *segs;
+	size_t nseg;
+	bool writable;
+	const int *fds; /* of RAM, which are taken over in any case */
+	size_t nfds;
+};
+
 struct steward_ops {
 	void (*reload)(void *ctx, struct steward_reload *asked);
 	void (*forget)(void *ctx, struct steward_reload *asked);
@@ -50,6 +82,16 @@ struct steward_ops {
 	bool (*endpoint_is_added)(void *ctx, const char *name);
 	/* VMSIG_ERR_NO_SUCH_ENDPOINT. */
 	int (*endpoint_invalidate)(void *ctx, const char *name);
+	/* Is answered, now or later. */
+	void (*provide)(void *ctx, const struct steward_wish *wish, struct steward_provider *who,
+		uint64_t request_id);
+	/* VMSIG_ERR_NO_SUCH_ENDPOINT: this connection provides none of the name;
+	 * _BAD_REQUEST: there can be no such kernel. */
+	int (*provide_invalidate)(
+		void *ctx, const struct steward_provider *who, const struct steward_kernel *kernel);
+	int (*provide_end)(void *ctx, const struct steward_provider *who, const char *name);
+	/* Its connection has ended. */
+	void (*provider_left)(void *ctx, const struct steward_provider *who, bool may_come_back);
 	void (*status)(void *ctx, struct steward_status *ret_status);
 	void (*stats)(void *ctx, struct metrics *metrics);
 };

@@ -113,11 +113,17 @@ uint64_t write_client_send(
 	return request->request_id;
 }
 
-uint64_t write_client_send_admin(struct write_client *client, Vmsig__AdminRequest *request)
+uint64_t write_client_send_admin_with(
+	struct write_client *client, Vmsig__AdminRequest *request, const int *fds, size_t nfds)
 {
 	request->request_id = client->next_id++;
-	send_packed(client, &request->base, NULL, 0);
+	send_packed(client, &request->base, fds, nfds);
 	return request->request_id;
+}
+
+uint64_t write_client_send_admin(struct write_client *client, Vmsig__AdminRequest *request)
+{
+	return write_client_send_admin_with(client, request, NULL, 0);
 }
 
 static ProtobufCMessage *receive(

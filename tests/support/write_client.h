@@ -26,6 +26,8 @@ void write_client_close(struct write_client *client);
  * caller's. Gives it an id when it has none. */
 uint64_t write_client_send(
 	struct write_client *client, Vmsig__WriteRequest *request, const int *fds, size_t nfds);
+uint64_t write_client_send_admin_with(
+	struct write_client *client, Vmsig__AdminRequest *request, const int *fds, size_t nfds);
 uint64_t write_client_send_admin(struct write_client *client, Vmsig__AdminRequest *request);
 /* The next message, to be freed by its own free_unpacked(); NULL: the connection has ended. */
 Vmsig__WriteMessage *write_client_receive(struct write_client *client);
