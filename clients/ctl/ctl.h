@@ -46,6 +46,7 @@
  *   status         status, stats, reload
  *   clients        clients, disconnect
  *   endpoint       endpoint
+ *   provide        provide
  *   hosted         the broker's endpoints
  *   top            top
  *   policy         policy
@@ -132,7 +133,7 @@ extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_trans
 	ctl_modules, ctl_sections, ctl_exports, ctl_symbols, ctl_environ, ctl_cat, ctl_check,
 	ctl_dump, ctl_gdb, ctl_mount, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo,
 	ctl_audit, ctl_pki, ctl_version, ctl_status, ctl_stats, ctl_reload, ctl_clients,
-	ctl_disconnect, ctl_endpoint, ctl_top, ctl_policy;
+	ctl_disconnect, ctl_endpoint, ctl_top, ctl_policy, ctl_provide;
 
 /* What a group runs: the action that the arguments name; `say` is the complaint when they name
  * none. */

@@ -3,9 +3,11 @@
 #include "vmsig/vmsig_admin.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "clients/lib/ask.h"
 #include "clients/lib/uplink.h"
@@ -132,7 +134,8 @@ static void answer_clear(vmsig_admin *admin)
 	admin->answer = NULL;
 }
 
-static int ask(vmsig_admin *admin, int body_case, void *body, int64_t until)
+static int ask_with(
+	vmsig_admin *admin, int body_case, void *body, const int *fds, size_t nfds, int64_t until)
 {
 	int r = 0;
 
@@ -140,7 +143,7 @@ static int ask(vmsig_admin *admin, int body_case, void *body, int64_t until)
 	while (!r && admin->link.phase != PHASE_READY)
 		r = uplink_step(&admin->link, until);
 	if (!r)
-		r = uplink_request(&admin->link, body_case, body, NULL, 0, &admin->request_id);
+		r = uplink_request(&admin->link, body_case, body, fds, nfds, &admin->request_id);
 	if (r)
 		return r;
 	admin->until = client_after(client_now(), admin->link.settings.request_timeout_ms);
@@ -168,7 +171,7 @@ static int expect(vmsig_admin *admin, Vmsig__AdminMessage__BodyCase body_case)
 static int exchange(vmsig_admin *admin, int body_case, void *body,
 	Vmsig__AdminMessage__BodyCase wanted, int64_t until)
 {
-	int r = ask(admin, body_case, body, until);
+	int r = ask_with(admin, body_case, body, NULL, 0, until);
 
 	return r ? r : expect(admin, wanted);
 }
@@ -378,4 +381,132 @@ int vmsig_admin_audit_find(vmsig_admin *admin, const vmsig_audit_query *query,
 	if (!r && !(*ret_page)->next)
 		(*ret_page)->next = next_of(&body, *ret_page);
 	return r;
+}
+
+/* ---- providing ---- */
+
+static void fds_close(int *fds, size_t n)
+{
+	while (n)
+		close(fds[--n]);
+}
+
+static int files_describe(
+	vmsig_admin *admin, const vmsig_guest *guest, Vmsig__Descriptor *files, int *ret_copies)
+{
+	struct chan_fd_claim claim;
+
+	for (size_t i = 0; i < guest->nfds; i++) {
+		int r = chan_fd_describe(guest->fds[i], &claim);
+
+		ret_copies[i] = r ? -1 : fcntl(guest->fds[i], F_DUPFD_CLOEXEC, 3);
+		if (ret_copies[i] < 0) {
+			fds_close(ret_copies, i);
+			return uplink_fail(&admin->link, VMSIG_ERR_IO,
+				"RAM file %zu cannot be passed on: %s", i + 1,
+				strerror(r ? -r : errno));
+		}
+		vmsig__descriptor__init(&files[i]);
+		files[i].purpose = VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM;
+		files[i].dev = claim.dev;
+		files[i].ino = claim.ino;
+		files[i].size = claim.size;
+		files[i].access = claim.access;
+	}
+	return 0;
+}
+
+static void segments_fill(
+	const vmsig_guest *guest, Vmsig__Segment *segments, Vmsig__Segment **pointers)
+{
+	for (size_t i = 0; i < guest->nsegs; i++) {
+		vmsig__segment__init(&segments[i]);
+		segments[i].gpa = guest->segs[i].gpa;
+		segments[i].len = guest->segs[i].len;
+		segments[i].file_off = guest->segs[i].file_off;
+		pointers[i] = &segments[i];
+	}
+}
+
+static int guest_check(vmsig_admin *admin, const vmsig_guest *guest)
+{
+	return guest->nfds && guest->nfds <= VMSIG_GUEST_FILES_MAX &&
+			       guest->nsegs <= VMSIG_GUEST_SEGMENTS_MAX
+		       ? 0
+		       : uplink_fail(&admin->link, VMSIG_ERR_BAD_REQUEST,
+				 "a guest has 1 to %u RAM files, in at most %u segments",
+				 VMSIG_GUEST_FILES_MAX, VMSIG_GUEST_SEGMENTS_MAX);
+}
+
+int vmsig_admin_provide(
+	vmsig_admin *admin, const vmsig_guest *guest, bool *ret_resumed, int timeout_ms)
+{
+	Vmsig__Provide body = VMSIG__PROVIDE__INIT;
+	Vmsig__Descriptor files[VMSIG_GUEST_FILES_MAX], *file_pointers[VMSIG_GUEST_FILES_MAX];
+	Vmsig__Segment segments[VMSIG_GUEST_SEGMENTS_MAX];
+	Vmsig__Segment *segment_pointers[VMSIG_GUEST_SEGMENTS_MAX];
+	int copies[VMSIG_GUEST_FILES_MAX];
+	int64_t until = uplink_until(timeout_ms);
+	int r = guest_check(admin, guest);
+
+	if (!r)
+		r = files_describe(admin, guest, files, copies);
+	if (r)
+		return client_result(r);
+	for (size_t i = 0; i < guest->nfds; i++)
+		file_pointers[i] = &files[i];
+	segments_fill(guest, segments, segment_pointers);
+	body.name = (char *)(uintptr_t)guest->name;
+	body.files = file_pointers;
+	body.n_files = guest->nfds;
+	body.low = guest->low;
+	body.segments = segment_pointers;
+	body.n_segments = guest->nsegs;
+	body.kcr3 = guest->kcr3;
+	body.levels = guest->levels;
+	body.writable = guest->writable;
+	r = ask_with(admin, VMSIG__ADMIN_REQUEST__BODY_PROVIDE, &body, copies, guest->nfds, until);
+	if (!r)
+		r = expect(admin, VMSIG__ADMIN_MESSAGE__BODY_PROVIDED);
+	if (!r)
+		*ret_resumed = admin->answer->provided->resumed;
+	answer_clear(admin);
+	return client_result(r);
+}
+
+int vmsig_admin_provide_invalidate(
+	vmsig_admin *admin, const char *name, uint64_t kcr3, uint32_t levels, int timeout_ms)
+{
+	Vmsig__ProvideInvalidate body = VMSIG__PROVIDE_INVALIDATE__INIT;
+	int r;
+
+	body.name = (char *)(uintptr_t)name;
+	body.kcr3 = kcr3;
+	body.levels = levels;
+	r = exchange(admin, VMSIG__ADMIN_REQUEST__BODY_PROVIDE_INVALIDATE, &body,
+		VMSIG__ADMIN_MESSAGE__BODY_DONE, uplink_until(timeout_ms));
+	answer_clear(admin);
+	return client_result(r);
+}
+
+int vmsig_admin_provide_end(vmsig_admin *admin, const char *name, int timeout_ms)
+{
+	Vmsig__ProvideEnd body = VMSIG__PROVIDE_END__INIT;
+	int r;
+
+	body.name = (char *)(uintptr_t)name;
+	r = exchange(admin, VMSIG__ADMIN_REQUEST__BODY_PROVIDE_END, &body,
+		VMSIG__ADMIN_MESSAGE__BODY_DONE, uplink_until(timeout_ms));
+	answer_clear(admin);
+	return client_result(r);
+}
+
+int vmsig_admin_hold(vmsig_admin *admin, int timeout_ms)
+{
+	int64_t until = uplink_until(timeout_ms);
+	int r = 0;
+
+	while (!r && admin->link.phase == PHASE_READY)
+		r = uplink_step(&admin->link, until);
+	return client_result(r ? r : VMSIG_ERR_DISCONNECTED);
 }

@@ -75,6 +75,38 @@ VMSIG_API VMSIG_MUST_USE int vmsig_admin_audit_find(vmsig_admin *admin,
 	const vmsig_audit_query *query, vmsig_audit_page **ret_page, int timeout_ms);
 VMSIG_API vmsig_audit_page *vmsig_audit_page_free(vmsig_audit_page *page);
 
+/* ---- a provider: role `provider`, and nothing but the calls below ---- */
+
+#define VMSIG_GUEST_FILES_MAX 16u
+#define VMSIG_GUEST_SEGMENTS_MAX 64u
+
+/* A guest of whatever VMM. RAM's files are memfds or on a tmpfs or hugetlbfs, and lie end to end.
+ */
+typedef struct {
+	const char *name; /* of the endpoint: one that the policy gives the provider */
+	const int *fds;   /* which stay the caller's; open for writing, if it is writable */
+	size_t nfds;
+	uint64_t low; /* bytes of RAM below 4 GiB; or: */
+	const vmsig_memseg *segs;
+	size_t nsegs;
+	uint64_t kcr3;   /* the kernel's page tables, */
+	uint32_t levels; /* 4 or 5; 0: the broker finds them */
+	bool writable;   /* operators may write, as far as the policy lets them */
+} vmsig_guest;
+
+/* Has the broker serve it for as long as this connection lasts. After one that was lost, call it
+ * again on another one: *ret_resumed says that holders noticed nothing. -BUSY: the name is taken,
+ * or a guest that had it still ends; -FORBIDDEN, -QUOTA, -BAD_REQUEST: what is wrong with RAM. */
+VMSIG_API VMSIG_MUST_USE int vmsig_admin_provide(
+	vmsig_admin *admin, const vmsig_guest *guest, bool *ret_resumed, int timeout_ms);
+/* The guest was reset: its next epoch begins. */
+VMSIG_API VMSIG_MUST_USE int vmsig_admin_provide_invalidate(
+	vmsig_admin *admin, const char *name, uint64_t kcr3, uint32_t levels, int timeout_ms);
+VMSIG_API VMSIG_MUST_USE int vmsig_admin_provide_end(
+	vmsig_admin *admin, const char *name, int timeout_ms);
+/* Waits beside the connection. -TIMEOUT: it is there; -DISCONNECTED: it is not any more. */
+VMSIG_API VMSIG_MUST_USE int vmsig_admin_hold(vmsig_admin *admin, int timeout_ms);
+
 #ifdef __cplusplus
 }
 #endif

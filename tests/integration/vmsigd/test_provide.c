@@ -6,6 +6,8 @@
 #include "tests/integration/vmsigd/scene.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -353,6 +355,41 @@ static void what_is_no_file_in_memory_ends_the_connection(void **state)
 	close(pipes[1]);
 }
 
+/* ---- vmsigctl ---- */
+
+static void vmsigctl_provides(void **state)
+{
+	static const char script[] =
+		"cd '%s' && mkdir -p maker && ln -sf '%s' maker/key.pem && ln -sf '%s' "
+		"maker/cert.pem && ln -sf '%s' maker/ca.pem && exec '%s' --identity maker --socket "
+		"run/admin.sock provide m9 --ram /proc/self/fd/%d --kcr3 0x7000";
+	struct scene *scene = *state;
+	char command[8 * PATH_MAX];
+	uint32_t epoch;
+	int ram = memfd(SCENE_RAM), status;
+	pid_t pid;
+
+	snprintf(command, sizeof(command), script, daemon_dir(scene->daemon), maker.key, maker.cert,
+		pki_ca(daemon_pki(scene->daemon)), VMSIGCTL, ram);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		fcntl(ram, F_SETFD, 0);
+		execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+		_exit(127);
+	}
+	daemon_await_log(scene->daemon, "endpoint=\"m9\"", 1);
+	epoch = epoch_of(scene, "m9");
+	kill(pid, SIGUSR1);
+	daemon_await_log(scene->daemon, "its provider says that the guest was reset", 1);
+	assert_int_equal(epoch_of(scene, "m9"), epoch + 1);
+	kill(pid, SIGTERM);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	daemon_await_log(scene->daemon, "its provider ended it", 1);
+	close(ram);
+}
+
 #define PROVIDE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, scene_teardown)
 
 int main(void)
@@ -368,6 +405,7 @@ int main(void)
 		PROVIDE_TEST(a_flood_meets_its_bound),
 		PROVIDE_TEST(lies_about_ram_are_refused),
 		PROVIDE_TEST(what_is_no_file_in_memory_ends_the_connection),
+		PROVIDE_TEST(vmsigctl_provides),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
