@@ -19,7 +19,8 @@
 
 #define IMAGE_FIRST 0xffffffff80000000ull /* symbols below are offsets into per-CPU memory */
 #define DEPTH_MAX 32u                     /* pointers, arrays and qualifiers of one type */
-#define NAME_SIZE 600u                    /* of a type, with its NUL */
+#define NAME_MAX_LEN 511u                 /* bytes; what a kernel takes as a name in BTF */
+#define NAME_SIZE 600u                    /* of a type with its number behind it, with its NUL */
 #define BANNER_MAX 512u
 
 struct isf {
@@ -88,11 +89,18 @@ static enum kind kind_of(const struct btf_type *type)
 	return btf_is_enum(type) || btf_is_enum64(type) ? KIND_ENUM : KIND_OTHER;
 }
 
+/* "": it has none. So has what is longer than any name: thousands of members that point into one
+ * text of megabytes would not fit into memory, nor be compared in time. */
+static const char *name_at(const struct isf *isf, uint32_t offset)
+{
+	const char *name = btf__name_by_offset(isf->btf, offset);
+
+	return name && strnlen(name, NAME_MAX_LEN + 1) <= NAME_MAX_LEN ? name : "";
+}
+
 static const char *plain_name(const struct isf *isf, const struct btf_type *type)
 {
-	const char *name = btf__name_by_offset(isf->btf, type->name_off);
-
-	return name ? name : "";
+	return name_at(isf, type->name_off);
 }
 
 static int by_name(const void *a, const void *b, void *ctx)
@@ -275,11 +283,11 @@ static json_t *composite(const struct isf *isf, const struct btf_type *type)
 	json_t *fields = json_object();
 
 	for (uint32_t i = 0; i < btf_vlen(type); i++) {
-		const char *name = btf__name_by_offset(isf->btf, (btf_members(type) + i)->name_off);
+		const char *name = name_at(isf, (btf_members(type) + i)->name_off);
 		json_t *entry = member(isf, type, i);
 		char unnamed[32];
 
-		if (!name || !name[0]) {
+		if (!name[0]) {
 			snprintf(unnamed, sizeof(unnamed), "unnamed_field_%x", i);
 			name = unnamed;
 			json_object_set_new(entry, "anonymous", json_true());
@@ -309,9 +317,9 @@ static json_t *enumeration(const struct isf *isf, const struct btf_type *type)
 		json_int_t value = btf_is_enum(type)
 					   ? (json_int_t)(btf_enum(type) + i)->val
 					   : (json_int_t)btf_enum64_value(btf_enum64(type) + i);
-		const char *name = btf__name_by_offset(isf->btf, name_off);
+		const char *name = name_at(isf, name_off);
 
-		if (name)
+		if (name[0])
 			json_object_set_new(constants, name, json_integer(value));
 	}
 	return json_pack("{s:I, s:s, s:o}", "size", (json_int_t)type->size, "base",
