@@ -86,9 +86,10 @@ static void on_closed(void *arg)
 	crew->closed(crew->closed_arg);
 }
 
+/* Once: the last done() may be what closes it. Only the loop writes `ending`. */
 static void finish(struct crew *crew)
 {
-	if (!crew->closing || crew->under_way)
+	if (!crew->closing || crew->under_way || crew->ending)
 		return;
 	pthread_mutex_lock(&crew->lock);
 	crew->ending = true;

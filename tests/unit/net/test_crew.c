@@ -132,11 +132,41 @@ static void one_that_has_nothing_to_do_ends(void **state)
 	assert_int_equal(uv_loop_close(&loop), 0);
 }
 
+/* Closed by the last that is done. */
+static unsigned closings;
+
+static void on_chained_closed(void *arg)
+{
+	closings++;
+}
+
+static void end(struct crew_task *task)
+{
+	done(task);
+	crew_close(chained, on_chained_closed, NULL);
+}
+
+static void what_is_done_may_close_it(void **state)
+{
+	static struct deed last;
+	uv_loop_t loop;
+
+	assert_int_equal(uv_loop_init(&loop), 0);
+	assert_int_equal(crew_new(&chained, &loop, THREADS), 0);
+	last = (struct deed){.task = {.work = work, .done = end}};
+	assert_int_equal(crew_give(chained, &last.task), 0);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(closings, 1);
+	crew_free(chained);
+	assert_int_equal(uv_loop_close(&loop), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_is_done_before_it_is_closed),
 		cmocka_unit_test(what_is_done_may_give_more),
+		cmocka_unit_test(what_is_done_may_close_it),
 		cmocka_unit_test(one_that_has_nothing_to_do_ends),
 	};
 
