@@ -9,6 +9,7 @@
  *
  *   banner  a sensor that prints the kernel's banner
  *   guests  what those have in common that look again and again
+ *   launch  a provider: makes a guest's RAM, offers it, runs a VMM
  *   intact  a sensor that watches text, system calls and modules
  *   procs   a sensor that reports new processes
  */
