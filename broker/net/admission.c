@@ -55,6 +55,18 @@ static int check_quota(struct conn *conn, char *why, size_t why_size)
 	return r;
 }
 
+void conn_refused(struct conn *conn)
+{
+	struct conns *conns = conn->conns;
+	uint64_t fee_ns = 0;
+
+	if (conn->tenant && conn->share)
+		fee_ns = patron_refused(patron_of(&conns->patrons, conns->config, conn->tenant),
+			pulse_now_ns(conns->pulse));
+	if (fee_ns)
+		share_charge(conn->share, fee_ns);
+}
+
 /* Everything that must hold before the plane hears of the connection. */
 static int conn_enter(struct conn *conn, char *why, size_t why_size)
 {

@@ -7,6 +7,8 @@
 #include "vmsig/vmsig_error.h"
 
 #define UNREAD_PART 4u /* of limits.send_queues, for one tenant */
+/* Just above what a share pays in rounds alone (share.h): it sleeps four times as long. */
+#define REFUSAL_FEE_NS 2500000u
 
 static const struct account_kind kind = {.owner = "tenant",
 	.slots = {[PATRON_CONNECTIONS] = {"connections", "quota.connections",
@@ -33,6 +35,7 @@ int patrons_init(struct patrons *patrons, const struct config *config, uint64_t 
 			&patron->account, PATRON_CONNECTIONS, tenant->tenant.quota.connections);
 		account_set_limit(&patron->account, PATRON_UNREAD, config->tx_all / UNREAD_PART);
 		rate_init(&patron->connects, now_ns, tenant->connects);
+		rate_init(&patron->refusals, now_ns, PATRON_REFUSALS);
 	}
 	return 0;
 }
@@ -66,4 +69,12 @@ int patron_connect(struct patron *patron, const struct grant_tenant *tenant,
 		.used = tenant->connects,
 		.limit = tenant->connects};
 	return VMSIG_ERR_QUOTA;
+}
+
+uint64_t patron_refused(struct patron *patron, uint64_t now_ns)
+{
+	if (rate_wait(&patron->refusals, now_ns, PATRON_REFUSALS, 1))
+		return REFUSAL_FEE_NS;
+	rate_spend(&patron->refusals, 1);
+	return 0;
 }

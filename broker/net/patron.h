@@ -4,7 +4,8 @@
 
 /*
  * What a tenant of the policy pays for at the door, whichever of its uids and planes it uses:
- * connections, how fast it opens more, and what they have not read. They live as long as one
+ * connections, how fast it opens more, what they have not read, and being refused again and again.
+ * They live as long as one
  * policy: a new one has new patrons, and connections that stay are charged to them.
  */
 
@@ -12,11 +13,15 @@
 #include "broker/policy/account.h"
 #include "broker/policy/rate.h"
 
+/* Somebody who asks for what he cannot have, and does not stop, is no honest client: lost races for
+ * a lease, polled for, are a tenth of it. */
+#define PATRON_REFUSALS 1000u /* in a second */
+
 enum patron_slot { PATRON_CONNECTIONS, PATRON_UNREAD };
 
 struct patron {
 	struct account account; /* by enum patron_slot; UNREAD in bytes */
-	struct rate connects;
+	struct rate connects, refusals;
 };
 
 struct patrons {
@@ -36,5 +41,8 @@ struct patron *patron_of(
 __attribute__((warn_unused_result)) int patron_connect(struct patron *patron,
 	const struct grant_tenant *tenant, const struct account_actor *actor, uint64_t now_ns,
 	struct account_refusal *ret_refusal);
+/* Nanoseconds of the loop's time that a refusal more costs the tenant beside what it took: 0 as
+ * long as there are no more than PATRON_REFUSALS in a second. */
+uint64_t patron_refused(struct patron *patron, uint64_t now_ns);
 
 #endif

@@ -60,8 +60,10 @@ int dialect_error(struct conn *conn, uint64_t request_id, int error, const char 
 	struct services *services = conn_user(conn);
 	Vmsig__Error body = VMSIG__ERROR__INIT;
 
-	if (request_id)
+	if (request_id) {
 		metrics_errors_note(&services->counts.refusals, error);
+		conn_refused(conn);
+	}
 	body.code = (uint32_t)(error > 0 ? error : VMSIG_ERR_NO_MEMORY);
 	body.detail = (char *)(uintptr_t)(detail && detail[0] ? detail
 							      : vmsig_error_text((int)body.code));
