@@ -13,8 +13,7 @@
 #include "broker/policy/account.h"
 #include "broker/policy/rate.h"
 
-/* Somebody who asks for what he cannot have, and does not stop, is no honest client: lost races for
- * a lease, polled for, are a tenth of it. */
+/* More than an honest client comes to that polls for a lease which somebody else has. */
 #define PATRON_REFUSALS 1000u /* in a second */
 
 enum patron_slot { PATRON_CONNECTIONS, PATRON_UNREAD };
