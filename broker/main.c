@@ -50,6 +50,15 @@ static void usage(FILE *stream)
 		"SIGHUP reads the configuration, policy and certificates again; SIGTERM ends.\n");
 }
 
+/* What to exit with after words that were asked for. */
+static int said(void)
+{
+	if (fflush(stdout) == 0)
+		return 0;
+	fprintf(stderr, "vmsigd: cannot write the output: %s\n", strerror(errno));
+	return EXIT_FAILURE;
+}
+
 /* Each client costs a descriptor, and each context in flight two. With fewer than the least
  * libuv cannot start, and aborts. */
 static int raise_descriptor_limit(void)
@@ -282,10 +291,10 @@ static int parse(int argc, char **argv, struct arguments *arguments)
 			break;
 		case OPT_VERSION:
 			puts("vmsigd " VMSIG_VERSION);
-			return 0;
+			return said();
 		case 'h':
 			usage(stdout);
-			return 0;
+			return said();
 		default:
 			usage(stderr);
 			return EXIT_USAGE;

@@ -237,7 +237,8 @@ static int check(
 	if (!r)
 		r = check_layout(wish, ret_why);
 	if (!r && (!wish->nfds || wish->nfds > OFFER_FILES_MAX)) {
-		*ret_why = "no descriptor of RAM came with it; send 1 to 16";
+		*ret_why = "no descriptor of RAM came with it; send 1 to 16, or, after one that "
+			   "was no memory, wait 2 s until this uid's are taken again";
 		r = VMSIG_ERR_BAD_REQUEST;
 	}
 	if (!r && provisions->closed)

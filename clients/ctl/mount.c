@@ -276,12 +276,15 @@ static int run_mount(struct ctl *ctl, int argc, char **argv)
 	struct mount_guests own = {.ctl = ctl};
 	struct fuse *fuse;
 	int code = ctl_options(ctl, &ctl_mount, argc, argv, NULL, NULL, NULL);
+	struct stat folder;
 	vmsig *probe;
 
 	if (code)
 		return code;
 	if (optind + 1 != argc)
 		return ctl_usage(&ctl_mount, "it takes one DIR");
+	if (stat(argv[optind], &folder) || !S_ISDIR(folder.st_mode))
+		return ctl_fail(VMSIG_ERR_IO, "%s is no folder; make one first", argv[optind]);
 	/* Said now and not by each look into it. */
 	code = ctl_connect(ctl, &probe);
 	if (code)
