@@ -48,6 +48,8 @@ static void on_closed(uv_handle_t *handle)
 {
 	struct wakeup *wakeup = handle->data;
 
+	close(wakeup->fd);
+	wakeup->fd = -1;
 	if (wakeup->closed)
 		wakeup->closed(wakeup->arg);
 }
@@ -55,8 +57,6 @@ static void on_closed(uv_handle_t *handle)
 void wakeup_close(struct wakeup *wakeup, void (*closed)(void *arg))
 {
 	wakeup->closed = closed;
-	(void)uv_poll_stop(&wakeup->poll);
-	close(wakeup->fd);
-	wakeup->fd = -1;
+	/* The loop knows the descriptor until then: its number must not be another one's. */
 	uv_close((uv_handle_t *)&wakeup->poll, on_closed);
 }

@@ -55,13 +55,13 @@ static int check_quota(struct conn *conn, char *why, size_t why_size)
 	return r;
 }
 
-void conn_refused(struct conn *conn)
+void conn_act(struct conn *conn, enum patron_act act)
 {
 	struct conns *conns = conn->conns;
 	uint64_t fee_ns = 0;
 
 	if (conn->tenant && conn->share)
-		fee_ns = patron_refused(patron_of(&conns->patrons, conns->config, conn->tenant),
+		fee_ns = patron_act(patron_of(&conns->patrons, conns->config, conn->tenant), act,
 			pulse_now_ns(conns->pulse));
 	if (fee_ns)
 		share_charge(conn->share, fee_ns);

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "broker/config/config.h"
+#include "broker/net/patron.h"
 #include "broker/net/plane.h"
 #include "proto/wire/chan.h"
 
@@ -64,9 +65,9 @@ bool conn_has_fds(const struct conn *conn);
 bool conn_sends_fds(struct conn *conn);
 /* Logs that it was refused, unless its client provokes too many records. */
 void conn_log_refusal(struct conn *conn, const struct account_refusal *refusal);
-/* A request of its client was refused. One that provokes it again and again pays with its share of
- * the loop's time, so that others' requests do not wait for refusals. */
-void conn_refused(struct conn *conn);
+/* Its client has done something that costs more than the time it takes; one that does it again and
+ * again pays with its share of the loop's time. */
+void conn_act(struct conn *conn, enum patron_act act);
 /* Whether the client can have another answer: no more than quota.pending messages are unread.
  * VMSIG_ERR_QUOTA: *ret_refusal says so. */
 __attribute__((warn_unused_result)) int conn_may_answer(

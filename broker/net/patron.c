@@ -7,8 +7,15 @@
 #include "vmsig/vmsig_error.h"
 
 #define UNREAD_PART 4u /* of limits.send_queues, for one tenant */
-/* Just above what a share pays in rounds alone (share.h): it sleeps four times as long. */
-#define REFUSAL_FEE_NS 2500000u
+
+/* A share sleeps four times what it owes, if that is above 2 ms (share.h). */
+static const struct {
+	uint32_t per_second;
+	uint64_t fee_ns;
+} acts[PATRON_ACTS] = {
+	[PATRON_REFUSAL] = {1000, 2500000},
+	[PATRON_DEED] = {10, 25000000},
+};
 
 static const struct account_kind kind = {.owner = "tenant",
 	.slots = {[PATRON_CONNECTIONS] = {"connections", "quota.connections",
@@ -35,7 +42,8 @@ int patrons_init(struct patrons *patrons, const struct config *config, uint64_t 
 			&patron->account, PATRON_CONNECTIONS, tenant->tenant.quota.connections);
 		account_set_limit(&patron->account, PATRON_UNREAD, config->tx_all / UNREAD_PART);
 		rate_init(&patron->connects, now_ns, tenant->connects);
-		rate_init(&patron->refusals, now_ns, PATRON_REFUSALS);
+		for (size_t act = 0; act < PATRON_ACTS; act++)
+			rate_init(&patron->acts[act], now_ns, acts[act].per_second);
 	}
 	return 0;
 }
@@ -71,10 +79,15 @@ int patron_connect(struct patron *patron, const struct grant_tenant *tenant,
 	return VMSIG_ERR_QUOTA;
 }
 
-uint64_t patron_refused(struct patron *patron, uint64_t now_ns)
+uint32_t patron_allowance(enum patron_act act)
 {
-	if (rate_wait(&patron->refusals, now_ns, PATRON_REFUSALS, 1))
-		return REFUSAL_FEE_NS;
-	rate_spend(&patron->refusals, 1);
+	return acts[act].per_second;
+}
+
+uint64_t patron_act(struct patron *patron, enum patron_act act, uint64_t now_ns)
+{
+	if (rate_wait(&patron->acts[act], now_ns, acts[act].per_second, 1))
+		return acts[act].fee_ns;
+	rate_spend(&patron->acts[act], 1);
 	return 0;
 }

@@ -13,14 +13,21 @@
 #include "broker/policy/account.h"
 #include "broker/policy/rate.h"
 
-/* More than an honest client comes to that polls for a lease which somebody else has. */
-#define PATRON_REFUSALS 1000u /* in a second */
+/* What a tenant may do for nothing some times in a second, and pays for beyond that. */
+enum patron_act {
+	/* Being refused: more than an honest client comes to that polls for a lease which somebody
+	 * else has. */
+	PATRON_REFUSAL,
+	/* What the audit log keeps of a guest that it provides: guests are reset less often. */
+	PATRON_DEED,
+	PATRON_ACTS
+};
 
 enum patron_slot { PATRON_CONNECTIONS, PATRON_UNREAD };
 
 struct patron {
 	struct account account; /* by enum patron_slot; UNREAD in bytes */
-	struct rate connects, refusals;
+	struct rate connects, acts[PATRON_ACTS];
 };
 
 struct patrons {
@@ -40,8 +47,10 @@ struct patron *patron_of(
 __attribute__((warn_unused_result)) int patron_connect(struct patron *patron,
 	const struct grant_tenant *tenant, const struct account_actor *actor, uint64_t now_ns,
 	struct account_refusal *ret_refusal);
-/* Nanoseconds of the loop's time that a refusal more costs the tenant beside what it took: 0 as
- * long as there are no more than PATRON_REFUSALS in a second. */
-uint64_t patron_refused(struct patron *patron, uint64_t now_ns);
+/* Nanoseconds of the loop's time that an act costs the tenant beside what it took; 0 for those that
+ * cost nothing. */
+uint64_t patron_act(struct patron *patron, enum patron_act act, uint64_t now_ns);
+/* How many of them in a second. */
+uint32_t patron_allowance(enum patron_act act);
 
 #endif

@@ -62,7 +62,7 @@ int dialect_error(struct conn *conn, uint64_t request_id, int error, const char 
 
 	if (request_id) {
 		metrics_errors_note(&services->counts.refusals, error);
-		conn_refused(conn);
+		conn_act(conn, PATRON_REFUSAL);
 	}
 	body.code = (uint32_t)(error > 0 ? error : VMSIG_ERR_NO_MEMORY);
 	body.detail = (char *)(uintptr_t)(detail && detail[0] ? detail

@@ -14,6 +14,7 @@
 static void record(
 	const struct admin_client *client, Vmsig__AuditRecord__Kind kind, const char *name)
 {
+	conn_act(client->base.conn, PATRON_DEED);
 	admin_record(client,
 		&(struct desk_deed){.kind = kind, .endpoint = name, .detail = "by its provider"});
 }

@@ -54,17 +54,29 @@ static void count_leases(const struct admin_client *client, Vmsig__Status *body)
 	}
 }
 
+/* Names of endpoints and tenants occur in them, whoever may see those. */
+static void words_pack(
+	const struct admin_client *client, const struct steward_status *status, Vmsig__Status *body)
+{
+	static char failed[] = "the configuration was not taken; the broker's log says why";
+
+	if (admin_sees_all(client)) {
+		body->warnings = (char **)(uintptr_t)status->warnings;
+		body->n_warnings = status->nwarnings;
+		body->reload_error = text(status->reload_error);
+	} else if (status->reload_error[0]) {
+		body->reload_error = failed;
+	}
+}
+
 static void state_pack(const struct steward_status *status, Vmsig__Status *body)
 {
 	body->pid = (uint32_t)getpid();
 	body->uptime_ms = status->uptime_ms;
 	body->config = text(status->config);
 	body->tenants = status->tenants;
-	body->warnings = (char **)(uintptr_t)status->warnings;
-	body->n_warnings = status->nwarnings;
 	body->reloads = status->reloads;
 	body->reload_ms = status->reload_ms;
-	body->reload_error = text(status->reload_error);
 }
 
 int report_on_status(void *state, void *message)
@@ -78,6 +90,7 @@ int report_on_status(void *state, void *message)
 
 	client->services->steward->status(client->services->ctx, &status);
 	state_pack(&status, &body);
+	words_pack(client, &status, &body);
 	body.version = version;
 	body.clients = conn_count(conn);
 	count_endpoints(client, &body);

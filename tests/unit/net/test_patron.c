@@ -59,22 +59,25 @@ static void connects_have_a_rate(void **state)
 	patrons_deinit(&patrons);
 }
 
-static void refusals_without_end_are_paid_for(void **state)
+static void acts_without_end_are_paid_for(void **state)
 {
 	struct patrons patrons;
-	struct patron *patron;
+	struct patron *a, *b;
 
 	assert_int_equal(patrons_init(&patrons, &config, 0), 0);
-	patron = patron_of(&patrons, &config, &tenants[0]);
-	for (unsigned i = 0; i < PATRON_REFUSALS; i++)
-		assert_int_equal(patron_refused(patron, 0), 0);
-	for (unsigned i = 0; i < 10; i++)
-		assert_true(patron_refused(patron, 0) > 0);
-	/* Nobody else's are. */
-	assert_int_equal(patron_refused(patron_of(&patrons, &config, &tenants[1]), 0), 0);
-	/* Who stops is as good as before. */
-	for (unsigned i = 0; i < PATRON_REFUSALS; i++)
-		assert_int_equal(patron_refused(patron, SECOND), 0);
+	a = patron_of(&patrons, &config, &tenants[0]);
+	b = patron_of(&patrons, &config, &tenants[1]);
+	for (enum patron_act act = 0; act < PATRON_ACTS; act++) {
+		for (unsigned i = 0; i < patron_allowance(act); i++)
+			assert_int_equal(patron_act(a, act, 0), 0);
+		for (unsigned i = 0; i < 10; i++)
+			assert_true(patron_act(a, act, 0) > 0);
+		/* Nobody else's are. */
+		assert_int_equal(patron_act(b, act, 0), 0);
+		/* Who stops is as good as before. */
+		for (unsigned i = 0; i < patron_allowance(act); i++)
+			assert_int_equal(patron_act(a, act, SECOND), 0);
+	}
 	patrons_deinit(&patrons);
 }
 
@@ -83,7 +86,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_tenant_has_its_own),
 		cmocka_unit_test(connects_have_a_rate),
-		cmocka_unit_test(refusals_without_end_are_paid_for),
+		cmocka_unit_test(acts_without_end_are_paid_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
