@@ -220,9 +220,9 @@ int teardown(void **state)
 	assert_false(scene.registered);
 	wait_for(scene.stopped);
 	jobs_close(scene.jobs);
-	assert_int_equal(descriptors_open(), scene.fds);
 	uv_close((uv_handle_t *)&scene.tick, NULL);
 	uv_run(&scene.loop, UV_RUN_DEFAULT);
+	assert_int_equal(descriptors_open(), scene.fds);
 	jobs_free(scene.jobs);
 	assert_int_equal(uv_loop_close(&scene.loop), 0);
 	assert_null(scene.claims.taken);

@@ -47,6 +47,17 @@ static void disk(bool hang, bool fail)
 	pthread_mutex_unlock(&lock);
 }
 
+/* Taken before what is to begin the next one: the pool does not wait for who asks. */
+static unsigned syncs(void)
+{
+	unsigned now;
+
+	pthread_mutex_lock(&lock);
+	now = begun;
+	pthread_mutex_unlock(&lock);
+	return now;
+}
+
 /* The disk is busy with another one than `before`. */
 static unsigned await_sync(struct lab *lab, unsigned before)
 {
@@ -54,9 +65,7 @@ static unsigned await_sync(struct lab *lab, unsigned before)
 
 	while (now == before) {
 		lab_turn(lab);
-		pthread_mutex_lock(&lock);
-		now = begun;
-		pthread_mutex_unlock(&lock);
+		now = syncs();
 	}
 	return now;
 }
@@ -82,10 +91,11 @@ static int teardown(void **state)
 static void a_grant_waits_for_the_disk(void **state)
 {
 	struct lab *lab = *state;
+	unsigned before = syncs();
 
 	disk(true, false);
 	assert_int_equal(lab_acquire(lab, true), 0);
-	await_sync(lab, begun);
+	await_sync(lab, before);
 	for (int i = 0; i < 100; i++)
 		lab_turn(lab);
 	assert_int_equal(lab->nevents, 0);
@@ -101,7 +111,7 @@ static void bytes_wait_for_their_intent(void **state)
 	uint64_t id;
 
 	lab_lease(lab);
-	before = begun;
+	before = syncs();
 	disk(true, false);
 	id = lab_write(lab, 1, ADDR, 7);
 	await_sync(lab, before);
@@ -122,7 +132,7 @@ static void what_comes_meanwhile_shares_the_next_sync(void **state)
 	unsigned before, written = 0;
 
 	lab_lease(lab);
-	before = begun;
+	before = syncs();
 	disk(true, false);
 	lab_write(lab, 1, ADDR, 1);
 	before = await_sync(lab, before);
@@ -141,7 +151,7 @@ static void what_comes_meanwhile_shares_the_next_sync(void **state)
 	for (size_t i = 0; i < lab->nevents; i++)
 		written += lab->events[i].kind == LAB_WRITTEN && lab->events[i].code == 0;
 	assert_int_equal(written, 50);
-	assert_true(begun <= before + 3);
+	assert_true(syncs() <= before + 3);
 }
 
 /* A slow disk lets many go at once: they do not have a turn of the loop to themselves. */
@@ -152,7 +162,7 @@ static void what_the_disk_let_go_is_done_in_several_rounds(void **state)
 	size_t told;
 
 	lab_lease(lab);
-	before = begun;
+	before = syncs();
 	disk(true, false);
 	for (uint64_t i = 1; i <= 500; i++)
 		lab_write(lab, i, ADDR, i);
@@ -176,7 +186,7 @@ static void a_new_policy_keeps_the_order(void **state)
 	unsigned before;
 
 	lab_lease(lab);
-	before = begun;
+	before = syncs();
 	disk(true, false);
 	lab_write(lab, 1, ADDR, 1);
 	await_sync(lab, before);
@@ -242,7 +252,7 @@ static void it_ends_though_the_disk_hangs(void **state)
 	unsigned before;
 
 	lab_lease(lab);
-	before = begun;
+	before = syncs();
 	disk(true, false);
 	lab_write(lab, 1, ADDR, 1);
 	await_sync(lab, before);
@@ -260,7 +270,7 @@ static void it_ends_though_a_release_is_in_line(void **state)
 	unsigned before;
 
 	lab_lease(lab);
-	before = begun;
+	before = syncs();
 	disk(true, false);
 	lab_write(lab, 1, ADDR, 1);
 	await_sync(lab, before);
@@ -283,11 +293,12 @@ static void a_request_that_was_granted_unseen_is_withdrawn(void **state)
 	struct lab *lab = *state;
 	uint64_t cursor = 0;
 	struct lease_view view;
+	unsigned before = syncs();
 	bool later;
 
 	disk(true, false);
 	assert_int_equal(lab_acquire(lab, true), 0);
-	await_sync(lab, begun);
+	await_sync(lab, before);
 	assert_true(desk_lease_next(lab->desk, &cursor, &view));
 	assert_int_equal(desk_release(lab->desk, lab_now(), &lab->op, 7, view.id, 0, &later), 0);
 	assert_true(later);
