@@ -8,7 +8,6 @@
 #include "clients/os/linux/log.h"
 #include "clients/os/linux/lookup.h"
 #include "clients/os/linux/mounts.h"
-#include "clients/os/linux/parts.h"
 #include "clients/os/linux/socket.h"
 #include "clients/os/linux/task.h"
 #include "clients/os/names.h"
@@ -17,22 +16,30 @@
 
 _Static_assert(VMSIG_OS_PAGE == LINUX_PAGE, "pages");
 
+/* Nothing of it: a system that has no such thing. */
+#define NONE (-VMSIG_ERR_UNSUPPORTED)
+
 /* ---- files ---- */
 
 int vmsig_os_file_find(
 	vmsig_os_handle *os, const vmsig_proc *process, const char *path, vmsig_file *ret_file)
 {
-	return -linux_lookup(&os->linux_kernel, process, path, ret_file);
+	struct linux_kernel *kernel = os_linux_kernel(os);
+
+	return kernel ? -linux_lookup(kernel, process, path, ret_file) : NONE;
 }
 
 int vmsig_os_file_of(
 	vmsig_os_handle *os, const vmsig_proc *process, int32_t fd, vmsig_file *ret_file)
 {
-	struct linux_kernel *kernel = &os->linux_kernel;
+	struct linux_kernel *kernel = os_linux_kernel(os);
 	vmsig_file_list files = {0};
 	uint64_t object = 0;
-	int r = linux_file_list(kernel, process, &files);
+	int r;
 
+	if (!kernel)
+		return NONE;
+	r = linux_file_list(kernel, process, &files);
 	for (size_t i = 0; i < files.count && !r; i++) {
 		if (files.files[i].number == fd)
 			object = files.files[i].object;
@@ -51,12 +58,16 @@ int vmsig_os_file_of(
 
 int vmsig_os_file_page(vmsig_os_handle *os, const vmsig_file *file, uint64_t index, void *ret_page)
 {
-	return -linux_cache_page(&os->linux_kernel, file, index, ret_page);
+	struct linux_kernel *kernel = os_linux_kernel(os);
+
+	return kernel ? -linux_cache_page(kernel, file, index, ret_page) : NONE;
 }
 
 int vmsig_os_file_pages(vmsig_os_handle *os, const vmsig_file *file, vmsig_page_fn visit, void *ctx)
 {
-	return linux_cache_visit(&os->linux_kernel, file, visit, ctx);
+	struct linux_kernel *kernel = os_linux_kernel(os);
+
+	return kernel ? linux_cache_visit(kernel, file, visit, ctx) : NONE;
 }
 
 /* ---- sockets ---- */
@@ -95,9 +106,11 @@ static int sockets_of_all(struct linux_kernel *kernel, vmsig_socket_list *list)
 int vmsig_os_sockets(vmsig_os_handle *os, const vmsig_proc *process, vmsig_socket_list **ret_list)
 {
 	vmsig_socket_list *list = calloc(1, sizeof(*list));
+	struct linux_kernel *kernel = os_linux_kernel(os);
 	int r = !list     ? VMSIG_ERR_NO_MEMORY
-		: process ? linux_socket_list(&os->linux_kernel, process, list)
-			  : sockets_of_all(&os->linux_kernel, list);
+		: !kernel ? VMSIG_ERR_UNSUPPORTED
+		: process ? linux_socket_list(kernel, process, list)
+			  : sockets_of_all(kernel, list);
 
 	if (r) {
 		vmsig_socket_list_free(list);
@@ -121,7 +134,10 @@ void vmsig_mount_list_free(vmsig_mount_list *list)
 int vmsig_os_mounts(vmsig_os_handle *os, const vmsig_proc *process, vmsig_mount_list **ret_list)
 {
 	vmsig_mount_list *list = calloc(1, sizeof(*list));
-	int r = list ? linux_mounts_list(&os->linux_kernel, process, list) : VMSIG_ERR_NO_MEMORY;
+	struct linux_kernel *kernel = os_linux_kernel(os);
+	int r = !list     ? VMSIG_ERR_NO_MEMORY
+		: !kernel ? VMSIG_ERR_UNSUPPORTED
+			  : linux_mounts_list(kernel, process, list);
 
 	if (r) {
 		vmsig_mount_list_free(list);
@@ -145,7 +161,10 @@ void vmsig_log_list_free(vmsig_log_list *list)
 int vmsig_os_log(vmsig_os_handle *os, vmsig_log_list **ret_list)
 {
 	vmsig_log_list *list = calloc(1, sizeof(*list));
-	int r = list ? linux_log_list(&os->linux_kernel, list) : VMSIG_ERR_NO_MEMORY;
+	struct linux_kernel *kernel = os_linux_kernel(os);
+	int r = !list     ? VMSIG_ERR_NO_MEMORY
+		: !kernel ? VMSIG_ERR_UNSUPPORTED
+			  : linux_log_list(kernel, list);
 
 	if (r) {
 		vmsig_log_list_free(list);
@@ -166,14 +185,13 @@ void vmsig_name_list_free(vmsig_name_list *list)
 	free(list);
 }
 
-typedef int (*parts_fn)(
-	struct linux_kernel *kernel, const vmsig_module *module, vmsig_name_list *ret_list);
+typedef int (*names_fn)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
 
 static int take_names(
-	vmsig_os_handle *os, const vmsig_module *module, parts_fn take, vmsig_name_list **ret_list)
+	vmsig_os_handle *os, const vmsig_module *module, names_fn take, vmsig_name_list **ret_list)
 {
 	vmsig_name_list *list = calloc(1, sizeof(*list));
-	int r = list ? take(&os->linux_kernel, module, list) : VMSIG_ERR_NO_MEMORY;
+	int r = !list ? VMSIG_ERR_NO_MEMORY : take ? take(os, module, list) : VMSIG_ERR_UNSUPPORTED;
 
 	if (r) {
 		vmsig_name_list_free(list);
@@ -185,10 +203,10 @@ static int take_names(
 
 int vmsig_os_sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
 {
-	return take_names(os, module, linux_parts_sections, ret_list);
+	return take_names(os, module, os->system->sections, ret_list);
 }
 
 int vmsig_os_exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
 {
-	return take_names(os, module, linux_parts_exports, ret_list);
+	return take_names(os, module, os->system->exports, ret_list);
 }

@@ -6,26 +6,28 @@
 #include <stdlib.h>
 
 #include "clients/os/linux/file.h"
-#include "clients/os/linux/module.h"
 #include "clients/os/linux/space.h"
-#include "clients/os/linux/task.h"
 #include "vmsig/vmsig_error.h"
 
 /* ---- opening ---- */
 
-/* NULL with what went wrong. */
-static vmsig_os_handle *open_on(
-	vmsig_mem *mem, uint64_t kcr3, char *error, size_t error_size, int *ret_r)
+/* In the order that they are looked for: what is of one is not there in the others. */
+static const struct os_system *const systems[] = {&os_linux};
+#define SYSTEMS (sizeof(systems) / sizeof(systems[0]))
+
+/* NULL with what went wrong: of several systems, what the last one that is none says. */
+static vmsig_os_handle *open_on(vmsig_mem *mem, uint64_t kcr3, const struct os_system *const *tried,
+	size_t n, char *error, size_t error_size, int *ret_r)
 {
 	vmsig_os_handle *os = calloc(1, sizeof(*os));
 
 	if (error_size)
 		error[0] = 0;
-	*ret_r = VMSIG_ERR_NO_MEMORY;
-	if (!os)
-		return NULL;
-	os->kind = VMSIG_OS_LINUX;
-	*ret_r = linux_init(&os->linux_kernel, mem, kcr3, error, error_size);
+	*ret_r = os ? VMSIG_ERR_UNSUPPORTED : VMSIG_ERR_NO_MEMORY;
+	for (size_t i = 0; i < n && *ret_r == VMSIG_ERR_UNSUPPORTED; i++) {
+		os->system = tried[i];
+		*ret_r = os->system->init(os, mem, kcr3, error, error_size);
+	}
 	if (!*ret_r)
 		return os;
 	free(os);
@@ -37,7 +39,7 @@ int vmsig_os_open(
 {
 	int r;
 
-	*ret_os = open_on(mem, kcr3, ret_error, error_size, &r);
+	*ret_os = open_on(mem, kcr3, systems, SYSTEMS, ret_error, error_size, &r);
 	return -r;
 }
 
@@ -48,15 +50,15 @@ static int open_error(int error)
 				 : VMSIG_ERR_BAD_REQUEST;
 }
 
-int vmsig_linux_open_ro_fd(vmsig_os_handle **ret_os, int fd, uint64_t low, uint64_t kcr3,
-	unsigned levels, char *ret_error, size_t error_size)
+static int open_ro_fd(vmsig_os_handle **ret_os, int fd, uint64_t low, uint64_t kcr3,
+	unsigned levels, const struct os_system *system, char *ret_error, size_t error_size)
 {
 	vmsig_mem *mem = vmsig_mem_from_ro_fd(fd, low);
 	vmsig_os_handle *os = NULL;
 	int r = mem ? -vmsig_mem_set_levels(mem, levels) : open_error(errno);
 
 	if (!r)
-		os = open_on(mem, kcr3, ret_error, error_size, &r);
+		os = open_on(mem, kcr3, &system, 1, ret_error, error_size, &r);
 	if (os)
 		os->own = mem;
 	else
@@ -65,11 +67,17 @@ int vmsig_linux_open_ro_fd(vmsig_os_handle **ret_os, int fd, uint64_t low, uint6
 	return -r;
 }
 
+int vmsig_linux_open_ro_fd(vmsig_os_handle **ret_os, int fd, uint64_t low, uint64_t kcr3,
+	unsigned levels, char *ret_error, size_t error_size)
+{
+	return open_ro_fd(ret_os, fd, low, kcr3, levels, &os_linux, ret_error, error_size);
+}
+
 vmsig_os_handle *vmsig_os_close(vmsig_os_handle *os)
 {
 	if (!os)
 		return NULL;
-	linux_deinit(&os->linux_kernel);
+	os->system->deinit(os);
 	vmsig_mem_close(os->own);
 	free(os);
 	return NULL;
@@ -77,37 +85,32 @@ vmsig_os_handle *vmsig_os_close(vmsig_os_handle *os)
 
 int vmsig_os_types(const vmsig_os_handle *os, uint64_t *ret_addr, uint32_t *ret_len)
 {
-	*ret_addr = os->linux_kernel.fields.types;
-	*ret_len = os->linux_kernel.fields.types_len;
-	return *ret_len ? 0 : -VMSIG_ERR_UNSUPPORTED;
+	return os->system->types ? -os->system->types(os, ret_addr, ret_len)
+				 : -VMSIG_ERR_UNSUPPORTED;
 }
 
 uint32_t vmsig_os_kind(const vmsig_os_handle *os)
 {
-	return os->kind;
+	return os->system->kind;
 }
 
 /* ---- symbols ---- */
 
 size_t vmsig_os_symbol_count(const vmsig_os_handle *os)
 {
-	return os->linux_kernel.symbols.count;
+	return os->system->symbol_count(os);
 }
 
 vmsig_symbol vmsig_os_symbol(const vmsig_os_handle *os, size_t index)
 {
-	const struct linux_symbols *symbols = &os->linux_kernel.symbols;
-
-	return (vmsig_symbol){.addr = symbols->addrs[index],
-		.name = linux_symbols_name(symbols, index),
-		.type = linux_symbols_type(symbols, index)};
+	return os->system->symbol(os, index);
 }
 
 bool vmsig_os_symbol_find(const vmsig_os_handle *os, const char *name, vmsig_symbol *ret_symbol)
 {
 	size_t index;
 
-	if (!linux_symbols_index(&os->linux_kernel.symbols, name, &index))
+	if (!os->system->symbol_find(os, name, &index))
 		return false;
 	*ret_symbol = vmsig_os_symbol(os, index);
 	return true;
@@ -117,7 +120,7 @@ bool vmsig_os_symbol_at(const vmsig_os_handle *os, uint64_t addr, vmsig_symbol *
 {
 	size_t index;
 
-	if (!linux_symbols_before(&os->linux_kernel.symbols, addr, &index))
+	if (!os->system->symbol_before(os, addr, &index))
 		return false;
 	*ret_symbol = vmsig_os_symbol(os, index);
 	return true;
@@ -135,7 +138,7 @@ void vmsig_proc_list_free(vmsig_proc_list *list)
 int vmsig_os_processes(vmsig_os_handle *os, vmsig_proc_list **ret_list)
 {
 	vmsig_proc_list *list = calloc(1, sizeof(*list));
-	int r = list ? linux_task_list(&os->linux_kernel, list) : VMSIG_ERR_NO_MEMORY;
+	int r = list ? os->system->processes(os, list) : VMSIG_ERR_NO_MEMORY;
 
 	if (r) {
 		vmsig_proc_list_free(list);
@@ -148,7 +151,7 @@ int vmsig_os_processes(vmsig_os_handle *os, vmsig_proc_list **ret_list)
 int vmsig_os_process(vmsig_os_handle *os, uint32_t pid, vmsig_proc *ret_process)
 {
 	vmsig_proc_list list = {0};
-	int r = linux_task_list(&os->linux_kernel, &list);
+	int r = os->system->processes(os, &list);
 
 	if (!r)
 		r = list.partial ? VMSIG_ERR_TORN : VMSIG_ERR_GONE;
@@ -165,7 +168,7 @@ int vmsig_os_process(vmsig_os_handle *os, uint32_t pid, vmsig_proc *ret_process)
 int vmsig_os_threads(vmsig_os_handle *os, const vmsig_proc *process, vmsig_proc_list **ret_list)
 {
 	vmsig_proc_list *list = calloc(1, sizeof(*list));
-	int r = list ? linux_task_threads(&os->linux_kernel, process, list) : VMSIG_ERR_NO_MEMORY;
+	int r = list ? os->system->threads(os, process, list) : VMSIG_ERR_NO_MEMORY;
 
 	if (r) {
 		vmsig_proc_list_free(list);
@@ -178,15 +181,13 @@ int vmsig_os_threads(vmsig_os_handle *os, const vmsig_proc *process, vmsig_proc_
 int vmsig_os_command_line(
 	vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size, size_t *ret_len)
 {
-	return -linux_task_text(&os->linux_kernel, process, LINUX_MM_ARG_START, LINUX_MM_ARG_END,
-		buf, size, ret_len);
+	return -os->system->command_line(os, process, buf, size, ret_len);
 }
 
 int vmsig_os_environment(
 	vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size, size_t *ret_len)
 {
-	return -linux_task_text(&os->linux_kernel, process, LINUX_MM_ENV_START, LINUX_MM_ENV_END,
-		buf, size, ret_len);
+	return -os->system->environment(os, process, buf, size, ret_len);
 }
 
 /* ---- address spaces, modules, files ---- */
@@ -203,7 +204,7 @@ void vmsig_map_list_free(vmsig_map_list *list)
 int vmsig_os_maps(vmsig_os_handle *os, const vmsig_proc *process, vmsig_map_list **ret_list)
 {
 	vmsig_map_list *list = calloc(1, sizeof(*list));
-	int r = list ? linux_space_list(&os->linux_kernel, process, list) : VMSIG_ERR_NO_MEMORY;
+	int r = list ? os->system->maps(os, process, list) : VMSIG_ERR_NO_MEMORY;
 
 	if (r) {
 		vmsig_map_list_free(list);
@@ -223,7 +224,7 @@ void vmsig_module_list_free(vmsig_module_list *list)
 int vmsig_os_modules(vmsig_os_handle *os, vmsig_module_list **ret_list)
 {
 	vmsig_module_list *list = calloc(1, sizeof(*list));
-	int r = list ? linux_module_list(&os->linux_kernel, list) : VMSIG_ERR_NO_MEMORY;
+	int r = list ? os->system->modules(os, list) : VMSIG_ERR_NO_MEMORY;
 
 	if (r) {
 		vmsig_module_list_free(list);
@@ -245,7 +246,9 @@ void vmsig_file_list_free(vmsig_file_list *list)
 int vmsig_os_files(vmsig_os_handle *os, const vmsig_proc *process, vmsig_file_list **ret_list)
 {
 	vmsig_file_list *list = calloc(1, sizeof(*list));
-	int r = list ? linux_file_list(&os->linux_kernel, process, list) : VMSIG_ERR_NO_MEMORY;
+	int r = !list               ? VMSIG_ERR_NO_MEMORY
+		: os->system->files ? os->system->files(os, process, list)
+				    : VMSIG_ERR_UNSUPPORTED;
 
 	if (r) {
 		vmsig_file_list_free(list);

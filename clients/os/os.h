@@ -12,17 +12,62 @@
  *   finding  what they find
  *   names    lists of named addresses
  *   grow     arrays
+ *   linux    Linux, as those calls see it
  */
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "clients/os/linux/kernel.h"
 #include "vmsig/vmsig_os.h"
 
+/* What a system's folder knows to tell. Functions return 0, a positive enum vmsig_error or a
+ * negative errno, and fill lists that are empty; NULL: the system has no such thing. */
+struct os_system {
+	uint32_t kind; /* enum vmsig_os */
+
+	/* VMSIG_ERR_UNSUPPORTED: it is another system, or one that is not understood, and why. */
+	int (*init)(
+		vmsig_os_handle *os, vmsig_mem *mem, uint64_t kcr3, char *error, size_t error_size);
+	void (*deinit)(vmsig_os_handle *os);
+	int (*types)(const vmsig_os_handle *os, uint64_t *ret_addr, uint32_t *ret_len);
+
+	size_t (*symbol_count)(const vmsig_os_handle *os);
+	vmsig_symbol (*symbol)(const vmsig_os_handle *os, size_t index);
+	bool (*symbol_find)(const vmsig_os_handle *os, const char *name, size_t *ret_index);
+	bool (*symbol_before)(const vmsig_os_handle *os, uint64_t addr, size_t *ret_index);
+
+	int (*processes)(vmsig_os_handle *os, vmsig_proc_list *list);
+	int (*threads)(vmsig_os_handle *os, const vmsig_proc *process, vmsig_proc_list *list);
+	int (*command_line)(vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size,
+		size_t *ret_len);
+	int (*environment)(vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size,
+		size_t *ret_len);
+	int (*maps)(vmsig_os_handle *os, const vmsig_proc *process, vmsig_map_list *list);
+	int (*files)(vmsig_os_handle *os, const vmsig_proc *process, vmsig_file_list *list);
+	int (*modules)(vmsig_os_handle *os, vmsig_module_list *list);
+	int (*sections)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
+	int (*exports)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
+
+	/* All comparisons; what one of them finds is added. */
+	int (*check)(vmsig_os_handle *os, vmsig_finding_list *list);
+	/* As vmsig_os_text() returns. */
+	int (*text)(vmsig_os_handle *os, vmsig_text_fn visit, void *ctx);
+};
+
+extern const struct os_system os_linux;
+
 struct vmsig_os_handle {
-	uint32_t kind;  /* enum vmsig_os */
+	const struct os_system *system;
 	vmsig_mem *own; /* opened for it; NULL: `mem` is the caller's */
 	struct linux_kernel linux_kernel;
 };
+
+/* Of what only Linux has: NULL in a guest that runs another system. */
+static inline struct linux_kernel *os_linux_kernel(vmsig_os_handle *os)
+{
+	return os->system == &os_linux ? &os->linux_kernel : NULL;
+}
 
 #endif

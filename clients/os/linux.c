@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Linux guests, as the public calls see a system. */
+#include "clients/os/linux/file.h"
+#include "clients/os/linux/hidden.h"
+#include "clients/os/linux/intact.h"
+#include "clients/os/linux/module.h"
+#include "clients/os/linux/parts.h"
+#include "clients/os/linux/space.h"
+#include "clients/os/linux/task.h"
+#include "clients/os/os.h"
+#include "vmsig/vmsig_error.h"
+
+static int init(vmsig_os_handle *os, vmsig_mem *mem, uint64_t kcr3, char *error, size_t error_size)
+{
+	return linux_init(&os->linux_kernel, mem, kcr3, error, error_size);
+}
+
+static void deinit(vmsig_os_handle *os)
+{
+	linux_deinit(&os->linux_kernel);
+}
+
+static int types(const vmsig_os_handle *os, uint64_t *ret_addr, uint32_t *ret_len)
+{
+	*ret_addr = os->linux_kernel.fields.types;
+	*ret_len = os->linux_kernel.fields.types_len;
+	return *ret_len ? 0 : VMSIG_ERR_UNSUPPORTED;
+}
+
+/* ---- symbols ---- */
+
+static size_t symbol_count(const vmsig_os_handle *os)
+{
+	return os->linux_kernel.symbols.count;
+}
+
+static vmsig_symbol symbol(const vmsig_os_handle *os, size_t index)
+{
+	const struct linux_symbols *symbols = &os->linux_kernel.symbols;
+
+	return (vmsig_symbol){.addr = symbols->addrs[index],
+		.name = linux_symbols_name(symbols, index),
+		.type = linux_symbols_type(symbols, index)};
+}
+
+static bool symbol_find(const vmsig_os_handle *os, const char *name, size_t *ret_index)
+{
+	return linux_symbols_index(&os->linux_kernel.symbols, name, ret_index);
+}
+
+static bool symbol_before(const vmsig_os_handle *os, uint64_t addr, size_t *ret_index)
+{
+	return linux_symbols_before(&os->linux_kernel.symbols, addr, ret_index);
+}
+
+/* ---- lists ---- */
+
+static int processes(vmsig_os_handle *os, vmsig_proc_list *list)
+{
+	return linux_task_list(&os->linux_kernel, list);
+}
+
+static int threads(vmsig_os_handle *os, const vmsig_proc *process, vmsig_proc_list *list)
+{
+	return linux_task_threads(&os->linux_kernel, process, list);
+}
+
+static int command_line(
+	vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size, size_t *ret_len)
+{
+	return linux_task_text(&os->linux_kernel, process, LINUX_MM_ARG_START, LINUX_MM_ARG_END,
+		buf, size, ret_len);
+}
+
+static int environment(
+	vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size, size_t *ret_len)
+{
+	return linux_task_text(&os->linux_kernel, process, LINUX_MM_ENV_START, LINUX_MM_ENV_END,
+		buf, size, ret_len);
+}
+
+static int maps(vmsig_os_handle *os, const vmsig_proc *process, vmsig_map_list *list)
+{
+	return linux_space_list(&os->linux_kernel, process, list);
+}
+
+static int files(vmsig_os_handle *os, const vmsig_proc *process, vmsig_file_list *list)
+{
+	return linux_file_list(&os->linux_kernel, process, list);
+}
+
+static int modules(vmsig_os_handle *os, vmsig_module_list *list)
+{
+	return linux_module_list(&os->linux_kernel, list);
+}
+
+static int sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
+{
+	return linux_parts_sections(&os->linux_kernel, module, list);
+}
+
+static int exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
+{
+	return linux_parts_exports(&os->linux_kernel, module, list);
+}
+
+/* ---- comparing ---- */
+
+static int check(vmsig_os_handle *os, vmsig_finding_list *list)
+{
+	static int (*const checks[])(struct linux_kernel *, vmsig_finding_list *) = {
+		linux_hidden_processes, linux_hidden_modules, linux_intact_calls,
+		linux_intact_maps};
+	bool partial = false;
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]) && !r; i++) {
+		r = checks[i](&os->linux_kernel, list);
+		partial |= r == VMSIG_ERR_UNSUPPORTED || linux_again(r);
+		if (r == VMSIG_ERR_UNSUPPORTED || linux_again(r))
+			r = 0;
+	}
+	list->partial |= partial;
+	return r;
+}
+
+static int text(vmsig_os_handle *os, vmsig_text_fn visit, void *ctx)
+{
+	return linux_intact_text(&os->linux_kernel, visit, ctx);
+}
+
+const struct os_system os_linux = {
+	.kind = VMSIG_OS_LINUX,
+	.init = init,
+	.deinit = deinit,
+	.types = types,
+	.symbol_count = symbol_count,
+	.symbol = symbol,
+	.symbol_find = symbol_find,
+	.symbol_before = symbol_before,
+	.processes = processes,
+	.threads = threads,
+	.command_line = command_line,
+	.environment = environment,
+	.maps = maps,
+	.files = files,
+	.modules = modules,
+	.sections = sections,
+	.exports = exports,
+	.check = check,
+	.text = text,
+};
