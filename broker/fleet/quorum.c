@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is known of the store, and whether to believe it. It is asked for the fleet's generation at
+ * least three times in a TTL, which is also the contact that what it says of others rests on.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "broker/fleet/state.h"
+
+static uint64_t bound_ns(const struct fleet *fleet)
+{
+	return deed_wait_ns(&fleet->self, &fleet->self);
+}
+
+void quorum_init(struct fleet *fleet, const struct fleet_memory *memory)
+{
+	struct quorum *quorum = &fleet->quorum;
+
+	quorum->memory = *memory;
+	/* The clock goes on over a restart of the broker, not over one of the host. */
+	if (memory->cluster_id && strcmp(memory->boot, fleet->self.boot) == 0 &&
+		memory->contact_ns <= fleet->now_ns)
+		quorum->contact_ns = memory->contact_ns;
+	quorum->look_ns = fleet->now_ns;
+}
+
+static void freeze(struct fleet *fleet, const char *why)
+{
+	if (fleet->quorum.frozen)
+		return;
+	fleet->quorum.frozen = why;
+	fleet_tell(fleet, FLEET_ACT_FROZEN);
+}
+
+/* All that was read before is doubtful, and what the store says of others counts later. */
+static void begin_anew(struct fleet *fleet)
+{
+	struct fleet_request *request;
+	struct tenure *t;
+
+	fleet->quorum.quiet_until_ns = fleet->now_ns + bound_ns(fleet);
+	/* Keys that an earlier state of the store left hang on the lease of that state. */
+	fleet->lease_live = false;
+	fleet->lease = 0;
+	fleet->keepalive_ns = fleet->now_ns;
+	fleet->watch = 0;
+	for (request = fleet->requests; request; request = request->hh.next)
+		request->stale = true;
+	for (t = fleet->guests; t; t = t->hh.next)
+		t->seen = false, t->retry_ns = fleet->now_ns;
+}
+
+static void thaw(struct fleet *fleet)
+{
+	begin_anew(fleet);
+	if (!fleet->quorum.frozen)
+		return;
+	fleet->quorum.frozen = NULL;
+	fleet_tell(fleet, FLEET_ACT_THAWED);
+}
+
+bool quorum_trusts(
+	struct fleet *fleet, const struct fleet_request *request, const struct txn_answer *answer)
+{
+	struct quorum *quorum = &fleet->quorum;
+	uint64_t gap = fleet->ttl_ns / 3 * 2;
+
+	if (quorum->memory.cluster_id && answer->cluster_id != quorum->memory.cluster_id)
+		freeze(fleet, "another cluster answers: the store was restored or made anew");
+	else if (answer->revision < request->revision)
+		freeze(fleet, "the store's revision has gone back: it was restored");
+	if (quorum->frozen)
+		return false;
+	if (!quorum->contact_ns || fleet->now_ns - quorum->contact_ns > gap)
+		quorum->quiet_until_ns = fleet->now_ns + bound_ns(fleet);
+	if (request->sent_ns > quorum->contact_ns)
+		quorum->contact_ns = request->sent_ns;
+	if (answer->revision > quorum->memory.revision)
+		quorum->memory.revision = answer->revision;
+	return true;
+}
+
+/* ---- the generation ---- */
+
+static void send(struct fleet *fleet, enum bid_kind bid, const struct deed_generation *next)
+{
+	struct fleet_request *request = fleet_request(fleet, TXN_COMMIT, bid, NULL);
+	char key[FLEET_KEY_MAX], text[DEED_TEXT_MAX];
+
+	fleet->quorum.look_ns = fleet->now_ns + fleet->ttl_ns / 3;
+	if (!request)
+		return;
+	fleet_key(fleet, "generation", key);
+	if (next) {
+		txn_compare_number(&request->wire.txn, key, TXN_MOD_REVISION, TXN_EQUAL,
+			fleet->quorum.generation_revision);
+		txn_put(&request->wire.txn, TXN_THEN, key, text, deed_write_generation(next, text),
+			0);
+	} else {
+		txn_get(&request->wire.txn, TXN_THEN, key);
+	}
+	if (fleet_send(fleet, request))
+		fleet->quorum.look = request;
+}
+
+static void remember(struct fleet *fleet)
+{
+	struct fleet_memory *memory = &fleet->quorum.memory;
+
+	memory->contact_ns = fleet->quorum.contact_ns;
+	memcpy(memory->boot, fleet->self.boot, sizeof(memory->boot));
+	fleet_tell(fleet, FLEET_ACT_REMEMBER);
+}
+
+/* The cluster that answers is the one that this generation is of, and the revisions that were known
+ * before are another's. */
+static void take_newer(struct fleet *fleet, const struct deed_generation *generation,
+	const struct txn_answer *answer)
+{
+	struct fleet_memory *memory = &fleet->quorum.memory;
+	bool first = !memory->generation;
+
+	fleet->quorum.generation = *generation;
+	memory->generation = generation->number;
+	memory->cluster_id = answer->cluster_id;
+	memory->revision = answer->revision;
+	if (!first || fleet->quorum.frozen)
+		thaw(fleet);
+	fleet->quorum.contact_ns = 0;
+}
+
+/* Whether there is one. */
+static bool take_generation(
+	struct fleet *fleet, struct fleet_request *request, const struct txn_answer *answer)
+{
+	const struct txn_result *result = answer->n == 1 ? answer->results : NULL;
+	struct deed_generation generation = {0};
+	struct quorum *quorum = &fleet->quorum;
+
+	if (!result)
+		return false;
+	quorum->cluster_seen = answer->cluster_id;
+	quorum->generation_revision = result->n ? result->entries[0].mod_revision : 0;
+	if (result->n && !deed_read_generation(&generation, result->entries[0].value.data,
+				 result->entries[0].value.len))
+		freeze(fleet, "the fleet's generation in the store is damaged");
+	else if (result->n && generation.cluster_id != answer->cluster_id)
+		freeze(fleet, "the store says that it is another cluster: it was restored");
+	else if (generation.number < quorum->memory.generation)
+		freeze(fleet, "the fleet's generation has gone back: the store was restored");
+	else if (generation.number > quorum->memory.generation) {
+		take_newer(fleet, &generation, answer);
+		request->revision = 0;
+	}
+	if (generation.number == quorum->memory.generation)
+		quorum->generation = generation;
+	return result->n;
+}
+
+static void looked(
+	struct fleet *fleet, struct fleet_request *request, const struct txn_answer *answer)
+{
+	struct quorum *quorum = &fleet->quorum;
+	bool there = take_generation(fleet, request, answer);
+
+	if (!quorum_trusts(fleet, request, answer))
+		return;
+	if (there) {
+		quorum->met = true;
+		remember(fleet);
+		return;
+	}
+	/* The first host of the fleet. */
+	send(fleet, BID_FOUND,
+		&(struct deed_generation){.number = 1, .cluster_id = answer->cluster_id});
+}
+
+void quorum_answer(
+	struct fleet *fleet, struct fleet_request *request, const struct txn_answer *answer)
+{
+	bool done = answer->outcome == TXN_OK;
+
+	fleet->quorum.look = NULL;
+	if (request->bid == BID_BUMP) {
+		fleet->bumping = false;
+		fleet->bump_error = done ? 0 : VMSIG_ERR_IO;
+		fleet_tell(fleet, FLEET_ACT_BUMPED);
+	}
+	if (request->bid == BID_GENERATION && done)
+		looked(fleet, request, answer);
+	else if (request->bid != BID_GENERATION)
+		fleet->quorum.look_ns = fleet->now_ns;
+	else
+		fleet->quorum.look_ns = fleet->now_ns + fleet->ttl_ns / 16;
+}
+
+/* Whatever has happened meanwhile: it is above all that this host knows of. */
+int fleet_bump(struct fleet *fleet, uint64_t now_ns, uint32_t epoch_floor, uint64_t token_floor)
+{
+	struct quorum *quorum = &fleet->quorum;
+	struct deed_generation next = {.epoch_floor = epoch_floor, .token_floor = token_floor};
+
+	fleet->now_ns = now_ns;
+	if (!quorum->frozen || epoch_floor > UINT32_MAX - 2 * FLEET_EPOCHS ||
+		token_floor > INT64_MAX)
+		return VMSIG_ERR_BAD_REQUEST;
+	if (fleet->bumping)
+		return VMSIG_ERR_BUSY;
+	if (quorum->look || !quorum->cluster_seen)
+		return VMSIG_ERR_NOT_READY;
+	next.number = quorum->generation.number;
+	if (next.number < quorum->memory.generation)
+		next.number = quorum->memory.generation;
+	next.number++;
+	next.cluster_id = quorum->cluster_seen;
+	send(fleet, BID_BUMP, &next);
+	fleet->bumping = quorum->look;
+	return fleet->bumping ? 0 : -ENOMEM;
+}
+
+/* ---- time ---- */
+
+void quorum_advance(struct fleet *fleet)
+{
+	if (!fleet->quorum.look && fleet->now_ns >= fleet->quorum.look_ns)
+		send(fleet, BID_GENERATION, NULL);
+}
+
+uint64_t quorum_deadline(const struct fleet *fleet)
+{
+	return fleet->quorum.look ? UINT64_MAX : fleet->quorum.look_ns;
+}
