@@ -200,6 +200,8 @@ void pki_issue(struct pki *pki, const char *name, const struct pki_request *requ
 	extension_add(cert, pki->cert, NID_authority_key_identifier, "keyid:always");
 	if (request->uris)
 		san_add(cert, request->uris);
+	if (request->loopback)
+		extension_add(cert, pki->cert, NID_subject_alt_name, "IP:127.0.0.1");
 	must(X509_sign(cert, pki->key, EVP_sha256()));
 
 	snprintf(ret_cert->cert, sizeof(ret_cert->cert), "%s/%s.crt", pki->dir, name);

@@ -8,6 +8,7 @@
  */
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "proto/wire/tls.h"
@@ -23,6 +24,7 @@ struct pki_cert {
 
 struct pki_request {
 	const char *const *uris; /* URI SANs, NULL-terminated; NULL: none */
+	bool loopback;           /* the SAN 127.0.0.1, for a server there */
 	long not_before;         /* seconds from now; 0: an hour ago */
 	long not_after;          /* seconds from now; 0: in a day */
 };
