@@ -5,6 +5,9 @@
 /*
  * What every simulator is: seeds from which all follows, steps, dice, and the end when something
  * does not hold, which says how to see it again.
+ *
+ * Each step has dice of its own, thrown from the seed and its number: a run without some of its
+ * steps does the others as before, so what failed can be made shorter (`run`).
  */
 
 #include <stdbool.h>
@@ -13,6 +16,7 @@
 struct sim {
 	uint64_t seed, random;
 	unsigned step;
+	const uint64_t *now_ns; /* that say() prints, or NULL */
 };
 
 extern struct sim sim; /* the run under way */
@@ -22,15 +26,21 @@ struct sim_options {
 	unsigned steps;
 };
 
-/* --seeds N, --seed S and --steps N over what `options` has; `other` takes what one simulator alone
- * has, and says whether it does. Ends the program with 2 and the usage for what nobody takes;
- * `usage` is what stands behind the options here. */
+/* --seeds N, --first S, --seed S (that one alone), --steps N, --only A-B,C (of the steps these
+ * alone) and --verbose 1 over what `options` has; `other` takes what one simulator alone has, and
+ * says whether it does. Ends the program with 2 and the usage for what nobody takes; `usage` is
+ * what stands behind the options here. */
 void sim_options(struct sim_options *options, int argc, char **argv, const char *usage,
 	bool (*other)(const char *option, const char *value));
-/* Sets seed, dice and step. */
+/* Sets seed and dice; sim_next() begins the first step. */
 void sim_begin(uint64_t seed);
+/* Begins the next step that is not left out. False: there is none; what comes has dice, too. */
+bool sim_next(unsigned steps);
 /* 0 to sides - 1: xorshift64*, so that a seed means the same everywhere. */
 uint32_t dice(uint32_t sides);
+uint64_t sim_roll(uint64_t *random);
+/* What happens, with --verbose. */
+__attribute__((format(printf, 1, 2))) void say(const char *format, ...);
 /* Says the seed, the step and what is wrong, and ends the program. */
 __attribute__((format(printf, 1, 2), noreturn)) void broken(const char *format, ...);
 

@@ -353,9 +353,18 @@ static void do_vanish(unsigned tenant)
 
 static void do_step(void)
 {
+	static const char *const names[24] = {[0 ... 3] = "acquire",
+		[4 ... 6] = "renew",
+		[7 ... 18] = "admit",
+		[19] = "end of a write",
+		[20] = "release",
+		[21] = "revoke",
+		[22] = "vanish",
+		[23] = "epoch"};
 	struct model_lease *lease = model_any();
 	unsigned what = dice(world.faults ? 24 : 12);
 
+	say("%s, lease %llu", names[what], lease ? (unsigned long long)lease->id : 0);
 	if (what < 4)
 		do_acquire();
 	else if (what == 23)
@@ -409,6 +418,7 @@ static void run(uint64_t seed, unsigned steps)
 {
 	memset(&world, 0, sizeof(world));
 	sim_begin(seed);
+	sim.now_ns = &world.now;
 	world.faults = true;
 	if (lease_engine_new(&world.engine, &limits, 1))
 		broken("out of memory");
@@ -419,7 +429,7 @@ static void run(uint64_t seed, unsigned steps)
 		if (lease_endpoint_ready(world.engine, 0, id, 1))
 			broken("out of memory");
 	}
-	for (sim.step = 0; sim.step < steps; sim.step++) {
+	while (sim_next(steps)) {
 		/* Time jumps ahead of the wake-ups: they are hints. */
 		world.now += dice(8) * MS;
 		do_step();

@@ -274,7 +274,7 @@ static void do_long(void)
 static void run(uint64_t seed, unsigned steps)
 {
 	world_make(seed);
-	for (sim.step = 0; sim.step < steps; sim.step++) {
+	while (sim_next(steps)) {
 		lease_take();
 		command_roll();
 		if (dice(3))

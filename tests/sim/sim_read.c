@@ -246,7 +246,7 @@ static void run(uint64_t seed, unsigned steps)
 	broker_start();
 	for (size_t i = 0; i < ENDPOINTS; i++)
 		world.adapters[i].id = (uint32_t)i + 1;
-	for (sim.step = 0; sim.step < steps; sim.step++) {
+	while (sim_next(steps)) {
 		size_t endpoint = dice(ENDPOINTS);
 
 		world.now += dice(10);

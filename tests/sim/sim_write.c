@@ -19,10 +19,9 @@
  *   charged comes back; releases keep their place; the desk sleeps when it can do nothing; the
  *   bytes before come with a repeated answer
  *
- *   sim_write [--seeds N] [--first S] [--seed S] [--steps N] [--verbose 1]
+ *   sim_write [--seeds N] [--first S] [--seed S] [--steps N] [--only A-B,C] [--verbose 1]
  */
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,49 +33,7 @@
 #include "vmsig/vmsig_error.h"
 
 struct world world;
-bool verbose;
 unsigned long long tallies[TALLIES];
-
-/* Also where an assertion failed, after which nothing is done any more. */
-/* NOLINTBEGIN(bugprone-signal-handler) */
-void broken(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	fprintf(stderr, "seed %llu, step %u: ", (unsigned long long)world.seed, world.step);
-	vfprintf(stderr, format, args);
-	fprintf(stderr, "\n");
-	va_end(args);
-	exit(1);
-}
-/* NOLINTEND(bugprone-signal-handler) */
-
-void say(const char *format, ...)
-{
-	va_list args;
-
-	if (!verbose)
-		return;
-	va_start(args, format);
-	fprintf(stderr, "%5u %8.3f ", world.step, (double)world.now / 1e9);
-	vfprintf(stderr, format, args);
-	fprintf(stderr, "\n");
-	va_end(args);
-}
-
-static uint64_t roll(uint64_t *random)
-{
-	*random ^= *random >> 12;
-	*random ^= *random << 25;
-	*random ^= *random >> 27;
-	return *random * 0x2545f4914f6cdd1dull;
-}
-
-uint32_t dice(uint32_t sides)
-{
-	return (uint32_t)(roll(&world.random) >> 33) % sides;
-}
 
 bool is_ghost(void)
 {
@@ -90,7 +47,7 @@ bool is_ghost(void)
 /* An assertion has a seed, too. Nothing goes on after it. */
 static void on_abort(int signum)
 {
-	broken("assert: see above");
+	broken("assert: see above"); /* NOLINT(bugprone-signal-handler) */
 }
 
 /* ---- steps ---- */
@@ -190,8 +147,8 @@ static void do_time(void)
 	world.now += dice(dice(8) ? 12 : 120) * MS;
 	/* The wall clock has dice of its own. */
 	world.wall += 10 * MS;
-	if (roll(&world.wall_random) % 16 == 0)
-		world.wall = 1ull << 60 | roll(&world.wall_random) >> 8;
+	if (sim_roll(&world.wall_random) % 16 == 0)
+		world.wall = 1ull << 60 | sim_roll(&world.wall_random) >> 8;
 }
 
 static void do_kill(void)
@@ -259,7 +216,7 @@ static void step(void)
 	if (!world.desk)
 		return;
 	model_check();
-	for (unsigned i = 0; world.step % 16 == 0 && i < SITES; i++)
+	for (unsigned i = 0; sim.step % 16 == 0 && i < SITES; i++)
 		guest_check(&world.guests[i]);
 }
 
@@ -273,8 +230,8 @@ static void world_make(uint64_t seed, uint64_t wall)
 	memcpy(guests, world.guests, sizeof(guests));
 	memset(&world, 0, sizeof(world));
 	memcpy(world.guests, guests, sizeof(guests));
-	world.seed = seed;
-	world.random = seed * 0x9e3779b97f4a7c15ull + 1;
+	sim_begin(seed);
+	sim.now_ns = &world.now;
 	world.wall = world.wall_random = wall;
 	world.now = 1000 * MS;
 	world.faults = true;
@@ -292,7 +249,7 @@ static void world_make(uint64_t seed, uint64_t wall)
 static uint64_t run(uint64_t seed, unsigned steps, uint64_t wall)
 {
 	world_make(seed, wall);
-	for (world.step = 0; world.step < steps; world.step++)
+	while (sim_next(steps))
 		step();
 	settle();
 	disk_free();
@@ -309,38 +266,18 @@ static void run_twice(uint64_t seed, unsigned steps)
 
 int main(int argc, char **argv)
 {
-	uint64_t first = 1, seeds = 100;
-	unsigned steps = 400;
+	struct sim_options options = {.first = 1, .seeds = 100, .steps = 400};
 
-	for (int i = 1; i + 1 < argc; i += 2) {
-		uint64_t value = strtoull(argv[i + 1], NULL, 0);
-
-		if (strcmp(argv[i], "--seeds") == 0) {
-			seeds = value;
-		} else if (strcmp(argv[i], "--seed") == 0) {
-			first = value;
-			seeds = 1;
-		} else if (strcmp(argv[i], "--first") == 0) {
-			first = value;
-		} else if (strcmp(argv[i], "--steps") == 0) {
-			steps = (unsigned)value;
-		} else if (strcmp(argv[i], "--verbose") == 0) {
-			verbose = value;
-		} else {
-			fprintf(stderr, "usage: sim_write [--seeds N] [--first S] [--seed S] "
-					"[--steps N] [--verbose 1]\n");
-			return 2;
-		}
-	}
+	sim_options(&options, argc, argv, "", NULL);
 	if (fault_setup() || signal(SIGABRT, on_abort) == SIG_ERR)
 		broken("no handlers of signals");
-	for (uint64_t seed = first; seed < first + seeds; seed++)
-		run_twice(seed, steps);
+	for (uint64_t i = 0; i < options.seeds; i++)
+		run_twice(options.first + i, options.steps);
 	printf("%llu seeds of %u steps: %llu grants, %llu stores, %llu parts, %llu unknown, %llu "
 	       "told again, %llu rejected, %llu kills\n",
-		(unsigned long long)seeds, steps, tallies[T_GRANTS], tallies[T_APPLIED],
-		tallies[T_PARTIAL], tallies[T_UNKNOWN], tallies[T_REPLAYED], tallies[T_REJECTED],
-		tallies[T_KILLS]);
+		(unsigned long long)options.seeds, options.steps, tallies[T_GRANTS],
+		tallies[T_APPLIED], tallies[T_PARTIAL], tallies[T_UNKNOWN], tallies[T_REPLAYED],
+		tallies[T_REJECTED], tallies[T_KILLS]);
 	/* What has seen nothing has checked nothing. */
 	return tallies[T_GRANTS] && tallies[T_APPLIED] && tallies[T_REPLAYED] ? 0 : 1;
 }

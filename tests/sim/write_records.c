@@ -46,12 +46,13 @@ static bool is_result(const Vmsig__AuditRecord *record)
 	       record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_REFUSED;
 }
 
-/* Both digests, and that of the data is that of the data; or that they are not there is said. */
+/* Both digests, and that of the data is that of the data; or that they are not there is said. Of
+ * what a crash kept from beginning the intent says all. */
 static void check_digests(const struct model_command *command, const Vmsig__AuditRecord *record)
 {
 	uint8_t hash[DESK_HASH];
 
-	if (!record->intent || record->outcome == VMSIG_ERR_UNKNOWN_OUTCOME)
+	if (!record->intent || !record->bytes || record->outcome == VMSIG_ERR_UNKNOWN_OUTCOME)
 		return;
 	if (!record->new_hash.len) {
 		if (!strstr(record->detail, "not recorded"))

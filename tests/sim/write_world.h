@@ -30,6 +30,7 @@
 #include "broker/config/config.h"
 #include "broker/write/desk.h"
 #include "broker/write/ops.h"
+#include "tests/sim/sim.h"
 
 #define SITES 2
 #define TENANTS 3
@@ -163,8 +164,7 @@ struct guest {
 };
 
 struct world {
-	uint64_t seed, random, now, wall, wall_random;
-	unsigned step;
+	uint64_t now, wall, wall_random;
 	bool faults;
 	uint32_t kill_sides, fault_sides; /* of the dice that say so; 0: never in this seed */
 	unsigned lease_actions; /* of the lease engine, that the desk performs in one round */
@@ -190,7 +190,6 @@ struct world {
 
 extern struct world world;
 extern const char *const tenant_names[TENANTS];
-extern bool verbose;
 
 /* How often what happened, over all seeds. */
 enum tally_kind {
@@ -205,12 +204,6 @@ enum tally_kind {
 };
 extern unsigned long long tallies[TALLIES];
 
-/* Says the seed, the step and what is wrong, and ends the program. */
-__attribute__((format(printf, 1, 2), noreturn)) void broken(const char *format, ...);
-/* With --verbose. */
-__attribute__((format(printf, 1, 2))) void say(const char *format, ...);
-/* A number below `sides`. */
-uint32_t dice(uint32_t sides);
 /* The desk calls: it may be its last call. Whether it is a ghost. */
 bool is_ghost(void);
 
