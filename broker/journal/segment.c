@@ -181,7 +181,8 @@ static const uint8_t *scan_data(const struct segment_scan *scan, size_t *ret_ava
 	size_t used = (size_t)(scan->end - scan->buffer_at);
 
 	*ret_available = scan->buffered - used;
-	return scan->buffer + used;
+	/* There is no buffer before the first byte was wanted. */
+	return used ? scan->buffer + used : scan->buffer;
 }
 
 /* Bytes that the entry claims that begins at the end; 0: even that cannot be told. */

@@ -230,6 +230,19 @@ static size_t ranges_roll(struct model_lease *lease, struct lease_range *ranges)
 	return n;
 }
 
+/* Who does not want to wait does not. An engine that looks at one waiter a call may still owe it
+ * the grant. */
+static void check_no_wait(const struct lease_request *request, uint64_t id)
+{
+#ifndef SETTLE_STEPS
+	struct lease_view view;
+
+	if (request->no_wait && lease_find(world.engine, id, &view) && view.state == LEASE_WAITING)
+		broken("I9: lease %llu waits, and its asker did not want to",
+			(unsigned long long)id);
+#endif
+}
+
 static void do_acquire(void)
 {
 	struct model_lease lease = {.tenant = dice(TENANTS), .endpoint = 1 + dice(ENDPOINTS)};
@@ -248,6 +261,7 @@ static void do_acquire(void)
 	request.nranges = ranges_roll(&lease, ranges);
 	if (lease_acquire(world.engine, world.now, &request, &terms, &lease.id))
 		return;
+	check_no_wait(&request, lease.id);
 	lease.priority = request.priority;
 	lease.arrival = world.arrivals++;
 	lease.phase = PHASE_ASKED;

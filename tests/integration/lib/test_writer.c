@@ -202,6 +202,30 @@ static void a_driven_lease_is_kept_alive(void **state)
 	vmsig_writer_close(writer);
 }
 
+/* A grant may be under way for long: its time has run since it was asked for. */
+static void the_deadline_is_counted_from_the_request(void **state)
+{
+	const vmsig_lease_request request = {.endpoint = "w1", .ttl_ms = 20000};
+	struct desk_scene *scene = *state;
+	vmsig_writer *writer = writer_open(scene, "alice", &scene->alice);
+	vmsig_lease_info info;
+	struct timespec asked;
+	vmsig_lease *lease;
+
+	vmsig_lease_free(acquire(writer, 1000));
+	assert_int_equal(kill(daemon_pid(scene->daemon), SIGSTOP), 0);
+	assert_int_equal(vmsig_lease_acquire(writer, &request, &lease), 0);
+	assert_int_equal(vmsig_writer_process(writer), 0);
+	clock_gettime(CLOCK_BOOTTIME, &asked);
+	usleep(200000);
+	assert_int_equal(kill(daemon_pid(scene->daemon), SIGCONT), 0);
+	assert_int_equal(await_event(writer, VMSIG_WEV_GRANTED).error, 0);
+	vmsig_lease_get(lease, &info);
+	vmsig_writer_close(writer);
+	assert_true(info.deadline <=
+		    asked.tv_sec * 1000000000 + asked.tv_nsec + 20000 * (int64_t)1000000);
+}
+
 /* A holder that stood still past its TTL finds that out by itself, before it sends anything. */
 static void a_stalled_holder_stops_itself(void **state)
 {
@@ -449,12 +473,14 @@ static void the_administrator_lists_revokes_and_reads_the_log(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, desk_scene_setup, desk_scene_teardown)
 
-int main(void)
+/* With a word: only the cases whose names it matches, as a shell would. */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_write_is_applied_and_its_past_is_told),
 		TEST(writes_are_pipelined_up_to_the_window),
 		TEST(a_driven_lease_is_kept_alive),
+		TEST(the_deadline_is_counted_from_the_request),
 		TEST(a_stalled_holder_stops_itself),
 		TEST(a_waiting_request_is_granted_in_turn),
 		TEST(a_notice_and_the_loss_are_told),
@@ -465,5 +491,7 @@ int main(void)
 		TEST(the_administrator_lists_revokes_and_reads_the_log),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,6 +56,12 @@ static void connects_have_a_rate(void **state)
 	account_refusal_text(&refusal, text, sizeof(text));
 	assert_non_null(strstr(text, "quota.connects_per_second of the tenant acme: 3 of 3"));
 	assert_int_equal(patron_connect(patron, &tenants[0], &actor, SECOND, &refusal), 0);
+	/* What was not used does not gather. */
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(
+			patron_connect(patron, &tenants[0], &actor, 60 * SECOND, &refusal), 0);
+	assert_int_equal(patron_connect(patron, &tenants[0], &actor, 60 * SECOND, &refusal),
+		VMSIG_ERR_QUOTA);
 	patrons_deinit(&patrons);
 }
 

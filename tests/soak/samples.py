@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a soak measures of a broker, whether it grows, and the drawing of it."""
+import os
+import statistics
+from dataclasses import dataclass, field
+from xml.sax.saxutils import escape
+
+# An idle broker may keep what its allocator has not given back: of a first quiet moment it is more
+# than of none, of the tenth no more than of the second.
+SLACK_KIB, SLACK_PART = 4096, 0.25
+SLACK_FDS = 4
+SLOWER = 3.0  # medians of the last third over those of the first
+
+WIDTH, HEIGHT, LEFT, TOP = 720, 160, 70, 24
+
+
+@dataclass
+class Sample:
+    seconds: float  # since the soak began
+    life: int       # of the broker, counted from its restarts
+    anonymous_kib: int
+    descriptors: int
+    threads: int
+    state_kib: int
+    medians_us: dict[str, float] = field(default_factory=dict)  # of the busy time before
+
+
+def _number(path, name):
+    with open(path, encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))
+
+
+def folder_kib(folder):
+    return sum(os.lstat(os.path.join(where, name)).st_blocks // 2
+               for where, _, names in os.walk(folder) for name in names)
+
+
+def take(seconds, life, pid, state, medians_us):
+    return Sample(seconds, life, _number(f"/proc/{pid}/smaps_rollup", "Anonymous:"),
+                  len(os.listdir(f"/proc/{pid}/fd")), _number(f"/proc/{pid}/status", "Threads:"),
+                  folder_kib(state), medians_us)
+
+
+def _grown(samples):
+    """Of one life of the broker: sentences on what the last quiet moment has more than the second."""
+    if len(samples) < 3:
+        return
+    first, last = samples[1], samples[-1]
+    allowed = first.anonymous_kib + max(SLACK_KIB, SLACK_PART * first.anonymous_kib)
+    if last.anonymous_kib > allowed:
+        yield f"memory of life {first.life} grew from {first.anonymous_kib} to " \
+              f"{last.anonymous_kib} KiB in {len(samples) - 1} rounds"
+    if last.descriptors > first.descriptors + SLACK_FDS:
+        yield f"descriptors of life {first.life} grew from {first.descriptors} to {last.descriptors}"
+    if last.threads > first.threads:
+        yield f"threads of life {first.life} grew from {first.threads} to {last.threads}"
+
+
+def _slowed(samples, op):
+    values = [sample.medians_us[op] for sample in samples if op in sample.medians_us]
+    if len(values) < 9:
+        return
+    third = len(values) // 3
+    first, last = statistics.median(values[:third]), statistics.median(values[-third:])
+    if last > SLOWER * first:
+        yield f"the median of '{op}' went from {first:.0f} to {last:.0f} us"
+
+
+def verdict(samples):
+    """What grew, as sentences."""
+    found = []
+    for life in sorted({sample.life for sample in samples}):
+        found += _grown([sample for sample in samples if sample.life == life])
+    for op in sorted({op for sample in samples for op in sample.medians_us}):
+        found += _slowed(samples, op)
+    return found
+
+
+def _panel(index, title, points):
+    top = max([value for _, value in points] + [1]) * 1.1
+    end = max([at for at, _ in points] + [1])
+    base = index * HEIGHT
+
+    def place(at, value):
+        return (f"{LEFT + (WIDTH - LEFT - 20) * at / end:.1f},"
+                f"{base + TOP + (HEIGHT - TOP - 20) * (1 - value / top):.1f}")
+
+    line = " ".join(place(at, value) for at, value in points)
+    return (f'<text x="{LEFT}" y="{base + 16}">{escape(title)}</text>'
+            f'<text x="{LEFT - 6}" y="{base + TOP + 8}" text-anchor="end">{top:.0f}</text>'
+            f'<text x="{LEFT - 6}" y="{base + HEIGHT - 20}" text-anchor="end">0</text>'
+            f'<text x="{WIDTH - 20}" y="{base + HEIGHT - 4}" text-anchor="end">{end / 60:.0f} min'
+            f'</text><polyline points="{line}" fill="none" stroke="#36b" stroke-width="2"/>')
+
+
+def svg(samples):
+    panels = [("memory of the idle broker, KiB", [(s.seconds, s.anonymous_kib) for s in samples]),
+              ("its descriptors", [(s.seconds, s.descriptors) for s in samples]),
+              ("its state folder, KiB", [(s.seconds, s.state_kib) for s in samples])]
+    for op in sorted({op for sample in samples for op in sample.medians_us}):
+        panels.append((f"median of '{op}', us", [(s.seconds, s.medians_us[op]) for s in samples
+                                                 if op in s.medians_us]))
+    body = "".join(_panel(i, title, points) for i, (title, points) in enumerate(panels))
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" '
+            f'height="{HEIGHT * len(panels)}"><style>text{{font:12px sans-serif}}</style>{body}'
+            "</svg>\n")
