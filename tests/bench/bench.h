@@ -58,6 +58,7 @@ const char *bench_path(char path[], size_t size, const char *folder, const char 
 /* The rows, each in a file of its own. */
 void row_write_8b(const struct bench *bench);
 void row_write_grown(const struct bench *bench);
+void row_reset_all(const struct bench *bench);
 void row_write_storm(const struct bench *bench);
 void row_echo_storm(const struct bench *bench);
 void row_write_4k(const struct bench *bench);
