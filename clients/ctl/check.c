@@ -7,7 +7,7 @@
 
 static const char *kind_text(uint32_t kind)
 {
-	static const char *const names[] = {"text", "process", "module", "call", "map"};
+	static const char *const names[] = {"text", "process", "module", "call", "map", "thread"};
 
 	return kind < sizeof(names) / sizeof(names[0]) ? names[kind] : "?";
 }
@@ -102,8 +102,8 @@ const struct ctl_command ctl_check = {
 	.name = "check",
 	.arguments = "ENDPOINT",
 	.summary = "Compare what a guest's kernel says with what is in its memory",
-	.help = "Finds processes and modules that lists leave out, system calls that lead "
-		"elsewhere,\n"
+	.help = "Finds processes, threads and modules that lists leave out, system calls that "
+		"lead elsewhere,\n"
 		"memory that may be run and came from no file (as compilers at run time make it), "
 		"and\n"
 		"text of the kernel that is not what it was at the first check of this epoch.\n"

@@ -5,6 +5,16 @@
 
 #define REASON_MAX 256
 
+/* Once for each command, beside what it found. */
+static void say_caveat(const vmsig_os_handle *os)
+{
+	const char *caveat = vmsig_os_caveat(os);
+
+	if (caveat)
+		ctl_note("what is said of %s guests is %s", vmsig_os_name(vmsig_os_kind(os)),
+			caveat);
+}
+
 int ctl_guest_open(const struct ctl *ctl, const char *endpoint, struct ctl_guest *ret_guest)
 {
 	char reason[REASON_MAX];
@@ -16,8 +26,10 @@ int ctl_guest_open(const struct ctl *ctl, const char *endpoint, struct ctl_guest
 		return code;
 	r = vmsig_os_open(&ret_guest->os, ret_guest->context.mem, ret_guest->context.pod.kcr3,
 		reason, sizeof(reason));
-	if (!r)
+	if (!r) {
+		say_caveat(ret_guest->os);
 		return EXIT_OK;
+	}
 	code = ctl_fail_about(endpoint, r,
 		r == -VMSIG_ERR_UNSUPPORTED && reason[0] ? reason : vmsig_error_text(r));
 	context_close(&ret_guest->context);

@@ -45,11 +45,16 @@ static json_t *command_json(struct ctl_guest *guest, const vmsig_proc *process)
 	return words ? words : json_null();
 }
 
+static json_t *uid_json(uint32_t uid)
+{
+	return uid == VMSIG_PROC_NO_UID ? json_null() : json_integer(uid);
+}
+
 static json_t *process_json(struct ctl_guest *guest, const vmsig_proc *process)
 {
-	return json_pack("{s:I, s:I, s:I, s:s#, s:I, s:I, s:b, s:b, s:o, s:o, s:o, s:o}", "pid",
+	return json_pack("{s:I, s:I, s:o, s:s#, s:I, s:I, s:b, s:b, s:o, s:o, s:o, s:o}", "pid",
 		(json_int_t)process->pid, "parent", (json_int_t)process->parent, "uid",
-		(json_int_t)process->uid, "state", &process->state, (int)sizeof(process->state),
+		uid_json(process->uid), "state", &process->state, (int)sizeof(process->state),
 		"threads", (json_int_t)process->threads, "start_ns", (json_int_t)process->start_ns,
 		"kernel", (process->flags & VMSIG_PROC_KERNEL) != 0, "zombie",
 		(process->flags & VMSIG_PROC_ZOMBIE) != 0, "name", value_text(process->name),
@@ -83,7 +88,10 @@ static void add_row(
 {
 	table_add(table, "%" PRIu32, process->pid);
 	table_add(table, "%" PRIu32, process->parent);
-	table_add(table, "%" PRIu32, process->uid);
+	if (process->uid == VMSIG_PROC_NO_UID)
+		table_add(table, "-");
+	else
+		table_add(table, "%" PRIu32, process->uid);
 	table_add(table, "%c", process->state);
 	table_add(table, "%" PRIu32, process->threads);
 	table_add(table, "%.2f s", (double)process->start_ns / 1e9);

@@ -4,29 +4,45 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "clients/os/linux/file.h"
 #include "clients/os/linux/space.h"
 #include "vmsig/vmsig_error.h"
 
+#define REASON_MAX 256u
+
 /* ---- opening ---- */
 
 /* In the order that they are looked for: what is of one is not there in the others. */
-static const struct os_system *const systems[] = {&os_linux};
+static const struct os_system *const systems[] = {&os_linux, &os_windows};
 #define SYSTEMS (sizeof(systems) / sizeof(systems[0]))
 
-/* NULL with what went wrong: of several systems, what the last one that is none says. */
+/* What was missing for each of them, in one sentence. */
+static void add_reason(char *error, size_t size, const char *reason)
+{
+	size_t len = size ? strlen(error) : 0;
+
+	if (reason[0] && size)
+		snprintf(error + len, size - len, "%s%s", len ? "; " : "", reason);
+}
+
+/* NULL with what went wrong. */
 static vmsig_os_handle *open_on(vmsig_mem *mem, uint64_t kcr3, const struct os_system *const *tried,
 	size_t n, char *error, size_t error_size, int *ret_r)
 {
 	vmsig_os_handle *os = calloc(1, sizeof(*os));
+	char reason[REASON_MAX];
 
 	if (error_size)
 		error[0] = 0;
 	*ret_r = os ? VMSIG_ERR_UNSUPPORTED : VMSIG_ERR_NO_MEMORY;
 	for (size_t i = 0; i < n && *ret_r == VMSIG_ERR_UNSUPPORTED; i++) {
+		reason[0] = 0;
 		os->system = tried[i];
-		*ret_r = os->system->init(os, mem, kcr3, error, error_size);
+		*ret_r = os->system->init(os, mem, kcr3, reason, sizeof(reason));
+		if (*ret_r)
+			add_reason(error, error_size, reason);
 	}
 	if (!*ret_r)
 		return os;
@@ -73,6 +89,12 @@ int vmsig_linux_open_ro_fd(vmsig_os_handle **ret_os, int fd, uint64_t low, uint6
 	return open_ro_fd(ret_os, fd, low, kcr3, levels, &os_linux, ret_error, error_size);
 }
 
+int vmsig_win32_open_ro_fd(vmsig_os_handle **ret_os, int fd, uint64_t low, uint64_t kcr3,
+	unsigned levels, char *ret_error, size_t error_size)
+{
+	return open_ro_fd(ret_os, fd, low, kcr3, levels, &os_windows, ret_error, error_size);
+}
+
 vmsig_os_handle *vmsig_os_close(vmsig_os_handle *os)
 {
 	if (!os)
@@ -92,6 +114,11 @@ int vmsig_os_types(const vmsig_os_handle *os, uint64_t *ret_addr, uint32_t *ret_
 uint32_t vmsig_os_kind(const vmsig_os_handle *os)
 {
 	return os->system->kind;
+}
+
+const char *vmsig_os_caveat(const vmsig_os_handle *os)
+{
+	return os->system->caveat;
 }
 
 /* ---- symbols ---- */

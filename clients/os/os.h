@@ -13,6 +13,7 @@
  *   names    lists of named addresses
  *   grow     arrays
  *   linux    Linux, as those calls see it
+ *   windows  Windows, as those calls see it
  */
 
 #include <stdbool.h>
@@ -20,12 +21,14 @@
 #include <stdint.h>
 
 #include "clients/os/linux/kernel.h"
+#include "clients/os/windows/kernel.h"
 #include "vmsig/vmsig_os.h"
 
 /* What a system's folder knows to tell. Functions return 0, a positive enum vmsig_error or a
  * negative errno, and fill lists that are empty; NULL: the system has no such thing. */
 struct os_system {
-	uint32_t kind; /* enum vmsig_os */
+	uint32_t kind;      /* enum vmsig_os */
+	const char *caveat; /* what has to be said of it; NULL: nothing */
 
 	/* VMSIG_ERR_UNSUPPORTED: it is another system, or one that is not understood, and why. */
 	int (*init)(
@@ -56,12 +59,15 @@ struct os_system {
 	int (*text)(vmsig_os_handle *os, vmsig_text_fn visit, void *ctx);
 };
 
-extern const struct os_system os_linux;
+extern const struct os_system os_linux, os_windows;
 
 struct vmsig_os_handle {
 	const struct os_system *system;
 	vmsig_mem *own; /* opened for it; NULL: `mem` is the caller's */
-	struct linux_kernel linux_kernel;
+	union {
+		struct linux_kernel linux_kernel;
+		struct windows_kernel windows_kernel;
+	};
 };
 
 /* Of what only Linux has: NULL in a guest that runs another system. */

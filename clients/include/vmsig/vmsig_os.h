@@ -24,6 +24,17 @@
  *
  * Linux x86-64 whose kernel carries its types (CONFIG_DEBUG_INFO_BTF, which distributions have).
  * Tried on guests of 6.1; the tables of symbols of 5.10 to 7.0 are tried on constructed ones only.
+ *
+ * Windows x64 from 7 SP1 and Server 2008 R2 to 11 24H2 and Server 2025: VERIFIED ON CONSTRUCTED
+ * IMAGES, NOT ON WINDOWS. The images follow published layouts of fourteen versions, and the kernels
+ * and libraries in them were made by a real linker; no Windows was there to try it on. Where
+ * members of objects are is told by the code of functions that ntoskrnl.exe exports and by what
+ * objects have in common, not by a table of versions. There,
+ *  - symbols are what ntoskrnl.exe exports, and nothing describes its types;
+ *  - a command line is one word, and texts are in UTF-8;
+ *  - maps are areas (VADs) with the protection that they were made with, which pages may have
+ * changed, and paths without their volume;
+ *  - open files, sockets, mounts, the log and contents of files are not to be had.
  */
 
 #include <stdbool.h>
@@ -50,10 +61,16 @@ VMSIG_API VMSIG_MUST_USE int vmsig_os_open(vmsig_os_handle **ret_os, vmsig_mem *
  * or 5 of page tables. */
 VMSIG_API VMSIG_MUST_USE int vmsig_linux_open_ro_fd(vmsig_os_handle **ret_os, int fd, uint64_t low,
 	uint64_t kcr3, unsigned levels, char *ret_error, size_t error_size);
+/* Windows x64 in the same way; `levels` is 4 in all that there are. */
+VMSIG_API VMSIG_MUST_USE int vmsig_win32_open_ro_fd(vmsig_os_handle **ret_os, int fd, uint64_t low,
+	uint64_t kcr3, unsigned levels, char *ret_error, size_t error_size);
 /* Accepts NULL, returns NULL. */
 VMSIG_API vmsig_os_handle *vmsig_os_close(vmsig_os_handle *os);
 /* enum vmsig_os. */
 VMSIG_API uint32_t vmsig_os_kind(const vmsig_os_handle *os);
+/* What people have to be told who are shown what was found in such a guest, as a part of a
+ * sentence: "verified on constructed images, not on Windows". NULL: nothing. */
+VMSIG_API const char *vmsig_os_caveat(const vmsig_os_handle *os);
 
 /* ---- symbols of the kernel ---- */
 
@@ -82,8 +99,12 @@ VMSIG_API VMSIG_MUST_USE int vmsig_os_types(
 
 #define VMSIG_PROC_NAME_MAX 63
 
-#define VMSIG_PROC_KERNEL 0x1u /* a thread of the kernel's, without an address space */
+#define VMSIG_PROC_KERNEL                                                                          \
+	0x1u                   /* a thread of the kernel's, without an address space; of Windows a \
+				* process without a program */
 #define VMSIG_PROC_ZOMBIE 0x2u /* it has ended, and nobody has asked how */
+
+#define VMSIG_PROC_NO_UID UINT32_MAX /* of Windows, whose users have no numbers */
 
 typedef struct {
 	uint64_t object;   /* where the guest keeps it */
@@ -92,9 +113,9 @@ typedef struct {
 	uint32_t pid;      /* of the process; of a thread: its own */
 	uint32_t parent;   /* the parent's pid; of a thread: the process' */
 	uint32_t uid;
-	uint32_t threads;
-	uint32_t flags; /* VMSIG_PROC_* */
-	char state;     /* as in /proc/PID/stat: R, S, D, T, Z, I, ... */
+	uint32_t threads; /* of Windows 0 when their list changed while they were counted */
+	uint32_t flags;   /* VMSIG_PROC_* */
+	char state;       /* as in /proc/PID/stat: R, S, D, T, Z, I, ...; '?' of Windows, or Z */
 	char name[VMSIG_PROC_NAME_MAX + 1];
 } vmsig_proc;
 
@@ -304,11 +325,12 @@ enum vmsig_finding_kind {
 	VMSIG_FINDING_MODULE = 2,  /* the same of a module */
 	VMSIG_FINDING_CALL = 3,    /* a system call that leads elsewhere */
 	VMSIG_FINDING_MAP = 4,     /* memory of a process that may be run and came from no file */
+	VMSIG_FINDING_THREAD = 5,  /* a thread that its process does not list */
 };
 
 typedef struct {
 	uint32_t kind;
-	uint32_t pid;      /* of what is about a process; else 0 */
+	uint32_t pid;      /* of what is about a process or its thread; else 0 */
 	uint64_t addr;     /* of the object, the entry, or the memory */
 	const char *text;  /* what was found */
 	const char *basis; /* what that rests on */
@@ -320,7 +342,9 @@ typedef struct {
 	bool partial;
 } vmsig_finding_list;
 
-/* Compares what the kernel's lists say with what else tells of the same things; all of the guest's
+/* Of Windows processes, threads, modules of the kernel, and memory of processes are compared.
+ *
+ * Compares what the kernel's lists say with what else tells of the same things; all of the guest's
  * memory is read for it. None is no proof: who changes all that is compared is not found. Memory of
  * the last kind is what compilers at run time make, too. What this kernel lacks is not compared,
  * and the list is partial then. */

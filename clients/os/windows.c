@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Windows guests, as the public calls see a system. */
+#include "clients/os/os.h"
+#include "clients/os/windows/exports.h"
+#include "clients/os/windows/hidden.h"
+#include "clients/os/windows/image.h"
+#include "clients/os/windows/intact.h"
+#include "clients/os/windows/learn.h"
+#include "clients/os/windows/module.h"
+#include "clients/os/windows/process.h"
+#include "clients/os/windows/reader.h"
+#include "clients/os/windows/sections.h"
+#include "clients/os/windows/space.h"
+#include "clients/os/windows/start.h"
+#include "clients/os/windows/symbols.h"
+#include "clients/os/windows/thread.h"
+#include "vmsig/vmsig_error.h"
+
+static int init(vmsig_os_handle *os, vmsig_mem *mem, uint64_t kcr3, char *error, size_t error_size)
+{
+	return windows_learn(&os->windows_kernel, mem, kcr3, error, error_size);
+}
+
+static void deinit(vmsig_os_handle *os)
+{
+	windows_forget(&os->windows_kernel);
+}
+
+/* ---- symbols ---- */
+
+static size_t symbol_count(const vmsig_os_handle *os)
+{
+	return os->windows_kernel.symbols.count;
+}
+
+static vmsig_symbol symbol(const vmsig_os_handle *os, size_t index)
+{
+	const vmsig_name *name = &os->windows_kernel.symbols.names[index];
+
+	return (vmsig_symbol){.addr = name->addr, .name = name->name, .type = 'T'};
+}
+
+static bool symbol_find(const vmsig_os_handle *os, const char *name, size_t *ret_index)
+{
+	return windows_symbols_find(&os->windows_kernel.symbols, name, ret_index);
+}
+
+static bool symbol_before(const vmsig_os_handle *os, uint64_t addr, size_t *ret_index)
+{
+	return windows_symbols_before(&os->windows_kernel.symbols, addr, ret_index);
+}
+
+/* ---- lists ---- */
+
+static int processes(vmsig_os_handle *os, vmsig_proc_list *list)
+{
+	return windows_process_list(&os->windows_kernel, list);
+}
+
+static int threads(vmsig_os_handle *os, const vmsig_proc *process, vmsig_proc_list *list)
+{
+	int r = windows_process_is(&os->windows_kernel, process);
+
+	return r ? r : windows_thread_list(&os->windows_kernel, process, list);
+}
+
+static int command_line(
+	vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size, size_t *ret_len)
+{
+	return windows_start_command(&os->windows_kernel, process, buf, size, ret_len);
+}
+
+static int environment(
+	vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size, size_t *ret_len)
+{
+	return windows_start_environment(&os->windows_kernel, process, buf, size, ret_len);
+}
+
+static int maps(vmsig_os_handle *os, const vmsig_proc *process, vmsig_map_list *list)
+{
+	return windows_space_list(&os->windows_kernel, process, list);
+}
+
+static int modules(vmsig_os_handle *os, vmsig_module_list *list)
+{
+	return windows_module_list(&os->windows_kernel, list);
+}
+
+/* ---- what modules are made of ---- */
+
+typedef int (*parts_fn)(struct windows_kernel *kernel, const struct windows_image *image,
+	vmsig_name_list *list, bool *ret_missing);
+
+struct windows_parts {
+	const vmsig_module *module; /* NULL: the kernel itself */
+	parts_fn take;
+	vmsig_name_list *list;
+	bool missing;
+};
+
+static int walk_parts(struct windows_kernel *kernel, void *ctx)
+{
+	struct windows_parts *walk = ctx;
+	const vmsig_module *module = walk->module;
+	struct windows_image image = kernel->image;
+	int r = 0;
+
+	if (module)
+		r = windows_image_open(kernel, kernel->root, module->base, &image);
+	return r ? r : walk->take(kernel, &image, walk->list, &walk->missing);
+}
+
+static int take_parts(
+	vmsig_os_handle *os, const vmsig_module *module, parts_fn take, vmsig_name_list *list)
+{
+	struct windows_parts walk = {.module = module, .take = take, .list = list};
+	int r = windows_walk(&os->windows_kernel, walk_parts, &walk, &list->partial);
+
+	list->partial |= walk.missing;
+	return r;
+}
+
+static int sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
+{
+	return take_parts(os, module, windows_sections, list);
+}
+
+static int exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
+{
+	return take_parts(os, module, windows_exports, list);
+}
+
+/* ---- comparing ---- */
+
+static int check(vmsig_os_handle *os, vmsig_finding_list *list)
+{
+	static int (*const checks[])(struct windows_kernel *, vmsig_finding_list *) = {
+		windows_hidden_objects, windows_hidden_modules, windows_intact_maps};
+	bool partial = false;
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]) && !r; i++) {
+		r = checks[i](&os->windows_kernel, list);
+		partial |= r == VMSIG_ERR_UNSUPPORTED || windows_again(r);
+		if (r == VMSIG_ERR_UNSUPPORTED || windows_again(r))
+			r = 0;
+	}
+	list->partial |= partial;
+	return r;
+}
+
+static int text(vmsig_os_handle *os, vmsig_text_fn visit, void *ctx)
+{
+	return windows_intact_text(&os->windows_kernel, visit, ctx);
+}
+
+const struct os_system os_windows = {
+	.kind = VMSIG_OS_WINDOWS,
+	.caveat = "verified on constructed images, not on Windows",
+	.init = init,
+	.deinit = deinit,
+	.symbol_count = symbol_count,
+	.symbol = symbol,
+	.symbol_find = symbol_find,
+	.symbol_before = symbol_before,
+	.processes = processes,
+	.threads = threads,
+	.command_line = command_line,
+	.environment = environment,
+	.maps = maps,
+	.modules = modules,
+	.sections = sections,
+	.exports = exports,
+	.check = check,
+	.text = text,
+};
