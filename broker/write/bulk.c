@@ -8,6 +8,7 @@
 
 #include "broker/write/bulk_object.h"
 #include "broker/write/command.h"
+#include "broker/write/docket.h"
 #include "broker/write/operator.h"
 #include "broker/write/outcome.h"
 #include "broker/write/payer.h"
@@ -83,7 +84,7 @@ static struct bulk *bulk_new(struct command *command)
 	bulk->command = command;
 	bulk->len = command->body->bulk->len;
 	bulk->sum = DESK_SUM_NONE;
-	share_task_init(&bulk->task, command->share, plan_step);
+	share_task_init(&bulk->task, command->docket->share, plan_step);
 	return bulk;
 }
 

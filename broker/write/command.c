@@ -107,8 +107,9 @@ static void identify(struct command *command, const struct desk_operator *op)
 {
 	command->uid = op->uid;
 	command->pid = op->pid;
-	snprintf(command->tenant, sizeof(command->tenant), "%s", op->tenant->tenant.name);
-	snprintf(command->serial, sizeof(command->serial), "%s", op->serial);
+	memcpy(command->tenant, op->docket->tenant, sizeof(command->tenant));
+	memcpy(command->serial, op->serial, sizeof(command->serial));
+	command->docket = docket_ref(op->docket);
 }
 
 int command_new(struct command **ret_command, struct desk *desk, const struct desk_operator *op,
@@ -119,15 +120,6 @@ int command_new(struct command **ret_command, struct desk *desk, const struct de
 	if (!command)
 		return -ENOMEM;
 	identify(command, op);
-	if (docket_get(desk, command->tenant, &command->docket)) {
-		free(command);
-		return -ENOMEM;
-	}
-	if (share_get(desk->env.shares, SHARE_TENANT, command->tenant, &command->share)) {
-		docket_unref(command->docket);
-		free(command);
-		return -ENOMEM;
-	}
 	command->desk = desk;
 	command->bulk_fd = bulk_fd;
 	command->request = request;
@@ -178,11 +170,9 @@ struct command *command_free(struct command *command)
 	DL_DELETE2(desk->all, command, all_prev, all_next);
 	if (command->bulk_fd >= 0)
 		ops->fd_close(ops->ctx, command->bulk_fd, command->uid);
-	share_unref(command->share);
 	docket_unref(command->docket);
 	memwrite_plan_deinit(&command->plan);
-	free(command->ops);
-	free(command->before);
+	free(command->memory);
 	if (command->request)
 		vmsig__write_request__free_unpacked(command->request, NULL);
 	free(command);

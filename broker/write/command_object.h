@@ -8,6 +8,8 @@
 #include "broker/policy/share.h"
 #include "broker/write/state.h"
 
+#define COMMAND_REPLY_MAX 64u /* a result that says no more than that all was written */
+
 struct command {
 	struct desk *desk;
 	enum command_state state;
@@ -20,7 +22,6 @@ struct command {
 	struct command *first;  /* JOINED: that one */
 
 	struct docket *docket;      /* its tenant's */
-	struct share *share;        /* its tenant's time */
 	uint64_t session;           /* 0: nobody waits for the answer */
 	uint64_t size;              /* bytes of memory that it takes: `room` */
 	struct charge number, room; /* its connection pays */
@@ -49,6 +50,7 @@ struct command {
 	uint64_t sum_at;              /* of so many first bytes of the data */
 	uint32_t sum;                 /* this is the sum; 0: it was not made */
 	struct site *site;
+	void *memory; /* of the operations and the bytes before */
 	struct memwrite_op *ops;
 	size_t nops;
 	struct memwrite_plan plan; /* where they go: as the intent says, and nowhere else */
@@ -58,11 +60,13 @@ struct command {
 	bool looked;               /* `before` is there */
 	bool seen, hashed;         /* `old` is, and its hash */
 	uint8_t data_hash[DESK_HASH], old_hash[DESK_HASH], new_hash[DESK_HASH];
-	uint64_t intent; /* id of its record; 0: there is none */
-	uint64_t ticket; /* HELD until that has its answer; 0: it waits for none */
-	uint32_t mark;   /* its number is in use, desk->taken; 0: it is not */
-	bool writing;    /* the engine holds the end of its lease for it */
-	bool passed;     /* in its lane, and nobody waits behind it but a release */
+	uint64_t intent;                  /* id of its record; 0: there is none */
+	uint8_t reply[COMMAND_REPLY_MAX]; /* its outcome, packed */
+	size_t reply_len;                 /* 0: not yet, or it is too long to be kept */
+	uint64_t ticket;                  /* HELD until that has its answer; 0: it waits for none */
+	uint32_t mark;                    /* its number is in use, desk->taken; 0: it is not */
+	bool writing;                     /* the engine holds the end of its lease for it */
+	bool passed; /* in its lane, and nobody waits behind it but a release */
 	struct bulk *bulk;
 	/* The guest stands still for it, or does not: standstill.h. */
 	void (*still)(struct command *command, int error);

@@ -10,6 +10,7 @@
 #include "broker/write/bill.h"
 #include "broker/write/budget.h"
 #include "broker/write/command_object.h"
+#include "broker/write/docket.h"
 #include "broker/write/ending.h"
 #include "broker/write/lessor.h"
 #include "broker/write/outcome.h"
@@ -167,6 +168,7 @@ int desk_new(struct desk **ret_desk, const struct desk_env *env, uint64_t now_ns
 
 	if (!r) {
 		desk->env = *env;
+		desk->policy = 1;
 		payers_set_limit(desk, env->config->bulk_old);
 		desk_enter(desk, now_ns);
 		r = open_parts(desk);
@@ -215,6 +217,8 @@ struct desk *desk_free(struct desk *desk)
 	budgets_free(desk);
 	refusals_free(desk);
 	bills_free(desk);
+	dockets_free(desk);
+	free(desk->pieces);
 	free(desk->scratch);
 	free(desk);
 	return NULL;

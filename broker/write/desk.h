@@ -80,6 +80,15 @@ struct shares;
 enum desk_slot { DESK_WRITES, DESK_BYTES, DESK_RELEASES };
 
 /* One operator's connection; embedded in the plane's own. */
+/* The write rule of an operator for an endpoint, as long as the policy stays what it was. */
+struct desk_ruling {
+	uint64_t policy; /* 0: none was looked up */
+	uint32_t endpoint;
+	const struct grant_tenant *tenant;
+	bool sees;                     /* the endpoint exists for the tenant */
+	const struct grant_rule *rule; /* NULL: there is none */
+};
+
 struct desk_operator {
 	const struct grant_tenant *tenant; /* re-pointed by the plane when the policy changes */
 	uint32_t uid, pid;
@@ -87,6 +96,8 @@ struct desk_operator {
 	void *client;                     /* the plane's */
 	uint64_t session;                 /* the desk's from here on */
 	struct account account;           /* enum desk_slot */
+	struct docket *docket;            /* its tenant's */
+	struct desk_ruling ruling;        /* what the policy said last */
 	uint32_t releases;                /* that wait for their turn */
 	char detail[DESK_DETAIL_MAX + 1]; /* why the last call failed; "": as the error says */
 	struct command *own;

@@ -50,15 +50,19 @@ static int bulk_allowed(struct command *command)
 	return r ? r : replay_authorise(command);
 }
 
-static int policy_check(struct command *command, const struct desk_operator *op)
+static int policy_check(struct command *command, struct desk_operator *op)
 {
+	const struct desk_ruling *ruling;
 	const struct grant_rule *rule;
 	int r;
 
 	command->site = site_find(command->desk, command->body->endpoint);
-	if (!command->site || !tenant_sees(&op->tenant->tenant, &command->site->subject))
+	if (!command->site)
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
-	rule = grant_write_rule(op->tenant, &command->site->subject);
+	ruling = operator_ruling(command->desk, op, command->site->id, &command->site->subject);
+	if (!ruling->sees)
+		return VMSIG_ERR_NO_SUCH_ENDPOINT;
+	rule = ruling->rule;
 	r = permit_rule(command, rule);
 	if (rule && !r && command->body->bulk)
 		r = bulk_allowed(command);

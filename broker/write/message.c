@@ -15,21 +15,39 @@ static bool lengths_ok(const Vmsig__WriteOp *op)
 	       (!op->mask.len || op->mask.len == op->data.len);
 }
 
-static int ops_unpack(struct command *command)
+static int ops_measure(const Vmsig__CmdMemwrite *body, uint64_t *ret_bytes)
 {
-	const Vmsig__CmdMemwrite *body = command->body;
+	uint64_t bytes = 0;
 
 	if (body->n_ops > MEMWRITE_OPS_MAX)
 		return VMSIG_ERR_BAD_REQUEST;
-	command->ops = calloc(body->n_ops, sizeof(*command->ops));
-	if (!command->ops)
+	for (size_t i = 0; i < body->n_ops; i++) {
+		if (!lengths_ok(body->ops[i]))
+			return VMSIG_ERR_BAD_REQUEST;
+		bytes += body->ops[i]->data.len;
+	}
+	*ret_bytes = bytes;
+	return bytes <= MEMWRITE_BYTES_MAX ? 0 : VMSIG_ERR_BAD_REQUEST;
+}
+
+static int ops_unpack(struct command *command)
+{
+	const Vmsig__CmdMemwrite *body = command->body;
+	int r = ops_measure(body, &command->bytes);
+
+	if (r)
+		return r;
+	/* The operations, and the bytes before as the intent and as the write see them. */
+	command->memory = malloc(body->n_ops * sizeof(*command->ops) + 2 * (size_t)command->bytes);
+	if (!command->memory)
 		return -ENOMEM;
+	command->ops = command->memory;
 	command->nops = body->n_ops;
+	command->before = (uint8_t *)(command->ops + command->nops);
+	command->old = command->before + command->bytes;
 	for (size_t i = 0; i < body->n_ops; i++) {
 		const Vmsig__WriteOp *op = body->ops[i];
 
-		if (!lengths_ok(op))
-			return VMSIG_ERR_BAD_REQUEST;
 		command->ops[i] = (struct memwrite_op){.addr = op->addr,
 			.cr3 = op->cr3,
 			.data = op->data.data,
@@ -37,15 +55,7 @@ static int ops_unpack(struct command *command)
 			.mask = op->mask.len ? op->mask.data : NULL,
 			.len = op->data.len,
 			.is_virtual = op->virtual_address};
-		command->bytes += op->data.len;
 	}
-	if (command->bytes > MEMWRITE_BYTES_MAX)
-		return VMSIG_ERR_BAD_REQUEST;
-	/* The bytes before, as the intent and as the write see them. */
-	command->before = malloc(2 * (size_t)command->bytes);
-	if (!command->before)
-		return -ENOMEM;
-	command->old = command->before + command->bytes;
 	return 0;
 }
 
@@ -74,9 +84,10 @@ static int bulk_unpack(struct command *command)
 	command->bytes = command->body->bulk->len;
 	if (!command->body->want_old)
 		return 0;
-	command->old = command->before = calloc(1, (size_t)command->bytes);
-	if (!command->old)
+	command->memory = calloc(1, (size_t)command->bytes);
+	if (!command->memory)
 		return -ENOMEM;
+	command->old = command->before = command->memory;
 	operator_pay_more(command, command->size + command->bytes);
 	return 0;
 }

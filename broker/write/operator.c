@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "broker/write/command_object.h"
+#include "broker/write/docket.h"
 
 #define COMMANDS_PER_PENDING 4 /* writes are cheap to have in line, and come in windows of 64 */
 
@@ -65,6 +66,23 @@ bool operator_allows(const struct desk *desk, const struct lease_view *lease,
 			return false;
 	}
 	return true;
+}
+
+const struct desk_ruling *operator_ruling(const struct desk *desk, struct desk_operator *op,
+	uint32_t endpoint, const struct selector_subject *subject)
+{
+	struct desk_ruling *ruling = &op->ruling;
+
+	if (ruling->policy == desk->policy && ruling->endpoint == endpoint &&
+		ruling->tenant == op->tenant)
+		return ruling;
+	*ruling = (struct desk_ruling){.policy = desk->policy,
+		.endpoint = endpoint,
+		.tenant = op->tenant,
+		.sees = tenant_sees(&op->tenant->tenant, subject)};
+	if (ruling->sees)
+		ruling->rule = grant_write_rule(op->tenant, subject);
+	return ruling;
 }
 
 void operator_pay(struct command *command, uint64_t session)
@@ -133,9 +151,14 @@ int desk_operator_open(struct desk *desk, struct desk_operator *op)
 		return VMSIG_ERR_SHUTTING_DOWN;
 	account_init(&op->account, &kind, "");
 	account_set_limit(&op->account, DESK_RELEASES, RELEASES_MAX);
+	if (docket_get(desk, op->tenant->tenant.name, &op->docket))
+		return -ENOMEM;
 	op->session = ++desk->last_session;
 	HASH_ADD(hh, desk->operators, session, sizeof(op->session), op);
-	return op->hh.tbl ? 0 : -ENOMEM;
+	if (op->hh.tbl)
+		return 0;
+	op->docket = docket_unref(op->docket);
+	return -ENOMEM;
 }
 
 void desk_operator_close(struct desk *desk, uint64_t now_ns, struct desk_operator *op)
@@ -145,5 +168,6 @@ void desk_operator_close(struct desk *desk, uint64_t now_ns, struct desk_operato
 		operator_pay(op->own, 0);
 	account_deinit(&op->account);
 	HASH_DEL(desk->operators, op);
+	op->docket = docket_unref(op->docket);
 	lease_disconnect(desk->engine, desk->now_ns, op->session);
 }

@@ -19,6 +19,9 @@ struct desk_operator *operator_find(struct desk *desk, uint64_t session);
 /* The tenant's rule for an operator of that name, whatever connection it has; NULL: none. */
 const struct grant_rule *operator_rule(const struct desk *desk, const char *tenant, uint32_t uid,
 	const struct selector_subject *endpoint, const struct grant_tenant **ret_tenant);
+/* What the policy says of the operator and the endpoint. Borrowed until the next call. */
+const struct desk_ruling *operator_ruling(const struct desk *desk, struct desk_operator *op,
+	uint32_t endpoint, const struct selector_subject *subject);
 bool operator_covers(const struct grant_rule *rule, const struct lease_range *range);
 /* Whether the policy, as it is now, lets the lease's holder have it. */
 bool operator_allows(const struct desk *desk, const struct lease_view *lease,

@@ -3,11 +3,11 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "broker/write/batch.h"
 #include "broker/write/bill.h"
 #include "broker/write/command.h"
+#include "broker/write/docket.h"
 #include "broker/write/lane.h"
 #include "broker/write/operator.h"
 #include "broker/write/record.h"
@@ -70,11 +70,22 @@ static int hash_seen(struct command *command)
 
 static const uint8_t no_hash[DESK_HASH];
 
+/* The ledger gets the same. */
+static void keep_reply(struct command *command, const uint8_t *reply, size_t len)
+{
+	command->reply_len = 0;
+	if (len > sizeof(command->reply) || old_len(command))
+		return;
+	memcpy(command->reply, reply, len);
+	command->reply_len = len;
+}
+
 void outcome_mark(struct command *command)
 {
 	const struct desk_ops *ops = &command->desk->env.ops;
 	uint8_t text[MARKS_REPLY_MAX], *reply = text + OUTCOME_MARK_HASH;
 	Vmsig__WriteResult result;
+	size_t len;
 
 	if (!command->mark)
 		return;
@@ -84,8 +95,9 @@ void outcome_mark(struct command *command)
 	result_fill(&result, command, SIZE_MAX);
 	if (vmsig__write_result__get_packed_size(&result) > sizeof(text) - OUTCOME_MARK_HASH)
 		result.old = (ProtobufCBinaryData){0};
-	ops->marks->end(ops->ctx, command->mark, text,
-		OUTCOME_MARK_HASH + vmsig__write_result__pack(&result, reply));
+	len = vmsig__write_result__pack(&result, reply);
+	ops->marks->end(ops->ctx, command->mark, text, OUTCOME_MARK_HASH + len);
+	keep_reply(command, reply, len);
 }
 
 void outcome_finish(struct command *command)
@@ -246,25 +258,32 @@ bool outcomes_due(const struct desk *desk)
 	       (desk->record_ns <= desk->now_ns && !batch_is_stuck(desk));
 }
 
-static void settle(struct command *command)
+static void settle_reply(struct command *command, const uint8_t *reply, size_t len)
 {
 	struct desk *desk = command->desk;
 	const struct desk_ops *ops = &desk->env.ops;
-	uint8_t reply[REPLY_OLD_MAX + DETAIL_MAX + 128];
-	Vmsig__WriteResult result;
-	size_t len;
 
-	result_fill(&result, command, REPLY_OLD_MAX);
-	len = vmsig__write_result__get_packed_size(&result);
-	assert(len <= sizeof(reply));
 	if (command->body->bulk)
 		batch_note(desk, command_identify(command));
 	if (command->body->bulk || !command->intent)
 		batch_note(desk, ops->ledger->intend(ops->ctx, &command->key, command->digest,
 					 command->intent));
 	bill_charge(desk, command->tenant, LEDGER_ROW + len);
-	batch_note(desk, ops->ledger->settle(ops->ctx, &command->key, reply,
-				 vmsig__write_result__pack(&result, reply)));
+	batch_note(desk, ops->ledger->settle(ops->ctx, &command->key, reply, len));
+}
+
+static void settle(struct command *command)
+{
+	uint8_t reply[REPLY_OLD_MAX + DETAIL_MAX + 128];
+	Vmsig__WriteResult result;
+
+	if (command->reply_len) {
+		settle_reply(command, command->reply, command->reply_len);
+		return;
+	}
+	result_fill(&result, command, REPLY_OLD_MAX);
+	assert(vmsig__write_result__get_packed_size(&result) <= sizeof(reply));
+	settle_reply(command, reply, vmsig__write_result__pack(&result, reply));
 }
 
 static void record_seen(Vmsig__AuditRecord *record, struct command *command)
@@ -291,11 +310,10 @@ static void record_bulk(Vmsig__AuditRecord *record, struct command *command, cha
 	record->detail = detail;
 }
 
-static void collect(struct command *command)
+static void collect(struct command *command, void *unused)
 {
 	char detail[RECORD_DETAIL_MAX + 1];
 	Vmsig__AuditRecord record;
-	void *ranges;
 
 	record_command(&record, command,
 		command->intent ? VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT
@@ -307,23 +325,15 @@ static void collect(struct command *command)
 	else
 		record_seen(&record, command);
 	/* What was not written is not named. */
-	ranges = record_ranges(&record, command, command->result.written);
+	record_ranges(&record, command, command->result.written);
 	record_append(command->desk, &record);
-	free(ranges);
 	settle(command);
 	command_move(command, COMMAND_RECORDED);
 }
 
 void outcomes_collect(struct desk *desk)
 {
-	struct share_scope scope;
-	struct command *command;
-
-	while ((command = desk->lists[COMMAND_TOLD])) {
-		share_enter(&scope, desk->env.shares, command->share);
-		collect(command);
-		(void)share_leave(&scope);
-	}
+	docket_serve_all(desk, COMMAND_TOLD, collect, NULL);
 	desk->record_ns = 0;
 }
 

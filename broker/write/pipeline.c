@@ -54,15 +54,13 @@ static void intend(struct command *command)
 	struct desk *desk = command->desk;
 	const struct desk_ops *ops = &desk->env.ops;
 	Vmsig__AuditRecord record;
-	void *ranges;
 
 	record_command(&record, command, VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT);
 	record_hashes(&record, command);
-	ranges = record_ranges(&record, command, command->plan.bytes);
+	record_ranges(&record, command, command->plan.bytes);
 	if (command->keep_bytes && !command->body->bulk)
 		record_bytes(&record, command, command->before);
 	record_append(desk, &record);
-	free(ranges);
 	command->intent = record.id;
 	if (!desk->batch.failed)
 		batch_note(desk, ops->ledger->intend(ops->ctx, &command->key, command_name(command),
@@ -298,14 +296,11 @@ static void look(struct command *command)
 	}
 }
 
-static bool look_in_share(struct command *command)
+static bool look_next(struct command *command)
 {
 	struct desk *desk = command->desk;
-	struct share_scope scope;
 
-	share_enter(&scope, desk->env.shares, command->share);
 	look(command);
-	(void)share_leave(&scope);
 	return !desk->crowded;
 }
 
@@ -314,7 +309,7 @@ static bool look_in_share(struct command *command)
 void pipeline_collect(struct desk *desk)
 {
 	desk->crowded = false;
-	docket_round(desk, DOCKET_READY, look_in_share);
+	docket_round(desk, DOCKET_READY, look_next);
 }
 
 /* ---- the bytes ---- */
@@ -366,7 +361,8 @@ static void apply_still(struct command *command, int error)
 	standstill_end(command);
 }
 
-static void start(struct command *command)
+/* Its intent is durable: bytes may change. */
+static bool proceed(struct command *command)
 {
 	if (command->release)
 		release_begin(command);
@@ -376,16 +372,6 @@ static void start(struct command *command)
 		standstill_begin(command, apply_still);
 	else
 		apply(command);
-}
-
-/* Its intent is durable: bytes may change. */
-static bool proceed(struct command *command)
-{
-	struct share_scope scope;
-
-	share_enter(&scope, command->desk->env.shares, command->share);
-	start(command);
-	(void)share_leave(&scope);
 	return true;
 }
 
@@ -427,15 +413,23 @@ bool pipeline_waits(const struct desk *desk)
 	return desk->lists[COMMAND_INTENDED];
 }
 
+/* What became of the batch with the intents. */
+struct verdict {
+	int result;
+	uint64_t ticket;
+};
+
 /* Those that are held come first: nobody passes them. */
-static void settle(struct command *command, int result, uint64_t ticket)
+static void settle(struct command *command, void *arg)
 {
+	const struct verdict *verdict = arg;
+	const uint64_t ticket = verdict->ticket;
 	struct desk *desk = command->desk;
 	bool waits = ticket || desk->lists[COMMAND_HELD] || desk->due[DOCKET_CLEARED];
 
 	if (waits && desk->closing) {
 		drop(command);
-	} else if (result && !command->release) {
+	} else if (verdict->result && !command->release) {
 		refuse(command);
 	} else if (waits) {
 		command->ticket = ticket ? ticket : desk->batch.awaited;
@@ -447,9 +441,10 @@ static void settle(struct command *command, int result, uint64_t ticket)
 
 void pipeline_settle(struct desk *desk, int result, uint64_t ticket)
 {
+	struct verdict verdict = {result, ticket};
+
 	docket_round(desk, DOCKET_CLEARED, proceed);
-	while (desk->lists[COMMAND_INTENDED])
-		settle(desk->lists[COMMAND_INTENDED], result, ticket);
+	docket_serve_all(desk, COMMAND_INTENDED, settle, &verdict);
 }
 
 bool pipeline_is_ready(const struct desk *desk)

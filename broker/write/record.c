@@ -90,18 +90,33 @@ void record_command(
 	record->detail = text(command->detail);
 }
 
-void *record_ranges(Vmsig__AuditRecord *record, const struct command *command, uint64_t bytes)
+static void *pieces_memory(struct desk *desk, size_t size)
+{
+	void *grown;
+
+	if (size <= desk->pieces_size)
+		return desk->pieces;
+	grown = realloc(desk->pieces, size);
+	if (!grown)
+		return NULL;
+	desk->pieces = grown;
+	desk->pieces_size = size;
+	return grown;
+}
+
+void record_ranges(Vmsig__AuditRecord *record, const struct command *command, uint64_t bytes)
 {
 	size_t room = command->plan.n;
 	Vmsig__Range *packed, **pointers;
 	struct lease_range *ranges;
 
 	if (!room || !bytes)
-		return NULL;
-	pointers = malloc(room * (sizeof(*pointers) + sizeof(*packed) + sizeof(*ranges)));
+		return;
+	pointers = pieces_memory(
+		command->desk, room * (sizeof(*pointers) + sizeof(*packed) + sizeof(*ranges)));
 	if (!pointers) {
 		batch_note(command->desk, -ENOMEM);
-		return NULL;
+		return;
 	}
 	packed = (Vmsig__Range *)(void *)(pointers + room);
 	ranges = (struct lease_range *)(void *)(packed + room);
@@ -113,7 +128,6 @@ void *record_ranges(Vmsig__AuditRecord *record, const struct command *command, u
 		packed[i].last = ranges[i].last;
 		pointers[i] = &packed[i];
 	}
-	return pointers;
 }
 
 void record_hashes(Vmsig__AuditRecord *record, struct command *command)

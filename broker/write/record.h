@@ -21,9 +21,9 @@ void record_append_lease(
 void record_command(
 	Vmsig__AuditRecord *record, const struct command *command, Vmsig__AuditRecord__Kind kind);
 void record_hashes(Vmsig__AuditRecord *record, struct command *command);
-/* Names the memory that the first `bytes` bytes of the command's plan go to. What it returns
- * is to be freed after the record was appended; NULL: there is none. */
-void *record_ranges(Vmsig__AuditRecord *record, const struct command *command, uint64_t bytes);
+/* Names the memory that the first `bytes` bytes of the command's plan go to; until the next call.
+ */
+void record_ranges(Vmsig__AuditRecord *record, const struct command *command, uint64_t bytes);
 /* For policies that keep them. Uses the scratch memory. */
 void record_bytes(Vmsig__AuditRecord *record, struct command *command, uint8_t *old);
 

@@ -60,6 +60,7 @@ int desk_endpoint_add(struct desk *desk, uint32_t endpoint, const struct selecto
 
 	if (site) {
 		site->gone = false;
+		desk->policy++;
 		return site_label(site, subject);
 	}
 	site = calloc(1, sizeof(*site));

@@ -6,6 +6,7 @@
 
 #include "broker/write/bulk_object.h"
 #include "broker/write/command.h"
+#include "broker/write/docket.h"
 #include "broker/write/digests.h"
 #include "broker/write/outcome.h"
 #include "broker/write/permit.h"
@@ -315,7 +316,7 @@ static void begin(struct bulk *bulk)
 	}
 	command->writing = true;
 	keep(bulk);
-	share_task_init(&bulk->task, command->share, store_step);
+	share_task_init(&bulk->task, command->docket->share, store_step);
 	read_ahead(bulk);
 }
 
@@ -370,7 +371,7 @@ static void on_still(struct command *command, int error)
 		begin(bulk);
 		return;
 	}
-	share_task_init(&bulk->task, command->share, check_step);
+	share_task_init(&bulk->task, command->docket->share, check_step);
 	share_task_ready(&bulk->task);
 }
 

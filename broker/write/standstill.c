@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "broker/write/command.h"
+#include "broker/write/docket.h"
 #include "broker/write/site.h"
 
 static void ask(struct command *command);
@@ -32,7 +33,7 @@ static void on_stopped(void *arg, uint64_t now_ns, int error)
 	int r = error;
 
 	desk_enter(desk, now_ns);
-	share_enter(&scope, desk->env.shares, command->share);
+	share_enter(&scope, desk->env.shares, command->docket->share);
 	if (!r)
 		r = ops->guests->quiesced(ops->ctx, site->id);
 	if (!error && r)

@@ -77,7 +77,7 @@ struct desk {
 	struct batch batch;
 	struct desk_operator *operators; /* by session */
 	uint64_t last_session;
-	uint64_t policy;       /* counts reloads */
+	uint64_t policy;       /* counts what may change what it says */
 	struct site *sites;    /* by id */
 	struct lane *lanes;    /* by lease */
 	struct tally *tallies; /* by lease */
@@ -110,6 +110,8 @@ struct desk {
 	struct desk_counts counts;
 	uint8_t *scratch;
 	size_t scratch_size;
+	void *pieces; /* of a record's ranges; record_ranges() */
+	size_t pieces_size;
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;
