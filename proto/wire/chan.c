@@ -20,6 +20,9 @@
 #define RECORD_OVERHEAD 22u
 /* What OpenSSL may put in front of a record on its own: the answer to a key update. */
 #define RECORD_SPARE 64u
+/* Payloads up to this wait for what is sent right after them and share its record: what a record
+ * costs, here and at the peer, is more than what is in it. */
+#define SMALL_MAX 512u
 #define WHY_MAX 320u /* bytes of a sentence about a failure of TLS */
 
 _Static_assert(CHAN_FRAME_HEADER == FRAME_HEADER, "one frame header");
@@ -31,6 +34,7 @@ struct chan {
 	struct wire wire;
 	struct chan_limits limits;
 	struct buffer plain; /* decrypted, not yet taken */
+	struct buffer small; /* frames to send that are not encrypted yet: a record at most */
 	size_t taken;        /* bytes of plain that the caller borrows */
 	int failed;          /* what every further call returns, or 0 */
 	bool established;
@@ -74,6 +78,7 @@ struct chan *chan_free(struct chan *chan)
 	SSL_free(chan->ssl);
 	wire_deinit(&chan->wire);
 	buffer_deinit(&chan->plain);
+	buffer_deinit(&chan->small);
 	tls_ctx_unref(chan->tls);
 	free(chan);
 	return NULL;
@@ -161,24 +166,6 @@ int chan_give(struct chan *chan, const void *data, size_t len, const int *fds, s
 	return r ? chan_fail(chan, r, "out of memory for received bytes") : 0;
 }
 
-int chan_drain(struct chan *chan)
-{
-	int r = wire_drain(&chan->wire);
-
-	if (r < 0)
-		return chan_fail(chan, r, strerror(-r));
-	return r;
-}
-
-bool chan_has_output(const struct chan *chan)
-{
-	return chan->wire.buffers.tx.len > 0;
-}
-
-size_t chan_output_bytes(const struct chan *chan)
-{
-	return chan->wire.buffers.tx.len;
-}
 
 /* Bytes that the frame lacks which has begun; 0: none has, or it is too long. */
 static size_t frame_lacks(const struct chan *chan)
@@ -361,6 +348,38 @@ static int chan_encrypt(struct chan *chan, const void *data, size_t len)
 	return chan_fail(chan, r, why);
 }
 
+/* What has waited goes into a record. */
+static int chan_seal(struct chan *chan)
+{
+	int r;
+
+	if (!chan->small.len)
+		return 0;
+	r = chan_encrypt(chan, buffer_head(&chan->small), chan->small.len);
+	buffer_consume(&chan->small, chan->small.len);
+	return r;
+}
+
+int chan_drain(struct chan *chan)
+{
+	int sealed = chan_seal(chan), r = wire_drain(&chan->wire);
+
+	if (r < 0)
+		return chan_fail(chan, r, strerror(-r));
+	return sealed ? sealed : r;
+}
+
+bool chan_has_output(const struct chan *chan)
+{
+	return chan->wire.buffers.tx.len > 0 || chan->small.len > 0;
+}
+
+size_t chan_output_bytes(const struct chan *chan)
+{
+	return chan->wire.buffers.tx.len +
+	       (chan->small.len ? chan->small.len + RECORD_OVERHEAD : 0);
+}
+
 /* The header shares the first record with the payload; the rest goes without a copy. */
 static int frame_encrypt(struct chan *chan, const uint8_t *data, size_t len)
 {
@@ -392,29 +411,59 @@ static int send_check(const struct chan *chan, size_t len, size_t nfds)
 	return 0;
 }
 
-int chan_send(struct chan *chan, const void *data, size_t len, const int *fds, size_t nfds)
+static int no_memory(struct chan *chan)
 {
-	uint64_t at = wire_tx_end(&chan->wire);
+	return chan_fail(chan, -ENOMEM, "out of memory for a frame to send");
+}
+
+static int add_small(struct chan *chan, const void *data, size_t len)
+{
+	uint8_t header[FRAME_HEADER];
+
+	if (buffer_reserve(&chan->small, FRAME_HEADER + len))
+		return no_memory(chan);
+	frame_header(header, (uint32_t)len);
+	/* There is room for both. */
+	(void)!buffer_append(&chan->small, header, sizeof(header));
+	(void)!buffer_append(&chan->small, data, len);
+	return 0;
+}
+
+/* Together with what waits for a record, which it fits into. */
+static int frame_put(struct chan *chan, const void *data, size_t len, bool waits)
+{
 	int r;
 
-	r = send_check(chan, len, nfds);
+	if (!waits && !chan->small.len)
+		return frame_encrypt(chan, data, len);
+	r = add_small(chan, data, len);
+	return r || waits ? r : chan_seal(chan);
+}
+
+int chan_send(struct chan *chan, const void *data, size_t len, const int *fds, size_t nfds)
+{
+	bool waits = !nfds && len <= SMALL_MAX;
+	uint64_t at;
+	int r = send_check(chan, len, nfds);
+
+	if (!r && chan->small.len + FRAME_HEADER + len > RECORD_MAX)
+		r = chan_seal(chan);
 	if (r)
 		return r;
+	at = wire_tx_end(&chan->wire);
 	/* All memory first: a record that was encrypted cannot be taken back. */
-	r = buffer_reserve(&chan->wire.buffers.tx, frame_cost(len));
-	if (r == 0)
-		r = fdqueue_reserve(&chan->wire.tx_fds, nfds);
-	if (r)
-		return chan_fail(chan, r, "out of memory for a frame to send");
-	r = frame_encrypt(chan, data, len);
-	if (r)
-		return r;
-	return fdqueue_push(&chan->wire.tx_fds, at, fds, nfds);
+	if (buffer_reserve(&chan->wire.buffers.tx, chan->small.len + frame_cost(len)) ||
+		fdqueue_reserve(&chan->wire.tx_fds, nfds))
+		return no_memory(chan);
+	r = frame_put(chan, data, len, waits);
+	return r ? r : fdqueue_push(&chan->wire.tx_fds, at, fds, nfds);
 }
 
 void chan_shutdown(struct chan *chan)
 {
 	if (!chan->established || chan->failed || chan->closing)
+		return;
+	if (chan_seal(chan))
 		return;
 	chan->closing = true;
 	ERR_clear_error();

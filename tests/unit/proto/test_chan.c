@@ -98,6 +98,58 @@ static void frames_of_every_awkward_size_arrive_whole(void **state)
 	free(out);
 }
 
+/* A record costs each side more than a few bytes do; order stays, whatever comes between. */
+static void small_frames_share_a_record(void **state)
+{
+	enum { RECORD = 22, HEADER = 4, FRAMES = 200 };
+	uint8_t large[4096] = {0};
+	struct chan_pair pair;
+	const uint8_t *data;
+	size_t len, before;
+
+	chan_pair_up(&pair, *state, NULL);
+	for (uint8_t i = 0; i < FRAMES; i++)
+		assert_int_equal(chan_send(pair.client, &i, 1, NULL, 0), 0);
+	assert_int_equal(chan_output_bytes(pair.client), FRAMES * (HEADER + 1) + RECORD);
+	before = chan_output_bytes(pair.client);
+	assert_int_equal(chan_send(pair.client, large, sizeof(large), NULL, 0), 0);
+	assert_int_equal(chan_output_bytes(pair.client), before + HEADER + sizeof(large));
+	assert_int_equal(chan_send(pair.client, "last", 4, NULL, 0), 0);
+	for (unsigned i = 0; i < FRAMES; i++) {
+		assert_int_equal(chan_await(pair.server, pair.client, &data, &len), 0);
+		assert_int_equal(len, 1);
+		assert_int_equal(*data, i);
+	}
+	assert_int_equal(chan_await(pair.server, pair.client, &data, &len), 0);
+	assert_int_equal(len, sizeof(large));
+	assert_int_equal(chan_await(pair.server, pair.client, &data, &len), 0);
+	assert_memory_equal(data, "last", 4);
+	assert_false(chan_has_output(pair.client));
+	chan_pair_down(&pair);
+}
+
+static void more_small_frames_than_a_record_holds_arrive(void **state)
+{
+	enum { FRAMES = 100, SIZE = 500 };
+	uint8_t out[SIZE];
+	struct chan_pair pair;
+	const uint8_t *data;
+	size_t len;
+
+	chan_pair_up(&pair, *state, NULL);
+	for (unsigned i = 0; i < FRAMES; i++) {
+		memset(out, (int)i, sizeof(out));
+		assert_int_equal(chan_send(pair.client, out, sizeof(out), NULL, 0), 0);
+	}
+	for (unsigned i = 0; i < FRAMES; i++) {
+		memset(out, (int)i, sizeof(out));
+		assert_int_equal(chan_await(pair.server, pair.client, &data, &len), 0);
+		assert_int_equal(len, sizeof(out));
+		assert_memory_equal(data, out, sizeof(out));
+	}
+	chan_pair_down(&pair);
+}
+
 /* Who serves others too is asked whether to go on after each record. */
 static void a_large_frame_comes_in_pieces(void **state)
 {
@@ -330,6 +382,8 @@ int main(void)
 		cmocka_unit_test(nothing_flows_before_the_handshake),
 		cmocka_unit_test(frames_cross_both_ways),
 		cmocka_unit_test(frames_of_every_awkward_size_arrive_whole),
+		cmocka_unit_test(small_frames_share_a_record),
+		cmocka_unit_test(more_small_frames_than_a_record_holds_arrive),
 		cmocka_unit_test(a_large_frame_comes_in_pieces),
 		cmocka_unit_test(many_small_frames_keep_their_order),
 		cmocka_unit_test(one_byte_at_a_time_is_enough),
