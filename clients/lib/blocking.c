@@ -31,7 +31,7 @@ int vmsig_wait(vmsig *v, vmsig_delivery *ret_delivery, int timeout_ms)
 	int r = vmsig_next(v, ret_delivery);
 
 	if (r == -VMSIG_ERR_WOULD_BLOCK) {
-		r = vmsig_process(v);
+		r = uplink_send(&v->link);
 		/* What was said before the connection failed comes first. */
 		while (!v->queue.count && r == 0)
 			r = -uplink_step(&v->link, until);
@@ -44,7 +44,7 @@ int vmsig_wait(vmsig *v, vmsig_delivery *ret_delivery, int timeout_ms)
 static int await_answer(vmsig *v, const struct client_subscription *subscription, int timeout_ms)
 {
 	int64_t until = uplink_until(timeout_ms);
-	int r = vmsig_process(v);
+	int r = uplink_send(&v->link);
 
 	while (r == 0 && !subscription->granted && subscription->answer <= 0) {
 		r = -queue_check(v);

@@ -413,8 +413,8 @@ static int uplink_read(struct uplink *link)
 		}
 		if (r != VMSIG_ERR_WOULD_BLOCK)
 			return r;
-		fills++;
-		r = turn_fill(link, &eof);
+		if (!(fills++ && chan_took_all(link->chan)))
+			r = turn_fill(link, &eof);
 		if (r == VMSIG_ERR_WOULD_BLOCK) {
 			link->more = false;
 			return 0;
@@ -510,6 +510,21 @@ int uplink_process(struct uplink *link)
 	return r ? uplink_down(link, r) : 0;
 }
 
+int uplink_send(struct uplink *link)
+{
+	int r;
+
+	if (link->phase != PHASE_READY || link->more || is_full(link))
+		return uplink_process(link);
+	link->unread = true;
+	r = link->ops->due(link->owner, client_now());
+	if (!r)
+		r = uplink_write(link);
+	if (!r)
+		r = uplink_arm(link);
+	return r ? uplink_down(link, r) : 0;
+}
+
 int64_t uplink_deadline(const struct uplink *link)
 {
 	if (link->phase == PHASE_FAILED || is_full(link))
@@ -537,14 +552,19 @@ int64_t uplink_until(int timeout_ms)
 	return timeout_ms < 0 ? CLIENT_NEVER : client_after(client_now(), (uint32_t)timeout_ms);
 }
 
+_Static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT, "poll(2) takes what is armed");
+
+/* Polls the socket itself: that costs less than to poll the epoll set it is in. */
 int uplink_step(struct uplink *link, int64_t until)
 {
-	struct pollfd pfd = {.fd = link->epoll, .events = link->armed ? POLLIN : 0};
-	bool is_up = link->phase == PHASE_READY;
+	struct pollfd pfd = {
+		.fd = link->armed ? chan_socket(link->chan) : -1, .events = (short)link->armed};
+	bool is_up = link->phase == PHASE_READY, unread = link->unread;
 	int64_t deadline = uplink_deadline(link), now = client_now();
 	struct timespec wait;
 
-	if (until <= now)
+	link->unread = false;
+	if (until <= now && !unread)
 		return uplink_fail(link, VMSIG_ERR_TIMEOUT, "nothing came in time%s%s",
 			link->error[0] && !is_up ? "; not connected: " : "",
 			is_up ? "" : link->error);

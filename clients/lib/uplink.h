@@ -72,6 +72,7 @@ struct uplink {
 	int epoll;
 	uint32_t armed;   /* interest in the socket that epoll knows of */
 	bool more;        /* frames may be left in the channel although the socket is quiet */
+	bool unread;      /* nobody has looked for what has come since the last uplink_send() */
 	int64_t deadline; /* of connecting; CLOCK_MONOTONIC ns, as all times here */
 	int64_t retry_at;
 	int64_t ready_at;
@@ -114,6 +115,9 @@ __attribute__((format(printf, 3, 4))) int uplink_fail(
 
 /* Everything that is due or possible. Only what vmsig_process() may return. */
 __attribute__((warn_unused_result)) int uplink_process(struct uplink *link);
+/* As uplink_process(), but leaves what has come to the uplink_step() that follows, which looks
+ * whether there is something before it reads. */
+__attribute__((warn_unused_result)) int uplink_send(struct uplink *link);
 int64_t uplink_deadline(const struct uplink *link);
 /* Packs and queues a request with descriptors, which are the link's on success; ret_id
  * receives its id. VMSIG_ERR_QUOTA: the send queue is full. */

@@ -172,7 +172,7 @@ static int await(
 	vmsig_lease *lease, struct answer *answer, vmsig_write_result *ret_result, int timeout_ms)
 {
 	int64_t until = uplink_until(timeout_ms);
-	int r = -vmsig_writer_process(lease->writer);
+	int r = -uplink_send(&lease->writer->link);
 
 	while (!r && !answer->there)
 		r = step(lease->writer, until);

@@ -159,13 +159,17 @@ int chan_fill(struct chan *chan)
 	return r;
 }
 
+bool chan_took_all(const struct chan *chan)
+{
+	return chan->wire.took_all;
+}
+
 int chan_give(struct chan *chan, const void *data, size_t len, const int *fds, size_t nfds)
 {
 	int r = wire_give(&chan->wire, data, len, fds, nfds);
 
 	return r ? chan_fail(chan, r, "out of memory for received bytes") : 0;
 }
-
 
 /* Bytes that the frame lacks which has begun; 0: none has, or it is too long. */
 static size_t frame_lacks(const struct chan *chan)

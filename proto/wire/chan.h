@@ -87,14 +87,16 @@ int64_t chan_peer_until(const struct chan *chan);
  * descriptors that were truncated, unasked for, or more than may wait while no whole frame is
  * there (all are closed). */
 __attribute__((warn_unused_result)) int chan_fill(struct chan *chan);
+/* Whether the last chan_fill() read all that was there: another one would only find that out. */
+bool chan_took_all(const struct chan *chan);
 /* Writes what is queued. 0: all is written; VMSIG_ERR_WOULD_BLOCK: wait for POLLOUT;
  * VMSIG_ERR_BUSY: the kernel has too many descriptors in flight (ETOOMANYREFS), call again
  * later; VMSIG_ERR_DISCONNECTED. */
 __attribute__((warn_unused_result)) int chan_drain(struct chan *chan);
 /* Whether chan_drain() has something to write. */
 bool chan_has_output(const struct chan *chan);
-/* Bytes of ciphertext queued and not yet written, or that are going to be; what a send queue's limit
- * looks at. */
+/* Bytes of ciphertext queued and not yet written, or that are going to be; what a send queue's
+ * limit looks at. */
 size_t chan_output_bytes(const struct chan *chan);
 
 /* Advances the handshake over what chan_fill() brought; drain afterwards, whatever it
@@ -118,12 +120,12 @@ __attribute__((warn_unused_result)) int chan_recv(
 __attribute__((warn_unused_result)) int chan_recv_piece(
 	struct chan *chan, const uint8_t **ret_data, size_t *ret_len);
 
-/* Queues one frame; small ones share a record of TLS with what is sent before the next chan_drain().
- * On success the channel owns the descriptors and closes
- * them when they were sent or dropped; on failure the caller keeps them.
- * VMSIG_ERR_QUOTA: tx_max would be exceeded, VMSIG_ERR_BAD_REQUEST: longer than
- * CHAN_FRAME_MAX or more than CHAN_FDS_PER_FRAME descriptors, VMSIG_ERR_UNAUTHENTICATED:
- * before the handshake, VMSIG_ERR_DISCONNECTED: after chan_shutdown(); nothing was queued. */
+/* Queues one frame; small ones share a record of TLS with what is sent before the next
+ * chan_drain(). On success the channel owns the descriptors and closes them when they were sent or
+ * dropped; on failure the caller keeps them. VMSIG_ERR_QUOTA: tx_max would be exceeded,
+ * VMSIG_ERR_BAD_REQUEST: longer than CHAN_FRAME_MAX or more than CHAN_FDS_PER_FRAME descriptors,
+ * VMSIG_ERR_UNAUTHENTICATED: before the handshake, VMSIG_ERR_DISCONNECTED: after chan_shutdown();
+ * nothing was queued. */
 __attribute__((warn_unused_result)) int chan_send(
 	struct chan *chan, const void *data, size_t len, const int *fds, size_t nfds);
 

@@ -195,6 +195,7 @@ int wire_fill(struct wire *wire)
 			break;
 		total += n;
 	}
+	wire->took_all = !more;
 	if (wire->buffers.rx.len == 0)
 		buffer_trim(&wire->buffers.rx, 0);
 	if ((r == VMSIG_ERR_WOULD_BLOCK || r == VMSIG_ERR_BUSY) && total)

@@ -56,7 +56,8 @@ struct wire_disposal {
 struct wire {
 	int fd;
 	bool eof;
-	bool look; /* before each read, see above */
+	bool took_all; /* of what the socket had, in the last wire_fill() */
+	bool look;     /* before each read, see above */
 	struct wire_disposal disposal;
 	struct bio_buffers buffers;
 	struct fdqueue rx_fds;
