@@ -52,7 +52,7 @@ static void begin(struct discovery_source *source, struct discovery_found *found
 	found->told = r != 0;
 	if (r == VMSIG_ERR_BUSY)
 		log_warning("a domain is not served, because another endpoint has its name; rename "
-			    "one of them",
+			    "one of them, unless it is just moving here",
 			LOG_STR("endpoint", endpoint->name), LOG_STR("uuid", endpoint->domain),
 			LOG_STR("libvirt", endpoint->libvirt));
 	else if (r)

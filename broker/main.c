@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "broker/adapters/adapter.h"
 #include "broker/adapters/qemu/guardian.h"
 #include "broker/broker.h"
 #include "broker/config/check.h"
@@ -196,7 +197,7 @@ static int explain(const struct config *config, const struct decode_lines *lines
 static struct guardian *start_guardian(const struct config *config)
 {
 	struct guardian *guardian = NULL;
-	int r = config->write.given ? guardian_start(&guardian) : 0;
+	int r = config->write.given ? guardian_start(&guardian, adapter_libvirt.rescue) : 0;
 
 	if (r)
 		log_warning(

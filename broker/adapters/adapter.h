@@ -14,6 +14,7 @@
  *   memfiles_reg  its guest's RAM files, likewise
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
@@ -54,6 +55,9 @@ struct adapter_ops {
 	/* Unregisters at once; calls `stopped` from the loop when every handle is closed. Jobs
 	 * that run are not waited for: they may hang. */
 	void (*stop)(struct adapter *adapter, adapter_stopped_fn stopped, void *arg);
+	/* For the guardian (qemu/guardian.h): has a guest go on that has no QMP socket. NULL: they
+	 * all have one. */
+	bool (*rescue)(const char *ward, int process);
 };
 
 /* Every adapter embeds this first. */

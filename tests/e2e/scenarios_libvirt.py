@@ -6,32 +6,8 @@ import signal
 import subprocess
 
 import vmlab
-from vmlab import Broker, Holder, Sensor, Skip, check, equal, number, wait_until
-from vmlab.libvirt import URI, Libvirt
-
-
-def start_libvirt(lab):
-    try:
-        return Libvirt(lab)
-    except FileNotFoundError as error:
-        raise Skip(f"not installed: {error}") from error
-
-
-def endpoint(name, **more):
-    return {"name": name, "adapter": "libvirt", "libvirt": URI, "domain": name,
-            "reprove": "500ms", "retry": "100ms", "retry_max": "500ms", **more}
-
-
-def prove(holder, name, truth, epoch):
-    """The guest's root is the one that it said itself, and its memory can be read through it."""
-    def probe():
-        entry = holder.endpoint(name)
-        return entry["state"] == "ready" and entry["epoch"] >= epoch and \
-            number(holder.json("info", name)["kcr3"]) == truth.kcr3
-    wait_until(f"{name} is ready with its root", probe, 60, 0.2)
-    equal(holder.read_text(name, truth.symbols["linux_banner"], 512).strip(), truth.version,
-          "linux_banner")
-    return holder.endpoint(name)["epoch"]
+from vmlab import Broker, Holder, Sensor, check, equal, wait_until
+from vmlab.libvirt import Libvirt, discovery, endpoint, found, prove
 
 
 def told(broker, name, words):
@@ -43,7 +19,7 @@ def told(broker, name, words):
 
 def libvirt_domain(lab):
     """One domain: started, reset, without libvirtd for a while, destroyed; and one not shared."""
-    libvirt = start_libvirt(lab)
+    libvirt = Libvirt(lab)
     libvirt.define("vm1")
     libvirt.define("plain", memory="none")
     libvirt.virsh("start", "vm1")
@@ -77,7 +53,7 @@ def libvirt_reverted(lab):
     """
     disk = lab.path("tmp", "disk.qcow2")
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1G"], check=True)
-    libvirt = start_libvirt(lab)
+    libvirt = Libvirt(lab)
     libvirt.define("vm1", disk=disk)
     libvirt.virsh("start", "vm1")
     broker = Broker(lab, [endpoint("vm1")], [vmlab.tenant()])
@@ -94,21 +70,15 @@ def libvirt_reverted(lab):
     broker.stop()
 
 
-def found(holder, *names):
-    """Waits until these are the endpoints, and no others."""
-    wait_until(f"endpoints {names}", lambda: sorted(holder.endpoints()) == sorted(names), 60, 0.2)
-
-
 def libvirt_discovered(lab):
     """Domains come and go, each tenant sees those with its label, libvirtd's loss loses none."""
-    libvirt = start_libvirt(lab)
+    libvirt = Libvirt(lab)
     libvirt.define("web", memory="file", labels="team=blue tier=front")
     libvirt.define("db", memory="numa", labels="team=red")
     libvirt.define("other")
     tenants = [vmlab.tenant("all"), vmlab.tenant("blue", endpoints=["label:team=blue"])]
     broker = Broker(lab, [], tenants, discover=[
-        {"libvirt": URI, "domains": "[!o]*", "reprove": "500ms", "retry": "100ms",
-         "retry_max": "500ms"}])
+        discovery(libvirt, domains="[!o]*")])
     everybody, blue = Holder(broker, "sensor/all"), Holder(broker, "sensor/blue")
     found(everybody)
     for name in ("web", "db", "other"):
@@ -128,7 +98,7 @@ def libvirt_discovered(lab):
     libvirt.virsh("destroy", "db")
     found(everybody, "web")
     libvirt.virsh("start", "db")
-    check(prove_found(everybody, "db", libvirt.truth("db", 2)) > db, "the epoch outlived its QEMU")
+    check(prove(everybody, "db", libvirt.truth("db", 2), 1) > db, "the epoch outlived its QEMU")
 
     # What is written comes before what is found.
     broker.endpoints = [endpoint("web")]
@@ -137,11 +107,6 @@ def libvirt_discovered(lab):
     wait_until("the configured endpoint begins", lambda: any(
         record.get("msg") == "configuration reloaded" for record in broker.records()), 30)
     prove(everybody, "web", libvirt.truth("web"), web + 1)
-
-
-def prove_found(holder, name, truth):
-    wait_until(f"{name} is there", lambda: name in holder.endpoints(), 60, 0.2)
-    return prove(holder, name, truth, 1)
 
 
 if __name__ == "__main__":

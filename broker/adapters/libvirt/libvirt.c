@@ -12,6 +12,7 @@
 #ifdef VMSIG_HAVE_LIBVIRT
 
 #include "broker/adapters/libvirt/monitor.h"
+#include "broker/adapters/libvirt/rescue.h"
 #include "broker/adapters/qemu/transport.h"
 
 static const struct transport monitor_transport = {
@@ -22,6 +23,7 @@ static const struct transport monitor_transport = {
 	.open = monitor_open,
 	.pid = monitor_pid,
 	.why = monitor_why,
+	.ward = monitor_ward,
 	.close = monitor_close,
 };
 
@@ -33,7 +35,7 @@ static int libvirt_start(
 }
 
 const struct adapter_ops adapter_libvirt = {
-	.name = "libvirt", .start = libvirt_start, .stop = qemu_stop};
+	.name = "libvirt", .start = libvirt_start, .stop = qemu_stop, .rescue = rescue_domain};
 
 #else
 

@@ -14,14 +14,17 @@
 #include <unistd.h>
 
 #include <jansson.h>
+#include <libvirt/virterror.h>
 
 #include "broker/adapters/libvirt/event_loop.h"
 #include "broker/adapters/libvirt/contact.h"
+#include "broker/adapters/libvirt/rescue.h"
 #include "broker/config/config.h"
 #include "broker/thread.h"
 
 #define COMMAND_MAX (64u << 10)  /* the adapter's own are some 100 bytes */
 #define EVENTS_MAX (1u << 20)    /* bytes that nobody has taken yet; more is a flood */
+#define AGAIN_MS 200             /* between two tries to have the guest go on */
 #define PIDS "/run/libvirt/qemu" /* of qemu:///system */
 
 /* Of the adapter, the thread, and libvirt as long as events may come. */
@@ -37,6 +40,7 @@ struct transport_line {
 	size_t nevents;
 	bool flooded;
 	char why[CONTACT_WHY_MAX];
+	char uuid[VIR_UUID_STRING_BUFLEN]; /* "": not known yet */
 
 	/* The thread's alone. */
 	struct contact contact;
@@ -216,6 +220,58 @@ static json_t *ask(struct transport_line *line, json_t *command)
 	return root;
 }
 
+static bool is_left(const struct transport_line *line)
+{
+	struct pollfd fd = {.fd = line->socket, .events = POLLRDHUP};
+
+	return poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+/* Else the guest would stay as it is with nobody left who knows that it has to go on. */
+static int resume(struct transport_line *line)
+{
+	virDomainPtr domain = line->contact.domain;
+
+	while (virDomainResume(domain) < 0) {
+		int code = virGetLastErrorCode();
+
+		if ((code != VIR_ERR_OPERATION_TIMEOUT && code != VIR_ERR_RESOURCE_BUSY) ||
+			has_ended(line) || is_left(line))
+			return -1;
+		(void)poll(NULL, 0, AGAIN_MS);
+	}
+	return 0;
+}
+
+static int suspend(struct transport_line *line)
+{
+	return virDomainSuspend(line->contact.domain);
+}
+
+static int acknowledge(struct transport_line *line)
+{
+	return 0; /* libvirt has said it long ago */
+}
+
+/* What is not passed on as it is. */
+static const struct {
+	const char *name;
+	int (*run)(struct transport_line *line);
+} own[] = {
+	{"qmp_capabilities", acknowledge},
+	{"stop", suspend},
+	{"cont", resume},
+};
+
+static json_t *answer(struct transport_line *line, json_t *command, const char *name)
+{
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		if (strcmp(own[i].name, name) == 0)
+			return own[i].run(line) < 0 ? refused(line) : json_pack("{s:{}}", "return");
+	}
+	return ask(line, command);
+}
+
 /* Takes the reference. */
 static int execute(struct transport_line *line, json_t *command)
 {
@@ -224,13 +280,9 @@ static int execute(struct transport_line *line, json_t *command)
 	int r = -EPROTO;
 
 	json_object_del(command, "id"); /* libvirt has its own */
-	if (name && strcmp(name, "qmp_capabilities") == 0) {
-		reply = json_pack("{s:{}}", "return");
-	} else {
-		reply = name ? ask(line, command) : NULL;
-		if (reply && settle_order(line))
-			reply = (json_decref(reply), NULL);
-	}
+	reply = name ? answer(line, command, name) : NULL;
+	if (reply && settle_order(line))
+		reply = (json_decref(reply), NULL);
 	json_decref(command);
 	if (reply && has_ended(line)) {
 		set_why(line, "QEMU has ended");
@@ -295,6 +347,16 @@ static int serve(struct transport_line *line)
 	return r;
 }
 
+static void learn_uuid(struct transport_line *line)
+{
+	char uuid[VIR_UUID_STRING_BUFLEN] = "";
+
+	(void)virDomainGetUUIDString(line->contact.domain, uuid);
+	pthread_mutex_lock(&line->lock);
+	memcpy(line->uuid, uuid, sizeof(uuid));
+	pthread_mutex_unlock(&line->lock);
+}
+
 static void *run(void *arg)
 {
 	struct transport_line *line = arg;
@@ -311,6 +373,7 @@ static void *run(void *arg)
 		set_why(line, why);
 	} else {
 		atomic_store(&line->pid, line->contact.pid);
+		learn_uuid(line);
 		(void)!serve(line);
 	}
 	/* First, so that nobody waits for libvirt. */
@@ -382,6 +445,17 @@ int monitor_open(
 pid_t monitor_pid(const struct transport_line *line)
 {
 	return atomic_load(&line->pid);
+}
+
+int monitor_ward(const struct transport_line *line, char *ward, size_t size)
+{
+	struct transport_line *mine = (struct transport_line *)(uintptr_t)line;
+	int r;
+
+	pthread_mutex_lock(&mine->lock);
+	r = mine->uuid[0] ? rescue_ward(mine->uri, mine->uuid, ward, size) : -ENODEV;
+	pthread_mutex_unlock(&mine->lock);
+	return r;
 }
 
 void monitor_why(const struct transport_line *line, char *why, size_t why_size)

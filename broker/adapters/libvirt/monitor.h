@@ -10,6 +10,7 @@
  *
  *   libvirt       the adapter
  *   monitor       QMP spoken for a domain
+ *   rescue        has a domain go on when the broker has died
  *   contact       libvirt, connected to
  *   event_loop    the thread that libvirt's events come from
  *   domains       which domains there are
@@ -19,6 +20,9 @@
  * QEMU's. libvirtd hands its events over by a timer of its loop and answers from a pool, and its
  * library does likewise here, so after each command the thread makes two more trips to libvirtd and
  * lets its own event loop turn twice before it passes the answer on.
+ *
+ * `stop` and `cont` are given as libvirt's own suspend and resume, so that it knows and does what
+ * it does besides (locks of disks, say). A `cont` that libvirt has no time for is given again.
  *
  * Identity: libvirtd starts a domain anew only when the QEMU before has ended. What is passed on
  * after a look at that process's pidfd that found it alive is therefore of that process. The pid is
@@ -35,6 +39,7 @@ struct transport_line;
 __attribute__((warn_unused_result)) int monitor_open(
 	struct transport_line **ret_line, int *ret_socket, const struct config_endpoint *config);
 pid_t monitor_pid(const struct transport_line *line);
+int monitor_ward(const struct transport_line *line, char *ward, size_t size);
 void monitor_why(const struct transport_line *line, char *why, size_t why_size);
 struct transport_line *monitor_close(struct transport_line *line);
 

@@ -33,6 +33,7 @@ enum order { ORDER_ARM = 'A', ORDER_DISARM = 'D', ORDER_RELEASE = 'R', ORDER_REF
 struct message {
 	char order;
 	char path[PATH_BYTES];
+	char ward[GUARDIAN_WARD_MAX]; /* "": the place is a QMP socket, else a process */
 };
 
 struct guardian_refusal {
@@ -49,10 +50,13 @@ struct guardian {
 /* ---- in the process of its own ---- */
 
 struct armed {
-	char path[PATH_BYTES]; /* the name in orders */
-	int place;             /* the socket */
+	char path[PATH_BYTES];        /* the name in orders */
+	char ward[GUARDIAN_WARD_MAX]; /* as in orders */
+	int place;                    /* the socket or the process */
 	struct armed *next;
 };
+
+static guardian_rescue_fn ward_rescue;
 
 static int64_t now_ms(void)
 {
@@ -130,12 +134,18 @@ static bool try_cont(int place, int64_t until)
 	return settled;
 }
 
-static void retry_cont(int place)
+static bool try_rescue(const struct armed *armed, int64_t until)
+{
+	return armed->ward[0] ? !ward_rescue || ward_rescue(armed->ward, armed->place)
+			      : try_cont(armed->place, until);
+}
+
+static void retry_rescue(const struct armed *armed)
 {
 	const struct timespec pause = {.tv_nsec = RETRY_MS * 1000000};
 	int64_t until = now_ms() + RESCUE_MS;
 
-	while (now_ms() < until && !try_cont(place, until))
+	while (now_ms() < until && !try_rescue(armed, until))
 		nanosleep(&pause, NULL);
 }
 
@@ -155,18 +165,23 @@ static void close_others(int fd)
 
 /* Apart: a QEMU that hangs must not keep the others' guests waiting, whose sockets the next
  * broker is about to take. */
-static void rescue(int place)
+static void rescue(const struct armed *armed)
 {
 	pid_t pid = fork();
 
 	if (pid > 0)
 		return;
+	if (pid < 0) {
+		/* What may wait for ever needs a process that can be ended. */
+		if (!armed->ward[0])
+			retry_rescue(armed);
+		return;
+	}
 	/* The others' may be all the descriptors that there are. */
-	if (pid == 0)
-		close_others(place);
-	retry_cont(place);
-	if (pid == 0)
-		_exit(0);
+	close_others(armed->place);
+	alarm(2 * RESCUE_MS / 1000);
+	retry_rescue(armed);
+	_exit(0);
 }
 
 /* Out of descriptors or memory: what is armed stays so, and the broker hears that this one is
@@ -190,6 +205,7 @@ static void arm(int fd, struct armed **armed, const struct message *message, int
 		return;
 	}
 	memcpy(entry->path, message->path, sizeof(entry->path));
+	memcpy(entry->ward, message->ward, sizeof(entry->ward));
 	entry->place = place;
 	LL_PREPEND(*armed, entry);
 }
@@ -202,7 +218,7 @@ static void disarm(struct armed **armed, const struct message *message)
 		if (strcmp(entry->path, message->path) != 0)
 			continue;
 		if (message->order == ORDER_RELEASE)
-			rescue(entry->place);
+			rescue(entry);
 		LL_DELETE(*armed, entry);
 		close(entry->place);
 		free(entry);
@@ -267,11 +283,12 @@ __attribute__((noreturn)) static void watch(int fd)
 	if (sandbox_shut(SANDBOX_GUARDIAN))
 		_exit(1);
 	while ((n = receive(fd, &message, &place)) > 0 || (n < 0 && errno == EINTR)) {
-		if (n == sizeof(message) && memchr(message.path, '\0', sizeof(message.path)))
+		if (n == sizeof(message) && memchr(message.path, '\0', sizeof(message.path)) &&
+			memchr(message.ward, '\0', sizeof(message.ward)))
 			obey(fd, &armed, &message, place);
 	}
 	LL_FOREACH (armed, entry)
-		rescue(entry->place);
+		rescue(entry);
 	while (wait(NULL) > 0 || errno == EINTR)
 		;
 	_exit(0);
@@ -279,7 +296,7 @@ __attribute__((noreturn)) static void watch(int fd)
 
 /* ---- in the broker ---- */
 
-int guardian_start(struct guardian **ret_guardian)
+int guardian_start(struct guardian **ret_guardian, guardian_rescue_fn rescue_fn)
 {
 	struct guardian *guardian = calloc(1, sizeof(*guardian));
 	int fds[2], r = guardian ? 0 : -ENOMEM;
@@ -292,6 +309,7 @@ int guardian_start(struct guardian **ret_guardian)
 	}
 	guardian->pid = fork();
 	if (guardian->pid == 0) {
+		ward_rescue = rescue_fn;
 		close(fds[0]);
 		watch(fds[1]);
 	}
@@ -323,7 +341,8 @@ struct guardian *guardian_stop(struct guardian *guardian)
 }
 
 /* Never waits: the buffer of the socket holds hundreds, and one guest has at most one. */
-static int order(struct guardian *guardian, enum order what, const char *qmp, int place)
+static int order(
+	struct guardian *guardian, enum order what, const char *qmp, const char *ward, int place)
 {
 	struct message message = {.order = (char)what};
 	struct iovec iov = {.iov_base = &message, .iov_len = sizeof(message)};
@@ -336,9 +355,10 @@ static int order(struct guardian *guardian, enum order what, const char *qmp, in
 
 	if (!guardian)
 		return -ENOENT;
-	if (strlen(qmp) >= sizeof(message.path))
+	if (strlen(qmp) >= sizeof(message.path) || strlen(ward) >= sizeof(message.ward))
 		return -ENAMETOOLONG;
 	memcpy(message.path, qmp, strlen(qmp));
+	memcpy(message.ward, ward, strlen(ward));
 	if (place >= 0) {
 		memcpy(CMSG_DATA(&control.header), &place, sizeof(place));
 		msg.msg_control = &control;
@@ -387,20 +407,25 @@ bool guardian_has_refused(struct guardian *guardian, const char *qmp)
 	return refused;
 }
 
-int guardian_arm(struct guardian *guardian, const char *qmp, int place)
+int guardian_arm_ward(struct guardian *guardian, const char *name, const char *ward, int process)
 {
 	/* Of an earlier time. */
-	(void)!guardian_has_refused(guardian, qmp);
-	return place < 0 ? -EBADF : order(guardian, ORDER_ARM, qmp, place);
+	(void)!guardian_has_refused(guardian, name);
+	return process < 0 ? -EBADF : order(guardian, ORDER_ARM, name, ward, process);
+}
+
+int guardian_arm(struct guardian *guardian, const char *qmp, int place)
+{
+	return guardian_arm_ward(guardian, qmp, "", place);
 }
 
 void guardian_disarm(struct guardian *guardian, const char *qmp)
 {
 	/* Armed for longer than needed it continues a guest that runs, which changes nothing. */
-	(void)!order(guardian, ORDER_DISARM, qmp, -1);
+	(void)!order(guardian, ORDER_DISARM, qmp, "", -1);
 }
 
 void guardian_release(struct guardian *guardian, const char *qmp)
 {
-	(void)!order(guardian, ORDER_RELEASE, qmp, -1);
+	(void)!order(guardian, ORDER_RELEASE, qmp, "", -1);
 }

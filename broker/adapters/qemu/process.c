@@ -134,6 +134,11 @@ bool process_is_alive(const struct process *process)
 	return poll(&poll_fd, 1, 0) == 0;
 }
 
+int process_fd(const struct process *process)
+{
+	return process ? process->fd : -1;
+}
+
 bool process_is(const struct process *process, pid_t pid)
 {
 	return process && process->start && process->pid == pid && process_is_alive(process) &&

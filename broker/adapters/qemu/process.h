@@ -29,6 +29,9 @@ bool process_is_alive(const struct process *process);
 /* Whether `pid` is this process and no other that got its number; false for NULL. */
 bool process_is(const struct process *process, pid_t pid);
 
+/* Its pidfd, borrowed; -1 for NULL. */
+int process_fd(const struct process *process);
+
 /* When it began, in clock ticks since the host's boot; 0 when that cannot be read. */
 unsigned long long process_start_time(pid_t pid);
 

@@ -14,6 +14,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include "broker/adapters/qemu/guardian.h"
 #include "broker/adapters/qemu/qemu.h"
 #include "broker/error_text.h"
 #include "broker/log.h"
@@ -428,6 +429,18 @@ static int qemu_register(struct qemu *q, char *error, size_t error_size)
 	return r;
 }
 
+/* For the guardian, who comes by the transport's way as well. */
+static int arm_spoken(void *arg)
+{
+	const struct qemu *q = arg;
+	char ward[GUARDIAN_WARD_MAX];
+	int r = q->transport->ward(q->spoken, ward, sizeof(ward));
+
+	return r ? r
+		 : guardian_arm_ward(
+			   q->env.guardian, q->env.config->name, ward, process_fd(q->process));
+}
+
 int qemu_start_over(struct adapter **ret_adapter, const struct adapter_env *env,
 	const struct adapter_ops *ops, const struct transport *transport, char *error,
 	size_t error_size)
@@ -465,6 +478,8 @@ int qemu_start_over(struct adapter **ret_adapter, const struct adapter_env *env,
 		return r;
 	}
 	quiesce_init(&q->quiesce, &q->link, env->guardian, on_quiesce_closed, q);
+	if (transport)
+		quiesce_arm_by(&q->quiesce, config->name, arm_spoken, q);
 	(void)uv_timer_init(env->loop, &q->timer); /* cannot fail */
 	q->timer.data = q;
 	q->due = on_timer;

@@ -13,11 +13,28 @@
 void quiesce_init(struct quiesce *quiesce, struct link *link, struct guardian *guardian,
 	void (*closed)(void *arg), void *closed_arg)
 {
-	*quiesce = (struct quiesce){
-		.link = link, .guardian = guardian, .closed = closed, .closed_arg = closed_arg};
+	*quiesce = (struct quiesce){.link = link,
+		.guardian = guardian,
+		.name = link->path,
+		.closed = closed,
+		.closed_arg = closed_arg};
 	(void)uv_timer_init(link->loop, &quiesce->timer); /* cannot fail */
 	quiesce->timer.data = quiesce;
 	quiesce->timer_open = true;
+}
+
+void quiesce_arm_by(struct quiesce *quiesce, const char *name, int (*arm)(void *arg), void *arm_arg)
+{
+	quiesce->name = name;
+	quiesce->arm = arm;
+	quiesce->arm_arg = arm_arg;
+}
+
+static int arm(struct quiesce *quiesce)
+{
+	return quiesce->arm
+		       ? quiesce->arm(quiesce->arm_arg)
+		       : guardian_arm(quiesce->guardian, quiesce->name, link_place(quiesce->link));
 }
 
 static void tell(struct quiesce *quiesce, int error)
@@ -40,7 +57,7 @@ static void on_closed(uv_handle_t *handle)
 static void let_go(struct quiesce *quiesce)
 {
 	if (quiesce->stopped)
-		guardian_release(quiesce->guardian, quiesce->link->path);
+		guardian_release(quiesce->guardian, quiesce->name);
 	quiesce->stopped = false;
 	uv_close((uv_handle_t *)&quiesce->timer, on_closed);
 }
@@ -58,7 +75,7 @@ static void go_idle(struct quiesce *quiesce)
 static void disarm(struct quiesce *quiesce)
 {
 	quiesce->stopped = false;
-	guardian_disarm(quiesce->guardian, quiesce->link->path);
+	guardian_disarm(quiesce->guardian, quiesce->name);
 }
 
 static bool command(struct quiesce *quiesce, const char *name, enum quiesce_state state)
@@ -208,7 +225,7 @@ static void on_status(struct quiesce *quiesce, const struct qmp_message *message
 		return;
 	}
 	/* Known before it happens, so that nothing can come between. */
-	if (guardian_arm(quiesce->guardian, quiesce->link->path, link_place(quiesce->link))) {
+	if (arm(quiesce)) {
 		send_cont(quiesce);
 		tell(quiesce, VMSIG_ERR_UNSUPPORTED);
 		return;
@@ -232,7 +249,7 @@ static void on_stopped(struct quiesce *quiesce, const struct qmp_message *messag
 		return;
 	}
 	/* QEMU has taken its time to stop, in which the guardian had its own to answer. */
-	if (guardian_has_refused(quiesce->guardian, quiesce->link->path)) {
+	if (guardian_has_refused(quiesce->guardian, quiesce->name)) {
 		send_cont(quiesce);
 		tell(quiesce, VMSIG_ERR_BUSY);
 		return;

@@ -32,6 +32,9 @@ enum quiesce_state {
 struct quiesce {
 	struct link *link;
 	struct guardian *guardian;
+	const char *name;      /* what the guest is called for the guardian, */
+	int (*arm)(void *arg); /* and how he is told that it is going to be stopped; */
+	void *arm_arg;         /* NULL: by the link's socket */
 	enum quiesce_state state;
 	bool stopped;              /* by us: cont is owed */
 	bool stop_due, resume_due; /* the events of our own commands, which come before their
@@ -52,6 +55,10 @@ struct quiesce {
  * then. */
 void quiesce_init(struct quiesce *quiesce, struct link *link, struct guardian *guardian,
 	void (*closed)(void *arg), void *closed_arg);
+/* The guest has no socket that the guardian could use: arm() tells him what there is instead, about
+ * a guest of that name. Both outlive `quiesce`. */
+void quiesce_arm_by(
+	struct quiesce *quiesce, const char *name, int (*arm)(void *arg), void *arm_arg);
 /* done() is called if somebody waits. Takes as long as QEMU needs for the cont that is owed, or
  * leaves it to the guardian. */
 void quiesce_close(struct quiesce *quiesce);

@@ -127,8 +127,7 @@ int seam_register(struct qemu *q, void (*invalidate)(void *ctx, uint32_t epoch))
 		.ctx = q,
 		.share_writable = share_writable,
 		.may_write = may_write,
-		/* The guardian lets a guest go on over the socket that it was stopped by. */
-		.quiesce = q->env.guardian && !q->transport ? stop_vcpus : NULL,
+		.quiesce = q->env.guardian ? stop_vcpus : NULL,
 		.is_quiesced = is_quiesced,
 		.resume = resume,
 	};

@@ -199,6 +199,9 @@ void qemu_process_forget(struct qemu *q)
 {
 	if (!q->process)
 		return;
+	/* A guest that we had stopped is gone with it; whoever stops the next one means it. */
+	if (!process_is_alive(q->process))
+		quiesce_leave_stopped(&q->quiesce);
 	q->closing++;
 	q->process = process_close(q->process, on_process_closed, q);
 }

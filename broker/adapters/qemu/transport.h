@@ -30,6 +30,9 @@ struct transport {
 	pid_t (*pid)(const struct transport_line *line);
 	/* Why the socket ended, a sentence; "": it does not know better. */
 	void (*why)(const struct transport_line *line, char *why, size_t why_size);
+	/* Which guest it is to adapter_ops.rescue(), should we die while we have it stopped.
+	 * -errno. */
+	int (*ward)(const struct transport_line *line, char *ward, size_t size);
 	/* Never waits. Returns NULL. */
 	struct transport_line *(*close)(struct transport_line *line);
 };

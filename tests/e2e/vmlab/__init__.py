@@ -75,7 +75,10 @@ def contain(build):
 
 
 def main(scenarios):
-    """Runs the scenario that the command line names."""
+    """Runs the scenario that the command line names; --list: prints their names."""
+    if sys.argv[1:] == ["--list"]:
+        print("\n".join(scenarios))
+        return
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True, help="build folder")
     parser.add_argument("scenario", choices=sorted(scenarios))

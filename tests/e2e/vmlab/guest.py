@@ -9,6 +9,9 @@ from .process import Child
 from .qmp import Qmp
 
 
+QEMU = os.environ.get("VMSIG_QEMU", "qemu-system-x86_64")
+
+
 class Guest:
     """One QEMU. `qmp_path` is where the broker connects to; `qmp` is the test's own monitor.
 
@@ -28,7 +31,7 @@ class Guest:
         self.uid = uid
         self.backend = backend
         self._boots = 0
-        self._argv = ["qemu-system-x86_64", "-name", name, "-accel", "tcg", "-cpu", cpu,
+        self._argv = [QEMU, "-name", name, "-accel", "tcg", "-cpu", cpu,
                       "-smp", "1", "-m", memory_option or memory, "-nodefaults", "-no-user-config",
                       "-display", "none", "-kernel", lab.guest_file("older-vmlinuz" if older else "vmlinuz"),
                       "-initrd", lab.initrd("kexec" if kexec else "older" if older else None),

@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 
+from . import Skip, equal, number
 from .console import parse_truth
 from .lab import MS_BIND, _mount
 from .process import Child, wait_until
 
 URI = "qemu:///system"
+EMULATOR = os.environ.get("VMSIG_QEMU", "/usr/bin/qemu-system-x86_64")
 LABELS = "urn:vmsig:labels"
 
 SHARED = {
@@ -34,21 +36,39 @@ stdio_handler = "file"
 """
 
 
-class Libvirt:
-    """System mode, as on a host: the lab's mount namespace has folders of its own for it."""
+FOLDERS = ("run", "var/lib", "var/cache", "var/log", "etc/libvirt")
 
-    def __init__(self, lab):
-        if not shutil.which("libvirtd") or not shutil.which("virsh"):
-            raise FileNotFoundError("libvirtd and virsh (libvirt-daemon, libvirt-clients)")
+
+class Libvirt:
+    """System mode, as on a host: the lab's mount namespace has folders of its own for it.
+
+    `host`: another host than the first one, which has its folders in the lab, and its libvirtd a
+    mount namespace and a name.
+    """
+
+    def __init__(self, lab, host=None):
+        for program in ("libvirtd", "virsh"):
+            if not shutil.which(program):
+                raise Skip(f"not installed: {program} (libvirt-daemon, libvirt-clients)")
         self.lab = lab
+        self.host = host
+        self.root = lab.path(host) if host else ""
+        self.uri = f"qemu+unix:///system?socket={self.root}/run/libvirt/libvirt-sock" if host else URI
+        self.pids = f"{self.root}/run/libvirt/qemu"
         self._starts = 0
-        for folder in ("/run", "/var/lib", "/var/cache", "/var/log", "/etc/libvirt"):
-            _mount("vmlibvirt", folder, "tmpfs", 0, "mode=0755")
-        with open("/etc/libvirt/qemu.conf", "w", encoding="utf-8") as file:
+        for folder in FOLDERS:
+            if host:
+                os.makedirs(f"{self.root}/{folder}")
+            else:
+                _mount("vmlibvirt", f"/{folder}", "tmpfs", 0, "mode=0755")
+        with open(f"{self.root}/etc/libvirt/qemu.conf", "w", encoding="utf-8") as file:
             file.write(QEMU_CONF + f'memory_backing_dir = "{lab.path("ram")}"\n')
-        with open("/etc/libvirt/libvirtd.conf", "w", encoding="utf-8") as file:
+        with open(f"{self.root}/etc/libvirt/libvirtd.conf", "w", encoding="utf-8") as file:
             file.write('auth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\n')
-        self._add_ids()
+            if host:
+                file.write('host_uuid = "00000000-1111-2222-3333-444444444444"\n')
+        if not host:
+            self._add_ids()
         lab.own(self)
         self.start()
 
@@ -70,30 +90,36 @@ class Libvirt:
 
     def start(self):
         self._starts += 1
-        self.daemon = Child(["libvirtd"], self.lab.log(f"libvirtd-{self._starts}"))
+        argv = ["libvirtd"]
+        if self.host:
+            mounts = " && ".join(f"mount --bind {self.root}/{folder} /{folder}" for folder in FOLDERS)
+            argv = ["unshare", "--mount", "--uts", "sh", "-c",
+                    f"hostname {self.host} && {mounts} && exec libvirtd"]
+        self.daemon = Child(argv, self.lab.log(f"libvirtd-{self.host or ''}{self._starts}"))
         wait_until("libvirtd answers", lambda: self.virsh("list", check=False) is not None, 60)
 
     def virsh(self, *arguments, check=True):
-        done = subprocess.run(["virsh", "-q", "-c", URI, *arguments], stdin=subprocess.DEVNULL,
+        done = subprocess.run(["virsh", "-q", "-c", self.uri, *arguments], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               timeout=60, check=False)
         if done.returncode and check:
             raise RuntimeError(f"virsh {' '.join(arguments)}: {done.stderr}")
         return None if done.returncode else done.stdout
 
-    def define(self, name, memory="memfd", labels="", disk=None):
+    def define(self, name, memory="memfd", labels="", disk=None, uuid=None):
         """A domain that boots the lab's guest; its console goes to a file. `disk`: of qcow2."""
         disk = disk and (f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
                          f"<source file='{disk}'/><target dev='vda' bus='virtio'/></disk>")
         metadata = f"<metadata><v:labels xmlns:v='{LABELS}'>{labels}</v:labels></metadata>"
         path = self.lab.path("tmp", f"{name}.xml")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(f"""<domain type='qemu'><name>{name}</name>{metadata if labels else ''}
+            file.write(f"""<domain type='qemu'><name>{name}</name>{f"<uuid>{uuid}</uuid>" if uuid else ""}
+{metadata if labels else ''}
 <memory unit='MiB'>256</memory><vcpu>1</vcpu>{SHARED[memory]}
 <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{self.lab.guest_file('vmlinuz')}</kernel>
 <initrd>{self.lab.initrd()}</initrd><cmdline>{self.lab.guest_cmdline()}</cmdline></os>
 <features><acpi/></features>
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><serial type='file'>
+<devices><emulator>{EMULATOR}</emulator><serial type='file'>
 <source path='{self.console(name)}' append='on'/></serial>{disk or ''}<memballoon model='none'/></devices>
 </domain>""")
         self.virsh("define", path)
@@ -123,9 +149,36 @@ class Libvirt:
     def stop(self):
         """Ends the domains as well, which are nobody's children."""
         self.daemon.stop()
-        for path in glob.glob("/run/libvirt/qemu/*.pid"):
+        for path in glob.glob(f"{self.pids}/*.pid"):
             with open(path, encoding="utf-8") as file:
                 try:
                     os.kill(int(file.read()), 9)
                 except (ProcessLookupError, ValueError):
                     pass
+
+
+def endpoint(name, **more):
+    return {"name": name, "adapter": "libvirt", "libvirt": URI, "domain": name,
+            "reprove": "500ms", "retry": "100ms", "retry_max": "500ms", **more}
+
+
+def discovery(libvirt, **more):
+    return {"libvirt": libvirt.uri, "pids": libvirt.pids, "reprove": "500ms", "retry": "100ms",
+            "retry_max": "500ms", **more}
+
+
+def prove(holder, name, truth, epoch):
+    """The guest's root is the one that it said itself, and its memory can be read through it."""
+    def probe():
+        entry = holder.endpoints().get(name)
+        return entry and entry["state"] == "ready" and entry["epoch"] >= epoch and \
+            number(holder.json("info", name)["kcr3"]) == truth.kcr3
+    wait_until(f"{name} is ready with its root", probe, 60, 0.2)
+    equal(holder.read_text(name, truth.symbols["linux_banner"], 512).strip(), truth.version,
+          "linux_banner")
+    return holder.endpoint(name)["epoch"]
+
+
+def found(holder, *names):
+    """Waits until these are the endpoints, and no others."""
+    wait_until(f"endpoints {names}", lambda: sorted(holder.endpoints()) == sorted(names), 60, 0.2)

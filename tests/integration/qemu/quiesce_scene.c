@@ -101,7 +101,7 @@ void scene_connect(void)
 int scene_setup(void **state)
 {
 	memset(&scene, 0, sizeof(scene));
-	assert_int_equal(guardian_start(&scene.guardian), 0);
+	assert_int_equal(guardian_start(&scene.guardian, NULL), 0);
 	strcpy(scene.dir, "/tmp/vmsig-quiesce-XXXXXX");
 	assert_non_null(mkdtemp(scene.dir));
 	snprintf(scene.socket, sizeof(scene.socket), "%s/qmp", scene.dir);

@@ -145,6 +145,11 @@ bool process_is(const struct process *process, pid_t pid)
 	return process_is_alive(process);
 }
 
+int process_fd(const struct process *process)
+{
+	return -1;
+}
+
 unsigned long long process_start_time(pid_t pid)
 {
 	return scene.process.start;

@@ -121,7 +121,7 @@ static void stop_vcpus(void)
 {
 	scene.config.writable = true;
 	scene.config.reprove_ms = PATIENCE_MS * 10;
-	assert_int_equal(guardian_start(&scene.guardian), 0);
+	assert_int_equal(guardian_start(&scene.guardian, NULL), 0);
 	scene_start();
 	scene.writer.quiesce(scene.writer.ctx, PATIENCE_MS * 10, on_done, NULL);
 	wait_for(scene.done);
@@ -166,6 +166,19 @@ static void test_reset_while_quiesced(void **state)
 	scene.writer.resume(scene.writer.ctx);
 	wait_for(scene.memctx == 2);
 	assert_string_equal(scene.fake.log, "stop cont ");
+}
+
+/* The guest that was stopped has gone with its QEMU, and the next one's may have been stopped by
+ * somebody who means it. */
+static void test_the_next_guest_is_not_continued(void **state)
+{
+	stop_vcpus();
+	scene.fake.log[0] = '\0';
+	scene_process_end();
+	scene.process.start = 2;
+	fake_qmp_hang_up(&scene.fake);
+	wait_for(scene.memctx == 2);
+	assert_string_equal(scene.fake.log, "");
 }
 
 /* ---- what tells one session from another ---- */
@@ -229,6 +242,7 @@ int main(void)
 		TEST(test_quiesce_ends_nothing),
 		TEST(test_stop_while_quiesced),
 		TEST(test_reset_while_quiesced),
+		TEST(test_the_next_guest_is_not_continued),
 		TEST(test_session_outlives_the_broker),
 		TEST(test_no_session_without_kaslr),
 	};

@@ -27,7 +27,7 @@ static bool has_guardian(pid_t pid)
 	if (!fgets(text, sizeof(text), file))
 		text[0] = '\0';
 	fclose(file);
-	snprintf(path, sizeof(path), "/proc/%d/comm", atoi(text));
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)strtol(text, NULL, 10));
 	file = fopen(path, "re");
 	if (!file)
 		return false;
@@ -57,7 +57,7 @@ static void arm_and_die(const char *const *sockets, size_t n, int signum)
 		close(ready[0]);
 		/* Whoever started the test may have had it ignored. */
 		signal(signum, SIG_DFL);
-		if (setpgid(0, 0) < 0 || guardian_start(&guardian))
+		if (setpgid(0, 0) < 0 || guardian_start(&guardian, NULL))
 			_exit(1);
 		for (size_t i = 0; i < n; i++) {
 			if (guardian_arm(guardian, sockets[i], scene_place(sockets[i])))
@@ -136,7 +136,7 @@ static void the_guardian_holds_nothing(void **state)
 	high = fcntl(fds[1], F_DUPFD, limit.rlim_max > 1100 ? 1100 : 20);
 	assert_true(high > 0);
 	assert_int_equal(dup2(fds[1], STDOUT_FILENO), STDOUT_FILENO);
-	assert_int_equal(guardian_start(&guardian), 0);
+	assert_int_equal(guardian_start(&guardian, NULL), 0);
 	assert_int_equal(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
 	close(saved);
 	close(high);
@@ -167,7 +167,7 @@ static void one_guest_too_many_harms_no_other(void **state)
 	few.rlim_cur = (rlim_t)free_fd + 2;
 	close(free_fd);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-	assert_int_equal(guardian_start(&guardian), 0);
+	assert_int_equal(guardian_start(&guardian, NULL), 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	assert_int_equal(guardian_arm(guardian, scene.socket, place), 0);
 	for (size_t round = 0; round < few.rlim_cur; round++) {
@@ -191,7 +191,7 @@ static void a_disarmed_guardian_does_nothing(void **state)
 
 	link_close(&scene.link);
 	await(!scene.fake.connected);
-	assert_int_equal(guardian_start(&guardian), 0);
+	assert_int_equal(guardian_start(&guardian, NULL), 0);
 	assert_int_equal(guardian_arm(guardian, scene.socket, -1), -EBADF);
 	assert_int_equal(guardian_arm(guardian, scene.socket, place), 0);
 	guardian_disarm(guardian, scene.socket);
@@ -212,7 +212,7 @@ static void a_planted_name_does_not_lead_the_guardian_astray(void **state)
 	link_close(&scene.link);
 	await(!scene.fake.connected);
 	scene.fake.status = "paused";
-	assert_int_equal(guardian_start(&guardian), 0);
+	assert_int_equal(guardian_start(&guardian, NULL), 0);
 	assert_int_equal(guardian_arm(guardian, scene.socket, place), 0);
 	close(place);
 	assert_int_equal(unlink(scene.socket), 0);
@@ -220,6 +220,36 @@ static void a_planted_name_does_not_lead_the_guardian_astray(void **state)
 	guardian_release(guardian, scene.socket);
 	await(strcmp(scene.fake.log, "cont ") == 0);
 	guardian_stop(guardian);
+}
+
+static bool tell_ward(const char *ward, int process)
+{
+	return write(process, ward, strlen(ward)) > 0;
+}
+
+/* A guest without a socket goes on by the function that the guardian was given for such. */
+static void a_ward_is_rescued_by_its_own_way(void **state)
+{
+	char long_ward[GUARDIAN_WARD_MAX + 1], told[32] = "";
+	struct guardian *guardian;
+	int fds[2];
+
+	memset(long_ward, 'w', sizeof(long_ward) - 1);
+	long_ward[sizeof(long_ward) - 1] = '\0';
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(guardian_start(&guardian, tell_ward), 0);
+	assert_int_equal(guardian_arm_ward(guardian, "vm0", "who", -1), -EBADF);
+	assert_int_equal(guardian_arm_ward(guardian, "vm0", long_ward, fds[1]), -ENAMETOOLONG);
+	assert_int_equal(guardian_arm_ward(guardian, "vm0", "disarmed", fds[1]), 0);
+	guardian_disarm(guardian, "vm0");
+	assert_int_equal(guardian_arm_ward(guardian, "vm1", "ward", fds[1]), 0);
+	close(fds[1]);
+	/* As the broker's death. */
+	guardian_stop(guardian);
+	assert_int_equal(read(fds[0], told, sizeof(told) - 1), 4);
+	assert_string_equal(told, "ward");
+	assert_int_equal(read(fds[0], told, sizeof(told) - 1), 0);
+	close(fds[0]);
 }
 
 int main(void)
@@ -231,6 +261,7 @@ int main(void)
 		TEST(the_guardian_holds_nothing),
 		TEST(one_guest_too_many_harms_no_other),
 		TEST(a_disarmed_guardian_does_nothing),
+		TEST(a_ward_is_rescued_by_its_own_way),
 		TEST(a_planted_name_does_not_lead_the_guardian_astray),
 	};
 
