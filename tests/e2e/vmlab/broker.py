@@ -16,10 +16,12 @@ def _yaml(value):
 
 
 class Broker:
-    """`endpoints` and `tenants` are the configuration's, as dictionaries."""
+    """`endpoints` and `tenants` are the configuration's, as dictionaries; or `served` is the part of
+    it that says what is served, as it is written in a file.
+    """
 
     def __init__(self, lab, endpoints, tenants, limits=None, uid=None, start=True,
-                 discover=None):
+                 discover=None, served=None):
         self.lab = lab
         self.uid = uid
         self.socket = lab.path("run", "ctx.sock")
@@ -30,6 +32,7 @@ class Broker:
         self.tenants = list(tenants)
         self.limits = limits
         self.discover = discover
+        self.served = served
         self.child = None
         self._starts = 0
         self._make_pki()
@@ -77,9 +80,10 @@ class Broker:
                        "write": {"path": self.write_socket, "mode": "0666"},
                        "admin": {"path": self.admin_socket, "mode": "0666"}},
             "log": {"level": "info", "format": "json"},
-            "endpoints": self.endpoints,
             "tenants": self.tenants,
         }
+        if not self.served:
+            config["endpoints"] = self.endpoints
         if self.discover:
             config["discover"] = self.discover
         if self.limits:
@@ -87,6 +91,7 @@ class Broker:
         with open(self.config, "w", encoding="utf-8") as file:
             for key, value in config.items():
                 file.write(f"{key}: {_yaml(value)}\n")
+            file.write(self.served or "")
         os.chmod(self.config, 0o644)
 
     def start(self):

@@ -43,10 +43,10 @@ class Libvirt:
     """System mode, as on a host: the lab's mount namespace has folders of its own for it.
 
     `host`: another host than the first one, which has its folders in the lab, and its libvirtd a
-    mount namespace and a name.
+    mount namespace and a name. `memory`: the folder of RAM files.
     """
 
-    def __init__(self, lab, host=None):
+    def __init__(self, lab, host=None, memory=None):
         for program in ("libvirtd", "virsh"):
             if not shutil.which(program):
                 raise Skip(f"not installed: {program} (libvirt-daemon, libvirt-clients)")
@@ -62,7 +62,7 @@ class Libvirt:
             else:
                 _mount("vmlibvirt", f"/{folder}", "tmpfs", 0, "mode=0755")
         with open(f"{self.root}/etc/libvirt/qemu.conf", "w", encoding="utf-8") as file:
-            file.write(QEMU_CONF + f'memory_backing_dir = "{lab.path("ram")}"\n')
+            file.write(QEMU_CONF + f'memory_backing_dir = "{memory or lab.path("ram")}"\n')
         with open(f"{self.root}/etc/libvirt/libvirtd.conf", "w", encoding="utf-8") as file:
             file.write('auth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\n')
             if host:
