@@ -7,6 +7,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from .process import PATIENCE
+
 
 @dataclass
 class Truth:
@@ -80,7 +82,7 @@ class Console:
 
     def expect(self, pattern, start=0, timeout=60.0):
         """The match of a regular expression at or behind an offset of all that was said."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         regex = re.compile(pattern, re.DOTALL | re.MULTILINE)
         with self._changed:
             while True:

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 PR_SET_PDEATHSIG = 1
+PATIENCE = int(os.environ.get("VMSIG_PATIENCE", "1"))  # times each time limit
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -65,7 +66,7 @@ class Child:
 
 def wait_until(what, probe, timeout=60.0, every=0.05):
     """Returns the first true value of probe(); `what` names it when the time is over."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while True:
         value = probe()
         if value:
