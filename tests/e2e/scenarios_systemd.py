@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""vmsigd as the service that its units make it, under a real systemd."""
+
+import glob
+import os
+
+import vmlab
+from vmlab import Broker, Holder, Sensor, check, equal, number, wait_until
+from vmlab.guest import QEMU
+from vmlab.lab import SOURCE
+from vmlab.systemd import Systemd
+
+UNITS = os.path.join(SOURCE, "deploy", "systemd")
+RECIPE = os.path.join(SOURCE, "deploy", "recipes", "vmsig-guest@.service")
+WATCHDOG = "WatchdogSec=10s"
+VMSIG_UID, GUEST_UID = 64061, 64062
+SERVICE = "vmsigd.service"
+
+
+class Inside(Holder):
+    """A tenant whose vmsigctl runs where the service does."""
+
+    def __init__(self, systemd, broker, name):
+        super().__init__(broker, name)
+        self.systemd = systemd
+
+    def argv(self, *arguments):
+        return self.systemd.argv(*super().argv(*arguments))
+
+
+def guest_options(lab):
+    # Without KASLR each boot looks like the one before: only the connection that systemd keeps tells.
+    return (f"-accel tcg -nodefaults -display none -kernel {lab.guest_file('vmlinuz')} "
+            f"-initrd {lab.initrd()} -append \"{lab.guest_cmdline()} nokaslr\"")
+
+
+def systemd_service(lab):
+    """Started and ready by notify, started anew without a new epoch, and ended by the watchdog."""
+    broker = Broker(lab, [{"name": "web1", "adapter": "qemu", "min_guard": "ro-mount",
+                           "qmp": "/run/vmsig-guest-web1/qmp.sock", "reprove": "500ms",
+                           "retry": "100ms", "retry_max": "500ms"}], [vmlab.tenant()], uid=VMSIG_UID, start=False)
+    broker.socket = "/run/vmsig/ctx.sock"
+    with open(broker.config, encoding="utf-8") as file:
+        config = file.read()
+    for plane in ("ctx", "admin", "write"):
+        config = config.replace(lab.path("run", f"{plane}.sock"), f"/run/vmsig/{plane}.sock")
+    config = config.replace(lab.path("state"), "/var/lib/vmsig")
+    log = lab.log("vmsigd")
+    systemd = Systemd(lab, [*glob.glob(f"{UNITS}/vmsigd*"), f"{UNITS}/run-vmsig-ram.mount", RECIPE],
+                      changes={SERVICE: f"[Service]\nStandardError=append:{log}\n{WATCHDOG}",
+                               "vmsig-guest@.service": f"[Service]\nStandardError=append:{log}\n"},
+                      files={"vmsig/vmsigd.yaml": config,
+                             "vmsig-guests/web1.conf": f"MEMORY=256M\nOPTIONS={guest_options(lab)}\n"},
+                      users={"vmsig": VMSIG_UID, "web1": GUEST_UID}, programs=[lab.program("vmsigd")])
+    holder = Inside(systemd, broker, "sensor/acme")
+    systemd.run("start", "vmsigd-ctx.socket", "vmsigd-write.socket", "vmsigd-admin.socket", SERVICE)
+    equal(systemd.run("is-active", SERVICE), "active", "the service")
+    systemd.run("start", "vmsig-guest@web1.service")
+    info = holder.wait_ready("web1", timeout=120)
+    epoch = info["epoch"]
+    equal(holder.endpoint("web1")["guard"], "ro-mount", "the guard")
+    sensor = Sensor(holder)
+    sensor.wait_context()
+
+    for verb in ("restart", "reload", "restart"):
+        systemd.run(verb, SERVICE)
+        equal(holder.wait_ready("web1")["epoch"], epoch, f"the epoch after {verb}")
+    check(not any(event["event"] == "invalidated" for event in sensor.history()),
+          f"{sensor.history()}")
+    equal(number(holder.json("info", "web1")["kcr3"]), number(info["kcr3"]), "kcr3")
+
+    # It has nothing to leave, so that nobody can say that the guest was not reset meanwhile.
+    systemd.run("kill", "--signal=STOP", SERVICE)
+    wait_until("the watchdog has ended it", lambda: systemd.property(SERVICE, "NRestarts") == "1", 90)
+    check(holder.wait_ready("web1")["epoch"] > epoch, "the epoch after a broker that was killed")
+
+
+if __name__ == "__main__":
+    vmlab.main({"systemd_service": systemd_service})
