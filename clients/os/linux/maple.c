@@ -25,9 +25,15 @@ struct maple_node {
 	bool leaf;
 };
 
-static bool is_node(uint64_t entry)
+/* The root is marked as a node; below it no mark is needed, for only leaves have anything else. */
+static bool is_root(uint64_t entry)
 {
 	return (entry & 3) == 2 && entry > 4096;
+}
+
+static bool is_node(uint64_t entry)
+{
+	return (entry & 3) == 0 && entry > 4096;
 }
 
 static bool load(struct maple_walk *walk, uint64_t entry, struct maple_node *ret_node)
@@ -106,7 +112,7 @@ void linux_maple_visit(struct linux_kernel *kernel, uint64_t root, linux_maple_f
 	struct maple_walk walk = {
 		.kernel = kernel, .visit = visit, .ctx = ctx, .left = 2 * LINUX_MAPLE_MAX};
 
-	if (is_node(root))
+	if (is_root(root))
 		descend(&walk, root, 0, UINT64_MAX, 0);
 	else if (root)
 		visit(ctx, 0, 0, root);

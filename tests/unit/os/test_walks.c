@@ -15,6 +15,7 @@
 
 #include "clients/os/linux/cache.h"
 #include "clients/os/linux/log.h"
+#include "clients/os/linux/maple.h"
 #include "clients/os/linux/parts.h"
 #include "clients/os/linux/radix.h"
 #include "clients/os/names.h"
@@ -228,6 +229,71 @@ static void trees_of_one_wide_entry_end(void **state)
 	assert_int_equal(taken.count, 0);
 }
 
+/* ---- trees of ranges ---- */
+
+enum { MAPLE = 0x60000, LEAF = 1, RANGE = 2 };
+
+static uint64_t maple_at(unsigned i)
+{
+	return MAPLE + i * 0x100u;
+}
+
+/* As the kernel names one below the root, which has 2 added. */
+static uint64_t to_maple(unsigned i, unsigned type)
+{
+	return (MAP + maple_at(i)) | type << 3 | 4;
+}
+
+static void put_range(struct lab *lab, unsigned node, unsigned slot, uint64_t last, uint64_t entry)
+{
+	if (last)
+		put(lab, maple_at(node) + 8 + 8ull * slot, last);
+	put(lab, maple_at(node) + 0x80 + 8ull * slot, entry);
+}
+
+struct ranges {
+	uint64_t first[4], last[4], entry[4];
+	size_t count;
+};
+
+static bool take_range(void *ctx, uint64_t first, uint64_t last, uint64_t entry)
+{
+	struct ranges *ranges = ctx;
+
+	assert_true(ranges->count < 4);
+	ranges->first[ranges->count] = first;
+	ranges->last[ranges->count] = last;
+	ranges->entry[ranges->count++] = entry;
+	return true;
+}
+
+static void ranges_are_found_in_trees_of_several_levels(void **state)
+{
+	struct lab *lab = *state;
+	struct ranges ranges = {0};
+
+	field(lab, LINUX_MAPLE_RANGE_PIVOT, 8, 120);
+	field(lab, LINUX_MAPLE_RANGE_SLOT, 0x80, 128);
+	put_range(lab, 0, 0, 0x8fff, to_maple(1, LEAF));
+	put_range(lab, 0, 1, 0, to_maple(2, LEAF));
+	put_range(lab, 1, 0, 0x1fff, 0);
+	put_range(lab, 1, 1, 0x4fff, MAP + 0x1000);
+	put_range(lab, 1, 2, 0x8fff, MAP + 0x2000);
+	put_range(lab, 2, 0, 0x9fff, MAP + 0x3000);
+	put_range(lab, 2, 1, 0, 0);
+	linux_maple_visit(&lab->kernel, (to_maple(0, RANGE) & ~7ull) | 2, take_range, &ranges);
+	assert_int_equal(lab->kernel.fault, 0);
+	assert_int_equal(ranges.count, 3);
+	assert_int_equal(ranges.first[0], 0x2000);
+	assert_int_equal(ranges.last[1], 0x8fff);
+	assert_int_equal(ranges.entry[2], MAP + 0x3000);
+	/* Nothing but leaves may have a place without an entry. */
+	put_range(lab, 0, 1, 0, 0);
+	ranges.count = 0;
+	linux_maple_visit(&lab->kernel, (to_maple(0, RANGE) & ~7ull) | 2, take_range, &ranges);
+	assert_int_equal(lab->kernel.fault, VMSIG_ERR_TORN);
+}
+
 /* ---- pages of files ---- */
 
 static void pages_are_those_of_the_file(void **state)
@@ -348,6 +414,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(trees_have_what_was_put_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(trees_that_contain_themselves_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(trees_of_one_wide_entry_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			ranges_are_found_in_trees_of_several_levels, setup, teardown),
 		cmocka_unit_test_setup_teardown(pages_are_those_of_the_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(records_wrap_around, setup, teardown),
 		cmocka_unit_test_setup_teardown(logs_without_end_end, setup, teardown),
