@@ -31,9 +31,11 @@ static bool handle(void *ctx, int code, const char *value)
 {
 	struct cat *cat = ctx;
 
-	if (code == CTL_OPT_PID)
+	if (code == CTL_OPT_PID) {
 		cat->pid = value;
-	else if (code == OPT_FD)
+		return ctl_is_pid(value);
+	}
+	if (code == OPT_FD)
 		cat->fd = value;
 	else
 		cat->output = value;

@@ -21,7 +21,9 @@
  *   cat            cat
  *   check          check
  *   check_text     its part about the kernel's text
- *   parts          sections, exports
+ *   parts          sections, exports, imports
+ *   images         programs and libraries of a process
+ *   rows           lists
  *   sockets        sockets
  *   mounted        mounts
  *   dmesg          dmesg
@@ -130,9 +132,9 @@ extern const char ctl_options_help[];
 
 extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
 	ctl_scan, ctl_ps, ctl_threads, ctl_maps, ctl_files, ctl_sockets, ctl_mounts, ctl_dmesg,
-	ctl_modules, ctl_sections, ctl_exports, ctl_symbols, ctl_environ, ctl_cat, ctl_check,
-	ctl_dump, ctl_gdb, ctl_mount, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write, ctl_undo,
-	ctl_audit, ctl_pki, ctl_version, ctl_status, ctl_stats, ctl_reload, ctl_clients,
+	ctl_modules, ctl_sections, ctl_exports, ctl_imports, ctl_symbols, ctl_environ, ctl_cat,
+	ctl_check, ctl_dump, ctl_gdb, ctl_mount, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write,
+	ctl_undo, ctl_audit, ctl_pki, ctl_version, ctl_status, ctl_stats, ctl_reload, ctl_clients,
 	ctl_disconnect, ctl_endpoint, ctl_top, ctl_policy, ctl_provide;
 
 /* What a group runs: the action that the arguments name; `say` is the complaint when they name

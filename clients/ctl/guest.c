@@ -58,16 +58,39 @@ int ctl_guest_whole(const struct ctl_guest *guest, bool partial, const char *wha
 	return EXIT_PARTIAL;
 }
 
-int ctl_guest_process(const struct ctl_guest *guest, const char *pid, vmsig_proc *ret_process)
+static bool parse_pid(const char *text, uint32_t *ret_pid)
 {
 	uint64_t number;
+
+	if (!text_number(text, &number) || number > INT32_MAX)
+		return false;
+	*ret_pid = (uint32_t)number;
+	return true;
+}
+
+bool ctl_is_pid(const char *text)
+{
+	uint32_t pid;
+
+	return parse_pid(text, &pid);
+}
+
+int ctl_check_pid(const char *text)
+{
+	if (ctl_is_pid(text))
+		return EXIT_OK;
+	ctl_fail_with(VMSIG_ERR_BAD_REQUEST, "see `vmsigctl ps`", "'%s' is no pid", text);
+	return EXIT_USAGE;
+}
+
+int ctl_guest_process(const struct ctl_guest *guest, const char *pid, vmsig_proc *ret_process)
+{
+	uint32_t number;
 	int r;
 
-	if (!text_number(pid, &number) || number > INT32_MAX) {
-		(void)ctl_fail(VMSIG_ERR_BAD_REQUEST, "'%s' is no pid", pid);
-		return EXIT_USAGE;
-	}
-	r = vmsig_os_process(guest->os, (uint32_t)number, ret_process);
+	if (!parse_pid(pid, &number))
+		return ctl_check_pid(pid);
+	r = vmsig_os_process(guest->os, number, ret_process);
 	if (r != -VMSIG_ERR_GONE)
 		return r ? ctl_guest_fail(guest, r, "processes") : EXIT_OK;
 	ctl_fail_with(r, "see `vmsigctl ps`", "%s has no process %s", guest->endpoint, pid);

@@ -22,6 +22,10 @@ void ctl_guest_close(struct ctl_guest *guest);
 int ctl_guest_fail(const struct ctl_guest *guest, int r, const char *what);
 /* Says so when a list is not whole: EXIT_OK or EXIT_PARTIAL. */
 int ctl_guest_whole(const struct ctl_guest *guest, bool partial, const char *what);
+/* Whether it is one of a process; EXIT_OK, or EXIT_USAGE after a message. Before anything else is
+ * done. */
+bool ctl_is_pid(const char *text);
+int ctl_check_pid(const char *text);
 /* The process of `pid`, which is text; a message was printed when there is none. */
 int ctl_guest_process(const struct ctl_guest *guest, const char *pid, vmsig_proc *ret_process);
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "clients/ctl/guest.h"
+#include "clients/ctl/rows.h"
 
 /* Looks at one process of a guest. */
 typedef int (*look_fn)(const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc *process);
@@ -19,7 +20,9 @@ static int run_look(
 		return code;
 	if (optind + 2 != argc)
 		return ctl_usage(command, "it takes one ENDPOINT and a PID");
-	code = ctl_guest_open(ctl, argv[optind], &guest);
+	code = ctl_check_pid(argv[optind + 1]);
+	if (!code)
+		code = ctl_guest_open(ctl, argv[optind], &guest);
 	if (code)
 		return code;
 	code = ctl_guest_process(&guest, argv[optind + 1], &process);
@@ -42,37 +45,38 @@ static const char *prot_text(uint32_t prot, char buf[static PROT_TEXT_MAX])
 	return buf;
 }
 
+static json_t *map_json(const void *item)
+{
+	const vmsig_map *map = item;
+	char prot[PROT_TEXT_MAX];
+
+	return json_pack("{s:o, s:o, s:s, s:o, s:o}", "start", value_hex(map->start), "end",
+		value_hex(map->end), "prot", prot_text(map->prot, prot), "offset",
+		value_hex(map->offset), "path", value_text(map->path));
+}
+
+static void add_map(struct table *table, const void *item)
+{
+	const vmsig_map *map = item;
+	char prot[PROT_TEXT_MAX];
+
+	table_add(table, "%012" PRIx64, map->start);
+	table_add(table, "%012" PRIx64, map->end);
+	table_add(table, "%s", prot_text(map->prot, prot));
+	table_add(table, "%08" PRIx64, map->offset);
+	table_add(table, "%s", map->path);
+}
+
 static int print_maps(const struct ctl *ctl, const vmsig_map_list *list)
 {
 	static const struct table_column columns[] = {{"START", 0, true}, {"END", 0, true},
 		{"PROT", 0, false}, {"OFFSET", 0, true}, {"PATH", 0, false}};
-	json_t *array = ctl->json ? json_array() : NULL;
-	char prot[PROT_TEXT_MAX];
-	struct table table;
-	int code;
+	static const struct ctl_rows rows = {.columns = columns,
+		.ncolumns = sizeof(columns) / sizeof(columns[0]),
+		.json = map_json,
+		.add = add_map};
 
-	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
-	for (size_t i = 0; i < list->count; i++) {
-		const vmsig_map *map = &list->maps[i];
-
-		prot_text(map->prot, prot);
-		if (ctl->json) {
-			json_array_append_new(
-				array, json_pack("{s:o, s:o, s:s, s:o, s:o}", "start",
-					       value_hex(map->start), "end", value_hex(map->end),
-					       "prot", prot, "offset", value_hex(map->offset),
-					       "path", value_text(map->path)));
-			continue;
-		}
-		table_add(&table, "%012" PRIx64, map->start);
-		table_add(&table, "%012" PRIx64, map->end);
-		table_add(&table, "%s", prot);
-		table_add(&table, "%08" PRIx64, map->offset);
-		table_add(&table, "%s", map->path);
-	}
-	code = ctl->json ? ctl_print_json(array) : ctl_print_table(&table);
-	table_deinit(&table);
-	return code;
+	return ctl_rows_print(ctl, &rows, list->maps, list->count, sizeof(*list->maps));
 }
 
 static int look_at_maps(const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc *process)
@@ -106,29 +110,31 @@ const struct ctl_command ctl_maps = {
 
 /* ---- files ---- */
 
+static json_t *file_json(const void *item)
+{
+	const vmsig_open_file *file = item;
+
+	return json_pack("{s:I, s:o, s:o}", "fd", (json_int_t)file->number, "path",
+		value_text(file->path), "object", value_hex(file->object));
+}
+
+static void add_file(struct table *table, const void *item)
+{
+	const vmsig_open_file *file = item;
+
+	table_add(table, "%" PRId32, file->number);
+	table_add(table, "%s", file->path);
+}
+
 static int print_files(const struct ctl *ctl, const vmsig_file_list *list)
 {
 	static const struct table_column columns[] = {{"FD", 0, true}, {"PATH", 0, false}};
-	json_t *array = ctl->json ? json_array() : NULL;
-	struct table table;
-	int code;
+	static const struct ctl_rows rows = {.columns = columns,
+		.ncolumns = sizeof(columns) / sizeof(columns[0]),
+		.json = file_json,
+		.add = add_file};
 
-	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
-	for (size_t i = 0; i < list->count; i++) {
-		const vmsig_open_file *file = &list->files[i];
-
-		if (ctl->json) {
-			json_array_append_new(array,
-				json_pack("{s:I, s:o, s:o}", "fd", (json_int_t)file->number, "path",
-					value_text(file->path), "object", value_hex(file->object)));
-			continue;
-		}
-		table_add(&table, "%" PRId32, file->number);
-		table_add(&table, "%s", file->path);
-	}
-	code = ctl->json ? ctl_print_json(array) : ctl_print_table(&table);
-	table_deinit(&table);
-	return code;
+	return ctl_rows_print(ctl, &rows, list->files, list->count, sizeof(*list->files));
 }
 
 static int look_at_files(const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc *process)

@@ -11,47 +11,72 @@
 #include "clients/common/isf.h"
 #include "clients/common/symfile.h"
 #include "clients/common/text.h"
-#include "clients/ctl/guest.h"
+#include "clients/ctl/images.h"
 #include "clients/ctl/output.h"
+#include "clients/ctl/rows.h"
 
 #define SYMBOL_SHOWN 640u /* bytes of a name with its NUL; the kernel's are shorter */
 
 /* ---- modules ---- */
 
+static json_t *module_json(const void *item)
+{
+	const vmsig_module *module = item;
+
+	return json_pack("{s:o, s:o, s:I, s:o}", "name", value_text(module->name), "base",
+		value_hex(module->base), "size", (json_int_t)module->size, "object",
+		value_hex(module->object));
+}
+
+static void add_module(struct table *table, const void *item)
+{
+	const vmsig_module *module = item;
+
+	table_add(table, "0x%016" PRIx64, module->base);
+	table_add(table, "%" PRIu64, module->size);
+	table_add(table, "%s", module->name);
+}
+
 static int print_modules(const struct ctl *ctl, const vmsig_module_list *list)
 {
 	static const struct table_column columns[] = {
 		{"BASE", 0, false}, {"SIZE", 0, true}, {"NAME", 0, false}};
-	json_t *array = ctl->json ? json_array() : NULL;
-	struct table table;
-	int code;
+	static const struct ctl_rows rows = {.columns = columns,
+		.ncolumns = sizeof(columns) / sizeof(columns[0]),
+		.json = module_json,
+		.add = add_module};
 
-	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
-	for (size_t i = 0; i < list->count; i++) {
-		const vmsig_module *module = &list->modules[i];
+	return ctl_rows_print(ctl, &rows, list->modules, list->count, sizeof(*list->modules));
+}
 
-		if (ctl->json) {
-			json_array_append_new(array,
-				json_pack("{s:o, s:o, s:I, s:o}", "name", value_text(module->name),
-					"base", value_hex(module->base), "size",
-					(json_int_t)module->size, "object",
-					value_hex(module->object)));
-			continue;
-		}
-		table_add(&table, "0x%016" PRIx64, module->base);
-		table_add(&table, "%" PRIu64, module->size);
-		table_add(&table, "%s", module->name);
-	}
-	code = ctl->json ? ctl_print_json(array) : ctl_print_table(&table);
-	table_deinit(&table);
+static int look_at_modules(const struct ctl *ctl, const struct ctl_guest *guest)
+{
+	vmsig_module_list *list;
+	int r = vmsig_os_modules(guest->os, &list), code;
+
+	if (r)
+		return ctl_guest_fail(guest, r, "modules");
+	code = print_modules(ctl, list);
+	code = code ? code : ctl_guest_whole(guest, list->partial, "modules");
+	vmsig_module_list_free(list);
 	return code;
+}
+
+static bool handle_modules(void *ctx, int code, const char *value)
+{
+	const char **pid = ctx;
+
+	*pid = value;
+	return ctl_is_pid(value);
 }
 
 static int run_modules(struct ctl *ctl, int argc, char **argv)
 {
-	vmsig_module_list *list;
+	static const struct option own[] = {
+		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
+	const char *pid = NULL;
 	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_modules, argc, argv, NULL, NULL, NULL), r;
+	int code = ctl_options(ctl, &ctl_modules, argc, argv, own, handle_modules, &pid);
 
 	if (code)
 		return code;
@@ -60,24 +85,20 @@ static int run_modules(struct ctl *ctl, int argc, char **argv)
 	code = ctl_guest_open(ctl, argv[optind], &guest);
 	if (code)
 		return code;
-	r = vmsig_os_modules(guest.os, &list);
-	if (r) {
-		code = ctl_guest_fail(&guest, r, "modules");
-	} else {
-		code = print_modules(ctl, list);
-		code = code ? code : ctl_guest_whole(&guest, list->partial, "modules");
-		vmsig_module_list_free(list);
-	}
+	code = pid ? ctl_images_print(ctl, &guest, pid) : look_at_modules(ctl, &guest);
 	ctl_guest_close(&guest);
 	return code;
 }
 
 const struct ctl_command ctl_modules = {
 	.name = "modules",
-	.arguments = "ENDPOINT",
-	.summary = "List the modules of a guest's kernel",
-	.help = "Examples:\n"
-		"  vmsigctl modules web1\n",
+	.arguments = "[--pid PID] ENDPOINT",
+	.summary = "List the modules of a guest's kernel, or what a process has loaded",
+	.help = "  --pid PID  programs and libraries that the process has mapped\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl modules web1\n"
+		"  vmsigctl modules web1 --pid 812\n",
 	.run = run_modules,
 };
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "clients/ctl/guest.h"
+#include "clients/ctl/rows.h"
 
 #define INIT "1" /* whose mounts are meant when nobody says whose */
 
@@ -11,38 +12,38 @@ static bool handle(void *ctx, int code, const char *value)
 	const char **pid = ctx;
 
 	*pid = value;
-	return true;
+	return ctl_is_pid(value);
+}
+
+static json_t *mount_json(const void *item)
+{
+	const vmsig_mount *mount = item;
+
+	return json_pack("{s:o, s:o, s:b, s:o, s:o}", "path", value_text(mount->path), "type",
+		value_text(mount->type), "read_only", mount->read_only, "source",
+		value_text(mount->source), "object", value_hex(mount->object));
+}
+
+static void add_mount(struct table *table, const void *item)
+{
+	const vmsig_mount *mount = item;
+
+	table_add(table, "%s", mount->path);
+	table_add(table, "%s", mount->type);
+	table_add(table, "%s", mount->read_only ? "ro" : "rw");
+	table_add(table, "%s", mount->source);
 }
 
 static int print_mounts(const struct ctl *ctl, const vmsig_mount_list *list)
 {
 	static const struct table_column columns[] = {
 		{"PATH", 0, false}, {"TYPE", 0, false}, {"RIGHTS", 0, false}, {"SOURCE", 0, false}};
-	json_t *array = ctl->json ? json_array() : NULL;
-	struct table table;
-	int code;
+	static const struct ctl_rows rows = {.columns = columns,
+		.ncolumns = sizeof(columns) / sizeof(columns[0]),
+		.json = mount_json,
+		.add = add_mount};
 
-	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
-	for (size_t i = 0; i < list->count; i++) {
-		const vmsig_mount *mount = &list->mounts[i];
-
-		if (ctl->json) {
-			json_array_append_new(array,
-				json_pack("{s:o, s:o, s:b, s:o, s:o}", "path",
-					value_text(mount->path), "type", value_text(mount->type),
-					"read_only", mount->read_only, "source",
-					value_text(mount->source), "object",
-					value_hex(mount->object)));
-			continue;
-		}
-		table_add(&table, "%s", mount->path);
-		table_add(&table, "%s", mount->type);
-		table_add(&table, "%s", mount->read_only ? "ro" : "rw");
-		table_add(&table, "%s", mount->source);
-	}
-	code = ctl->json ? ctl_print_json(array) : ctl_print_table(&table);
-	table_deinit(&table);
-	return code;
+	return ctl_rows_print(ctl, &rows, list->mounts, list->count, sizeof(*list->mounts));
 }
 
 static int look(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)

@@ -1,35 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `vmsigctl sections` and `exports`: what modules of a guest's kernel are made of. */
+/* `vmsigctl sections`, `exports` and `imports`: what modules of a guest's kernel are made of, and
+ * the programs and libraries of its processes. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "clients/ctl/guest.h"
+#include "clients/ctl/images.h"
+#include "clients/ctl/rows.h"
+
+static json_t *name_json(const void *item)
+{
+	const vmsig_name *name = item;
+
+	return json_pack(
+		"{s:o, s:o}", "addr", value_hex(name->addr), "name", value_text(name->name));
+}
+
+static void add_name(struct table *table, const void *item)
+{
+	const vmsig_name *name = item;
+
+	if (name->addr)
+		table_add(table, "0x%016" PRIx64, name->addr);
+	else
+		table_add(table, "%s", "");
+	table_add(table, "%s", name->name);
+}
 
 static int print_names(const struct ctl *ctl, const vmsig_name_list *list)
 {
 	static const struct table_column columns[] = {{"ADDRESS", 0, false}, {"NAME", 0, false}};
-	json_t *array = ctl->json ? json_array() : NULL;
-	struct table table;
-	int code;
+	static const struct ctl_rows rows = {.columns = columns,
+		.ncolumns = sizeof(columns) / sizeof(columns[0]),
+		.json = name_json,
+		.add = add_name};
 
-	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
-	for (size_t i = 0; i < list->count; i++) {
-		const vmsig_name *name = &list->names[i];
-
-		if (ctl->json) {
-			json_array_append_new(
-				array, json_pack("{s:o, s:o}", "addr", value_hex(name->addr),
-					       "name", value_text(name->name)));
-			continue;
-		}
-		table_add(&table, "0x%016" PRIx64, name->addr);
-		table_add(&table, "%s", name->name);
-	}
-	code = ctl->json ? ctl_print_json(array) : ctl_print_table(&table);
-	table_deinit(&table);
-	return code;
+	return ctl_rows_print(ctl, &rows, list->names, list->count, sizeof(*list->names));
 }
+
+/* What one of the commands takes of what. */
+struct parts {
+	const struct ctl_command *command;
+	const char *what;
+	/* Of a module of the kernel; NULL: it has none. */
+	int (*of_module)(
+		vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list);
+	bool of_kernel; /* and of the kernel itself */
+	int (*of_image)(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+		vmsig_name_list **ret_list);
+};
+
+/* ---- the kernel's ---- */
 
 static int find_module(const struct ctl_guest *guest, const char *name, vmsig_module *ret_module)
 {
@@ -51,10 +72,8 @@ static int find_module(const struct ctl_guest *guest, const char *name, vmsig_mo
 	return EXIT_NOT_FOUND;
 }
 
-typedef int (*take_fn)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list);
-
-static int look(const struct ctl *ctl, struct ctl_guest *guest, const char *name, take_fn take,
-	const char *what)
+static int look_at_module(
+	const struct ctl *ctl, struct ctl_guest *guest, const char *name, const struct parts *parts)
 {
 	vmsig_name_list *list;
 	vmsig_module module;
@@ -62,65 +81,139 @@ static int look(const struct ctl *ctl, struct ctl_guest *guest, const char *name
 
 	if (code)
 		return code;
-	r = take(guest->os, name ? &module : NULL, &list);
+	r = parts->of_module(guest->os, name ? &module : NULL, &list);
 	if (r)
-		return ctl_guest_fail(guest, r, what);
+		return ctl_guest_fail(guest, r, parts->what);
 	code = print_names(ctl, list);
-	code = code ? code : ctl_guest_whole(guest, list->partial, what);
+	code = code ? code : ctl_guest_whole(guest, list->partial, parts->what);
 	vmsig_name_list_free(list);
+	return code;
+}
+
+/* ---- a process' ---- */
+
+static int look_at_image(const struct ctl *ctl, struct ctl_guest *guest, const char *pid,
+	const char *name, const struct parts *parts)
+{
+	struct ctl_image image;
+	vmsig_name_list *list;
+	int code = ctl_image_find(guest, pid, name, &image), r;
+
+	if (code)
+		return code;
+	r = parts->of_image(guest->os, &image.process, image.image, &list);
+	if (r) {
+		ctl_image_close(&image);
+		return ctl_guest_fail(guest, r, parts->what);
+	}
+	code = print_names(ctl, list);
+	code = code ? code : ctl_image_whole(guest, image.image, list->partial, parts->what);
+	vmsig_name_list_free(list);
+	ctl_image_close(&image);
+	return code;
+}
+
+/* ---- the commands ---- */
+
+static bool handle(void *ctx, int code, const char *value)
+{
+	const char **pid = ctx;
+
+	*pid = value;
+	return ctl_is_pid(value);
+}
+
+static int run(const struct parts *parts, struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {
+		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
+	const char *pid = NULL, *name;
+	struct ctl_guest guest;
+	int code = ctl_options(ctl, parts->command, argc, argv, own, handle, &pid);
+
+	if (code)
+		return code;
+	if (argc - optind != 1 && argc - optind != 2)
+		return ctl_usage(parts->command, "it takes one ENDPOINT, and at most one MODULE");
+	name = argc - optind == 2 ? argv[optind + 1] : NULL;
+	if (!pid && (!parts->of_module || (!name && !parts->of_kernel)))
+		return ctl_usage(parts->command, "it takes %s",
+			parts->of_module ? "a MODULE, or the --pid of a process"
+					 : "the --pid of a process");
+	code = ctl_guest_open(ctl, argv[optind], &guest);
+	if (code)
+		return code;
+	code = pid ? look_at_image(ctl, &guest, pid, name, parts)
+		   : look_at_module(ctl, &guest, name, parts);
+	ctl_guest_close(&guest);
 	return code;
 }
 
 static int run_sections(struct ctl *ctl, int argc, char **argv)
 {
-	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_sections, argc, argv, NULL, NULL, NULL);
+	static const struct parts parts = {.command = &ctl_sections,
+		.what = "sections",
+		.of_module = vmsig_os_sections,
+		.of_image = vmsig_os_image_sections};
 
-	if (code)
-		return code;
-	if (optind + 2 != argc)
-		return ctl_usage(&ctl_sections, "it takes one ENDPOINT and a MODULE");
-	code = ctl_guest_open(ctl, argv[optind], &guest);
-	if (code)
-		return code;
-	code = look(ctl, &guest, argv[optind + 1], vmsig_os_sections, "sections");
-	ctl_guest_close(&guest);
-	return code;
+	return run(&parts, ctl, argc, argv);
 }
+
+#define PID_HELP                                                                                   \
+	"  --pid PID  of a program or library of a process: MODULE is its path, or the last\n"     \
+	"             part of that; without MODULE, of what the process was started from\n"
 
 const struct ctl_command ctl_sections = {
 	.name = "sections",
-	.arguments = "ENDPOINT MODULE",
-	.summary = "List the sections of a module of a guest's kernel",
-	.help = "Examples:\n"
-		"  vmsigctl sections web1 virtio_net\n",
+	.arguments = "ENDPOINT MODULE | --pid PID ENDPOINT [MODULE]",
+	.summary = "List the sections of a module of a guest's kernel or of a process",
+	.help = PID_HELP "\n"
+			 "Examples:\n"
+			 "  vmsigctl sections web1 virtio_net\n"
+			 "  vmsigctl sections web1 --pid 812 libc.so.6\n",
 	.run = run_sections,
 };
 
 static int run_exports(struct ctl *ctl, int argc, char **argv)
 {
-	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_exports, argc, argv, NULL, NULL, NULL);
+	static const struct parts parts = {.command = &ctl_exports,
+		.what = "exports",
+		.of_module = vmsig_os_exports,
+		.of_kernel = true,
+		.of_image = vmsig_os_image_exports};
 
-	if (code)
-		return code;
-	if (argc - optind != 1 && argc - optind != 2)
-		return ctl_usage(&ctl_exports, "it takes one ENDPOINT, and at most one MODULE");
-	code = ctl_guest_open(ctl, argv[optind], &guest);
-	if (code)
-		return code;
-	code = look(ctl, &guest, argc - optind == 2 ? argv[optind + 1] : NULL, vmsig_os_exports,
-		"exports");
-	ctl_guest_close(&guest);
-	return code;
+	return run(&parts, ctl, argc, argv);
 }
 
 const struct ctl_command ctl_exports = {
 	.name = "exports",
-	.arguments = "ENDPOINT [MODULE]",
-	.summary = "List what a guest's kernel, or a module of it, offers to modules",
-	.help = "Examples:\n"
-		"  vmsigctl exports web1\n"
-		"  vmsigctl exports web1 virtio_ring\n",
+	.arguments = "ENDPOINT [MODULE] | --pid PID ENDPOINT [MODULE]",
+	.summary = "List what a guest's kernel or a library offers to others",
+	.help = PID_HELP "\n"
+			 "Examples:\n"
+			 "  vmsigctl exports web1\n"
+			 "  vmsigctl exports web1 virtio_ring\n"
+			 "  vmsigctl exports web1 --pid 812 libc.so.6\n",
 	.run = run_exports,
+};
+
+static int run_imports(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct parts parts = {
+		.command = &ctl_imports, .what = "imports", .of_image = vmsig_os_image_imports};
+
+	return run(&parts, ctl, argc, argv);
+}
+
+const struct ctl_command ctl_imports = {
+	.name = "imports",
+	.arguments = "--pid PID ENDPOINT [MODULE]",
+	.summary = "List what a program or library of a process takes from others",
+	.help = PID_HELP "\n"
+			 "The address is where it leads now; none: it was not needed yet.\n"
+			 "\n"
+			 "Examples:\n"
+			 "  vmsigctl imports web1 --pid 812\n"
+			 "  vmsigctl imports web1 --pid 812 --json | jq -r '.[] | .name'\n",
+	.run = run_imports,
 };

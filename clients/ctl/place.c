@@ -14,22 +14,28 @@ bool ctl_place_option(struct ctl_place *place, int code, const char *value)
 	return code == CTL_OPT_PID || code == CTL_OPT_SYMBOL;
 }
 
-/* NAME[+OFFSET]; no symbol's name has a plus. */
-static int find_symbol(const struct ctl_guest *guest, struct ctl_place *place)
+/* What can be said without looking. NAME[+OFFSET]; no symbol's name has a plus. */
+static int check(const struct ctl_place *place, uint64_t *ret_offset)
 {
-	const char *plus = strchr(place->symbol, '+');
-	size_t len = plus ? (size_t)(plus - place->symbol) : strlen(place->symbol);
-	char *name = strndup(place->symbol, len);
+	const char *plus = place->symbol ? strchr(place->symbol, '+') : NULL;
+
+	*ret_offset = 0;
+	if (plus && !text_number(plus + 1, ret_offset)) {
+		ctl_fail_with(VMSIG_ERR_BAD_REQUEST, NULL, "'%s' is no offset", plus + 1);
+		return EXIT_USAGE;
+	}
+	return place->pid ? ctl_check_pid(place->pid) : EXIT_OK;
+}
+
+static int find_symbol(const struct ctl_guest *guest, struct ctl_place *place, uint64_t offset)
+{
+	char *name = strndup(place->symbol, strcspn(place->symbol, "+"));
 	vmsig_symbol symbol;
-	uint64_t offset = 0;
 	int code = EXIT_OK;
 
 	if (!name)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory");
-	if (plus && !text_number(plus + 1, &offset)) {
-		(void)ctl_fail(VMSIG_ERR_BAD_REQUEST, "'%s' is no offset", plus + 1);
-		code = EXIT_USAGE;
-	} else if (!vmsig_os_symbol_find(guest->os, name, &symbol)) {
+	if (!vmsig_os_symbol_find(guest->os, name, &symbol)) {
 		ctl_fail_with(VMSIG_ERR_NOT_MAPPED, "see `vmsigctl symbols`",
 			"%s has no symbol '%s'", guest->endpoint, name);
 		code = EXIT_NOT_FOUND;
@@ -57,15 +63,16 @@ int ctl_place_open(const struct ctl *ctl, const char *endpoint, struct ctl_place
 	struct context *ret_context)
 {
 	struct ctl_guest guest;
-	int code;
+	uint64_t offset;
+	int code = check(place, &offset);
 
-	if (!place->pid && !place->symbol)
-		return ctl_context_open(ctl, endpoint, ret_context);
+	if (code || (!place->pid && !place->symbol))
+		return code ? code : ctl_context_open(ctl, endpoint, ret_context);
 	code = ctl_guest_open(ctl, endpoint, &guest);
 	if (code)
 		return code;
 	if (place->symbol)
-		code = find_symbol(&guest, place);
+		code = find_symbol(&guest, place, offset);
 	if (!code && place->pid)
 		code = find_root(&guest, place->pid, &guest.context.root);
 	if (code) {

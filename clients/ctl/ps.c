@@ -241,7 +241,9 @@ static int run_threads(struct ctl *ctl, int argc, char **argv)
 		return code;
 	if (optind + 2 != argc)
 		return ctl_usage(&ctl_threads, "it takes one ENDPOINT and a PID");
-	code = ctl_guest_open(ctl, argv[optind], &guest);
+	code = ctl_check_pid(argv[optind + 1]);
+	if (!code)
+		code = ctl_guest_open(ctl, argv[optind], &guest);
 	if (code)
 		return code;
 	code = print_threads(ctl, &guest, argv[optind + 1]);
@@ -307,7 +309,9 @@ static int run_environ(struct ctl *ctl, int argc, char **argv)
 		return code;
 	if (optind + 2 != argc)
 		return ctl_usage(&ctl_environ, "it takes one ENDPOINT and a PID");
-	code = ctl_guest_open(ctl, argv[optind], &guest);
+	code = ctl_check_pid(argv[optind + 1]);
+	if (!code)
+		code = ctl_guest_open(ctl, argv[optind], &guest);
 	if (code)
 		return code;
 	code = print_environ(ctl, &guest, argv[optind + 1]);

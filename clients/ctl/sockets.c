@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "clients/ctl/guest.h"
+#include "clients/ctl/rows.h"
 
 #define ADDRESS_MAX (INET6_ADDRSTRLEN + sizeof("[]:65535"))
 #define WORD_MAX 16
@@ -16,7 +17,7 @@ static bool handle(void *ctx, int code, const char *value)
 	const char **pid = ctx;
 
 	*pid = value;
-	return true;
+	return ctl_is_pid(value);
 }
 
 static const char *protocol_text(const vmsig_socket *socket, char buf[static WORD_MAX])
@@ -59,8 +60,9 @@ static const char *address_text(
 	return buf;
 }
 
-static json_t *socket_json(const vmsig_socket *socket)
+static json_t *socket_json(const void *item)
 {
+	const vmsig_socket *socket = item;
 	char word[WORD_MAX], local[ADDRESS_MAX], remote[ADDRESS_MAX];
 
 	return json_pack("{s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:o}", "pid", (json_int_t)socket->pid,
@@ -71,8 +73,9 @@ static json_t *socket_json(const vmsig_socket *socket)
 		(json_int_t)socket->inode, "object", value_hex(socket->object));
 }
 
-static void add_row(struct table *table, const vmsig_socket *socket)
+static void add_row(struct table *table, const void *item)
 {
+	const vmsig_socket *socket = item;
 	char text[ADDRESS_MAX], word[WORD_MAX];
 
 	table_add(table, "%" PRIu32, socket->pid);
@@ -90,20 +93,12 @@ static int print_sockets(const struct ctl *ctl, const vmsig_socket_list *list)
 	static const struct table_column columns[] = {{"PID", 0, true}, {"FD", 0, true},
 		{"PROTOCOL", 0, false}, {"LOCAL", 0, false}, {"REMOTE", 0, false},
 		{"STATE", 0, false}};
-	json_t *array = ctl->json ? json_array() : NULL;
-	struct table table;
-	int code;
+	static const struct ctl_rows rows = {.columns = columns,
+		.ncolumns = sizeof(columns) / sizeof(columns[0]),
+		.json = socket_json,
+		.add = add_row};
 
-	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
-	for (size_t i = 0; i < list->count; i++) {
-		if (ctl->json)
-			json_array_append_new(array, socket_json(&list->sockets[i]));
-		else
-			add_row(&table, &list->sockets[i]);
-	}
-	code = ctl->json ? ctl_print_json(array) : ctl_print_table(&table);
-	table_deinit(&table);
-	return code;
+	return ctl_rows_print(ctl, &rows, list->sockets, list->count, sizeof(*list->sockets));
 }
 
 static int look(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 
 #include "clients/os/linux/cache.h"
+#include "clients/os/linux/elf.h"
 #include "clients/os/linux/file.h"
+#include "clients/os/linux/images.h"
 #include "clients/os/linux/log.h"
 #include "clients/os/linux/lookup.h"
 #include "clients/os/linux/mounts.h"
@@ -209,4 +211,74 @@ int vmsig_os_sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_nam
 int vmsig_os_exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
 {
 	return take_names(os, module, os->system->exports, ret_list);
+}
+
+/* ---- programs and libraries ---- */
+
+void vmsig_image_list_free(vmsig_image_list *list)
+{
+	if (!list)
+		return;
+	linux_images_clear(list);
+	free(list->images);
+	free(list);
+}
+
+int vmsig_os_images(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_list **ret_list)
+{
+	vmsig_image_list *list = calloc(1, sizeof(*list));
+	int r = list ? linux_images_list(&os->linux_kernel, process, list) : VMSIG_ERR_NO_MEMORY;
+
+	if (r) {
+		vmsig_image_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
+
+int vmsig_os_program(vmsig_os_handle *os, const vmsig_proc *process, vmsig_file *ret_file)
+{
+	return -linux_images_program(&os->linux_kernel, process, ret_file);
+}
+
+typedef int (*image_fn)(struct linux_kernel *kernel, const vmsig_proc *process,
+	const vmsig_image *image, vmsig_name_list *ret_list);
+
+static int take_image(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	image_fn take, vmsig_name_list **ret_list)
+{
+	vmsig_name_list *list = calloc(1, sizeof(*list));
+	int r = list ? take(&os->linux_kernel, process, image, list) : VMSIG_ERR_NO_MEMORY;
+
+	if (r) {
+		vmsig_name_list_free(list);
+		list = NULL;
+	}
+	*ret_list = list;
+	return -r;
+}
+
+int vmsig_os_image_sections(vmsig_os_handle *os, const vmsig_proc *process,
+	const vmsig_image *image, vmsig_name_list **ret_list)
+{
+	return take_image(os, process, image, linux_elf_sections, ret_list);
+}
+
+int vmsig_os_image_exports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list **ret_list)
+{
+	return take_image(os, process, image, linux_elf_exports, ret_list);
+}
+
+int vmsig_os_image_imports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list **ret_list)
+{
+	return take_image(os, process, image, linux_elf_imports, ret_list);
+}
+
+int vmsig_os_image_needed(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list **ret_list)
+{
+	return take_image(os, process, image, linux_elf_needed, ret_list);
 }

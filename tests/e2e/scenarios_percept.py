@@ -13,6 +13,7 @@ import subprocess
 
 import percept_check
 import percept_content
+import percept_images
 import vmlab
 from vmlab import Broker, Child, CtlError, Guest, Holder, check, equal, number, wait_until
 
@@ -387,12 +388,14 @@ def _scene(lab, **options):
     holder = Holder(broker)
     holder.wait_ready()
     guest.console.run(PREPARE)
+    if options.get("loaded"):
+        percept_images.start(guest)
     return guest, broker, holder, boot
 
 
 def percept(lab):
     """Five levels of page tables; all of it."""
-    guest, broker, holder, boot = _scene(lab)
+    guest, broker, holder, boot = _scene(lab, loaded=True)
     truth = Truth(guest.console.run(TRUTH, timeout=120))
     check(len(truth.processes) > 20, f"the guest told of {len(truth.processes)} processes only")
     check(any(process["state"] == "Z" for process in truth.processes.values()), "no zombie")
@@ -402,6 +405,7 @@ def percept(lab):
     _refusals(holder)
     _places(holder, truth, boot)
     percept_content.compare(lab, guest, holder, _sleeper(truth)["pid"])
+    percept_images.compare(lab, guest, holder)
     percept_check.compare(lab, guest, broker, holder, _sleeper(truth))
     _dump_elf(lab, holder, boot)
     _dump_kcore(lab, holder, boot, truth)

@@ -152,6 +152,7 @@ typedef struct {
 	uint64_t offset;     /* into the file, in bytes */
 	uint32_t prot;       /* VMSIG_PROT_READ | WRITE | EXEC, VMSIG_MAP_SHARED */
 	const char *path;    /* of the file, "[heap]", "[stack]", "[vdso]", or "" */
+	uint64_t object;     /* where the guest keeps the open file; 0: it is of none */
 } vmsig_map;
 
 typedef struct {
@@ -317,6 +318,51 @@ VMSIG_API VMSIG_MUST_USE int vmsig_os_sections(
 /* What other modules may use of a module; without one, of the kernel itself. */
 VMSIG_API VMSIG_MUST_USE int vmsig_os_exports(
 	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list);
+
+/* ---- programs and libraries ---- */
+
+#define VMSIG_IMAGE_PROGRAM 0x1u /* what the process was started from */
+#define VMSIG_IMAGE_ABSENT 0x2u  /* its headers are not resident: nothing is known of it */
+
+typedef struct {
+	uint64_t object;  /* where the guest keeps the open file; 0: it is of none */
+	uint64_t base;    /* where its headers are mapped */
+	uint64_t size;    /* bytes from there to the end of what it is loaded to */
+	uint64_t bias;    /* of an address in memory against the one in its headers */
+	uint32_t flags;   /* VMSIG_IMAGE_* */
+	const char *path; /* of its file, or "[vdso]" */
+} vmsig_image;
+
+typedef struct {
+	vmsig_image *images;
+	size_t count;
+	bool partial;
+} vmsig_image_list;
+
+/* What a process has mapped that is a program or a library, in ascending order. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_images(
+	vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_list **ret_list);
+VMSIG_API void vmsig_image_list_free(vmsig_image_list *list);
+/* The file that a process was started from. -VMSIG_ERR_NOT_MAPPED: a kernel thread has none. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_program(
+	vmsig_os_handle *os, const vmsig_proc *process, vmsig_file *ret_file);
+
+/* What one says of itself, and the process may have changed: as its memory has it, and where no
+ * page of it was touched yet, as the file's resident pages have it. A list is partial when
+ * something of it is not resident. */
+
+/* The sections that are loaded, and where. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_image_sections(vmsig_os_handle *os, const vmsig_proc *process,
+	const vmsig_image *image, vmsig_name_list **ret_list);
+/* What it offers to others: addresses; of what each thread has its own, where that is in it. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_image_exports(vmsig_os_handle *os, const vmsig_proc *process,
+	const vmsig_image *image, vmsig_name_list **ret_list);
+/* What it takes from others, and where that leads now; 0: nowhere yet. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_image_imports(vmsig_os_handle *os, const vmsig_proc *process,
+	const vmsig_image *image, vmsig_name_list **ret_list);
+/* The libraries that it names, with addresses of 0. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_image_needed(vmsig_os_handle *os, const vmsig_proc *process,
+	const vmsig_image *image, vmsig_name_list **ret_list);
 
 /* ---- what does not fit together ---- */
 

@@ -40,6 +40,7 @@
 	X(MM_BRK, "mm_struct.brk", NULL, 0)                                                        \
 	X(MM_START_STACK, "mm_struct.start_stack", NULL, 0)                                        \
 	X(MM_VDSO, "mm_struct.context.vdso", NULL, 1)                                              \
+	X(MM_EXE_FILE, "mm_struct.exe_file", NULL, 1)                                              \
 	X(MM_TREE, "mm_struct.mm_mt.ma_root", NULL, 1)                                             \
 	X(MM_LIST, "mm_struct.mmap", NULL, 1)                                                      \
 	X(MAPLE_RANGE_PIVOT, "maple_range_64.pivot", NULL, 1)                                      \

@@ -26,6 +26,10 @@
  *   radix    trees of pages and of pids
  *   cache    files that are resident
  *   lookup   files by their names
+ *   mapped   what a process has mapped of a file
+ *   images   programs and libraries
+ *   elf      what is in one
+ *   dynamic  what it offers, and takes from others
  *   hidden   what lists leave out
  *   intact   what a kernel's code and its tables should be
  */

@@ -79,6 +79,7 @@ static void take(struct space_walk *walk, uint64_t area)
 
 	/* Of memory without a file it says where the memory was first. */
 	if (file) {
+		map.object = file;
 		map.offset = linux_get(kernel, area, LINUX_VMA_PGOFF) << 12;
 		linux_path(kernel, file, path);
 	}

@@ -4,7 +4,9 @@ the test, even when it is killed.
 """
 
 import ctypes
+import gzip
 import os
+import re
 import shutil
 import subprocess
 
@@ -82,17 +84,41 @@ class Lab:
             return file.read().strip()
 
     def initrd(self, added=None):
-        """The initramfs; with what is added: "kexec" (a kernel), "older" (that one's KVM)."""
+        """The initramfs; with what is added: "kexec" (a kernel), "older" (that one's KVM),
+        "loaded" (a program with libraries)."""
         plain = self.guest_file("initramfs.cpio.gz")
         if not added:
             return plain
         both = self.path("guest", f"{added}-initramfs")
         if not os.path.exists(both):
+            more = self._loaded() if added == "loaded" else self.guest_file(f"{added}.cpio.gz")
             with open(both, "wb") as out:
-                for part in (plain, self.guest_file(f"{added}.cpio.gz")):
+                for part in (plain, more):
                     with open(part, "rb") as file:
                         shutil.copyfileobj(file, out)
         return both
+
+    def libraries(self):
+        """What the program `loaded` loads: {path: file of this machine}, as it is in the guest."""
+        told = subprocess.run(["ldd", self.path("tests", "loaded")], check=True,
+                              capture_output=True, text=True).stdout
+        found = re.findall(r"^\t(?:\S+ => )?(/\S+) \(0x", told, re.M)
+        return {"/lib64/ld-linux-x86-64.so.2" if "/ld-linux" in path else
+                f"/lib/{os.path.basename(path)}": os.path.realpath(path) for path in found}
+
+    def _loaded(self):
+        """An archive of the program and its libraries."""
+        root, archive = self.path("guest", "loaded"), self.path("guest", "loaded.cpio.gz")
+        for path, file in {**self.libraries(), "/bin/loaded": self.path("tests", "loaded")}.items():
+            os.makedirs(os.path.dirname(root + path), exist_ok=True)
+            shutil.copyfile(file, root + path)
+            os.chmod(root + path, 0o755)
+        names = subprocess.run(["find", "."], cwd=root, check=True, capture_output=True)
+        packed = subprocess.run(["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet"], cwd=root,
+                                input=names.stdout, capture_output=True, check=True)
+        with open(archive, "wb") as out:
+            out.write(gzip.compress(packed.stdout, 1))
+        return archive
 
     def program(self, name):
         return self.path("bin", name)
