@@ -19,37 +19,52 @@
  * bytes to write and the bytes to expect, is one all-or-nothing write too. */
 #define ARGUMENTS_POKE_MAX (VMSIG_WRITE_INLINE_MAX / 2)
 
-struct peek_arguments {
+/* Which bytes are meant: ADDR is a number, or NAME[+OFFSET] of a symbol of the guest's kernel;
+ * behind all else `phys` says that it is guest-physical, `pid PID` that it is a process'. */
+struct place_arguments {
 	uint64_t addr;
-	size_t len;
+	const char *symbol; /* NAME[+OFFSET], in the line; NULL: addr is the address */
 	bool physical;
+	bool has_pid;
+	uint32_t pid;
+};
+
+struct peek_arguments {
+	struct place_arguments place;
+	size_t len;
 };
 
 struct write_arguments {
+	struct place_arguments place;
+	/* Where that is; whoever looks for it fills them in. */
 	uint64_t addr;
 	bool physical;
+	uint64_t root; /* of a process' page tables; 0: the kernel's */
 	size_t len;
 	unsigned char *data;   /* owned */
 	unsigned char *expect; /* inside of data, or NULL */
 };
 
 struct find_arguments {
-	vmsig_lease_range range; /* of addresses */
-	bool physical;
+	vmsig_lease_range range;      /* of addresses */
+	struct place_arguments place; /* without an address */
 	size_t len;
 	unsigned char pattern[ARGUMENTS_PATTERN_MAX];
 };
 
-/* ADDR [LEN] [phys] */
+/* ADDR [LEN] [phys | pid PID] */
 __attribute__((warn_unused_result)) const char *arguments_peek(
 	int argc, char **argv, struct peek_arguments *ret_arguments);
-/* ADDR (u8|u16|u32|u64) VALUE [phys], or ADDR hex HEX [phys] */
+/* ADDR [pid PID] */
+__attribute__((warn_unused_result)) const char *arguments_translate(
+	int argc, char **argv, struct place_arguments *ret_place);
+/* ADDR (u8|u16|u32|u64) VALUE [phys | pid PID], or ADDR hex HEX [phys | pid PID] */
 __attribute__((warn_unused_result)) const char *arguments_poke(
 	int argc, char **argv, struct write_arguments *ret_arguments);
-/* ADDR SIZE EXPECT VALUE [phys] */
+/* ADDR SIZE EXPECT VALUE [phys | pid PID] */
 __attribute__((warn_unused_result)) const char *arguments_cas(
 	int argc, char **argv, struct write_arguments *ret_arguments);
-/* PATTERN [START END] [phys] */
+/* PATTERN [START END] [phys | pid PID] */
 __attribute__((warn_unused_result)) const char *arguments_find(
 	int argc, char **argv, struct find_arguments *ret_arguments);
 

@@ -11,8 +11,9 @@
 static const struct shim_command shim_command_help, shim_command_quit;
 
 static const struct shim_command *const commands[] = {&shim_command_peek, &shim_command_poke,
-	&shim_command_cas, &shim_command_find, &shim_command_undo, &shim_command_lease,
-	&shim_command_log, &shim_command_epoch, &shim_command_help, &shim_command_quit};
+	&shim_command_cas, &shim_command_find, &shim_command_translate, &shim_command_undo,
+	&shim_command_lease, &shim_command_log, &shim_command_epoch, &shim_command_help,
+	&shim_command_quit};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 const struct shim_command *shim_command_at(size_t index)
@@ -98,8 +99,9 @@ static int help_all(struct shim *shim)
 		printf("%*s%s\n", width < SUMMARY ? SUMMARY - width : SUMMARY, "",
 			command->summary);
 	}
-	puts("\nAddresses are guest-virtual, in the kernel's address space, or guest-physical with "
-	     "phys.\n`help COMMAND` has details and examples.");
+	puts("\nADDR is a number, or NAME[+OFFSET] of a symbol of the guest's kernel. Addresses "
+	     "are\nguest-virtual, in the kernel's address space or with `pid PID` in that of a "
+	     "process, or\nguest-physical with `phys`. `help COMMAND` has details and examples.");
 	return EXIT_OK;
 }
 

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#define COMMAND_ARGUMENTS_MAX 5 /* of any command */
+#define COMMAND_ARGUMENTS_MAX 6 /* of any command */
 
 struct shim;
 
@@ -22,8 +22,8 @@ struct shim_command {
 };
 
 extern const struct shim_command shim_command_peek, shim_command_poke, shim_command_cas,
-	shim_command_find, shim_command_undo, shim_command_lease, shim_command_log,
-	shim_command_epoch;
+	shim_command_find, shim_command_translate, shim_command_undo, shim_command_lease,
+	shim_command_log, shim_command_epoch;
 
 /* Runs one line, which is taken apart. Its exit status; EXIT_OK for an empty one. */
 int shim_command_run(struct shim *shim, char *line);

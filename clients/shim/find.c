@@ -32,6 +32,7 @@ struct shim_finding {
 struct shim_search {
 	struct shim *shim;
 	const struct find_arguments *arguments;
+	uint64_t root; /* of a process; 0: the kernel's */
 	pid_t child;
 	int fd;
 	unsigned matches;
@@ -56,11 +57,13 @@ __attribute__((noreturn)) static void search_run(
 {
 	const struct find_arguments *arguments = search->arguments;
 	struct shim_finding found = {.is_end = true};
+	struct context context = search->shim->context;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(EXIT_ERROR);
-	found.result = context_scan(&search->shim->context, arguments->physical, &arguments->range,
+	context.root = search->root ? search->root : context.root;
+	found.result = context_scan(&context, arguments->place.physical, &arguments->range,
 		arguments->pattern, arguments->len, say_match, &fd);
 	_exit(write(fd, &found, sizeof(found)) == (ssize_t)sizeof(found) ? EXIT_OK : EXIT_ERROR);
 }
@@ -134,19 +137,19 @@ static int search_report(struct shim_search *search)
 		return shim_output_fail(output, search->result, "the search ended early: %s",
 			vmsig_error_text(search->result));
 	if (search->addresses)
-		return shim_output_answer(
-			output, json_pack("{s:O, s:b, s:s}", "addresses", search->addresses, "more",
-					search->more, "space",
-					search->arguments->physical ? "physical" : "virtual"));
+		return shim_output_answer(output,
+			json_pack("{s:O, s:b, s:s}", "addresses", search->addresses, "more",
+				search->more, "space",
+				search->arguments->place.physical ? "physical" : "virtual"));
 	if (search->more)
 		fprintf(stderr, "vmsig-shim: these are the first %u; say START END for others\n",
 			MATCHES_MAX);
 	return EXIT_OK;
 }
 
-static int search(struct shim *shim, const struct find_arguments *arguments)
+static int search(struct shim *shim, const struct find_arguments *arguments, uint64_t root)
 {
-	struct shim_search search = {.shim = shim, .arguments = arguments, .fd = -1};
+	struct shim_search search = {.shim = shim, .arguments = arguments, .root = root, .fd = -1};
 	int status, r = search_start(&search);
 
 	if (r)
@@ -166,27 +169,30 @@ static int search(struct shim *shim, const struct find_arguments *arguments)
 static int run_find(struct shim *shim, int argc, char **argv)
 {
 	struct find_arguments arguments;
+	struct shim_location location;
 	const char *wrong = arguments_find(argc, argv, &arguments);
 	int status;
 
 	if (wrong)
 		return shim_output_usage(&shim->output, "%s", wrong);
-	status = shim_view_await(shim);
-	return status ? status : search(shim, &arguments);
+	status = shim_locate(shim, &arguments.place, &location);
+	return status ? status : search(shim, &arguments, location.root);
 }
 
 const struct shim_command shim_command_find = {
 	.name = "find",
-	.arguments = "PATTERN [START END] [phys]",
+	.arguments = "PATTERN [START END] [phys | pid PID]",
 	.summary = "Print every address where the pattern is",
 	.help = "PATTERN is text, str:TEXT or hex:DIGITS. START and END are both included; "
 		"without\n"
-		"them everything is searched that the kernel maps, or all of RAM. The first 1000\n"
-		"matches are shown.\n"
+		"them everything is searched that the kernel or the process maps, or all of RAM. "
+		"The\n"
+		"first 1000 matches are shown.\n"
 		"\n"
 		"Examples:\n"
 		"  find 'Linux version'\n"
+		"  find secret pid 812\n"
 		"  find hex:7f454c46 0 0xfffff phys\n",
-	.words = {NULL, "phys", NULL, "phys"},
+	.words = {NULL, "phys pid", NULL, "phys pid"},
 	.run = run_find,
 };

@@ -39,6 +39,7 @@ static struct shim_entry *entry_new(
 	entry->epoch = shim->hold.epoch;
 	entry->addr = what->addr;
 	entry->physical = what->physical;
+	entry->root = what->root;
 	entry->len = what->len;
 	entry->data = copy(what->data, what->len);
 	entry->expect = what->expect ? copy(what->expect, what->len) : NULL;
@@ -93,7 +94,8 @@ int shim_journal_write(struct shim *shim, const char *verb, const struct write_a
 	struct shim_entry *entry = entry_new(shim, verb, what);
 	vmsig_write_op op = {.addr = what->addr,
 		.len = (uint32_t)what->len,
-		.flags = what->physical ? 0 : VMSIG_OP_VIRTUAL};
+		.flags = what->physical ? 0 : VMSIG_OP_VIRTUAL,
+		.cr3 = what->root};
 	int r;
 
 	*ret_entry = NULL;

@@ -24,6 +24,7 @@ struct shim_entry {
 	uint32_t epoch;
 	uint64_t addr;
 	bool physical;
+	uint64_t root; /* of a process' page tables; 0: the kernel's */
 	size_t len;
 	unsigned char *data;   /* what was to be written */
 	unsigned char *expect; /* what had to be there, or NULL */

@@ -18,35 +18,37 @@ static const char *space(bool physical)
 
 /* ---- peek ---- */
 
-static int print_bytes(
-	struct shim *shim, const struct peek_arguments *arguments, const unsigned char *bytes)
+static int print_bytes(struct shim *shim, const struct peek_arguments *arguments, uint64_t addr,
+	const unsigned char *bytes)
 {
 	if (shim->output.json)
-		return shim_output_answer(&shim->output,
-			json_pack("{s:o, s:I, s:s, s:I, s:o}", "addr", value_hex(arguments->addr),
-				"len", (json_int_t)arguments->len, "space",
-				space(arguments->physical), "epoch",
-				(json_int_t)shim->context.pod.epoch, "hex",
-				value_bytes(bytes, arguments->len)));
-	text_hex_print(arguments->addr, bytes, arguments->len);
+		return shim_output_answer(
+			&shim->output, json_pack("{s:o, s:I, s:s, s:I, s:o}", "addr",
+					       value_hex(addr), "len", (json_int_t)arguments->len,
+					       "space", space(arguments->place.physical), "epoch",
+					       (json_int_t)shim->context.pod.epoch, "hex",
+					       value_bytes(bytes, arguments->len)));
+	text_hex_print(addr, bytes, arguments->len);
 	return EXIT_OK;
 }
 
-static int read_and_print(struct shim *shim, const struct peek_arguments *arguments)
+static int read_and_print(struct shim *shim, const struct peek_arguments *arguments,
+	const struct shim_location *location)
 {
 	unsigned char *bytes = malloc(arguments->len);
+	struct context context = shim->context;
 	int status, r;
 
 	if (!bytes)
 		return shim_output_fail(&shim->output, VMSIG_ERR_NO_MEMORY, "out of memory");
-	r = context_read(
-		&shim->context, arguments->physical, arguments->addr, bytes, arguments->len);
+	context.root = location->root ? location->root : context.root;
+	r = context_read(&context, location->physical, location->addr, bytes, arguments->len);
 	if (r)
 		status = shim_output_fail(&shim->output, r,
 			"cannot read %zu bytes at 0x%" PRIx64 ": %s", arguments->len,
-			arguments->addr, vmsig_error_text(r));
+			location->addr, vmsig_error_text(r));
 	else
-		status = print_bytes(shim, arguments, bytes);
+		status = print_bytes(shim, arguments, location->addr, bytes);
 	free(bytes);
 	return status;
 }
@@ -54,18 +56,19 @@ static int read_and_print(struct shim *shim, const struct peek_arguments *argume
 static int run_peek(struct shim *shim, int argc, char **argv)
 {
 	struct peek_arguments arguments;
+	struct shim_location location;
 	const char *wrong = arguments_peek(argc, argv, &arguments);
 	int status;
 
 	if (wrong)
 		return shim_output_usage(&shim->output, "%s", wrong);
-	status = shim_view_await(shim);
-	return status ? status : read_and_print(shim, &arguments);
+	status = shim_locate(shim, &arguments.place, &location);
+	return status ? status : read_and_print(shim, &arguments, &location);
 }
 
 const struct shim_command shim_command_peek = {
 	.name = "peek",
-	.arguments = "ADDR [LEN] [phys]",
+	.arguments = "ADDR [LEN] [phys | pid PID]",
 	.summary = "Read guest memory",
 	.help = "LEN is 64 bytes when it is not given, and at most 1 MiB. What is printed was read "
 		"in\n"
@@ -73,8 +76,10 @@ const struct shim_command shim_command_peek = {
 		"\n"
 		"Examples:\n"
 		"  peek 0xffffffff81000000\n"
+		"  peek linux_banner+6 16\n"
+		"  peek 0x7ffd1000 16 pid 812\n"
 		"  peek 0x6000 16 phys\n",
-	.words = {NULL, "phys", "phys"},
+	.words = {NULL, "phys pid", "phys pid"},
 	.run = run_peek,
 };
 

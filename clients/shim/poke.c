@@ -66,10 +66,31 @@ static int fail_entry(struct shim *shim, int error, const struct shim_entry *ent
 
 /* ---- poke, cas ---- */
 
+/* A number needs no look at the guest. What was learnt of another epoch's is nothing to write by.
+ */
+static int locate(
+	struct shim *shim, const struct place_arguments *place, struct write_arguments *arguments)
+{
+	struct shim_location location = {.addr = place->addr, .physical = place->physical};
+	int status = shim_hold_check(shim);
+
+	if (!status && (place->symbol || place->has_pid)) {
+		status = shim_locate(shim, place, &location);
+		status = status ? status : shim_hold_check(shim);
+		if (!status && shim->context.epoch != shim->hold.epoch)
+			status = shim_output_fail(&shim->output, VMSIG_ERR_STALE_EPOCH,
+				"%s was reset meanwhile", shim->options.endpoint);
+	}
+	arguments->addr = location.addr;
+	arguments->physical = location.physical;
+	arguments->root = location.root;
+	return status;
+}
+
 static int run_write(struct shim *shim, struct write_arguments *arguments)
 {
 	struct shim_entry *entry;
-	int status = shim_hold_check(shim), r;
+	int status = locate(shim, &arguments->place, arguments), r;
 
 	if (status)
 		return status;
@@ -103,7 +124,7 @@ static int run_cas(struct shim *shim, int argc, char **argv)
 
 const struct shim_command shim_command_poke = {
 	.name = "poke",
-	.arguments = "ADDR (u8|u16|u32|u64) VALUE | ADDR hex HEX [phys]",
+	.arguments = "ADDR (u8|u16|u32|u64) VALUE | ADDR hex HEX [phys | pid PID]",
 	.summary = "Write a number, or bytes, under the lease",
 	.help = "A write is all or nothing; of an aligned number it is one atomic store. Numbers "
 		"are\n"
@@ -111,21 +132,23 @@ const struct shim_command shim_command_poke = {
 		"\n"
 		"Examples:\n"
 		"  poke 0xffffffff82a0f1c8 u32 1\n"
+		"  poke panic_on_oops u32 0\n"
+		"  poke 0x7ffd1000 u8 1 pid 812\n"
 		"  poke 0x6000 hex 90909090 phys\n",
-	.words = {NULL, "u8 u16 u32 u64 hex", NULL, "phys"},
+	.words = {NULL, "u8 u16 u32 u64 hex", NULL, "phys pid"},
 	.run = run_poke,
 };
 
 const struct shim_command shim_command_cas = {
 	.name = "cas",
-	.arguments = "ADDR SIZE EXPECT VALUE [phys]",
+	.arguments = "ADDR SIZE EXPECT VALUE [phys | pid PID]",
 	.summary = "Write a number if another one is there",
 	.help = "SIZE is 1, 2, 4 or 8 bytes, or u8, u16, u32, u64. Aligned it is one atomic\n"
 		"compare-and-swap, also against the guest's own CPUs.\n"
 		"\n"
 		"Example:\n"
 		"  cas 0xffffffff82a0f1c8 u32 0 1\n",
-	.words = {NULL, "u8 u16 u32 u64", NULL, NULL, "phys"},
+	.words = {NULL, "u8 u16 u32 u64", NULL, NULL, "phys pid"},
 	.run = run_cas,
 };
 
@@ -135,6 +158,7 @@ static int undo(struct shim *shim, struct shim_entry *entry)
 {
 	const struct write_arguments what = {.addr = entry->addr,
 		.physical = entry->physical,
+		.root = entry->root,
 		.len = entry->len,
 		.data = entry->old,
 		.expect = entry->data};

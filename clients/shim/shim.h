@@ -18,6 +18,7 @@
  *   command    the table of commands
  *   arguments  what they are told
  *   find       scans
+ *   locate     symbols and processes, as addresses
  *   peek       reads
  *   poke       writes
  *   lease      leases
@@ -37,9 +38,11 @@
 #include "clients/common/hold.h"
 #include "clients/shim/hold.h"
 #include "clients/shim/journal.h"
+#include "clients/shim/locate.h"
 #include "clients/shim/output.h"
 #include "clients/shim/session.h"
 #include "clients/shim/view.h"
+#include "vmsig/vmsig_os.h"
 #include "vmsig/vmsig_write.h"
 
 #define SHIM_RANGES_MAX 256u /* of one lease, as the library takes them */
@@ -58,6 +61,7 @@ struct shim {
 	struct shim_output output;
 	struct shim_session session;
 	struct context context; /* of the endpoint */
+	vmsig_os_handle *os;    /* what runs there, when a command has asked; NULL: not known */
 	struct hold hold;
 	struct shim_journal journal;
 	bool quits; /* `quit` was said */

@@ -58,6 +58,10 @@ void shim_view_take(struct shim *shim, vmsig_delivery *delivery)
 
 	if (delivery->event.kind == VMSIG_EV_SUBSCRIBED && delivery->error)
 		tell_refused(shim, delivery);
+	/* It stands on the context that may go now. */
+	if (delivery->event.kind == VMSIG_EV_MEMCTX ||
+		delivery->event.kind == VMSIG_EV_MEMCTX_INVALIDATED)
+		shim_locate_forget(shim);
 	r = context_take(context, delivery);
 	if (context->epoch != epoch)
 		tell_epoch(shim, epoch);

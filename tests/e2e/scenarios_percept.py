@@ -14,6 +14,7 @@ import subprocess
 import percept_check
 import percept_content
 import percept_images
+import percept_shim
 import vmlab
 from vmlab import Broker, Child, CtlError, Guest, Holder, check, equal, number, wait_until
 
@@ -406,6 +407,7 @@ def percept(lab):
     _places(holder, truth, boot)
     percept_content.compare(lab, guest, holder, _sleeper(truth)["pid"])
     percept_images.compare(lab, guest, holder)
+    percept_shim.compare(lab, guest, broker, holder, boot)
     percept_check.compare(lab, guest, broker, holder, _sleeper(truth))
     _dump_elf(lab, holder, boot)
     _dump_kcore(lab, holder, boot, truth)
