@@ -20,6 +20,8 @@ struct opened {
 	enum mount_kind kind;
 	enum corefile_format format; /* MOUNT_CORE */
 	uint64_t root;               /* MOUNT_MEMORY */
+	vmsig_proc process;          /* MOUNT_EXE */
+	vmsig_file file;
 };
 
 static struct mount_guests *guests(void)
@@ -44,10 +46,14 @@ static int size_of(const struct mount_node *node, off_t *ret_size)
 {
 	const struct corefile *core;
 	const struct mount_text *text;
+	vmsig_file file;
 	int r = 0;
 
 	*ret_size = 0;
-	if (node->kind == MOUNT_CORE) {
+	if (node->kind == MOUNT_EXE) {
+		r = mount_tree_program(node, &file);
+		*ret_size = r ? 0 : (off_t)file.size;
+	} else if (node->kind == MOUNT_CORE) {
 		r = mount_guest_core(node->guest, mount_tree_format(node), &core);
 		*ret_size = r ? 0 : (off_t)core->size;
 	} else if (node->kind == MOUNT_TEXT) {
@@ -144,6 +150,9 @@ static int open_node(const struct mount_node *node, struct opened *opened)
 	case MOUNT_MEMORY:
 		opened->root = node->process.root;
 		return opened->root ? 0 : -EOPNOTSUPP;
+	case MOUNT_EXE:
+		opened->process = node->process;
+		return mount_tree_program(node, &opened->file);
 	case MOUNT_TEXT:
 		return copy_text(node, &opened->text);
 	default:
@@ -202,6 +211,34 @@ static int read_memory(
 	return (int)done;
 }
 
+/* Pages that are not resident are no zeros, but EIO. */
+static int read_file(const struct mount_guest *guest, const struct opened *opened, char *buf,
+	size_t size, uint64_t at)
+{
+	const vmsig_file *file = &opened->file;
+	size_t done = 0;
+	vmsig_file now;
+	/* Of a process that has ended the file may have become another. */
+	int r = vmsig_os_program(guest->guest.os, &opened->process, &now);
+
+	if (!r && (now.object != file->object || now.mapping != file->mapping))
+		r = -VMSIG_ERR_STALE_EPOCH;
+	size = at >= file->size ? 0 : size < file->size - at ? size : (size_t)(file->size - at);
+	while (!r && done < size) {
+		size_t in = (size_t)((at + done) % VMSIG_OS_PAGE), n = VMSIG_OS_PAGE - in;
+		uint8_t page[VMSIG_OS_PAGE];
+
+		n = n < size - done ? n : size - done;
+		r = vmsig_os_file_page(
+			guest->guest.os, file, (at + done) / VMSIG_OS_PAGE, page);
+		if (r)
+			break;
+		memcpy(buf + done, page + in, n);
+		done += n;
+	}
+	return done ? (int)done : mount_errno(r);
+}
+
 static int read_guest(const struct opened *opened, char *buf, size_t size, uint64_t at)
 {
 	struct mount_guest *guest;
@@ -215,6 +252,8 @@ static int read_guest(const struct opened *opened, char *buf, size_t size, uint6
 		return r == -ENOENT ? -ESTALE : r;
 	if (opened->kind == MOUNT_MEMORY)
 		return read_memory(guest, opened->root, buf, size, at);
+	if (opened->kind == MOUNT_EXE)
+		return read_file(guest, opened, buf, size, at);
 	r = mount_guest_core(guest, opened->format, &core);
 	if (r)
 		return r;
@@ -230,7 +269,7 @@ static int on_read(const char *path, char *buf, size_t size, off_t off, struct f
 	uint64_t at = (uint64_t)off;
 
 	(void)path;
-	if (opened->kind == MOUNT_CORE || opened->kind == MOUNT_MEMORY)
+	if (opened->kind == MOUNT_CORE || opened->kind == MOUNT_MEMORY || opened->kind == MOUNT_EXE)
 		return read_guest(opened, buf, size, at);
 	if (at >= opened->text.len)
 		return 0;
@@ -306,10 +345,10 @@ const struct ctl_command ctl_mount = {
 	.summary = "Show guests as files, read-only and live, until it is unmounted",
 	.help = "DIR/ENDPOINT has mem, vmcore, kcore, memmap, kallsyms, btf, vmlinux, isf.json, "
 		"epoch,\n"
-		"kcr3 and pid/N with maps, mem, cmdline, environ, fd. After a reset of the guest "
-		"open\n"
-		"files give ESTALE; opened anew they are of the new epoch. Only whoever runs it "
-		"may\n"
+		"kcr3 and pid/N with maps, mem, cmdline, environ, exe, fd. After a reset of the "
+		"guest\n"
+		"open files give ESTALE; opened anew they are of the new epoch. Only whoever runs "
+		"it may\n"
 		"look. It ends when it is unmounted (fusermount3 -u DIR) or by SIGTERM.\n"
 		"\n"
 		"Examples:\n"

@@ -12,7 +12,6 @@
 #include "clients/common/typeinfo.h"
 
 #define FOUR_GIB (1ull << 32)
-#define PATH_PARTS 5u
 
 /* 0 or a negated enum vmsig_error; whether it could be written is the stream's to say. */
 typedef int (*make_fn)(FILE *to, const struct mount_node *node);
@@ -172,6 +171,7 @@ static const struct mount_file process_files[] = {
 	{.name = "cmdline", .kind = MOUNT_FRESH, .make = make_cmdline},
 	{.name = "environ", .kind = MOUNT_FRESH, .make = make_environ},
 	{.name = "mem", .kind = MOUNT_MEMORY},
+	{.name = "exe", .kind = MOUNT_EXE},
 	{.name = "fd", .kind = MOUNT_FDS},
 };
 
@@ -283,13 +283,29 @@ static int list_endpoints(const struct ctl *ctl, mount_name_fn add, void *ctx)
 	return mount_errno(r);
 }
 
+static bool is_there(const struct mount_node *node, const struct mount_file *file)
+{
+	vmsig_file unused;
+
+	return file->kind == MOUNT_EXE ? mount_tree_program(node, &unused) != -ENOENT
+				       : !file->needs_os || node->guest->guest.os;
+}
+
 static void list_files(const struct mount_node *node, const struct mount_file *files, size_t n,
 	mount_name_fn add, void *ctx)
 {
 	for (size_t i = 0; i < n; i++) {
-		if (!files[i].needs_os || node->guest->guest.os)
+		if (is_there(node, &files[i]))
 			add(ctx, files[i].name);
 	}
+}
+
+static void add_number(mount_name_fn add, void *ctx, int64_t number)
+{
+	char name[24];
+
+	snprintf(name, sizeof(name), "%" PRId64, number);
+	add(ctx, name);
 }
 
 static int list_processes(const struct mount_node *node, mount_name_fn add, void *ctx)
@@ -299,12 +315,8 @@ static int list_processes(const struct mount_node *node, mount_name_fn add, void
 
 	if (r)
 		return mount_errno(r);
-	for (size_t i = 0; i < list->count; i++) {
-		char name[16];
-
-		snprintf(name, sizeof(name), "%" PRIu32, list->processes[i].pid);
-		add(ctx, name);
-	}
+	for (size_t i = 0; i < list->count; i++)
+		add_number(add, ctx, list->processes[i].pid);
 	vmsig_proc_list_free(list);
 	return 0;
 }
@@ -316,12 +328,8 @@ static int list_fds(const struct mount_node *node, mount_name_fn add, void *ctx)
 
 	if (r)
 		return mount_errno(r);
-	for (size_t i = 0; i < list->count; i++) {
-		char name[16];
-
-		snprintf(name, sizeof(name), "%" PRId32, list->files[i].number);
-		add(ctx, name);
-	}
+	for (size_t i = 0; i < list->count; i++)
+		add_number(add, ctx, list->files[i].number);
 	vmsig_file_list_free(list);
 	return 0;
 }
@@ -375,6 +383,15 @@ int mount_tree_text(const struct mount_node *node, const struct mount_text **ret
 
 	*ret_text = text;
 	return text->bytes ? 0 : mount_tree_fresh(node, text);
+}
+
+int mount_tree_program(const struct mount_node *node, vmsig_file *ret_file)
+{
+	int r = vmsig_os_program(node->guest->guest.os, &node->process, ret_file);
+
+	if (r == -VMSIG_ERR_NOT_MAPPED || r == -VMSIG_ERR_UNSUPPORTED)
+		return -ENOENT;
+	return r ? mount_errno(r) : ret_file->size > MOUNT_SIZE_MAX ? -EOVERFLOW : 0;
 }
 
 int mount_tree_target(const struct mount_node *node, char *buf, size_t size)

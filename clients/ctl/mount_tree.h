@@ -6,11 +6,14 @@
  * What a mounted tree has, by its paths:
  *
  *	ENDPOINT/{mem,vmcore,kcore,memmap,kallsyms,btf,vmlinux,isf.json,epoch,kcr3}
- *	ENDPOINT/pid/N/{maps,mem,cmdline,environ}
+ *	ENDPOINT/pid/N/{maps,mem,cmdline,environ,exe}
  *	ENDPOINT/pid/N/fd/M     a link that says what is open
  */
 
 #include "clients/ctl/mount_guest.h"
+
+/* Of a file: what a guest says beyond makes no sense. */
+#define MOUNT_SIZE_MAX (1ull << 44)
 
 enum mount_kind {
 	MOUNT_ROOT,
@@ -23,6 +26,7 @@ enum mount_kind {
 	MOUNT_TEXT,   /* made once in an epoch */
 	MOUNT_MEMORY, /* of a process, by its virtual addresses */
 	MOUNT_FRESH,  /* made whenever it is opened */
+	MOUNT_EXE,    /* what a process was started from, as far as that is resident */
 };
 
 struct mount_file; /* a row of the tree's table */
@@ -49,6 +53,8 @@ enum corefile_format mount_tree_format(const struct mount_node *node);
 int mount_tree_text(const struct mount_node *node, const struct mount_text **ret_text);
 /* Of MOUNT_FRESH; the caller frees it. */
 int mount_tree_fresh(const struct mount_node *node, struct mount_text *ret_text);
+/* Of MOUNT_EXE. -ENOENT: there is none, as of a thread of the kernel's. */
+int mount_tree_program(const struct mount_node *node, vmsig_file *ret_file);
 /* Of MOUNT_FD: what is open, as text. -ENOENT: nothing. */
 int mount_tree_target(const struct mount_node *node, char *buf, size_t size);
 

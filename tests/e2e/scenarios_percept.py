@@ -334,6 +334,14 @@ def _mount(lab, holder, guest, boot, truth):
     first = sleeper["maps"][0]
     equal(mounted.read("pid", pid, "mem", at=first["start"], size=4), b"\x7fELF", "mem of a process")
     check(f"{first['start']:08x}-".encode() in mounted.read("pid", pid, "maps"), "maps")
+    with open(lab.path("tests", "loaded"), "rb") as file:
+        own = hashlib.md5(file.read()).hexdigest()
+    loaded = next(process["pid"] for process in truth.processes.values()
+                  if process["name"] == "loaded")
+    equal(hashlib.md5(mounted.read("pid", loaded, "exe")).hexdigest(), own, "exe")
+    equal(os.stat(mounted.path("pid", loaded, "exe")).st_size,
+          os.stat(lab.path("tests", "loaded")).st_size, "size of exe")
+    check("exe" not in os.listdir(mounted.path("pid", 2)), "a kernel thread was started from a file")
     links = {int(fd): os.readlink(mounted.path("pid", pid, "fd", fd))
              for fd in os.listdir(mounted.path("pid", pid, "fd"))}
     equal(links, sleeper["files"], "fd")
