@@ -34,6 +34,7 @@
  *   output         where what is made of a guest goes
  *   exec           exec
  *   gdb            gdb
+ *   gdb_write      what it writes
  *   operator       connections of operators
  *   lease          lease
  *   lease_acquire  lease acquire

@@ -4,8 +4,11 @@
  *
  *   (gdb) target remote | vmsigctl gdb web1
  *
- * No socket, no port, no daemon. gdb reads memory under the kernel's root or that of a process; it
- * can change nothing, and registers are not known: all of them are 0.
+ * No socket, no port, no daemon. gdb reads memory under the kernel's root or that of a process. It
+ * changes nothing, but with --write memory: each write under a lease, as gdb_write.h has it. The
+ * broker has no registers of CPUs: those of a process are what it entered the kernel with last,
+ * those of the kernel where the idle task gave its CPU away. What is not known of them is told as
+ * unavailable.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -15,12 +18,14 @@
 #include <unistd.h>
 
 #include "clients/common/rsp.h"
+#include "clients/ctl/gdb_write.h"
 #include "clients/ctl/place.h"
 
 #define READ_MAX (RSP_PACKET_MAX / 2)
 /* What `g` of the architecture in TARGET has: 16 registers and rip of 8 bytes, eflags and segments
  * of 4, st0 to st7 of 10, 8 of the FPU of 4, xmm0 to xmm15 of 16, mxcsr of 4. */
-#define REGISTERS_SIZE (17 * 8 + 7 * 4 + 8 * 10 + 8 * 4 + 16 * 16 + 4)
+#define WORDS_SIZE (17 * 8)
+#define REGISTERS_SIZE (WORDS_SIZE + 7 * 4 + 8 * 10 + 8 * 4 + 16 * 16 + 4)
 
 static const char target[] =
 	"<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\">"
@@ -28,7 +33,11 @@ static const char target[] =
 
 struct gdb {
 	const struct ctl *ctl;
+	const char *endpoint;
 	struct context context;
+	vmsig_os_handle *os; /* NULL: what runs there is not known */
+	bool has_process, may_write;
+	vmsig_proc process;
 	struct rsp rsp;
 	char answer[2 * RSP_PACKET_MAX]; /* data of the last one */
 	size_t len;
@@ -62,10 +71,34 @@ static void answer_features(struct gdb *gdb, const char *args)
 		target + sizeof(target) - 1 - left);
 }
 
+static void put_register(struct gdb *gdb, size_t at, const void *value, size_t size)
+{
+	char text[2 * sizeof(uint64_t) + 1];
+
+	rsp_hex(value, size, text);
+	memcpy(gdb->answer + 2 * at, text, 2 * size);
+}
+
+/* "xx" for each byte of those that are not known; with none, all are 0. */
 static void answer_registers(struct gdb *gdb)
 {
-	memset(gdb->answer, '0', 2 * REGISTERS_SIZE);
+	vmsig_registers registers = {0};
+	bool any = gdb->os && !vmsig_os_registers(
+				      gdb->os, gdb->has_process ? &gdb->process : NULL, &registers);
+	uint32_t flags = (uint32_t)registers.rflags, cs = registers.cs, ss = registers.ss;
+
+	memset(gdb->answer, any ? 'x' : '0', 2 * REGISTERS_SIZE);
 	gdb->len = 2 * REGISTERS_SIZE;
+	if (!any)
+		return;
+	for (size_t i = 0; i < VMSIG_REGISTERS; i++) {
+		if (registers.known & 1u << i)
+			put_register(gdb, 8 * i, &registers.general[i], 8);
+	}
+	put_register(gdb, 8 * VMSIG_REGISTERS, &registers.rip, 8);
+	put_register(gdb, WORDS_SIZE, &flags, 4);
+	put_register(gdb, WORDS_SIZE + 4, &cs, 4);
+	put_register(gdb, WORDS_SIZE + 8, &ss, 4);
 }
 
 /* E14: gdb says that it cannot access memory there (EFAULT, in decimal). */
@@ -154,6 +187,36 @@ static void answer_refused(struct gdb *gdb, const char *args)
 	say(gdb, "E30");
 }
 
+/* Memory. Without a word on binary data gdb takes hexadecimal. */
+static void answer_write(struct gdb *gdb, const char *args)
+{
+	unsigned char bytes[READ_MAX];
+	const char *data = strchr(args, ':');
+	uint64_t addr, len;
+	size_t got;
+
+	if (!gdb->may_write) {
+		answer_refused(gdb, args);
+		return;
+	}
+	if (!data || !rsp_pair(args, &addr, &len) || len > sizeof(bytes) ||
+		(len && (!text_hex_parse(data + 1, sizeof(bytes), bytes, &got) || got != len))) {
+		say(gdb, "E22");
+		return;
+	}
+	say(gdb, "%s",
+		!len || ctl_gdb_write(gdb->ctl, gdb->endpoint, &gdb->context, gdb->physical, addr,
+				bytes, (size_t)len) == EXIT_OK
+			? "OK"
+			: "E14");
+}
+
+static void answer_binary(struct gdb *gdb, const char *args)
+{
+	if (!gdb->may_write)
+		answer_refused(gdb, args);
+}
+
 static void answer_detach(struct gdb *gdb, const char *args)
 {
 	gdb->detached = true;
@@ -189,9 +252,12 @@ static const struct {
 	{"D", answer_detach},
 	{"k", answer_kill},
 	{"G", answer_refused},
-	{"M", answer_refused},
+	{"M", answer_write},
 	{"P", answer_refused},
-	{"X", answer_refused},
+	{"X", answer_binary},
+	/* Nothing stops at them; and gdb would write them itself if they were not known. */
+	{"Z", answer_refused},
+	{"z", answer_refused},
 	{"c", answer_stopped},
 	{"s", answer_stopped},
 };
@@ -270,40 +336,89 @@ static int serve(struct gdb *gdb)
 	return code;
 }
 
+/* ---- the command ---- */
+
+enum { OPT_WRITE = CTL_OPT_FIRST };
+
+struct gdb_options {
+	struct ctl_place place;
+	bool write;
+};
+
 static bool handle(void *ctx, int code, const char *value)
 {
-	return ctl_place_option(ctx, code, value);
+	struct gdb_options *options = ctx;
+
+	if (code != OPT_WRITE)
+		return ctl_place_option(&options->place, code, value);
+	options->write = true;
+	return true;
+}
+
+/* For registers; memory is there without. */
+static void learn(struct gdb *gdb, const char *pid)
+{
+	uint64_t number = 0;
+
+	if (vmsig_os_open(&gdb->os, gdb->context.mem, gdb->context.pod.kcr3, NULL, 0))
+		gdb->os = NULL;
+	if (gdb->os && pid && text_number(pid, &number))
+		gdb->has_process = vmsig_os_process(gdb->os, (uint32_t)number, &gdb->process) == 0;
+	if (!gdb->os || (pid && !gdb->has_process)) {
+		gdb->os = vmsig_os_close(gdb->os);
+		ctl_note("registers are all 0: those of the CPUs are not known");
+		return;
+	}
+	ctl_note("registers are no CPU's: they are those with which %s%s%s",
+		pid ? "process " : "the idle task gave the first CPU away last", pid ? pid : "",
+		pid ? " entered the kernel last" : "");
 }
 
 static int run_gdb(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct option own[] = {
-		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
+	static const struct option own[] = {{"pid", required_argument, NULL, CTL_OPT_PID},
+		{"write", no_argument, NULL, OPT_WRITE}, {NULL, 0, NULL, 0}};
 	static struct gdb gdb;
-	struct ctl_place place = {0};
-	int code = ctl_options(ctl, &ctl_gdb, argc, argv, own, handle, &place);
+	struct gdb_options options = {0};
+	int code = ctl_options(ctl, &ctl_gdb, argc, argv, own, handle, &options);
 
 	if (code)
 		return code;
 	if (optind + 1 != argc)
 		return ctl_usage(&ctl_gdb, "it takes one ENDPOINT");
 	gdb.ctl = ctl;
-	code = ctl_place_open(ctl, argv[optind], &place, &gdb.context);
+	gdb.endpoint = argv[optind];
+	gdb.may_write = options.write;
+	code = ctl_place_open(ctl, gdb.endpoint, &options.place, &gdb.context);
 	if (code)
 		return code;
-	code = serve(&gdb);
+	if (gdb.may_write)
+		code = ctl_gdb_may_write(ctl);
+	if (!code) {
+		learn(&gdb, options.place.pid);
+		code = serve(&gdb);
+	}
+	vmsig_os_close(gdb.os);
 	context_close(&gdb.context);
 	return code;
 }
 
 const struct ctl_command ctl_gdb = {
 	.name = "gdb",
-	.arguments = "ENDPOINT [--pid PID]",
-	.summary = "Speak gdb's remote protocol, read-only, on standard input and output",
-	.help = "  --pid PID  memory of a process\n"
+	.arguments = "ENDPOINT [--pid PID] [--write]",
+	.summary = "Speak gdb's remote protocol on standard input and output",
+	.help = "  --pid PID  memory of a process, and the registers with which it entered the\n"
+		"             kernel last; else the kernel's memory, and the registers with which\n"
+		"             the idle task gave its CPU away last\n"
+		"  --write    let gdb write memory, each time under a lease; `vmsigctl undo` "
+		"takes\n"
+		"             it back. Else it can change nothing\n"
+		"\n"
+		"Breakpoints are refused: nothing would stop at them.\n"
 		"\n"
 		"Examples:\n"
 		"  gdb -ex 'target remote | vmsigctl gdb web1'\n"
+		"  gdb -ex 'target remote | vmsigctl gdb web1 --pid 812 --write'\n"
 		"  (gdb) maintenance packet Qqemu.PhyMemMode:1\n",
 	.run = run_gdb,
 };

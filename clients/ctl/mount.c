@@ -229,8 +229,7 @@ static int read_file(const struct mount_guest *guest, const struct opened *opene
 		uint8_t page[VMSIG_OS_PAGE];
 
 		n = n < size - done ? n : size - done;
-		r = vmsig_os_file_page(
-			guest->guest.os, file, (at + done) / VMSIG_OS_PAGE, page);
+		r = vmsig_os_file_page(guest->guest.os, file, (at + done) / VMSIG_OS_PAGE, page);
 		if (r)
 			break;
 		memcpy(buf + done, page + in, n);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "clients/os/linux/file.h"
+#include "clients/os/linux/registers.h"
 #include "clients/os/linux/space.h"
 #include "vmsig/vmsig_error.h"
 
@@ -215,6 +216,14 @@ int vmsig_os_environment(
 	vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size, size_t *ret_len)
 {
 	return -os->system->environment(os, process, buf, size, ret_len);
+}
+
+int vmsig_os_registers(
+	vmsig_os_handle *os, const vmsig_proc *process, vmsig_registers *ret_registers)
+{
+	struct linux_kernel *kernel = os_linux_kernel(os);
+
+	return kernel ? -linux_registers(kernel, process, ret_registers) : -VMSIG_ERR_UNSUPPORTED;
 }
 
 /* ---- address spaces, modules, files ---- */

@@ -247,7 +247,55 @@ def _gdb(holder, boot):
     check("Cannot access memory" in done.stderr, f"gdb could write: {done.stderr}")
 
 
-def _symbol_files(lab, holder, boot):
+def _gdb_registers(holder, boot, elf):
+    """What was saved of tasks that do not run."""
+    target = "target remote | " + " ".join(holder.argv("gdb", "vm1"))
+    told = _tool("gdb", "-nx", "-batch", elf, "-ex", target, "-ex", "info symbol $pc",
+                 "-ex", "x/2i $pc", "-ex", "info registers rax rsp", "-ex", "detach")
+    check("schedule" in told and "(bad)" not in told, f"where the idle task went to sleep: {told}")
+    check("<unavailable>" in told and re.search(r"rsp +0xff", told), f"its registers: {told}")
+    pid = next(str(entry["pid"]) for entry in holder.json("ps", "vm1") if entry["name"] == "loaded")
+    code = next(entry for entry in holder.json("maps", "vm1", pid)
+                if entry["path"].endswith("libc.so.6") and "x" in entry["prot"])
+    target = "target remote | " + " ".join(holder.argv("gdb", "vm1", "--pid", pid))
+    told = _tool("gdb", "-nx", "-batch", "-ex", target, "-ex", "p/x $pc", "-ex", "p/x $cs",
+                 "-ex", "x/2xb $pc-2", "-ex", "detach")
+    place = int(re.search(r"\$1 = (0x[0-9a-f]+)", told)[1], 16)
+    check(number(code["start"]) <= place < number(code["end"]), f"where it waits: {told}")
+    check("$2 = 0x33" in told and "0x0f\t0x05" in told, f"behind its system call: {told}")
+
+
+def _gdb_writes(lab, guest, broker, elf):
+    """As an operator; it is seen inside, leased, audited, and taken back."""
+    operator = Holder(broker, "operator/ops")
+    os.environ.update(VMSIG_WRITE_SOCKET=broker.write_socket, VMSIG_UNDO_DIR=lab.path("undo"))
+    words = guest.console.run("guest-tool page /run/gdb").split()
+    page, offset = int(words[1], 16), int(words[3])
+    show = f"tail -c +{offset + 1} /run/gdb | head -c 8 | hexdump -v -e '1/1 \"%02x\"'; echo"
+    before = guest.console.run(show).strip()
+    wanted = f"set var *(unsigned long *){page:#x} = 0x1122334455667788"
+    target = "target remote | env -u VMSIG_SOCKET " + " ".join(operator.argv("gdb", "vm1", "--write"))
+    physical = ("-ex", "maintenance packet Qqemu.PhyMemMode:1")
+    # --socket would be that of all planes.
+    target = target.replace("env -u VMSIG_SOCKET", f"env VMSIG_SOCKET={broker.socket}").replace(
+        f"--socket {broker.socket} ", "")
+    _tool("gdb", "-nx", "-batch", "-ex", target, *physical, "-ex", wanted, "-ex", "detach")
+    equal(guest.console.run(show).strip(), "8877665544332211", "what the guest sees")
+    environment = {**os.environ, "VMSIG_SOCKET": broker.socket, "VMSIG_IDENTITY": operator.identity}
+    subprocess.run([lab.program("vmsigctl"), "undo"], env=environment, check=True,
+                   capture_output=True, timeout=60)
+    equal(guest.console.run(show).strip(), before, "what the guest sees when it was taken back")
+    done = subprocess.run(["gdb", "-nx", "-batch", elf, "-ex", target, "-ex", "break *&schedule",
+                           "-ex", "continue"], capture_output=True, text=True, timeout=120)
+    check("Cannot insert breakpoint" in done.stderr, f"a breakpoint: {done.stdout}{done.stderr}")
+    records = subprocess.run(
+        [lab.program("vmsigctl"), "--identity", broker.identity("admin/root"), "--socket",
+         broker.admin_socket, "--json", "audit", "ls", "--kind", "write-result"],
+        capture_output=True, text=True, check=True, timeout=60).stdout
+    check(f"{page:x}" in records and records.count("ops") >= 2, f"records of writes: {records}")
+
+
+def _symbol_files(lab, guest, broker, holder, boot):
     """Symbols and types out of the guest, as debuggers and Volatility take them."""
     elf, banner = lab.path("vm1.elf"), boot.symbols["linux_banner"]
     holder.ctl("symbols", "vm1", "--elf", elf)
@@ -256,6 +304,8 @@ def _symbol_files(lab, holder, boot):
     told = _tool("gdb", "-nx", "-batch", elf, "-ex", target, "-ex", "x/s &linux_banner",
                  "-ex", "info symbol _stext", "-ex", "detach")
     check(f"{banner:#x}" in told and boot.version[:60] in told, f"gdb knows by name: {told}")
+    _gdb_registers(holder, boot, elf)
+    _gdb_writes(lab, guest, broker, elf)
     symbols = _tool("readelf", "-sW", elf)
     check(re.search(rf"{banner:016x} +0 OBJECT +GLOBAL .* linux_banner$", symbols, re.M),
           "readelf finds no linux_banner")
@@ -392,7 +442,7 @@ def _dump_flat(lab, holder, boot):
 def _scene(lab, **options):
     guest = Guest(lab, **options)
     broker = Broker(lab, [vmlab.qemu_endpoint(lab, writable=True)],
-                    [vmlab.operator_tenant(), vmlab.tenant()])
+                    [vmlab.operator_tenant(), vmlab.tenant(), vmlab.tenant("root", role="admin")])
     boot = guest.boot()
     holder = Holder(broker)
     holder.wait_ready()
@@ -419,7 +469,7 @@ def percept(lab):
     percept_check.compare(lab, guest, broker, holder, _sleeper(truth))
     _dump_elf(lab, holder, boot)
     _dump_kcore(lab, holder, boot, truth)
-    _symbol_files(lab, holder, boot)
+    _symbol_files(lab, guest, broker, holder, boot)
     _dump_flat(lab, holder, boot)
     _gdb(holder, boot)
     tree = holder.ctl("ps", "--tree", "vm1").decode()

@@ -143,6 +143,23 @@ VMSIG_API VMSIG_MUST_USE int vmsig_os_command_line(
 VMSIG_API VMSIG_MUST_USE int vmsig_os_environment(
 	vmsig_os_handle *os, const vmsig_proc *process, char *buf, size_t size, size_t *ret_len);
 
+/* ---- registers ---- */
+
+#define VMSIG_REGISTERS 16
+
+typedef struct {
+	uint64_t general[VMSIG_REGISTERS]; /* rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8 to r15 */
+	uint64_t rip, rflags;
+	uint32_t known; /* a bit for each of general */
+	uint16_t cs, ss;
+} vmsig_registers;
+
+/* What the kernel has saved in memory, which are no CPU's registers of now: of a process as it was
+ * when it entered the kernel last; with NULL, of the first CPU's idle task where it gave the CPU
+ * away last. -VMSIG_ERR_NOT_MAPPED: there are none, as of a kernel thread. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_registers(
+	vmsig_os_handle *os, const vmsig_proc *process, vmsig_registers *ret_registers);
+
 /* ---- address spaces ---- */
 
 #define VMSIG_MAP_SHARED 0x10u /* beside VMSIG_PROT_READ, WRITE, EXEC */

@@ -78,6 +78,8 @@
 	X(MODULE_MEM, "module.mem", NULL, 1)                                                       \
 	X(MODULE_MEM_BASE, "module_memory.base", NULL, 1)                                          \
 	X(MODULE_MEM_SIZE, "module_memory.size", NULL, 1)                                          \
+	X(TASK_STACK, "task_struct.stack", NULL, 1)                                                \
+	X(TASK_SP, "task_struct.thread.sp", NULL, 1)                                               \
 	X(TASK_NSPROXY, "task_struct.nsproxy", NULL, 1)                                            \
 	X(TASK_FS, "task_struct.fs", NULL, 1)                                                      \
 	X(TASK_REAL_CRED, "task_struct.real_cred", NULL, 1)                                        \

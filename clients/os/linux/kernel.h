@@ -30,6 +30,7 @@
  *   images   programs and libraries
  *   elf      what is in one
  *   dynamic  what it offers, and takes from others
+ *   registers  what was saved of a task that does not run
  *   hidden   what lists leave out
  *   intact   what a kernel's code and its tables should be
  */
