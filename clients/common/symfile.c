@@ -12,12 +12,13 @@
 #define IMAGE_FIRST 0xffffffff80000000ull /* symbols below are offsets into per-CPU memory */
 #define ALIGN 8u
 
-enum section { NONE, TEXT, DATA, SYMTAB, STRTAB, BTF, SHSTRTAB, SECTIONS };
+enum section { NONE, TEXT, DATA, MODULES, SYMTAB, STRTAB, BTF, SHSTRTAB, SECTIONS };
 
 static const char *const names[SECTIONS] = {
 	[NONE] = "",
 	[TEXT] = ".text",
 	[DATA] = ".data",
+	[MODULES] = ".modules",
 	[SYMTAB] = ".symtab",
 	[STRTAB] = ".strtab",
 	[BTF] = ".BTF",
@@ -25,12 +26,16 @@ static const char *const names[SECTIONS] = {
 };
 
 struct parts {
-	const vmsig_os_handle *os;
+	vmsig_os_handle *os;
+	vmsig_name_list **modules; /* symbols of each, or NULL */
+	size_t nmodules;
+	uint64_t first, end; /* of what those lie in */
 	uint8_t *btf;
 	uint32_t btf_len;
 	size_t symbols, locals; /* in the file; the empty one among both */
 	size_t text_len;        /* of all names */
 	size_t names_len;       /* of sections */
+	size_t next_local, text_at;
 	size_t at[SECTIONS], len[SECTIONS];
 };
 
@@ -43,6 +48,62 @@ static bool is_shown(const vmsig_symbol *symbol)
 static bool is_local(const vmsig_symbol *symbol)
 {
 	return islower((unsigned char)symbol->type) && symbol->type != 'w' && symbol->type != 'v';
+}
+
+/* What modules say is their own, and none of it has to be there. */
+static int load_modules(struct parts *parts)
+{
+	vmsig_module_list *list;
+	int r = vmsig_os_modules(parts->os, &list);
+
+	if (r == -VMSIG_ERR_UNSUPPORTED)
+		return 0;
+	if (r)
+		return -r;
+	parts->modules = calloc(list->count + 1, sizeof(vmsig_name_list *));
+	for (size_t i = 0; parts->modules && i < list->count && !r; i++) {
+		r = vmsig_os_module_symbols(parts->os, &list->modules[i], &parts->modules[i]);
+		/* One that was unloaded meanwhile has none, as a kernel without kallsyms. */
+		if (r != -VMSIG_ERR_NO_MEMORY && r != -VMSIG_ERR_STALE_EPOCH)
+			r = 0;
+		parts->nmodules++;
+	}
+	vmsig_module_list_free(list);
+	return parts->modules ? -r : VMSIG_ERR_NO_MEMORY;
+}
+
+static void free_modules(struct parts *parts)
+{
+	for (size_t i = 0; i < parts->nmodules; i++)
+		vmsig_name_list_free(parts->modules[i]);
+	free(parts->modules);
+}
+
+typedef void (*module_symbol_fn)(uint8_t *bytes, struct parts *parts, const vmsig_name *symbol);
+
+/* What would be an offset into per-CPU memory is left out. */
+static void each_of_modules(struct parts *parts, uint8_t *bytes, module_symbol_fn take)
+{
+	for (size_t i = 0; i < parts->nmodules; i++) {
+		const vmsig_name_list *list = parts->modules[i];
+
+		for (size_t j = 0; list && j < list->count; j++) {
+			if (list->names[j].addr >= IMAGE_FIRST)
+				take(bytes, parts, &list->names[j]);
+		}
+	}
+}
+
+static void count_of_module(uint8_t *bytes, struct parts *parts, const vmsig_name *symbol)
+{
+	(void)bytes;
+	parts->symbols++;
+	parts->locals++;
+	parts->text_len += strlen(symbol->name) + 1;
+	if (!parts->end || symbol->addr < parts->first)
+		parts->first = symbol->addr;
+	if (symbol->addr >= parts->end)
+		parts->end = symbol->addr + 1;
 }
 
 static void count(struct parts *parts)
@@ -59,6 +120,7 @@ static void count(struct parts *parts)
 		parts->locals += is_local(&symbol);
 		parts->text_len += strlen(symbol.name) + 1;
 	}
+	each_of_modules(parts, NULL, count_of_module);
 	for (enum section i = NONE; i < SECTIONS; i++)
 		parts->names_len += strlen(names[i]) + 1;
 }
@@ -86,24 +148,45 @@ static unsigned char info_of(const vmsig_symbol *symbol)
 }
 
 /* Local symbols come first, as linkers have it; both keep the kernel's own order. */
-static void put_symbols(uint8_t *bytes, const struct parts *parts)
+static void put_symbol(
+	uint8_t *bytes, struct parts *parts, size_t number, Elf64_Sym *symbol, const char *name)
 {
-	size_t n = vmsig_os_symbol_count(parts->os), next[] = {parts->locals, 1}, text = 1;
+	size_t len = strlen(name) + 1;
+
+	symbol->st_name = (Elf64_Word)parts->text_at;
+	memcpy(bytes + parts->at[SYMTAB] + number * sizeof(*symbol), symbol, sizeof(*symbol));
+	memcpy(bytes + parts->at[STRTAB] + parts->text_at, name, len);
+	parts->text_at += len;
+}
+
+/* All of a module's are local: several may have one name. */
+static void put_of_module(uint8_t *bytes, struct parts *parts, const vmsig_name *symbol)
+{
+	Elf64_Sym out = {.st_value = symbol->addr,
+		.st_info = ELF64_ST_INFO(STB_LOCAL, STT_NOTYPE),
+		.st_shndx = MODULES};
+
+	put_symbol(bytes, parts, parts->next_local++, &out, symbol->name);
+}
+
+static void put_symbols(uint8_t *bytes, struct parts *parts)
+{
+	size_t n = vmsig_os_symbol_count(parts->os), next = parts->locals;
+
+	parts->next_local = parts->text_at = 1;
 
 	for (size_t i = 0; i < n; i++) {
 		vmsig_symbol symbol = vmsig_os_symbol(parts->os, i);
-		Elf64_Sym out = {.st_name = (Elf64_Word)text, .st_value = symbol.addr};
-		size_t len = strlen(symbol.name) + 1;
+		Elf64_Sym out = {.st_value = symbol.addr};
 
 		if (!is_shown(&symbol))
 			continue;
 		out.st_info = info_of(&symbol);
 		out.st_shndx = ELF64_ST_TYPE(out.st_info) == STT_FUNC ? TEXT : DATA;
-		memcpy(bytes + parts->at[SYMTAB] + next[is_local(&symbol)]++ * sizeof(out), &out,
-			sizeof(out));
-		memcpy(bytes + parts->at[STRTAB] + text, symbol.name, len);
-		text += len;
+		put_symbol(bytes, parts, is_local(&symbol) ? parts->next_local++ : next++, &out,
+			symbol.name);
 	}
+	each_of_modules(parts, bytes, put_of_module);
 }
 
 static uint64_t addr_of(const struct parts *parts, const char *name)
@@ -130,6 +213,11 @@ static void put_sections(uint8_t *bytes, const struct parts *parts)
 	Elf64_Shdr sections[SECTIONS] = {
 		[TEXT] = memory(parts, "_text", "_etext", SHF_EXECINSTR),
 		[DATA] = memory(parts, "_sdata", "_end", SHF_WRITE),
+		[MODULES] = {.sh_type = SHT_NOBITS,
+			.sh_flags = SHF_ALLOC | SHF_EXECINSTR | SHF_WRITE,
+			.sh_addr = parts->first,
+			.sh_size = parts->end - parts->first,
+			.sh_addralign = 1},
 		[SYMTAB] = {.sh_type = SHT_SYMTAB,
 			.sh_link = STRTAB,
 			.sh_info = (Elf64_Word)parts->locals,
@@ -170,27 +258,35 @@ static void put_header(uint8_t *bytes, const struct parts *parts)
 	memcpy(bytes, &header, sizeof(header));
 }
 
-int symfile_init(struct symfile *file, const struct context *context, const vmsig_os_handle *os)
+static int make(struct symfile *file, struct parts *parts)
+{
+	count(parts);
+	lay_out(parts);
+	file->len = parts->at[SHSTRTAB] + parts->len[SHSTRTAB];
+	file->bytes = calloc(1, file->len);
+	if (!file->bytes)
+		return VMSIG_ERR_NO_MEMORY;
+	put_header(file->bytes, parts);
+	put_sections(file->bytes, parts);
+	put_symbols(file->bytes, parts);
+	if (parts->btf_len)
+		memcpy(file->bytes + parts->at[BTF], parts->btf, parts->btf_len);
+	return 0;
+}
+
+int symfile_init(struct symfile *file, const struct context *context, vmsig_os_handle *os)
 {
 	struct parts parts = {.os = os};
 	int r = typeinfo_read(context, os, &parts.btf, &parts.btf_len);
 
 	*file = (struct symfile){0};
-	if (r && r != VMSIG_ERR_UNSUPPORTED)
-		return r;
-	count(&parts);
-	lay_out(&parts);
-	file->len = parts.at[SHSTRTAB] + parts.len[SHSTRTAB];
-	file->bytes = calloc(1, file->len);
-	if (file->bytes) {
-		put_header(file->bytes, &parts);
-		put_sections(file->bytes, &parts);
-		put_symbols(file->bytes, &parts);
-		if (parts.btf_len)
-			memcpy(file->bytes + parts.at[BTF], parts.btf, parts.btf_len);
-	}
+	if (!r || r == VMSIG_ERR_UNSUPPORTED)
+		r = load_modules(&parts);
+	if (!r)
+		r = make(file, &parts);
+	free_modules(&parts);
 	free(parts.btf);
-	return file->bytes ? 0 : VMSIG_ERR_NO_MEMORY;
+	return r;
 }
 
 void symfile_deinit(struct symfile *file)

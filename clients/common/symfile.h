@@ -3,8 +3,8 @@
 #define CLIENTS_COMMON_SYMFILE_H
 
 /*
- * A kernel's symbols and types, made of the guest's own tables, as an ELF file that debuggers load
- * beside its memory: .symtab with addresses as they are in the running guest (no KASLR offset is to
+ * A kernel's symbols and types, and its modules' symbols, made of the guest's own tables, as an ELF
+ * file that debuggers load beside its memory: .symtab with addresses as they are in the running guest (no KASLR offset is to
  * be added) and, when the kernel carries them, its types in .BTF. It has no code: sections of text
  * and data only say where these are.
  */
@@ -22,7 +22,7 @@ struct symfile {
 
 /* Positive enum vmsig_error; nothing to free then. */
 __attribute__((warn_unused_result)) int symfile_init(
-	struct symfile *file, const struct context *context, const vmsig_os_handle *os);
+	struct symfile *file, const struct context *context, vmsig_os_handle *os);
 void symfile_deinit(struct symfile *file);
 
 #endif

@@ -208,6 +208,12 @@ int vmsig_os_sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_nam
 	return take_names(os, module, os->system->sections, ret_list);
 }
 
+int vmsig_os_module_symbols(
+	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
+{
+	return take_names(os, module, linux_parts_symbols, ret_list);
+}
+
 int vmsig_os_exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
 {
 	return take_names(os, module, os->system->exports, ret_list);

@@ -309,6 +309,10 @@ def _symbol_files(lab, guest, broker, holder, boot):
     symbols = _tool("readelf", "-sW", elf)
     check(re.search(rf"{banner:016x} +0 OBJECT +GLOBAL .* linux_banner$", symbols, re.M),
           "readelf finds no linux_banner")
+    told = guest.console.run("grep -F '[pvpanic]' /proc/kallsyms")
+    missing = [line for line in told.splitlines() if not re.search(
+        rf": {line.split()[0]} .* {re.escape(line.split()[2])}$", symbols, re.M)]
+    equal(missing, [], f"symbols of a module of which there are {told.count('pvpanic')}")
     sections = _tool("readelf", "-SW", elf)
     check(".BTF" in sections, f"no types among {sections}")
     os.unlink(elf)

@@ -4,6 +4,7 @@
 and the layer for Volatility, which stands in for itself here: a module with the class that handlers
 derive from, and an opener of locations, are all that the layer sees of it."""
 
+import hashlib
 import os
 import sys
 import types
@@ -66,8 +67,42 @@ def _look_inside(vmsig, context, holder, boot):
         equal(guest.symbol_at(boot.symbols["linux_banner"]).address, boot.symbols["linux_banner"], "")
         equal(guest.symbol("no_such_symbol"), None, "a symbol that is none")
         _raises(vmsig.Gone, guest.process, 99999)
+        _look_at_content(vmsig, guest, holder, init)
         elf = context.mem.read_virtual(guest.maps(init)[0].start, 4, init.root)
         equal(elf, b"\x7fELF", "the first bytes of init")
+
+
+def _look_at_content(vmsig, guest, holder, init):
+    """What is there beside processes, as vmsigctl says it."""
+    equal([(mount.path, mount.type, mount.read_only) for mount in guest.mounts(init)],
+          [(entry["path"], entry["type"], entry["read_only"]) for entry in holder.json("mounts", "vm1")],
+          "mounts")
+    told = holder.json("dmesg", "vm1")
+    equal([record.text for record in guest.log()][:len(told)],
+          [entry["text"] for entry in told][:len(guest.log())], "the log")
+    check(not guest.sockets(init) and not guest.sockets(), "sockets where there is no network")
+    kernel = {name.name: name.address for name in guest.exports()}
+    equal(kernel["schedule"], guest.symbol("schedule").address, "what the kernel exports")
+    module = next(module for module in guest.modules() if module.name == "pvpanic")
+    equal({name.name: name.address for name in guest.sections(module)},
+          {entry["name"]: int(entry["addr"], 16) for entry in holder.json("sections", "vm1", "pvpanic")},
+          "sections")
+    exported = {name.name for name in guest.exports(module)}
+    check(exported and exported < {name.name for name in guest.module_symbols(module)}, exported)
+    program, = [image for image in guest.images(init) if image.program]
+    vdso, = [image for image in guest.images(init) if image.path == "[vdso]"]
+    equal((program.path, guest.image_needed(init, program), len(guest.image_imports(init, program))),
+          ("/bin/busybox", [], 0), "a static program")
+    check(".text" in {name.name for name in guest.image_sections(init, program)}, "its sections")
+    check("__vdso_time" in {name.name for name in guest.image_exports(init, vdso)}, "the vdso")
+    file = guest.file(init, "/bin/busybox")
+    digest = hashlib.md5(file.read()).hexdigest()
+    equal(guest.program(init).size, file.size, "the program as a file")
+    equal(hashlib.md5(holder.ctl("cat", "vm1", "/bin/busybox")).hexdigest(), digest, "a file")
+    equal(file.resident(), list(range(-(-file.size // file.PAGE))), "its pages")
+    _raises(vmsig.NotMapped, guest.file, init, "/no/such/file")
+    _raises(vmsig.NotMapped, guest.open_file, init, 999)
+    equal(list(guest.check()), [], "findings")
 
 
 def _write(vmsig, writer, connection, page):
@@ -122,6 +157,7 @@ def python(lab):
                     [vmlab.operator_tenant(), vmlab.tenant()])
     holder = Holder(broker)
     boot = guest.boot()
+    guest.console.run("insmod /modules/pvpanic.ko")
     os.environ.update(VMSIG_IDENTITY=holder.identity, VMSIG_SOCKET=broker.socket)
     operator = broker.identity("operator/ops")
     with vmsig.Connection() as connection, \

@@ -332,6 +332,9 @@ VMSIG_API void vmsig_name_list_free(vmsig_name_list *list);
 /* Sections of a module, and where they are. */
 VMSIG_API VMSIG_MUST_USE int vmsig_os_sections(
 	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list);
+/* Symbols of a module, those that nobody else may use too. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_module_symbols(
+	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list);
 /* What other modules may use of a module; without one, of the kernel itself. */
 VMSIG_API VMSIG_MUST_USE int vmsig_os_exports(
 	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list);

@@ -143,6 +143,10 @@
 	X(MODULE_GPL_SYMS, "module.gpl_syms", NULL, 1)                                             \
 	X(MODULE_NUM_GPL_SYMS, "module.num_gpl_syms", NULL, 1)                                     \
 	X(MODULE_SELF, "module.mkobj.mod", NULL, 1)                                                \
+	X(MODULE_KALLSYMS, "module.kallsyms", NULL, 1)                                             \
+	X(KALLSYMS_SYMBOLS, "mod_kallsyms.symtab", NULL, 1)                                        \
+	X(KALLSYMS_COUNT, "mod_kallsyms.num_symtab", NULL, 1)                                      \
+	X(KALLSYMS_NAMES, "mod_kallsyms.strtab", NULL, 1)                                          \
 	X(SECTIONS_COUNT, "module_sect_attrs.nsections", NULL, 1)                                  \
 	X(SECTIONS_ATTRS, "module_sect_attrs.attrs", NULL, 1)                                      \
 	X(SECTIONS_GROUP, "module_sect_attrs.grp.bin_attrs",                                       \

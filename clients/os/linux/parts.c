@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clients/os/linux/parts.h"
 
+#include <elf.h>
+
 #include "clients/os/names.h"
 #include "vmsig/vmsig_error.h"
 
@@ -67,6 +69,42 @@ int linux_parts_sections(
 	struct parts_walk parts = {.module = module, .list = ret_list};
 
 	return linux_walk(kernel, walk_sections, &parts, &ret_list->partial);
+}
+
+/* ---- symbols ---- */
+
+/* ELF's own, of which only those are kept that lie in what is loaded. */
+static int walk_symbols(struct linux_kernel *kernel, void *ctx)
+{
+	static const enum linux_field needed[] = {LINUX_MODULE_KALLSYMS, LINUX_KALLSYMS_SYMBOLS,
+		LINUX_KALLSYMS_COUNT, LINUX_KALLSYMS_NAMES};
+	const struct parts_walk *parts = ctx;
+	uint64_t table, at, names, n;
+	int r = 0;
+
+	names_clear(parts->list);
+	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
+	table = linux_get(kernel, parts->module->object, LINUX_MODULE_KALLSYMS);
+	at = linux_get(kernel, table, LINUX_KALLSYMS_SYMBOLS);
+	names = linux_get(kernel, table, LINUX_KALLSYMS_NAMES);
+	n = linux_get(kernel, table, LINUX_KALLSYMS_COUNT);
+	/* Number 0 is none. */
+	for (uint64_t i = 1; i < n && !r && !kernel->fault; i++) {
+		Elf64_Sym symbol;
+
+		linux_read(kernel, at + i * sizeof(symbol), &symbol, sizeof(symbol));
+		if (symbol.st_name && symbol.st_shndx != SHN_UNDEF)
+			r = take(kernel, symbol.st_value, names + symbol.st_name, parts->list);
+	}
+	return r;
+}
+
+int linux_parts_symbols(
+	struct linux_kernel *kernel, const vmsig_module *module, vmsig_name_list *ret_list)
+{
+	struct parts_walk parts = {.module = module, .list = ret_list};
+
+	return linux_walk(kernel, walk_symbols, &parts, &ret_list->partial);
 }
 
 /* ---- exports ---- */

@@ -13,6 +13,8 @@
 /* Names are allocated. VMSIG_ERR_UNSUPPORTED: this kernel does not keep them. */
 __attribute__((warn_unused_result)) int linux_parts_sections(
 	struct linux_kernel *kernel, const vmsig_module *module, vmsig_name_list *ret_list);
+__attribute__((warn_unused_result)) int linux_parts_symbols(
+	struct linux_kernel *kernel, const vmsig_module *module, vmsig_name_list *ret_list);
 /* Without a module: those of the kernel itself. */
 __attribute__((warn_unused_result)) int linux_parts_exports(
 	struct linux_kernel *kernel, const vmsig_module *module, vmsig_name_list *ret_list);

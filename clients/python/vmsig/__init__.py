@@ -16,6 +16,7 @@
 Modules:
 
     connection  subscriptions and what comes of them
+    content     what a guest has beside processes: files, sockets, libraries, ...
     context     memory of a guest in one epoch
     errors      what is raised
     ffi         what lies between Python and the library
@@ -25,6 +26,7 @@ Modules:
 """
 
 from .connection import Connection, Endpoint, Event
+from .content import File, Finding, Image, LogRecord, Mount, Name, Socket
 from .context import Context, Memory, Page
 from .errors import (CompareFailed, Error, Forbidden, Gone, LeaseHeld, LeaseOver, NoBroker, NotMapped,
                      NotReady, OutOfRange, StaleEpoch, Timeout, Torn, UnknownOutcome)
@@ -41,9 +43,9 @@ PROT_USER: int = _lib.VMSIG_PROT_USER
 __version__ = _text(_lib.vmsig_version())
 
 __all__ = [
-    "CompareFailed", "Connection", "Context", "Endpoint", "Error", "Event", "Forbidden", "Found", "Gone",
-    "Guest", "Lease", "LeaseHeld", "LeaseOver", "Map", "Memory", "Module", "NoBroker", "NotMapped",
-    "NotReady", "Op", "OpenFile", "OutOfRange", "PROT_EXEC", "PROT_READ", "PROT_USER", "PROT_WRITE",
-    "Page", "Process", "StaleEpoch", "Symbol", "Timeout", "Torn", "UnknownOutcome", "Writer",
-    "WriterEvent", "Written",
+    "CompareFailed", "Connection", "Context", "Endpoint", "Error", "Event", "File", "Finding",
+    "Forbidden", "Found", "Gone", "Guest", "Image", "Lease", "LeaseHeld", "LeaseOver", "LogRecord", "Map",
+    "Memory", "Module", "Mount", "Name", "NoBroker", "NotMapped", "NotReady", "Op", "OpenFile",
+    "OutOfRange", "PROT_EXEC", "PROT_READ", "PROT_USER", "PROT_WRITE", "Page", "Process", "Socket",
+    "StaleEpoch", "Symbol", "Timeout", "Torn", "UnknownOutcome", "Writer", "WriterEvent", "Written",
 ]

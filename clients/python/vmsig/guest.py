@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Generic, Iterator, Optional, Sequence, TypeVar, overload
 
 from . import errors
+from .content import File, Finding, Image, LogRecord, Mount, Name, Socket, copy
 from .context import Context
 from .ffi import Closing, open_handle, text
 from ._vmsig import ffi, lib
@@ -65,8 +67,7 @@ class Process:
 
     @classmethod
     def of(cls, found: Any) -> Process:
-        native = ffi.new("vmsig_proc *")
-        ffi.memmove(native, ffi.addressof(found), ffi.sizeof("vmsig_proc"))
+        native = copy("vmsig_proc", found)
         return cls(found.pid, found.parent, found.uid, text(found.name),
                    found.state.decode("latin-1"), found.threads, found.start_ns, found.root,
                    found.object, bool(found.flags & lib.VMSIG_PROC_KERNEL),
@@ -96,10 +97,12 @@ class Module:
     base: int
     size: int
     object: int
+    native: Any = None
 
     @classmethod
     def of(cls, found: Any) -> Module:
-        return cls(text(found.name), found.base, found.size, found.object)
+        return cls(text(found.name), found.base, found.size, found.object,
+                   copy("vmsig_module", found))
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,68 @@ class Guest(Closing):
         return self._list("vmsig_module_list", "modules", Module.of, lib.vmsig_os_modules,
                           lib.vmsig_module_list_free)
 
+    def sections(self, module: Module) -> Found[Name]:
+        return self._names(lib.vmsig_os_sections, module.native)
+
+    def exports(self, module: Optional[Module] = None) -> Found[Name]:
+        """What a module offers to others; without one, the kernel itself."""
+        return self._names(lib.vmsig_os_exports, module.native if module else ffi.NULL)
+
+    def module_symbols(self, module: Module) -> Found[Name]:
+        return self._names(lib.vmsig_os_module_symbols, module.native)
+
+    def images(self, process: Process) -> Found[Image]:
+        """The programs and libraries that a process has mapped."""
+        return self._list("vmsig_image_list", "images", Image.of, lib.vmsig_os_images,
+                          lib.vmsig_image_list_free, process.native)
+
+    def image_sections(self, process: Process, image: Image) -> Found[Name]:
+        return self._names(lib.vmsig_os_image_sections, process.native, image.native)
+
+    def image_exports(self, process: Process, image: Image) -> Found[Name]:
+        return self._names(lib.vmsig_os_image_exports, process.native, image.native)
+
+    def image_imports(self, process: Process, image: Image) -> Found[Name]:
+        """What it takes from others, and where that leads now."""
+        return self._names(lib.vmsig_os_image_imports, process.native, image.native)
+
+    def image_needed(self, process: Process, image: Image) -> list[str]:
+        """The libraries that it names."""
+        return [found.name for found in
+                self._names(lib.vmsig_os_image_needed, process.native, image.native)]
+
+    def sockets(self, process: Optional[Process] = None) -> Found[Socket]:
+        """The endpoints of IPv4 and IPv6 that a process has open, or all have."""
+        return self._list("vmsig_socket_list", "sockets", Socket.of, lib.vmsig_os_sockets,
+                          lib.vmsig_socket_list_free, process.native if process else ffi.NULL)
+
+    def mounts(self, process: Process) -> Found[Mount]:
+        return self._list("vmsig_mount_list", "mounts", Mount.of, lib.vmsig_os_mounts,
+                          lib.vmsig_mount_list_free, process.native)
+
+    def log(self) -> Found[LogRecord]:
+        """What the kernel has said, the oldest first."""
+        return self._list("vmsig_log_list", "records", LogRecord.of, lib.vmsig_os_log,
+                          lib.vmsig_log_list_free)
+
+    def check(self) -> Found[Finding]:
+        """What does not fit together; all of the guest's memory is read for it."""
+        return self._list("vmsig_finding_list", "findings", Finding.of, lib.vmsig_os_check,
+                          lib.vmsig_finding_list_free)
+
+    def file(self, process: Process, path: str) -> File:
+        """By its name, as the process sees files. NotMapped: the guest's kernel does not remember
+        that name, which says nothing about its disk."""
+        return self._file(lib.vmsig_os_file_find, process, os.fsencode(path))
+
+    def open_file(self, process: Process, number: int) -> File:
+        """What a process has open, deleted files and those without a name too."""
+        return self._file(lib.vmsig_os_file_of, process, number)
+
+    def program(self, process: Process) -> File:
+        """What a process was started from."""
+        return self._file(lib.vmsig_os_program, process)
+
     def command_line(self, process: Process) -> list[bytes]:
         """The words that it was started with; none of a kernel thread."""
         return self._words(lib.vmsig_os_command_line, process)
@@ -197,6 +262,15 @@ class Guest(Closing):
         errors.check(call(self.handle, process.native, buffer, len(buffer), length))
         found = bytes(ffi.buffer(buffer, min(length[0], len(buffer))))
         return found.removesuffix(b"\0").split(b"\0") if found else []
+
+    def _file(self, call: Any, process: Process, *arguments: Any) -> File:
+        found = ffi.new("vmsig_file *")
+        errors.check(call(self.handle, process.native, *arguments, found))
+        return File(self, found)
+
+    def _names(self, call: Any, *arguments: Any) -> Found[Name]:
+        return self._list("vmsig_name_list", "names", Name.of, call, lib.vmsig_name_list_free,
+                          *arguments)
 
     def _list(self, kind: str, member: str, make: Any, call: Any, free: Any,
               *arguments: Any) -> Found[Any]:
