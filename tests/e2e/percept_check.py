@@ -81,6 +81,21 @@ def _sensors(lab, guest, hider, entry, words):
     intact.stop()
 
 
+def _anonymous(guest, holder):
+    """A program that may run what came from no file."""
+    guest.console.run("(LD_LIBRARY_PATH=/lib loaded anonymous >/run/anonymous.txt &) ; "
+                      "until grep -q loaded /run/anonymous.txt; do sleep 1; done")
+    address = guest.console.run("cat /run/anonymous.txt").split()[1]
+    pid = next(entry["pid"] for entry in holder.json("ps", "vm1")
+               if entry["name"] == "loaded" and entry["command"][-1] == "anonymous")
+    found = holder.json("check", "vm1")
+    equal([(entry["kind"], number(entry["addr"])) for entry in found], [("map", int(address, 16))],
+          f"memory of a process that may be run: {found}")
+    check(str(pid) in found[0]["finding"], f"whose it is: {found}")
+    guest.console.run(f"kill {pid}; until ! [ -e /proc/{pid} ]; do sleep 1; done")
+    equal(_findings(holder), [], "findings when that has ended")
+
+
 def compare(lab, guest, broker, holder, sleeper):
     """`sleeper` is a process, as /proc has it; pvpanic is a module."""
     os.environ["VMSIG_SIGHT_DIR"] = lab.path("sight")
@@ -111,6 +126,7 @@ def compare(lab, guest, broker, holder, sleeper):
         text = _texts(_findings(holder), "text")
         equal(len(text), 1, f"pages of text: {text}")
     equal(_findings(holder), [], "findings when all is as it was")
+    _anonymous(guest, holder)
     _sensors(lab, guest, hider, symbols["sys_call_table"] + 8 * UNUSED,
              (symbols["schedule"], symbols["schedule"] + 16))
     hider.operator.must("release")
