@@ -226,6 +226,14 @@ int ctl_connection(const struct ctl *ctl, enum ctl_plane plane, vmsig_options *r
 	return EXIT_OK;
 }
 
+int ctl_identity_fail(const char *why)
+{
+	ctl_fail_with(VMSIG_ERR_UNAUTHENTICATED,
+		"--identity or VMSIG_IDENTITY names a folder with key.pem, cert.pem and ca.pem",
+		"%s", why);
+	return EXIT_CONNECT;
+}
+
 int ctl_connect_fail(int error, const char *socket, const char *why)
 {
 	why = failure_why(socket, why);
@@ -248,7 +256,7 @@ int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
 	options.flags = VMSIG_OPT_NO_RECONNECT;
 	r = vmsig_open(&v, &options, error, sizeof(error));
 	if (r)
-		return ctl_fail(VMSIG_ERR_UNAUTHENTICATED, "%s", error);
+		return ctl_identity_fail(error);
 	r = vmsig_wait_connected(v, -1);
 	if (r) {
 		code = ctl_connect_fail(r, options.socket_path, vmsig_last_error(v));

@@ -126,7 +126,7 @@ typedef bool (*ctl_option_fn)(void *ctx, int code, const char *value);
 int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
 	const struct option *own, ctl_option_fn handle, void *ctx);
 /* Those in front of a command, of which `help` prints what there is. NULL: optind is at the
- * command; else what is wrong, static. */
+ * command; else what is wrong, until the next call. */
 const char *ctl_options_before(struct ctl *ctl, void (*help)(FILE *stream), int argc, char **argv);
 /* What `help` says of those. */
 extern const char ctl_options_help[];
@@ -187,6 +187,8 @@ const char *ctl_system_text(const vmsig_system *system, char buf[static CTL_SYST
 const char *ctl_socket(const struct ctl *ctl, enum ctl_plane plane);
 /* How to connect there. EXIT_OK, or EXIT_USAGE after a message: there is no identity. */
 int ctl_connection(const struct ctl *ctl, enum ctl_plane plane, vmsig_options *ret_options);
+/* The message for an identity that cannot be used, which no broker has seen, and its exit code. */
+int ctl_identity_fail(const char *why);
 /* The message for a connection that could not be made, and its exit code. */
 int ctl_connect_fail(int error, const char *socket, const char *why);
 /* Opens and connects to the read plane. EXIT_OK, or the exit code after a message. */

@@ -71,11 +71,11 @@ static const struct ctl_command *command_find(const char *name)
 	return NULL;
 }
 
-/* A line that does not get as far as a command. */
+/* A line that does not get as far as a command. Who says nothing at all is told what there is. */
 static int line_fail(int argc, char **argv, const char *what)
 {
 	ctl_find_json(argc, argv);
-	if (ctl_says_json())
+	if (argc > 1 || ctl_says_json())
 		ctl_fail_with(VMSIG_ERR_BAD_REQUEST, "see `vmsigctl -h`", "%s", what);
 	else
 		usage(stderr);

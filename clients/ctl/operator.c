@@ -39,7 +39,7 @@ int ctl_writer_open(const struct ctl *ctl, vmsig_writer **ret_writer)
 		return code;
 	options.connect_timeout_ms = ctl->timeout_ms;
 	if (vmsig_writer_open(&writer, &options, error, sizeof(error)))
-		return ctl_fail(VMSIG_ERR_UNAUTHENTICATED, "%s", error);
+		return ctl_identity_fail(error);
 	code = await_connected(writer, options.socket_path);
 	if (code)
 		vmsig_writer_close(writer);

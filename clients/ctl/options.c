@@ -138,6 +138,7 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 
 const char *ctl_options_before(struct ctl *ctl, void (*help)(FILE *stream), int argc, char **argv)
 {
+	static char wrong[128];
 	int code;
 
 	look_ahead(argc, argv, "+h", global_options, true);
@@ -148,8 +149,10 @@ const char *ctl_options_before(struct ctl *ctl, void (*help)(FILE *stream), int 
 		}
 		if (code == '?')
 			return "wrong option";
-		if (!handle_global(ctl, code, optarg))
-			return "wrong value of an option";
+		if (!handle_global(ctl, code, optarg)) {
+			snprintf(wrong, sizeof(wrong), "'%s' is no value for this option", optarg);
+			return wrong;
+		}
 	}
 	return NULL;
 }

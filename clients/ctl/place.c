@@ -56,7 +56,9 @@ static int find_root(const struct ctl_guest *guest, const char *pid, uint64_t *r
 	*ret_root = process.root;
 	if (process.root)
 		return EXIT_OK;
-	return ctl_fail(VMSIG_ERR_NOT_MAPPED, "process %s has no address space of its own", pid);
+	ctl_fail_with(VMSIG_ERR_NOT_MAPPED, "threads of the kernel have none: leave out --pid",
+		"process %s has no address space of its own", pid);
+	return EXIT_ADDRESS;
 }
 
 int ctl_place_open(const struct ctl *ctl, const char *endpoint, struct ctl_place *place,

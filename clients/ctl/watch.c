@@ -183,7 +183,7 @@ static int run_watch(struct ctl *ctl, int argc, char **argv)
 		return code;
 	r = vmsig_open(&v, &options, error, sizeof(error));
 	if (r)
-		return ctl_fail(VMSIG_ERR_UNAUTHENTICATED, "%s", error);
+		return ctl_identity_fail(error);
 	for (int i = 0; !code && i < n; i++) {
 		r = vmsig_subscribe(v, patterns[i]);
 		if (r)

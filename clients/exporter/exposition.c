@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "vmsig/vmsig.h"
@@ -149,53 +150,39 @@ void exposition_gauge(FILE *to, const char *name, const char *help, double value
 
 /* ---- endpoints ---- */
 
-static uint64_t epoch_of(const Vmsig__Hosted *endpoint)
-{
-	return endpoint->epoch;
-}
-
-static uint64_t subscribers_of(const Vmsig__Hosted *endpoint)
-{
-	return endpoint->subscribers;
-}
-
-static uint64_t leases_of(const Vmsig__Hosted *endpoint)
-{
-	return endpoint->leases;
-}
-
-static uint64_t waiters_of(const Vmsig__Hosted *endpoint)
-{
-	return endpoint->waiters;
-}
-
-static uint64_t writes_of(const Vmsig__Hosted *endpoint)
-{
-	return endpoint->writes;
-}
-
-static uint64_t written_of(const Vmsig__Hosted *endpoint)
-{
-	return endpoint->written_bytes;
-}
-
-static uint64_t refused_of(const Vmsig__Hosted *endpoint)
-{
-	return endpoint->refused;
-}
+/* Of one endpoint: a number of 4 or 8 bytes. */
+#define MEMBER(name) offsetof(Vmsig__Hosted, name), sizeof(((Vmsig__Hosted *)0)->name)
 
 static const struct {
 	const char *name, *type, *help;
-	uint64_t (*get)(const Vmsig__Hosted *endpoint);
+	size_t at, size;
 } families[] = {
-	{"vmsig_endpoint_epoch", "gauge", "The endpoint's epoch", epoch_of},
-	{"vmsig_endpoint_subscribers", "gauge", "Connections that are told of it", subscribers_of},
-	{"vmsig_endpoint_leases", "gauge", "Leases of it", leases_of},
-	{"vmsig_endpoint_waiters", "gauge", "Requests for leases of it that wait", waiters_of},
-	{"vmsig_endpoint_writes_total", "counter", "Write commands that changed bytes", writes_of},
-	{"vmsig_endpoint_written_bytes_total", "counter", "Bytes that they changed", written_of},
-	{"vmsig_endpoint_refused_total", "counter", "Write commands that were refused", refused_of},
+	{"vmsig_endpoint_epoch", "gauge", "The endpoint's epoch", MEMBER(epoch)},
+	{"vmsig_endpoint_subscribers", "gauge", "Connections that are told of it",
+		MEMBER(subscribers)},
+	{"vmsig_endpoint_leases", "gauge", "Leases of it", MEMBER(leases)},
+	{"vmsig_endpoint_waiters", "gauge", "Requests for leases of it that wait", MEMBER(waiters)},
+	{"vmsig_endpoint_writes_total", "counter", "Write commands that changed bytes",
+		MEMBER(writes)},
+	{"vmsig_endpoint_written_bytes_total", "counter", "Bytes that they changed",
+		MEMBER(written_bytes)},
+	{"vmsig_endpoint_refused_total", "counter", "Write commands that were refused",
+		MEMBER(refused)},
 };
+
+static uint64_t number_of(const Vmsig__Hosted *endpoint, size_t family)
+{
+	const char *at = (const char *)endpoint + families[family].at;
+	uint64_t wide;
+	uint32_t narrow;
+
+	if (families[family].size == sizeof(narrow)) {
+		memcpy(&narrow, at, sizeof(narrow));
+		return narrow;
+	}
+	memcpy(&wide, at, sizeof(wide));
+	return wide;
+}
 
 static void put_states(FILE *to, Vmsig__Hosted *const *endpoints, size_t n)
 {
@@ -221,7 +208,7 @@ void exposition_endpoints(FILE *to, Vmsig__Hosted *const *endpoints, size_t n)
 
 			fputs(families[f].name, to);
 			put_label(to, "endpoint", endpoints[i]->name, &opened);
-			fprintf(to, "} %" PRIu64 "\n", families[f].get(endpoints[i]));
+			fprintf(to, "} %" PRIu64 "\n", number_of(endpoints[i], f));
 		}
 	}
 }

@@ -46,9 +46,9 @@ static int find_symbol(struct shim *shim, const char *word, uint64_t *ret_addr)
 
 	free(name);
 	if (!found)
-		return shim_output_fail(&shim->output, VMSIG_ERR_NOT_MAPPED,
-			"the kernel of %s has no symbol '%.*s'", shim->options.endpoint, (int)len,
-			word);
+		return shim_output_fail_with(&shim->output, VMSIG_ERR_NOT_MAPPED,
+			"see `vmsigctl symbols`", "the kernel of %s has no symbol '%.*s'",
+			shim->options.endpoint, (int)len, word);
 	if (word[len])
 		(void)text_number(word + len + 1, &offset);
 	*ret_addr = symbol.addr + offset;
@@ -61,12 +61,15 @@ static int find_process(struct shim *shim, uint32_t pid, uint64_t *ret_root)
 	int r = vmsig_os_process(shim->os, pid, &process);
 
 	if (!r && !process.root)
-		return shim_output_fail(&shim->output, VMSIG_ERR_NOT_MAPPED,
+		return shim_output_fail_with(&shim->output, VMSIG_ERR_NOT_MAPPED,
+			"threads of the kernel have none: leave it out",
 			"process %" PRIu32 " has no address space of its own", pid);
+	if (r == -VMSIG_ERR_GONE)
+		return shim_output_fail_with(&shim->output, r, "see `vmsigctl ps`",
+			"%s has no process %" PRIu32, shim->options.endpoint, pid);
 	if (r)
 		return shim_output_fail(&shim->output, r, "process %" PRIu32 " of %s: %s", pid,
-			shim->options.endpoint,
-			r == -VMSIG_ERR_GONE ? "there is none" : vmsig_error_text(r));
+			shim->options.endpoint, vmsig_error_text(r));
 	*ret_root = process.root;
 	return EXIT_OK;
 }

@@ -81,18 +81,38 @@ static int fail(struct shim_output *output, int status, const char *error, const
 	return status;
 }
 
-int shim_output_fail(struct shim_output *output, int error, const char *format, ...)
+static int fail_hinted(struct shim_output *output, const struct failure *failure)
 {
 	char sentence[FAILURE_TEXT_MAX + SENTENCE_MAX];
+
+	snprintf(sentence, sizeof(sentence), "%s%s%s", failure->text, failure->hint ? "; " : "",
+		failure->hint ? failure->hint : "");
+	return fail(
+		output, exit_status(failure->error), vmsig_error_name(failure->error), sentence);
+}
+
+int shim_output_fail(struct shim_output *output, int error, const char *format, ...)
+{
 	struct failure failure;
 	va_list args;
 
 	va_start(args, format);
 	failure_make(&failure, own_hints, error, format, args);
 	va_end(args);
-	snprintf(sentence, sizeof(sentence), "%s%s%s", failure.text, failure.hint ? "; " : "",
-		failure.hint ? failure.hint : "");
-	return fail(output, exit_status(error), vmsig_error_name(error), sentence);
+	return fail_hinted(output, &failure);
+}
+
+int shim_output_fail_with(
+	struct shim_output *output, int error, const char *hint, const char *format, ...)
+{
+	struct failure failure;
+	va_list args;
+
+	va_start(args, format);
+	failure_make(&failure, NULL, error, format, args);
+	va_end(args);
+	failure.hint = hint;
+	return fail_hinted(output, &failure);
 }
 
 int shim_output_usage(struct shim_output *output, const char *format, ...)

@@ -30,6 +30,9 @@ __attribute__((format(printf, 4, 5))) void shim_output_news(
 /* A command that has failed; with what can be done next. The exit status. */
 __attribute__((format(printf, 3, 4))) int shim_output_fail(
 	struct shim_output *output, int error, const char *format, ...);
+/* The same with a hint of one's own. */
+__attribute__((format(printf, 4, 5))) int shim_output_fail_with(
+	struct shim_output *output, int error, const char *hint, const char *format, ...);
 /* One that was typed wrongly: EXIT_USAGE. */
 __attribute__((format(printf, 2, 3))) int shim_output_usage(
 	struct shim_output *output, const char *format, ...);

@@ -176,7 +176,10 @@ static int planes_open(struct shim *shim)
 			&(vmsig_options){.socket_path = options->write_socket,
 				.identity_dir = options->identity},
 			error, sizeof(error));
-	return r ? shim_output_fail(&shim->output, VMSIG_ERR_UNAUTHENTICATED, "%s", error)
+	return r ? shim_output_fail_with(&shim->output, VMSIG_ERR_UNAUTHENTICATED,
+			   "--identity or VMSIG_IDENTITY names a folder with key.pem, cert.pem and "
+			   "ca.pem",
+			   "%s", error)
 		 : EXIT_OK;
 }
 
