@@ -7,8 +7,8 @@
  * No socket, no port, no daemon. gdb reads memory under the kernel's root or that of a process. It
  * changes nothing, but with --write memory: each write under a lease, as gdb_write.h has it. The
  * broker has no registers of CPUs: those of a process are what it entered the kernel with last,
- * those of the kernel where the idle task gave its CPU away. What is not known of them is told as
- * unavailable.
+ * those of the kernel where its first thread (kthreadd) gave its CPU away. What is not known of
+ * them is told as unavailable.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -36,8 +36,8 @@ struct gdb {
 	const char *endpoint;
 	struct context context;
 	vmsig_os_handle *os; /* NULL: what runs there is not known */
-	bool has_process, may_write;
-	vmsig_proc process;
+	vmsig_proc process;  /* whose registers are shown */
+	bool may_write;
 	struct rsp rsp;
 	char answer[2 * RSP_PACKET_MAX]; /* data of the last one */
 	size_t len;
@@ -83,8 +83,7 @@ static void put_register(struct gdb *gdb, size_t at, const void *value, size_t s
 static void answer_registers(struct gdb *gdb)
 {
 	vmsig_registers registers = {0};
-	bool any = gdb->os && !vmsig_os_registers(
-				      gdb->os, gdb->has_process ? &gdb->process : NULL, &registers);
+	bool any = gdb->os && !vmsig_os_registers(gdb->os, &gdb->process, &registers);
 	uint32_t flags = (uint32_t)registers.rflags, cs = registers.cs, ss = registers.ss;
 
 	memset(gdb->answer, any ? 'x' : '0', 2 * REGISTERS_SIZE);
@@ -355,23 +354,28 @@ static bool handle(void *ctx, int code, const char *value)
 	return true;
 }
 
+#define KTHREADD "2" /* the first thread of a Linux kernel's */
+
 /* For registers; memory is there without. */
 static void learn(struct gdb *gdb, const char *pid)
 {
-	uint64_t number = 0;
+	uint64_t number;
 
 	if (vmsig_os_open(&gdb->os, gdb->context.mem, gdb->context.pod.kcr3, NULL, 0))
 		gdb->os = NULL;
-	if (gdb->os && pid && text_number(pid, &number))
-		gdb->has_process = vmsig_os_process(gdb->os, (uint32_t)number, &gdb->process) == 0;
-	if (!gdb->os || (pid && !gdb->has_process)) {
+	if (!gdb->os || !text_number(pid ? pid : KTHREADD, &number) ||
+		vmsig_os_process(gdb->os, (uint32_t)number, &gdb->process)) {
 		gdb->os = vmsig_os_close(gdb->os);
 		ctl_note("registers are all 0: those of the CPUs are not known");
-		return;
+	} else if (pid) {
+		ctl_note("registers are no CPU's: they are those with which process %s entered "
+			 "the kernel last",
+			pid);
+	} else {
+		ctl_note("registers are no CPU's: they are those with which %s, process %s, gave "
+			 "its CPU away last",
+			gdb->process.name, KTHREADD);
 	}
-	ctl_note("registers are no CPU's: they are those with which %s%s%s",
-		pid ? "process " : "the idle task gave the first CPU away last", pid ? pid : "",
-		pid ? " entered the kernel last" : "");
 }
 
 static int run_gdb(struct ctl *ctl, int argc, char **argv)
@@ -409,7 +413,7 @@ const struct ctl_command ctl_gdb = {
 	.summary = "Speak gdb's remote protocol on standard input and output",
 	.help = "  --pid PID  memory of a process, and the registers with which it entered the\n"
 		"             kernel last; else the kernel's memory, and the registers with which\n"
-		"             the idle task gave its CPU away last\n"
+		"             its first thread gave its CPU away last\n"
 		"  --write    let gdb write memory, each time under a lease; `vmsigctl undo` "
 		"takes\n"
 		"             it back. Else it can change nothing\n"

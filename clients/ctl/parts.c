@@ -39,7 +39,7 @@ static int print_names(const struct ctl *ctl, const vmsig_name_list *list)
 }
 
 /* What one of the commands takes of what. */
-struct parts {
+struct part_kind {
 	const struct ctl_command *command;
 	const char *what;
 	/* Of a module of the kernel; NULL: it has none. */
@@ -72,8 +72,8 @@ static int find_module(const struct ctl_guest *guest, const char *name, vmsig_mo
 	return EXIT_NOT_FOUND;
 }
 
-static int look_at_module(
-	const struct ctl *ctl, struct ctl_guest *guest, const char *name, const struct parts *parts)
+static int look_at_module(const struct ctl *ctl, struct ctl_guest *guest, const char *name,
+	const struct part_kind *parts)
 {
 	vmsig_name_list *list;
 	vmsig_module module;
@@ -93,7 +93,7 @@ static int look_at_module(
 /* ---- a process' ---- */
 
 static int look_at_image(const struct ctl *ctl, struct ctl_guest *guest, const char *pid,
-	const char *name, const struct parts *parts)
+	const char *name, const struct part_kind *parts)
 {
 	struct ctl_image image;
 	vmsig_name_list *list;
@@ -123,7 +123,7 @@ static bool handle(void *ctx, int code, const char *value)
 	return ctl_is_pid(value);
 }
 
-static int run(const struct parts *parts, struct ctl *ctl, int argc, char **argv)
+static int run(const struct part_kind *parts, struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option own[] = {
 		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
@@ -151,7 +151,7 @@ static int run(const struct parts *parts, struct ctl *ctl, int argc, char **argv
 
 static int run_sections(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct parts parts = {.command = &ctl_sections,
+	static const struct part_kind parts = {.command = &ctl_sections,
 		.what = "sections",
 		.of_module = vmsig_os_sections,
 		.of_image = vmsig_os_image_sections};
@@ -176,7 +176,7 @@ const struct ctl_command ctl_sections = {
 
 static int run_exports(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct parts parts = {.command = &ctl_exports,
+	static const struct part_kind parts = {.command = &ctl_exports,
 		.what = "exports",
 		.of_module = vmsig_os_exports,
 		.of_kernel = true,
@@ -199,7 +199,7 @@ const struct ctl_command ctl_exports = {
 
 static int run_imports(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct parts parts = {
+	static const struct part_kind parts = {
 		.command = &ctl_imports, .what = "imports", .of_image = vmsig_os_image_imports};
 
 	return run(&parts, ctl, argc, argv);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "clients/os/linux/cache.h"
-#include "clients/os/linux/elf.h"
+#include "clients/os/linux/contents.h"
 #include "clients/os/linux/file.h"
 #include "clients/os/linux/images.h"
 #include "clients/os/linux/log.h"
@@ -268,23 +268,23 @@ static int take_image(vmsig_os_handle *os, const vmsig_proc *process, const vmsi
 int vmsig_os_image_sections(vmsig_os_handle *os, const vmsig_proc *process,
 	const vmsig_image *image, vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, linux_elf_sections, ret_list);
+	return take_image(os, process, image, linux_contents_sections, ret_list);
 }
 
 int vmsig_os_image_exports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
 	vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, linux_elf_exports, ret_list);
+	return take_image(os, process, image, linux_contents_exports, ret_list);
 }
 
 int vmsig_os_image_imports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
 	vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, linux_elf_imports, ret_list);
+	return take_image(os, process, image, linux_contents_imports, ret_list);
 }
 
 int vmsig_os_image_needed(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
 	vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, linux_elf_needed, ret_list);
+	return take_image(os, process, image, linux_contents_needed, ret_list);
 }

@@ -252,7 +252,7 @@ def _gdb_registers(holder, boot, elf):
     target = "target remote | " + " ".join(holder.argv("gdb", "vm1"))
     told = _tool("gdb", "-nx", "-batch", elf, "-ex", target, "-ex", "info symbol $pc",
                  "-ex", "x/2i $pc", "-ex", "info registers rax rsp", "-ex", "detach")
-    check("schedule" in told and "(bad)" not in told, f"where the idle task went to sleep: {told}")
+    check("schedule" in told and "(bad)" not in told, f"where kthreadd went to sleep: {told}")
     check("<unavailable>" in told and re.search(r"rsp +0xff", told), f"its registers: {told}")
     pid = next(str(entry["pid"]) for entry in holder.json("ps", "vm1") if entry["name"] == "loaded")
     code = next(entry for entry in holder.json("maps", "vm1", pid)
@@ -469,15 +469,21 @@ def percept(lab):
     _places(holder, truth, boot)
     percept_content.compare(lab, guest, holder, _sleeper(truth)["pid"])
     percept_images.compare(lab, guest, holder)
-    percept_shim.compare(lab, guest, broker, holder, boot)
     percept_check.compare(lab, guest, broker, holder, _sleeper(truth))
+    tree = holder.ctl("ps", "--tree", "vm1").decode()
+    check("  [ksoftirqd/0]" in tree, "no tree:\n" + tree)
+
+
+def percept_tools(lab):
+    """What other tools make of a guest, and the operator's."""
+    guest, broker, holder, boot = _scene(lab, loaded=True)
+    truth = Truth(guest.console.run(TRUTH, timeout=120))
+    percept_shim.compare(lab, guest, broker, holder, boot)
     _dump_elf(lab, holder, boot)
     _dump_kcore(lab, holder, boot, truth)
     _symbol_files(lab, guest, broker, holder, boot)
     _dump_flat(lab, holder, boot)
     _gdb(holder, boot)
-    tree = holder.ctl("ps", "--tree", "vm1").decode()
-    check("  [ksoftirqd/0]" in tree, "no tree:\n" + tree)
     _mount(lab, holder, guest, boot, truth)
 
 
@@ -490,4 +496,5 @@ def percept_levels4(lab):
 
 
 if __name__ == "__main__":
-    vmlab.main({"percept": percept, "percept_levels4": percept_levels4})
+    vmlab.main({"percept": percept, "percept_levels4": percept_levels4,
+                "percept_tools": percept_tools})

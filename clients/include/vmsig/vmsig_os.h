@@ -155,8 +155,8 @@ typedef struct {
 } vmsig_registers;
 
 /* What the kernel has saved in memory, which are no CPU's registers of now: of a process as it was
- * when it entered the kernel last; with NULL, of the first CPU's idle task where it gave the CPU
- * away last. -VMSIG_ERR_NOT_MAPPED: there are none, as of a kernel thread. */
+ * when it entered the kernel last, of a kernel thread where it gave its CPU away last.
+ * -VMSIG_ERR_NOT_MAPPED: nothing of the kind is there, as of a kernel thread that runs. */
 VMSIG_API VMSIG_MUST_USE int vmsig_os_registers(
 	vmsig_os_handle *os, const vmsig_proc *process, vmsig_registers *ret_registers);
 

@@ -4,8 +4,6 @@
 #include <string.h>
 
 #include "clients/os/linux/cache.h"
-#include "clients/os/linux/dynamic.h"
-#include "clients/os/linux/task.h"
 #include "clients/os/names.h"
 #include "vmsig/vmsig_error.h"
 
@@ -60,35 +58,10 @@ bool linux_elf_load(struct linux_elf *elf, struct linux_mapped *mapped)
 	return !mapped->fault && measure(elf, mapped->base);
 }
 
-/* ---- lists ---- */
-
-typedef int (*list_fn)(
-	struct linux_mapped *mapped, const struct linux_elf *elf, vmsig_name_list *list);
-
-static int list_of(struct linux_kernel *kernel, const vmsig_proc *process, const vmsig_image *image,
-	list_fn take, vmsig_name_list *ret_list)
-{
-	struct linux_mapped mapped;
-	struct linux_elf elf;
-	int r = linux_mapped_init(&mapped, kernel, process);
-
-	if (r)
-		return r;
-	linux_mapped_choose(&mapped, image->object, image->base, image->size);
-	if (linux_elf_load(&elf, &mapped))
-		r = take(&mapped, &elf, ret_list);
-	else
-		ret_list->partial = true;
-	if (linux_mapped_misses(&mapped))
-		ret_list->partial = true;
-	else
-		r = r ? r : mapped.fault;
-	linux_mapped_deinit(&mapped);
-	return r ? r : linux_task_is(kernel, process);
-}
+/* ---- sections ---- */
 
 /* The headers of sections are mapped nowhere, as a rule: they lie at the file's end. */
-static int take_sections(
+int linux_elf_sections(
 	struct linux_mapped *mapped, const struct linux_elf *elf, vmsig_name_list *list)
 {
 	const Elf64_Ehdr *header = &elf->header;
@@ -97,8 +70,10 @@ static int take_sections(
 	int r = 0;
 
 	if (!header->e_shoff || header->e_shentsize != sizeof(section) ||
-		header->e_shnum > SECTIONS_MAX || header->e_shstrndx >= header->e_shnum)
-		return header->e_shoff ? VMSIG_ERR_TORN : 0;
+		header->e_shnum > SECTIONS_MAX || header->e_shstrndx >= header->e_shnum) {
+		list->partial = header->e_shoff != 0;
+		return 0;
+	}
 	linux_mapped_read_file(mapped, header->e_shoff + header->e_shstrndx * sizeof(names), &names,
 		sizeof(names));
 	for (unsigned i = 1; i < header->e_shnum && !r && !mapped->fault; i++) {
@@ -112,28 +87,4 @@ static int take_sections(
 			r = names_append(list, section.sh_addr + elf->bias, name);
 	}
 	return r;
-}
-
-int linux_elf_sections(struct linux_kernel *kernel, const vmsig_proc *process,
-	const vmsig_image *image, vmsig_name_list *ret_list)
-{
-	return list_of(kernel, process, image, take_sections, ret_list);
-}
-
-int linux_elf_exports(struct linux_kernel *kernel, const vmsig_proc *process,
-	const vmsig_image *image, vmsig_name_list *ret_list)
-{
-	return list_of(kernel, process, image, linux_dynamic_exports, ret_list);
-}
-
-int linux_elf_imports(struct linux_kernel *kernel, const vmsig_proc *process,
-	const vmsig_image *image, vmsig_name_list *ret_list)
-{
-	return list_of(kernel, process, image, linux_dynamic_imports, ret_list);
-}
-
-int linux_elf_needed(struct linux_kernel *kernel, const vmsig_proc *process,
-	const vmsig_image *image, vmsig_name_list *ret_list)
-{
-	return list_of(kernel, process, image, linux_dynamic_needed, ret_list);
 }

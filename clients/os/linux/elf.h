@@ -28,14 +28,9 @@ struct linux_elf {
 __attribute__((warn_unused_result)) bool linux_elf_load(
 	struct linux_elf *elf, struct linux_mapped *mapped);
 
-/* Names are allocated; the list is partial when something of it is not resident. */
-__attribute__((warn_unused_result)) int linux_elf_sections(struct linux_kernel *kernel,
-	const vmsig_proc *process, const vmsig_image *image, vmsig_name_list *ret_list);
-__attribute__((warn_unused_result)) int linux_elf_exports(struct linux_kernel *kernel,
-	const vmsig_proc *process, const vmsig_image *image, vmsig_name_list *ret_list);
-__attribute__((warn_unused_result)) int linux_elf_imports(struct linux_kernel *kernel,
-	const vmsig_proc *process, const vmsig_image *image, vmsig_name_list *ret_list);
-__attribute__((warn_unused_result)) int linux_elf_needed(struct linux_kernel *kernel,
-	const vmsig_proc *process, const vmsig_image *image, vmsig_name_list *ret_list);
+/* The sections that are loaded, and where. 0 or VMSIG_ERR_NO_MEMORY; what could not be read is the
+ * fault of `mapped`. */
+__attribute__((warn_unused_result)) int linux_elf_sections(
+	struct linux_mapped *mapped, const struct linux_elf *elf, vmsig_name_list *list);
 
 #endif

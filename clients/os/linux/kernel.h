@@ -28,8 +28,9 @@
  *   lookup   files by their names
  *   mapped   what a process has mapped of a file
  *   images   programs and libraries
- *   elf      what is in one
- *   dynamic  what it offers, and takes from others
+ *   elf      their headers and sections
+ *   dynamic  what they offer, and take from others
+ *   contents  all of that, of one
  *   registers  what was saved of a task that does not run
  *   hidden   what lists leave out
  *   intact   what a kernel's code and its tables should be

@@ -51,7 +51,7 @@ enum switched {
 #define KERNEL_CS 0x10u
 #define KERNEL_SS 0x18u
 #define FLAGS_ALWAYS 0x2u
-#define KERNEL_TEXT 0xffffffff80000000ull
+#define KERNEL_TEXT 0xffffffff80000000ull /* and that of modules */
 
 /* In the order of vmsig_registers. */
 static const enum saved general[] = {SAVED_RAX, SAVED_RBX, SAVED_RCX, SAVED_RDX, SAVED_RSI,
@@ -89,18 +89,16 @@ static int of_process(
 	return kernel->fault && !linux_again(kernel->fault) ? kernel->fault : VMSIG_ERR_NOT_MAPPED;
 }
 
-static int of_idle(struct linux_kernel *kernel, vmsig_registers *registers)
+static int of_thread(
+	struct linux_kernel *kernel, const vmsig_proc *thread, vmsig_registers *registers)
 {
 	static const struct {
 		enum switched from;
 		unsigned to;
 	} kept[] = {{SWITCHED_RBX, 1}, {SWITCHED_RBP, 6}, {SWITCHED_R12, 12}, {SWITCHED_R13, 13},
 		{SWITCHED_R14, 14}, {SWITCHED_R15, 15}};
-	uint64_t init = linux_symbols_addr(&kernel->symbols, "init_task"), frame[SWITCHED];
-	uint64_t sp = init ? linux_get(kernel, init, LINUX_TASK_SP) : 0;
+	uint64_t sp = linux_get(kernel, thread->object, LINUX_TASK_SP), frame[SWITCHED];
 
-	if (!sp)
-		return kernel->fault ? kernel->fault : VMSIG_ERR_NOT_MAPPED;
 	linux_read(kernel, sp, frame, sizeof(frame));
 	if (kernel->fault)
 		return kernel->fault;
@@ -122,17 +120,17 @@ static int of_idle(struct linux_kernel *kernel, vmsig_registers *registers)
 int linux_registers(
 	struct linux_kernel *kernel, const vmsig_proc *process, vmsig_registers *ret_registers)
 {
+	bool is_thread = process->flags & VMSIG_PROC_KERNEL;
 	vmsig_registers registers = {0};
 	int r;
 
-	if (!linux_has(kernel, process ? LINUX_TASK_STACK : LINUX_TASK_SP))
+	if (!linux_has(kernel, is_thread ? LINUX_TASK_SP : LINUX_TASK_STACK))
 		return VMSIG_ERR_UNSUPPORTED;
-	if (process && (process->flags & VMSIG_PROC_KERNEL))
-		return VMSIG_ERR_NOT_MAPPED;
 	linux_begin(kernel);
 	vmsig_mem_flush(kernel->mem);
-	r = process ? of_process(kernel, process, &registers) : of_idle(kernel, &registers);
-	if (!r && process)
+	r = is_thread ? of_thread(kernel, process, &registers)
+		      : of_process(kernel, process, &registers);
+	if (!r)
 		r = linux_task_is(kernel, process);
 	if (!r)
 		*ret_registers = registers;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "clients/os/linux/elf.h"
+#include "clients/os/linux/contents.h"
 #include "clients/os/names.h"
 #include "vmsig/vmsig_error.h"
 
@@ -196,10 +197,10 @@ static void a_library_says_what_it_has(void **state)
 {
 	struct lab *lab = *state;
 
-	list(lab, linux_elf_exports, "offered@7f0000201234 ");
-	list(lab, linux_elf_imports, "taken@7f1111111111 ");
-	list(lab, linux_elf_needed, "libother.so@0 ");
-	list(lab, linux_elf_sections, "taken@7f0000200200 ");
+	list(lab, linux_contents_exports, "offered@7f0000201234 ");
+	list(lab, linux_contents_imports, "taken@7f1111111111 ");
+	list(lab, linux_contents_needed, "libother.so@0 ");
+	list(lab, linux_contents_sections, "taken@7f0000200200 ");
 }
 
 static void what_does_not_fit_is_left_out(void **state)
@@ -211,19 +212,19 @@ static void what_does_not_fit_is_left_out(void **state)
 	/* Names outside of it are the kernel's own, or another's. */
 	for (size_t i = 0; i < sizeof(everywhere) / sizeof(everywhere[0]); i++) {
 		put(lab, LIBRARY + DYNAMIC + 2 * sizeof(Elf64_Dyn) + 8, everywhere[i]);
-		list(lab, linux_elf_needed, "...");
+		list(lab, linux_contents_needed, "...");
 	}
 	put(lab, LIBRARY + DYNAMIC + 2 * sizeof(Elf64_Dyn) + 8, BASE + NAMES);
 	/* More relocations than there is room for. */
 	put(lab, LIBRARY + DYNAMIC + 5 * sizeof(Elf64_Dyn) + 8, UINT64_MAX);
-	list(lab, linux_elf_imports, "taken@7f1111111111 ...");
+	list(lab, linux_contents_imports, "taken@7f1111111111 ...");
 }
 
 /* How it says so is no matter; it comes to an end, with no more than there is. */
 static void whatever_a_library_says_looking_ends(void **state)
 {
-	static const list_fn lists[] = {
-		linux_elf_exports, linux_elf_imports, linux_elf_needed, linux_elf_sections};
+	static const list_fn lists[] = {linux_contents_exports, linux_contents_imports,
+		linux_contents_needed, linux_contents_sections};
 	static const uint8_t odd[] = {0x00, 0x01, 0x7f, 0x80, 0xff};
 	struct lab *lab = *state;
 
@@ -243,7 +244,7 @@ static void whatever_a_library_says_looking_ends(void **state)
 		}
 		lab->memory[LIBRARY + at] = was;
 	}
-	list(lab, linux_elf_exports, "offered@7f0000201234 ");
+	list(lab, linux_contents_exports, "offered@7f0000201234 ");
 }
 
 int main(void)
