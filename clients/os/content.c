@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "clients/os/linux/cache.h"
-#include "clients/os/linux/contents.h"
 #include "clients/os/linux/file.h"
 #include "clients/os/linux/images.h"
 #include "clients/os/linux/log.h"
@@ -211,7 +210,7 @@ int vmsig_os_sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_nam
 int vmsig_os_module_symbols(
 	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
 {
-	return take_names(os, module, linux_parts_symbols, ret_list);
+	return take_names(os, module, os->system->module_symbols, ret_list);
 }
 
 int vmsig_os_exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
@@ -233,7 +232,9 @@ void vmsig_image_list_free(vmsig_image_list *list)
 int vmsig_os_images(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_list **ret_list)
 {
 	vmsig_image_list *list = calloc(1, sizeof(*list));
-	int r = list ? linux_images_list(&os->linux_kernel, process, list) : VMSIG_ERR_NO_MEMORY;
+	int r = !list                ? VMSIG_ERR_NO_MEMORY
+		: os->system->images ? os->system->images(os, process, list)
+				     : VMSIG_ERR_UNSUPPORTED;
 
 	if (r) {
 		vmsig_image_list_free(list);
@@ -245,17 +246,21 @@ int vmsig_os_images(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_
 
 int vmsig_os_program(vmsig_os_handle *os, const vmsig_proc *process, vmsig_file *ret_file)
 {
-	return -linux_images_program(&os->linux_kernel, process, ret_file);
+	struct linux_kernel *kernel = os_linux_kernel(os);
+
+	return kernel ? -linux_images_program(kernel, process, ret_file) : NONE;
 }
 
-typedef int (*image_fn)(struct linux_kernel *kernel, const vmsig_proc *process,
-	const vmsig_image *image, vmsig_name_list *ret_list);
+typedef int (*image_fn)(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list *list);
 
 static int take_image(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
 	image_fn take, vmsig_name_list **ret_list)
 {
 	vmsig_name_list *list = calloc(1, sizeof(*list));
-	int r = list ? take(&os->linux_kernel, process, image, list) : VMSIG_ERR_NO_MEMORY;
+	int r = !list  ? VMSIG_ERR_NO_MEMORY
+		: take ? take(os, process, image, list)
+		       : VMSIG_ERR_UNSUPPORTED;
 
 	if (r) {
 		vmsig_name_list_free(list);
@@ -268,23 +273,23 @@ static int take_image(vmsig_os_handle *os, const vmsig_proc *process, const vmsi
 int vmsig_os_image_sections(vmsig_os_handle *os, const vmsig_proc *process,
 	const vmsig_image *image, vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, linux_contents_sections, ret_list);
+	return take_image(os, process, image, os->system->image_sections, ret_list);
 }
 
 int vmsig_os_image_exports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
 	vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, linux_contents_exports, ret_list);
+	return take_image(os, process, image, os->system->image_exports, ret_list);
 }
 
 int vmsig_os_image_imports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
 	vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, linux_contents_imports, ret_list);
+	return take_image(os, process, image, os->system->image_imports, ret_list);
 }
 
 int vmsig_os_image_needed(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
 	vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, linux_contents_needed, ret_list);
+	return take_image(os, process, image, os->system->image_needed, ret_list);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Linux guests, as the public calls see a system. */
+#include "clients/os/linux/contents.h"
 #include "clients/os/linux/file.h"
 #include "clients/os/linux/hidden.h"
+#include "clients/os/linux/images.h"
 #include "clients/os/linux/intact.h"
 #include "clients/os/linux/module.h"
 #include "clients/os/linux/parts.h"
@@ -104,6 +106,42 @@ static int exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_l
 	return linux_parts_exports(&os->linux_kernel, module, list);
 }
 
+static int module_symbols(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
+{
+	return linux_parts_symbols(&os->linux_kernel, module, list);
+}
+
+/* ---- programs and libraries ---- */
+
+static int images(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_list *list)
+{
+	return linux_images_list(&os->linux_kernel, process, list);
+}
+
+static int image_sections(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list *list)
+{
+	return linux_contents_sections(&os->linux_kernel, process, image, list);
+}
+
+static int image_exports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list *list)
+{
+	return linux_contents_exports(&os->linux_kernel, process, image, list);
+}
+
+static int image_imports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list *list)
+{
+	return linux_contents_imports(&os->linux_kernel, process, image, list);
+}
+
+static int image_needed(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list *list)
+{
+	return linux_contents_needed(&os->linux_kernel, process, image, list);
+}
+
 /* ---- comparing ---- */
 
 static int check(vmsig_os_handle *os, vmsig_finding_list *list)
@@ -147,6 +185,12 @@ const struct os_system os_linux = {
 	.modules = modules,
 	.sections = sections,
 	.exports = exports,
+	.module_symbols = module_symbols,
+	.images = images,
+	.image_sections = image_sections,
+	.image_exports = image_exports,
+	.image_imports = image_imports,
+	.image_needed = image_needed,
 	.check = check,
 	.text = text,
 };

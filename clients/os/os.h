@@ -52,6 +52,19 @@ struct os_system {
 	int (*modules)(vmsig_os_handle *os, vmsig_module_list *list);
 	int (*sections)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
 	int (*exports)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
+	int (*module_symbols)(
+		vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
+
+	int (*images)(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_list *list);
+	/* Of one of them; the same of exports, imports, and the libraries that it names. */
+	int (*image_sections)(vmsig_os_handle *os, const vmsig_proc *process,
+		const vmsig_image *image, vmsig_name_list *list);
+	int (*image_exports)(vmsig_os_handle *os, const vmsig_proc *process,
+		const vmsig_image *image, vmsig_name_list *list);
+	int (*image_imports)(vmsig_os_handle *os, const vmsig_proc *process,
+		const vmsig_image *image, vmsig_name_list *list);
+	int (*image_needed)(vmsig_os_handle *os, const vmsig_proc *process,
+		const vmsig_image *image, vmsig_name_list *list);
 
 	/* All comparisons; what one of them finds is added. */
 	int (*check)(vmsig_os_handle *os, vmsig_finding_list *list);
