@@ -13,11 +13,6 @@
 
 #define REASON_MAX 256
 
-void shim_locate_forget(struct shim *shim)
-{
-	shim->os = vmsig_os_close(shim->os);
-}
-
 /* Some hundred milliseconds, once an epoch: less than any lease lasts. */
 static int learn(struct shim *shim)
 {

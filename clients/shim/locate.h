@@ -24,7 +24,5 @@ struct shim_location {
  */
 int shim_locate(
 	struct shim *shim, const struct place_arguments *place, struct shim_location *ret_location);
-/* What is known is of an epoch that is over, or may be. */
-void shim_locate_forget(struct shim *shim);
 
 #endif

@@ -217,7 +217,7 @@ int main(int argc, char **argv)
 	status = take_command_line(&shim, argc, argv);
 	if (!status)
 		status = run(&shim);
-	shim_locate_forget(&shim);
+	shim.os = vmsig_os_close(shim.os);
 	context_close(&shim.context);
 	shim_session_close(&shim);
 	shim_journal_clear(&shim.journal);

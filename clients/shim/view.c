@@ -61,7 +61,7 @@ void shim_view_take(struct shim *shim, vmsig_delivery *delivery)
 	/* It stands on the context that may go now. */
 	if (delivery->event.kind == VMSIG_EV_MEMCTX ||
 		delivery->event.kind == VMSIG_EV_MEMCTX_INVALIDATED)
-		shim_locate_forget(shim);
+		shim->os = vmsig_os_close(shim->os);
 	r = context_take(context, delivery);
 	if (context->epoch != epoch)
 		tell_epoch(shim, epoch);

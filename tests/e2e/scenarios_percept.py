@@ -487,6 +487,32 @@ def percept_tools(lab):
     _mount(lab, holder, guest, boot, truth)
 
 
+def percept_debug(lab):
+    """crash and drgn with the kernel's debug package, whose vmlinux VMSIG_VMLINUX names: too large to
+    be fetched for each run."""
+    vmlinux = os.environ.get("VMSIG_VMLINUX", "")
+    if not os.path.exists(vmlinux):
+        raise vmlab.Skip("VMSIG_VMLINUX names no vmlinux of the guest's kernel with its debug package")
+    guest, _, holder, boot = _scene(lab)
+    core = lab.path("vm1.core")
+    holder.ctl("dump", "vm1", "-o", core)
+    script = ("import sys, drgn; from drgn.helpers.linux.pid import for_each_task; "
+              "p = drgn.Program(); p.set_core_dump(sys.argv[1]); p.load_debug_info([sys.argv[2]]); "
+              "print(*sorted(t.pid.value_() for t in for_each_task(p)))")
+    told = _tool("/usr/bin/python3", "-c", script, core, vmlinux)
+    lasting = {entry["pid"] for entry in holder.json("ps", "vm1")
+               if not entry["name"].startswith("kworker")}
+    check(lasting <= {int(pid) for pid in told.split()}, f"drgn lists {told}, there are {lasting}")
+    done = subprocess.run(["crash", "-s", vmlinux, core], capture_output=True, text=True, timeout=600,
+                          input="sys\nmod\nrd linux_banner 2\np init_task.comm\nexit\n")
+    told = done.stdout
+    for wanted in (boot.release, "Linux version 6.", 'swapper/0', "pvpanic_pci"):
+        check(wanted in told, f"crash does not say {wanted}: {told}{done.stderr}")
+    module = next(entry for entry in holder.json("modules", "vm1") if entry["name"] == "pvpanic")
+    check(re.search(rf"pvpanic +{number(module['base']):x} +{module['size']} ", told),
+          f"crash has another idea of {module}: {told}")
+
+
 def percept_levels4(lab):
     """Four levels, page tables of user space apart, RAM above 4 GiB."""
     guest, _, holder, boot = _scene(lab, cpu="qemu64", memory="3G")
@@ -497,4 +523,4 @@ def percept_levels4(lab):
 
 if __name__ == "__main__":
     vmlab.main({"percept": percept, "percept_levels4": percept_levels4,
-                "percept_tools": percept_tools})
+                "percept_debug": percept_debug, "percept_tools": percept_tools})
