@@ -139,6 +139,9 @@ def libvirt_lost(lab):
     scene.libvirt.virsh("start", "vm2")
     prove(scene.holder, "vm1", scene.libvirt.truth("vm1", 2), scene.epoch + 1)
     scene.libvirt.signal(signal.SIGSTOP)
+    scene.broker.restart()
+    wait_until("it is told who is silent", lambda: "libvirtd does not answer" in
+               scene.holder.endpoint("vm1")["detail"], 60)
     scene.broker.stop()
     scene.libvirt.signal(signal.SIGCONT)
 

@@ -20,6 +20,8 @@ static const struct transport monitor_transport = {
 	.ram_advice = "the domain's RAM cannot be shared; add <memoryBacking><source "
 		      "type='memfd'/><access mode='shared'/></memoryBacking> to its XML and start "
 		      "it anew",
+	.mute = "libvirtd does not answer; see what it is doing, and start it anew if need be "
+		"(systemctl status libvirtd)",
 	.open = monitor_open,
 	.pid = monitor_pid,
 	.why = monitor_why,

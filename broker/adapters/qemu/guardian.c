@@ -340,7 +340,7 @@ struct guardian *guardian_stop(struct guardian *guardian)
 	return NULL;
 }
 
-/* Never waits: the buffer of the socket holds hundreds, and one guest has at most one. */
+/* Never waits: the buffer of the socket holds more than a hundred, and they are taken at once. */
 static int order(
 	struct guardian *guardian, enum order what, const char *qmp, const char *ward, int place)
 {

@@ -103,6 +103,9 @@ static void on_link_silent(void *arg, const char *reason)
 {
 	struct qemu *q = arg;
 
+	/* What is said of sockets is not meant for it. */
+	if (q->transport && q->spoken && !q->transport->pid(q->spoken))
+		reason = q->transport->mute;
 	if (q->ready) {
 		qemu_session_lose(q, reason);
 		return;

@@ -22,11 +22,13 @@ struct transport {
 	const char *name; /* what it is, for sentences */
 	/* What to tell somebody whose guest's RAM is not shared. */
 	const char *ram_advice;
+	/* Why nobody greets. */
+	const char *mute;
 	/* Makes a connection, of which the caller owns `*ret_socket`; whatever takes time, and
 	 * fails, does so later, at the other end. -errno. */
 	int (*open)(struct transport_line **ret_line, int *ret_socket,
 		const struct config_endpoint *config);
-	/* QEMU; asked for when QMP is ready. */
+	/* QEMU; asked for when QMP is ready. 0: it is not known yet. */
 	pid_t (*pid)(const struct transport_line *line);
 	/* Why the socket ended, a sentence; "": it does not know better. */
 	void (*why)(const struct transport_line *line, char *why, size_t why_size);
