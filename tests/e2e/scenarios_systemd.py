@@ -6,7 +6,7 @@ import glob
 import os
 
 import vmlab
-from vmlab import Broker, Holder, Sensor, check, equal, number, wait_until
+from vmlab import Broker, Holder, Operator, Sensor, check, equal, number, wait_until
 from vmlab.guest import QEMU
 from vmlab.lab import SOURCE
 from vmlab.systemd import Systemd
@@ -15,6 +15,7 @@ UNITS = os.path.join(SOURCE, "deploy", "systemd")
 RECIPE = os.path.join(SOURCE, "deploy", "recipes", "vmsig-guest@.service")
 WATCHDOG = "WatchdogSec=10s"
 VMSIG_UID, GUEST_UID = 64061, 64062
+FREE = 0x50000  # Linux keeps the first MiB for firmware
 SERVICE = "vmsigd.service"
 
 
@@ -39,8 +40,10 @@ def systemd_service(lab):
     """Started and ready by notify, started anew without a new epoch, and ended by the watchdog."""
     broker = Broker(lab, [{"name": "web1", "adapter": "qemu", "min_guard": "ro-mount",
                            "qmp": "/run/vmsig-guest-web1/qmp.sock", "reprove": "500ms",
-                           "retry": "100ms", "retry_max": "500ms"}], [vmlab.tenant()], uid=VMSIG_UID, start=False)
+                           "retry": "100ms", "retry_max": "500ms", "writable": True}],
+                    [vmlab.tenant(), vmlab.operator_tenant(ttl_max="1h")], uid=VMSIG_UID, start=False)
     broker.socket = "/run/vmsig/ctx.sock"
+    broker.write_socket = "/run/vmsig/write.sock"
     with open(broker.config, encoding="utf-8") as file:
         config = file.read()
     for plane in ("ctx", "admin", "write"):
@@ -63,9 +66,14 @@ def systemd_service(lab):
     sensor = Sensor(holder)
     sensor.wait_context()
 
+    operator = Operator(broker, "web1", within=systemd.argv)
+    operator.must("acquire", 3600000)
+
     for verb in ("restart", "reload", "restart"):
         systemd.run(verb, SERVICE)
         equal(holder.wait_ready("web1")["epoch"], epoch, f"the epoch after {verb}")
+        operator.must("idle", 200)
+        operator.must("write", hex(FREE), "0123456789abcdef")
     check(not any(event["event"] == "invalidated" for event in sensor.history()),
           f"{sensor.history()}")
     equal(number(holder.json("info", "web1")["kcr3"]), number(info["kcr3"]), "kcr3")

@@ -7,11 +7,14 @@ from .process import Child
 
 
 class Operator:
-    def __init__(self, broker, endpoint="vm1", name="operator/ops", uid=0):
+    """`within` makes the command one that runs elsewhere (Systemd.argv)."""
+
+    def __init__(self, broker, endpoint="vm1", name="operator/ops", uid=0, within=None):
         self.lab = broker.lab
+        argv = [self.lab.path("tests", "operator"), broker.write_socket,
+                broker.identity(name, uid), endpoint]
         self.child = self.lab.own(Child(
-            [self.lab.path("tests", "operator"), broker.write_socket,
-             broker.identity(name, uid), endpoint],
+            within(*argv) if within else argv,
             self.lab.log(f"operator-{uid}"), uid=uid, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE))
 
