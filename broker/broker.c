@@ -22,6 +22,7 @@
 #include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/manager.h"
+#include "broker/membership.h"
 #include "broker/memwrite/fault.h"
 #include "broker/planes/admin.h"
 #include "broker/net/closer.h"
@@ -93,7 +94,7 @@ static void part_closed(void *ctx)
 {
 	struct broker *broker = ctx;
 	if (!endpoints_are_idle(broker->endpoints) || broker->net || broker->desk_open ||
-		uv_is_closing((uv_handle_t *)&broker->turn))
+		broker->fleet || uv_is_closing((uv_handle_t *)&broker->turn))
 		return;
 	uv_close((uv_handle_t *)&broker->turn, NULL);
 	jobs_close(broker->jobs);
@@ -108,15 +109,22 @@ static void part_closed(void *ctx)
 		uv_close((uv_handle_t *)&broker->signals[i], NULL);
 }
 
+static void on_left(struct broker *broker)
+{
+	/* Sessions and writes are gone; now what they were about. */
+	endpoints_leave_fleet(broker->endpoints);
+	discovery_close(broker->discovery);
+	provisions_close(broker->provisions);
+	endpoints_close(broker->endpoints);
+}
+
 static void on_desk_closed(void *arg)
 {
 	struct broker *broker = arg;
 
 	broker->desk_open = false;
-	/* Sessions and writes are gone; now what they were about. */
-	discovery_close(broker->discovery);
-	provisions_close(broker->provisions);
-	endpoints_close(broker->endpoints);
+	/* Nobody writes any more: other hosts may. */
+	membership_close(broker, on_left);
 }
 
 static void on_net_closed(void *arg)
@@ -266,6 +274,7 @@ static bool open_desk(struct broker *broker, bool loudly)
 		.closer = broker->closer,
 		.core = broker->core,
 		.store = broker->store,
+		.fleet = broker->fleet,
 		.config = broker->config,
 		.events = &write_plane_events,
 		.now_ns = boot_clock_ns,
@@ -318,6 +327,7 @@ static int start_endpoints(struct broker *broker)
 		.shares = broker->shares,
 		.jobs = broker->jobs,
 		.guardian = broker->guardian,
+		.fleet = broker->fleet,
 		.core = broker->core,
 		.store = broker->store,
 		.perform = perform_actions,
@@ -425,7 +435,7 @@ static int start_reload(struct broker *broker)
 /* Each stands on those before it. */
 static int (*const parts[])(struct broker *broker) = {start_shares, start_watchdog, start_state,
 	start_handles, start_closer, start_jobs, start_upkeep, start_syncer, start_auditor,
-	start_endpoints, start_desk, start_net, start_reload};
+	membership_start, start_endpoints, start_desk, start_net, start_reload};
 
 /* All parts are there; what was configured begins. */
 static void begin(struct broker *broker)
@@ -498,6 +508,7 @@ static void end_loop(struct broker *broker)
 		net_close(broker->net, NULL, NULL);
 	if (broker->desk_open)
 		desk_shell_close(broker->desk_shell, NULL, NULL);
+	membership_close(broker, NULL);
 	manager_detach();
 	jobs_close(broker->jobs);
 	if (broker->store)

@@ -24,6 +24,11 @@
  *   desk_shell      binds the write plane to the world
  *   desk_guests     its guests
  *   desk_sources    its bulk data
+ *   fleet_shell     binds the fleet to the world
+ *   fleet_seat      its inside
+ *   fleet_refusal   whether this host may write to a guest, and why not
+ *   fleet_memory    what the fleet has to know again after a restart
+ *   membership      what the fleet says becomes epochs and leases
  *   boot_clock      CLOCK_BOOTTIME
  *   coherence       coherence pages
  *   obituary        has the kernel mark them at our death

@@ -6,6 +6,7 @@
 #include "broker/boot_clock.h"
 #include "broker/endpoints.h"
 #include "broker/error_text.h"
+#include "broker/fleet_shell.h"
 #include "broker/log.h"
 #include "broker/planes/ctx.h"
 #include "broker/shell.h"
@@ -39,6 +40,8 @@ static void do_wake_coherence(struct broker *broker, const struct core_action *a
 
 static void do_revoke_leases(struct broker *broker, const struct core_action *action)
 {
+	if (broker->fleet)
+		fleet_shell_over(broker->fleet, action->endpoint);
 	if (broker->desk)
 		desk_endpoint_over(broker->desk, boot_clock_ns(), action->endpoint);
 }
@@ -46,8 +49,10 @@ static void do_revoke_leases(struct broker *broker, const struct core_action *ac
 static void do_ready(struct broker *broker, const struct core_action *action)
 {
 	vmsig_coherence *page = endpoints_page(broker->endpoints, action->endpoint);
+	bool ours =
+		!broker->fleet || fleet_shell_ready(broker->fleet, action->endpoint, action->epoch);
 
-	if (page && broker->desk)
+	if (page && broker->desk && ours)
 		desk_endpoint_ready(
 			broker->desk, boot_clock_ns(), action->endpoint, action->epoch, page);
 	log_info("endpoint ready", LOG_STR("endpoint", action->name),

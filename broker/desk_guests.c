@@ -6,6 +6,7 @@
  */
 #include "broker/adapters/memfiles_reg.h"
 #include "broker/desk_shell.h"
+#include "broker/fleet_shell.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -39,9 +40,14 @@ static int guest_find(void *ctx, const char *name, uint32_t *ret_endpoint, bool 
 	return 0;
 }
 
+struct desk_target {
+	struct memwrite_target *memory;
+	uint32_t endpoint;
+};
+
 static struct memwrite_target *target_of(struct desk_target *target)
 {
-	return (struct memwrite_target *)(void *)target;
+	return target->memory;
 }
 
 /* Every file of its RAM, as vmsig_memfiles_reg.share_writable(); a size of 0 is the file's own. */
@@ -57,12 +63,27 @@ static int share_writable(struct core *core, const vmsig_memwrite_reg *reg, uint
 	return fds[0] < 0 ? fds[0] : 1;
 }
 
+/* Takes the memory in any case. */
+static int target_new(
+	struct desk_target **ret_target, uint32_t endpoint, struct memwrite_target *memory)
+{
+	struct desk_target *target = calloc(1, sizeof(*target));
+
+	if (!target) {
+		memwrite_target_free(memory);
+		return -ENOMEM;
+	}
+	*target = (struct desk_target){.memory = memory, .endpoint = endpoint};
+	*ret_target = target;
+	return 0;
+}
+
 static int guest_open(
 	void *ctx, uint32_t endpoint, vmsig_coherence *page, struct desk_target **ret_target)
 {
 	struct desk_shell *shell = ctx;
 	const vmsig_memwrite_reg *reg = reg_of(shell, endpoint);
-	struct memwrite_target *target;
+	struct memwrite_target *memory;
 	uint64_t sizes[VMSIG_MEMFILES_MAX];
 	int fds[VMSIG_MEMFILES_MAX], n;
 	const vmsig_memseg *segs;
@@ -76,25 +97,35 @@ static int guest_open(
 	n = share_writable(shell->env.core, reg, endpoint, fds, sizes);
 	if (n < 0)
 		return n;
-	r = memwrite_target_new_files(&target, &(struct memwrite_files){fds, sizes, (size_t)n},
+	r = memwrite_target_new_files(&memory, &(struct memwrite_files){fds, sizes, (size_t)n},
 		segs, nseg, pod.low, pod.kcr3, pod.flags & VMSIG_MEMCTX_LA57 ? 5 : 4, page);
 	while (n)
 		close(fds[--n]);
-	if (!r)
-		*ret_target = (struct desk_target *)(void *)target;
-	return r;
+	return r ? r : target_new(ret_target, endpoint, memory);
 }
 
 static void guest_close(void *ctx, struct desk_target *target)
 {
-	memwrite_target_free(target_of(target));
+	memwrite_target_free(target->memory);
+	free(target);
+}
+
+/* Whether this host may: in a fleet the guest may be another's. */
+static int guest_may_grant(void *ctx, uint32_t endpoint, const char **ret_why)
+{
+	const struct desk_shell *shell = ctx;
+
+	return shell->env.fleet ? fleet_shell_may_write(
+					  shell->env.fleet, endpoint, shell->env.now_ns(), ret_why)
+				: 0;
 }
 
 static int guest_may_write(void *ctx, uint32_t endpoint, const char **ret_why)
 {
 	const vmsig_memwrite_reg *reg = reg_of(ctx, endpoint);
+	int r = reg ? reg->may_write(reg->ctx, ret_why) : VMSIG_ERR_NOT_READY;
 
-	return reg ? reg->may_write(reg->ctx, ret_why) : VMSIG_ERR_NOT_READY;
+	return r ? r : guest_may_grant(ctx, endpoint, ret_why);
 }
 
 /* ---- vCPUs ---- */
@@ -163,6 +194,7 @@ static void guest_resume(void *ctx, uint32_t endpoint)
 
 struct admission {
 	const struct desk_shell *shell;
+	uint32_t endpoint;
 	desk_admit_fn admit;
 	void *arg;
 };
@@ -170,8 +202,11 @@ struct admission {
 static int admit_now(void *ctx, const struct lease_range *range)
 {
 	const struct admission *admission = ctx;
+	const struct fleet_shell *fleet = admission->shell->env.fleet;
+	uint64_t now_ns = admission->shell->env.now_ns();
+	int r = fleet ? fleet_shell_may_write(fleet, admission->endpoint, now_ns, NULL) : 0;
 
-	return admission->admit(admission->arg, admission->shell->env.now_ns(), range);
+	return r ? r : admission->admit(admission->arg, now_ns, range);
 }
 
 static int guest_resolve(void *ctx, struct desk_target *target, const struct memwrite_op *ops,
@@ -201,7 +236,8 @@ static void guest_check(void *ctx, struct desk_target *target, const struct memw
 	const struct memwrite_plan *plan, desk_admit_fn admit, void *arg, uint8_t *old,
 	struct memwrite_result *ret_result)
 {
-	struct admission admission = {.shell = ctx, .admit = admit, .arg = arg};
+	struct admission admission = {
+		.shell = ctx, .endpoint = target->endpoint, .admit = admit, .arg = arg};
 
 	memwrite_check(target_of(target), ops, plan, admit_now, &admission, old, ret_result);
 }
@@ -210,7 +246,8 @@ static void guest_apply(void *ctx, struct desk_target *target, const struct memw
 	const struct memwrite_plan *plan, desk_admit_fn admit, void *arg, uint8_t *old,
 	struct memwrite_result *ret_result)
 {
-	struct admission admission = {.shell = ctx, .admit = admit, .arg = arg};
+	struct admission admission = {
+		.shell = ctx, .endpoint = target->endpoint, .admit = admit, .arg = arg};
 
 	memwrite_apply(target_of(target), ops, plan, admit_now, &admission, old, ret_result);
 }
@@ -220,6 +257,7 @@ const struct desk_guest_ops desk_guests = {
 	.open = guest_open,
 	.close = guest_close,
 	.may_write = guest_may_write,
+	.may_grant = guest_may_grant,
 	.quiesce = guest_quiesce,
 	.quiesced = guest_quiesced,
 	.resume = guest_resume,

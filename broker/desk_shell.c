@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "broker/error_text.h"
+#include "broker/fleet_shell.h"
 #include "broker/log.h"
 #include "broker/net/closer.h"
 #include "broker/store/store.h"
@@ -55,6 +56,9 @@ static int records_commit(void *ctx, bool waits, uint64_t *ret_ticket)
 	r = store_commit(shell->env.store);
 	if (r)
 		return r;
+	/* What the fleet has to know too is known here. */
+	if (shell->env.fleet)
+		shell->leases->ops->settled(shell->leases, 0);
 	*ret_ticket = waits && is_synced(shell) ? syncer_ask(shell->env.syncer) : 0;
 	if (*ret_ticket)
 		shell->asked = *ret_ticket;
@@ -145,10 +149,13 @@ static void on_stored(void *arg, uint64_t id, uint64_t token)
 {
 	struct desk_shell *shell = arg;
 
+	struct lease_view lease;
+
 	if (shell->granting)
 		shell->granted = token;
-	else
-		desk_lease_stored(shell->desk, shell->env.now_ns(), id, token);
+	else if (!desk_lease_find(shell->desk, id, &lease) ||
+		 fleet_shell_grant(shell->env.fleet, &lease, token))
+		desk_lease_failed(shell->desk, shell->env.now_ns(), id, VMSIG_ERR_BUSY);
 }
 
 static void on_failed(void *arg, uint64_t id, enum vmsig_error error)
@@ -165,8 +172,15 @@ static void on_lost(void *arg, uint64_t id, enum vmsig_error error)
 	desk_lease_lost(shell->desk, shell->env.now_ns(), id, error);
 }
 
+static uint64_t token_floor(void *arg, uint32_t endpoint)
+{
+	const struct desk_shell *shell = arg;
+
+	return shell->env.fleet ? fleet_shell_token_floor(shell->env.fleet, endpoint) : 0;
+}
+
 static const struct lease_store_events lease_events = {
-	.stored = on_stored, .failed = on_failed, .lost = on_lost};
+	.stored = on_stored, .failed = on_failed, .lost = on_lost, .floor = token_floor};
 
 static int leases_grant(
 	void *ctx, const struct lease_view *lease, uint64_t now_ns, uint64_t *ret_token)
@@ -175,8 +189,9 @@ static int leases_grant(
 	int r = shell->leases->ops->grant(shell->leases, lease, now_ns);
 
 	shell->granted = 0;
-	shell->granting = true;
-	if (!r)
+	/* In a fleet it is asked for when the batch is durable, and answered later. */
+	shell->granting = !shell->env.fleet;
+	if (!r && shell->granting)
 		shell->leases->ops->settled(shell->leases, 0);
 	shell->granting = false;
 	*ret_token = shell->granted;
@@ -188,7 +203,7 @@ static int leases_renew(void *ctx, const struct lease_view *lease)
 	struct desk_shell *shell = ctx;
 	int r = shell->leases->ops->renew(shell->leases, lease);
 
-	if (!r)
+	if (!r && !shell->env.fleet)
 		shell->leases->ops->settled(shell->leases, 0);
 	return r;
 }
@@ -197,6 +212,8 @@ static int leases_end(void *ctx, const struct lease_view *lease)
 {
 	struct desk_shell *shell = ctx;
 
+	if (shell->env.fleet)
+		fleet_shell_end(shell->env.fleet, lease);
 	return shell->leases->ops->end(shell->leases, lease);
 }
 

@@ -23,6 +23,7 @@
 
 struct closer;
 struct core;
+struct fleet_shell;
 struct jobs;
 struct shares;
 struct store;
@@ -34,6 +35,7 @@ struct desk_shell_env {
 	struct closer *closer; /* of bulk data's memfds */
 	struct core *core;
 	struct store *store;
+	struct fleet_shell *fleet;   /* NULL: this host is alone */
 	struct syncer *syncer;       /* NULL: nothing waits for the disk */
 	const struct config *config; /* until desk_shell_reload() */
 	const struct desk_events *events;

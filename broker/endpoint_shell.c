@@ -9,6 +9,7 @@
 #include "broker/boot_clock.h"
 #include "broker/coherence.h"
 #include "broker/error_text.h"
+#include "broker/fleet_shell.h"
 #include "broker/log.h"
 #include "broker/read/core.h"
 #include "broker/selftests.h"
@@ -96,7 +97,12 @@ static int make_known(struct endpoint_shell *shell)
 		r = tell_desk_of(env, row.id, shell->config);
 	if (!r)
 		r = coherence_new(&shell->coherence, row.id);
-	return r ? r : add_to_core(shell, &row);
+	if (!r)
+		r = add_to_core(shell, &row);
+	if (!r && env->fleet)
+		fleet_shell_add(env->fleet, row.id, shell->config->name,
+			shell->config->writable ? shell->config->uuid : NULL, row.epoch);
+	return r;
 }
 
 int endpoint_shell_new(struct endpoint_shell **ret_shell, struct endpoint_shell_env *env,
@@ -129,6 +135,8 @@ void endpoint_shell_free(struct endpoint_shell *shell)
 	if (env->desk)
 		desk_endpoint_remove(env->desk, shell->id);
 	core_endpoint_remove(env->core, shell->id);
+	if (env->fleet)
+		fleet_shell_remove(env->fleet, shell->id);
 	coherence_free(shell->coherence);
 	config_unref(shell->origin);
 	free(shell);

@@ -24,6 +24,7 @@ struct adapter;
 struct coherence;
 struct core;
 struct desk;
+struct fleet_shell;
 struct guardian;
 struct offer;
 struct jobs;
@@ -39,8 +40,9 @@ struct endpoint_shell_env {
 	struct guardian *guardian; /* NULL: no guest is ever stopped */
 	struct core *core;
 	struct store *store;
-	struct desk *desk;    /* NULL: there is none at the moment */
-	struct claims claims; /* who has which RAM file */
+	struct desk *desk;         /* NULL: there is none at the moment */
+	struct fleet_shell *fleet; /* NULL: this host is alone */
+	struct claims claims;      /* who has which RAM file */
 	struct selftests *selftests;
 	/* What a provider offers by that name; NULL: nothing any more. */
 	struct offer *(*offer_of)(void *ctx, const char *name);

@@ -395,6 +395,11 @@ void endpoints_rebind(struct endpoints *endpoints)
 	endpoints_adopt(endpoints, endpoints->wanted.config, NULL);
 }
 
+void endpoints_leave_fleet(struct endpoints *endpoints)
+{
+	endpoints->shell_env.fleet = NULL;
+}
+
 void endpoints_set_desk(struct endpoints *endpoints, struct desk *desk)
 {
 	struct endpoint_shell *shell, *next;
@@ -454,6 +459,7 @@ int endpoints_new(struct endpoints **ret_endpoints, const struct endpoints_env *
 	endpoints->shell_env.shares = env->shares;
 	endpoints->shell_env.jobs = env->jobs;
 	endpoints->shell_env.guardian = env->guardian;
+	endpoints->shell_env.fleet = env->fleet;
 	endpoints->shell_env.core = env->core;
 	endpoints->shell_env.store = env->store;
 	endpoints->shell_env.offer_of = env->offer_of;

@@ -18,6 +18,7 @@
 struct core;
 struct desk;
 struct endpoints;
+struct fleet_shell;
 struct guardian;
 struct jobs;
 struct offer;
@@ -29,6 +30,7 @@ struct endpoints_env {
 	struct shares *shares;
 	struct jobs *jobs;
 	struct guardian *guardian; /* NULL: no guest is ever stopped */
+	struct fleet_shell *fleet; /* NULL: this host is alone */
 	struct core *core;
 	struct store *store;
 	/* Performs what the core has to do now. */
@@ -84,6 +86,8 @@ void endpoints_complain(const struct endpoints *endpoints);
 
 /* The store has become usable: those that have another id there start again. */
 void endpoints_rebind(struct endpoints *endpoints);
+/* The fleet has ended. */
+void endpoints_leave_fleet(struct endpoints *endpoints);
 /* The write plane that is told of them, from now on and of those that run already; NULL: there is
  * none. Borrowed. */
 void endpoints_set_desk(struct endpoints *endpoints, struct desk *desk);

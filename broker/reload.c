@@ -75,6 +75,7 @@ static void warn_unchanged(const struct config *old, const struct config *config
 		{"listen.write: bulk data, and stopping guests around writes",
 			config->write.given && !old->write.given},
 		{"sandbox", !is_same_sandbox(&old->sandbox, &config->sandbox)},
+		{"fleet", !config_fleet_equal(old, config)},
 	};
 
 	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {

@@ -26,6 +26,7 @@ struct porter;
 struct watchdog;
 struct discovery;
 struct endpoints; /* those that run */
+struct fleet_shell;
 struct jobs;
 struct net;
 struct provisions;
@@ -56,6 +57,10 @@ struct broker {
 	struct endpoints *endpoints;
 	struct discovery *discovery;
 	struct provisions *provisions;
+	struct fleet_shell *fleet;           /* NULL: this host is alone */
+	struct config *membership;           /* that it was joined with; counted */
+	void (*left)(struct broker *broker); /* of membership_close() */
+	bool leaving;
 	uv_prepare_t turn;
 	uv_idle_t hurry;        /* keeps the loop from sleeping while tasks are ready */
 	uint64_t turn_ended_ns; /* 0: with nothing more to do */

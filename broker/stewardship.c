@@ -5,6 +5,7 @@
 
 #include "broker/desk_shell.h"
 #include "broker/endpoints.h"
+#include "broker/fleet_shell.h"
 #include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/journal/journal.h"
@@ -115,6 +116,8 @@ static void warn_all(const struct broker *broker, struct steward_status *status)
 	warn(status, store_refusal(broker->store));
 	if (!broker->desk)
 		warn(status, "the write plane is not open; it is tried again by itself");
+	if (broker->fleet)
+		warn(status, fleet_shell_warning(broker->fleet));
 	if (broker->config->write.given && !broker->porter)
 		warn(status, "bulk data cannot be received; the start of the log says why, or the "
 			     "write plane came with a reload: start the broker again");
@@ -199,6 +202,8 @@ static void stats(void *ctx, struct metrics *metrics)
 	core_stats(broker->core, metrics);
 	if (broker->desk)
 		desk_stats(broker->desk, metrics);
+	if (broker->fleet)
+		fleet_shell_stats(broker->fleet, metrics);
 	add_planes(broker, metrics);
 	net_stats(broker->net, metrics);
 	add_loop(broker, metrics);

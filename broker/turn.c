@@ -4,6 +4,7 @@
 #include "broker/boot_clock.h"
 #include "broker/core_shell.h"
 #include "broker/desk_shell.h"
+#include "broker/fleet_shell.h"
 #include "broker/net/net.h"
 #include "broker/shell.h"
 #include "broker/watchdog.h"
@@ -51,7 +52,12 @@ static void arm_hurry(struct broker *broker)
 static void run_parts(struct broker *broker)
 {
 	core_advance(broker->core, uv_hrtime());
+	if (broker->fleet)
+		fleet_shell_turn(broker->fleet);
 	core_shell_perform(broker);
+	/* What has become ready is asked for. */
+	if (broker->fleet)
+		fleet_shell_turn(broker->fleet);
 	/* Deliveries that came of it leave together with the answers before them. */
 	(void)shares_continue(broker->shares);
 	if (broker->desk)
@@ -63,6 +69,7 @@ static void run_parts(struct broker *broker)
 static bool is_pending(const struct broker *broker)
 {
 	return core_deadline(broker->core) <= uv_hrtime() ||
+	       (broker->fleet && fleet_shell_is_pending(broker->fleet)) ||
 	       (broker->desk && desk_delay(broker->desk, boot_clock_ns()) == 0);
 }
 

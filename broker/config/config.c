@@ -11,6 +11,7 @@
 #include "broker/config/decode.h"
 #include "broker/config/equal.h"
 #include "broker/config/keys.h"
+#include "broker/config/url.h"
 #include "proto/guest/pgwalk.h"
 #include "proto/guest/physmap.h"
 #include "vmsig/vmsig_error.h"
@@ -254,6 +255,98 @@ static int check_tenants(const struct config_check *check)
 	return 0;
 }
 
+__attribute__((format(printf, 2, 3))) static int complain_fleet(
+	const struct config_check *check, const char *format, ...)
+{
+	int n = snprintf(check->error, check->error_size, "%s:%u: ", check->config->file,
+		decode_line_of(check->lines, "fleet"));
+	va_list args;
+
+	va_start(args, format);
+	if (n >= 0 && (size_t)n < check->error_size)
+		vsnprintf(check->error + n, check->error_size - (size_t)n, format, args);
+	va_end(args);
+	return VMSIG_ERR_BAD_REQUEST;
+}
+
+static int check_etcd(const struct config_check *check)
+{
+	const struct config_fleet *fleet = &check->config->fleet;
+
+	for (size_t i = 0; i < fleet->netcd; i++) {
+		struct url url;
+
+		if (!url_read(&url, fleet->etcd[i]))
+			return complain_fleet(check,
+				"fleet.etcd: '%s' is no URL of an etcd member by its address; "
+				"write for example https://10.0.0.1:2379 (names are not looked up)",
+				fleet->etcd[i]);
+		if (!url.tls && !url.loopback)
+			return complain_fleet(check,
+				"fleet.etcd: '%s' is not encrypted, and whoever is on the way "
+				"could own any guest; write https://",
+				fleet->etcd[i]);
+		if (url.tls && (!fleet->ca || !fleet->cert || !fleet->key))
+			return complain_fleet(check,
+				"fleet.etcd: '%s' needs 'ca', 'cert' and 'key' in 'fleet'",
+				fleet->etcd[i]);
+	}
+	return 0;
+}
+
+/* Of a fleet's guests each has one identity on all hosts, and no other here. */
+static int check_identities(const struct config_check *check)
+{
+	const struct config *config = check->config;
+
+	for (size_t i = 0; i < config->nendpoints; i++) {
+		const struct config_endpoint *endpoint = &config->endpoints[i];
+
+		if (!endpoint->uuid) {
+			if (!config->fleet.given || !endpoint->writable)
+				continue;
+			return complain(check, "endpoints", i,
+				"endpoint '%s' is writable in a fleet and has no identity; add "
+				"'uuid: UUID' of the guest, the same on all hosts",
+				endpoint->name);
+		}
+		if (!url_is_identity(endpoint->uuid))
+			return complain(check, "endpoints", i,
+				"endpoint '%s': '%s' is no UUID; write up to 36 letters, digits "
+				"and '-'",
+				endpoint->name, endpoint->uuid);
+		for (size_t j = 0; j < i; j++) {
+			if (config->endpoints[j].uuid &&
+				strcmp(config->endpoints[j].uuid, endpoint->uuid) == 0)
+				return complain(check, "endpoints", i,
+					"endpoint '%s': its uuid is that of endpoint '%s' too",
+					endpoint->name, config->endpoints[j].name);
+		}
+	}
+	return 0;
+}
+
+static int check_fleet(const struct config_check *check)
+{
+	const struct config_fleet *fleet = &check->config->fleet;
+	uint64_t right_ns = fleet->ttl_ms * (1000000 - (uint64_t)fleet->rho_ppm);
+
+	if (!fleet->given)
+		return 0;
+	if (!fleet->name || !fleet->host || !fleet->netcd)
+		return complain_fleet(check,
+			"'fleet' needs 'name' (of the fleet), 'host' (of this host in it) and "
+			"'etcd' (URLs of its members)");
+	if (fleet->ttl_ms % 1000)
+		return complain_fleet(check, "fleet.ttl: write whole seconds");
+	/* A renewal every third of it has to come back in time. */
+	if (right_ns < fleet->margin_ns + fleet->timeout_ms * 1000000)
+		return complain_fleet(check,
+			"fleet.ttl is too short: what is left of it after rho and margin has to be "
+			"more than timeout; raise it");
+	return check_etcd(check);
+}
+
 static int check_limits(const struct config_check *check)
 {
 	if (check->config->tx_soft <= check->config->tx_max)
@@ -301,6 +394,10 @@ int config_load_lines(struct config **ret_config, struct decode_lines **ret_line
 		r = check_limits(&check);
 	if (!r)
 		r = check_endpoints(&check);
+	if (!r)
+		r = check_fleet(&check);
+	if (!r)
+		r = check_identities(&check);
 	if (!r)
 		r = check_discover(&check);
 	if (!r)
@@ -365,6 +462,15 @@ struct config *config_unref(struct config *config)
 	free(config->file);
 	free(config);
 	return NULL;
+}
+
+bool config_fleet_equal(const struct config *a, const struct config *b)
+{
+	const struct decode_field *field = keys_config;
+
+	while (strcmp(field->key, "fleet") != 0)
+		field++;
+	return a->fleet.given == b->fleet.given && equal_structs(field->fields, a, b);
 }
 
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b)

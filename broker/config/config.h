@@ -16,6 +16,7 @@
  *   keys         what each key is called, may be, and is without being written
  *   lookup       by name
  *   scalar       values as people write them
+ *   url          where an etcd is, and who a guest is
  *   settings     what there is to configure
  *   compare      what is different between two
  *   check        what --check looks at
@@ -53,6 +54,7 @@ __attribute__((warn_unused_result)) int config_provided(
 	struct config **ret_config, const struct config_endpoint *offered);
 bool config_discover_equal(const struct config_discover *a, const struct config_discover *b);
 
+bool config_fleet_equal(const struct config *a, const struct config *b);
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b);
 
 /* Fills by_name and by_identity; once the rest is there. -ENOMEM. */

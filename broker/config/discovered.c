@@ -69,6 +69,7 @@ int config_discovered(struct config **ret_config, const struct config_discover *
 		.qmp_timeout_ms = pattern->qmp_timeout_ms};
 	*config = (struct config){.refs = 1, .endpoints = endpoint, .nendpoints = 1};
 	if (copy_text(&endpoint->name, name) || copy_text(&endpoint->domain, domain) ||
+		copy_text(&endpoint->uuid, domain) ||
 		copy_text(&endpoint->libvirt, discover->libvirt) ||
 		copy_text(&endpoint->pids, pattern->pids) ||
 		merge_labels(endpoint, pattern->labels, pattern->nlabels, labels, nlabels)) {

@@ -41,6 +41,7 @@ const struct decode_field keys_endpoint[] = {
 	{"adapter", DECODE_ENUM, EP(adapter), .choices = adapters, .required = true},
 	{"min_guard", DECODE_ENUM, EP(min_guard), .choices = guards, .standard = VMSIG_GUARD_NONE},
 	{"writable", DECODE_BOOL, EP(writable), .max = 1},
+	{"uuid", DECODE_STRING, EP(uuid)},
 	{"labels", DECODE_LABELS, EP(labels), .count_offset = EP(nlabels), .max = 64},
 	{"owner", DECODE_UINT32, EP(owner), .max = UINT32_MAX - 1, .standard = UINT32_MAX},
 	{"path", DECODE_PATH, EP(path)},
@@ -190,6 +191,25 @@ static const struct decode_field sandbox_fields[] = {
 	{.key = NULL},
 };
 
+/* A holder of a guest applies for ttl x (1 - rho) - margin after a renewal. */
+static const struct decode_field fleet_fields[] = {
+	{"name", DECODE_NAME, CF(fleet.name)},
+	{"host", DECODE_NAME, CF(fleet.host)},
+	{"etcd", DECODE_STRING_LIST, CF(fleet.etcd), .count_offset = CF(fleet.netcd), .min = 1,
+		.max = 16},
+	{"ca", DECODE_PATH, CF(fleet.ca)},
+	{"cert", DECODE_PATH, CF(fleet.cert)},
+	{"key", DECODE_PATH, CF(fleet.key)},
+	{"ttl", DECODE_MILLIS, CF(fleet.ttl_ms), .min = 2000, .max = HOUR_MS, .standard = 10000},
+	{"rho", DECODE_UINT32, CF(fleet.rho_ppm), .max = 100000, .standard = 1000},
+	{"margin", DECODE_NANOS, CF(fleet.margin_ns), .min = SECOND_NS / 100, .max = 60 * SECOND_NS,
+		.standard = SECOND_NS / 2},
+	{"timeout", DECODE_MILLIS, CF(fleet.timeout_ms), .min = 100, .max = 60000,
+		.standard = 2000},
+	{"allow_old_etcd", DECODE_BOOL, CF(fleet.allow_old_etcd), .max = 1},
+	{.key = NULL},
+};
+
 static const struct decode_field log_fields[] = {
 	{"level", DECODE_ENUM, CF(log_level), .choices = log_levels, .standard = LOG_LEVEL_INFO},
 	{"format", DECODE_ENUM, CF(log_json), .choices = log_formats, .standard = 0},
@@ -268,6 +288,7 @@ const struct decode_field keys_config[] = {
 	{"limits", DECODE_MAP, .fields = limit_fields},
 	{"audit", DECODE_MAP, .fields = audit_fields},
 	{"sandbox", DECODE_MAP, .fields = sandbox_fields},
+	{"fleet", DECODE_MAP, .given_offset = CF(fleet.given), .fields = fleet_fields},
 	{"endpoints", DECODE_LIST, CF(endpoints), .count_offset = CF(nendpoints), .max = 100000,
 		.fields = keys_endpoint, .size = sizeof(struct config_endpoint)},
 	{"discover", DECODE_LIST, CF(discover), .count_offset = CF(ndiscover), .max = 64,

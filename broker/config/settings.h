@@ -30,6 +30,7 @@ struct config_endpoint {
 	int adapter;   /* enum config_adapter */
 	int min_guard; /* enum vmsig_guard; the endpoint is not served below this */
 	bool writable; /* has a write path */
+	char *uuid;    /* who the guest is, across hosts; NULL: it is of this host alone */
 	char **labels; /* "KEY=VALUE", sorted: what the policy may select it by (policy/selector.h)
 			*/
 	size_t nlabels;
@@ -99,6 +100,20 @@ struct config_audit {
 	uint64_t age_max_ms; /* likewise */
 };
 
+/* Hosts among which guests move: broker/fleet/fleet.h. */
+struct config_fleet {
+	bool given;
+	char *name, *host;
+	char **etcd; /* URLs, with addresses as hosts */
+	size_t netcd;
+	char *ca, *cert, *key; /* for etcd; NULL with http:// */
+	uint64_t ttl_ms;
+	uint32_t rho_ppm;
+	uint64_t margin_ns;
+	uint64_t timeout_ms; /* of a request */
+	bool allow_old_etcd;
+};
+
 /* What the broker gives up once it has started: sandbox/sandbox.h. */
 struct config_sandbox {
 	bool enabled;
@@ -119,6 +134,7 @@ struct config {
 	struct lease_limits leases;
 	struct config_audit audit;
 	struct config_sandbox sandbox;
+	struct config_fleet fleet;
 	uint32_t max_connections;
 	uint32_t max_frame;      /* bytes of one frame from a client */
 	uint32_t max_handshakes; /* in progress at once, on each plane */

@@ -63,6 +63,11 @@ enum metrics_type { METRICS_COUNTER, METRICS_GAUGE, METRICS_HISTOGRAM };
 	X(WARNINGS, "vmsig_warnings", GAUGE, "", "What `vmsigctl status` warns of")                \
 	X(RECORDING, "vmsig_recording", GAUGE, "",                                                 \
 		"Whether leases and writes can be recorded: 0 with a full or damaged disk")        \
+	X(FLEET, "vmsig_fleet_guests", GAUGE, "state",                                             \
+		"Guests of the fleet as this host has them, by state")                             \
+	X(ETCD, "vmsig_etcd_requests_total", COUNTER, "", "Requests to the fleet's etcd")          \
+	X(ETCD_FAILURES, "vmsig_etcd_failures_total", COUNTER, "",                                 \
+		"Times that a member of the fleet's etcd did not answer as it should")             \
 	X(OPERATION, "vmsig_operation_duration_seconds", HISTOGRAM, "operation",                   \
 		"From request to answer: subscribe, lease, write, bulk, handshake, admin; "        \
 		"context: "                                                                        \

@@ -91,6 +91,9 @@ __attribute__((warn_unused_result)) int core_endpoint_add(
  * actions that this brought about have been taken: a lost one could repeat an epoch. */
 void core_endpoint_remove(struct core *core, uint32_t id);
 
+/* Its next epoch is above `above`, which somebody else has used, and begins now. */
+void core_endpoint_raise(struct core *core, uint32_t id, uint32_t above);
+
 /* A MEMCTX of the present epoch can be had. */
 static inline bool core_state_is_readable(enum vmsig_endpoint_state state)
 {

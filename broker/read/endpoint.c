@@ -405,6 +405,20 @@ int endpoint_new(struct core *core, const struct core_endpoint_config *config)
 	return 0;
 }
 
+void core_endpoint_raise(struct core *core, uint32_t id, uint32_t above)
+{
+	struct endpoint *endpoint = endpoint_by_id(core, id);
+
+	if (!endpoint)
+		return;
+	if (endpoint->epoch < above)
+		endpoint->epoch = above;
+	/* One that is not registered begins an epoch when it is. */
+	endpoint->resumable = false;
+	if (endpoint->registered)
+		end_session(endpoint);
+}
+
 void core_endpoint_remove(struct core *core, uint32_t id)
 {
 	struct endpoint *endpoint = endpoint_by_id(core, id);

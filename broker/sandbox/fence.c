@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 /* linux/landlock.h of newer kernels than the one that this may be built with. */
-#define REFER (1ull << 13)  /* from version 2 */
-#define NET_TCP 3ull        /* bind, connect; from version 4 */
+#define REFER (1ull << 13) /* from version 2 */
+#define NET_TCP 3ull       /* bind, connect; from version 4 */
+#define CONNECT_TCP 2ull
+#define RULE_NET_PORT 2
 #define SCOPE_SIGNAL (2ull) /* from version 6 */
 
 #define MAKING                                                                                     \
@@ -64,7 +66,17 @@ static int allow(int ruleset, const char *folder, uint64_t access)
 	return r;
 }
 
-int fence_raise(const char *const *folders, size_t n)
+static int allow_port(int ruleset, unsigned port)
+{
+	/* struct landlock_net_port_attr. */
+	const struct {
+		uint64_t allowed_access, port;
+	} rule = {CONNECT_TCP, port};
+
+	return syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) < 0 ? -errno : 0;
+}
+
+int fence_raise(const char *const *folders, size_t n, const unsigned *ports, size_t nports)
 {
 	long version =
 		syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -77,6 +89,9 @@ int fence_raise(const char *const *folders, size_t n)
 		return ruleset;
 	for (size_t i = 0; !r && i < n; i++)
 		r = allow(ruleset, folders[i], making(version));
+	/* Older ones fence no TCP. */
+	for (size_t i = 0; !r && version >= 4 && i < nports; i++)
+		r = allow_port(ruleset, ports[i]);
 	if (!r && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
 		r = -errno;
 	close(ruleset);

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 
 #include "broker/config/config.h"
+#include "broker/config/url.h"
 #include "broker/log.h"
 #include "broker/sandbox/fence.h"
 #include "broker/sandbox/privileges.h"
@@ -45,6 +46,8 @@ static struct {
 	bool fenced;
 	char **folders; /* in which the broker may make files */
 	size_t nfolders;
+	unsigned ports[16]; /* of etcd, that the broker may connect to */
+	size_t nports;
 } plan;
 
 static void plan_folder(const char *folder)
@@ -97,6 +100,17 @@ static void plan_folders(const struct config *config)
 	}
 }
 
+/* The list of etcd's members is no longer. */
+static void plan_ports(const struct config *config)
+{
+	struct url url;
+
+	for (size_t i = 0; config->fleet.given && i < config->fleet.netcd && i < 16; i++) {
+		if (url_read(&url, config->fleet.etcd[i]))
+			plan.ports[plan.nports++] = url.port;
+	}
+}
+
 /* Landlock lets nobody look into processes outside of its own domain, and in the links of
  * /proc/PID is where a QEMU's RAM is found. */
 static bool looks_into_processes(const struct config *config)
@@ -138,6 +152,7 @@ int sandbox_begin(const struct config *config)
 	plan.landlock = sandbox->landlock;
 	plan.looks = looks_into_processes(config);
 	plan_folders(config);
+	plan_ports(config);
 	if (plan.syscalls != SYSCALLS_ENFORCE || !plan.landlock)
 		log_warning("a part of the sandbox is off",
 			LOG_STR("syscalls", plan.syscalls == SYSCALLS_ENFORCE ? "enforce"
@@ -150,8 +165,9 @@ int sandbox_begin(const struct config *config)
 static int raise_fence(enum sandbox_process process)
 {
 	size_t n = process == SANDBOX_BROKER ? plan.nfolders : 0;
+	size_t nports = process == SANDBOX_BROKER ? plan.nports : 0;
 	bool wanted = plan.landlock && !(process == SANDBOX_BROKER && plan.looks);
-	int r = wanted ? fence_raise((const char *const *)plan.folders, n) : 0;
+	int r = wanted ? fence_raise((const char *const *)plan.folders, n, plan.ports, nports) : 0;
 
 	if (r == -EOPNOTSUPP) {
 		if (process == SANDBOX_BROKER)
@@ -166,9 +182,9 @@ static int raise_fence(enum sandbox_process process)
 
 static int filter_calls(enum sandbox_process process)
 {
-	int r = plan.syscalls == SYSCALLS_OFF
-			? 0
-			: syscalls_allow(plan.syscalls, processes[process].forks);
+	bool tcp = process == SANDBOX_BROKER && plan.nports;
+	unsigned more = (processes[process].forks ? SYSCALLS_FORKS : 0) | (tcp ? SYSCALLS_TCP : 0);
+	int r = plan.syscalls == SYSCALLS_OFF ? 0 : syscalls_allow(plan.syscalls, more);
 
 	if (r == -EOPNOTSUPP) {
 		if (process == SANDBOX_BROKER)

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -320,8 +321,26 @@ static int add_clone(scmp_filter_ctx filter, bool forks)
 		     : rule_of(filter, "clone", SCMP_A0(SCMP_CMP_MASKED_EQ, thread, thread));
 }
 
-static int fill(scmp_filter_ctx filter, bool forks)
+/* What type may have flags in it. */
+static int add_tcp(scmp_filter_ctx filter)
 {
+	static const int families[] = {AF_INET, AF_INET6};
+	const scmp_datum_t kind = 0xf;
+	int r = 0;
+
+	for (size_t i = 0; !r && i < 2; i++) {
+		const struct scmp_arg_cmp arguments[] = {
+			SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]),
+			SCMP_A1(SCMP_CMP_MASKED_EQ, kind, SOCK_STREAM)};
+
+		r = rule(filter, "socket", 2, arguments);
+	}
+	return r;
+}
+
+static int fill(scmp_filter_ctx filter, unsigned more)
+{
+	bool forks = more & SYSCALLS_FORKS;
 	int r = add_plain(filter);
 
 	if (!r)
@@ -335,10 +354,12 @@ static int fill(scmp_filter_ctx filter, bool forks)
 		r = rule_of(filter, "socket", SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
 	if (!r)
 		r = rule_of(filter, "socketpair", SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+	if (!r && more & SYSCALLS_TCP)
+		r = add_tcp(filter);
 	return r;
 }
 
-int syscalls_allow(enum syscalls_mode mode, bool forks)
+int syscalls_allow(enum syscalls_mode mode, unsigned more)
 {
 	scmp_filter_ctx filter;
 	int r;
@@ -352,7 +373,7 @@ int syscalls_allow(enum syscalls_mode mode, bool forks)
 	(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	r = mode == SYSCALLS_LOG ? 0 : explain();
 	if (!r)
-		r = fill(filter, forks);
+		r = fill(filter, more);
 	if (!r)
 		r = seccomp_load(filter);
 	seccomp_release(filter);

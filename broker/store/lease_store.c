@@ -57,14 +57,20 @@ static int ids_reserve(struct embedded *embedded, uint64_t below)
 static int next_token(struct embedded *embedded, uint32_t endpoint, uint64_t *ret_token)
 {
 	const struct table_endpoint *row = tables_endpoint(&embedded->db->tables, endpoint);
+	const struct lease_store_events *events = &embedded->base.events;
+	uint64_t floor = 0;
 	struct timespec now;
 
 	if (!row)
 		return VMSIG_ERR_IO;
 	clock_gettime(CLOCK_REALTIME, &now);
 	*ret_token = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-	if (*ret_token <= row->token)
-		*ret_token = row->token + 1;
+	if (events->floor)
+		floor = events->floor(embedded->base.arg, endpoint);
+	if (floor < row->token)
+		floor = row->token;
+	if (*ret_token <= floor)
+		*ret_token = floor + 1;
 	return 0;
 }
 

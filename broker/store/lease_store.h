@@ -28,6 +28,8 @@ struct lease_store_events {
 	void (*failed)(void *arg, uint64_t id, enum vmsig_error error);
 	/* The lease is not this broker's any more; also when a renewal was not made durable. */
 	void (*lost)(void *arg, uint64_t id, enum vmsig_error error);
+	/* Tokens of the endpoint have to be above. NULL: there is nobody else who gives any. */
+	uint64_t (*floor)(void *arg, uint32_t endpoint);
 };
 
 struct lease_store_ops {

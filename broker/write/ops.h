@@ -145,6 +145,8 @@ struct desk_guest_ops {
 	/* Whether bytes may be changed right now; *ret_why may get a static sentence.
 	 * VMSIG_ERR_NOT_READY: there is no write path. */
 	int (*may_write)(void *ctx, uint32_t endpoint, const char **ret_why);
+	/* Likewise whether leases may be had. NULL: they may. */
+	int (*may_grant)(void *ctx, uint32_t endpoint, const char **ret_why);
 	/* Stops the vCPUs for at most `bound_ms`. After 0, done() comes exactly once: 0: they
 	 * stand still until resume(); else they do not. One at a time for an endpoint. Else done()
 	 * does not come: VMSIG_ERR_UNSUPPORTED. */

@@ -154,6 +154,15 @@ static int acquire_error(
 	}
 }
 
+static int may_grant(struct desk *desk, struct desk_operator *op, uint32_t endpoint)
+{
+	const struct desk_ops *ops = &desk->env.ops;
+	const char *why = NULL;
+	int r = ops->guests->may_grant ? ops->guests->may_grant(ops->ctx, endpoint, &why) : 0;
+
+	return r && why ? refuse(op, r, "%s", why) : r;
+}
+
 /* The endpoint, if the operator may write there and it can be written to. */
 static int find_endpoint(struct desk *desk, struct desk_operator *op, const char *name,
 	uint32_t *ret_endpoint, const struct grant_rule **ret_rule)
@@ -176,7 +185,7 @@ static int find_endpoint(struct desk *desk, struct desk_operator *op, const char
 		return refuse(op, VMSIG_ERR_NO_WRITE_PATH,
 			"the endpoint has no write path; the broker's configuration has to say "
 			"'writable: yes' for it");
-	return 0;
+	return may_grant(desk, op, *ret_endpoint);
 }
 
 static void record_refusal(struct desk *desk, const struct desk_operator *op,

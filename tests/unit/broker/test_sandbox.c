@@ -59,13 +59,13 @@ static int child(void (*run)(void))
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static void filter(enum syscalls_mode mode, bool forks)
+static void filter(enum syscalls_mode mode, unsigned more)
 {
 	int r;
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		_exit(1);
-	r = syscalls_allow(mode, forks);
+	r = syscalls_allow(mode, more);
 	if (r == -EOPNOTSUPP)
 		_exit(UNFILTERED);
 	if (r)
@@ -88,27 +88,40 @@ static void expect_denied(void (*run)(void), const char *call)
 
 static void trace(void)
 {
-	filter(SYSCALLS_ENFORCE, false);
+	filter(SYSCALLS_ENFORCE, 0);
 	syscall(SYS_ptrace, 0, 0, 0, 0);
 }
 
 static void execute(void)
 {
-	filter(SYSCALLS_ENFORCE, false);
+	filter(SYSCALLS_ENFORCE, 0);
 	execl("/bin/true", "true", (char *)NULL);
 }
 
 static void open_internet(void)
 {
-	filter(SYSCALLS_ENFORCE, false);
+	filter(SYSCALLS_ENFORCE, 0);
 	(void)!socket(AF_INET, SOCK_STREAM, 0);
+}
+
+static void open_etcd(void)
+{
+	filter(SYSCALLS_ENFORCE, SYSCALLS_TCP);
+	_exit(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) < 0 ||
+		socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0) < 0);
+}
+
+static void open_datagrams(void)
+{
+	filter(SYSCALLS_ENFORCE, SYSCALLS_TCP);
+	(void)!socket(AF_INET, SOCK_DGRAM, 0);
 }
 
 static void map_code(void)
 {
 	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	filter(SYSCALLS_ENFORCE, false);
+	filter(SYSCALLS_ENFORCE, 0);
 	/* Refused, as libraries expect it of such systems. */
 	if (mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 		    0) != MAP_FAILED ||
@@ -119,7 +132,7 @@ static void map_code(void)
 
 static void make_process(void)
 {
-	filter(SYSCALLS_ENFORCE, false);
+	filter(SYSCALLS_ENFORCE, 0);
 	if (fork() == 0)
 		_exit(0);
 }
@@ -128,13 +141,13 @@ static void signal_parent(void)
 {
 	pid_t parent = getppid();
 
-	filter(SYSCALLS_ENFORCE, false);
+	filter(SYSCALLS_ENFORCE, 0);
 	kill(parent, SIGCONT);
 }
 
 static void become_dumpable(void)
 {
-	filter(SYSCALLS_ENFORCE, false);
+	filter(SYSCALLS_ENFORCE, 0);
 	prctl(PR_SET_DUMPABLE, 1);
 }
 
@@ -149,9 +162,19 @@ static void trace_beside(void)
 {
 	pthread_t thread;
 
-	filter(SYSCALLS_ENFORCE, false);
+	filter(SYSCALLS_ENFORCE, 0);
 	if (thread_start(&thread, NULL, 0, trace_in_thread, NULL) == 0)
 		pthread_join(thread, NULL);
+}
+
+static void a_fleet_connects_and_no_more(void **state)
+{
+	int status = child(open_etcd);
+
+	if (status == UNFILTERED)
+		skip();
+	assert_int_equal(status, 0);
+	expect_denied(open_datagrams, "socket");
 }
 
 static void what_is_not_allowed_is_named(void **state)
@@ -177,7 +200,7 @@ static void do_what_is_allowed(void)
 	pthread_t thread;
 	pid_t pid;
 
-	filter(SYSCALLS_ENFORCE, true);
+	filter(SYSCALLS_ENFORCE, SYSCALLS_FORKS);
 	if (pthread_create(&thread, NULL, threads_call, NULL) || pthread_join(thread, NULL))
 		_exit(2);
 	pid = fork();
@@ -199,7 +222,7 @@ static void the_guardian_forks(void **state)
 
 static void only_log(void)
 {
-	filter(SYSCALLS_LOG, false);
+	filter(SYSCALLS_LOG, 0);
 	_exit(syscall(SYS_ptrace, -1, 0, 0, 0) < 0 ? 5 : 6);
 }
 
@@ -424,6 +447,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_not_allowed_is_named),
+		cmocka_unit_test(a_fleet_connects_and_no_more),
 		cmocka_unit_test(the_guardian_forks),
 		cmocka_unit_test(it_can_be_logged_only),
 		cmocka_unit_test(each_process_keeps_what_it_needs),

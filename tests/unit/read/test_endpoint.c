@@ -65,6 +65,27 @@ static void a_context_of_an_epoch_that_ends_is_not_announced(void **state)
 	assert_int_equal(rig_count(rig, CORE_ACT_PERSIST_SESSION), 0);
 }
 
+static void an_epoch_of_somebody_else_is_passed_over(void **state)
+{
+	struct rig *rig = *state;
+
+	rig_boot(rig, 1, "a", VMSIG_GUARD_SEALED);
+	assert_int_equal(rig_ready(rig, 1, 1), 0);
+	rig_drain(rig);
+	core_endpoint_raise(rig->core, 1, 4096);
+	rig_drain(rig);
+	assert_int_equal(rig_count(rig, CORE_ACT_PERSIST_EPOCH), 1);
+	assert_int_equal(rig_count(rig, CORE_ACT_REVOKE_LEASES), 1);
+	assert_int_equal(rig->asked_epoch, 4097);
+	assert_int_equal(rig_ready(rig, 1, 1), VMSIG_ERR_STALE_EPOCH);
+	assert_int_equal(rig_ready(rig, 1, 4097), 0);
+	/* It never goes back. */
+	core_endpoint_raise(rig->core, 1, 7);
+	rig_drain(rig);
+	assert_int_equal(rig->asked_epoch, 4098);
+	core_endpoint_raise(rig->core, 99, 7);
+}
+
 static void who_unregistered_is_not_asked_any_more(void **state)
 {
 	struct rig *rig = *state;
@@ -274,6 +295,7 @@ int main(void)
 		T(the_end_of_an_epoch_has_its_order),
 		T(a_burst_of_resets_is_one_round_of_actions),
 		T(a_context_of_an_epoch_that_ends_is_not_announced),
+		T(an_epoch_of_somebody_else_is_passed_over),
 		T(who_unregistered_is_not_asked_any_more),
 		T(the_same_session_goes_on_in_its_epoch),
 		T(another_session_gets_another_epoch),

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whether this host may write to a guest, and in words why not: for operators, for `vmsigctl
+ * status` and in numbers.
+ */
+#include <stdio.h>
+
+#include "broker/fleet_seat.h"
+#include "broker/metrics/metrics.h"
+#include "vmsig/vmsig_error.h"
+
+static const char *const state_words[TENURE_STATES] = {
+	[TENURE_NONE] = "this host has not asked for the guest yet",
+	[TENURE_LOOKING] = "it is being found out which host has the guest",
+	[TENURE_CLAIMING] = "this host is asking for the guest",
+	[TENURE_WAITING] = "the host that had the guest may still write for a while; wait",
+	[TENURE_CUT_OFF] = "this host is cut off from the fleet's etcd: writes stop, reads go on",
+	[TENURE_DRAINING] = "the guest is being migrated away",
+	[TENURE_OFFERING] = "the guest is being migrated away",
+	[TENURE_RETAKING] = "a migration of the guest has failed, and this host is taking it back",
+	[TENURE_RELEASING] = "this host is giving the guest up",
+};
+
+static const char *explain(struct fleet_shell *shell, const struct seat *seat)
+{
+	const char *frozen = fleet_frozen(shell->fleet);
+	struct tenure_view view;
+
+	tenure_look(seat->tenure, &view);
+	if (frozen)
+		snprintf(shell->why, sizeof(shell->why), "the fleet is frozen: %s", frozen);
+	else if (view.state == TENURE_FOREIGN)
+		snprintf(shell->why, sizeof(shell->why), "the host '%s' has the guest; write there",
+			view.holder);
+	else
+		snprintf(shell->why, sizeof(shell->why), "%s",
+			state_words[view.state]
+				? state_words[view.state]
+				: "the fleet has not said yet that this host may write");
+	return shell->why;
+}
+
+int fleet_shell_may_write(
+	const struct fleet_shell *shell, uint32_t endpoint, uint64_t now_ns, const char **ret_why)
+{
+	const struct seat *seat = seat_find(shell, endpoint);
+
+	if (seat && tenure_may_apply(seat->tenure, now_ns))
+		return 0;
+	if (!ret_why)
+		return VMSIG_ERR_BUSY;
+	/* The sentence is made in what is the shell's own. */
+	*ret_why = seat ? explain(seat->shell, seat)
+			: "the guest has no identity in the fleet; its endpoint needs a 'uuid'";
+	return VMSIG_ERR_BUSY;
+}
+
+bool fleet_shell_look(
+	const struct fleet_shell *shell, uint32_t endpoint, struct tenure_view *ret_view)
+{
+	const struct seat *seat = seat_find(shell, endpoint);
+
+	if (seat)
+		tenure_look(seat->tenure, ret_view);
+	return seat;
+}
+
+struct fleet *fleet_shell_fleet(const struct fleet_shell *shell)
+{
+	return shell->fleet;
+}
+
+void fleet_shell_etcd(const struct fleet_shell *shell, struct etcd_status *ret_status)
+{
+	etcd_status(shell->etcd, ret_status);
+}
+
+const char *fleet_shell_warning(struct fleet_shell *shell)
+{
+	const char *frozen = fleet_frozen(shell->fleet);
+	struct etcd_status status;
+
+	etcd_status(shell->etcd, &status);
+	if (frozen)
+		snprintf(shell->why, sizeof(shell->why),
+			"the fleet is frozen, and nothing is granted: %s", frozen);
+	else if (!status.answers)
+		snprintf(shell->why, sizeof(shell->why),
+			"the fleet's etcd does not answer; writes stop when ttl is over: %s",
+			status.why);
+	return frozen || !status.answers ? shell->why : NULL;
+}
+
+void fleet_shell_stats(const struct fleet_shell *shell, struct metrics *metrics)
+{
+	uint64_t counts[TENURE_STATES] = {0};
+	struct tenure *tenure = NULL;
+	struct etcd_status status;
+	struct tenure_view view;
+
+	while ((tenure = fleet_next_guest(shell->fleet, tenure))) {
+		tenure_look(tenure, &view);
+		counts[view.state]++;
+	}
+	for (int state = 0; state < TENURE_STATES; state++) {
+		if (counts[state])
+			metrics_add(metrics, METRICS_FLEET,
+				tenure_state_name((enum tenure_state)state), counts[state]);
+	}
+	etcd_status(shell->etcd, &status);
+	metrics_add(metrics, METRICS_ETCD, "", status.requests);
+	metrics_add(metrics, METRICS_ETCD_FAILURES, "", status.failures);
+}

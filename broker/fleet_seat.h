@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_FLEET_SEAT_H
+#define BROKER_FLEET_SEAT_H
+
+/* The inside of the fleet's shell: what it knows of each endpoint, for its files. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* An entry that could not be added has hh.tbl == NULL; the default would exit. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+#include <uv.h>
+
+#include "broker/fleet_shell.h"
+
+#define FLEET_WHY_SIZE 256u
+
+struct fleet_keeper;
+
+/* An endpoint that is a guest of the fleet. */
+struct seat {
+	struct fleet_shell *shell;
+	uint32_t endpoint, epoch;
+	uint32_t floor;       /* the epoch has to be above; of `owned` */
+	uint64_t token_floor; /* likewise tokens */
+	struct tenure *tenure;
+	bool ready; /* a context can be had */
+	bool owned;
+	char name[64];
+	UT_hash_handle hh;
+};
+
+struct fleet_shell {
+	struct fleet_shell_env env;
+	struct fleet *fleet;
+	struct etcd *etcd;
+	struct fleet_keeper *keeper;
+	struct seat *seats;
+	uv_timer_t timer; /* of the fleet; at the end of the farewell */
+	char why[FLEET_WHY_SIZE];
+	bool closing, timer_open, etcd_open;
+	bool pending; /* a further turn is wanted now */
+	uint64_t farewell_ns;
+	void (*closed)(void *arg);
+	void *arg;
+};
+
+/* NULL: it is none of the fleet's. */
+static inline struct seat *seat_find(const struct fleet_shell *shell, uint32_t endpoint)
+{
+	struct seat *seat = NULL;
+
+	HASH_FIND(hh, shell->seats, &endpoint, sizeof(endpoint), seat);
+	return seat;
+}
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_FLEET_SHELL_H
+#define BROKER_FLEET_SHELL_H
+
+/*
+ * The shell around the pure fleet (broker/fleet): binds it to etcd, to the clock, to a file for
+ * what it has to remember, and to the endpoints of this host that are its guests. There is none
+ * without `fleet` in the configuration, and then a write costs what it did.
+ *
+ * Whether bytes may be changed is answered from memory, for the time that was read for the very
+ * step that changes them. An endpoint that has no identity in the fleet is written to by nobody.
+ *
+ *   fleet_shell.c    endpoints, actions, and the loop
+ *   fleet_refusal.c  whether this host may write, and why not
+ *   fleet_memory.c   the file
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "broker/config/config.h"
+#include "broker/etcd/etcd.h"
+#include "broker/fleet/fleet.h"
+
+struct fleet_shell;
+struct jobs;
+struct lease_view;
+struct metrics;
+
+struct fleet_shell_events {
+	/* This host has the guest, and its epoch is above all others' of it: leases may be had. */
+	void (*owned)(void *ctx, uint32_t endpoint, uint32_t epoch);
+	/* It is another's now: its leases are over. */
+	void (*lost)(void *ctx, uint32_t endpoint);
+	/* The endpoint's epoch has to be above this one before it is owned. */
+	void (*raise)(void *ctx, uint32_t endpoint, uint32_t epoch);
+	/* To fleet_shell_grant(). */
+	void (*granted)(void *ctx, uint64_t lease, uint64_t token);
+	void (*not_granted)(void *ctx, uint64_t lease);
+};
+
+struct fleet_shell_env {
+	uv_loop_t *loop;
+	struct jobs *jobs;
+	const struct config *config; /* until it is freed */
+	const struct fleet_shell_events *events;
+	void *ctx;
+};
+
+/* Reads keys and memory, which may wait: before the loop runs. `error` gets a sentence. */
+__attribute__((warn_unused_result)) int fleet_shell_new(struct fleet_shell **ret_shell,
+	const struct fleet_shell_env *env, char *error, size_t error_size);
+/* Nothing is written any more: guests are given up, so that other hosts need not wait for them, as
+ * long as that takes no more than a moment. Frees it, and calls `closed` from the loop. */
+void fleet_shell_close(struct fleet_shell *shell, void (*closed)(void *arg), void *arg);
+
+/* An endpoint that is served from now on; `epoch`: the highest that it had. Without a `uuid` it is
+ * none of the fleet's. What fails is logged. */
+void fleet_shell_add(struct fleet_shell *shell, uint32_t endpoint, const char *name,
+	const char *uuid, uint32_t epoch);
+void fleet_shell_remove(struct fleet_shell *shell, uint32_t endpoint);
+/* A context of this epoch can be had. Whether leases may be had too; else owned() says when. */
+bool fleet_shell_ready(struct fleet_shell *shell, uint32_t endpoint, uint32_t epoch);
+/* That is over. */
+void fleet_shell_over(struct fleet_shell *shell, uint32_t endpoint);
+
+/* Whether bytes of the endpoint may be changed at `now_ns`: 0, or VMSIG_ERR_BUSY and a sentence,
+ * borrowed until the next call. */
+__attribute__((warn_unused_result)) int fleet_shell_may_write(
+	const struct fleet_shell *shell, uint32_t endpoint, uint64_t now_ns, const char **ret_why);
+/* Tokens of the endpoint have to be above; 0: any. */
+uint64_t fleet_shell_token_floor(const struct fleet_shell *shell, uint32_t endpoint);
+/* Has the fleet know of a lease with this token. granted() or not_granted() comes, from a turn. */
+__attribute__((warn_unused_result)) int fleet_shell_grant(
+	struct fleet_shell *shell, const struct lease_view *lease, uint64_t token);
+void fleet_shell_end(struct fleet_shell *shell, const struct lease_view *lease);
+
+/* Before the loop sleeps. */
+void fleet_shell_turn(struct fleet_shell *shell);
+/* It has asked for what is done in a turn, and wants another one. */
+bool fleet_shell_is_pending(const struct fleet_shell *shell);
+
+/* ---- looking ---- */
+
+/* The endpoint's part in the fleet; false: it has none. */
+bool fleet_shell_look(
+	const struct fleet_shell *shell, uint32_t endpoint, struct tenure_view *ret_view);
+struct fleet *fleet_shell_fleet(const struct fleet_shell *shell);
+void fleet_shell_etcd(const struct fleet_shell *shell, struct etcd_status *ret_status);
+/* What an administrator has to know of: a sentence, borrowed until the next call; NULL. */
+const char *fleet_shell_warning(struct fleet_shell *shell);
+void fleet_shell_stats(const struct fleet_shell *shell, struct metrics *metrics);
+/* An operator trusts the store as it is now: see fleet_bump(). */
+__attribute__((warn_unused_result)) int fleet_shell_bump(struct fleet_shell *shell);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "broker/membership.h"
+
+#include <stddef.h>
+
+#include "broker/boot_clock.h"
+#include "broker/endpoints.h"
+#include "broker/error_text.h"
+#include "broker/fleet_shell.h"
+#include "broker/log.h"
+#include "broker/shell.h"
+
+static void on_owned(void *ctx, uint32_t endpoint, uint32_t epoch)
+{
+	const struct broker *broker = ctx;
+	vmsig_coherence *page = endpoints_page(broker->endpoints, endpoint);
+
+	if (page && broker->desk)
+		desk_endpoint_ready(broker->desk, boot_clock_ns(), endpoint, epoch, page);
+}
+
+static void on_lost(void *ctx, uint32_t endpoint)
+{
+	const struct broker *broker = ctx;
+
+	if (broker->desk)
+		desk_endpoint_over(broker->desk, boot_clock_ns(), endpoint);
+}
+
+static void on_raise(void *ctx, uint32_t endpoint, uint32_t epoch)
+{
+	core_endpoint_raise(((struct broker *)ctx)->core, endpoint, epoch);
+}
+
+static void on_granted(void *ctx, uint64_t lease, uint64_t token)
+{
+	const struct broker *broker = ctx;
+
+	if (broker->desk)
+		desk_lease_stored(broker->desk, boot_clock_ns(), lease, token);
+}
+
+static void on_not_granted(void *ctx, uint64_t lease)
+{
+	const struct broker *broker = ctx;
+
+	if (broker->desk)
+		desk_lease_failed(broker->desk, boot_clock_ns(), lease, VMSIG_ERR_BUSY);
+}
+
+static const struct fleet_shell_events events = {
+	.owned = on_owned,
+	.lost = on_lost,
+	.raise = on_raise,
+	.granted = on_granted,
+	.not_granted = on_not_granted,
+};
+
+int membership_start(struct broker *broker)
+{
+	struct fleet_shell_env env = {
+		.loop = &broker->loop, .jobs = broker->jobs, .events = &events, .ctx = broker};
+	char error[256];
+	int r;
+
+	if (!broker->config->fleet.given)
+		return 0;
+	broker->membership = config_ref(broker->config);
+	env.config = broker->membership;
+	r = fleet_shell_new(&broker->fleet, &env, error, sizeof(error));
+	if (r) {
+		log_error("cannot join the fleet", LOG_STR("error", error));
+		broker->membership = config_unref(broker->membership);
+		return r;
+	}
+	log_info("in a fleet", LOG_STR("fleet", broker->config->fleet.name),
+		LOG_STR("host", broker->config->fleet.host));
+	return 0;
+}
+
+static void on_closed(void *arg)
+{
+	struct broker *broker = arg;
+
+	broker->fleet = NULL;
+	broker->membership = config_unref(broker->membership);
+	if (broker->left)
+		broker->left(broker);
+}
+
+void membership_close(struct broker *broker, void (*closed)(struct broker *broker))
+{
+	if (broker->leaving)
+		return;
+	broker->left = closed;
+	if (broker->fleet) {
+		broker->leaving = true;
+		fleet_shell_close(broker->fleet, on_closed, broker);
+	} else if (closed) {
+		closed(broker);
+	}
+}
