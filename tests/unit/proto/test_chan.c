@@ -108,8 +108,11 @@ static void small_frames_share_a_record(void **state)
 	size_t len, before;
 
 	chan_pair_up(&pair, *state, NULL);
-	for (uint8_t i = 0; i < FRAMES; i++)
-		assert_int_equal(chan_send(pair.client, &i, 1, NULL, 0), 0);
+	for (unsigned i = 0; i < FRAMES; i++) {
+		const uint8_t byte = (uint8_t)i;
+
+		assert_int_equal(chan_send(pair.client, &byte, 1, NULL, 0), 0);
+	}
 	assert_int_equal(chan_output_bytes(pair.client), FRAMES * (HEADER + 1) + RECORD);
 	before = chan_output_bytes(pair.client);
 	assert_int_equal(chan_send(pair.client, large, sizeof(large), NULL, 0), 0);
