@@ -15,7 +15,9 @@
 enum { OPT_FD = CTL_OPT_FIRST, OPT_OUTPUT };
 
 struct cat {
-	const char *pid, *fd, *path;
+	const char *pid, *path;
+	bool has_fd;
+	uint64_t fd;
 	const char *output;
 
 	struct ctl_guest guest;
@@ -35,10 +37,11 @@ static bool handle(void *ctx, int code, const char *value)
 		cat->pid = value;
 		return ctl_is_pid(value);
 	}
-	if (code == OPT_FD)
-		cat->fd = value;
-	else
-		cat->output = value;
+	if (code == OPT_FD) {
+		cat->has_fd = true;
+		return text_number(value, &cat->fd) && cat->fd <= INT32_MAX;
+	}
+	cat->output = value;
 	return true;
 }
 
@@ -47,23 +50,18 @@ static bool handle(void *ctx, int code, const char *value)
 static int find(struct cat *cat)
 {
 	vmsig_proc process;
-	uint64_t fd = 0;
-	int code, r;
+	int code = ctl_guest_process(&cat->guest, cat->pid ? cat->pid : INIT, &process), r;
 
-	if (cat->fd && (!text_number(cat->fd, &fd) || fd > INT32_MAX)) {
-		(void)ctl_fail(VMSIG_ERR_BAD_REQUEST, "'%s' is no descriptor", cat->fd);
-		return EXIT_USAGE;
-	}
-	code = ctl_guest_process(&cat->guest, cat->pid ? cat->pid : INIT, &process);
 	if (code)
 		return code;
-	r = cat->fd ? vmsig_os_file_of(cat->guest.os, &process, (int32_t)fd, &cat->file)
-		    : vmsig_os_file_find(cat->guest.os, &process, cat->path, &cat->file);
+	r = cat->has_fd ? vmsig_os_file_of(cat->guest.os, &process, (int32_t)cat->fd, &cat->file)
+			: vmsig_os_file_find(cat->guest.os, &process, cat->path, &cat->file);
 	if (r != -VMSIG_ERR_NOT_MAPPED)
 		return r ? ctl_guest_fail(&cat->guest, r, "files") : EXIT_OK;
-	if (cat->fd)
-		ctl_fail_with(r, "see `vmsigctl files`", "process %s of %s has no descriptor %s",
-			cat->pid, cat->guest.endpoint, cat->fd);
+	if (cat->has_fd)
+		ctl_fail_with(r, "see `vmsigctl files`",
+			"process %s of %s has no descriptor %" PRIu64, cat->pid,
+			cat->guest.endpoint, cat->fd);
 	else
 		ctl_fail_with(r, "its disk may have it nevertheless",
 			"the kernel of %s does not know a file %s", cat->guest.endpoint, cat->path);
@@ -207,9 +205,9 @@ static int run_cat(struct ctl *ctl, int argc, char **argv)
 
 	if (code)
 		return code;
-	if (argc - optind != (cat.fd ? 1 : 2) || (cat.fd && !cat.pid))
+	if (argc - optind != (cat.has_fd ? 1 : 2) || (cat.has_fd && !cat.pid))
 		return ctl_usage(&ctl_cat, "it takes one ENDPOINT, and a PATH or --pid and --fd");
-	cat.path = cat.fd ? NULL : argv[optind + 1];
+	cat.path = cat.has_fd ? NULL : argv[optind + 1];
 	code = ctl_guest_open(ctl, argv[optind], &cat.guest);
 	if (code)
 		return code;

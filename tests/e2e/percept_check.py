@@ -18,7 +18,7 @@ class Hider:
     def __init__(self, holder, operator):
         self.holder = holder
         self.operator = operator
-        operator.must("acquire")
+        operator.must("acquire", 30000)  # it may seldom get to renew it
 
     def word(self, address):
         return int.from_bytes(self.holder.read("vm1", address, 8), "little")

@@ -100,6 +100,9 @@ def _look_at_content(vmsig, guest, holder, init):
     equal(guest.program(init).size, file.size, "the program as a file")
     equal(hashlib.md5(holder.ctl("cat", "vm1", "/bin/busybox")).hexdigest(), digest, "a file")
     equal(file.resident(), list(range(-(-file.size // file.PAGE))), "its pages")
+    where = guest.registers(guest.process(2)).values
+    check(where["rsp"] >> 63 and "schedule" in guest.symbol_at(where["rip"]).name, where)
+    check(guest.registers(init).values["cs"] == 0x33, "init was in its own program")
     _raises(vmsig.NotMapped, guest.file, init, "/no/such/file")
     _raises(vmsig.NotMapped, guest.open_file, init, 999)
     equal(list(guest.check()), [], "findings")

@@ -26,7 +26,7 @@ Modules:
 """
 
 from .connection import Connection, Endpoint, Event
-from .content import File, Finding, Image, LogRecord, Mount, Name, Socket
+from .content import File, Finding, Image, LogRecord, Mount, Name, Registers, Socket
 from .context import Context, Memory, Page
 from .errors import (CompareFailed, Error, Forbidden, Gone, LeaseHeld, LeaseOver, NoBroker, NotMapped,
                      NotReady, OutOfRange, StaleEpoch, Timeout, Torn, UnknownOutcome)
@@ -46,6 +46,6 @@ __all__ = [
     "CompareFailed", "Connection", "Context", "Endpoint", "Error", "Event", "File", "Finding",
     "Forbidden", "Found", "Gone", "Guest", "Image", "Lease", "LeaseHeld", "LeaseOver", "LogRecord", "Map",
     "Memory", "Module", "Mount", "Name", "NoBroker", "NotMapped", "NotReady", "Op", "OpenFile",
-    "OutOfRange", "PROT_EXEC", "PROT_READ", "PROT_USER", "PROT_WRITE", "Page", "Process", "Socket",
-    "StaleEpoch", "Symbol", "Timeout", "Torn", "UnknownOutcome", "Writer", "WriterEvent", "Written",
+    "OutOfRange", "PROT_EXEC", "PROT_READ", "PROT_USER", "PROT_WRITE", "Page", "Process",
+    "Registers", "Socket", "StaleEpoch", "Symbol", "Timeout", "Torn", "UnknownOutcome", "Writer", "WriterEvent", "Written",
 ]

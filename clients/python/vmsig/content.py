@@ -128,6 +128,20 @@ class Finding:
                    text(found.basis))
 
 
+@dataclass(frozen=True)
+class Registers:
+    """What a guest's kernel has saved, by name ("rax", "rip", ...); what it has not is not there."""
+    values: dict[str, int]
+
+    @classmethod
+    def of(cls, found: Any) -> Registers:
+        names = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp",
+                 *(f"r{number}" for number in range(8, 16)))
+        values = {name: found.general[index] for index, name in enumerate(names)
+                  if found.known & 1 << index}
+        return cls({**values, "rip": found.rip, "rflags": found.rflags, "cs": found.cs, "ss": found.ss})
+
+
 class File:
     """A file as far as its pages are resident, closed with its guest."""
 

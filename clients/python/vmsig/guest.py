@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Iterator, Optional, Sequence, TypeVar, overload
 
 from . import errors
-from .content import File, Finding, Image, LogRecord, Mount, Name, Socket, copy
+from .content import File, Finding, Image, LogRecord, Mount, Name, Registers, Socket, copy
 from .context import Context
 from .ffi import Closing, open_handle, text
 from ._vmsig import ffi, lib
@@ -174,6 +174,12 @@ class Guest(Closing):
     def threads(self, process: Process) -> Found[Process]:
         return self._list("vmsig_proc_list", "processes", Process.of, lib.vmsig_os_threads,
                           lib.vmsig_proc_list_free, process.native)
+
+    def registers(self, process: Process) -> Registers:
+        """With which it entered the kernel last; of a kernel thread, where it gave its CPU away."""
+        found = ffi.new("vmsig_registers *")
+        errors.check(lib.vmsig_os_registers(self.handle, process.native, found))
+        return Registers.of(found)
 
     def maps(self, process: Process) -> Found[Map]:
         return self._list("vmsig_map_list", "maps", Map.of, lib.vmsig_os_maps,
