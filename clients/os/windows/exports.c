@@ -101,7 +101,7 @@ static int take_numbered(struct exports_tables *tables)
 	int r = 0;
 
 	for (uint32_t i = 0; i < tables->directory.functions && !r && !tables->kernel->fault; i++) {
-		if (tables->named[i])
+		if (tables->named[i] || !tables->functions[i])
 			continue;
 		snprintf(name, sizeof(name), "#%" PRIu64, (uint64_t)tables->directory.first + i);
 		r = take(tables, i, name);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * windows-dump RAM KCR3 [TOKEN]: everything that the library finds in a Windows guest's memory, as
+ * windows-dump RAM KCR3: everything that the library finds in a Windows guest's memory, as
  * one JSON object on standard output. Exit status 3 with a reason when it is none.
  *
  * windows-dump RAM KCR3 --spoil FILE: the same without output, once for each line of FILE, "OFFSET
@@ -33,10 +33,11 @@ static json_t *text_json(const char *text)
 
 static json_t *names_json(vmsig_name_list *list, int r)
 {
-	json_t *array = json_array();
+	json_t *array;
 
 	if (r)
 		return json_pack("{s:i}", "error", -r);
+	array = json_array();
 	for (size_t i = 0; i < list->count; i++)
 		json_array_append_new(array, json_pack("[o, I]", text_json(list->names[i].name),
 						     (json_int_t)list->names[i].addr));
@@ -48,10 +49,11 @@ static json_t *names_json(vmsig_name_list *list, int r)
 /* Words that end with NUL each. */
 static json_t *words_json(const char *text, size_t len, int r)
 {
-	json_t *array = json_array();
+	json_t *array;
 
 	if (r)
 		return json_integer(-r);
+	array = json_array();
 	for (size_t at = 0; at < len; at += strlen(text + at) + 1)
 		json_array_append_new(array, text_json(text + at));
 	return array;
@@ -60,11 +62,12 @@ static json_t *words_json(const char *text, size_t len, int r)
 static json_t *threads_json(vmsig_os_handle *os, const vmsig_proc *process)
 {
 	vmsig_proc_list *list;
-	json_t *array = json_array();
+	json_t *array;
 	int r = vmsig_os_threads(os, process, &list);
 
 	if (r)
 		return json_integer(-r);
+	array = json_array();
 	for (size_t i = 0; i < list->count; i++)
 		json_array_append_new(array, json_integer(list->processes[i].pid));
 	if (list->partial)
@@ -76,11 +79,12 @@ static json_t *threads_json(vmsig_os_handle *os, const vmsig_proc *process)
 static json_t *maps_json(vmsig_os_handle *os, const vmsig_proc *process)
 {
 	vmsig_map_list *list;
-	json_t *array = json_array();
+	json_t *array;
 	int r = vmsig_os_maps(os, process, &list);
 
 	if (r)
 		return json_integer(-r);
+	array = json_array();
 	for (size_t i = 0; i < list->count; i++) {
 		const vmsig_map *map = &list->maps[i];
 		char prot[8];
@@ -126,11 +130,12 @@ static json_t *process_json(vmsig_os_handle *os, const vmsig_proc *process)
 static json_t *processes_json(vmsig_os_handle *os)
 {
 	vmsig_proc_list *list;
-	json_t *array = json_array();
+	json_t *array;
 	int r = vmsig_os_processes(os, &list);
 
 	if (r)
 		return json_integer(-r);
+	array = json_array();
 	for (size_t i = 0; i < list->count; i++)
 		json_array_append_new(array, process_json(os, &list->processes[i]));
 	if (list->partial)
@@ -155,11 +160,12 @@ static json_t *module_json(vmsig_os_handle *os, const vmsig_module *module)
 static json_t *modules_json(vmsig_os_handle *os)
 {
 	vmsig_module_list *list;
-	json_t *array = json_array();
+	json_t *array;
 	int r = vmsig_os_modules(os, &list);
 
 	if (r)
 		return json_integer(-r);
+	array = json_array();
 	for (size_t i = 0; i < list->count; i++)
 		json_array_append_new(array, module_json(os, &list->modules[i]));
 	if (list->partial)
@@ -190,11 +196,12 @@ static json_t *findings_json(vmsig_os_handle *os)
 {
 	static const char *const kinds[] = {"?", "process", "module", "call", "map", "thread"};
 	vmsig_finding_list *list;
-	json_t *array = json_array();
+	json_t *array;
 	int r = vmsig_os_check(os, &list);
 
 	if (r)
 		return json_integer(-r);
+	array = json_array();
 	for (size_t i = 0; i < list->count; i++) {
 		const vmsig_finding *finding = &list->findings[i];
 
@@ -236,16 +243,22 @@ static double now_ms(void)
 }
 
 /* Whether there was a guest. */
-static bool look(int fd, uint64_t size, uint64_t kcr3)
+static bool look(int fd, uint64_t size, uint64_t kcr3, bool say)
 {
 	char error[256];
 	vmsig_os_handle *os;
+	json_t *json;
+	bool found = !vmsig_win32_open_ro_fd(&os, fd, size, kcr3, 4, error, sizeof(error));
 
-	if (vmsig_win32_open_ro_fd(&os, fd, size, kcr3, 4, error, sizeof(error)))
-		return false;
-	json_decref(guest_json(os));
-	vmsig_os_close(os);
-	return true;
+	json = found ? guest_json(os) : json_null();
+	if (say) {
+		json_dumpf(json, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
+		putchar('\n');
+	}
+	json_decref(json);
+	if (found)
+		vmsig_os_close(os);
+	return found;
 }
 
 /* Puts the bytes that the line names; what was there is kept. How many. */
@@ -294,7 +307,7 @@ static int copy_of(int fd, size_t size, uint8_t **ret_ram)
 	return *ret_ram == MAP_FAILED ? -1 : copy;
 }
 
-static int spoil(int fd, size_t size, uint64_t kcr3, const char *path)
+static int spoil(int fd, size_t size, uint64_t kcr3, const char *path, bool say)
 {
 	FILE *file = fopen(path, "re");
 	size_t at[SPOILT_MAX], lines = 0, guests = 0, longest_line = 0;
@@ -309,7 +322,7 @@ static int spoil(int fd, size_t size, uint64_t kcr3, const char *path)
 		size_t n = put_bytes(line, ram, size, at, old);
 		double start = now_ms();
 
-		guests += look(copy, size, kcr3);
+		guests += look(copy, size, kcr3, say);
 		lines++;
 		if (now_ms() - start > longest) {
 			longest = now_ms() - start;
@@ -336,11 +349,11 @@ int main(int argc, char **argv)
 	json_t *json;
 
 	if (fd < 0 || fstat(fd, &st)) {
-		fprintf(stderr, "usage: windows-dump RAM KCR3 [--spoil FILE]\n");
+		fprintf(stderr, "usage: windows-dump RAM KCR3 [--spoil FILE [say]]\n");
 		return 2;
 	}
-	if (argc == 5 && strcmp(argv[3], "--spoil") == 0)
-		return spoil(fd, (size_t)st.st_size, kcr3, argv[4]);
+	if (argc >= 5 && strcmp(argv[3], "--spoil") == 0)
+		return spoil(fd, (size_t)st.st_size, kcr3, argv[4], argc > 5);
 	r = vmsig_win32_open_ro_fd(&os, fd, (uint64_t)st.st_size, kcr3, 4, error, sizeof(error));
 	close(fd);
 	if (r) {
