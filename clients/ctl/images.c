@@ -22,8 +22,9 @@ static int list_images(const struct ctl_guest *guest, const char *pid, vmsig_pro
 
 static bool is_called(const vmsig_image *image, const char *name)
 {
-	const char *last = strrchr(image->path, '/');
+	const char *slash = strrchr(image->path, '/'), *last = strrchr(image->path, '\\');
 
+	last = slash ? slash : last;
 	if (!name)
 		return image->flags & VMSIG_IMAGE_PROGRAM;
 	return strcmp(image->path, name) == 0 || (last && strcmp(last + 1, name) == 0);
@@ -80,11 +81,12 @@ static json_t *shown_json(const void *item)
 
 	for (size_t i = 0; shown->needed && i < shown->needed->count; i++)
 		json_array_append_new(needed, value_text(shown->needed->names[i].name));
-	return json_pack("{s:o, s:o, s:I, s:o, s:b, s:b, s:o, s:o}", "path",
+	return json_pack("{s:o, s:o, s:I, s:o, s:b, s:b, s:b, s:o, s:o}", "path",
 		value_text(image->path), "base", value_hex(image->base), "size",
 		(json_int_t)image->size, "bias", value_hex(image->bias), "program",
 		image->flags & VMSIG_IMAGE_PROGRAM, "resident",
-		!(image->flags & VMSIG_IMAGE_ABSENT), "needed", needed, "object",
+		!(image->flags & VMSIG_IMAGE_ABSENT), "listed",
+		!(image->flags & VMSIG_IMAGE_UNLISTED), "needed", needed, "object",
 		value_hex(image->object));
 }
 
@@ -94,7 +96,8 @@ static void add_shown(struct table *table, const void *item)
 
 	table_add(table, "0x%016" PRIx64, image->base);
 	table_add(table, "%" PRIu64, image->size);
-	table_add(table, "%s", image->path);
+	table_add(table, "%s%s", image->path,
+		image->flags & VMSIG_IMAGE_UNLISTED ? " (the loader does not list it)" : "");
 }
 
 static int print(const struct ctl *ctl, const struct shown *shown, size_t count)

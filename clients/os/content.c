@@ -218,6 +218,11 @@ int vmsig_os_exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name
 	return take_names(os, module, os->system->exports, ret_list);
 }
 
+int vmsig_os_imports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
+{
+	return take_names(os, module, os->system->imports, ret_list);
+}
+
 /* ---- programs and libraries ---- */
 
 void vmsig_image_list_free(vmsig_image_list *list)

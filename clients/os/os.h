@@ -55,6 +55,8 @@ struct os_system {
 	int (*module_symbols)(
 		vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
 
+	int (*imports)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
+
 	int (*images)(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_list *list);
 	/* Of one of them; the same of exports, imports, and the libraries that it names. */
 	int (*image_sections)(vmsig_os_handle *os, const vmsig_proc *process,

@@ -4,6 +4,8 @@
 #include "clients/os/windows/exports.h"
 #include "clients/os/windows/hidden.h"
 #include "clients/os/windows/image.h"
+#include "clients/os/windows/images.h"
+#include "clients/os/windows/imports.h"
 #include "clients/os/windows/intact.h"
 #include "clients/os/windows/learn.h"
 #include "clients/os/windows/module.h"
@@ -92,7 +94,7 @@ typedef int (*parts_fn)(struct windows_kernel *kernel, const struct windows_imag
 	vmsig_name_list *list, bool *ret_missing);
 
 struct windows_parts {
-	const vmsig_module *module; /* NULL: the kernel itself */
+	uint64_t root, base; /* 0: the kernel itself */
 	parts_fn take;
 	vmsig_name_list *list;
 	bool missing;
@@ -101,33 +103,91 @@ struct windows_parts {
 static int walk_parts(struct windows_kernel *kernel, void *ctx)
 {
 	struct windows_parts *walk = ctx;
-	const vmsig_module *module = walk->module;
 	struct windows_image image = kernel->image;
 	int r = 0;
 
-	if (module)
-		r = windows_image_open(kernel, kernel->root, module->base, &image);
+	if (walk->base)
+		r = windows_image_open(kernel, walk->root, walk->base, &image);
 	return r ? r : walk->take(kernel, &image, walk->list, &walk->missing);
 }
 
 static int take_parts(
+	vmsig_os_handle *os, struct windows_parts *walk, parts_fn take, vmsig_name_list *list)
+{
+	int r;
+
+	walk->take = take;
+	walk->list = list;
+	r = windows_walk(&os->windows_kernel, walk_parts, walk, &list->partial);
+	list->partial |= walk->missing;
+	return r;
+}
+
+static int take_module(
 	vmsig_os_handle *os, const vmsig_module *module, parts_fn take, vmsig_name_list *list)
 {
-	struct windows_parts walk = {.module = module, .take = take, .list = list};
-	int r = windows_walk(&os->windows_kernel, walk_parts, &walk, &list->partial);
+	struct windows_parts walk = {
+		.root = os->windows_kernel.root, .base = module ? module->base : 0};
 
-	list->partial |= walk.missing;
-	return r;
+	return take_parts(os, &walk, take, list);
+}
+
+/* Whose process may have ended meanwhile. */
+static int take_image(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	parts_fn take, vmsig_name_list *list)
+{
+	struct windows_parts walk = {.root = process->root, .base = image->base};
+	int r = windows_process_is(&os->windows_kernel, process);
+
+	if (!r)
+		r = take_parts(os, &walk, take, list);
+	return r ? r : windows_process_is(&os->windows_kernel, process);
 }
 
 static int sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
 {
-	return take_parts(os, module, windows_sections, list);
+	return take_module(os, module, windows_sections, list);
 }
 
 static int exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
 {
-	return take_parts(os, module, windows_exports, list);
+	return take_module(os, module, windows_exports, list);
+}
+
+static int imports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
+{
+	return take_module(os, module, windows_imports, list);
+}
+
+/* ---- programs and libraries ---- */
+
+static int images(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_list *list)
+{
+	return windows_images_list(&os->windows_kernel, process, list);
+}
+
+static int image_sections(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list *list)
+{
+	return take_image(os, process, image, windows_sections, list);
+}
+
+static int image_exports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list *list)
+{
+	return take_image(os, process, image, windows_exports, list);
+}
+
+static int image_imports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list *list)
+{
+	return take_image(os, process, image, windows_imports, list);
+}
+
+static int image_needed(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	vmsig_name_list *list)
+{
+	return take_image(os, process, image, windows_imports_from, list);
 }
 
 /* ---- comparing ---- */
@@ -171,6 +231,12 @@ const struct os_system os_windows = {
 	.modules = modules,
 	.sections = sections,
 	.exports = exports,
+	.imports = imports,
+	.images = images,
+	.image_sections = image_sections,
+	.image_exports = image_exports,
+	.image_imports = image_imports,
+	.image_needed = image_needed,
 	.check = check,
 	.text = text,
 };

@@ -339,10 +339,18 @@ VMSIG_API VMSIG_MUST_USE int vmsig_os_module_symbols(
 VMSIG_API VMSIG_MUST_USE int vmsig_os_exports(
 	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list);
 
+/* What a module uses of others, "ntoskrnl.exe!ZwClose", and where that leads now: of Windows. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_imports(
+	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list);
+
 /* ---- programs and libraries ---- */
 
 #define VMSIG_IMAGE_PROGRAM 0x1u /* what the process was started from */
 #define VMSIG_IMAGE_ABSENT 0x2u  /* its headers are not resident: nothing is known of it */
+#define VMSIG_IMAGE_UNLISTED                                                                       \
+	0x4u /* of Windows: it is mapped as one, and the process' loader does not                  \
+	      * list it, as of what is mapped for its resources alone, of 32-bit                   \
+	      * libraries, and of what hides */
 
 typedef struct {
 	uint64_t object;  /* where the guest keeps the open file; 0: it is of none */

@@ -78,24 +78,53 @@ static int take_library(struct imports_walk *walk, const struct imports_library 
 	return r;
 }
 
-int windows_imports(struct windows_kernel *kernel, const struct windows_image *image,
-	vmsig_name_list *list, bool *ret_missing)
+static int take_name(struct imports_walk *walk, const struct imports_library *library)
 {
-	struct imports_walk walk = {.kernel = kernel, .image = image, .list = list};
-	uint64_t at = image->directories[WINDOWS_DIRECTORY_IMPORTS].at;
+	char module[NAME_PART];
+
+	if (windows_image_text(walk->kernel, walk->image, library->name, module, sizeof(module)))
+		return names_append(walk->list, 0, module);
+	walk->missing = true;
+	return 0;
+}
+
+static int walk_libraries(struct imports_walk *walk,
+	int (*take)(struct imports_walk *walk, const struct imports_library *library))
+{
+	struct windows_kernel *kernel = walk->kernel;
+	uint64_t at = walk->image->directories[WINDOWS_DIRECTORY_IMPORTS].at;
 	struct imports_library library;
 	bool missing = false;
 	int r = 0;
 
-	names_clear(list);
+	names_clear(walk->list);
 	for (unsigned i = 0; at && !r && !kernel->fault; i++) {
-		windows_image_some(kernel, image, at + i * sizeof(library), &library,
+		windows_image_some(kernel, walk->image, at + i * sizeof(library), &library,
 			sizeof(library), &missing);
-		walk.missing |= missing || i == LIBRARIES_MAX;
-		if (!library.name || walk.missing)
+		walk->missing |= missing || i == LIBRARIES_MAX;
+		if (!library.name || missing || i == LIBRARIES_MAX)
 			break;
-		r = take_library(&walk, &library);
+		r = take(walk, &library);
 	}
-	*ret_missing = walk.missing;
 	return r ? r : kernel->fault;
+}
+
+int windows_imports(struct windows_kernel *kernel, const struct windows_image *image,
+	vmsig_name_list *list, bool *ret_missing)
+{
+	struct imports_walk walk = {.kernel = kernel, .image = image, .list = list};
+	int r = walk_libraries(&walk, take_library);
+
+	*ret_missing = walk.missing;
+	return r;
+}
+
+int windows_imports_from(struct windows_kernel *kernel, const struct windows_image *image,
+	vmsig_name_list *list, bool *ret_missing)
+{
+	struct imports_walk walk = {.kernel = kernel, .image = image, .list = list};
+	int r = walk_libraries(&walk, take_name);
+
+	*ret_missing = walk.missing;
+	return r;
 }

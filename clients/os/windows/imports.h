@@ -10,5 +10,8 @@
 /* Replaces what the list has. What is not resident is left out, and *ret_missing. */
 __attribute__((warn_unused_result)) int windows_imports(struct windows_kernel *kernel,
 	const struct windows_image *image, vmsig_name_list *list, bool *ret_missing);
+/* The images that it names, with addresses of 0. */
+__attribute__((warn_unused_result)) int windows_imports_from(struct windows_kernel *kernel,
+	const struct windows_image *image, vmsig_name_list *list, bool *ret_missing);
 
 #endif

@@ -26,6 +26,7 @@
  *   process   processes
  *   thread    threads
  *   module    modules of the kernel
+ *   images    programs and libraries of a process
  *   start     what a process was started with
  *   vad       trees of areas of address spaces
  *   area      where the root of such a tree is, and what an area says of itself

@@ -9,6 +9,7 @@
 /* LDR_DATA_TABLE_ENTRY, of the kernel's modules and of a process': unchanged from 7 to 11. */
 #define WINDOWS_ENTRY_BASE 0x30u
 #define WINDOWS_ENTRY_SIZE 0x40u
+#define WINDOWS_ENTRY_PATH 0x48u
 #define WINDOWS_ENTRY_NAME 0x58u
 
 /* What the entry at `object` under `root` says; a fault is the kernel's. */

@@ -103,6 +103,43 @@ static json_t *maps_json(vmsig_os_handle *os, const vmsig_proc *process)
 	return array;
 }
 
+static json_t *image_json(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image)
+{
+	json_t *json = json_pack("{s:o, s:I, s:I, s:b, s:b, s:b}", "path", text_json(image->path),
+		"base", (json_int_t)image->base, "size", (json_int_t)image->size, "program",
+		(image->flags & VMSIG_IMAGE_PROGRAM) != 0, "listed",
+		(image->flags & VMSIG_IMAGE_UNLISTED) == 0, "resident",
+		(image->flags & VMSIG_IMAGE_ABSENT) == 0);
+	vmsig_name_list *names;
+	int r = vmsig_os_image_sections(os, process, image, &names);
+
+	json_object_set_new(json, "sections", names_json(names, r));
+	r = vmsig_os_image_exports(os, process, image, &names);
+	json_object_set_new(json, "exports", names_json(names, r));
+	r = vmsig_os_image_imports(os, process, image, &names);
+	json_object_set_new(json, "imports", names_json(names, r));
+	r = vmsig_os_image_needed(os, process, image, &names);
+	json_object_set_new(json, "needed", names_json(names, r));
+	return json;
+}
+
+static json_t *images_json(vmsig_os_handle *os, const vmsig_proc *process)
+{
+	vmsig_image_list *list;
+	json_t *array;
+	int r = vmsig_os_images(os, process, &list);
+
+	if (r)
+		return json_integer(-r);
+	array = json_array();
+	for (size_t i = 0; i < list->count; i++)
+		json_array_append_new(array, image_json(os, process, &list->images[i]));
+	if (list->partial)
+		json_array_append_new(array, json_string("partial"));
+	vmsig_image_list_free(list);
+	return array;
+}
+
 static json_t *process_json(vmsig_os_handle *os, const vmsig_proc *process)
 {
 	static char text[TEXT_MAX + 1];
@@ -118,6 +155,7 @@ static json_t *process_json(vmsig_os_handle *os, const vmsig_proc *process)
 
 	json_object_set_new(json, "threads", threads_json(os, process));
 	json_object_set_new(json, "maps", maps_json(os, process));
+	json_object_set_new(json, "images", images_json(os, process));
 	r = vmsig_os_command_line(os, process, text, TEXT_MAX, &len);
 	text[len] = 0;
 	json_object_set_new(json, "command", words_json(text, len, r));
@@ -154,6 +192,8 @@ static json_t *module_json(vmsig_os_handle *os, const vmsig_module *module)
 	json_object_set_new(json, "sections", names_json(names, r));
 	r = vmsig_os_exports(os, module, &names);
 	json_object_set_new(json, "exports", names_json(names, r));
+	r = vmsig_os_imports(os, module, &names);
+	json_object_set_new(json, "imports", names_json(names, r));
 	return json;
 }
 
