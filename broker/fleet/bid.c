@@ -14,6 +14,16 @@
 
 #define MS 1000000ull
 
+bool bid_is_current(const struct tenure *t)
+{
+	return t->deed.generation == t->fleet->quorum.generation.number;
+}
+
+bool bid_goes_on(const struct tenure *t)
+{
+	return bid_is_current(t) && t->session[0] && strcmp(t->deed.session, t->session) == 0;
+}
+
 static void compare_deed(const struct tenure *t, struct txn *txn)
 {
 	char key[FLEET_KEY_MAX];
@@ -105,6 +115,8 @@ static void begin_claim(struct tenure *t, enum bid_kind bid)
 			++fleet->nonces);
 	t->claim_open = true;
 	t->claim_bid = bid;
+	memcpy(t->bidden.session, t->session, sizeof(t->session));
+	t->claim_brings = bid != BID_CLAIM && bid_goes_on(t);
 	t->claim_revision = t->revision;
 	t->bidden.status = DEED_HELD;
 	t->bidden.holder = fleet->self;
@@ -114,18 +126,29 @@ static void begin_claim(struct tenure *t, enum bid_kind bid)
 		&t->bidden.holder, fleet->quorum.memory.cluster_id, t->bidden.epoch, t->owner);
 }
 
+/* No epoch above was used. */
+static uint32_t least_floor(const struct tenure *t)
+{
+	uint32_t floor = t->fleet->quorum.generation.epoch_floor;
+
+	return max32(max32(t->deed.reserved, floor), t->epoch);
+}
+
+static void begin_epochs(struct tenure *t, uint32_t floor)
+{
+	t->claim_floor = floor;
+	t->claim_kept = 0;
+	t->bidden.floor = floor;
+	t->bidden.epoch = 0;
+	t->bidden.reserved = floor + FLEET_EPOCHS;
+}
+
 static void bid_claim(struct tenure *t, struct txn *txn)
 {
-	const struct deed_generation *generation = &t->fleet->quorum.generation;
-	uint32_t floor = max32(max32(t->deed.reserved, generation->epoch_floor), t->epoch);
 	char key[FLEET_KEY_MAX];
 
 	t->claim_wait_ns = deed_patience_ns(&t->deed, &t->fleet->self);
-	t->claim_floor = floor;
-	t->claim_kept = 0;
-	t->bidden.epoch = floor;
-	t->bidden.reserved = floor + FLEET_EPOCHS;
-	t->bidden.token = max64(t->deed.token, generation->token_floor);
+	begin_epochs(t, least_floor(t));
 	t->bidden.lease_ms = 0;
 	begin_claim(t, BID_CLAIM);
 	fleet_guest_key(t, "owner", key);
@@ -138,13 +161,8 @@ static void bid_claim(struct tenure *t, struct txn *txn)
 }
 
 /* Its tenure goes on, and nobody else was in between; what it had to wait for is left. */
-static void take_over(struct tenure *t, struct txn *txn, enum bid_kind bid, uint32_t kept)
+static void take_over(struct tenure *t, struct txn *txn, enum bid_kind bid)
 {
-	uint32_t floor = t->deed.epoch ? t->deed.epoch - 1 : 0;
-
-	/* What this host remembers is not undercut. */
-	t->claim_floor = max32(floor, t->epoch ? t->epoch - 1 : 0);
-	t->claim_kept = kept > t->claim_floor ? kept : 0;
 	t->claim_wait_ns =
 		deed_patience_ns(&(struct deed){.wait_ms = t->deed.wait_ms}, &t->fleet->self);
 	begin_claim(t, bid);
@@ -153,14 +171,34 @@ static void take_over(struct tenure *t, struct txn *txn, enum bid_kind bid, uint
 	put_deed(t, txn);
 }
 
+/* The guest goes on in the epoch that the deed has for it, unless this host remembers a higher one.
+ */
+static bool keep_epoch(struct tenure *t)
+{
+	if (!bid_goes_on(t) || t->deed.epoch <= t->deed.floor || t->deed.epoch < t->epoch)
+		return false;
+	t->claim_floor = t->deed.epoch - 1;
+	t->claim_kept = t->deed.epoch;
+	return true;
+}
+
+/* A higher one is then of the process that had it. */
 static void bid_adopt(struct tenure *t, struct txn *txn)
 {
-	take_over(t, txn, BID_ADOPT, 0);
+	if (!keep_epoch(t) && bid_goes_on(t)) {
+		t->claim_floor = max32(t->deed.floor, t->epoch ? t->epoch - 1 : 0);
+		t->claim_kept = 0;
+	} else if (!bid_goes_on(t)) {
+		begin_epochs(t, least_floor(t));
+	}
+	take_over(t, txn, BID_ADOPT);
 }
 
 static void bid_accept(struct tenure *t, struct txn *txn)
 {
-	take_over(t, txn, BID_ACCEPT, t->deed.epoch);
+	if (!keep_epoch(t))
+		begin_epochs(t, least_floor(t));
+	take_over(t, txn, BID_ACCEPT);
 }
 
 /* Claims are closed by it: it is sent only by who has the deed. */
@@ -173,17 +211,25 @@ static void bid_rekey(struct tenure *t, struct txn *txn)
 
 /* ---- holding ---- */
 
+/* One that is not above the floor is of another time. */
+static void note_epoch(struct tenure *t)
+{
+	memcpy(t->bidden.session, t->session, sizeof(t->session));
+	if (t->epoch > t->epoch_floor)
+		t->bidden.epoch = t->epoch;
+}
+
 static void bid_record(struct tenure *t, struct txn *txn)
 {
 	compare_deed(t, txn);
-	if (t->epoch > t->bidden.epoch)
-		t->bidden.epoch = t->epoch;
+	note_epoch(t);
 	if (t->epoch + FLEET_EPOCHS / 2 > t->bidden.reserved)
 		t->bidden.reserved = t->epoch + FLEET_EPOCHS;
 	if (t->state == TENURE_OWNED)
 		t->bidden.wait_ms = 0;
 	registry_write(t, txn, &t->bidden);
 	put_deed(t, txn);
+	t->settling = t->settled;
 	if (t->settled)
 		delete_leaf(t, txn, "baggage");
 }
@@ -196,13 +242,14 @@ static void bid_offer(struct tenure *t, struct txn *txn)
 	t->offer_sent = t->offer_version;
 	t->bidden.status = DEED_OFFERED;
 	memcpy(t->bidden.target, t->target, sizeof(t->target));
-	t->bidden.epoch = max32(t->epoch, t->deed.epoch);
-	t->bidden.reserved = max32(t->deed.reserved, t->bidden.epoch);
+	note_epoch(t);
+	t->bidden.reserved = max32(t->deed.reserved, t->epoch);
 	compare_deed(t, txn);
 	registry_write(t, txn, &t->bidden);
 	put_deed(t, txn);
 	fleet_guest_key(t, "baggage", key);
-	txn_put(txn, TXN_THEN, key, t->offer, t->offer_len, 0);
+	if (!t->brought || t->settled)
+		txn_put(txn, TXN_THEN, key, t->offer, t->offer_len, 0);
 }
 
 static void bid_retake(struct tenure *t, struct txn *txn)
@@ -211,16 +258,19 @@ static void bid_retake(struct tenure *t, struct txn *txn)
 	t->bidden.target[0] = '\0';
 	compare_deed(t, txn);
 	put_deed(t, txn);
-	delete_leaf(t, txn, "baggage");
+	if (!t->brought)
+		delete_leaf(t, txn, "baggage");
 }
 
-/* What is offered stays for the target, whose guest may be running by now. */
+/* What is offered stays for the target, whose guest may be running by now, unless there is another
+ * life of it here. */
 static void bid_release(struct tenure *t, struct txn *txn)
 {
 	t->gave = true;
 	compare_deed(t, txn);
-	if (t->deed.status != DEED_OFFERED) {
+	if (t->deed.status != DEED_OFFERED || t->want != WANT_NONE || !bid_is_current(t)) {
 		t->bidden.status = DEED_RELEASED;
+		t->bidden.target[0] = '\0';
 		t->bidden.lease_ms = 0;
 		t->bidden.reserved = max32(t->deed.reserved, t->epoch);
 		delete_leases(t, txn);
@@ -265,6 +315,10 @@ void bid_send(struct tenure *t, enum bid_kind bid)
 	if (bid != BID_RENEW) {
 		t->bidden = t->deed;
 		t->bidden.change++;
+		if (bid != BID_VOID)
+			t->bidden.generation = t->fleet->quorum.generation.number;
+		/* After the store was restored it may know of fewer than there were. */
+		t->bidden.token = max64(t->bidden.token, t->fleet->quorum.generation.token_floor);
 	}
 	bids[bid](t, &request->wire.txn);
 	if (!fleet_send(t->fleet, request))

@@ -32,14 +32,17 @@ size_t deed_write(const struct deed *deed, char ret_text[static DEED_TEXT_MAX])
 
 	/* The longest is far below the bound: five names and ten numbers. */
 	return (size_t)snprintf(ret_text, DEED_TEXT_MAX,
-		"vmsig-deed 1\nchange %" PRIu64 "\nstatus %s\nhost %s\nboot %s\nnonce %s\n"
+		"vmsig-deed 1\nchange %" PRIu64 "\ngeneration %" PRIu64
+		"\nstatus %s\nhost %s\nboot %s\nnonce %s\n"
 		"ttl_ms %" PRIu32 "\nrho_ppm %" PRIu32 "\nmargin_ms %" PRIu32 "\ntarget %s\n"
-		"epoch %" PRIu32 "\nreserved %" PRIu32 "\ntoken %" PRIu64 "\nlease_ms %" PRIu32
+		"floor %" PRIu32 "\nepoch %" PRIu32 "\nreserved %" PRIu32
+		"\nsession %s\ntoken %" PRIu64 "\nrecorded %" PRIu64 "\nlease_ms %" PRIu32
 		"\nwait_ms %" PRIu32 "\n",
-		deed->change, status_names[deed->status], holder->host, holder->boot, holder->nonce,
-		holder->ttl_ms, holder->rho_ppm, holder->margin_ms,
-		deed->target[0] ? deed->target : "-", deed->epoch, deed->reserved, deed->token,
-		deed->lease_ms, deed->wait_ms);
+		deed->change, deed->generation, status_names[deed->status], holder->host,
+		holder->boot, holder->nonce, holder->ttl_ms, holder->rho_ppm, holder->margin_ms,
+		deed->target[0] ? deed->target : "-", deed->floor, deed->epoch, deed->reserved,
+		deed->session[0] ? deed->session : "-", deed->token, deed->recorded, deed->lease_ms,
+		deed->wait_ms);
 }
 
 size_t deed_write_owner(const struct deed_holder *holder, uint64_t cluster_id, uint32_t epoch,
@@ -107,6 +110,14 @@ static void lines_name(struct lines *lines, const char *name, char *ret_text, si
 		memcpy(ret_text, text, strlen(text) + 1);
 }
 
+/* A dash is none. */
+static void lines_name_or_none(struct lines *lines, const char *name, char *ret_text, size_t size)
+{
+	lines_name(lines, name, ret_text, size);
+	if (strcmp(ret_text, "-") == 0)
+		ret_text[0] = '\0';
+}
+
 static enum deed_status lines_status(struct lines *lines)
 {
 	const char *text = lines_take(lines, "status");
@@ -154,14 +165,16 @@ bool deed_read(struct deed *ret_deed, const void *text, size_t len)
 	if (!lines_begin(&lines, copy, "vmsig-deed", text, len))
 		return false;
 	deed.change = lines_number(&lines, "change", INT64_MAX);
+	deed.generation = lines_number(&lines, "generation", INT64_MAX);
 	deed.status = lines_status(&lines);
 	lines_holder(&lines, &deed.holder);
-	lines_name(&lines, "target", deed.target, sizeof(deed.target));
-	if (strcmp(deed.target, "-") == 0)
-		deed.target[0] = '\0';
+	lines_name_or_none(&lines, "target", deed.target, sizeof(deed.target));
+	deed.floor = (uint32_t)lines_number(&lines, "floor", UINT32_MAX - 2 * FLEET_EPOCHS);
 	deed.epoch = (uint32_t)lines_number(&lines, "epoch", UINT32_MAX - 2 * FLEET_EPOCHS);
 	deed.reserved = (uint32_t)lines_number(&lines, "reserved", UINT32_MAX - 2 * FLEET_EPOCHS);
+	lines_name_or_none(&lines, "session", deed.session, sizeof(deed.session));
 	deed.token = lines_number(&lines, "token", INT64_MAX);
+	deed.recorded = lines_number(&lines, "recorded", INT64_MAX);
 	deed.lease_ms = (uint32_t)lines_number(&lines, "lease_ms", UINT32_MAX);
 	deed.wait_ms = (uint32_t)lines_number(&lines, "wait_ms", UINT32_MAX);
 	if (!lines_end(&lines) || !deed.change)
@@ -219,13 +232,21 @@ uint64_t deed_wait_ns(const struct deed_holder *holder, const struct deed_holder
 	return longest(holder->ttl_ms * MS, rho, margin);
 }
 
+/* The holder of a lease counts on a clock of which nobody has written down how wrong it is. */
+static uint64_t lease_ns(const struct deed *deed, const struct deed_holder *by)
+{
+	return deed->lease_ms * MS / (PPM - by->rho_ppm) * PPM;
+}
+
 uint64_t deed_patience_ns(const struct deed *deed, const struct deed_holder *by)
 {
-	uint64_t wait = longest(deed->wait_ms * MS, by->rho_ppm, 0), bound;
+	uint64_t wait = longest(deed->wait_ms * MS, by->rho_ppm, 0), bound = 0;
 
-	if (!deed->change || deed->status != DEED_HELD)
+	if (!deed->change || deed->status == DEED_RELEASED)
 		return wait;
-	bound = deed_wait_ns(&deed->holder, by) +
-		(deed->lease_ms ? longest(deed->lease_ms * MS, by->rho_ppm, by->margin_ms) : 0);
+	if (deed->status == DEED_HELD)
+		bound = deed_wait_ns(&deed->holder, by);
+	if (deed->lease_ms)
+		bound += longest(lease_ns(deed, by), by->rho_ppm, by->margin_ms);
 	return bound > wait ? bound : wait;
 }

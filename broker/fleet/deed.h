@@ -33,14 +33,18 @@ struct deed_holder {
 
 /* Zeroed: there is none. */
 struct deed {
-	uint64_t change; /* rises with each change; 0: there is no deed */
+	uint64_t change;     /* rises with each change; 0: there is no deed */
+	uint64_t generation; /* of the store, in which it was written */
 	enum deed_status status;
 	struct deed_holder holder;
-	char target[FLEET_NAME_MAX + 1]; /* DEED_OFFERED */
-	uint32_t epoch;                  /* the guest's, when it was written */
-	uint32_t reserved;               /* no epoch above was used */
-	uint64_t token;                  /* highest that was given */
-	uint32_t lease_ms;               /* longest TTL of a lease that may be out; 0: none is */
+	char target[FLEET_NAME_MAX + 1];  /* DEED_OFFERED */
+	uint32_t floor;                   /* its epochs are above; others' are not */
+	uint32_t epoch;                   /* the guest's, when it was written; 0: it has none yet */
+	uint32_t reserved;                /* no epoch above was used */
+	char session[FLEET_NAME_MAX + 1]; /* of its guest; "": not known */
+	uint64_t token;                   /* none above was given */
+	uint64_t recorded;                /* of the newest lease that was recorded */
+	uint32_t lease_ms;                /* longest TTL of a lease that may be out; 0: none is */
 	/* How long its holder waits, or waited, before it applies, by its own clock: until it has
 	 * the deed say 0, whoever comes next waits for that as well. */
 	uint32_t wait_ms;

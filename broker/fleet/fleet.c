@@ -299,7 +299,7 @@ static void fill(struct tenure *t, enum fleet_action_kind kind, struct fleet_act
 	action->epoch_floor = t->epoch_floor;
 	action->epoch_kept = t->epoch_kept;
 	action->token_floor = t->deed.token;
-	if (!t->brought)
+	if (!t->brought || t->settled)
 		return;
 	action->baggage = t->baggage;
 	action->baggage_len = t->baggage_len;

@@ -115,7 +115,8 @@ void fleet_guest_remove(struct tenure *tenure, uint64_t now_ns);
 
 /* It runs here: this host shall have it. After tenure_incoming() an offer to this host is taken. */
 void tenure_runs(struct tenure *tenure, uint64_t now_ns);
-/* A migration brings it here. */
+/* A migration brings it here, or has brought it, as its QEMU knows: said before tenure_runs(), also
+ * by a broker that starts again. */
 void tenure_incoming(struct tenure *tenure, uint64_t now_ns);
 /* It does not run here any more: nothing is applied, and it is given up. */
 void tenure_gone(struct tenure *tenure, uint64_t now_ns);
@@ -124,16 +125,22 @@ void tenure_gone(struct tenure *tenure, uint64_t now_ns);
 void tenure_leaves(struct tenure *tenure, uint64_t now_ns);
 /* Nothing is under way any more: the guest is offered to the target host (NULL: to whichever a
  * migration brings it to), with the baggage, which is copied. Again: the baggage is another one
- * now. VMSIG_ERR_BAD_REQUEST: it does not leave, the target is no name, or the baggage is too
- * large. */
+ * now. What came with the guest and is not settled goes on instead. VMSIG_ERR_BAD_REQUEST: it does
+ * not leave, the target is no name, or the baggage is too large. */
 __attribute__((warn_unused_result)) int tenure_offer(struct tenure *tenure, uint64_t now_ns,
 	const char *target, const void *baggage, size_t len);
 /* The migration has failed, or was cancelled: what was offered is taken back, if the target has not
  * taken it. */
 void tenure_stays(struct tenure *tenure, uint64_t now_ns);
-/* What FLEET_ACT_OWNED brought along is durable here. */
+/* What FLEET_ACT_OWNED brought along is durable here. FLEET_ACT_SETTLED: and nowhere else any more,
+ * so that who gets it again has not done anything yet. */
 void tenure_settled(struct tenure *tenure, uint64_t now_ns);
 
+/* Which kernel runs in the guest, as far as can be told, or "" while it cannot: of [A-Za-z0-9._-].
+ * What was offered, and what an earlier process had, is taken when it is known, and goes on if it
+ * is the same. VMSIG_ERR_BAD_REQUEST. */
+__attribute__((warn_unused_result)) int tenure_session(
+	struct tenure *tenure, uint64_t now_ns, const char *session);
 /* The guest's epoch is this one from here on. */
 void tenure_epoch(struct tenure *tenure, uint64_t now_ns, uint32_t epoch);
 
@@ -236,6 +243,7 @@ enum fleet_action_kind {
 	FLEET_ACT_CUT_OFF, /* the right is over for now; leases stay */
 	FLEET_ACT_OWNED,   /* ours: apply as soon as the epoch is above `epoch_floor` */
 	FLEET_ACT_BACK,    /* the right is there again, after CUT_OFF or a migration that failed */
+	FLEET_ACT_SETTLED, /* after tenure_settled(): apply */
 	FLEET_ACT_OFFERED, /* the offer is in the store */
 	FLEET_ACT_RELEASED,
 	FLEET_ACT_GRANTED,     /* `lease`, `token` */
@@ -256,7 +264,7 @@ struct fleet_action {
 	uint32_t epoch_floor;   /* the guest's epoch has to be above, tenure_epoch() says it is */
 	uint32_t epoch_kept;    /* of the migration that brought it, in which it goes on; 0: none */
 	uint64_t token_floor;   /* local tokens have to be above */
-	const uint8_t *baggage; /* NULL: none; tenure_settled() when it is durable */
+	const uint8_t *baggage; /* NULL: none; nothing is applied before SETTLED */
 	size_t baggage_len;
 };
 

@@ -95,6 +95,7 @@ void tenure_incoming(struct tenure *t, uint64_t now_ns)
 void tenure_gone(struct tenure *t, uint64_t now_ns)
 {
 	t->incoming = false;
+	t->over = t->held || t->claim_open;
 	registry_fail(t, VMSIG_ERR_GONE);
 	want(t, now_ns, WANT_NONE);
 }
@@ -122,7 +123,6 @@ int tenure_offer(
 	t->offer = copy;
 	t->offer_len = len;
 	t->offer_version++;
-	t->brought = t->settled = false;
 	snprintf(t->target, sizeof(t->target), "%s", target ? target : "");
 	fleet_advance(t->fleet, now_ns);
 	return 0;
@@ -138,6 +138,15 @@ void tenure_settled(struct tenure *t, uint64_t now_ns)
 {
 	t->settled = t->brought;
 	fleet_advance(t->fleet, now_ns);
+}
+
+int tenure_session(struct tenure *t, uint64_t now_ns, const char *session)
+{
+	if (*session && !deed_is_name(session))
+		return VMSIG_ERR_BAD_REQUEST;
+	snprintf(t->session, sizeof(t->session), "%s", session);
+	fleet_advance(t->fleet, now_ns);
+	return 0;
 }
 
 void tenure_epoch(struct tenure *t, uint64_t now_ns, uint32_t epoch)
@@ -199,7 +208,7 @@ bool tenure_right(const struct tenure *t, uint64_t *ret_from_ns, uint64_t *ret_u
 bool tenure_may_apply(const struct tenure *t, uint64_t now_ns)
 {
 	return t->state == TENURE_OWNED && now_ns >= t->right_from_ns &&
-	       now_ns < t->right_until_ns && t->epoch > t->epoch_floor &&
+	       now_ns < t->right_until_ns && !t->brought && t->epoch > t->epoch_floor &&
 	       t->epoch <= t->deed.reserved;
 }
 

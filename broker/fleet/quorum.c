@@ -30,6 +30,9 @@ static void freeze(struct fleet *fleet, const char *why)
 	if (fleet->quorum.frozen)
 		return;
 	fleet->quorum.frozen = why;
+	/* A bump is made from what the store says now. */
+	fleet->quorum.cluster_seen = 0;
+	fleet->quorum.look_ns = fleet->now_ns;
 	fleet_tell(fleet, FLEET_ACT_FROZEN);
 }
 
@@ -140,12 +143,13 @@ static bool take_generation(
 
 	if (!result)
 		return false;
-	quorum->cluster_seen = answer->cluster_id;
 	quorum->generation_revision = result->n ? result->entries[0].mod_revision : 0;
 	if (result->n && !deed_read_generation(&generation, result->entries[0].value.data,
 				 result->entries[0].value.len))
 		freeze(fleet, "the fleet's generation in the store is damaged");
-	else if (result->n && generation.cluster_id != answer->cluster_id)
+	if (generation.number > quorum->generation_seen)
+		quorum->generation_seen = generation.number;
+	if (result->n && generation.cluster_id != answer->cluster_id)
 		freeze(fleet, "the store says that it is another cluster: it was restored");
 	else if (generation.number < quorum->memory.generation)
 		freeze(fleet, "the fleet's generation has gone back: the store was restored");
@@ -155,6 +159,7 @@ static bool take_generation(
 	}
 	if (generation.number == quorum->memory.generation)
 		quorum->generation = generation;
+	quorum->cluster_seen = answer->cluster_id;
 	return result->n;
 }
 
@@ -209,7 +214,7 @@ int fleet_bump(struct fleet *fleet, uint64_t now_ns, uint32_t epoch_floor, uint6
 		return VMSIG_ERR_BUSY;
 	if (quorum->look || !quorum->cluster_seen)
 		return VMSIG_ERR_NOT_READY;
-	next.number = quorum->generation.number;
+	next.number = quorum->generation_seen;
 	if (next.number < quorum->memory.generation)
 		next.number = quorum->memory.generation;
 	next.number++;

@@ -2,7 +2,7 @@
 /*
  * Leases that are to be recorded in the store before they are told, and records that are over. What
  * became of a transaction without an answer the deed knows: tokens are given in their order, so all
- * up to the deed's token are recorded.
+ * up to the one that the deed has for the newest are recorded.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -135,6 +135,7 @@ static void lease_write(
 	}
 	if (deed->token < lease->token)
 		deed->token = lease->token;
+	deed->recorded = lease->token;
 	if (deed->lease_ms < lease->ttl_ms)
 		deed->lease_ms = lease->ttl_ms;
 	record_key(t, lease->token, key);
@@ -180,7 +181,7 @@ void registry_resolve(struct tenure *t, bool stored)
 		free(end);
 	}
 	DL_FOREACH_SAFE (t->leases, lease, next_lease) {
-		if (lease->done || !lease->sent || lease->token > t->deed.token)
+		if (lease->done || !lease->sent || lease->token > t->deed.recorded)
 			continue;
 		lease->done = true;
 		if (!lease->unwanted)

@@ -51,6 +51,7 @@ struct quorum {
 	struct fleet_memory memory;
 	struct deed_generation generation;
 	int64_t generation_revision; /* of the key's last change */
+	uint64_t generation_seen;    /* the highest, believed or not */
 	uint64_t cluster_seen;       /* that answered last */
 	const char *frozen;          /* why; NULL: it is not */
 	bool met;                    /* the generation was read, and fits to what is remembered */
@@ -113,16 +114,20 @@ struct tenure {
 	bool held; /* the deed was seen to be ours, and not yet not to be */
 	bool gave; /* an offer or a release went out, and may still come into force */
 	bool told; /* FLEET_ACT_OWNED was given */
+	char session[FLEET_NAME_MAX + 1]; /* of the guest here; "": not known */
+	bool over; /* its guest is gone, whatever has come after it: to be given up */
 	uint64_t right_from_ns, right_until_ns;
 	uint64_t renew_ns, retry_ns, look_ns;
 	uint32_t epoch; /* the guest's here */
 	uint32_t epoch_floor, epoch_kept;
-	bool brought; /* the baggage is the user's, and not settled */
-	bool settled; /* it is, and can be deleted */
+	bool brought;  /* the baggage is the user's, and not settled */
+	bool settled;  /* it is, and can be deleted */
+	bool settling; /* what is under way deletes it */
 
 	/* A claim that went out, and is not known to have had no effect. */
 	bool claim_open;
 	enum bid_kind claim_bid;
+	bool claim_brings; /* baggage */
 	int64_t claim_revision;
 	uint64_t claim_wait_ns;
 	uint32_t claim_floor, claim_kept;
@@ -221,6 +226,11 @@ bool tenure_is_mine(const struct tenure *tenure);
 
 /* ---- bid.c ---- */
 
+/* The deed was written since the store was restored, if it was: only then what it says of epochs
+ * and baggage is the newest. */
+bool bid_is_current(const struct tenure *tenure);
+/* What the deed says is of the guest that runs here. */
+bool bid_goes_on(const struct tenure *tenure);
 /* Makes the transaction, with tenure->bidden, and sends it. */
 void bid_send(struct tenure *tenure, enum bid_kind bid);
 

@@ -61,6 +61,7 @@ static bool is_adoptable(const struct tenure *t)
 static bool is_for_us(const struct tenure *t)
 {
 	return t->deed.change && t->deed.status == DEED_OFFERED && t->incoming &&
+	       bid_is_current(t) && (!t->session[0] || bid_goes_on(t)) &&
 	       (!t->deed.target[0] || strcmp(t->deed.target, t->fleet->self.host) == 0);
 }
 
@@ -76,6 +77,8 @@ static enum tenure_state derive_held(const struct tenure *t)
 {
 	uint64_t now_ns = t->fleet->now_ns;
 
+	if (t->over)
+		return TENURE_RELEASING;
 	if (t->gave || t->deed.status == DEED_OFFERED)
 		return TENURE_RETAKING;
 	if (now_ns < t->right_from_ns)
@@ -90,7 +93,7 @@ static enum tenure_state derive_wanted(const struct tenure *t)
 	if (t->held)
 		return derive_held(t);
 	if (t->claim_open)
-		return TENURE_CLAIMING;
+		return t->over ? TENURE_RELEASING : TENURE_CLAIMING;
 	return t->seen ? TENURE_FOREIGN : TENURE_LOOKING;
 }
 
@@ -111,6 +114,8 @@ static enum tenure_state derive(const struct tenure *t)
 	case WANT_IT:
 		return derive_wanted(t);
 	case WANT_AWAY:
+		if (t->over)
+			return TENURE_RELEASING;
 		return t->held && t->offer_sent ? TENURE_OFFERING : TENURE_DRAINING;
 	case WANT_NONE:
 		return is_settled(t) ? TENURE_NONE : TENURE_RELEASING;
@@ -139,14 +144,18 @@ static void became_mine(struct tenure *t)
 	const struct quorum *quorum = &t->fleet->quorum;
 
 	t->held = true;
+	/* It was taken for no other reason than to be given up. */
+	t->over = t->over || t->want == WANT_NONE;
 	t->gave = false;
 	t->told = false;
 	t->claim_open = false;
 	t->right_from_ns = t->fleet->now_ns + t->claim_wait_ns;
 	if (t->right_from_ns < quorum->quiet_until_ns)
 		t->right_from_ns = quorum->quiet_until_ns;
+	/* What is of no use is deleted before anything is applied, so that nobody finds it later.
+	 */
 	t->brought = t->baggage && t->claim_bid != BID_CLAIM;
-	t->settled = false;
+	t->settled = t->brought && (!t->incoming || !t->claim_brings);
 	t->incoming = false;
 	t->right_until_ns = 0;
 	t->renew_ns = t->fleet->now_ns;
@@ -163,7 +172,7 @@ static void became_other(struct tenure *t)
 		t->deed.status == DEED_RELEASED && strcmp(t->deed.holder.nonce, t->nonce) == 0;
 
 	registry_fail(t, VMSIG_ERR_GONE);
-	t->held = false;
+	t->held = t->over = false;
 	t->gave = false;
 	t->right_until_ns = 0;
 	t->nonce[0] = '\0';
@@ -181,6 +190,7 @@ static void take_facts(struct tenure *t)
 {
 	if (t->claim_open && t->revision != t->claim_revision)
 		t->claim_open = false;
+	t->over = t->over && (t->held || t->claim_open || tenure_is_mine(t));
 	if (tenure_is_mine(t) && !t->held)
 		became_mine(t);
 	else if (!tenure_is_mine(t) && t->held)
@@ -223,6 +233,15 @@ static void take_baggage(struct tenure *t, const struct txn_result *result)
 	t->baggage_len = value->len;
 }
 
+/* The baggage is not in the store any more. */
+static void settled(struct tenure *t)
+{
+	if (!t->settled)
+		return;
+	t->brought = t->settled = false;
+	fleet_tell_of(t, FLEET_ACT_SETTLED);
+}
+
 static void looked(struct tenure *t, const struct txn_answer *answer)
 {
 	const struct txn_result *owner = answer->results, *deed = owner + 1;
@@ -239,6 +258,8 @@ static void looked(struct tenure *t, const struct txn_answer *answer)
 			memcmp(owner->entries[0].value.data, t->owner, t->owner_len) == 0;
 	take_baggage(t, deed + 1);
 	take_facts(t);
+	if (t->held && !deed[1].n)
+		settled(t);
 	t->look_ns = t->fleet->now_ns + t->fleet->ttl_ns / 4;
 }
 
@@ -248,7 +269,7 @@ static void released(struct tenure *t)
 	if (t->deed.status == DEED_OFFERED)
 		return;
 	registry_fail(t, VMSIG_ERR_GONE);
-	t->held = t->gave = t->told = false;
+	t->held = t->gave = t->told = t->over = t->brought = false;
 	t->nonce[0] = '\0';
 	fleet_tell_of(t, FLEET_ACT_RELEASED);
 }
@@ -269,8 +290,8 @@ static void stored(struct tenure *t, const struct fleet_request *request)
 		break;
 	case BID_RECORD:
 		registry_resolve(t, true);
-		if (t->settled)
-			t->brought = t->settled = false;
+		if (t->settling)
+			settled(t);
 		break;
 	case BID_OFFER:
 		registry_resolve(t, true);
@@ -287,7 +308,7 @@ static void stored(struct tenure *t, const struct fleet_request *request)
 		released(t);
 		break;
 	default:
-		t->claim_open = false; /* BID_VOID */
+		t->claim_open = t->over = false; /* BID_VOID */
 	}
 }
 
@@ -342,7 +363,9 @@ static enum bid_kind decide_held(const struct tenure *t)
 		return BID_RETAKE;
 	if (!t->owner_mine)
 		return BID_REKEY;
-	if (registry_has_work(t) || t->settled || (t->deed.wait_ms && t->state == TENURE_OWNED) ||
+	if (registry_has_work(t) || t->settled || !bid_is_current(t) ||
+		strcmp(t->session, t->deed.session) != 0 ||
+		(t->deed.wait_ms && t->state == TENURE_OWNED) ||
 		t->epoch + FLEET_EPOCHS / 2 > t->deed.reserved)
 		return BID_RECORD;
 	return NOTHING;
@@ -352,10 +375,11 @@ static enum bid_kind decide_wanted(const struct tenure *t)
 {
 	if (t->held)
 		return decide_held(t);
+	/* Until it is known which guest has come the offer waits. */
 	if (is_for_us(t))
-		return BID_ACCEPT;
+		return t->session[0] ? BID_ACCEPT : NOTHING;
 	if (is_adoptable(t))
-		return BID_ADOPT;
+		return t->session[0] || !t->deed.session[0] ? BID_ADOPT : NOTHING;
 	return t->owner_there ? NOTHING : BID_CLAIM;
 }
 
@@ -371,7 +395,8 @@ static enum bid_kind decide_away(const struct tenure *t)
 {
 	if (!t->held)
 		return is_adoptable(t) && t->deed.status == DEED_HELD ? BID_ADOPT : NOTHING;
-	return t->offer && t->offer_version != t->offer_stored ? BID_OFFER : NOTHING;
+	return t->offer && (t->offer_version != t->offer_stored || !bid_is_current(t)) ? BID_OFFER
+										       : NOTHING;
 }
 
 static enum bid_kind decide_none(const struct tenure *t)
@@ -383,8 +408,16 @@ static enum bid_kind decide_none(const struct tenure *t)
 	return is_adoptable(t) && t->deed.status == DEED_HELD ? BID_ADOPT : NOTHING;
 }
 
+/* What another life of the guest had is given up before anything else. */
+static enum bid_kind decide_over(const struct tenure *t)
+{
+	return t->held ? BID_RELEASE : BID_VOID;
+}
+
 static enum bid_kind decide(const struct tenure *t)
 {
+	if (t->over && t->want != WANT_NONE)
+		return decide_over(t);
 	switch (t->want) {
 	case WANT_IT:
 		return decide_one(t, decide_wanted(t));
@@ -433,8 +466,8 @@ static void think(struct tenure *t)
 
 static bool renews(const struct tenure *t)
 {
-	return t->want == WANT_IT && t->held && !t->gave && t->deed.status == DEED_HELD &&
-	       !t->renewal;
+	return t->want == WANT_IT && t->held && !t->gave && !t->over &&
+	       t->deed.status == DEED_HELD && !t->renewal;
 }
 
 struct tenure *tenure_free(struct tenure *t)
