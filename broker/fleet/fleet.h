@@ -38,7 +38,9 @@
  *
  * A store that is not what it was (another cluster, a revision or generation that has gone back)
  * freezes the host: it asks for nothing and grants nothing until an operator's bump, which writes
- * the next generation. What it may still do ends with the last renewal's time.
+ * the next generation. What it may still do ends with the last renewal's time. A store that was
+ * restored under its old cluster id, while this host was away until the revision had caught up,
+ * cannot be told from one that was not: it has to be restored as another cluster.
  *
  * Epochs are reserved in the deed FLEET_EPOCHS at a time, and the next holder begins above what was
  * reserved; only a migration goes on in its epoch. Tokens are written before they are told.

@@ -36,6 +36,18 @@ static void freeze(struct fleet *fleet, const char *why)
 	fleet_tell(fleet, FLEET_ACT_FROZEN);
 }
 
+/* A claim that was made from what the store was before, and has come into force in what it is now,
+ * is nobody's: it is adopted as an earlier process's would be. */
+static void doubt(const struct fleet *fleet, struct tenure *t)
+{
+	t->seen = false;
+	t->retry_ns = fleet->now_ns;
+	if (!t->claim_open || t->held)
+		return;
+	t->claim_open = t->over = false;
+	t->nonce[0] = '\0';
+}
+
 /* All that was read before is doubtful, and what the store says of others counts later. */
 static void begin_anew(struct fleet *fleet)
 {
@@ -51,7 +63,7 @@ static void begin_anew(struct fleet *fleet)
 	for (request = fleet->requests; request; request = request->hh.next)
 		request->stale = true;
 	for (t = fleet->guests; t; t = t->hh.next)
-		t->seen = false, t->retry_ns = fleet->now_ns;
+		doubt(fleet, t);
 }
 
 static void thaw(struct fleet *fleet)

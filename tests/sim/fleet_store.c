@@ -362,10 +362,13 @@ void store_restore(bool same)
 	if (!n)
 		return;
 	now_there = snapshots[dice((uint32_t)n)];
-	/* A host that has been away since before could not tell: that is why a restored store has
-	 * to be another cluster. */
+	/* A host that is away until the revision has caught up could not tell: that is why a store
+	 * has to be another cluster once it was restored. */
 	for (int h = 0; h < HOSTS; h++)
-		same = same && world.hosts[h].memory.revision > now_there.revision;
+		same = same && world.hosts[h].fleet && !world.hosts[h].apart &&
+		       world.hosts[h].memory.revision > now_there.revision + 10;
+	if (same)
+		world.calm_until = world.now + 2 * TTL + 10000 * MS;
 	if (!same)
 		cluster_id = 1000 + ++world.restores;
 	now_there.cluster_id = cluster_id;

@@ -100,9 +100,10 @@ struct world {
 	struct host hosts[HOSTS];
 	struct guest guests[GUESTS];
 	bool faults;
-	unsigned restores; /* of the store */
-	bool untrusted;    /* it was restored as another cluster, and no operator has bumped it */
-	uint64_t bump_at;  /* 0: nobody does */
+	unsigned restores;   /* of the store */
+	bool untrusted;      /* it was restored as another cluster, and no operator has bumped it */
+	uint64_t bump_at;    /* 0: nobody does */
+	uint64_t calm_until; /* no fault until then */
 	uint64_t owned, migrated, taken; /* how often; what happens never proves nothing */
 };
 

@@ -67,6 +67,8 @@ static void fault(void)
 {
 	int h = (int)dice(HOSTS);
 
+	if (world.now < world.calm_until)
+		return;
 	switch (dice(14)) {
 	case 0:
 	case 1:
