@@ -86,11 +86,17 @@ void guest_split(int g)
 	if (guest->where == NOWHERE || guest->from != NOWHERE || guest->ghost != NOWHERE ||
 		guest->left != NOWHERE)
 		return;
+	/* As when its host is cut off, and the store drops what it has of it at once. */
+	if (dice(2)) {
+		world.hosts[guest->where].apart = true;
+		store_revoke_any();
+		store_revoke_any();
+	}
 	guest->ghost = guest->where;
 	guest->ghost_life = guest->life;
 	guest->ghost_until = world.now + MS * dice(60000);
 	guest->where = NOWHERE;
-	guest->start_at = world.now + MS * dice(5000);
+	guest->start_at = world.now + MS * dice(dice(2) ? 200 : 5000);
 }
 
 /* ---- migration ---- */
