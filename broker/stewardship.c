@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "broker/boot_clock.h"
 #include "broker/desk_shell.h"
 #include "broker/endpoints.h"
 #include "broker/fleet_shell.h"
@@ -100,6 +101,51 @@ static void provider_left(void *ctx, const struct steward_provider *who, bool ma
 	struct broker *broker = ctx;
 
 	provisions_leave(broker->provisions, who, may_come_back);
+}
+
+/* ---- the fleet ---- */
+
+static int fleet(void *ctx, struct steward_fleet *ret_fleet)
+{
+	const struct broker *broker = ctx;
+	struct etcd_status status;
+
+	if (!broker->fleet)
+		return VMSIG_ERR_UNSUPPORTED;
+	fleet_shell_etcd(broker->fleet, &status);
+	*ret_fleet = (struct steward_fleet){.name = broker->membership->fleet.name,
+		.host = broker->membership->fleet.host,
+		.etcd = status.url,
+		.version = status.version,
+		.problem = fleet_shell_warning(broker->fleet)};
+	return 0;
+}
+
+static bool fleet_guest(void *ctx, uint32_t endpoint, struct steward_guest *ret_guest)
+{
+	const struct broker *broker = ctx;
+	uint64_t now_ns = boot_clock_ns();
+	struct tenure_view view;
+	bool may;
+
+	if (!broker->fleet || !fleet_shell_look(broker->fleet, endpoint, &view))
+		return false;
+	may = !fleet_shell_may_write(broker->fleet, endpoint, now_ns, NULL);
+	*ret_guest = (struct steward_guest){.uuid = view.uuid,
+		.state = tenure_state_name(view.state),
+		.holder = view.holder,
+		.target = view.target,
+		.epoch = view.epoch,
+		.token = view.token,
+		.right_ms = may ? (view.right_until_ns - now_ns) / NS_PER_MS : 0};
+	return true;
+}
+
+static int bump(void *ctx)
+{
+	const struct broker *broker = ctx;
+
+	return broker->fleet ? fleet_shell_bump(broker->fleet) : VMSIG_ERR_UNSUPPORTED;
 }
 
 /* ---- status ---- */
@@ -226,6 +272,9 @@ const struct steward_ops stewardship = {
 	.provide_invalidate = provide_invalidate,
 	.provide_end = provide_end,
 	.provider_left = provider_left,
+	.fleet = fleet,
+	.fleet_guest = fleet_guest,
+	.fleet_bump = bump,
 	.status = status_fill,
 	.stats = stats,
 };

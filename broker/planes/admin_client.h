@@ -11,6 +11,7 @@
  *   report.c   how the broker does
  *   renew.c    the configuration, read again
  *   provide.c  guests of providers
+ *   convoy.c   the fleet that this host is in
  */
 
 #include <stdbool.h>
@@ -66,6 +67,8 @@ int hosting_on_invalidate(void *state, void *message);
 int report_on_status(void *state, void *message);
 int report_on_stats(void *state, void *message);
 int renew_on_reload(void *state, void *message);
+int convoy_on_query(void *state, void *message);
+int convoy_on_bump(void *state, void *message);
 int provide_on_provide(void *state, void *message);
 int provide_on_invalidate(void *state, void *message);
 int provide_on_end(void *state, void *message);

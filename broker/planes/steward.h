@@ -69,7 +69,24 @@ struct steward_wish {
 	size_t nfds;
 };
 
+/* The fleet as this host has it; texts are borrowed until the next call. */
+struct steward_fleet {
+	const char *name, *host, *etcd, *version;
+	const char *problem; /* NULL: none */
+};
+struct steward_guest {
+	const char *uuid, *state, *holder, *target;
+	uint32_t epoch;
+	uint64_t token, right_ms;
+};
+
 struct steward_ops {
+	/* VMSIG_ERR_UNSUPPORTED: this host is alone. */
+	int (*fleet)(void *ctx, struct steward_fleet *ret_fleet);
+	/* False: the endpoint is none of the fleet's. */
+	bool (*fleet_guest)(void *ctx, uint32_t endpoint, struct steward_guest *ret_guest);
+	/* As fleet(); VMSIG_ERR_BAD_REQUEST: nothing is frozen; _NOT_READY, _BUSY. */
+	int (*fleet_bump)(void *ctx);
 	void (*reload)(void *ctx, struct steward_reload *asked);
 	void (*forget)(void *ctx, struct steward_reload *asked);
 	/* An element of the configuration's `endpoints`, which may() has to allow. `error` gets a

@@ -33,6 +33,7 @@
  *   mount_guest    of which guests
  *   output         where what is made of a guest goes
  *   exec           exec
+ *   fleet          who may write to which guest, over hosts
  *   gdb            gdb
  *   gdb_write      what it writes
  *   operator       connections of operators
@@ -136,7 +137,7 @@ extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_trans
 	ctl_modules, ctl_sections, ctl_exports, ctl_imports, ctl_symbols, ctl_environ, ctl_cat,
 	ctl_check, ctl_dump, ctl_gdb, ctl_mount, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write,
 	ctl_undo, ctl_audit, ctl_pki, ctl_version, ctl_status, ctl_stats, ctl_reload, ctl_clients,
-	ctl_disconnect, ctl_endpoint, ctl_top, ctl_policy, ctl_provide;
+	ctl_disconnect, ctl_endpoint, ctl_fleet, ctl_top, ctl_policy, ctl_provide;
 
 /* What a group runs: the action that the arguments name; `say` is the complaint when they name
  * none. */

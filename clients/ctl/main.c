@@ -14,8 +14,8 @@ static const struct ctl_command *const commands[] = {&ctl_ls, &ctl_info, &ctl_wa
 	&ctl_files, &ctl_cat, &ctl_sockets, &ctl_mounts, &ctl_dmesg, &ctl_modules, &ctl_sections,
 	&ctl_exports, &ctl_imports, &ctl_symbols, &ctl_check, &ctl_dump, &ctl_gdb, &ctl_mount,
 	&ctl_exec, &ctl_lease, &ctl_write, &ctl_undo, &ctl_audit, &ctl_status, &ctl_stats, &ctl_top,
-	&ctl_clients, &ctl_disconnect, &ctl_endpoint, &ctl_provide, &ctl_reload, &ctl_policy,
-	&ctl_pki, &ctl_version};
+	&ctl_clients, &ctl_disconnect, &ctl_endpoint, &ctl_fleet, &ctl_provide, &ctl_reload,
+	&ctl_policy, &ctl_pki, &ctl_version};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static void usage(FILE *stream)

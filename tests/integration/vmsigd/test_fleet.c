@@ -24,7 +24,7 @@
 
 struct host {
 	struct daemon *daemon;
-	struct pki_cert operator, etcd;
+	struct pki_cert operator, admin, etcd;
 	uint64_t sequence;
 };
 
@@ -46,9 +46,10 @@ static void host_configure(struct host *host, unsigned number)
 		"     writable: yes, uuid: " GUEST "}\n"
 		"tenants:\n"
 		"  - {name: alice, role: operator, uids: [%u], endpoints: ['*'],\n"
-		"     write: [{endpoints: ['*'], ttl_max: 300s}]}\n",
+		"     write: [{endpoints: ['*'], ttl_max: 300s}]}\n"
+		"  - {name: root, role: admin, uids: [%u], endpoints: ['*']}\n",
 		number, cluster_url(stage.cluster, 0), pki_ca(stage.pki), host->etcd.cert,
-		host->etcd.key, getuid());
+		host->etcd.key, getuid(), getuid());
 }
 
 static void host_new(struct host *host, unsigned number)
@@ -60,6 +61,7 @@ static void host_new(struct host *host, unsigned number)
 	snprintf(name, sizeof(name), "host%u", number);
 	pki_issue(stage.pki, name, &plain, &host->etcd);
 	pki_issue_uri(daemon_pki(host->daemon), "alice", "vmsig://operator/alice", &host->operator);
+	pki_issue_uri(daemon_pki(host->daemon), "root", "vmsig://admin/root", &host->admin);
 	daemon_ram(host->daemon, "vm", RAM);
 	host_configure(host, number);
 }
@@ -158,6 +160,55 @@ static struct write_lease acquire(struct write_client *client, uint32_t ttl_ms)
 	return write_client_granted(client);
 }
 
+/* ---- administrators ---- */
+
+/* What the host's broker says of its guest; the connection stays open for it. */
+static void view_is(struct host *host, const char *state, const char *holder)
+{
+	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
+	Vmsig__FleetQuery body = VMSIG__FLEET_QUERY__INIT;
+	struct write_client client;
+	Vmsig__AdminMessage *message;
+
+	write_client_open(&client, host->daemon, "admin.sock", &host->admin);
+	request.body_case = VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY;
+	request.fleet_query = &body;
+	write_client_send_admin(&client, &request);
+	message = write_client_receive_admin(&client);
+	assert_non_null(message);
+	assert_int_equal(message->body_case, VMSIG__ADMIN_MESSAGE__BODY_FLEET_VIEW);
+	assert_string_equal(message->fleet_view->name, "test");
+	assert_int_equal(message->fleet_view->n_guests, 1);
+	assert_string_equal(message->fleet_view->guests[0]->uuid, GUEST);
+	assert_string_equal(message->fleet_view->guests[0]->state, state);
+	assert_string_equal(message->fleet_view->guests[0]->holder, holder);
+	assert_int_equal(message->fleet_view->guests[0]->right_ms != 0, !strcmp(state, "OWNED"));
+	vmsig__admin_message__free_unpacked(message, NULL);
+	write_client_close(&client);
+}
+
+/* The answer's error, 0: it was done. */
+static int bump(struct host *host)
+{
+	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
+	Vmsig__FleetBump body = VMSIG__FLEET_BUMP__INIT;
+	struct write_client client;
+	Vmsig__AdminMessage *message;
+	int code = 0;
+
+	write_client_open(&client, host->daemon, "admin.sock", &host->admin);
+	request.body_case = VMSIG__ADMIN_REQUEST__BODY_FLEET_BUMP;
+	request.fleet_bump = &body;
+	write_client_send_admin(&client, &request);
+	message = write_client_receive_admin(&client);
+	assert_non_null(message);
+	if (message->body_case == VMSIG__ADMIN_MESSAGE__BODY_ERROR)
+		code = (int)message->error->code;
+	vmsig__admin_message__free_unpacked(message, NULL);
+	write_client_close(&client);
+	return code;
+}
+
 /* ---- one of them ---- */
 
 static void the_second_is_refused_and_takes_over_from_the_dead(void **state)
@@ -175,6 +226,9 @@ static void the_second_is_refused_and_takes_over_from_the_dead(void **state)
 	client_open(&second, &hosts[1]);
 	refused(&second, VMSIG_ERR_BUSY, "host1");
 	assert_int_equal(daemon_log_count(hosts[1].daemon, OURS), 0);
+	view_is(&hosts[0], "OWNED", "host1");
+	view_is(&hosts[1], "FOREIGN", "host1");
+	assert_int_equal(bump(&hosts[0]), VMSIG_ERR_BAD_REQUEST);
 	write_client_close(&first);
 	daemon_stop(hosts[0].daemon, SIGKILL);
 	daemon_await_log(hosts[1].daemon, OURS, 1);
@@ -278,6 +332,38 @@ static void without_etcd_writes_stop_and_go_on_with_it(void **state)
 	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
 }
 
+/* As one that was restored from a snapshot: what is said in it is not believed. */
+static void another_etcd_makes_nobody_write_until_somebody_says_so(void **state)
+{
+	struct host *host = &stage.hosts[0];
+	struct write_client client;
+	struct write_lease old, new;
+
+	(void)state;
+	daemon_start(host->daemon);
+	daemon_await_log(host->daemon, OURS, 1);
+	client_open(&client, host);
+	old = acquire(&client, SHORT);
+	assert_int_equal(put(&client, host, &old, 11), 0);
+	cluster_signal(stage.cluster, 0, SIGKILL);
+	cluster_restart(stage.cluster, 0, true);
+	daemon_await_log(host->daemon, "the fleet is frozen", 1);
+	daemon_await_log(host->daemon, "cut off from the fleet's etcd", 1);
+	refused(&client, VMSIG_ERR_BUSY, "frozen");
+	assert_int_equal(bump(host), 0);
+	daemon_await_log(host->daemon, "an operator has bumped it", 1);
+	daemon_await_log(host->daemon, OURS, 2);
+	daemon_await_log(host->daemon, "endpoint ready", 2);
+	write_client_close(&client);
+	client_open(&client, host);
+	new = acquire(&client, SHORT);
+	assert_true(new.token > old.token);
+	assert_true(new.epoch > old.epoch);
+	assert_int_equal(put(&client, host, &new, 12), 0);
+	write_client_close(&client);
+	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,6 +374,8 @@ int main(void)
 			one_that_stood_still_writes_nothing_afterwards, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			without_etcd_writes_stop_and_go_on_with_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			another_etcd_makes_nobody_write_until_somebody_says_so, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

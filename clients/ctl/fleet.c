@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `vmsigctl fleet`: who may write to which guest, as the local broker and its fleet have it. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "clients/ctl/admin.h"
+#include "clients/ctl/message.h"
+
+static const struct ctl_command fleet_ls, fleet_hosts, fleet_where, fleet_bump;
+
+#define HOSTS_MAX 256u
+
+/* ---- asking ---- */
+
+/* The answer is the connection's. */
+static int ask(const struct ctl *ctl, vmsig_admin **ret_admin, const Vmsig__FleetView **ret_view)
+{
+	Vmsig__FleetQuery body = VMSIG__FLEET_QUERY__INIT;
+	const Vmsig__AdminMessage *answer;
+	int code = ctl_admin_connect(ctl, ret_admin);
+
+	if (code)
+		return code;
+	code = ctl_admin_ask(ctl, *ret_admin, VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY, &body,
+		VMSIG__ADMIN_MESSAGE__BODY_FLEET_VIEW, &answer, "cannot ask for the fleet");
+	if (code)
+		vmsig_admin_close(*ret_admin);
+	else
+		*ret_view = answer->fleet_view;
+	return code;
+}
+
+static int no_arguments(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv)
+{
+	int code = ctl_options(ctl, command, argc, argv, NULL, NULL, NULL);
+
+	if (!code && optind != argc)
+		code = ctl_usage(command, "it takes no arguments");
+	return code;
+}
+
+/* What is wrong goes where it does not get into what a script reads. */
+static void complain(const Vmsig__FleetView *view)
+{
+	char text[512];
+
+	if (view->more)
+		fputs("vmsigctl: there are more guests than these\n", stderr);
+	if (!view->problem[0])
+		return;
+	snprintf(text, sizeof(text), "%s", view->problem);
+	text_clean(text);
+	fprintf(stderr, "vmsigctl: %s\n", text);
+}
+
+/* ---- ls ---- */
+
+static void guest_add(struct table *table, const Vmsig__FleetGuest *guest)
+{
+	table_add(table, "%s", guest->endpoint);
+	table_add(table, "%s", guest->uuid);
+	table_add(table, "%s", guest->state);
+	table_add(table, "%s", guest->holder[0] ? guest->holder : "-");
+	table_add(table, "%u", guest->epoch);
+	table_add(table, "%" PRIu64, guest->token);
+	table_add(table, "%.1f s", (double)guest->right_ms / 1000.0);
+}
+
+static int print_guests(const Vmsig__FleetView *view)
+{
+	static const struct table_column columns[] = {{"ENDPOINT", 0, false}, {"UUID", 0, false},
+		{"STATE", 9, false}, {"HOST", 0, false}, {"EPOCH", 6, true}, {"TOKEN", 0, true},
+		{"RIGHT", 7, true}};
+	struct table table;
+	int code;
+
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
+	for (size_t i = 0; i < view->n_guests; i++)
+		guest_add(&table, view->guests[i]);
+	code = ctl_print_table(&table);
+	table_deinit(&table);
+	complain(view);
+	return code;
+}
+
+static int run_ls(struct ctl *ctl, int argc, char **argv)
+{
+	const Vmsig__FleetView *view;
+	vmsig_admin *admin;
+	int code = no_arguments(ctl, &fleet_ls, argc, argv);
+
+	if (!code)
+		code = ask(ctl, &admin, &view);
+	if (code)
+		return code;
+	code = ctl->json ? ctl_print_json(ctl_message_json(&view->base)) : print_guests(view);
+	vmsig_admin_close(admin);
+	return code;
+}
+
+static const struct ctl_command fleet_ls = {
+	.name = "fleet ls",
+	.arguments = "",
+	.summary = "List the fleet's guests that run here",
+	.help = "STATE is OWNED where this host may write, for RIGHT; FOREIGN where HOST may.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl fleet ls --identity admin\n"
+		"  vmsigctl fleet ls --json | jq '.guests[] | select(.state != \"OWNED\")'\n",
+	.run = run_ls,
+};
+
+/* ---- hosts ---- */
+
+/* How many guests each host has, as far as this one knows. */
+static int print_hosts(const Vmsig__FleetView *view)
+{
+	static const struct table_column columns[] = {{"HOST", 0, false}, {"GUESTS", 6, true}};
+	const char *hosts[HOSTS_MAX] = {view->host};
+	unsigned counts[HOSTS_MAX] = {0};
+	size_t n = 1;
+	struct table table;
+	int code;
+
+	for (size_t i = 0; i < view->n_guests; i++) {
+		const char *host = view->guests[i]->holder;
+		size_t at = 0;
+
+		while (at < n && strcmp(hosts[at], host) != 0)
+			at++;
+		if (!host[0] || at == HOSTS_MAX)
+			continue;
+		if (at == n)
+			hosts[n++] = host;
+		counts[at]++;
+	}
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
+	for (size_t i = 0; i < n; i++) {
+		table_add(&table, "%s", hosts[i]);
+		table_add(&table, "%u", counts[i]);
+	}
+	code = ctl_print_table(&table);
+	table_deinit(&table);
+	complain(view);
+	return code;
+}
+
+static int run_hosts(struct ctl *ctl, int argc, char **argv)
+{
+	const Vmsig__FleetView *view;
+	vmsig_admin *admin;
+	int code = no_arguments(ctl, &fleet_hosts, argc, argv);
+
+	if (!code)
+		code = ask(ctl, &admin, &view);
+	if (code)
+		return code;
+	code = ctl->json ? ctl_print_json(ctl_message_json(&view->base)) : print_hosts(view);
+	vmsig_admin_close(admin);
+	return code;
+}
+
+static const struct ctl_command fleet_hosts = {
+	.name = "fleet hosts",
+	.arguments = "",
+	.summary = "List hosts that have guests which are known here",
+	.help = "The first one is this host.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl fleet hosts\n",
+	.run = run_hosts,
+};
+
+/* ---- where ---- */
+
+static const Vmsig__FleetGuest *find(const Vmsig__FleetView *view, const char *name)
+{
+	for (size_t i = 0; i < view->n_guests; i++) {
+		const Vmsig__FleetGuest *guest = view->guests[i];
+
+		if (strcmp(guest->endpoint, name) == 0 || strcmp(guest->uuid, name) == 0)
+			return guest;
+	}
+	return NULL;
+}
+
+static int print_where(const struct ctl *ctl, const Vmsig__FleetView *view, const char *name)
+{
+	const Vmsig__FleetGuest *guest = find(view, name);
+
+	if (!guest) {
+		fprintf(stderr,
+			"vmsigctl: %s: no guest of the fleet that runs here and that you may see\n",
+			name);
+		return EXIT_NOT_FOUND;
+	}
+	complain(view);
+	if (ctl->json)
+		return ctl_print_json(ctl_message_json(&guest->base));
+	puts(guest->holder[0] ? guest->holder : "nobody");
+	return ctl_flush();
+}
+
+static int run_where(struct ctl *ctl, int argc, char **argv)
+{
+	const Vmsig__FleetView *view;
+	vmsig_admin *admin;
+	int code = ctl_options(ctl, &fleet_where, argc, argv, NULL, NULL, NULL);
+
+	if (!code && optind + 1 != argc)
+		code = ctl_usage(&fleet_where, "it takes an endpoint's name or a UUID");
+	if (!code)
+		code = ask(ctl, &admin, &view);
+	if (code)
+		return code;
+	code = print_where(ctl, view, argv[optind]);
+	vmsig_admin_close(admin);
+	return code;
+}
+
+static const struct ctl_command fleet_where = {
+	.name = "fleet where",
+	.arguments = "NAME|UUID",
+	.summary = "Print the host that may write to a guest",
+	.help = "Examples:\n"
+		"  vmsigctl fleet where web1\n",
+	.run = run_where,
+};
+
+/* ---- bump ---- */
+
+static int run_bump(struct ctl *ctl, int argc, char **argv)
+{
+	Vmsig__FleetBump body = VMSIG__FLEET_BUMP__INIT;
+	const Vmsig__AdminMessage *answer;
+	vmsig_admin *admin;
+	int code = no_arguments(ctl, &fleet_bump, argc, argv);
+
+	if (!code)
+		code = ctl_admin_connect(ctl, &admin);
+	if (code)
+		return code;
+	code = ctl_admin_ask(ctl, admin, VMSIG__ADMIN_REQUEST__BODY_FLEET_BUMP, &body,
+		VMSIG__ADMIN_MESSAGE__BODY_DONE, &answer, "cannot bump the fleet");
+	vmsig_admin_close(admin);
+	if (!code && !ctl->json)
+		puts("asked for; `vmsigctl fleet ls` says when the fleet goes on");
+	return code ? code : ctl_flush();
+}
+
+static const struct ctl_command fleet_bump = {
+	.name = "fleet bump",
+	.arguments = "",
+	.summary = "Trust the fleet's etcd as it is now, after it was restored or replaced",
+	.help = "First see that it is the etcd that all hosts use, and stop brokers that use "
+		"another.\n"
+		"Epochs and tokens go on above those that any host remembers.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl fleet bump --identity admin\n",
+	.run = run_bump,
+};
+
+/* ---- the group ---- */
+
+static const struct ctl_action actions[] = {
+	{"ls", &fleet_ls}, {"hosts", &fleet_hosts}, {"where", &fleet_where}, {"bump", &fleet_bump}};
+
+static int run_fleet(struct ctl *ctl, int argc, char **argv)
+{
+	return ctl_run_action(ctl, &ctl_fleet, actions, sizeof(actions) / sizeof(actions[0]),
+		"say ls, hosts, where or bump", argc, argv);
+}
+
+const struct ctl_command ctl_fleet = {
+	.name = "fleet",
+	.arguments = "ls | hosts | where NAME | bump",
+	.summary = "Show which host may write to which guest, as an administrator",
+	.help = "  ls             guests that run here\n"
+		"  hosts          hosts that have them\n"
+		"  where          the host of one\n"
+		"  bump           trust the fleet's etcd as it is now\n"
+		"\n"
+		"The local broker is asked; nobody but brokers has a certificate for etcd.\n",
+	.has_command = true,
+	.has_actions = true,
+	.run = run_fleet,
+};
