@@ -113,7 +113,7 @@ static void lengths_that_are_not_there_are_not_charged(void **state)
 	int fd = memfd_sparse(4096);
 	struct sender sender;
 
-	sender_open_with(&sender, state, "bytes_per_second: 4096");
+	sender_open_with(&sender, state, "bytes_per_second: 4096, ttl_max: 5min");
 	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
 		Vmsig__WriteBulk bulk = VMSIG__WRITE_BULK__INIT;
 
@@ -133,7 +133,7 @@ static void nobody_but_a_holder_is_charged(void **state)
 	struct sender sender;
 	struct write_lease held;
 
-	sender_open_with(&sender, state, "bytes_per_second: 4096");
+	sender_open_with(&sender, state, "bytes_per_second: 4096, ttl_max: 5min");
 	held = sender.lease;
 	for (unsigned i = 0; i < 3; i++) {
 		sender.lease.token = held.token + 1 + i;
@@ -156,7 +156,7 @@ static void holes_stay_holes(void **state)
 	struct stat st;
 	int fd = memfd_sparse(DESK_RAM / 2);
 
-	sender_open_with(&sender, state, "leases: 16");
+	sender_open_with(&sender, state, "leases: 16, ttl_max: 5min");
 	desk_scene_poke(sender.scene, "w1", 0x1230, &word, sizeof(word));
 	send_simple(&sender, 0, DESK_RAM / 2, fd);
 	assert_int_equal(write_client_outcome(&sender.client), VMSIG_ERR_OK);
@@ -211,7 +211,7 @@ static void the_bytes_before_come_with_the_answer(void **state)
 
 	assert_non_null(before);
 	assert_non_null(data);
-	sender_open_with(&sender, state, "leases: 16");
+	sender_open_with(&sender, state, "leases: 16, ttl_max: 5min");
 	for (size_t i = 0; i < LEN; i++)
 		before[i] = (uint8_t)(i / 4096 * 31 + i);
 	desk_scene_poke(sender.scene, "w1", 0x1000, before, LEN);
@@ -235,7 +235,7 @@ static void of_more_than_a_message_they_do_not_come(void **state)
 	struct sender sender;
 	int fd = memfd_sparse(2 * MIB);
 
-	sender_open_with(&sender, state, "leases: 16");
+	sender_open_with(&sender, state, "leases: 16, ttl_max: 5min");
 	sender.want_old = true;
 	send_simple(&sender, 0, MIB + 1, fd);
 	message = write_client_expect(&sender.client, VMSIG__WRITE_MESSAGE__BODY_ERROR);
@@ -321,7 +321,7 @@ static void too_many_pieces_are_refused(void **state)
 	struct sender sender;
 	int fd = memfd_sparse(80 * MIB);
 
-	sender_open_with(&sender, state, "bulk: 80MiB");
+	sender_open_with(&sender, state, "bulk: 80MiB, ttl_max: 5min");
 	for (unsigned i = 0; i < 512; i++)
 		leaves[i] = (0x20000u + (i % 2) * 0x2000u) | BITS;
 	tables_make(sender.scene, leaves, 512);
@@ -427,7 +427,7 @@ static void a_reload_holds_for_what_comes_after(void **state)
 	struct sender sender;
 	int fd = memfd_sparse(DESK_RAM / 2);
 
-	sender_open_with(&sender, state, "bulk: 1MiB");
+	sender_open_with(&sender, state, "bulk: 1MiB, ttl_max: 5min");
 	send_simple(&sender, 0, DESK_RAM / 2, fd);
 	assert_int_equal(write_client_outcome(&sender.client), VMSIG_ERR_OK);
 	desk_scene_configure(sender.scene, "{}", "bulk: 64KiB");
