@@ -12,6 +12,9 @@
  *                                     access, and prints "incr VALUE"
  *   guest-tool pair FILE SECONDS      looks at the words at 16 and 2064, which are always written
  *                                     together, and prints "pair CHANGES TORN"
+ *   guest-tool threads N SECONDS      has N threads beside itself, called thread-0 and so on
+ *   guest-tool forks N SECONDS FILE   starts N processes in a second, each of which ends at once,
+ *                                     and writes the pid of each into FILE before it can end
  *   guest-tool as UID COMMAND...      runs a program of busybox as another user
  *   guest-tool kexec KERNEL INITRD    starts another kernel without passing through firmware
  *   guest-tool nested real|long SECONDS   keeps this CPU in a guest of its own, in that mode, which
@@ -20,6 +23,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <linux/reboot.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,8 +32,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -269,6 +275,74 @@ static int nested(bool is_long, unsigned seconds)
 	return 0;
 }
 
+static void *wait_there(void *arg)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "thread-%u", (unsigned)(uintptr_t)arg % 1000);
+	prctl(PR_SET_NAME, name);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static int threads(unsigned n, unsigned seconds)
+{
+	for (unsigned i = 0; i < n; i++) {
+		pthread_t thread;
+
+		if (pthread_create(&thread, NULL, wait_there, (void *)(uintptr_t)i))
+			return fail("a thread");
+	}
+	sleep(seconds);
+	return 0;
+}
+
+/* The child waits until its pid is written. */
+static int fork_one(FILE *out)
+{
+	int ends[2];
+	char byte;
+	pid_t pid;
+
+	if (pipe(ends) < 0 || (pid = fork()) < 0)
+		return -1;
+	if (!pid) {
+		close(ends[1]);
+		_exit(read(ends[0], &byte, 1) < 0);
+	}
+	close(ends[0]);
+	fprintf(out, "%d\n", pid);
+	fflush(out);
+	close(ends[1]);
+	return waitpid(pid, NULL, 0) == pid ? 0 : -1;
+}
+
+static int forks(unsigned n, time_t seconds, const char *path)
+{
+	FILE *out = fopen(path, "w");
+	struct timespec now, next;
+
+	if (!out || !n)
+		return fail(path);
+	clock_gettime(CLOCK_MONOTONIC, &next);
+	for (uint64_t i = 0; i < (uint64_t)n * (uint64_t)seconds; i++) {
+		if (fork_one(out) < 0)
+			return fail("fork");
+		next.tv_nsec += 1000000000l / (long)n;
+		next.tv_sec += next.tv_nsec / 1000000000l;
+		next.tv_nsec %= 1000000000l;
+		/* What was too slow is not made up for. */
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec > next.tv_sec)
+			next = now;
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+	}
+	fclose(out);
+	printf("forks\n");
+	return 0;
+}
+
 static int run_as(uid_t uid, char **command)
 {
 	if (setuid(uid) < 0)
@@ -289,6 +363,10 @@ int main(int argc, char **argv)
 		return incr(argv[2], strtoul(argv[3], NULL, 0));
 	if (argc == 4 && strcmp(argv[1], "pair") == 0)
 		return pair(argv[2], atol(argv[3]));
+	if (argc == 4 && strcmp(argv[1], "threads") == 0)
+		return threads((unsigned)atol(argv[2]), (unsigned)atol(argv[3]));
+	if (argc == 5 && strcmp(argv[1], "forks") == 0)
+		return forks((unsigned)atol(argv[2]), atol(argv[3]), argv[4]);
 	if (argc >= 4 && strcmp(argv[1], "as") == 0)
 		return run_as((uid_t)atol(argv[2]), argv + 3);
 	if (argc == 4 && strcmp(argv[1], "kexec") == 0)
@@ -297,7 +375,8 @@ int main(int argc, char **argv)
 		return nested(strcmp(argv[2], "long") == 0, (unsigned)atol(argv[3]));
 	fprintf(stderr, "usage: guest-tool symbols NAME... | page FILE [MIN_GPA] | "
 			"watch FILE SECONDS | incr FILE N | pair FILE SECONDS | "
-			"as UID COMMAND... | kexec KERNEL INITRD | "
+			"threads N SECONDS | forks N SECONDS FILE | as UID COMMAND... | kexec "
+			"KERNEL INITRD | "
 			"nested real|long SECONDS\n");
 	return 2;
 }

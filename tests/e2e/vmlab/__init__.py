@@ -15,7 +15,7 @@ from . import history
 from .broker import Broker
 from .guest import Guest
 from .holder import CtlError, Holder, Sensor, number
-from .lab import Lab, build_guest
+from .lab import SOURCE, Lab, build_guest
 from .operator import Operator
 from .process import Child, wait_until
 
@@ -23,7 +23,8 @@ decode = json.loads
 REPROVE_S = 0.5  # how often the broker looks at a guest
 SKIPPED = 77  # what ctest is told with SKIP_RETURN_CODE
 
-__all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Operator", "Sensor", "Skip",
+__all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Operator", "SOURCE",
+           "Sensor", "Skip",
            "become_root", "check", "decode", "equal", "history", "main", "number",
            "operator_tenant", "qemu_endpoint", "tenant", "wait_until"]
 

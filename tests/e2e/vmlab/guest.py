@@ -20,11 +20,12 @@ class Guest:
     share=on). `objects` says it all instead: QEMU's options for memory backends of its own.
     older: with a kernel before 5.11, and its KVM in /kvm.
     loaded: with the program of that name, and the libraries that it needs.
+    kernel: the file of another one; `modules` is the part of an initramfs with what goes with it.
     """
 
     def __init__(self, lab, name="vm1", machine="q35", cpu="max", memory="512M", backend="file",
                  qmp=True, uid=None, extra=(), memory_option=None, append="", kexec=False,
-                 objects=(), older=False, loaded=False):
+                 objects=(), older=False, loaded=False, kernel=None, modules=None, smp=1):
         self.lab = lab
         self.name = name
         self.qmp_path = lab.path("qmp", f"{name}.sock")
@@ -33,10 +34,11 @@ class Guest:
         self.backend = backend
         self._boots = 0
         self._argv = [QEMU, "-name", name, "-accel", "tcg", "-cpu", cpu,
-                      "-smp", "1", "-m", memory_option or memory, "-nodefaults", "-no-user-config",
-                      "-display", "none", "-kernel", lab.guest_file("older-vmlinuz" if older else "vmlinuz"),
+                      "-smp", str(smp), "-m", memory_option or memory, "-nodefaults",
+                      "-no-user-config", "-display", "none",
+                      "-kernel", kernel or lab.guest_file("older-vmlinuz" if older else "vmlinuz"),
                       "-initrd", lab.initrd("kexec" if kexec else "older" if older else
-                                            "loaded" if loaded else None),
+                                            "loaded" if loaded else None, modules),
                       "-append", f"{lab.guest_cmdline()} {append}".strip()]
         self._argv += (["-machine", machine, *objects] if objects else
                        self._memory_arguments(machine, memory, backend))

@@ -83,15 +83,16 @@ class Lab:
         with open(self.guest_file("cmdline"), encoding="utf-8") as file:
             return file.read().strip()
 
-    def initrd(self, added=None):
+    def initrd(self, added=None, part=None):
         """The initramfs; with what is added: "kexec" (a kernel), "older" (that one's KVM),
-        "loaded" (a program with libraries)."""
+        "loaded" (a program with libraries), or the part that is in a file."""
         plain = self.guest_file("initramfs.cpio.gz")
-        if not added:
+        if not added and not part:
             return plain
-        both = self.path("guest", f"{added}-initramfs")
+        both = self.path("guest", f"{added or os.path.basename(os.path.dirname(part))}-initramfs")
         if not os.path.exists(both):
-            more = self._loaded() if added == "loaded" else self.guest_file(f"{added}.cpio.gz")
+            more = (part or (self._loaded() if added == "loaded" else
+                             self.guest_file(f"{added}.cpio.gz")))
             with open(both, "wb") as out:
                 for part in (plain, more):
                     with open(part, "rb") as file:
