@@ -2,12 +2,14 @@
 
 /*
  * vmsig-intact: an example of a sensor, meant to be copied. A JSON line whenever a kernel's text,
- *its table of system calls or its list of modules is not what it was at the last look:
+ * its table of system calls or its list of modules is not what it was at the last look:
  *
  *	{"endpoint": "web1", "epoch": 3, "what": "text", "addr": "0xffffffff81064000"}
  *	{"endpoint": "web1", "epoch": 3, "what": "call", "number": 59, "addr": "0xffffffffc0a31000"}
  *	{"endpoint": "web1", "epoch": 3, "what": "module", "name": "rootkit", "loaded": true}
  *
+ * Kernels from 6.9 on, and older ones that were mended after it, do not call by that table: there a
+ * system call that leads elsewhere is a change of text, and `vmsigctl check` follows the code.
  * Text changes without an attacker, too: when somebody traces, or by live patches.
  */
 

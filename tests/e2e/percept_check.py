@@ -25,7 +25,13 @@ class Hider:
 
     def write(self, address, data):
         page = self.holder.json("translate", "vm1", hex(address))
-        self.operator.must("write", hex(number(page["gpa"])), data.hex())
+        words = ("write", hex(number(page["gpa"])), data.hex())
+        answer = self.operator.do(*words)
+        # On a busy machine a look takes longer than a lease lasts.
+        if "LEASE_EXPIRED" in answer:
+            self.operator.must("acquire")
+            answer = self.operator.do(*words)
+        check(answer.startswith("ok"), f"{words}: {answer}")
 
     @contextlib.contextmanager
     def changed(self, *changes):
@@ -51,6 +57,29 @@ def _findings(holder):
 
 def _texts(findings, kind):
     return [text for found, text, _ in findings if found == kind]
+
+
+def _calls_by_code(hider):
+    """Kernels that have x64_sys_call() jump where its code says, whatever is in the table."""
+    symbols = {line.split()[2]: int(line.split()[0], 16) for line in
+               hider.holder.ctl("symbols", "vm1").decode().splitlines()}
+    if "x64_sys_call" not in symbols:
+        return
+    start, wanted = symbols["x64_sys_call"], symbols["__x64_sys_sysfs"]
+    code = hider.holder.read("vm1", start, 8192)
+    at = next(i for i in range(len(code) - 5) if code[i] == 0xe9 and wanted == start + i + 5 +
+              int.from_bytes(code[i + 1:i + 5], "little", signed=True))
+    page = start + at + 1 & ~7  # an operation of eight bytes, aligned
+    other = hider.holder.read("vm1", page, 16)
+    into = start + at + 1 - page
+    distance = (symbols["schedule"] - (start + at + 5)).to_bytes(4, "little", signed=True)
+    patched = other[:into] + distance + other[into + 4:]
+    with hider.changed(*((page + i, int.from_bytes(patched[i:i + 8], "little"))
+                         for i in (0, 8))):
+        found = [entry for entry in _findings(hider.holder) if entry[0] == "call"]
+        equal([text for _, text, _ in found], [f"system call {UNUSED} leads to schedule+0x0"],
+              "a system call by code")
+        check("x64_sys_call" in found[0][2], f"what it rests on: {found}")
 
 
 def _sensors(lab, guest, hider, entry, words):
@@ -121,6 +150,7 @@ def compare(lab, guest, broker, holder, sleeper):
     with hider.changed((symbols["sys_call_table"] + 8 * UNUSED, symbols["schedule"] + 16)):
         equal(_texts(_findings(holder), "call"),
               [f"system call {UNUSED} leads to schedule+0x10"], "a system call")
+    _calls_by_code(hider)
     crash = symbols["sysrq_handle_crash"]
     with hider.changed((crash + 16, hider.word(crash + 16) ^ 0xff)):
         text = _texts(_findings(holder), "text")

@@ -6,14 +6,18 @@
 #include <string.h>
 
 #include "clients/os/finding.h"
+#include "clients/os/linux/dispatch.h"
 #include "clients/os/linux/space.h"
 #include "clients/os/linux/task.h"
 #include "vmsig/vmsig_error.h"
 
 #define CALLS_MAX 1024u
 #define PAGE 4096u
-#define TEXT_MAX (256u << 20) /* as of a whole image */
-#define PATCH 5u              /* bytes of a jump or call, and of what stands for none */
+#define DISPATCH "x64_sys_call" /* from 6.9 on, and in older ones that were mended after it */
+#define NUMBERS 512u            /* that no x32 call has */
+#define CODE_MAX (64u << 10)    /* bytes of it; 6.12 has 5,000 */
+#define TEXT_MAX (256u << 20)   /* as of a whole image */
+#define PATCH 5u                /* bytes of a jump or call, and of what stands for none */
 
 /* ---- system calls ---- */
 
@@ -30,9 +34,8 @@ static bool is_call(const struct linux_symbols *symbols, size_t index)
 }
 
 static int take_call(struct linux_kernel *kernel, unsigned number, uint64_t addr, uint64_t at,
-	vmsig_finding_list *list)
+	const char *basis, vmsig_finding_list *list)
 {
-	static const char basis[] = "sys_call_table, and where the kernel's symbols begin";
 	const struct linux_symbols *symbols = &kernel->symbols;
 	size_t index;
 
@@ -59,24 +62,87 @@ static uint64_t end_of(const struct linux_symbols *symbols, uint64_t start)
 	return end;
 }
 
-int linux_intact_calls(struct linux_kernel *kernel, vmsig_finding_list *list)
+/* Newer kernels have it for those that trace, and do not call by it. */
+static int take_table(struct linux_kernel *kernel, uint64_t table, vmsig_finding_list *list)
 {
-	uint64_t table = linux_symbols_addr(&kernel->symbols, "sys_call_table"), n;
-	uint64_t entries[CALLS_MAX];
+	const char *basis =
+		linux_symbols_addr(&kernel->symbols, DISPATCH)
+			? "sys_call_table, by which this kernel does not call (" DISPATCH
+			  " does), and where the kernel's symbols begin"
+			: "sys_call_table, and where the kernel's symbols begin";
+	uint64_t entries[CALLS_MAX], n;
 	int r = 0;
 
-	if (!table)
-		return VMSIG_ERR_UNSUPPORTED;
 	n = (end_of(&kernel->symbols, table) - table) / 8;
 	n = n < CALLS_MAX ? n : CALLS_MAX;
-	linux_begin(kernel);
 	linux_read(kernel, table, entries, n * 8);
 	for (unsigned i = 0; i < n && !r && !kernel->fault; i++) {
 		/* Behind the last one there may be some that fill up. */
 		if (entries[i])
-			r = take_call(kernel, i, entries[i], table + 8ull * i, list);
+			r = take_call(kernel, i, entries[i], table + 8ull * i, basis, list);
 	}
 	return r ? r : kernel->fault;
+}
+
+/* One that leads away before it has looked at the number does so with all of them. */
+static int take_numbers(
+	struct linux_kernel *kernel, const struct dispatch *dispatch, vmsig_finding_list *list)
+{
+	static const char basis[] =
+		"the code of " DISPATCH ", and where the kernel's symbols begin";
+	const struct linux_symbols *symbols = &kernel->symbols;
+	bool compared = true;
+	int r = 0;
+
+	for (unsigned i = 0; i < NUMBERS && !r && compared; i++) {
+		uint64_t target;
+		size_t index;
+
+		if (!dispatch_follow(dispatch, i, &target, &compared))
+			return linux_lacks(kernel, DISPATCH);
+		if (compared)
+			r = take_call(kernel, i, target, dispatch->start, basis, list);
+		else
+			r = finding_add(list, VMSIG_FINDING_CALL, 0, dispatch->start, basis,
+				"all system calls lead to 0x%" PRIx64 " (%s) first", target,
+				linux_symbols_before(symbols, target, &index)
+					? linux_symbols_name(symbols, index)
+					: "outside of the kernel's image");
+	}
+	return r;
+}
+
+static int take_code(struct linux_kernel *kernel, uint64_t start, vmsig_finding_list *list)
+{
+	struct dispatch dispatch = {
+		.start = start, .len = (size_t)(end_of(&kernel->symbols, start) - start)};
+	uint8_t *code;
+	int r;
+
+	if (dispatch.len > CODE_MAX)
+		return linux_lacks(kernel, DISPATCH);
+	code = malloc(dispatch.len);
+	if (!code)
+		return VMSIG_ERR_NO_MEMORY;
+	linux_read(kernel, start, code, dispatch.len);
+	dispatch.code = code;
+	r = kernel->fault ? kernel->fault : take_numbers(kernel, &dispatch, list);
+	free(code);
+	return r;
+}
+
+int linux_intact_calls(struct linux_kernel *kernel, vmsig_finding_list *list)
+{
+	uint64_t table = linux_symbols_addr(&kernel->symbols, "sys_call_table");
+	uint64_t code = linux_symbols_addr(&kernel->symbols, DISPATCH);
+	int r = 0;
+
+	linux_begin(kernel);
+	if (!table && !code)
+		return linux_lacks(kernel, "sys_call_table");
+	if (table)
+		r = take_table(kernel, table, list);
+	return r || !code ? r : take_code(kernel, code, list);
 }
 
 /* ---- maps ---- */
