@@ -44,6 +44,13 @@ void ctl_guest_close(struct ctl_guest *guest)
 
 int ctl_guest_fail(const struct ctl_guest *guest, int r, const char *what)
 {
+	const char *missing = r == -VMSIG_ERR_UNSUPPORTED ? vmsig_os_missing(guest->os) : NULL;
+
+	if (missing)
+		return ctl_fail(r,
+			"cannot look at the %s of %s: its kernel has no %s, or it could not be "
+			"found",
+			what, guest->endpoint, missing);
 	return ctl_fail(
 		r, "cannot look at the %s of %s: %s", what, guest->endpoint, vmsig_error_text(r));
 }

@@ -6,6 +6,7 @@
 #include "clients/os/linux/cache.h"
 #include "clients/os/linux/file.h"
 #include "clients/os/linux/images.h"
+#include "clients/os/linux/learn.h"
 #include "clients/os/linux/log.h"
 #include "clients/os/linux/lookup.h"
 #include "clients/os/linux/mounts.h"
@@ -26,8 +27,14 @@ int vmsig_os_file_find(
 	vmsig_os_handle *os, const vmsig_proc *process, const char *path, vmsig_file *ret_file)
 {
 	struct linux_kernel *kernel = os_linux_kernel(os);
+	int r;
 
-	return kernel ? -linux_lookup(kernel, process, path, ret_file) : NONE;
+	if (!kernel)
+		return NONE;
+	do
+		r = linux_lookup(kernel, process, path, ret_file);
+	while (linux_learn_more(kernel, r));
+	return -r;
 }
 
 int vmsig_os_file_of(
@@ -108,11 +115,15 @@ int vmsig_os_sockets(vmsig_os_handle *os, const vmsig_proc *process, vmsig_socke
 {
 	vmsig_socket_list *list = calloc(1, sizeof(*list));
 	struct linux_kernel *kernel = os_linux_kernel(os);
-	int r = !list     ? VMSIG_ERR_NO_MEMORY
-		: !kernel ? VMSIG_ERR_UNSUPPORTED
-		: process ? linux_socket_list(kernel, process, list)
-			  : sockets_of_all(kernel, list);
+	int r = !list ? VMSIG_ERR_NO_MEMORY : !kernel ? VMSIG_ERR_UNSUPPORTED : 0;
 
+	if (!r) {
+		do {
+			list->count = 0;
+			r = process ? linux_socket_list(kernel, process, list)
+				    : sockets_of_all(kernel, list);
+		} while (linux_learn_more(kernel, r));
+	}
 	if (r) {
 		vmsig_socket_list_free(list);
 		list = NULL;
@@ -136,10 +147,13 @@ int vmsig_os_mounts(vmsig_os_handle *os, const vmsig_proc *process, vmsig_mount_
 {
 	vmsig_mount_list *list = calloc(1, sizeof(*list));
 	struct linux_kernel *kernel = os_linux_kernel(os);
-	int r = !list     ? VMSIG_ERR_NO_MEMORY
-		: !kernel ? VMSIG_ERR_UNSUPPORTED
-			  : linux_mounts_list(kernel, process, list);
+	int r = !list ? VMSIG_ERR_NO_MEMORY : !kernel ? VMSIG_ERR_UNSUPPORTED : 0;
 
+	if (!r) {
+		do
+			r = linux_mounts_list(kernel, process, list);
+		while (linux_learn_more(kernel, r));
+	}
 	if (r) {
 		vmsig_mount_list_free(list);
 		list = NULL;

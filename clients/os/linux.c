@@ -5,6 +5,7 @@
 #include "clients/os/linux/hidden.h"
 #include "clients/os/linux/images.h"
 #include "clients/os/linux/intact.h"
+#include "clients/os/linux/learn.h"
 #include "clients/os/linux/module.h"
 #include "clients/os/linux/parts.h"
 #include "clients/os/linux/space.h"
@@ -57,14 +58,26 @@ static bool symbol_before(const vmsig_os_handle *os, uint64_t addr, size_t *ret_
 
 /* ---- lists ---- */
 
+/* What one lacked may be there by now: linux_learn_more(). */
+
 static int processes(vmsig_os_handle *os, vmsig_proc_list *list)
 {
-	return linux_task_list(&os->linux_kernel, list);
+	int r;
+
+	do
+		r = linux_task_list(&os->linux_kernel, list);
+	while (linux_learn_more(&os->linux_kernel, r));
+	return r;
 }
 
 static int threads(vmsig_os_handle *os, const vmsig_proc *process, vmsig_proc_list *list)
 {
-	return linux_task_threads(&os->linux_kernel, process, list);
+	int r;
+
+	do
+		r = linux_task_threads(&os->linux_kernel, process, list);
+	while (linux_learn_more(&os->linux_kernel, r));
+	return r;
 }
 
 static int command_line(
@@ -83,17 +96,32 @@ static int environment(
 
 static int maps(vmsig_os_handle *os, const vmsig_proc *process, vmsig_map_list *list)
 {
-	return linux_space_list(&os->linux_kernel, process, list);
+	int r;
+
+	do
+		r = linux_space_list(&os->linux_kernel, process, list);
+	while (linux_learn_more(&os->linux_kernel, r));
+	return r;
 }
 
 static int files(vmsig_os_handle *os, const vmsig_proc *process, vmsig_file_list *list)
 {
-	return linux_file_list(&os->linux_kernel, process, list);
+	int r;
+
+	do
+		r = linux_file_list(&os->linux_kernel, process, list);
+	while (linux_learn_more(&os->linux_kernel, r));
+	return r;
 }
 
 static int modules(vmsig_os_handle *os, vmsig_module_list *list)
 {
-	return linux_module_list(&os->linux_kernel, list);
+	int r;
+
+	do
+		r = linux_module_list(&os->linux_kernel, list);
+	while (linux_learn_more(&os->linux_kernel, r));
+	return r;
 }
 
 static int sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)

@@ -112,6 +112,11 @@ int vmsig_os_types(const vmsig_os_handle *os, uint64_t *ret_addr, uint32_t *ret_
 				 : -VMSIG_ERR_UNSUPPORTED;
 }
 
+const char *vmsig_os_missing(const vmsig_os_handle *os)
+{
+	return os->system == &os_linux ? os->linux_kernel.missing : NULL;
+}
+
 uint32_t vmsig_os_kind(const vmsig_os_handle *os)
 {
 	return os->system->kind;

@@ -15,134 +15,9 @@ import percept_check
 import percept_content
 import percept_images
 import percept_shim
+import percept_truth
 import vmlab
-from vmlab import Broker, Child, CtlError, Guest, Holder, check, equal, number, wait_until
-
-# What runs while /proc is told: a shell that has ended and nobody waits for, files of all kinds.
-PREPARE = (
-    "cp /bin/busybox /run/gone; "
-    "(exec 5</run/gone 6</dev/null 7</proc/version; rm /run/gone; exec sleep 100001) & "
-    "sleep 100002 | sleep 100003 & "
-    "sh -c 'sleep 0 & exec sleep 100004' & "
-    "PERCEPT=seen guest-tool as 65534 sleep 100005 & "
-    "insmod /modules/pvpanic.ko; insmod /modules/pvpanic-pci.ko; "
-    # Each runs what it will; then the one that nobody waits for has ended, too.
-    "for i in 1 2 3 4 5; do "
-    "until grep -qs \"[1]0000$i\" /proc/[0-9]*/cmdline; do sleep 1; done; done; "
-    "until grep -qs '(sleep) Z' /proc/[0-9]*/stat; do sleep 1; done")
-TRUTH = (
-    "for p in /proc/[0-9]*; do echo \"@proc $(cat $p/stat)\"; "
-    "echo \"@uid $(grep '^Uid:' $p/status)\"; "
-    "echo \"@cmd $(tr '\\0' '|' <$p/cmdline)\"; "
-    "sed 's/^/@map /' $p/maps; "
-    "for f in $p/fd/*; do echo \"@fd ${f##*/} $(readlink $f)\"; done; done; "
-    "sed 's/^/@module /' /proc/modules; "
-    "echo \"@symbols $(grep -v '\\[' /proc/kallsyms | md5sum)\"")
-
-
-class Truth:
-    """Processes by pid; modules by name; the digest of the kernel's own symbols."""
-
-    def __init__(self, text):
-        self.processes, self.modules, self.symbols = {}, {}, None
-        process = None
-        for line in text.splitlines():
-            kind, _, rest = line.partition(" ")
-            if kind == "@proc":
-                process = self._process(rest)
-                self.processes[process["pid"]] = process
-            elif kind == "@uid":
-                process["uid"] = int(rest.split()[1])
-            elif kind == "@cmd":
-                process["command"] = rest.rstrip("|").split("|") if rest else None
-            elif kind == "@map":
-                process["maps"].append(self._map(rest))
-            elif kind == "@fd":
-                descriptor, _, path = rest.partition(" ")
-                if descriptor != "*":
-                    process["files"][int(descriptor)] = path
-            elif kind == "@module":
-                words = rest.split()
-                self.modules[words[0]] = (int(words[5], 16), int(words[1]))
-            elif kind == "@symbols":
-                self.symbols = rest.split()[0]
-
-    @staticmethod
-    def _process(text):
-        match = re.match(r"(\d+) \((.*)\) (\S) (.*)$", text)
-        numbers = match[4].split()
-        return {"pid": int(match[1]), "name": match[2], "state": match[3],
-                "parent": int(numbers[0]), "threads": int(numbers[16]),
-                "start": int(numbers[18]), "maps": [], "files": {}, "command": None}
-
-    @staticmethod
-    def _map(text):
-        match = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) \S+ \d+ *(.*)$", text)
-        return {"start": int(match[1], 16), "end": int(match[2], 16), "prot": match[3],
-                "offset": int(match[4], 16), "path": match[5]}
-
-
-def _is_passing(process):
-    """Whoever made the list, and workers that come and go as they like."""
-    return process["name"].startswith("kworker") or \
-        (process["name"] == "init" and process["pid"] != 1) or \
-        process["name"] in ("cat", "sed", "tr", "grep", "readlink")
-
-
-def _compare_process(truth, found):
-    what = f"process {truth['pid']} ({truth['name']})"
-    check(truth["name"].startswith(found["name"]), f"{what}: name {found['name']}")
-    for key in ("parent", "uid", "threads"):
-        equal(found[key], truth[key], f"{what}: {key}")
-    equal(found["start_ns"] // 10_000_000, truth["start"], f"{what}: start")
-    equal(found["zombie"], truth["state"] == "Z", f"{what}: zombie")
-    if truth["state"] == "Z":
-        return
-    if found["kernel"]:
-        equal(truth["command"], None, f"{what}: a thread of the kernel's with a command line")
-    else:
-        equal(found["command"], truth["command"], f"{what}: command")
-
-
-def _compare_space(holder, truth):
-    what = f"process {truth['pid']} ({truth['name']})"
-    maps = [{**entry, "start": number(entry["start"]), "end": number(entry["end"]),
-             "offset": number(entry["offset"])}
-            for entry in holder.json("maps", "vm1", str(truth["pid"]))]
-    # The shell that made the list had a larger heap then.
-    if truth["pid"] != 1:
-        wanted = [entry for entry in truth["maps"] if entry["path"] != "[vsyscall]"]
-        for entry in wanted:
-            # Offsets of memory without a file are nobody's business; vvar is found as nameless.
-            if not entry["path"].startswith("/"):
-                entry["offset"] = 0
-            if entry["path"].startswith("[vvar"):
-                entry["path"] = ""
-        equal(maps, wanted, f"{what}: maps")
-    files = {entry["fd"]: entry["path"] for entry in holder.json("files", "vm1", str(truth["pid"]))}
-    if truth["pid"] != 1:
-        equal(files, truth["files"], f"{what}: files")
-
-
-def _compare(holder, truth):
-    found = {process["pid"]: process for process in holder.json("ps", "vm1")}
-    for pid, process in truth.processes.items():
-        if _is_passing(process):
-            continue
-        check(pid in found, f"process {pid} ({process['name']}) was not found")
-        _compare_process(process, found[pid])
-        if not found[pid]["kernel"] and process["state"] != "Z":
-            _compare_space(holder, process)
-    for pid, process in found.items():
-        check(pid in truth.processes or process["name"].startswith("kworker"),
-              f"process {pid} ({process['name']}) is none")
-    symbols = holder.ctl("symbols", "vm1")
-    digest = hashlib.md5(symbols).hexdigest()
-    equal(digest, truth.symbols, f"{symbols.count(10)} symbols")
-    modules = {entry["name"]: (number(entry["base"]), entry["size"])
-               for entry in holder.json("modules", "vm1")}
-    equal(modules, truth.modules, "modules")
-
+from vmlab import Broker, Child, CtlError, Guest, Holder, Operator, check, equal, number, wait_until
 
 def _refusals(holder):
     for words, status in ((("maps", "vm1", "99999"), 3), (("maps", "vm1", "x"), 2),
@@ -450,7 +325,7 @@ def _scene(lab, **options):
     boot = guest.boot()
     holder = Holder(broker)
     holder.wait_ready()
-    guest.console.run(PREPARE)
+    guest.console.run(percept_truth.PREPARE)
     if options.get("loaded"):
         percept_images.start(guest)
     return guest, broker, holder, boot
@@ -459,12 +334,12 @@ def _scene(lab, **options):
 def percept(lab):
     """Five levels of page tables; all of it."""
     guest, broker, holder, boot = _scene(lab, loaded=True)
-    truth = Truth(guest.console.run(TRUTH, timeout=120))
+    truth = percept_truth.Truth(guest.console.run(percept_truth.TRUTH, timeout=120))
     check(len(truth.processes) > 20, f"the guest told of {len(truth.processes)} processes only")
     check(any(process["state"] == "Z" for process in truth.processes.values()), "no zombie")
     check(any(process["uid"] == 65534 for process in truth.processes.values()), "no other uid")
     equal(set(truth.modules), {"pvpanic", "pvpanic_pci"}, "modules that are loaded")
-    _compare(holder, truth)
+    percept_truth.compare(holder, truth)
     _refusals(holder)
     _places(holder, truth, boot)
     percept_content.compare(lab, guest, holder, _sleeper(truth)["pid"])
@@ -477,7 +352,7 @@ def percept(lab):
 def percept_tools(lab):
     """What other tools make of a guest, and the operator's."""
     guest, broker, holder, boot = _scene(lab, loaded=True)
-    truth = Truth(guest.console.run(TRUTH, timeout=120))
+    truth = percept_truth.Truth(guest.console.run(percept_truth.TRUTH, timeout=120))
     percept_shim.compare(lab, guest, broker, holder, boot)
     _dump_elf(lab, holder, boot)
     _dump_kcore(lab, holder, boot, truth)
@@ -513,12 +388,45 @@ def percept_debug(lab):
           f"crash has another idea of {module}: {told}")
 
 
+def _erase_types(broker, holder):
+    """What a kernel says of its types is none any more."""
+    start = holder.ctl("symbols", "vm1", "__start_BTF").decode().split()[0]
+    page = holder.json("translate", "vm1", f"0x{start}")
+    operator = Operator(broker)
+    operator.must("acquire")
+    operator.must("write", hex(number(page["gpa"])), "00" * 4)
+    operator.must("release")
+
+
+def _compare_untyped(lab, guest, broker, holder, truth):
+    """Without types all is found nevertheless but for what is refused by its name."""
+    told = percept_content.ask(guest)
+    _erase_types(broker, holder)
+    percept_truth.compare(holder, percept_truth.Truth(
+        guest.console.run(percept_truth.TRUTH, timeout=120)))
+    for name, of in percept_content.LISTS.items():
+        if name != "parts":
+            of(lab, holder, told)
+    equal(holder.json("check", "vm1"), [], "findings without types")
+    for words, missing in ((("sections", "vm1", "pvpanic"), "module.sect_attrs"),
+                           (("exports", "vm1", "pvpanic"), "module.syms"),
+                           (("symbols", "vm1", "--isf", "-"), "BTF")):
+        try:
+            holder.ctl(*words)
+        except CtlError as error:
+            check(missing in error.stderr, f"{words}: {error.stderr}")
+        else:
+            raise AssertionError(f"{words} did not fail")
+
+
 def percept_levels4(lab):
-    """Four levels, page tables of user space apart, RAM above 4 GiB."""
-    guest, _, holder, boot = _scene(lab, cpu="qemu64", memory="3G")
-    truth = Truth(guest.console.run(TRUTH, timeout=120))
-    _compare(holder, truth)
+    """Four levels, page tables of user space apart, RAM above 4 GiB; then without types."""
+    guest, broker, holder, boot = _scene(lab, cpu="qemu64", memory="3G")
+    truth = percept_truth.Truth(guest.console.run(percept_truth.TRUTH, timeout=120))
+    percept_truth.compare(holder, truth)
     _places(holder, truth, boot)
+    os.environ["VMSIG_SIGHT_DIR"] = lab.path("sight")
+    _compare_untyped(lab, guest, broker, holder, truth)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,14 @@
  * changed whenever it was looked at, -VMSIG_ERR_GONE for a process that has ended,
  * -VMSIG_ERR_NO_MEMORY.
  *
- * Linux x86-64 whose kernel carries its types (CONFIG_DEBUG_INFO_BTF, which distributions have).
- * Tried on guests of 6.1; the tables of symbols of 5.10 to 7.0 are tried on constructed ones only.
+ * Linux x86-64 with a table of all its symbols (CONFIG_KALLSYMS_ALL). Where the members of its
+ * structs are, a kernel that carries its types says itself (CONFIG_DEBUG_INFO_BTF, which
+ * distributions have). Of one that does not it is found by what has to hold among its objects; then
+ *  - what could not be found is refused where it is needed, and vmsig_os_missing() names it;
+ *  - a kernel whose structs are shuffled (CONFIG_RANDSTRUCT) is not understood: it needs its types;
+ *  - in one with PREEMPT_RT, what is found among larger locks may be less;
+ *  - sections and exports of modules are not found.
+ * Tried on Debian's kernels from 5.10 to 7.3, with their types and without: tests/e2e/README.md.
  *
  * Windows x64 from 7 SP1 and Server 2008 R2 to 11 24H2 and Server 2025: VERIFIED ON CONSTRUCTED
  * IMAGES, NOT ON WINDOWS. The images follow published layouts of fourteen versions, and the kernels
@@ -64,6 +70,9 @@ VMSIG_API VMSIG_MUST_USE int vmsig_linux_open_ro_fd(vmsig_os_handle **ret_os, in
 /* Windows x64 in the same way; `levels` is 4 in all that there are. */
 VMSIG_API VMSIG_MUST_USE int vmsig_win32_open_ro_fd(vmsig_os_handle **ret_os, int fd, uint64_t low,
 	uint64_t kcr3, unsigned levels, char *ret_error, size_t error_size);
+/* What the last call lacked that returned -VMSIG_ERR_UNSUPPORTED: a member of the kernel's structs,
+ * "task_struct.files", or a symbol. NULL: there was no such call. */
+VMSIG_API const char *vmsig_os_missing(const vmsig_os_handle *os);
 /* Accepts NULL, returns NULL. */
 VMSIG_API vmsig_os_handle *vmsig_os_close(vmsig_os_handle *os);
 /* enum vmsig_os. */

@@ -69,8 +69,9 @@ int linux_cache_page(struct linux_kernel *kernel, const vmsig_file *file, uint64
 {
 	int r = VMSIG_ERR_TORN;
 
-	if (!linux_symbols_addr(&kernel->symbols, "vmemmap_base"))
-		return VMSIG_ERR_UNSUPPORTED;
+	linux_begin(kernel);
+	if (!linux_symbol(kernel, "vmemmap_base"))
+		return kernel->fault;
 	for (unsigned i = 0; i < LINUX_ATTEMPTS && r == VMSIG_ERR_TORN; i++) {
 		linux_begin(kernel);
 		need(kernel);

@@ -27,6 +27,15 @@ bool linux_field_is_optional(enum linux_field field)
 	return fields[field].optional;
 }
 
+size_t linux_field_count(const struct linux_fields *known)
+{
+	size_t n = 0;
+
+	for (enum linux_field field = 0; field < LINUX_FIELDS; field++)
+		n += known->field[field].known;
+	return n;
+}
+
 static const char *const structs[LINUX_STRUCTS] = {
 #define LINUX_STRUCT_ENTRY(id, name) #name,
 	LINUX_STRUCT_LIST(LINUX_STRUCT_ENTRY)

@@ -9,6 +9,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* X(field, path, path in other kernels or NULL, optional) */
@@ -188,6 +189,8 @@ struct linux_fields {
 };
 
 const char *linux_field_path(enum linux_field field);
+/* How many members are known. */
+size_t linux_field_count(const struct linux_fields *known);
 /* NULL: it has one name only. */
 const char *linux_field_other(enum linux_field field);
 bool linux_field_is_optional(enum linux_field field);

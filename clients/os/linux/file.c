@@ -47,7 +47,7 @@ static int take_piece(struct linux_kernel *kernel, uint64_t entries, uint32_t fi
 		if (!files[i])
 			continue;
 		linux_path(kernel, files[i], path);
-		if (!kernel->fault)
+		if (!kernel->fault && linux_room(kernel, sizeof(vmsig_open_file) + strlen(path)))
 			r = append(list, files[i], first + i, path);
 	}
 	return r ? r : kernel->fault;
@@ -59,8 +59,6 @@ static int walk_once(struct linux_kernel *kernel, const vmsig_proc *process, vms
 	int r = 0;
 
 	linux_file_clear(list);
-	linux_begin(kernel);
-	vmsig_mem_flush(kernel->mem);
 	files = linux_get(kernel, process->object, LINUX_TASK_FILES);
 	if (!files || kernel->fault) /* of a thread of the kernel's, and of what has ended */
 		return kernel->fault;
@@ -80,7 +78,7 @@ int linux_file_list(
 {
 	int r = VMSIG_ERR_TORN, is;
 
-	for (unsigned i = 0; i < LINUX_ATTEMPTS && linux_again(r); i++) {
+	for (unsigned i = 0; linux_attempt(kernel, i, r); i++) {
 		r = walk_once(kernel, process, ret_list);
 		is = linux_task_is(kernel, process);
 		if (is)

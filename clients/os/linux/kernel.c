@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clients/os/linux/kernel.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#include "clients/os/linux/image.h"
-#include "clients/os/linux/types.h"
 #include "vmsig/vmsig_error.h"
 
 #define HALF                                                                                       \
@@ -17,6 +14,30 @@ void linux_begin(struct linux_kernel *kernel)
 {
 	kernel->fault = 0;
 	kernel->left = LINUX_READS_MAX;
+	kernel->room = LINUX_ROOM_MAX;
+}
+
+bool linux_attempt(struct linux_kernel *kernel, unsigned attempt, int r)
+{
+	if (!attempt)
+		linux_begin(kernel);
+	else if (attempt == LINUX_ATTEMPTS || !linux_again(r) || !kernel->left || !kernel->room)
+		return false;
+	kernel->fault = 0;
+	kernel->room = LINUX_ROOM_MAX;
+	vmsig_mem_flush(kernel->mem);
+	return true;
+}
+
+bool linux_room(struct linux_kernel *kernel, size_t len)
+{
+	if (len >= kernel->room) {
+		kernel->room = 0;
+		linux_torn(kernel);
+		return false;
+	}
+	kernel->room -= (uint32_t)len;
+	return true;
 }
 
 void linux_torn(struct linux_kernel *kernel)
@@ -60,7 +81,7 @@ uint64_t linux_get(struct linux_kernel *kernel, uint64_t object, enum linux_fiel
 	uint64_t value = 0;
 
 	if (!kernel->fields.field[field].known || !size || size > sizeof(value))
-		kernel->fault = kernel->fault ? kernel->fault : VMSIG_ERR_UNSUPPORTED;
+		linux_need(kernel, &field, 1);
 	/* Little-endian, as the guest is. */
 	linux_read(kernel, linux_at(kernel, object, field), &value, size < 8 ? size : 8);
 	return value;
@@ -83,55 +104,40 @@ void linux_text(struct linux_kernel *kernel, uint64_t gva, char *ret_text, size_
 	ret_text[len] = 0;
 }
 
+int linux_lacks(struct linux_kernel *kernel, const char *what)
+{
+	if (!kernel->fault) {
+		kernel->fault = VMSIG_ERR_UNSUPPORTED;
+		kernel->missing = what;
+	}
+	return kernel->fault;
+}
+
 void linux_need(struct linux_kernel *kernel, const enum linux_field *fields, size_t n)
 {
 	for (size_t i = 0; i < n && !kernel->fault; i++) {
 		if (!linux_has(kernel, fields[i]))
-			kernel->fault = VMSIG_ERR_UNSUPPORTED;
+			(void)linux_lacks(kernel, linux_field_path(fields[i]));
 	}
+}
+
+uint64_t linux_symbol(struct linux_kernel *kernel, const char *name)
+{
+	uint64_t addr = linux_symbols_addr(&kernel->symbols, name);
+
+	if (!addr)
+		(void)linux_lacks(kernel, name);
+	return addr;
 }
 
 int linux_walk(struct linux_kernel *kernel, linux_walk_fn walk, void *ctx, bool *ret_partial)
 {
 	int r = VMSIG_ERR_TORN;
 
-	for (unsigned i = 0; i < LINUX_ATTEMPTS && linux_again(r); i++) {
-		linux_begin(kernel);
-		vmsig_mem_flush(kernel->mem);
+	for (unsigned i = 0; linux_attempt(kernel, i, r); i++) {
 		r = walk(kernel, ctx);
 		r = r ? r : kernel->fault;
 	}
 	*ret_partial = linux_again(r);
 	return *ret_partial ? 0 : r;
-}
-
-/* ---- learning ---- */
-
-int linux_init(
-	struct linux_kernel *kernel, vmsig_mem *mem, uint64_t root, char *error, size_t error_size)
-{
-	struct linux_image image = {0};
-	int r;
-
-	*kernel = (struct linux_kernel){.mem = mem, .root = root, .left = LINUX_READS_MAX};
-	r = linux_image_read(&image, mem, root);
-	if (r == VMSIG_ERR_UNSUPPORTED)
-		snprintf(error, error_size, "nothing is mapped where a Linux kernel would be");
-	if (!r) {
-		r = linux_symbols_find(&kernel->symbols, &image);
-		if (r == VMSIG_ERR_UNSUPPORTED)
-			snprintf(
-				error, error_size, "its kernel has no table of symbols (kallsyms)");
-	}
-	if (!r)
-		r = linux_types_find(&kernel->fields, &kernel->symbols, &image, error, error_size);
-	linux_image_deinit(&image);
-	if (r)
-		linux_deinit(kernel);
-	return r;
-}
-
-void linux_deinit(struct linux_kernel *kernel)
-{
-	linux_symbols_deinit(&kernel->symbols);
 }

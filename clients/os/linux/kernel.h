@@ -7,11 +7,13 @@
  * negative errno.
  *
  *   kernel   all that is known of one, and reading its objects
+ *   learn    how that becomes known
  *   image    its own mapping, as bytes
  *   tokens   the words that names of symbols are made of
  *   symbols  kallsyms
  *   types    BTF: where members of structs are
  *   field    the members that are needed
+ *   infer    where they are in a kernel that does not say so: infer_*
  *   ring     lists of objects
  *   task     processes and threads
  *   space    address spaces
@@ -34,6 +36,7 @@
  *   registers  what was saved of a task that does not run
  *   hidden   what lists leave out
  *   intact   what a kernel's code and its tables should be
+ *   dispatch where a system call leads by code
  */
 
 #include <stdbool.h>
@@ -50,6 +53,9 @@
 /* Reads of one walk: some seconds. A hundred thousand open files take some 6 million; a hostile
  * guest has a million of them, in folders without end. */
 #define LINUX_READS_MAX 10000000u
+/* Bytes of texts in one list. Those of a hundred thousand open files are some ten million; a
+ * hostile guest's files all have the longest name that there is. */
+#define LINUX_ROOM_MAX (128u << 20)
 
 struct linux_kernel {
 	vmsig_mem *mem; /* borrowed */
@@ -58,13 +64,11 @@ struct linux_kernel {
 	struct linux_fields fields;
 	int fault;      /* the first error of a read since linux_begin() */
 	uint32_t left;  /* reads until the next one */
+	uint32_t room;  /* bytes of texts until then; 0: there were too many */
 	uint64_t spent; /* reads since somebody set it to 0 */
+	bool inferred;  /* it carries no types: where members are was found by what has to hold */
+	const char *missing; /* what the last fault of VMSIG_ERR_UNSUPPORTED was for; or NULL */
 };
-
-/* Learns all there is to know; `error` says what was missing (VMSIG_ERR_UNSUPPORTED). */
-__attribute__((warn_unused_result)) int linux_init(
-	struct linux_kernel *kernel, vmsig_mem *mem, uint64_t root, char *error, size_t error_size);
-void linux_deinit(struct linux_kernel *kernel);
 
 /* Objects are read word by word; after the first read that fails all are 0, and linux_begin()
  * starts over. More than LINUX_READS_MAX are VMSIG_ERR_TORN. An address that the guest wants to be
@@ -88,6 +92,11 @@ static inline bool linux_has(const struct linux_kernel *kernel, enum linux_field
 {
 	return kernel->fields.field[field].known;
 }
+/* VMSIG_ERR_UNSUPPORTED becomes the fault, if there was none, for want of what is named, a text
+ * that stays; the fault. */
+int linux_lacks(struct linux_kernel *kernel, const char *what);
+/* The address of a symbol; 0 and VMSIG_ERR_UNSUPPORTED as the fault: there is none. */
+uint64_t linux_symbol(struct linux_kernel *kernel, const char *name);
 /* VMSIG_ERR_UNSUPPORTED becomes the fault, unless the kernel has all of the members. */
 void linux_need(struct linux_kernel *kernel, const enum linux_field *fields, size_t n);
 
@@ -102,7 +111,13 @@ __attribute__((warn_unused_result)) int linux_walk(
 /* Sets the fault, if there was none: what was read makes no sense. */
 void linux_torn(struct linux_kernel *kernel);
 
+/* Whether a list may have a text of that many bytes more; false, and torn: there are enough. */
+bool linux_room(struct linux_kernel *kernel, size_t len);
+
 /* Whether walking again may help. */
 bool linux_again(int error);
+/* Begins attempt 0, or another one after one that ended with `r`: all of them together get as many
+ * reads as one. False: there is no use in another one. */
+bool linux_attempt(struct linux_kernel *kernel, unsigned attempt, int r);
 
 #endif

@@ -75,10 +75,11 @@ static int take_text(struct linux_kernel *kernel, const struct log_ring *ring, u
 	uint64_t at = begin / ring->size == next / ring->size || !(next % ring->size)
 			      ? begin % ring->size
 			      : 0;
-	char *text = calloc(1, record->len + 1);
+	char *text = linux_room(kernel, sizeof(*record) + record->len) ? calloc(1, record->len + 1)
+								       : NULL;
 
 	if (!text)
-		return VMSIG_ERR_NO_MEMORY;
+		return kernel->fault ? 0 : VMSIG_ERR_NO_MEMORY;
 	if (begin & 1) /* lost, or empty */
 		record->len = 0;
 	else if (at + sizeof(uint64_t) + record->len > ring->size)
@@ -138,6 +139,9 @@ static int walk(struct linux_kernel *kernel, void *ctx)
 
 	linux_log_clear(list);
 	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
+	if (!kernel->fields.size[LINUX_STRUCT_LOG_DESC] ||
+		!kernel->fields.size[LINUX_STRUCT_LOG_INFO])
+		(void)linux_lacks(kernel, "prb_desc");
 	if (!read_ring(
 		    kernel, linux_word(kernel, linux_symbols_addr(&kernel->symbols, "prb")), &ring))
 		return 0;
@@ -153,7 +157,8 @@ static int walk(struct linux_kernel *kernel, void *ctx)
 
 int linux_log_list(struct linux_kernel *kernel, vmsig_log_list *ret_list)
 {
-	if (!linux_symbols_addr(&kernel->symbols, "prb"))
-		return VMSIG_ERR_UNSUPPORTED;
+	linux_begin(kernel);
+	if (!linux_symbol(kernel, "prb"))
+		return kernel->fault;
 	return linux_walk(kernel, walk, ret_list, &ret_list->partial);
 }

@@ -75,7 +75,7 @@ static uint64_t find_in_list(
 
 static uint64_t find(struct linux_kernel *kernel, uint64_t folder, const char *name, size_t len)
 {
-	if (linux_has(kernel, LINUX_DENTRY_SUBDIRS) && linux_has(kernel, LINUX_DENTRY_CHILD))
+	if (linux_has(kernel, LINUX_DENTRY_SUBDIRS))
 		return find_in_ring(kernel, folder, name, len);
 	return find_in_list(kernel, folder, name, len);
 }
@@ -136,6 +136,7 @@ static void go_up(struct lookup *lookup)
 
 static int read_link(struct linux_kernel *kernel, uint64_t inode, char ret_text[LINUX_PATH_MAX])
 {
+	/* Short ones have it in memory of their own, others in a page. */
 	uint64_t text = linux_get(kernel, inode, LINUX_INODE_LINK);
 	uint8_t page[LINUX_PAGE];
 	vmsig_file file;
@@ -224,12 +225,10 @@ static int begin(struct lookup *lookup, const vmsig_proc *process, const char *p
 {
 	static const enum linux_field needed[] = {LINUX_TASK_FS, LINUX_FS_ROOT_MNT,
 		LINUX_FS_ROOT_DENTRY, LINUX_MOUNT_MOUNTS, LINUX_MOUNT_CHILD, LINUX_INODE_MODE,
-		LINUX_INODE_LINK, LINUX_INODE_MAPPING};
+		LINUX_INODE_MAPPING};
 	struct linux_kernel *kernel = lookup->kernel;
 	uint64_t fs;
 
-	linux_begin(kernel);
-	vmsig_mem_flush(kernel->mem);
 	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
 	fs = linux_get(kernel, process->object, LINUX_TASK_FS);
 	lookup->root = lookup->dentry = linux_get(kernel, fs, LINUX_FS_ROOT_DENTRY);
@@ -248,7 +247,8 @@ int linux_lookup(struct linux_kernel *kernel, const vmsig_proc *process, const c
 	struct lookup lookup = {.kernel = kernel};
 	int r = VMSIG_ERR_TORN;
 
-	for (unsigned i = 0; i < LINUX_ATTEMPTS && r == VMSIG_ERR_TORN; i++) {
+	kernel->missing = NULL; /* too many links are unsupported, too */
+	for (unsigned i = 0; r == VMSIG_ERR_TORN && linux_attempt(kernel, i, r); i++) {
 		uint64_t inode;
 
 		r = begin(&lookup, process, path);

@@ -32,7 +32,7 @@ static void read_parts(struct linux_kernel *kernel, uint64_t object, vmsig_modul
 
 	if (!n || n > PARTS_MAX || !fields->field[LINUX_MODULE_MEM_BASE].known ||
 		!fields->field[LINUX_MODULE_MEM_SIZE].known) {
-		kernel->fault = kernel->fault ? kernel->fault : VMSIG_ERR_UNSUPPORTED;
+		(void)linux_lacks(kernel, "module_memory.base");
 		return;
 	}
 	module->base = linux_get(kernel, part, LINUX_MODULE_MEM_BASE);
@@ -74,16 +74,17 @@ static int walk_once(struct linux_kernel *kernel, uint64_t head, vmsig_module_li
 
 int linux_module_list(struct linux_kernel *kernel, vmsig_module_list *ret_list)
 {
-	uint64_t head = linux_symbols_addr(&kernel->symbols, "modules");
+	static const enum linux_field needed[] = {LINUX_MODULE_LIST, LINUX_MODULE_NAME};
+	uint64_t head;
 	int r = VMSIG_ERR_TORN;
 
-	if (!head)
-		return VMSIG_ERR_UNSUPPORTED;
-	for (unsigned i = 0; i < LINUX_ATTEMPTS && linux_again(r); i++) {
-		linux_begin(kernel);
-		vmsig_mem_flush(kernel->mem);
+	linux_begin(kernel);
+	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
+	head = linux_symbol(kernel, "modules");
+	if (kernel->fault)
+		return kernel->fault;
+	for (unsigned i = 0; linux_attempt(kernel, i, r); i++)
 		r = walk_once(kernel, head, ret_list);
-	}
 	ret_list->partial = linux_again(r);
 	return ret_list->partial ? 0 : r;
 }

@@ -60,7 +60,9 @@ static int take(struct linux_kernel *kernel, uint64_t object, vmsig_mount_list *
 	if (name)
 		linux_text(kernel, name, source, sizeof(source));
 	linux_path_of(kernel, linux_get(kernel, vfsmount, LINUX_VFSMOUNT_ROOT), vfsmount, path);
-	return kernel->fault ? 0 : append(list, &mount, path, source);
+	if (kernel->fault || !linux_room(kernel, sizeof(mount) + strlen(path) + strlen(source)))
+		return 0;
+	return append(list, &mount, path, source);
 }
 
 /* Those that are mounted on it, behind what the list has. */

@@ -2,6 +2,7 @@
 #include "clients/os/linux/parts.h"
 
 #include <elf.h>
+#include <string.h>
 
 #include "clients/os/names.h"
 #include "vmsig/vmsig_error.h"
@@ -20,7 +21,9 @@ static int take(struct linux_kernel *kernel, uint64_t addr, uint64_t name, vmsig
 	linux_text(kernel, name, text, sizeof(text));
 	if (list->count == LINUX_PARTS_MAX)
 		linux_torn(kernel);
-	return kernel->fault ? 0 : names_append(list, addr, text);
+	if (kernel->fault || !linux_room(kernel, sizeof(list->names[0]) + strlen(text)))
+		return 0;
+	return names_append(list, addr, text);
 }
 
 /* ---- sections ---- */
@@ -117,7 +120,7 @@ static int take_exports(struct linux_kernel *kernel, uint64_t at, uint64_t n, vm
 	int r = 0;
 
 	if (size < sizeof(words) || !linux_has(kernel, LINUX_EXPORT_VALUE))
-		return VMSIG_ERR_UNSUPPORTED;
+		return linux_lacks(kernel, "kernel_symbol.value_offset");
 	for (uint64_t i = 0; i < n && !r && !kernel->fault; i++) {
 		linux_read(kernel, at + i * size, words, sizeof(words));
 		r = take(kernel, at + i * size + (uint64_t)(int64_t)words[0],
@@ -134,12 +137,18 @@ static int take_table(
 	uint64_t to = linux_symbols_addr(&kernel->symbols, stop);
 	uint32_t size = kernel->fields.size[LINUX_STRUCT_EXPORT];
 
-	return from && to > from && size ? take_exports(kernel, from, (to - from) / size, list) : 0;
+	if (!size)
+		return linux_lacks(kernel, "kernel_symbol.value_offset");
+	return from && to > from ? take_exports(kernel, from, (to - from) / size, list) : 0;
 }
 
 static int take_member(struct linux_kernel *kernel, uint64_t module, enum linux_field symbols,
 	enum linux_field count, vmsig_name_list *list)
 {
+	/* Newer ones have one table of both, and those that do not say what they have are not
+	 * asked. */
+	if (kernel->inferred)
+		return linux_lacks(kernel, linux_field_path(symbols));
 	if (!linux_has(kernel, symbols) || !linux_has(kernel, count))
 		return 0;
 	return take_exports(

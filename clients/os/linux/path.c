@@ -114,8 +114,12 @@ static void climb(
 void linux_path_of(struct linux_kernel *kernel, uint64_t dentry, uint64_t vfsmount,
 	char ret_path[static LINUX_PATH_MAX])
 {
+	static const enum linux_field needed[] = {LINUX_MOUNT_VFSMOUNT, LINUX_VFSMOUNT_ROOT};
 	struct path path = {.text = ret_path, .at = LINUX_PATH_MAX - 1};
-	bool is_root = dentry == linux_get(kernel, vfsmount, LINUX_VFSMOUNT_ROOT);
+	bool is_root;
+
+	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
+	is_root = dentry == linux_get(kernel, vfsmount, LINUX_VFSMOUNT_ROOT);
 
 	ret_path[0] = 0;
 	if (!kernel->fault && is_nameless(kernel, dentry, ret_path))

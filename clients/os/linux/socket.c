@@ -30,7 +30,10 @@ static void read_addresses(struct linux_kernel *kernel, uint64_t sock, vmsig_soc
 {
 	bool six = socket->family == FAMILY_INET6;
 	size_t len = six ? 16 : 4;
+	const enum linux_field longer[] = {LINUX_SOCK_LOCAL6, LINUX_SOCK_REMOTE6};
 
+	if (six)
+		linux_need(kernel, longer, sizeof(longer) / sizeof(longer[0]));
 	linux_read(kernel, linux_at(kernel, sock, six ? LINUX_SOCK_LOCAL6 : LINUX_SOCK_LOCAL),
 		socket->local, len);
 	linux_read(kernel, linux_at(kernel, sock, six ? LINUX_SOCK_REMOTE6 : LINUX_SOCK_REMOTE),
@@ -43,9 +46,13 @@ static void read_addresses(struct linux_kernel *kernel, uint64_t sock, vmsig_soc
 /* False: it is closed by now, or none of the Internet's. */
 static bool read_socket(struct linux_kernel *kernel, uint64_t file, vmsig_socket *socket)
 {
-	uint64_t sock =
-		linux_get(kernel, linux_get(kernel, file, LINUX_FILE_PRIVATE), LINUX_SOCKET_SOCK);
+	static const enum linux_field needed[] = {LINUX_FILE_PRIVATE, LINUX_FILE_INODE,
+		LINUX_SOCKET_SOCK, LINUX_SOCK_FAMILY, LINUX_SOCK_STATE, LINUX_SOCK_LOCAL,
+		LINUX_SOCK_REMOTE, LINUX_SOCK_LOCAL_PORT, LINUX_SOCK_REMOTE_PORT};
+	uint64_t sock;
 
+	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
+	sock = linux_get(kernel, linux_get(kernel, file, LINUX_FILE_PRIVATE), LINUX_SOCKET_SOCK);
 	if (!sock || kernel->fault)
 		return false;
 	socket->object = sock;
@@ -77,15 +84,9 @@ static int take(struct linux_kernel *kernel, const vmsig_proc *process, const vm
 int linux_socket_list(
 	struct linux_kernel *kernel, const vmsig_proc *process, vmsig_socket_list *list)
 {
-	static const enum linux_field needed[] = {LINUX_FILE_PRIVATE, LINUX_FILE_INODE,
-		LINUX_SOCKET_SOCK, LINUX_SOCK_FAMILY, LINUX_SOCK_STATE, LINUX_SOCK_PROTOCOL,
-		LINUX_SOCK_LOCAL, LINUX_SOCK_REMOTE, LINUX_SOCK_LOCAL_PORT, LINUX_SOCK_REMOTE_PORT};
 	vmsig_file_list files = {0};
-	int r;
+	int r = linux_file_list(kernel, process, &files);
 
-	linux_begin(kernel);
-	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
-	r = kernel->fault ? kernel->fault : linux_file_list(kernel, process, &files);
 	for (size_t i = 0; i < files.count && !r; i++) {
 		if (strncmp(files.files[i].path, SOCKET_PATH, strlen(SOCKET_PATH)) == 0)
 			r = take(kernel, process, &files.files[i], list);

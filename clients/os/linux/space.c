@@ -76,6 +76,7 @@ static void take(struct space_walk *walk, uint64_t area)
 		.end = linux_get(kernel, area, LINUX_VMA_END),
 		.prot = prot_of(linux_get(kernel, area, LINUX_VMA_FLAGS))};
 	char path[LINUX_PATH_MAX] = "";
+	const char *shown;
 
 	/* Of memory without a file it says where the memory was first. */
 	if (file) {
@@ -85,9 +86,9 @@ static void take(struct space_walk *walk, uint64_t area)
 	}
 	if (map.start >= map.end)
 		linux_torn(kernel);
-	if (!kernel->fault)
-		walk->error =
-			append(walk->list, &map, file ? path : special(kernel, walk->mm, &map));
+	shown = file ? path : special(kernel, walk->mm, &map);
+	if (!kernel->fault && linux_room(kernel, sizeof(map) + strlen(shown)))
+		walk->error = append(walk->list, &map, shown);
 }
 
 static bool take_entry(void *ctx, uint64_t first, uint64_t last, uint64_t entry)
@@ -127,8 +128,6 @@ static int walk_once(struct space_walk *walk, const vmsig_proc *process)
 	struct linux_kernel *kernel = walk->kernel;
 
 	linux_space_clear(walk->list);
-	linux_begin(kernel);
-	vmsig_mem_flush(kernel->mem);
 	walk->mm = linux_task_mm(kernel, process);
 	if (!walk->mm || kernel->fault)
 		return kernel->fault;
@@ -148,7 +147,7 @@ int linux_space_list(
 	struct space_walk walk = {.kernel = kernel, .list = ret_list};
 	int r = VMSIG_ERR_TORN, is;
 
-	for (unsigned i = 0; i < LINUX_ATTEMPTS && linux_again(r); i++) {
+	for (unsigned i = 0; linux_attempt(kernel, i, r); i++) {
 		r = walk_once(&walk, process);
 		is = linux_task_is(kernel, process);
 		if (is)

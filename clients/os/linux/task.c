@@ -99,11 +99,14 @@ static void read_task(struct linux_kernel *kernel, uint64_t task, vmsig_proc *pr
 
 int linux_task_is(struct linux_kernel *kernel, const vmsig_proc *process)
 {
+	uint32_t left = kernel->left, room = kernel->room; /* of the walk that this is a part of */
 	uint64_t start, pid;
 
 	linux_begin(kernel);
 	start = linux_get(kernel, process->object, LINUX_TASK_START);
 	pid = linux_get(kernel, process->object, LINUX_TASK_PID);
+	kernel->left = left;
+	kernel->room = room;
 	/* What it was in may be no memory of the kernel's any more. */
 	if (linux_again(kernel->fault) ||
 		(!kernel->fault && (start != process->start_ns || pid != process->pid)))
@@ -150,21 +153,22 @@ static int walk_until_whole(struct linux_kernel *kernel, uint64_t head, enum lin
 {
 	int r = VMSIG_ERR_TORN;
 
-	for (unsigned i = 0; i < LINUX_ATTEMPTS && linux_again(r); i++) {
-		linux_begin(kernel);
-		vmsig_mem_flush(kernel->mem);
+	for (unsigned i = 0; linux_attempt(kernel, i, r); i++)
 		r = walk(kernel, head, links, parent, list);
-	}
 	list->partial = linux_again(r);
 	return list->partial ? 0 : r;
 }
 
 int linux_task_list(struct linux_kernel *kernel, vmsig_proc_list *ret_list)
 {
-	uint64_t init = linux_symbols_addr(&kernel->symbols, "init_task");
+	static const enum linux_field needed[] = {LINUX_TASK_TASKS, LINUX_TASK_COMM};
+	uint64_t init;
 
-	if (!init)
-		return VMSIG_ERR_UNSUPPORTED;
+	linux_begin(kernel);
+	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
+	init = linux_symbol(kernel, "init_task");
+	if (kernel->fault)
+		return kernel->fault;
 	return walk_until_whole(
 		kernel, linux_at(kernel, init, LINUX_TASK_TASKS), LINUX_TASK_TASKS, 0, ret_list);
 }
@@ -172,11 +176,13 @@ int linux_task_list(struct linux_kernel *kernel, vmsig_proc_list *ret_list)
 int linux_task_threads(
 	struct linux_kernel *kernel, const vmsig_proc *process, vmsig_proc_list *ret_list)
 {
+	static const enum linux_field needed[] = {LINUX_TASK_THREAD_NODE, LINUX_SIGNAL_THREAD_HEAD};
 	uint64_t signal;
 	int r = linux_task_is(kernel, process);
 
 	if (r)
 		return r;
+	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
 	signal = linux_get(kernel, process->object, LINUX_TASK_SIGNAL);
 	if (kernel->fault)
 		return kernel->fault;

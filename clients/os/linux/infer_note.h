@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLIENTS_OS_LINUX_INFER_NOTE_H
+#define CLIENTS_OS_LINUX_INFER_NOTE_H
+
+#include "clients/os/linux/infer.h"
+
+/* What the kernel tells those that look at its crash dumps (VMCOREINFO): all of its log. */
+void infer_note(struct infer *infer);
+
+#endif
