@@ -8,7 +8,7 @@
 #define MOUNT_BYTES 0x140u
 #define DENTRY_BYTES 0x180u
 #define INODE_BYTES 0x300u
-#define NAMESPACE_BYTES 0x100u
+#define NAMESPACE_BYTES 0x200u
 #define SOURCE_MAX 256u
 #define UP_MAX 64u       /* mounts in one another */
 #define CHILDREN_MAX 64u /* that are looked at */
@@ -142,7 +142,8 @@ static bool is_ring_of_names(struct infer *infer, uint64_t folder, uint32_t at)
 	uint32_t parent = infer_offset(infer, LINUX_DENTRY_PARENT);
 	size_t n = 0;
 
-	if (!infer_read(infer, head, links, sizeof(links)))
+	/* A list that ends looks the same, but for where the last one leads. */
+	if (!infer_read(infer, head, links, sizeof(links)) || infer_word(infer, links[1]) != head)
 		return false;
 	while (links[0] != head && n < CHILDREN_MAX) {
 		uint64_t next = links[0];
@@ -246,6 +247,7 @@ static bool find_link(struct infer *infer, uint64_t folder, unsigned depth)
 void infer_mounts(struct infer *infer)
 {
 	struct mount_tree tree = {0};
+	uint64_t folder;
 
 	if (!infer->file_count || !infer_knows(infer, LINUX_DENTRY_PARENT))
 		return;
@@ -257,8 +259,12 @@ void infer_mounts(struct infer *infer)
 	tree.root = find_top(infer);
 	find_children(infer, &tree);
 	find_namespace(infer, &tree);
-	find_names_below(infer, infer_word(infer, tree.root + 32));
+	/* From 7.0 on there is nothing in the topmost one; a program's folder has it at least. */
+	folder = infer_word(
+		infer, infer->files[0].dentry + infer_offset(infer, LINUX_DENTRY_PARENT));
+	find_names_below(infer, folder);
 	if (infer_knows(infer, LINUX_INODE_SIZE) &&
 		(infer_knows(infer, LINUX_DENTRY_CHILD) || infer_knows(infer, LINUX_DENTRY_SIB)))
-		(void)find_link(infer, infer_word(infer, tree.root + 32), 1);
+		(void)find_link(infer,
+			infer_word(infer, folder + infer_offset(infer, LINUX_DENTRY_PARENT)), 2);
 }

@@ -108,25 +108,34 @@ static void read_socks(struct infer *infer, struct net_samples *samples)
 	samples->count = n;
 }
 
-/* A type and its protocol, one after the other. */
-static bool is_type(const struct net_sample *sample, uint32_t at)
+/* A type and its protocol, one after the other; from 6.18 on the protocol comes first. */
+static bool is_type(const struct net_sample *sample, uint32_t at, bool protocol_first)
 {
 	uint32_t both = infer_load32(sample->bytes, at);
 
+	if (protocol_first)
+		both = both << 16 | both >> 16;
 	return both == (TYPE_STREAM | PROTOCOL_TCP << 16) ||
 	       both == (TYPE_DGRAM | PROTOCOL_UDP << 16);
+}
+
+static bool are_types(const struct net_samples *samples, uint32_t at, bool protocol_first)
+{
+	for (size_t i = 0; i < samples->count; i++) {
+		if (!is_type(&samples->sockets[i], at, protocol_first))
+			return false;
+	}
+	return true;
 }
 
 static void find_protocol(struct infer *infer, const struct net_samples *samples)
 {
 	for (uint32_t at = 0x80; at + 4 <= SOCK_BYTES; at += 2) {
-		size_t i = 0;
+		bool first = are_types(samples, at, true);
 
-		while (i < samples->count && is_type(&samples->sockets[i], at))
-			i++;
-		if (i < samples->count)
+		if (!first && !are_types(samples, at, false))
 			continue;
-		infer_set(infer, LINUX_SOCK_PROTOCOL, at + 2, 2);
+		infer_set(infer, LINUX_SOCK_PROTOCOL, first ? at : at + 2, 2);
 		return;
 	}
 }

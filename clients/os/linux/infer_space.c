@@ -360,7 +360,7 @@ void infer_spaces(struct infer *infer)
 	infer_set(infer, LINUX_VMA_START, 0, 8);
 	infer_set(infer, LINUX_VMA_END, 8, 8);
 	if (infer_find(infer, infer_offset(infer, LINUX_MM_PGD) + 8,
-		    infer_offset(infer, LINUX_MM_PGD) + 0x80, 4, is_map_count, &at))
+		    infer_offset(infer, LINUX_MM_PGD) + 0x200, 4, is_map_count, &at))
 		infer_set(infer, LINUX_MM_MAP_COUNT, at, 4);
 	if (infer_find(infer, 16, 0xa0, 8, is_mm_of_area, &at) && are_flags(infer, at + 16))
 		infer_set(infer, LINUX_VMA_FLAGS, at + 16, 8);
