@@ -58,7 +58,9 @@ typedef struct vmsig_os_handle vmsig_os_handle;
 /* Finds out what runs under the kernel's root `kcr3` and learns its symbols and types: some ten
  * milliseconds to some hundred, and up to 256 MiB of memory meanwhile. `mem` is borrowed and
  * outlives the handle. -VMSIG_ERR_UNSUPPORTED: no system that is known, `ret_error` (of
- * `error_size` bytes; may be NULL) says what was missing. Meanwhile libbpf, with which types are
+ * `error_size` bytes; may be NULL) says what was missing. What was
+ * learnt is kept: another handle of this process on the same kernel at the same place is opened in
+ * microseconds, whatever endpoint it is of. Meanwhile libbpf, with which types are
  * read, says nothing in this process; a program that has it print something of its own opens one
  * guest at a time. */
 VMSIG_API VMSIG_MUST_USE int vmsig_os_open(vmsig_os_handle **ret_os, vmsig_mem *mem, uint64_t kcr3,

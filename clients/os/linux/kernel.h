@@ -8,6 +8,7 @@
  *
  *   kernel   all that is known of one, and reading its objects
  *   learn    how that becomes known
+ *   profile  which is kept for others like it
  *   image    its own mapping, as bytes
  *   tokens   the words that names of symbols are made of
  *   symbols  kallsyms
@@ -57,9 +58,12 @@
  * hostile guest's files all have the longest name that there is. */
 #define LINUX_ROOM_MAX (128u << 20)
 
+struct linux_profile;
+
 struct linux_kernel {
 	vmsig_mem *mem; /* borrowed */
 	uint64_t root;
+	struct linux_profile *profile; /* that the symbols are of; NULL: they are its own */
 	struct linux_symbols symbols;
 	struct linux_fields fields;
 	int fault;      /* the first error of a read since linux_begin() */

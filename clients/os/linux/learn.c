@@ -6,6 +6,7 @@
 
 #include "clients/os/linux/image.h"
 #include "clients/os/linux/infer.h"
+#include "clients/os/linux/profile.h"
 #include "clients/os/linux/types.h"
 #include "vmsig/vmsig_error.h"
 
@@ -37,14 +38,11 @@ static int learn_members(struct linux_kernel *kernel, const struct linux_image *
 	return r;
 }
 
-int linux_init(
-	struct linux_kernel *kernel, vmsig_mem *mem, uint64_t root, char *error, size_t error_size)
+static int learn(struct linux_kernel *kernel, char *error, size_t error_size)
 {
 	struct linux_image image = {0};
-	int r;
+	int r = linux_image_read(&image, kernel->mem, kernel->root);
 
-	*kernel = (struct linux_kernel){.mem = mem, .root = root, .left = LINUX_READS_MAX};
-	r = linux_image_read(&image, mem, root);
 	if (r == VMSIG_ERR_UNSUPPORTED)
 		snprintf(error, error_size, "nothing is mapped where a Linux kernel would be");
 	if (!r)
@@ -52,6 +50,21 @@ int linux_init(
 	if (!r)
 		r = learn_members(kernel, &image, error, error_size);
 	linux_image_deinit(&image);
+	return r;
+}
+
+int linux_init(
+	struct linux_kernel *kernel, vmsig_mem *mem, uint64_t root, char *error, size_t error_size)
+{
+	int r = 0;
+
+	*kernel = (struct linux_kernel){.mem = mem, .root = root};
+	linux_begin(kernel);
+	if (linux_profile_find(kernel))
+		return 0;
+	r = learn(kernel, error, error_size);
+	if (!r)
+		r = linux_profile_keep(kernel);
 	if (r)
 		linux_deinit(kernel);
 	return r;
@@ -59,7 +72,10 @@ int linux_init(
 
 void linux_deinit(struct linux_kernel *kernel)
 {
-	linux_symbols_deinit(&kernel->symbols);
+	if (kernel->profile)
+		linux_profile_release(kernel);
+	else
+		linux_symbols_deinit(&kernel->symbols);
 }
 
 bool linux_learn_more(struct linux_kernel *kernel, int r)

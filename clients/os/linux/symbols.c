@@ -334,6 +334,7 @@ static int find_in_part(struct symbols_search *search)
 	if (r)
 		return r;
 	symbols->count = search->count;
+	symbols->at = search->part->gva + search->names_at;
 	symbols->addrs = calloc(search->count, sizeof(*symbols->addrs));
 	symbols->names = calloc(search->count, sizeof(*symbols->names));
 	if (!symbols->addrs || !symbols->names)
