@@ -13,11 +13,13 @@ import subprocess
 
 import percept_check
 import percept_content
+import percept_forks
 import percept_images
 import percept_shim
 import percept_truth
+import percept_types
 import vmlab
-from vmlab import Broker, Child, CtlError, Guest, Holder, Operator, check, equal, number, wait_until
+from vmlab import Broker, Child, CtlError, Guest, Holder, check, equal, number, wait_until
 
 def _refusals(holder):
     for words, status in ((("maps", "vm1", "99999"), 3), (("maps", "vm1", "x"), 2),
@@ -388,20 +390,10 @@ def percept_debug(lab):
           f"crash has another idea of {module}: {told}")
 
 
-def _erase_types(broker, holder):
-    """What a kernel says of its types is none any more."""
-    start = holder.ctl("symbols", "vm1", "__start_BTF").decode().split()[0]
-    page = holder.json("translate", "vm1", f"0x{start}")
-    operator = Operator(broker)
-    operator.must("acquire")
-    operator.must("write", hex(number(page["gpa"])), "00" * 4)
-    operator.must("release")
-
-
 def _compare_untyped(lab, guest, broker, holder, truth):
     """Without types all is found nevertheless but for what is refused by its name."""
     told = percept_content.ask(guest)
-    _erase_types(broker, holder)
+    percept_types.erase(broker, holder)
     percept_truth.compare(holder, percept_truth.Truth(
         guest.console.run(percept_truth.TRUTH, timeout=120)))
     for name, of in percept_content.LISTS.items():
@@ -420,11 +412,12 @@ def _compare_untyped(lab, guest, broker, holder, truth):
 
 
 def percept_levels4(lab):
-    """Four levels, page tables of user space apart, RAM above 4 GiB; then without types."""
+    """Four levels, page tables of user space apart, RAM above 4 GiB; while it forks; without types."""
     guest, broker, holder, boot = _scene(lab, cpu="qemu64", memory="3G")
     truth = percept_truth.Truth(guest.console.run(percept_truth.TRUTH, timeout=120))
     percept_truth.compare(holder, truth)
     _places(holder, truth, boot)
+    percept_forks.look(guest, holder)
     os.environ["VMSIG_SIGHT_DIR"] = lab.path("sight")
     _compare_untyped(lab, guest, broker, holder, truth)
 
