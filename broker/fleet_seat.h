@@ -18,17 +18,20 @@
 
 struct fleet_keeper;
 
-/* An endpoint that is a guest of the fleet. */
+/* An endpoint that is a guest of the fleet, or waits for another one here to end that is the same
+ * guest: one that got a new name begins before the old one has ended. */
 struct seat {
 	struct fleet_shell *shell;
 	uint32_t endpoint, epoch;
-	uint32_t floor;       /* the epoch has to be above; of `owned` */
-	uint64_t token_floor; /* likewise tokens */
-	struct tenure *tenure;
-	bool ready; /* a context can be had */
+	uint32_t floor;        /* the epoch has to be above; of `owned` */
+	uint64_t token_floor;  /* likewise tokens */
+	struct tenure *tenure; /* NULL: it waits */
+	bool ready;            /* a context can be had */
 	bool owned;
 	char name[64];
-	UT_hash_handle hh;
+	char uuid[FLEET_UUID_MAX + 2]; /* what is longer than it may be stays so, and is refused */
+	struct seat *prev, *next;      /* in shell->waiting */
+	UT_hash_handle hh;             /* in shell->seats */
 };
 
 struct fleet_shell {
@@ -37,6 +40,7 @@ struct fleet_shell {
 	struct etcd *etcd;
 	struct fleet_keeper *keeper;
 	struct seat *seats;
+	struct seat *waiting;
 	uv_timer_t timer; /* of the fleet; at the end of the farewell */
 	char why[FLEET_WHY_SIZE];
 	bool closing, timer_open, etcd_open;

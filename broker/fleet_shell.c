@@ -7,7 +7,10 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include <utlist.h>
+
 #include "broker/boot_clock.h"
+#include "broker/error_text.h"
 #include "broker/fleet_memory.h"
 #include "broker/fleet_seat.h"
 #include "broker/journal/shared.h"
@@ -22,38 +25,103 @@
 
 /* ---- endpoints ---- */
 
+static struct seat *waiting_find(const struct fleet_shell *shell, uint32_t endpoint)
+{
+	struct seat *seat;
+
+	DL_FOREACH (shell->waiting, seat) {
+		if (seat->endpoint == endpoint)
+			return seat;
+	}
+	return NULL;
+}
+
+static bool is_taken(const struct fleet_shell *shell, const char *uuid)
+{
+	const struct seat *seat;
+
+	for (seat = shell->seats; seat; seat = seat->hh.next) {
+		if (strcmp(seat->uuid, uuid) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Frees it if that fails. */
+static int take_seat(struct seat *seat)
+{
+	struct fleet_shell *shell = seat->shell;
+	int r = fleet_guest_add(shell->fleet, seat->uuid, seat->epoch, seat, &seat->tenure);
+
+	if (!r) {
+		HASH_ADD(hh, shell->seats, endpoint, sizeof(seat->endpoint), seat);
+		if (seat->hh.tbl)
+			return 0;
+		fleet_guest_remove(seat->tenure, boot_clock_ns());
+		r = -ENOMEM;
+	}
+	log_error("the guest is not the fleet's, and nobody can write to it",
+		LOG_STR("endpoint", seat->name), LOG_STR("uuid", seat->uuid),
+		LOG_STR("error", error_text(r)));
+	free(seat);
+	return r;
+}
+
 void fleet_shell_add(struct fleet_shell *shell, uint32_t endpoint, const char *name,
 	const char *uuid, uint32_t epoch)
 {
-	struct seat *seat = uuid ? calloc(1, sizeof(*seat)) : NULL;
-	int r = seat ? fleet_guest_add(shell->fleet, uuid, epoch, seat, &seat->tenure) : -ENOMEM;
+	/* Of one that is about to leave nobody wants to write. */
+	struct seat *seat = uuid && !shell->closing ? calloc(1, sizeof(*seat)) : NULL;
 
-	if (!uuid)
+	if (!seat)
 		return;
-	if (!r) {
-		seat->shell = shell;
-		seat->endpoint = endpoint;
-		seat->epoch = epoch;
-		snprintf(seat->name, sizeof(seat->name), "%s", name);
-		HASH_ADD(hh, shell->seats, endpoint, sizeof(seat->endpoint), seat);
-		if (seat->hh.tbl)
-			return;
-		fleet_guest_remove(seat->tenure, boot_clock_ns());
+	*seat = (struct seat){.shell = shell, .endpoint = endpoint, .epoch = epoch};
+	snprintf(seat->name, sizeof(seat->name), "%s", name);
+	snprintf(seat->uuid, sizeof(seat->uuid), "%s", uuid);
+	if (!is_taken(shell, uuid)) {
+		(void)!take_seat(seat);
+		return;
 	}
-	free(seat);
-	log_error("the guest is not the fleet's, and nobody can write to it; is there another of "
-		  "its identity?",
+	DL_APPEND(shell->waiting, seat);
+	log_warning("another endpoint of this host is the same guest: nobody can write to this one "
+		    "until that has ended",
 		LOG_STR("endpoint", name), LOG_STR("uuid", uuid));
+}
+
+/* Who waited for a seat of this guest gets it. */
+static void hand_over(struct fleet_shell *shell, const char *uuid)
+{
+	struct seat *seat;
+
+	DL_FOREACH (shell->waiting, seat) {
+		if (strcmp(seat->uuid, uuid) == 0)
+			break;
+	}
+	if (!seat || shell->closing)
+		return;
+	DL_DELETE(shell->waiting, seat);
+	if (!take_seat(seat) && seat->ready)
+		tenure_runs(seat->tenure, boot_clock_ns());
+}
+
+static void waiting_free(struct fleet_shell *shell, struct seat *seat)
+{
+	if (!seat)
+		return;
+	DL_DELETE(shell->waiting, seat);
+	free(seat);
 }
 
 void fleet_shell_remove(struct fleet_shell *shell, uint32_t endpoint)
 {
 	struct seat *seat = seat_find(shell, endpoint);
 
+	waiting_free(shell, waiting_find(shell, endpoint));
 	if (!seat)
 		return;
 	HASH_DEL(shell->seats, seat);
 	fleet_guest_remove(seat->tenure, boot_clock_ns());
+	hand_over(shell, seat->uuid);
 	free(seat);
 }
 
@@ -71,21 +139,30 @@ static bool settle_epoch(struct seat *seat)
 	return false;
 }
 
-bool fleet_shell_ready(struct fleet_shell *shell, uint32_t endpoint, uint32_t epoch)
+static struct seat *seat_or_waiting(const struct fleet_shell *shell, uint32_t endpoint)
 {
 	struct seat *seat = seat_find(shell, endpoint);
+
+	return seat ? seat : waiting_find(shell, endpoint);
+}
+
+bool fleet_shell_ready(struct fleet_shell *shell, uint32_t endpoint, uint32_t epoch)
+{
+	struct seat *seat = seat_or_waiting(shell, endpoint);
 
 	if (!seat || shell->closing)
 		return false;
 	seat->ready = true;
 	seat->epoch = epoch;
+	if (!seat->tenure)
+		return false;
 	tenure_runs(seat->tenure, boot_clock_ns());
 	return seat->owned && settle_epoch(seat);
 }
 
 void fleet_shell_over(struct fleet_shell *shell, uint32_t endpoint)
 {
-	struct seat *seat = seat_find(shell, endpoint);
+	struct seat *seat = seat_or_waiting(shell, endpoint);
 
 	if (seat)
 		seat->ready = false;
@@ -430,6 +507,8 @@ static void release(struct fleet_shell *shell)
 		free(seat);
 	}
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */
+	while (shell->waiting)
+		waiting_free(shell, shell->waiting);
 	shell->fleet = fleet_free(shell->fleet);
 	shell->keeper = fleet_memory_close(shell->keeper);
 }

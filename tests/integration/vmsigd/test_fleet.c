@@ -36,20 +36,23 @@ static struct fleet_stage {
 
 /* ---- hosts ---- */
 
-static void host_configure(struct host *host, unsigned number)
+#define ENDPOINT(name)                                                                             \
+	"{name: " name ", adapter: file, path: " name ".ram, low: 1MiB, kcr3: 0x2000,\n"           \
+	"     writable: yes, uuid: " GUEST "}"
+
+static void host_configure(struct host *host, unsigned number, const char *endpoint)
 {
 	daemon_configure(host->daemon,
 		"fleet: {name: test, host: host%u, etcd: ['%s'], ca: %s, cert: %s, key: %s,\n"
 		"        ttl: 5s, margin: 100ms, timeout: 1s, allow_old_etcd: yes}\n"
 		"endpoints:\n"
-		"  - {name: vm, adapter: file, path: vm.ram, low: 1MiB, kcr3: 0x2000,\n"
-		"     writable: yes, uuid: " GUEST "}\n"
+		"  - %s\n"
 		"tenants:\n"
 		"  - {name: alice, role: operator, uids: [%u], endpoints: ['*'],\n"
 		"     write: [{endpoints: ['*'], ttl_max: 300s}]}\n"
 		"  - {name: root, role: admin, uids: [%u], endpoints: ['*']}\n",
 		number, cluster_url(stage.cluster, 0), pki_ca(stage.pki), host->etcd.cert,
-		host->etcd.key, getuid(), getuid());
+		host->etcd.key, endpoint, getuid(), getuid());
 }
 
 static void host_new(struct host *host, unsigned number)
@@ -63,7 +66,7 @@ static void host_new(struct host *host, unsigned number)
 	pki_issue_uri(daemon_pki(host->daemon), "alice", "vmsig://operator/alice", &host->operator);
 	pki_issue_uri(daemon_pki(host->daemon), "root", "vmsig://admin/root", &host->admin);
 	daemon_ram(host->daemon, "vm", RAM);
-	host_configure(host, number);
+	host_configure(host, number, ENDPOINT("vm"));
 }
 
 static int setup(void **state)
@@ -133,15 +136,22 @@ static Vmsig__WriteMessage *answer_to(struct write_client *client, uint64_t id)
 }
 
 /* The refusal of a request for a lease: its code, and that it says these words. */
-static void refused(struct write_client *client, int code, const char *words)
+static void refused_at(
+	struct write_client *client, const char *endpoint, int code, const char *words)
 {
-	Vmsig__WriteMessage *message = answer_to(client, ask(client, SHORT));
+	uint64_t id = write_client_ask(client, endpoint, 0, 0, SHORT, 0, true);
+	Vmsig__WriteMessage *message = answer_to(client, id);
 
 	assert_int_equal(message->body_case, VMSIG__WRITE_MESSAGE__BODY_ERROR);
 	assert_string_equal(vmsig_error_name((int)message->error->code), vmsig_error_name(code));
 	if (!strstr(message->error->detail, words))
 		fail_msg("'%s' does not say '%s'", message->error->detail, words);
 	write_client_free_message(message);
+}
+
+static void refused(struct write_client *client, int code, const char *words)
+{
+	refused_at(client, "vm", code, words);
 }
 
 static void both_start(void)
@@ -270,6 +280,52 @@ static void who_leaves_gives_up(void **state)
 	assert_int_equal(daemon_stop(hosts[1].daemon, SIGTERM), 0);
 }
 
+static void endpoint_add(struct host *host, const char *yaml)
+{
+	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
+	Vmsig__EndpointAdd body = VMSIG__ENDPOINT_ADD__INIT;
+	struct write_client client;
+	Vmsig__AdminMessage *message;
+
+	write_client_open(&client, host->daemon, "admin.sock", &host->admin);
+	body.yaml = (char *)(uintptr_t)yaml;
+	request.body_case = VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_ADD;
+	request.endpoint_add = &body;
+	write_client_send_admin(&client, &request);
+	message = write_client_receive_admin(&client);
+	assert_non_null(message);
+	assert_int_not_equal(message->body_case, VMSIG__ADMIN_MESSAGE__BODY_ERROR);
+	vmsig__admin_message__free_unpacked(message, NULL);
+	write_client_close(&client);
+}
+
+/* As when a guest gets another name, and begins under it before it has ended under the old one. */
+static void the_next_endpoint_of_a_guest_waits_for_the_first(void **state)
+{
+	struct host *host = &stage.hosts[0];
+	struct write_client client;
+	struct write_lease lease;
+
+	(void)state;
+	daemon_ram(host->daemon, "next", RAM);
+	daemon_start(host->daemon);
+	daemon_await_log(host->daemon, OURS, 1);
+	endpoint_add(host, ENDPOINT("next"));
+	daemon_await_log(host->daemon, "another endpoint of this host is the same guest", 1);
+	daemon_await_log(host->daemon, "endpoint ready", 2);
+	client_open(&client, host);
+	refused_at(&client, "next", VMSIG_ERR_BUSY, "");
+	host_configure(host, 1, ENDPOINT("next"));
+	kill(daemon_pid(host->daemon), SIGHUP);
+	daemon_await_log(host->daemon, OURS, 2);
+	daemon_await_log(host->daemon, "endpoint ready", 3);
+	write_client_ask(&client, "next", 0, 0, SHORT, 0, true);
+	lease = write_client_granted(&client);
+	assert_int_equal(put(&client, host, &lease, 44), 0);
+	write_client_close(&client);
+	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
+}
+
 /* ---- nobody, when it is not known ---- */
 
 static void one_that_stood_still_writes_nothing_afterwards(void **state)
@@ -370,6 +426,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			the_second_is_refused_and_takes_over_from_the_dead, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_leaves_gives_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			the_next_endpoint_of_a_guest_waits_for_the_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			one_that_stood_still_writes_nothing_afterwards, setup, teardown),
 		cmocka_unit_test_setup_teardown(
