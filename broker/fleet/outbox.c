@@ -79,8 +79,17 @@ static void list(struct tenure *tenure)
 	tenure->listed = true;
 }
 
+/* What a guest was that is another's now has not to be told any more: it would be told after that.
+ */
+static const uint32_t ends =
+	1u << FLEET_ACT_LOST | 1u << FLEET_ACT_MOVED | 1u << FLEET_ACT_RELEASED;
+static const uint32_t had = 1u << FLEET_ACT_CUT_OFF | 1u << FLEET_ACT_OWNED | 1u << FLEET_ACT_BACK |
+			    1u << FLEET_ACT_SETTLED | 1u << FLEET_ACT_OFFERED;
+
 void fleet_tell_of(struct tenure *tenure, enum fleet_action_kind kind)
 {
+	if (ends & 1u << kind)
+		tenure->pending &= ~had;
 	tenure->pending |= 1u << kind;
 	list(tenure);
 }
