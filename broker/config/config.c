@@ -339,6 +339,8 @@ static int check_fleet(const struct config_check *check)
 			"'etcd' (URLs of its members)");
 	if (fleet->ttl_ms % 1000)
 		return complain_fleet(check, "fleet.ttl: write whole seconds");
+	if (fleet->margin_ns > fleet->ttl_ms * 1000000 / 4)
+		return complain_fleet(check, "fleet.margin: write no more than a fourth of 'ttl'");
 	/* A renewal every third of it has to come back in time. */
 	if (right_ns < fleet->margin_ns + fleet->timeout_ms * 1000000)
 		return complain_fleet(check,

@@ -173,6 +173,8 @@ static void what_is_wrong_is_said_with_line_and_remedy(void **state)
 			{":2: ", "ttl is too short"}},
 		{TLS "fleet: {name: f, host: h, etcd: ['http://127.0.0.1:1'], ttl: 2500ms}\n",
 			{":2: ", "whole seconds"}},
+		{TLS "fleet: {name: f, host: h, etcd: ['http://127.0.0.1:1'], margin: 3s}\n",
+			{":2: ", "a fourth of 'ttl'"}},
 		{TLS "fleet: {name: f, host: h, etcd: ['http://[::1]:1']}\n"
 		     "endpoints:\n  - {name: a, adapter: qemu, qmp: /q, writable: yes}\n",
 			{":4: ", "has no identity"}},
