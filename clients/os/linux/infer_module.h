@@ -2,7 +2,9 @@
 #ifndef CLIENTS_OS_LINUX_INFER_MODULE_H
 #define CLIENTS_OS_LINUX_INFER_MODULE_H
 
-#include "clients/os/linux/infer.h"
+/* struct module, of those that are loaded. Members are known afterwards, or not: infer.h. */
+
+#include "clients/os/linux/infer_probe.h"
 
 /* Modules, when there are any. */
 void infer_modules(struct infer *infer);

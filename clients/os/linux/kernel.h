@@ -37,7 +37,7 @@
  *   registers  what was saved of a task that does not run
  *   hidden   what lists leave out
  *   intact   what a kernel's code and its tables should be
- *   dispatch where a system call leads by code
+ *   dispatch  where a system call leads by code
  */
 
 #include <stdbool.h>

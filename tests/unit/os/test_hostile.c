@@ -13,6 +13,7 @@
 
 #include "clients/os/linux/file.h"
 #include "clients/os/linux/infer.h"
+#include "clients/os/linux/infer_probe.h"
 #include "clients/os/linux/log.h"
 #include "clients/os/linux/lookup.h"
 #include "clients/os/linux/module.h"
