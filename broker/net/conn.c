@@ -30,74 +30,6 @@ static const struct account_kind kind = {.owner = "connection",
 	.slots = {[ANSWERS] = {"answers that were not read", "quota.pending",
 			  "read them before asking again"}}};
 
-/* ---- looking ---- */
-
-void *conn_user(const struct conn *conn)
-{
-	return conn->conns->user;
-}
-
-void *conn_plane_state(const struct conn *conn)
-{
-	return conn->plane_state;
-}
-
-const struct plane_ops *conn_plane(const struct conn *conn)
-{
-	return conn->plane;
-}
-
-const struct grant_tenant *conn_tenant(const struct conn *conn)
-{
-	return conn->tenant;
-}
-
-uid_t conn_uid(const struct conn *conn)
-{
-	return conn->cred.uid;
-}
-
-pid_t conn_pid(const struct conn *conn)
-{
-	return conn->cred.pid;
-}
-
-bool conn_was_lost(const struct conn *conn)
-{
-	return conn->ended_by == VMSIG_ERR_DISCONNECTED ||
-	       conn->ended_by == VMSIG_ERR_SHUTTING_DOWN;
-}
-
-const char *conn_serial(const struct conn *conn)
-{
-	return conn->identity.serial;
-}
-
-bool conn_has_room(const struct conn *conn)
-{
-	return chan_output_bytes(conn->chan) < conn->conns->config->tx_soft;
-}
-
-bool conn_may_log(struct conn *conn)
-{
-	struct conns *conns = conn->conns;
-
-	return caller_may_log(&conns->callers, conn->caller, pulse_now_ns(conns->pulse));
-}
-
-void conn_log_refusal(struct conn *conn, const struct account_refusal *refusal)
-{
-	if (conn_may_log(conn))
-		log_warning("refused: quota", CONN_WHO(conn), ACCOUNT_REFUSAL_FIELDS(refusal));
-}
-
-struct account_actor conn_actor(const struct conn *conn)
-{
-	return (struct account_actor){.tenant = conn->tenant ? conn->tenant->tenant.name : NULL,
-		.uid = conn->cred.uid,
-		.pid = conn->cred.pid};
-}
-
 /* ---- paying ---- */
 
 void conn_begin_account(struct conn *conn)
@@ -395,6 +327,74 @@ void conn_send_queued(struct conn *conn)
 }
 
 /* ---- receiving ---- */
+
+int conn_take_fds(struct conn *conn, const struct chan_fd_claim *claims, size_t n, int *ret_fds)
+{
+	return chan_take_fds(conn->chan, claims, n, ret_fds);
+}
+
+bool conn_has_fds(const struct conn *conn)
+{
+	return chan_pending_fds(conn->chan) > 0;
+}
+
+bool conn_sends_fds(struct conn *conn)
+{
+	bool sends = conn->right.sends;
+
+	/* What kept it from them may be over: then the next one gets through. */
+	if (!sends)
+		(void)!conn_update_rights(conn);
+	return sends;
+}
+
+int conn_update_rights(struct conn *conn)
+{
+	bool wanted = false;
+
+	for (size_t i = 0; conn->plane->takes_fds && i < conn->tenant->nrules; i++)
+		wanted |= conn->tenant->rules[i].bulk_max > 0;
+	if (conn->plane->takes_fds && conn->tenant->role == IDENTITY_PROVIDER)
+		wanted = true;
+	return right_update(&conn->right, wanted);
+}
+
+static void fetched(struct right *right, int error, unsigned foreign)
+{
+	struct conn *conn = (struct conn *)((char *)right - offsetof(struct conn, right));
+
+	if (foreign && conn_may_log(conn))
+		log_warning("a client sent descriptors that are no memfds", CONN_WHO(conn),
+			LOG_INT("count", foreign));
+	if (error == VMSIG_ERR_PROTOCOL)
+		conn_close(conn, error,
+			conn->plane->door == NET_DOOR_ADMIN
+				? "RAM comes in memfds or files of a tmpfs, at most 16 a message, "
+				  "and "
+				  "nothing else"
+				: "bulk data comes in one memfd a message, and nothing else");
+	else if (error)
+		conn_fail(conn, error);
+	else
+		conn_want_read(conn);
+}
+
+void conn_begin_rights(struct conn *conn)
+{
+	right_begin(&conn->right, &conn->conns->rights, conn->chan, conn->cred.uid, fetched);
+}
+
+int conn_fetch_rights(struct conn *conn)
+{
+	const char *why = NULL;
+
+	if (right_fetch(&conn->right, &why)) {
+		conn_close(conn, VMSIG_ERR_PROTOCOL, why);
+		return 0;
+	}
+	/* Failed already. Else the answer wakes it. */
+	return conn->phase ? conn_watch(conn, conn->mask & ~UV_READABLE) : 0;
+}
 
 /* What is here, up to a piece's worth: a large frame takes several. A plane may close the
  * connection in the middle. */

@@ -19,7 +19,7 @@
  *   crew         threads that compute it
  *   admission    who gets in, and stays
  *   conns        all connections
- *   conn         one; conn_fds.c is about the descriptors that its client sends
+ *   conn         one; conn_look.c is what others ask of it
  *   roll         one after the other
  *   state        the inside of both
  *   pulse        time
