@@ -164,6 +164,13 @@ static void scan_chunk(
 	}
 }
 
+/* A guest that lies about its types may have a member outside of what it is a member of. */
+static bool is_in_task(const struct linux_kernel *kernel, enum linux_field field)
+{
+	return (uint64_t)kernel->fields.field[field].offset + sizeof(uint64_t) <=
+	       kernel->fields.size[LINUX_STRUCT_TASK];
+}
+
 /* All memory, in pieces that overlap by a task. What is no memory ends a piece. */
 static int scan_memory(struct hidden_tasks *tasks)
 {
@@ -251,6 +258,9 @@ static int look(struct hidden_tasks *tasks, vmsig_finding_list *list)
 	linux_begin(kernel);
 	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
 	r = kernel->fault ? kernel->fault : take_list(tasks, &tasks->listed[0], &partial);
+	if (!r &&
+		(!is_in_task(kernel, LINUX_TASK_CRED) || !is_in_task(kernel, LINUX_TASK_REAL_CRED)))
+		r = VMSIG_ERR_UNSUPPORTED;
 	if (!r)
 		r = linux_walk(kernel, walk_table, tasks, &list->partial);
 	set_sort(&tasks->table);

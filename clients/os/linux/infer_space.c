@@ -297,6 +297,15 @@ static bool is_map_count(struct infer *infer, uint32_t at)
 	return true;
 }
 
+static void find_map_count(struct infer *infer)
+{
+	uint32_t first = infer_offset(infer, LINUX_MM_PGD) + 8, end = first + 0x200, at;
+
+	end = end < INFER_MM_BYTES ? end : INFER_MM_BYTES;
+	if (infer_find(infer, first, end, 4, is_map_count, &at))
+		infer_set(infer, LINUX_MM_MAP_COUNT, at, 4);
+}
+
 static bool is_mm_of_area(struct infer *infer, uint32_t at)
 {
 	for (size_t i = 0; i < infer->area_count; i++) {
@@ -359,9 +368,7 @@ void infer_spaces(struct infer *infer)
 		return;
 	infer_set(infer, LINUX_VMA_START, 0, 8);
 	infer_set(infer, LINUX_VMA_END, 8, 8);
-	if (infer_find(infer, infer_offset(infer, LINUX_MM_PGD) + 8,
-		    infer_offset(infer, LINUX_MM_PGD) + 0x200, 4, is_map_count, &at))
-		infer_set(infer, LINUX_MM_MAP_COUNT, at, 4);
+	find_map_count(infer);
 	if (infer_find(infer, 16, 0xa0, 8, is_mm_of_area, &at) && are_flags(infer, at + 16))
 		infer_set(infer, LINUX_VMA_FLAGS, at + 16, 8);
 	if (infer_find(infer, 0x100, INFER_MM_BYTES - 16, 8, is_vdso, &at))

@@ -13,6 +13,10 @@
 #define FIRST_KEPT (INFER_TASKS_MAX / 2) /* the others are the last ones: user space is there */
 #define NEAR 0x300u                      /* bytes between members that are close to one another */
 
+/* Where a name may be: others are looked for before and behind it, in what was read of a task. */
+#define COMM_FIRST 0x100u
+#define COMM_END (INFER_TASK_BYTES - NEAR - COMM)
+
 /* Values that have been the same since 4.19 (include/linux/sched.h, include/uapi/asm/signal.h). */
 #define PF_KTHREAD 0x00200000u
 #define SIGCHLD 17u
@@ -60,7 +64,7 @@ static bool find_comm(struct infer *infer, uint32_t *ret_comm)
 	static const char *const names[] = {"swapper/0", "swapper"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		for (uint32_t at = 0; at + COMM <= INFER_TASK_BYTES; at += 8) {
+		for (uint32_t at = COMM_FIRST; at < COMM_END; at += 8) {
 			if (strcmp(names[i], (const char *)infer->tasks[0].bytes + at) == 0) {
 				*ret_comm = at;
 				return true;

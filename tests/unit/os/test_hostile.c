@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "clients/os/linux/file.h"
+#include "clients/os/linux/hidden.h"
 #include "clients/os/linux/infer.h"
 #include "clients/os/linux/infer_probe.h"
 #include "clients/os/linux/log.h"
@@ -361,6 +362,65 @@ static void nothing_is_inferred_from_objects_that_lie(void **state)
 	}
 }
 
+/* Where a guest's types say that a member is. */
+static void members_outside_of_tasks_are_none(void **state)
+{
+	static const enum linux_field members[] = {LINUX_TASK_CRED, LINUX_TASK_REAL_CRED};
+	struct objects *objects = *state;
+	vmsig_finding_list findings = {0};
+
+	for (size_t i = 0; i < 2; i++) {
+		uint32_t *offset = &objects->kernel.fields.field[members[i]].offset, was = *offset;
+
+		*offset = 1u << 29;
+		begin(objects);
+		assert_int_equal(
+			linux_hidden_processes(&objects->kernel, &findings), VMSIG_ERR_UNSUPPORTED);
+		*offset = was;
+	}
+	assert_int_equal(findings.count, 0);
+}
+
+#define RING (OBJECTS_MAP + 0x100000)
+#define RING_STEP 0x4000u
+#define RING_TASKS 5u
+
+/* Tasks in a ring, with their names at `comm`: all that they have. */
+static void make_ring(struct objects *objects, uint32_t links, uint32_t comm)
+{
+	for (uint64_t i = 0; i < RING_TASKS; i++) {
+		uint64_t task = RING + i * RING_STEP;
+		uint64_t next = RING + (i + 1) % RING_TASKS * RING_STEP;
+		uint64_t before = RING + (i + RING_TASKS - 1) % RING_TASKS * RING_STEP;
+
+		memset(objects_bytes(objects, task), 0, RING_STEP);
+		objects_put(objects, task + links, next + links);
+		objects_put(objects, task + links + 8, before + links);
+		strcpy((char *)objects_bytes(objects, task + comm), i ? "task" : "swapper/0");
+	}
+}
+
+/* Where members are near which others are looked for. */
+static void names_at_the_edge_of_tasks_are_none(void **state)
+{
+	const uint32_t edges[] = {24, 32, 40, 48, 56, 64, 0xf8, INFER_TASK_BYTES - 0x300,
+		INFER_TASK_BYTES - 0x20, INFER_TASK_BYTES - 0x18, INFER_TASK_BYTES - 0x10};
+	struct objects *objects = *state;
+
+	objects->addrs[0] = RING;
+	for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++) {
+		make_ring(objects, 8, edges[i]);
+		objects->kernel.fields = (struct linux_fields){0};
+		begin(objects);
+		assert_int_equal(linux_infer(&objects->kernel), VMSIG_ERR_UNSUPPORTED);
+	}
+	/* In the middle they are some. */
+	make_ring(objects, 8, 0x800);
+	objects->kernel.fields = (struct linux_fields){0};
+	begin(objects);
+	assert_int_equal(linux_infer(&objects->kernel), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -380,6 +440,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(words_may_be_any_pointer, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			nothing_is_inferred_from_objects_that_lie, setup, teardown),
+		cmocka_unit_test_setup_teardown(members_outside_of_tasks_are_none, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			names_at_the_edge_of_tasks_are_none, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
