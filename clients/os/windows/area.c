@@ -10,6 +10,10 @@
 
 #define EVIDENCE_MAX 32u /* processes that are asked */
 
+/* Nodes that are looked at to learn: some seconds. An honest guest has less than a million; of a
+ * hostile one every word of a process may lead into a large tree. */
+#define NODES_MAX (16u << 20)
+
 /* Bytes of a process that its root may be in: around the exit status, else nearly all. */
 #define NEAR_BEFORE 0x20u
 #define NEAR_BEHIND 0x48u
@@ -52,6 +56,7 @@ struct area_evidence {
 	struct windows_kernel *kernel;
 	struct area_witness witnesses[EVIDENCE_MAX];
 	size_t count;
+	uint32_t left; /* nodes that may still be looked at */
 };
 
 static int gather(struct area_evidence *evidence)
@@ -79,6 +84,7 @@ static int gather(struct area_evidence *evidence)
 /* ---- the root ---- */
 
 struct area_score {
+	struct area_evidence *evidence;
 	struct area_witness *witness;
 	size_t nodes;
 };
@@ -88,6 +94,9 @@ static bool look_at_vad(void *ctx, const struct windows_vad *vad)
 	struct area_score *score = ctx;
 	struct area_witness *witness = score->witness;
 
+	if (!score->evidence->left)
+		return false;
+	score->evidence->left--;
 	score->nodes++;
 	if (witness->peb >= vad->start && witness->peb < vad->end)
 		witness->peb_node = vad->node;
@@ -101,7 +110,7 @@ static bool look_at_vad(void *ctx, const struct windows_vad *vad)
 static size_t score_of(struct area_evidence *evidence, const struct windows_area_shape *shape)
 {
 	struct windows_kernel *kernel = evidence->kernel;
-	struct area_score score = {0};
+	struct area_score score = {.evidence = evidence};
 	size_t proofs = 0, refuted = 0;
 
 	for (size_t i = 0; i < evidence->count; i++) {
@@ -114,7 +123,7 @@ static size_t score_of(struct area_evidence *evidence, const struct windows_area
 		else if (++refuted > evidence->count / 2)
 			return 0;
 	}
-	return proofs > evidence->count / 2 ? score.nodes : 0;
+	return evidence->left && proofs > evidence->count / 2 ? score.nodes : 0;
 }
 
 static void find_root(struct area_evidence *evidence, uint32_t first, uint32_t end)
@@ -240,7 +249,7 @@ static void find_flags(struct area_evidence *evidence)
 
 int windows_area_learn(struct windows_kernel *kernel)
 {
-	struct area_evidence evidence = {.kernel = kernel};
+	struct area_evidence evidence = {.kernel = kernel, .left = NODES_MAX};
 	uint32_t near = kernel->offset.exit_status & ~7u;
 	int r;
 
@@ -258,6 +267,7 @@ int windows_area_learn(struct windows_kernel *kernel)
 	if (!kernel->area.root)
 		return VMSIG_ERR_UNSUPPORTED;
 	/* The nodes of the evidence are the best shape's again. */
+	evidence.left = NODES_MAX;
 	(void)score_of(&evidence, &kernel->area);
 	find_flags(&evidence);
 	windows_begin(kernel);

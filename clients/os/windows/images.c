@@ -60,6 +60,19 @@ static int append(struct images_walk *walk, const vmsig_image *image, const char
 	return 0;
 }
 
+static int by_base(const void *a, const void *b)
+{
+	const vmsig_image *one = a, *two = b;
+
+	return one->base < two->base ? -1 : one->base > two->base;
+}
+
+static void sort(vmsig_image_list *list)
+{
+	if (list->count)
+		qsort(list->images, list->count, sizeof(*list->images), by_base);
+}
+
 /* ---- what the loader lists ---- */
 
 static int take_entry(struct images_walk *walk, uint64_t entry)
@@ -106,11 +119,10 @@ static int walk_loader(struct windows_kernel *kernel, void *ctx)
 
 static bool is_listed(const struct images_walk *walk, uint64_t base)
 {
-	for (size_t i = 0; i < walk->listed; i++) {
-		if (walk->list->images[i].base == base)
-			return true;
-	}
-	return false;
+	const vmsig_image image = {.base = base};
+
+	return walk->listed &&
+	       bsearch(&image, walk->list->images, walk->listed, sizeof(image), by_base);
 }
 
 static bool take_area(void *ctx, const struct windows_vad *vad)
@@ -143,13 +155,6 @@ static int walk_areas(struct windows_kernel *kernel, void *ctx)
 
 /* ---- all ---- */
 
-static int by_base(const void *a, const void *b)
-{
-	const vmsig_image *one = a, *two = b;
-
-	return one->base < two->base ? -1 : one->base > two->base;
-}
-
 /* Those of which not even the headers are resident. */
 static void mark_absent(struct windows_kernel *kernel, uint64_t root, vmsig_image_list *list)
 {
@@ -168,6 +173,7 @@ static int gather(struct images_walk *walk)
 	bool partial = false;
 	int r = windows_walk(kernel, walk_loader, walk, &walk->list->partial);
 
+	sort(walk->list);
 	walk->listed = walk->list->count;
 	if (!r)
 		r = windows_area_learn(kernel);
@@ -192,8 +198,7 @@ int windows_images_list(
 	r = gather(&walk);
 	if (r)
 		return r;
-	if (ret_list->count)
-		qsort(ret_list->images, ret_list->count, sizeof(*ret_list->images), by_base);
+	sort(ret_list);
 	mark_absent(kernel, process->root, ret_list);
 	return windows_process_is(kernel, process);
 }
