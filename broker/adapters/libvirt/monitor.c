@@ -243,9 +243,14 @@ static int resume(struct transport_line *line)
 	return 0;
 }
 
+/* Who asked may have given up meanwhile, and had the guest go on before it stood still. */
 static int suspend(struct transport_line *line)
 {
-	return virDomainSuspend(line->contact.domain);
+	int r = virDomainSuspend(line->contact.domain);
+
+	if (!r && is_left(line))
+		(void)!resume(line);
+	return r;
 }
 
 static int acknowledge(struct transport_line *line)
