@@ -7,21 +7,23 @@
 
 #include "vmsig/vmsig_error.h"
 
-#define SAMPLE 256u
-#define SAMPLES 4u
 #define BANNER "linux_banner"
+#define BANNER_BYTES 256u
+#define CHUNK (64u << 10)
+
+/* What was learnt from. */
+enum profile_source { SOURCE_BANNER, SOURCE_SYMBOLS, SOURCE_TYPES, SOURCES };
 
 struct linux_profile {
 	struct linux_profile *next;
 	unsigned users;
 	struct linux_symbols symbols;
 	struct linux_fields fields;
-	bool inferred;
-	struct {
+	struct profile_part {
 		uint64_t gva;
-		uint8_t bytes[SAMPLE];
-	} samples[SAMPLES];
-	size_t count;
+		size_t len;
+		uint8_t *bytes;
+	} parts[SOURCES];
 };
 
 /* The one that was used last comes first. */
@@ -41,27 +43,66 @@ static void alone(void)
 	mtx_lock(&lock);
 }
 
-static void take_sample(struct linux_profile *profile, struct linux_kernel *kernel, uint64_t gva)
+static struct linux_profile *profile_free(struct linux_profile *profile)
 {
-	if (!gva)
-		return;
+	for (size_t i = 0; profile && i < SOURCES; i++)
+		free(profile->parts[i].bytes);
+	free(profile);
+	return NULL;
+}
+
+/* VMSIG_ERR_NO_MEMORY, or why it cannot be read. */
+static int take_part(
+	struct profile_part *part, struct linux_kernel *kernel, uint64_t gva, size_t len)
+{
+	*part = (struct profile_part){.gva = gva, .len = len, .bytes = malloc(len)};
+	if (!part->bytes)
+		return VMSIG_ERR_NO_MEMORY;
 	linux_begin(kernel);
-	linux_read(kernel, gva, profile->samples[profile->count].bytes, SAMPLE);
-	profile->samples[profile->count].gva = gva;
-	profile->count += !kernel->fault;
+	linux_read(kernel, gva, part->bytes, len);
+	return kernel->fault;
+}
+
+static int take_parts(struct linux_profile *profile, struct linux_kernel *kernel)
+{
+	const struct {
+		uint64_t gva;
+		size_t len;
+	} sources[SOURCES] = {
+		[SOURCE_BANNER] = {linux_symbols_addr(&kernel->symbols, BANNER), BANNER_BYTES},
+		[SOURCE_SYMBOLS] = {kernel->symbols.at, kernel->symbols.len},
+		[SOURCE_TYPES] = {kernel->fields.types, kernel->fields.types_len}};
+	int r = 0;
+
+	for (size_t i = 0; i < SOURCES && !r; i++)
+		r = sources[i].len
+			    ? take_part(&profile->parts[i], kernel, sources[i].gva, sources[i].len)
+			    : VMSIG_ERR_UNSUPPORTED;
+	return r;
+}
+
+static bool is_part_of(const struct profile_part *part, struct linux_kernel *kernel, uint8_t *bytes)
+{
+	for (size_t at = 0; at < part->len; at += CHUNK) {
+		size_t n = part->len - at < CHUNK ? part->len - at : CHUNK;
+
+		linux_begin(kernel);
+		linux_read(kernel, part->gva + at, bytes, n);
+		if (kernel->fault || memcmp(bytes, part->bytes + at, n) != 0)
+			return false;
+	}
+	return true;
 }
 
 static bool is_of(const struct linux_profile *profile, struct linux_kernel *kernel)
 {
-	uint8_t bytes[SAMPLE];
+	uint8_t *bytes = malloc(CHUNK);
+	bool is = bytes;
 
-	for (size_t i = 0; i < profile->count; i++) {
-		linux_begin(kernel);
-		linux_read(kernel, profile->samples[i].gva, bytes, SAMPLE);
-		if (kernel->fault || memcmp(bytes, profile->samples[i].bytes, SAMPLE) != 0)
-			return false;
-	}
-	return profile->count > 1;
+	for (size_t i = 0; i < SOURCES && is; i++)
+		is = is_part_of(&profile->parts[i], kernel, bytes);
+	free(bytes);
+	return is;
 }
 
 static void give(struct linux_profile *profile, struct linux_kernel *kernel)
@@ -70,7 +111,6 @@ static void give(struct linux_profile *profile, struct linux_kernel *kernel)
 	kernel->profile = profile;
 	kernel->symbols = profile->symbols;
 	kernel->fields = profile->fields;
-	kernel->inferred = profile->inferred;
 }
 
 static void put_first(struct linux_profile *profile)
@@ -81,22 +121,18 @@ static void put_first(struct linux_profile *profile)
 
 int linux_profile_keep(struct linux_kernel *kernel)
 {
-	struct linux_profile *profile = calloc(1, sizeof(*profile));
-	uint32_t len = kernel->fields.types_len;
+	struct linux_profile *profile = kernel->inferred ? NULL : calloc(1, sizeof(*profile));
+	int r = kernel->inferred ? VMSIG_ERR_UNSUPPORTED : VMSIG_ERR_NO_MEMORY;
 
-	if (!profile)
-		return VMSIG_ERR_NO_MEMORY;
+	if (profile)
+		r = take_parts(profile, kernel);
+	linux_begin(kernel);
+	if (r) {
+		profile_free(profile);
+		return r == VMSIG_ERR_NO_MEMORY ? r : 0;
+	}
 	profile->symbols = kernel->symbols;
 	profile->fields = kernel->fields;
-	profile->inferred = kernel->inferred;
-	take_sample(profile, kernel, linux_symbols_addr(&kernel->symbols, BANNER));
-	take_sample(profile, kernel, kernel->symbols.at);
-	/* Of one that says nothing of its types any more there is a place for that, too. */
-	take_sample(profile, kernel,
-		len ? kernel->fields.types : linux_symbols_addr(&kernel->symbols, "__start_BTF"));
-	if (len > SAMPLE)
-		take_sample(profile, kernel, kernel->fields.types + len - SAMPLE);
-	linux_begin(kernel);
 	alone();
 	put_first(profile);
 	give(profile, kernel);
@@ -136,7 +172,7 @@ static void forget_some(void)
 		}
 		*at = profile->next;
 		linux_symbols_deinit(&profile->symbols);
-		free(profile);
+		profile_free(profile);
 	}
 }
 

@@ -326,6 +326,18 @@ static int decode(const struct symbols_search *search)
 
 /* ---- all of it ---- */
 
+/* From the first place where addresses may be to the last. */
+static void note_place(const struct symbols_search *search)
+{
+	size_t bytes = (size_t)search->count * 8, first = search->number_at;
+	size_t end = align_up(search->tokens.end, 8) + bytes;
+
+	first = first > bytes ? first - bytes : 0;
+	end = end < search->part->len ? end : search->part->len;
+	search->symbols->at = search->part->gva + first;
+	search->symbols->len = end - first;
+}
+
 static int find_in_part(struct symbols_search *search)
 {
 	struct linux_symbols *symbols = search->symbols;
@@ -334,7 +346,7 @@ static int find_in_part(struct symbols_search *search)
 	if (r)
 		return r;
 	symbols->count = search->count;
-	symbols->at = search->part->gva + search->names_at;
+	note_place(search);
 	symbols->addrs = calloc(search->count, sizeof(*symbols->addrs));
 	symbols->names = calloc(search->count, sizeof(*symbols->names));
 	if (!symbols->addrs || !symbols->names)

@@ -22,7 +22,8 @@ struct linux_symbols {
 	uint32_t *names; /* where each begins in `text`: its type, its name, NUL */
 	size_t count;
 	char *text;
-	uint64_t at; /* where the guest has the names */
+	uint64_t at; /* where the guest has all tables of them, and what is between these */
+	size_t len;
 };
 
 /* VMSIG_ERR_UNSUPPORTED: there are none. The image is not needed afterwards. */

@@ -15,6 +15,9 @@
 
 #define BANNER (OBJECTS_MAP + 0x80000)
 #define NAMES (OBJECTS_MAP + 0x90000)
+#define NAMES_LEN 0x18000u
+#define TYPES (OBJECTS_MAP + 0xb0000)
+#define TYPES_LEN 0x12345u
 
 /* Symbols of its own, as a kernel has them that was just learnt. */
 static struct linux_symbols some_symbols(void)
@@ -24,7 +27,8 @@ static struct linux_symbols some_symbols(void)
 		.names = calloc(1, sizeof(*symbols.names)),
 		.count = 1,
 		.text = strdup(text),
-		.at = NAMES};
+		.at = NAMES,
+		.len = NAMES_LEN};
 
 	assert_non_null(symbols.addrs);
 	symbols.addrs[0] = BANNER;
@@ -42,6 +46,16 @@ static void make(struct objects *objects, const char *banner)
 	memcpy(objects_bytes(objects, BANNER), banner, strlen(banner) + 1);
 }
 
+static struct linux_kernel learnt(const struct objects *objects)
+{
+	struct linux_kernel kernel = like(objects);
+
+	kernel.symbols = some_symbols();
+	kernel.fields.types = TYPES;
+	kernel.fields.types_len = TYPES_LEN;
+	return kernel;
+}
+
 static void the_same_kernel_is_learnt_once(void **state)
 {
 	struct objects one, other;
@@ -49,10 +63,9 @@ static void the_same_kernel_is_learnt_once(void **state)
 
 	make(&one, "Linux version 6.1");
 	make(&other, "Linux version 6.2");
-	kernel = like(&one);
+	kernel = learnt(&one);
 	again = like(&one);
 	different = like(&other);
-	kernel.symbols = some_symbols();
 	assert_false(linux_profile_find(&again));
 	assert_int_equal(linux_profile_keep(&kernel), 0);
 	assert_true(linux_profile_find(&again));
@@ -71,6 +84,48 @@ static void the_same_kernel_is_learnt_once(void **state)
 	objects_free(&other);
 }
 
+/* Of everything that was learnt from each byte counts. */
+static void one_byte_more_is_another_kernel(void **state)
+{
+	static const uint64_t places[] = {BANNER + 20, NAMES, NAMES + 0x10000,
+		NAMES + NAMES_LEN - 1, TYPES, TYPES + 0x10000, TYPES + TYPES_LEN - 1};
+	struct linux_kernel kernel, again;
+	struct objects one;
+
+	make(&one, "Linux version 6.1");
+	kernel = learnt(&one);
+	assert_int_equal(linux_profile_keep(&kernel), 0);
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		uint8_t *byte = objects_bytes(&one, places[i]);
+
+		again = like(&one);
+		*byte ^= 1;
+		assert_false(linux_profile_find(&again));
+		*byte ^= 1;
+		assert_true(linux_profile_find(&again));
+		linux_deinit(&again);
+	}
+	linux_deinit(&kernel);
+	objects_free(&one);
+}
+
+/* A guest's objects are its own, and say nothing of another guest. */
+static void what_was_inferred_is_not_kept(void **state)
+{
+	struct linux_kernel kernel, again;
+	struct objects one;
+
+	make(&one, "Linux version 6.3");
+	kernel = learnt(&one);
+	again = like(&one);
+	kernel.inferred = true;
+	assert_int_equal(linux_profile_keep(&kernel), 0);
+	assert_null(kernel.profile);
+	assert_false(linux_profile_find(&again));
+	linux_deinit(&kernel);
+	objects_free(&one);
+}
+
 static void few_are_kept(void **state)
 {
 	struct objects objects[LINUX_PROFILES_KEPT + 1];
@@ -80,8 +135,7 @@ static void few_are_kept(void **state)
 	for (unsigned i = 0; i <= LINUX_PROFILES_KEPT; i++) {
 		banner[14] = (char)('A' + i);
 		make(&objects[i], banner);
-		kernel = like(&objects[i]);
-		kernel.symbols = some_symbols();
+		kernel = learnt(&objects[i]);
 		assert_int_equal(linux_profile_keep(&kernel), 0);
 		linux_deinit(&kernel);
 	}
@@ -98,6 +152,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_same_kernel_is_learnt_once),
+		cmocka_unit_test(one_byte_more_is_another_kernel),
+		cmocka_unit_test(what_was_inferred_is_not_kept),
 		cmocka_unit_test(few_are_kept),
 	};
 
