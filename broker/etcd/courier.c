@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <utlist.h>
 
@@ -13,6 +14,13 @@
  * without a word ends its streams half a minute later. */
 #define PROBE_IDLE_S 10L
 #define PROBE_EVERY_S 5L
+/* What members send takes time of the loop's thread, and they decide how much there is of it. What
+ * goes beyond half of all time is owed; so much of that, and nothing is heard until it is paid. */
+#define REST_AFTER_NS 10000000u
+#define NS_PER_MS 1000000u
+/* Read at once, and a hundred times before curl comes back: what then comes of 100 KiB is a piece
+ * of some milliseconds. It is the least that curl takes. */
+#define BUFFER_BYTES 1024L
 
 /* struct courier_keys, owned. */
 struct copied_keys {
@@ -22,7 +30,11 @@ struct copied_keys {
 struct courier {
 	CURLM *multi;
 	uv_loop_t *loop;
-	uv_timer_t timer;
+	uv_timer_t timer; /* curl's */
+	uv_timer_t rest;  /* the end of it */
+	bool rests;
+	uint64_t owed_ns, owed_at_ns;
+	struct courier_socket *sockets;
 	struct copied_keys keys;
 	struct courier_parcel *parcels;
 	unsigned handles; /* of libuv, that are not closed */
@@ -36,6 +48,8 @@ struct courier_socket {
 	uv_poll_t poll;
 	struct courier *courier;
 	curl_socket_t fd;
+	int events; /* that curl waits for */
+	struct courier_socket *prev, *next;
 };
 
 static void keys_free(struct copied_keys *keys)
@@ -129,12 +143,47 @@ static void on_timer_closed(uv_handle_t *handle)
 	on_handle_closed(handle->data);
 }
 
+uint64_t courier_clock(void)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at);
+	return (uint64_t)at.tv_sec * 1000 * NS_PER_MS + (uint64_t)at.tv_nsec;
+}
+
+static void on_rested(uv_timer_t *timer);
+
+/* Sockets are not looked at, and curl's time does not pass. */
+static void begin_rest(struct courier *courier)
+{
+	struct courier_socket *contact;
+
+	courier->rests = true;
+	uv_timer_stop(&courier->timer);
+	DL_FOREACH (courier->sockets, contact)
+		uv_poll_stop(&contact->poll);
+	uv_timer_start(&courier->rest, on_rested, courier->owed_ns / NS_PER_MS + 1, 0);
+}
+
+void courier_spent(struct courier *courier, uint64_t ns)
+{
+	uint64_t now_ns = uv_hrtime(), paid_ns = now_ns - courier->owed_at_ns;
+
+	courier->owed_at_ns = now_ns;
+	courier->owed_ns -= paid_ns < courier->owed_ns ? paid_ns : courier->owed_ns;
+	courier->owed_ns += ns;
+	if (courier->owed_ns > REST_AFTER_NS && !courier->rests && !courier->closing)
+		begin_rest(courier);
+}
+
 static void act(struct courier *courier, curl_socket_t fd, int events)
 {
+	uint64_t began_ns = courier_clock();
 	int running;
 
 	(void)curl_multi_socket_action(courier->multi, fd, events, &running);
 	finish_all(courier);
+	courier_spent(courier, courier_clock() - began_ns);
 }
 
 static void on_ready(uv_poll_t *poll, int status, int events)
@@ -165,8 +214,14 @@ static struct courier_socket *courier_socket_new(struct courier *courier, curl_s
 		return NULL;
 	}
 	courier->handles++;
+	DL_APPEND(courier->sockets, contact);
 	curl_multi_assign(courier->multi, fd, contact);
 	return contact;
+}
+
+static int listen_to(struct courier_socket *contact)
+{
+	return uv_poll_start(&contact->poll, contact->events, on_ready);
 }
 
 /* curl closes the descriptor right after CURL_POLL_REMOVE. */
@@ -174,11 +229,11 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *ow
 {
 	struct courier *courier = arg;
 	struct courier_socket *contact = own;
-	int events = 0;
 
 	if (what == CURL_POLL_REMOVE) {
 		if (contact) {
 			curl_multi_assign(courier->multi, fd, NULL);
+			DL_DELETE(courier->sockets, contact);
 			uv_poll_stop(&contact->poll);
 			uv_close((uv_handle_t *)&contact->poll, on_socket_closed);
 		}
@@ -188,11 +243,9 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *ow
 		contact = courier_socket_new(courier, fd);
 	if (!contact)
 		return -1;
-	if (what & CURL_POLL_IN)
-		events |= UV_READABLE;
-	if (what & CURL_POLL_OUT)
-		events |= UV_WRITABLE;
-	return uv_poll_start(&contact->poll, events, on_ready) ? -1 : 0;
+	contact->events =
+		(what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+	return !courier->rests && listen_to(contact) ? -1 : 0;
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -200,16 +253,30 @@ static void on_timer(uv_timer_t *timer)
 	act(timer->data, CURL_SOCKET_TIMEOUT, 0);
 }
 
-/* 0 is not to be answered from here: curl would be called inside of a call of it. */
+static void on_rested(uv_timer_t *timer)
+{
+	struct courier *courier = timer->data;
+	struct courier_socket *contact;
+
+	courier->rests = false;
+	DL_FOREACH (courier->sockets, contact)
+		(void)!listen_to(contact);
+	/* curl looks itself for what is due. */
+	uv_timer_start(&courier->timer, on_timer, 1, 0);
+}
+
+/* 0 is not to be answered from here: curl would be called inside of a call of it. Nor by a timer of
+ * 0, which libuv would fire again and again without looking for events, as long as there is
+ * something to read. */
 static int on_timeout(CURLM *multi, long ms, void *arg)
 {
 	struct courier *courier = arg;
 
-	if (courier->closing)
+	if (courier->closing || courier->rests)
 		return 0;
 	if (ms < 0)
 		return uv_timer_stop(&courier->timer) ? -1 : 0;
-	return uv_timer_start(&courier->timer, on_timer, (uint64_t)ms, 0) ? -1 : 0;
+	return uv_timer_start(&courier->timer, on_timer, ms ? (uint64_t)ms : 1, 0) ? -1 : 0;
 }
 
 /* ---- life ---- */
@@ -260,15 +327,15 @@ int courier_new(struct courier **ret_courier, uv_loop_t *loop, const struct cour
 		return -ENOMEM;
 	courier->loop = loop;
 	if (keys_copy(keys, &courier->keys) || !(courier->multi = multi_new(courier)) ||
-		uv_timer_init(loop, &courier->timer)) {
+		uv_timer_init(loop, &courier->timer) || uv_timer_init(loop, &courier->rest)) {
 		if (courier->multi)
 			curl_multi_cleanup(courier->multi);
 		keys_free(&courier->keys);
 		free(courier);
 		return -ENOMEM;
 	}
-	courier->timer.data = courier;
-	courier->handles = 1;
+	courier->timer.data = courier->rest.data = courier;
+	courier->handles = 2;
 	*ret_courier = courier;
 	return 0;
 }
@@ -294,6 +361,7 @@ void courier_close(struct courier *courier, void (*closed)(void *arg), void *arg
 	courier->multi = NULL;
 	courier->closing = true;
 	uv_close((uv_handle_t *)&courier->timer, on_timer_closed);
+	uv_close((uv_handle_t *)&courier->rest, on_timer_closed);
 }
 
 /* ---- a parcel ---- */
@@ -421,6 +489,7 @@ static int set_reply(struct courier_parcel *parcel)
 	SET(CURLOPT_ERRORBUFFER, parcel->why);
 	SET(CURLOPT_WRITEFUNCTION, on_reply);
 	SET(CURLOPT_WRITEDATA, parcel);
+	SET(CURLOPT_BUFFERSIZE, BUFFER_BYTES);
 	return 0;
 }
 

@@ -6,7 +6,8 @@
  * HTTP requests on the loop: libcurl's multi interface over libuv's handles. Nothing of it waits:
  * hosts are addresses and no names, keys and certificates are in memory, and no proxy is asked for.
  * A TLS handshake is some 2 ms of the loop (P-256), and there are as many as connections are made:
- * COURIER_CONNECTIONS at most at a time, which are kept.
+ * COURIER_CONNECTIONS at most at a time, which are kept. However much members send, it has half of
+ * the loop's time, in pieces of some ten milliseconds.
  *
  * What was handed to a connection is never handed to another one: curl would send it again when a
  * connection that was kept turns out to be dead, and whether the first was heard is not known.
@@ -72,6 +73,9 @@ __attribute__((warn_unused_result)) int courier_send(
 	struct courier *courier, struct courier_parcel *parcel);
 /* done() does not come. Nothing, of one that was not sent or is done. Not from heard(). */
 void courier_cancel(struct courier_parcel *parcel);
+/* CPU time of this thread, and how much of it went into what came, beside done() and heard(). */
+uint64_t courier_clock(void);
+void courier_spent(struct courier *courier, uint64_t ns);
 /* No parcel is under way. Frees the courier from the loop, and then calls `closed`. */
 void courier_close(struct courier *courier, void (*closed)(void *arg), void *arg);
 

@@ -258,13 +258,14 @@ static void watch_tell(struct etcd *etcd, uint64_t serial)
 static void watches_tell(struct etcd *etcd)
 {
 	const struct etcd_watch *watch;
-	uint64_t serial = 0;
+	uint64_t serial = 0, began_ns = courier_clock();
 
 	etcd->heard = false;
 	while (!etcd->closing && (watch = watch_behind(etcd, serial))) {
 		serial = watch->serial;
 		watch_tell(etcd, serial);
 	}
+	courier_spent(etcd->courier, courier_clock() - began_ns);
 }
 
 /* ---- members ---- */

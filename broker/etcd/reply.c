@@ -120,18 +120,22 @@ static bool get_header(const json_t *reply, struct header *ret_header)
 	       ret_header->revision >= 0;
 }
 
-/* jansson takes 2048 levels, each a stack frame. Brackets in strings count too: keys and values
- * are base64, and have none. */
-static bool is_flat(const char *text, size_t len)
+/* jansson takes 2048 levels, each a stack frame, and of each value makes a hundred times as many
+ * bytes as its text may have: without a bound a reply would stop the loop for a fifth of a second.
+ * What is in strings counts too: keys and values are base64, and have none of it. */
+static bool is_simple(const char *text, size_t len)
 {
-	unsigned depth = 0;
+	unsigned depth = 0, values = 1;
 
 	for (size_t i = 0; i < len; i++) {
-		if (text[i] == '{' || text[i] == '[')
+		bool opens = text[i] == '{' || text[i] == '[';
+
+		if (opens)
 			depth++;
 		else if (depth && (text[i] == '}' || text[i] == ']'))
 			depth--;
-		if (depth > DEPTH)
+		values += opens || text[i] == ',';
+		if (depth > DEPTH || values > ETCD_VALUES_MAX)
 			return false;
 	}
 	return true;
@@ -139,7 +143,7 @@ static bool is_flat(const char *text, size_t len)
 
 static json_t *parse(const char *text, size_t len)
 {
-	json_t *json = len <= ETCD_REPLY_MAX && is_flat(text, len)
+	json_t *json = len <= ETCD_REPLY_MAX && is_simple(text, len)
 			       ? json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL)
 			       : NULL;
 

@@ -4,8 +4,9 @@
 
 /*
  * What etcd's JSON gateway answers, taken apart. Pure, and bounded: a reply is at most
- * ETCD_REPLY_MAX bytes, and whatever is not as etcd writes it makes it one that was not understood.
- * Of a request that changes something that is TXN_UNKNOWN: it may have happened.
+ * ETCD_REPLY_MAX bytes and ETCD_VALUES_MAX values, and whatever is not as etcd writes it makes it
+ * one that was not understood. Of a request that changes something that is TXN_UNKNOWN: it may have
+ * happened.
  */
 
 #include <stddef.h>
@@ -14,6 +15,9 @@
 
 /* Some ten milliseconds of the loop. A fleet's whole view has 1 KiB a guest at most, in base64. */
 #define ETCD_REPLY_MAX (2u << 20)
+/* In a reply or a line of a watch: a thousand changes of several keys each, which is what etcd
+ * sends at once, have less. */
+#define ETCD_VALUES_MAX 65536u
 
 /* Of a request of this kind with this HTTP status. `answer` is zeroed but for its number; what it
  * gets is for txn_answer_deinit(). Without memory it is not understood. */

@@ -139,6 +139,28 @@ static void version_is(const char *text, unsigned version, const char *name)
 	assert_string_equal(found, name);
 }
 
+/* An answer as it should be, with a field that nobody knows and that has many values. */
+static void many_values_are_no_answer(void **state)
+{
+	static const char begin[] = "{" HEADER ",\"succeeded\":true,\"more\":[0", one[] = ",{}",
+			  end[] = "]}";
+	char *text = malloc(ETCD_REPLY_MAX + 1);
+	size_t len = 0;
+
+	(void)state;
+	assert_non_null(text);
+	outcome_is(TXN_COMMIT, 200, "{" HEADER ",\"succeeded\":true,\"more\":[0,{}]}", TXN_OK);
+	memcpy(text, begin, sizeof(begin));
+	len = sizeof(begin) - 1;
+	while (len + sizeof(one) + sizeof(end) < ETCD_REPLY_MAX) {
+		memcpy(text + len, one, sizeof(one));
+		len += sizeof(one) - 1;
+	}
+	memcpy(text + len, end, sizeof(end));
+	outcome_is(TXN_COMMIT, 200, text, TXN_UNKNOWN);
+	free(text);
+}
+
 static void versions(void **state)
 {
 	(void)state;
@@ -158,6 +180,7 @@ int main(void)
 		cmocka_unit_test(errors_that_say_that_nothing_happened),
 		cmocka_unit_test(errors_that_do_not),
 		cmocka_unit_test(what_is_no_answer),
+		cmocka_unit_test(many_values_are_no_answer),
 		cmocka_unit_test(versions),
 	};
 
