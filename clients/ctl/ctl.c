@@ -136,11 +136,14 @@ int ctl_output_end(int code)
 
 int ctl_print_json(json_t *json)
 {
-	int r = json ? json_dumpf(json, stdout, JSON_COMPACT) : -1;
-
+	if (!json)
+		return ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for the output");
+	/* What could not be written, to a full disk say, leaves its mark on the stream. */
+	if (json_dumpf(json, stdout, JSON_COMPACT) < 0 && !ferror(stdout)) {
+		json_decref(json);
+		return ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for the output");
+	}
 	json_decref(json);
-	if (r < 0)
-		return ctl_fail(VMSIG_ERR_NO_MEMORY, "cannot make the output");
 	putchar('\n');
 	return ctl_flush();
 }

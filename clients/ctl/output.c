@@ -15,7 +15,8 @@ int ctl_output_open(struct ctl_output *output, const char *path)
 		return EXIT_OK;
 	output->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (output->fd < 0)
-		return ctl_fail(VMSIG_ERR_IO, "cannot make %s: %s", path, strerror(errno));
+		return ctl_fail(VMSIG_ERR_IO, "cannot make %s: %s", path,
+			errno == EEXIST ? "it is there already; name a new file" : strerror(errno));
 	output->is_file = true;
 	return EXIT_OK;
 }
