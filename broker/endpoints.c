@@ -321,17 +321,16 @@ int endpoints_add(struct endpoints *endpoints, const char *yaml,
 int endpoints_remove(struct endpoints *endpoints, const char *name)
 {
 	if (!wanted_is_added(&endpoints->wanted, name))
-		return config_endpoint_find(endpoints->wanted.config, name)
-			       ? VMSIG_ERR_BAD_REQUEST
-			       : VMSIG_ERR_NO_SUCH_ENDPOINT;
+		return wanted_origin(&endpoints->wanted, name) ? VMSIG_ERR_BAD_REQUEST
+							       : VMSIG_ERR_NO_SUCH_ENDPOINT;
 	wanted_drop(&endpoints->wanted, name);
 	stop_named(endpoints, name);
 	return 0;
 }
 
-bool endpoints_is_added(const struct endpoints *endpoints, const char *name)
+const char *endpoints_origin(const struct endpoints *endpoints, const char *name)
 {
-	return wanted_is_added(&endpoints->wanted, name);
+	return wanted_origin(&endpoints->wanted, name);
 }
 
 /* ---- what is discovered ---- */

@@ -62,11 +62,12 @@ void endpoints_adopt(
 __attribute__((warn_unused_result)) int endpoints_add(struct endpoints *endpoints, const char *yaml,
 	bool (*may)(void *who, const struct selector_subject *endpoint), void *who, char *error,
 	size_t error_size);
-/* Stops one that was added. VMSIG_ERR_NO_SUCH_ENDPOINT; VMSIG_ERR_BAD_REQUEST: it is in the
- * configuration. */
+/* Stops one that was added. VMSIG_ERR_NO_SUCH_ENDPOINT; VMSIG_ERR_BAD_REQUEST: it is of another
+ * origin. */
 __attribute__((warn_unused_result)) int endpoints_remove(
 	struct endpoints *endpoints, const char *name);
-bool endpoints_is_added(const struct endpoints *endpoints, const char *name);
+/* As wanted_origin(). */
+const char *endpoints_origin(const struct endpoints *endpoints, const char *name);
 /* One that was discovered shall run as well: the first of the configuration, which is counted and
  * kept until endpoints_lose(). 0; VMSIG_ERR_BUSY: its name is that of a configured one or of
  * another discovered one; VMSIG_ERR_NOT_READY: after endpoints_close(); -ENOMEM. */

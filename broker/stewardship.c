@@ -50,11 +50,11 @@ static int endpoint_remove(void *ctx, const char *name)
 	return endpoints_remove(broker->endpoints, name);
 }
 
-static bool endpoint_is_added(void *ctx, const char *name)
+static const char *endpoint_origin(void *ctx, const char *name)
 {
 	const struct broker *broker = ctx;
 
-	return endpoints_is_added(broker->endpoints, name);
+	return endpoints_origin(broker->endpoints, name);
 }
 
 /* As its adapter would say it. */
@@ -266,7 +266,7 @@ const struct steward_ops stewardship = {
 	.forget = forget,
 	.endpoint_add = endpoint_add,
 	.endpoint_remove = endpoint_remove,
-	.endpoint_is_added = endpoint_is_added,
+	.endpoint_origin = endpoint_origin,
 	.endpoint_invalidate = endpoint_invalidate,
 	.provide = provide,
 	.provide_invalidate = provide_invalidate,

@@ -97,6 +97,23 @@ bool wanted_is_added(const struct wanted *wanted, const char *name)
 	return one_of(wanted->added, name) != NULL;
 }
 
+const char *wanted_origin(const struct wanted *wanted, const char *name)
+{
+	static const char *const ways[] = {
+		[CONFIG_ADAPTER_QEMU] = "qmp",
+		[CONFIG_ADAPTER_PROVIDER] = "provider",
+		[CONFIG_ADAPTER_LIBVIRT] = "libvirt",
+	};
+	const struct wanted_one *found;
+
+	if (config_endpoint_find(wanted->config, name))
+		return "config";
+	if (wanted_is_added(wanted, name))
+		return "added";
+	found = one_of(wanted->found, name);
+	return found ? ways[found->config->endpoints->adapter] : NULL;
+}
+
 void wanted_drop(struct wanted *wanted, const char *name)
 {
 	struct wanted_one *one = one_of(wanted->added, name);

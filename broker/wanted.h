@@ -33,6 +33,9 @@ const struct config_endpoint *wanted_find(
  */
 __attribute__((warn_unused_result)) int wanted_add(struct wanted *wanted, struct config *config);
 bool wanted_is_added(const struct wanted *wanted, const char *name);
+/* Where the one that wanted_find() finds comes from, a word: config, added, or how it was
+ * discovered: qmp, libvirt, provider. NULL: it shall not run. */
+const char *wanted_origin(const struct wanted *wanted, const char *name);
 /* Does nothing when it was not added. */
 void wanted_drop(struct wanted *wanted, const char *name);
 

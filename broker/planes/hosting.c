@@ -113,6 +113,8 @@ static void doings_pack(struct admin_client *client, struct hosting_leases **lea
 	uint32_t endpoint, Vmsig__Hosted *packed)
 {
 	const struct hosting_leases *counted = leases_of(leases, endpoint);
+	const char *origin =
+		client->services->steward->endpoint_origin(client->services->ctx, packed->name);
 	struct desk_endpoint_stats stats = {0};
 
 	if (client->desk)
@@ -122,8 +124,8 @@ static void doings_pack(struct admin_client *client, struct hosting_leases **lea
 	packed->refused = stats.refused;
 	packed->leases = counted ? counted->held : 0;
 	packed->waiters = counted ? counted->waiting : 0;
-	packed->added =
-		client->services->steward->endpoint_is_added(client->services->ctx, packed->name);
+	packed->origin = text(origin ? origin : "");
+	packed->added = strcmp(packed->origin, "added") == 0;
 }
 
 /* Names stay where they are until the loop's next turn. */
@@ -220,6 +222,28 @@ static int find(struct admin_client *client, const char *name, uint32_t *ret_epo
 	return r || !admin_sees(client, info.subject) ? VMSIG_ERR_NO_SUCH_ENDPOINT : 0;
 }
 
+/* What to do instead. */
+static const char *removal_of(const char *origin)
+{
+	static const struct {
+		const char *origin, *words;
+	} ways[] = {
+		{"config", "the endpoint is in the configuration; remove it there, and reload"},
+		{"provider", "the endpoint is provided; its provider ends it, or disconnect that "
+			     "with vmsigctl disconnect"},
+		{"qmp", "the endpoint was discovered; narrow the 'qmp' of 'discover' in the "
+			"configuration, and reload"},
+		{"libvirt", "the endpoint was discovered; narrow the 'domains' of 'discover' in "
+			    "the configuration, and reload"},
+	};
+
+	for (size_t i = 0; origin && i < sizeof(ways) / sizeof(ways[0]); i++) {
+		if (strcmp(ways[i].origin, origin) == 0)
+			return ways[i].words;
+	}
+	return NULL;
+}
+
 int hosting_on_remove(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
@@ -235,9 +259,9 @@ int hosting_on_remove(void *state, void *message)
 		note(client, "an endpoint was removed by an administrator",
 			VMSIG__AUDIT_RECORD__KIND__ENDPOINT_REMOVED, name, epoch);
 	return dialect_answer(client->base.conn, request->request_id, r,
-		r == VMSIG_ERR_BAD_REQUEST ? "the endpoint is in the configuration; remove it "
-					     "there, and reload"
-					   : NULL);
+		r == VMSIG_ERR_BAD_REQUEST
+			? removal_of(services->steward->endpoint_origin(services->ctx, name))
+			: NULL);
 }
 
 int hosting_on_invalidate(void *state, void *message)

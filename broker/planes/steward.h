@@ -94,9 +94,10 @@ struct steward_ops {
 	int (*endpoint_add)(void *ctx, const char *yaml,
 		bool (*may)(void *who, const struct selector_subject *endpoint), void *who,
 		char *error, size_t error_size);
-	/* VMSIG_ERR_NO_SUCH_ENDPOINT; _BAD_REQUEST: it is in the configuration. */
+	/* VMSIG_ERR_NO_SUCH_ENDPOINT; _BAD_REQUEST: its origin is not "added". */
 	int (*endpoint_remove)(void *ctx, const char *name);
-	bool (*endpoint_is_added)(void *ctx, const char *name);
+	/* "config", "added", or how it comes and goes by itself; NULL: it ends. */
+	const char *(*endpoint_origin)(void *ctx, const char *name);
 	/* VMSIG_ERR_NO_SUCH_ENDPOINT. */
 	int (*endpoint_invalidate)(void *ctx, const char *name);
 	/* Is answered, now or later. */

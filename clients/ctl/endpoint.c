@@ -16,6 +16,12 @@ static const struct ctl_command endpoint_ls, endpoint_add, endpoint_remove, endp
 
 /* ---- ls ---- */
 
+/* Brokers of before know two. */
+static const char *origin_of(const Vmsig__Hosted *endpoint)
+{
+	return endpoint->origin[0] ? endpoint->origin : endpoint->added ? "added" : "config";
+}
+
 static void row_add(struct table *table, const Vmsig__Hosted *endpoint)
 {
 	table_add(table, "%s", endpoint->name);
@@ -28,7 +34,7 @@ static void row_add(struct table *table, const Vmsig__Hosted *endpoint)
 	table_add(table, "%u", endpoint->waiters);
 	table_add(table, "%" PRIu64, endpoint->writes);
 	table_add(table, "%" PRIu64, endpoint->refused);
-	table_add(table, "%s", endpoint->added ? "added" : "config");
+	table_add(table, "%s", origin_of(endpoint));
 	table_add(table, "%s", endpoint->detail);
 }
 
@@ -37,7 +43,7 @@ static int print_list(const struct ctl *ctl, const struct hosted_list *list)
 	static const struct table_column columns[] = {{"NAME", 0, false}, {"STATE", 8, false},
 		{"EPOCH", 7, true}, {"ADAPTER", 7, false}, {"HOLDERS", 7, true},
 		{"LEASES", 6, true}, {"WAITING", 7, true}, {"WRITES", 8, true},
-		{"REFUSED", 7, true}, {"FROM", 6, false}, {"DETAIL", 0, false}};
+		{"REFUSED", 7, true}, {"FROM", 8, false}, {"DETAIL", 0, false}};
 	struct table table;
 	int code;
 

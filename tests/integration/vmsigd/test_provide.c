@@ -357,6 +357,20 @@ static void what_is_no_file_in_memory_ends_the_connection(void **state)
 
 /* ---- vmsigctl ---- */
 
+/* Where an endpoint comes from, as `endpoint ls` has it. */
+static void expect_origin(struct scene *scene, const char *name, const char *origin)
+{
+	static const char script[] =
+		"cd '%s' && mkdir -p boss && ln -sf '%s' boss/key.pem && ln -sf '%s' boss/cert.pem "
+		"&& ln -sf '%s' boss/ca.pem && '%s' --identity boss --socket run/admin.sock "
+		"endpoint ls | tee boss/list | grep -q '^%s .* %s '";
+	char command[8 * PATH_MAX];
+
+	snprintf(command, sizeof(command), script, daemon_dir(scene->daemon), scene->admin.key,
+		scene->admin.cert, pki_ca(daemon_pki(scene->daemon)), VMSIGCTL, name, origin);
+	assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
+}
+
 static void vmsigctl_provides(void **state)
 {
 	static const char script[] =
@@ -380,6 +394,8 @@ static void vmsigctl_provides(void **state)
 	}
 	daemon_await_log(scene->daemon, "endpoint=\"m9\"", 1);
 	epoch = epoch_of(scene, "m9");
+	expect_origin(scene, "m9", "provider");
+	expect_origin(scene, "a1", "config");
 	kill(pid, SIGUSR1);
 	daemon_await_log(scene->daemon, "its provider says that the guest was reset", 1);
 	assert_int_equal(epoch_of(scene, "m9"), epoch + 1);
