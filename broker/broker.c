@@ -339,7 +339,10 @@ static int start_endpoints(struct broker *broker)
 	int r = endpoints_new(&broker->endpoints, &env);
 
 	if (!r)
-		r = discovery_new(&broker->discovery, &broker->loop, broker->endpoints);
+		r = discovery_new(&broker->discovery, &(struct discovery_env){.loop = &broker->loop,
+							      .jobs = broker->jobs,
+							      .shares = broker->shares,
+							      .endpoints = broker->endpoints});
 	return r ? r
 		 : provisions_new(
 			   &broker->provisions, &broker->loop, broker->endpoints, broker->closer);

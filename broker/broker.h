@@ -18,6 +18,7 @@
  *   endpoint_shell  one of them: row, page, adapter
  *   wanted          those that shall run
  *   discovery       those that come and go by themselves
+ *   findings        of one source of these, what is there and may be served
  *   provision       those that providers offer
  *   selftests       what descriptors of each folder are worth
  *   core_shell      binds the read plane to the world

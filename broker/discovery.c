@@ -2,134 +2,97 @@
 #include "broker/discovery.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <utlist.h>
 
 #include "broker/adapters/libvirt/domains.h"
+#include "broker/adapters/libvirt/labels.h"
+#include "broker/adapters/qemu/interview.h"
+#include "broker/adapters/qemu/sockets.h"
 #include "broker/config/scalar.h"
 #include "broker/endpoints.h"
 #include "broker/error_text.h"
+#include "broker/findings.h"
 #include "broker/log.h"
+#include "broker/policy/selector.h"
 #include "vmsig/vmsig_error.h"
 
-/* An endpoint that was found. */
-struct discovery_found {
-	struct config *config; /* of it alone; a reference */
-	bool runs;             /* else its name was taken */
-	bool told;             /* that it is not served */
-};
+struct source_ops;
 
 struct discovery_source {
 	struct discovery *discovery;
+	const struct source_ops *ops;
 	struct config *origin; /* what `config` is in; a reference */
 	const struct config_discover *config;
 	struct domains *domains;
-	struct discovery_found *found; /* sorted by domain */
-	size_t n;
+	struct sockets *sockets;
+	struct findings findings;
 	size_t more;
 	bool mute; /* that it cannot be asked was said */
 	struct discovery_source *prev, *next;
 };
 
+/* A kind of source. */
+struct source_ops {
+	const char *key; /* in `discover`, and the origin of its endpoints */
+	bool (*is_of)(const struct config_discover *config);
+	int (*watch)(struct discovery_source *source);
+	void (*forget)(struct discovery_source *source);
+	/* The configuration has changed beside it; or NULL. */
+	void (*look)(struct discovery_source *source);
+};
+
 struct discovery {
-	uv_loop_t *loop;
-	struct endpoints *endpoints;
+	struct discovery_env env;
+	struct config *config; /* the newest; a reference */
+	const char **taken;    /* sockets that it names, sorted */
+	size_t ntaken;
 	struct discovery_source *sources;
 };
 
-/* ---- what is there ---- */
-
-static void begin(struct discovery_source *source, struct discovery_found *found)
+static const char *place_of(const struct config_discover *config)
 {
-	const struct config_endpoint *endpoint = found->config->endpoints;
-	int r = endpoints_discover(source->discovery->endpoints, found->config);
+	return config->qmp ? config->qmp : config->libvirt;
+}
 
-	found->runs = r == 0;
-	if (found->told)
+/* Takes over the list, of which `n` are made. */
+static void take(struct discovery_source *source, struct finding *list, size_t n, size_t all)
+{
+	if (list && n == all) {
+		findings_take(&source->findings, list, n);
 		return;
-	found->told = r != 0;
-	if (r == VMSIG_ERR_BUSY)
-		log_warning("a domain is not served, because another endpoint has its name; rename "
-			    "one of them, unless it is just moving here",
-			LOG_STR("endpoint", endpoint->name), LOG_STR("uuid", endpoint->domain),
-			LOG_STR("libvirt", endpoint->libvirt));
-	else if (r)
-		log_error("cannot set the endpoint up", LOG_STR("endpoint", endpoint->name),
-			LOG_STR("error", error_text(r)));
+	}
+	log_error("out of memory; what came or went is noticed later",
+		LOG_STR(source->ops->key, place_of(source->config)));
+	while (n)
+		config_unref(list[--n].config);
+	free(list);
 }
 
-static void lose(struct discovery_source *source, struct discovery_found *found)
-{
-	if (found->runs)
-		endpoints_lose(source->discovery->endpoints, found->config);
-	config_unref(found->config);
-}
+/* ---- libvirt ---- */
 
-static int found_init(struct discovery_found *ret_found, const struct discovery_source *source,
+#ifdef VMSIG_HAVE_LIBVIRT
+static int domain_found(struct finding *ret_found, const struct discovery_source *source,
 	const struct domains_one *one)
 {
-	const char *name = scalar_is_name(one->name) ? one->name : one->uuid;
+	const struct config_found found = {
+		.name = scalar_is_name(one->name) ? one->name : one->uuid,
+		.domain = one->uuid,
+		.labels = one->labels,
+		.nlabels = one->nlabels};
 
-	*ret_found = (struct discovery_found){.runs = false};
-	return config_discovered(
-		&ret_found->config, source->config, name, one->uuid, one->labels, one->nlabels);
+	*ret_found = (struct finding){.runs = false};
+	return config_discovered(&ret_found->config, source->config, &found);
 }
 
-static int order(const struct discovery_found *a, const struct discovery_found *b)
-{
-	return strcmp(a->config->endpoints->domain, b->config->endpoints->domain);
-}
-
-/* What ended goes first, so that its name is free. Both are sorted. */
-static void exchange(struct discovery_source *source, struct discovery_found *list, size_t n)
-{
-	size_t i = 0, j = 0;
-
-	while (i < source->n || j < n) {
-		int r = i == source->n ? 1 : j == n ? -1 : order(&source->found[i], &list[j]);
-
-		if (r == 0 && config_endpoint_equal(source->found[i].config->endpoints,
-				      list[j].config->endpoints)) {
-			config_unref(list[j].config);
-			list[j] = source->found[i];
-		} else if (r <= 0) {
-			lose(source, &source->found[i]);
-		}
-		i += r <= 0;
-		j += r >= 0;
-	}
-	free(source->found);
-	source->found = list;
-	source->n = n;
-	for (j = 0; j < n; j++) {
-		if (!list[j].runs)
-			begin(source, &list[j]);
-	}
-}
-
-static void take(struct discovery_source *source, const struct domains_list *list)
-{
-	struct discovery_found *found = calloc(list->n + 1, sizeof(*found));
-	size_t n = 0;
-
-	while (found && n < list->n && found_init(&found[n], source, &list->all[n]) == 0)
-		n++;
-	if (n == list->n && found) {
-		exchange(source, found, n);
-		return;
-	}
-	log_error("out of memory; domains that came or went are noticed later",
-		LOG_STR("libvirt", source->config->libvirt));
-	while (n)
-		config_unref(found[--n].config);
-	free(found);
-}
-
-static void on_listed(void *arg, const struct domains_list *list, const char *why)
+static void on_domains(void *arg, const struct domains_list *list, const char *why)
 {
 	struct discovery_source *source = arg;
+	struct finding *found;
+	size_t n = 0;
 
 	if (why[0] && !source->mute)
 		log_warning("libvirt cannot be asked for its domains; those that were there are "
@@ -142,59 +105,214 @@ static void on_listed(void *arg, const struct domains_list *list, const char *wh
 		log_warning("more domains than may be served; raise 'limit' or narrow 'domains'",
 			LOG_STR("libvirt", source->config->libvirt), LOG_INT("more", list->more));
 	source->more = list->more;
-	take(source, list);
+	found = calloc(list->n + 1, sizeof(*found));
+	while (found && n < list->n && domain_found(&found[n], source, &list->all[n]) == 0)
+		n++;
+	take(source, found, n, list->n);
+}
+
+static int watch_domains(struct discovery_source *source)
+{
+	const struct domains_env env = {.loop = source->discovery->env.loop,
+		.uri = source->config->libvirt,
+		.glob = source->config->domains,
+		.limit = source->config->limit,
+		.listed = on_domains,
+		.arg = source};
+
+	return domains_watch(&source->domains, &env);
+}
+
+static void forget_domains(struct discovery_source *source)
+{
+	domains_forget(source->domains);
+}
+#else
+static int watch_domains(struct discovery_source *source)
+{
+	return VMSIG_ERR_UNSUPPORTED;
+}
+
+static void forget_domains(struct discovery_source *source)
+{
+}
+#endif
+
+static bool is_libvirt(const struct config_discover *config)
+{
+	return config->libvirt != NULL;
+}
+
+/* ---- QMP sockets ---- */
+
+/* The file's name without its ending; "": that is no name. */
+static void name_of_file(char name[static INTERVIEW_NAME_MAX], const char *file)
+{
+	const char *dot = strrchr(file, '.');
+
+	snprintf(name, INTERVIEW_NAME_MAX, "%.*s",
+		(int)(dot ? dot - file : (ptrdiff_t)strlen(file)), file);
+}
+
+/* "": there is none that an endpoint can have. */
+static void name_socket(
+	char name[static INTERVIEW_NAME_MAX], int naming, const struct sockets_found *one)
+{
+	if (naming == CONFIG_NAMING_FILE)
+		name_of_file(name, one->file);
+	else
+		snprintf(name, INTERVIEW_NAME_MAX, "%s",
+			naming == CONFIG_NAMING_NAME && scalar_is_name(one->name) ? one->name
+										  : one->uuid);
+	if (!scalar_is_name(name))
+		name[0] = '\0';
+}
+
+/* The labels are what nobody else can have: not QEMU's name, which may be any. */
+static int socket_labels(char ***labels, size_t *nlabels, const struct sockets_found *one)
+{
+	int r = one->uuid[0] ? labels_add_pair(labels, nlabels, "uuid", one->uuid) : 0;
+
+	return r ? r : labels_add_pair(labels, nlabels, "socket", one->file);
+}
+
+static int socket_found(struct finding *ret_found, const struct discovery_source *source,
+	const struct sockets_found *one)
+{
+	char name[INTERVIEW_NAME_MAX], **labels = NULL;
+	struct config_found found = {
+		.name = name, .qmp = one->path, .dev = one->dev, .ino = one->ino};
+	int r = socket_labels(&labels, &found.nlabels, one);
+
+	*ret_found = (struct finding){.since_ns = one->born_ns};
+	name_socket(name, source->config->naming, one);
+	ret_found->nameless = !name[0];
+	snprintf(ret_found->uuid, sizeof(ret_found->uuid), "%s", one->uuid);
+	found.labels = labels;
+	if (!r)
+		r = config_discovered(&ret_found->config, source->config, &found);
+	labels_free(labels, found.nlabels);
+	return r;
+}
+
+/* Sorted by file, and so by path: of one folder. */
+static void on_sockets(void *arg, const struct sockets_list *list)
+{
+	struct discovery_source *source = arg;
+	struct finding *found = calloc(list->n + 1, sizeof(*found));
+	size_t n = 0;
+
+	while (found && n < list->n && socket_found(&found[n], source, &list->all[n]) == 0)
+		n++;
+	take(source, found, n, list->n);
+}
+
+static int compare_paths(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool is_taken(void *arg, const char *path)
+{
+	const struct discovery_source *source = arg;
+	const struct discovery *discovery = source->discovery;
+
+	return discovery->ntaken && bsearch(&path, discovery->taken, discovery->ntaken,
+					    sizeof(const char *), compare_paths);
+}
+
+/* What was not listed yet is neither. */
+static bool is_lost(void *arg, const struct sockets_found *one)
+{
+	const struct discovery_source *source = arg;
+	const struct config_endpoint key = {
+		.qmp = (char *)(uintptr_t)one->path, .qmp_dev = one->dev, .qmp_ino = one->ino};
+	const struct finding *found = findings_at(&source->findings, &key);
+
+	return found && (!found->runs || endpoints_is_gone(source->discovery->env.endpoints,
+						 found->config->endpoints->name));
+}
+
+static int watch_sockets(struct discovery_source *source)
+{
+	const struct sockets_env env = {.loop = source->discovery->env.loop,
+		.jobs = source->discovery->env.jobs,
+		.shares = source->discovery->env.shares,
+		.config = source->config,
+		.listed = on_sockets,
+		.is_taken = is_taken,
+		.is_lost = is_lost,
+		.arg = source};
+
+	return sockets_watch(&source->sockets, &env);
+}
+
+static void forget_sockets(struct discovery_source *source)
+{
+	sockets_forget(source->sockets);
+}
+
+static void look_for_sockets(struct discovery_source *source)
+{
+	sockets_look(source->sockets);
+}
+
+static bool is_qmp(const struct config_discover *config)
+{
+	return config->qmp != NULL;
 }
 
 /* ---- sources ---- */
 
-static void source_end(struct discovery_source *source)
+static const struct source_ops kinds[] = {
+	{"libvirt", is_libvirt, watch_domains, forget_domains, NULL},
+	{"qmp", is_qmp, watch_sockets, forget_sockets, look_for_sockets},
+};
+
+/* One of them, as the configuration is checked for. */
+static const struct source_ops *kind_of(const struct config_discover *config)
+{
+	size_t i = 0;
+
+	while (i + 1 < sizeof(kinds) / sizeof(kinds[0]) && !kinds[i].is_of(config))
+		i++;
+	return &kinds[i];
+}
+
+/* `watched`: its kind has something to forget. */
+static void source_end(struct discovery_source *source, bool watched)
 {
 	DL_DELETE(source->discovery->sources, source);
-#ifdef VMSIG_HAVE_LIBVIRT
-	domains_forget(source->domains);
-#endif
-	for (size_t i = 0; i < source->n; i++)
-		lose(source, &source->found[i]);
-	free(source->found);
+	if (watched)
+		source->ops->forget(source);
+	findings_deinit(&source->findings);
 	config_unref(source->origin);
 	free(source);
 }
 
-static int look_out(struct discovery_source *source)
+static void source_begin(struct discovery *discovery, size_t i)
 {
-#ifdef VMSIG_HAVE_LIBVIRT
-	const struct domains_env env = {.loop = source->discovery->loop,
-		.uri = source->config->libvirt,
-		.glob = source->config->domains,
-		.limit = source->config->limit,
-		.listed = on_listed,
-		.arg = source};
-
-	return domains_watch(&source->domains, &env);
-#else
-	(void)on_listed;
-	return VMSIG_ERR_UNSUPPORTED;
-#endif
-}
-
-static void source_begin(struct discovery *discovery, struct config *config, size_t i)
-{
+	const struct config_discover *config = &discovery->config->discover[i];
 	struct discovery_source *source = calloc(1, sizeof(*source));
 	int r = -ENOMEM;
 
 	if (source) {
 		source->discovery = discovery;
-		source->origin = config_ref(config);
-		source->config = &config->discover[i];
-		DL_APPEND(discovery->sources, source);
-		r = look_out(source);
+		source->ops = kind_of(config);
+		source->findings = (struct findings){
+			.endpoints = discovery->env.endpoints, .key = source->ops->key};
+		source->origin = config_ref(discovery->config);
+		source->config = config;
+		/* One that has ended is not in the list, which the analyser does not see. */
+		DL_APPEND(discovery->sources, source); /* NOLINT(clang-analyzer-unix.Malloc) */
+		r = source->ops->watch(source);
 	}
 	if (!r)
 		return;
-	log_error("cannot look for domains", LOG_STR("libvirt", config->discover[i].libvirt),
+	log_error("cannot look for endpoints", LOG_STR(kind_of(config)->key, place_of(config)),
 		LOG_STR("error", error_text(r)));
 	if (source)
-		source_end(source);
+		source_end(source, false);
 }
 
 static struct discovery_source *source_find(
@@ -218,28 +336,101 @@ static bool is_wanted(const struct discovery_source *source, const struct config
 	return false;
 }
 
+/* Those that endpoints of the configuration have, and the broker's own. */
+static void take_note(struct discovery *discovery)
+{
+	const struct config *config = discovery->config;
+	const char *own[] = {config->ctx.path, config->write.path, config->admin.path};
+	size_t n = 0, nown = sizeof(own) / sizeof(own[0]);
+
+	free(discovery->taken);
+	discovery->taken = calloc(config->nendpoints + nown, sizeof(const char *));
+	for (size_t i = 0; discovery->taken && i < config->nendpoints; i++) {
+		if (config->endpoints[i].qmp)
+			discovery->taken[n++] = config->endpoints[i].qmp;
+	}
+	for (size_t i = 0; discovery->taken && i < nown; i++) {
+		if (own[i])
+			discovery->taken[n++] = own[i];
+	}
+	discovery->ntaken = n;
+	if (n)
+		qsort(discovery->taken, n, sizeof(const char *), compare_paths);
+}
+
 void discovery_adopt(struct discovery *discovery, struct config *config)
 {
+	struct config *old = discovery->config;
 	struct discovery_source *source, *next;
 
+	discovery->config = config_ref(config);
+	take_note(discovery);
+	config_unref(old);
 	DL_FOREACH_SAFE (discovery->sources, source, next) {
 		if (!is_wanted(source, config))
-			source_end(source);
+			source_end(source, true);
+		else if (source->ops->look)
+			source->ops->look(source);
 	}
 	for (size_t i = 0; i < config->ndiscover; i++) {
 		if (!source_find(discovery, &config->discover[i]))
-			source_begin(discovery, config, i);
+			source_begin(discovery, i);
 	}
 }
 
-int discovery_new(struct discovery **ret_discovery, uv_loop_t *loop, struct endpoints *endpoints)
+/* ---- what is not served ---- */
+
+static void list_unserved(const struct discovery_source *source, const struct finding *found,
+	steward_unserved_fn each, void *arg)
+{
+	const struct config_endpoint *endpoint = found->config->endpoints;
+	const struct steward_unserved one = {.subject = config_endpoint_subject(endpoint),
+		.origin = source->ops->key,
+		.place = endpoint->domain ? endpoint->domain : endpoint->qmp,
+		.why = findings_why(found)};
+
+	each(arg, &one);
+}
+
+/* One that has not said what it is called is known by its file. */
+static void list_troubled(
+	const struct discovery_source *source, steward_unserved_fn each, void *arg)
+{
+	struct sockets_trouble trouble;
+	size_t cursor = 0;
+
+	while (source->sockets && sockets_next_trouble(source->sockets, &cursor, &trouble)) {
+		const struct steward_unserved one = {.subject = selector_named(trouble.file),
+			.origin = source->ops->key,
+			.place = trouble.file,
+			.why = trouble.why};
+
+		each(arg, &one);
+	}
+}
+
+void discovery_unserved(const struct discovery *discovery, steward_unserved_fn each, void *arg)
+{
+	const struct discovery_source *source;
+
+	DL_FOREACH (discovery->sources, source) {
+		for (size_t i = 0; i < source->findings.n; i++) {
+			if (!source->findings.all[i].runs)
+				list_unserved(source, &source->findings.all[i], each, arg);
+		}
+		list_troubled(source, each, arg);
+	}
+}
+
+/* ---- life ---- */
+
+int discovery_new(struct discovery **ret_discovery, const struct discovery_env *env)
 {
 	struct discovery *discovery = calloc(1, sizeof(*discovery));
 
 	if (!discovery)
 		return -ENOMEM;
-	discovery->loop = loop;
-	discovery->endpoints = endpoints;
+	discovery->env = *env;
 	*ret_discovery = discovery;
 	return 0;
 }
@@ -251,11 +442,15 @@ void discovery_close(struct discovery *discovery)
 	if (!discovery)
 		return;
 	DL_FOREACH_SAFE (discovery->sources, source, next)
-		source_end(source);
+		source_end(source, true);
 }
 
 struct discovery *discovery_free(struct discovery *discovery)
 {
+	if (!discovery)
+		return NULL;
+	free(discovery->taken);
+	config_unref(discovery->config);
 	free(discovery);
 	return NULL;
 }

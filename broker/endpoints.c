@@ -14,6 +14,7 @@
 #include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/policy/share.h"
+#include "broker/read/core.h"
 #include "broker/sandbox/sandbox.h"
 #include "broker/selftests.h"
 #include "broker/store/store.h"
@@ -326,6 +327,14 @@ int endpoints_remove(struct endpoints *endpoints, const char *name)
 	wanted_drop(&endpoints->wanted, name);
 	stop_named(endpoints, name);
 	return 0;
+}
+
+bool endpoints_is_gone(const struct endpoints *endpoints, const char *name)
+{
+	struct core_endpoint_info info;
+
+	return core_endpoint_find(endpoints->env.core, NULL, name, &info) == 0 &&
+	       info.state == VMSIG_STATE_GONE;
 }
 
 const char *endpoints_origin(const struct endpoints *endpoints, const char *name)

@@ -66,6 +66,8 @@ __attribute__((warn_unused_result)) int endpoints_add(struct endpoints *endpoint
  * origin. */
 __attribute__((warn_unused_result)) int endpoints_remove(
 	struct endpoints *endpoints, const char *name);
+/* Whether it runs, and has nobody to serve it. */
+bool endpoints_is_gone(const struct endpoints *endpoints, const char *name);
 /* As wanted_origin(). */
 const char *endpoints_origin(const struct endpoints *endpoints, const char *name);
 /* One that was discovered shall run as well: the first of the configuration, which is counted and

@@ -5,6 +5,7 @@
 
 #include "broker/boot_clock.h"
 #include "broker/desk_shell.h"
+#include "broker/discovery.h"
 #include "broker/endpoints.h"
 #include "broker/fleet_shell.h"
 #include "broker/jobs.h"
@@ -55,6 +56,13 @@ static const char *endpoint_origin(void *ctx, const char *name)
 	const struct broker *broker = ctx;
 
 	return endpoints_origin(broker->endpoints, name);
+}
+
+static void unserved(void *ctx, steward_unserved_fn each, void *arg)
+{
+	const struct broker *broker = ctx;
+
+	discovery_unserved(broker->discovery, each, arg);
 }
 
 /* As its adapter would say it. */
@@ -267,6 +275,7 @@ const struct steward_ops stewardship = {
 	.endpoint_add = endpoint_add,
 	.endpoint_remove = endpoint_remove,
 	.endpoint_origin = endpoint_origin,
+	.unserved = unserved,
 	.endpoint_invalidate = endpoint_invalidate,
 	.provide = provide,
 	.provide_invalidate = provide_invalidate,

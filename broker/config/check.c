@@ -233,6 +233,21 @@ static void check_libvirt(struct check *check, const struct config_endpoint *end
 	check_uri(check, endpoint->name, endpoint->libvirt);
 }
 
+/* A folder that is not there may be made later. */
+static void check_discover(struct check *check, const struct config_discover *discover)
+{
+	const char *qmp = discover->qmp, *slash = qmp ? strrchr(qmp, '/') : NULL;
+	struct stat st;
+
+	if (!qmp)
+		check_uri(check, "discover", discover->libvirt);
+	else if (slash && !strpbrk(slash, "*?[") && stat(qmp, &st) == 0 && !S_ISDIR(st.st_mode))
+		complain(check,
+			"discover: qmp '%s' is no folder; name the folder of the QMP sockets, or a "
+			"glob of them",
+			qmp);
+}
+
 /* ---- what two must not share ---- */
 
 enum thing { THING_IMAGE, THING_QMP, THING_RAM, THING_DOMAIN };
@@ -410,7 +425,7 @@ size_t check_config(const struct config *config, FILE *out)
 	for (size_t i = 0; i < config->nendpoints; i++)
 		checks[config->endpoints[i].adapter](&check, &config->endpoints[i]);
 	for (size_t i = 0; i < config->ndiscover; i++)
-		check_uri(&check, "discover", config->discover[i].libvirt);
+		check_discover(&check, &config->discover[i]);
 	check_shared(&check);
 	return check.problems;
 }

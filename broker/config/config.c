@@ -146,22 +146,62 @@ static int check_libvirt_endpoint(
 	return 0;
 }
 
-static int check_discover(const struct config_check *check)
+static int check_domains(
+	const struct config_check *check, const struct config_discover *discover, size_t i)
 {
 #ifndef VMSIG_HAVE_LIBVIRT
-	if (check->config->ndiscover)
-		return complain(check, "discover", 0,
-			"this vmsigd was built without libvirt, so it cannot find domains; build "
-			"it where libvirt's development files are (deploy/install-deps)");
+	return complain(check, "discover", i,
+		"this vmsigd was built without libvirt, so it cannot find domains; build it where "
+		"libvirt's development files are (deploy/install-deps)");
 #endif
+	if (starts_programs(discover->libvirt))
+		return complain_program(check, "discover", i, discover->libvirt);
+	if (discover->endpoint.owner != UINT32_MAX || discover->naming != CONFIG_NAMING_NAME)
+		return complain(check, "discover", i,
+			"name and owner belong to QMP sockets; a domain has its own name");
+	return 0;
+}
+
+/* A glob is one of files: folders that come and go in between are not watched. */
+static int check_sockets(
+	const struct config_check *check, const struct config_discover *discover, size_t i)
+{
+	const char *slash = strrchr(discover->qmp, '/');
+	size_t folder = slash ? (size_t)(slash - discover->qmp) : 0;
+
+	if (strcspn(discover->qmp, "*?[") < folder)
+		return complain(check, "discover", i,
+			"qmp '%s': only its last component may be a glob; write an element of "
+			"'discover' for each folder",
+			discover->qmp);
+	if (discover->endpoint.pids || strcmp(discover->domains, "*") != 0)
+		return complain(check, "discover", i,
+			"domains and pids belong to libvirt; a glob of sockets stands in 'qmp'");
+	if (discover->endpoint.writable && check->config->fleet.given)
+		return complain(check, "discover", i,
+			"in a fleet a guest that is writable needs an identity that is not its "
+			"QEMU's word; configure such endpoints with 'uuid', and leave 'writable' "
+			"away here");
+	return 0;
+}
+
+static int check_discover(const struct config_check *check)
+{
 	for (size_t i = 0; i < check->config->ndiscover; i++) {
 		const struct config_discover *discover = &check->config->discover[i];
+		int r;
 
-		if (starts_programs(discover->libvirt))
-			return complain_program(check, "discover", i, discover->libvirt);
+		if (!discover->libvirt == !discover->qmp)
+			return complain(check, "discover", i,
+				"it needs either 'libvirt: URI' or 'qmp: FOLDER' (or a glob of "
+				"QMP sockets), and not both");
 		if (discover->endpoint.retry_max_ms < discover->endpoint.retry_ms)
 			return complain(check, "discover", i,
 				"retry_max is below retry; write a larger retry_max");
+		r = discover->qmp ? check_sockets(check, discover, i)
+				  : check_domains(check, discover, i);
+		if (r)
+			return r;
 	}
 	return 0;
 }

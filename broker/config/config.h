@@ -44,11 +44,20 @@ __attribute__((warn_unused_result)) int config_endpoint_load(struct config **ret
 struct config *config_ref(struct config *config);
 struct config *config_unref(struct config *config);
 
-/* A configuration of nothing but one endpoint, `name`, which is `domain` of what was discovered;
- * with labels beside its own, of which those that are discovered count less. -ENOMEM. */
+/* What was found there: a domain of libvirt (domain), or a QMP socket (qmp, dev, ino). */
+struct config_found {
+	const char *name; /* that the endpoint gets */
+	const char *domain;
+	const char *qmp;
+	dev_t dev;
+	ino_t ino;
+	char *const *labels; /* beside those of the source, which come before them */
+	size_t nlabels;
+};
+
+/* A configuration of nothing but that endpoint. -ENOMEM. */
 __attribute__((warn_unused_result)) int config_discovered(struct config **ret_config,
-	const struct config_discover *discover, const char *name, const char *domain,
-	char *const *labels, size_t nlabels);
+	const struct config_discover *discover, const struct config_found *found);
 /* Likewise of an endpoint that a provider offers, which is copied. -ENOMEM. */
 __attribute__((warn_unused_result)) int config_provided(
 	struct config **ret_config, const struct config_endpoint *offered);

@@ -48,7 +48,7 @@ static int merge_labels(struct config_endpoint *endpoint, char *const *own, size
 }
 
 int config_discovered(struct config **ret_config, const struct config_discover *discover,
-	const char *name, const char *domain, char *const *labels, size_t nlabels)
+	const struct config_found *found)
 {
 	const struct config_endpoint *pattern = &discover->endpoint;
 	struct config *config = calloc(1, sizeof(*config));
@@ -59,20 +59,26 @@ int config_discovered(struct config **ret_config, const struct config_discover *
 		free(endpoint);
 		return -ENOMEM;
 	}
-	*endpoint = (struct config_endpoint){.adapter = CONFIG_ADAPTER_LIBVIRT,
+	*endpoint = (struct config_endpoint){
+		.adapter = found->qmp ? CONFIG_ADAPTER_QEMU : CONFIG_ADAPTER_LIBVIRT,
 		.min_guard = pattern->min_guard,
 		.writable = pattern->writable,
-		.owner = UINT32_MAX,
+		.owner = pattern->owner,
+		.qmp_dev = found->dev,
+		.qmp_ino = found->ino,
 		.reprove_ms = pattern->reprove_ms,
 		.retry_ms = pattern->retry_ms,
 		.retry_max_ms = pattern->retry_max_ms,
 		.qmp_timeout_ms = pattern->qmp_timeout_ms};
 	*config = (struct config){.refs = 1, .endpoints = endpoint, .nendpoints = 1};
-	if (copy_text(&endpoint->name, name) || copy_text(&endpoint->domain, domain) ||
-		copy_text(&endpoint->uuid, domain) ||
+	if (copy_text(&endpoint->name, found->name) ||
+		copy_text(&endpoint->domain, found->domain) ||
+		copy_text(&endpoint->uuid, found->domain) ||
+		copy_text(&endpoint->qmp, found->qmp) ||
 		copy_text(&endpoint->libvirt, discover->libvirt) ||
 		copy_text(&endpoint->pids, pattern->pids) ||
-		merge_labels(endpoint, pattern->labels, pattern->nlabels, labels, nlabels)) {
+		merge_labels(endpoint, pattern->labels, pattern->nlabels, found->labels,
+			found->nlabels)) {
 		config_unref(config);
 		return -ENOMEM;
 	}

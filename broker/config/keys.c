@@ -259,9 +259,15 @@ static const struct decode_field limit_fields[] = {
 	{.key = NULL},
 };
 
+static const struct decode_choice namings[] = {{"name", CONFIG_NAMING_NAME},
+	{"uuid", CONFIG_NAMING_UUID}, {"file", CONFIG_NAMING_FILE}, {NULL, 0}};
+
 #define DS(member) offsetof(struct config_discover, member)
 const struct decode_field keys_discover[] = {
-	{"libvirt", DECODE_STRING, DS(libvirt), .required = true},
+	{"libvirt", DECODE_STRING, DS(libvirt)},
+	{"qmp", DECODE_PATH, DS(qmp)},
+	{"name", DECODE_ENUM, DS(naming), .choices = namings, .standard = CONFIG_NAMING_NAME},
+	{"owner", DECODE_UINT32, DS(endpoint.owner), .max = UINT32_MAX - 1, .standard = UINT32_MAX},
 	{"domains", DECODE_STRING, DS(domains), .standard_string = "*"},
 	{"limit", DECODE_UINT32, DS(limit), .min = 1, .max = 4096, .standard = 1024},
 	{"pids", DECODE_PATH, DS(endpoint.pids)},

@@ -52,6 +52,8 @@ struct config_endpoint {
 
 	/* adapter: qemu */
 	char *qmp;               /* path of the QMP socket */
+	dev_t qmp_dev;           /* and which one it has to be, of one that was discovered; */
+	ino_t qmp_ino;           /* 0: whichever lies there */
 	char *ram;               /* the RAM file by the administrator's word, or NULL */
 	uint64_t reprove_ms;     /* period of the cheap re-proof */
 	uint64_t retry_ms;       /* first retry of a bootstrap or a connection; doubles */
@@ -80,10 +82,19 @@ static inline struct selector_subject config_endpoint_subject(
 		.name = endpoint->name, .labels = endpoint->labels, .nlabels = endpoint->nlabels};
 }
 
-/* Where endpoints come from by themselves. */
+/* What an endpoint is called that was found by its QMP socket. */
+enum config_naming {
+	CONFIG_NAMING_NAME, /* QEMU's -name; or, if that cannot be one: */
+	CONFIG_NAMING_UUID, /* its -uuid */
+	CONFIG_NAMING_FILE, /* the socket's file, without what follows its last dot */
+};
+
+/* Where endpoints come from by themselves: domains of libvirt, or QMP sockets. */
 struct config_discover {
-	char *libvirt;                   /* a URI */
-	char *domains;                   /* a glob of their names */
+	char *libvirt;                   /* a URI, or: */
+	char *qmp;                       /* a folder, or a glob of files in one */
+	char *domains;                   /* a glob of libvirt's names */
+	int naming;                      /* enum config_naming */
 	uint32_t limit;                  /* how many at once */
 	struct config_endpoint endpoint; /* what all of them have */
 };

@@ -19,7 +19,8 @@
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
-#define HOSTING_PAGE 512u /* endpoints in one answer, well inside of a frame */
+#define HOSTING_PAGE 512u     /* endpoints in one answer, well inside of a frame */
+#define HOSTING_UNSERVED 256u /* and as much of what is none; more have one reason, mostly */
 #define ERROR_MAX 384
 #define NAME_BYTES 64u /* an endpoint's name is shorter */
 
@@ -128,6 +129,40 @@ static void doings_pack(struct admin_client *client, struct hosting_leases **lea
 	packed->added = strcmp(packed->origin, "added") == 0;
 }
 
+struct unserved_page {
+	struct admin_client *client;
+	Vmsig__HostedInfos *body;
+	Vmsig__Unserved *infos;
+};
+
+static void add_unserved(void *arg, const struct steward_unserved *one)
+{
+	struct unserved_page *page = arg;
+	Vmsig__HostedInfos *body = page->body;
+	Vmsig__Unserved *packed = &page->infos[body->n_unserved];
+
+	if (body->n_unserved == HOSTING_UNSERVED || !admin_sees(page->client, &one->subject))
+		return;
+	vmsig__unserved__init(packed);
+	packed->name = text(one->subject.name);
+	packed->origin = text(one->origin);
+	packed->place = text(one->place);
+	packed->detail = text(one->why);
+	body->unserved[body->n_unserved++] = packed;
+}
+
+static int unserved_fill(struct unserved_page *page)
+{
+	const struct services *services = page->client->services;
+
+	page->infos = calloc(HOSTING_UNSERVED, sizeof(*page->infos));
+	page->body->unserved = calloc(HOSTING_UNSERVED, sizeof(*page->body->unserved));
+	if (!page->infos || !page->body->unserved)
+		return -ENOMEM;
+	services->steward->unserved(services->ctx, add_unserved, page);
+	return 0;
+}
+
 /* Names stay where they are until the loop's next turn. */
 static void page_fill(struct admin_client *client, const char *after, Vmsig__HostedInfos *body,
 	Vmsig__Hosted *infos)
@@ -156,14 +191,19 @@ int hosting_on_list(void *state, void *message)
 	struct admin_client *client = state;
 	Vmsig__HostedInfos body = VMSIG__HOSTED_INFOS__INIT;
 	Vmsig__Hosted *infos = calloc(HOSTING_PAGE, sizeof(*infos));
+	struct unserved_page unserved = {.client = client, .body = &body};
 	int r = -ENOMEM;
 
 	body.endpoints = calloc(HOSTING_PAGE, sizeof(*body.endpoints));
 	if (infos && body.endpoints) {
 		page_fill(client, request->hosted_list->after, &body, infos);
+		r = body.more ? 0 : unserved_fill(&unserved);
+	}
+	if (!r)
 		r = dialect_send(client->base.conn, request->request_id,
 			VMSIG__ADMIN_MESSAGE__BODY_HOSTED_INFOS, &body);
-	}
+	free(unserved.infos);
+	free(body.unserved);
 	free(infos);
 	free(body.endpoints);
 	return r;

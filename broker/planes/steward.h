@@ -12,12 +12,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "broker/policy/selector.h"
 #include "broker/policy/tenant.h"
 #include "vmsig/vmsig_memctx.h"
 
 struct compare_result; /* config/compare.h */
-struct selector_subject;
-struct metrics; /* metrics/metrics.h */
+struct metrics;        /* metrics/metrics.h */
 
 /* One who waits for a reload; embedded in what the asker has. */
 struct steward_reload {
@@ -80,6 +80,16 @@ struct steward_guest {
 	uint64_t token, right_ms;
 };
 
+/* Something that was discovered and is no endpoint. All of it is borrowed. */
+struct steward_unserved {
+	struct selector_subject subject; /* what the policy would have selected it by */
+	const char *origin;              /* as endpoint_origin() */
+	const char *place;               /* a file or a UUID */
+	const char *why;                 /* a sentence, with what to do */
+};
+
+typedef void (*steward_unserved_fn)(void *arg, const struct steward_unserved *one);
+
 struct steward_ops {
 	/* VMSIG_ERR_UNSUPPORTED: this host is alone. */
 	int (*fleet)(void *ctx, struct steward_fleet *ret_fleet);
@@ -98,6 +108,7 @@ struct steward_ops {
 	int (*endpoint_remove)(void *ctx, const char *name);
 	/* "config", "added", or how it comes and goes by itself; NULL: it ends. */
 	const char *(*endpoint_origin)(void *ctx, const char *name);
+	void (*unserved)(void *ctx, steward_unserved_fn each, void *arg);
 	/* VMSIG_ERR_NO_SUCH_ENDPOINT. */
 	int (*endpoint_invalidate)(void *ctx, const char *name);
 	/* Is answered, now or later. */

@@ -273,7 +273,8 @@ void beneath_close(struct beneath *beneath)
 	beneath->file = beneath->folder = -1;
 }
 
-int beneath_open_folder(int *ret_fd, const char *path, char *error, size_t error_size)
+int beneath_enter(
+	struct beneath_folder *ret_folder, const char *path, char *error, size_t error_size)
 {
 	char name[NAME_MAX + 1];
 	struct statx stx = {0};
@@ -291,6 +292,45 @@ int beneath_open_folder(int *ret_fd, const char *path, char *error, size_t error
 			close(walk.folder);
 		return r;
 	}
-	*ret_fd = walk.folder;
+	*ret_folder =
+		(struct beneath_folder){.fd = walk.folder, .at = walk.at, .foreign = walk.foreign};
 	return 0;
+}
+
+int beneath_open_folder(int *ret_fd, const char *path, char *error, size_t error_size)
+{
+	struct beneath_folder folder;
+	int r = beneath_enter(&folder, path, error, error_size);
+
+	if (!r)
+		*ret_fd = folder.fd;
+	return r;
+}
+
+int beneath_pick(const struct beneath_folder *folder, const char *path, uid_t owner, int *ret_fd,
+	char *error, size_t error_size)
+{
+	const char *slash = strrchr(path, '/');
+	struct walk walk = {.path = path,
+		.folder = folder->fd,
+		.at = folder->at,
+		.foreign = folder->foreign,
+		.error = error,
+		.error_size = error_size};
+	struct statx stx = {0};
+	int fd = -1, r = open_name(&walk, slash ? slash + 1 : path, &stx, &fd);
+
+	if (r)
+		return r;
+	if (S_ISLNK(stx.stx_mode))
+		r = refuse(&walk, "%s is a symbolic link; put the file itself there", path);
+	if (!r)
+		r = check_mount(&walk, &stx);
+	if (!r)
+		r = check_owner(&walk, &stx, owner);
+	if (r)
+		close(fd);
+	else
+		*ret_fd = fd;
+	return r;
 }

@@ -19,7 +19,9 @@
  */
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #define BENEATH_ANYBODY ((uid_t)-1) /* no owner is configured */
@@ -39,5 +41,20 @@ void beneath_close(struct beneath *beneath);
 /* A folder by the same rules, O_PATH. A descriptor, or as above. */
 __attribute__((warn_unused_result)) int beneath_open_folder(
 	int *ret_fd, const char *path, char *error, size_t error_size);
+
+/* A folder whose entries are looked at one by one. */
+struct beneath_folder {
+	int fd;          /* O_PATH */
+	struct statx at; /* of it */
+	bool foreign;    /* others have a say in its names */
+};
+
+/* As beneath_open_folder(). */
+__attribute__((warn_unused_result)) int beneath_enter(
+	struct beneath_folder *ret_folder, const char *path, char *error, size_t error_size);
+/* What the name of `path`, its last component, is in the folder, O_PATH: by the same rules, but
+ * that it is never a link. */
+__attribute__((warn_unused_result)) int beneath_pick(const struct beneath_folder *folder,
+	const char *path, uid_t owner, int *ret_fd, char *error, size_t error_size);
 
 #endif

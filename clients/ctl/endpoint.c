@@ -10,6 +10,7 @@
 #include "clients/ctl/hosted.h"
 #include "clients/ctl/message.h"
 
+#define NUMBERS 7      /* columns between STATE and FROM */
 #define YAML_MAX 7000u /* bytes: what a request may have */
 
 static const struct ctl_command endpoint_ls, endpoint_add, endpoint_remove, endpoint_invalidate;
@@ -38,12 +39,33 @@ static void row_add(struct table *table, const Vmsig__Hosted *endpoint)
 	table_add(table, "%s", endpoint->detail);
 }
 
+/* What was discovered and is none. */
+static void unserved_add(struct table *table, const Vmsig__Unserved *one)
+{
+	table_add(table, "%s", one->name[0] ? one->name : "-");
+	table_add(table, "unserved");
+	table_colour(table, TABLE_ODD);
+	for (unsigned i = 0; i < NUMBERS; i++)
+		table_add(table, "-");
+	table_add(table, "%s", one->origin);
+	table_add(table, "%s: %s", one->place, one->detail);
+}
+
+static void unserved_append(json_t *array, const Vmsig__Unserved *one)
+{
+	json_t *object = ctl_message_json(&one->base);
+
+	json_object_set_new(object, "unserved", json_true());
+	json_array_append_new(array, object);
+}
+
 static int print_list(const struct ctl *ctl, const struct hosted_list *list)
 {
 	static const struct table_column columns[] = {{"NAME", 0, false}, {"STATE", 8, false},
 		{"EPOCH", 7, true}, {"ADAPTER", 7, false}, {"HOLDERS", 7, true},
 		{"LEASES", 6, true}, {"WAITING", 7, true}, {"WRITES", 8, true},
 		{"REFUSED", 7, true}, {"FROM", 8, false}, {"DETAIL", 0, false}};
+	const Vmsig__HostedInfos *last = list->pages[list->npages - 1];
 	struct table table;
 	int code;
 
@@ -52,11 +74,15 @@ static int print_list(const struct ctl *ctl, const struct hosted_list *list)
 
 		for (size_t i = 0; i < list->n; i++)
 			json_array_append_new(array, ctl_message_json(&list->endpoints[i]->base));
+		for (size_t i = 0; i < last->n_unserved; i++)
+			unserved_append(array, last->unserved[i]);
 		return ctl_print_json(array);
 	}
 	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
 	for (size_t i = 0; i < list->n; i++)
 		row_add(&table, list->endpoints[i]);
+	for (size_t i = 0; i < last->n_unserved; i++)
+		unserved_add(&table, last->unserved[i]);
 	code = ctl_print_table(&table);
 	table_deinit(&table);
 	return code;
@@ -88,7 +114,9 @@ static const struct ctl_command endpoint_ls = {
 	.arguments = "",
 	.summary = "List endpoints with their holders, leases and writes",
 	.help = "Examples:\n"
-		"  vmsigctl endpoint ls --identity admin\n",
+		"  vmsigctl endpoint ls --identity admin\n"
+		"FROM says who named it: config, added, or how it was discovered: qmp, libvirt,\n"
+		"provider. What was discovered and is not served stands below, with what to do.\n",
 	.run = run_ls,
 };
 

@@ -319,7 +319,8 @@ typedef int (*qmp_begin_fn)(struct qmp **ret_qmp, const struct qmp_limits *limit
 
 static int conn_new(struct link_conn **ret_conn, struct link *link, qmp_begin_fn begin)
 {
-	const struct qmp_limits limits = {.timeout_ms = link->timeout_ms};
+	const struct qmp_limits limits = {
+		.timeout_ms = link->timeout_ms, .max_message = link->max_message};
 	struct link_conn *conn = calloc(1, sizeof(*conn));
 	int r = conn ? begin(&conn->qmp, &limits, uv_now(link->loop)) : -ENOMEM;
 

@@ -29,6 +29,7 @@ struct link {
 	struct share *share; /* who pays for what QEMU sends; borrowed */
 	const char *path;    /* of the socket, for sentences */
 	uint64_t timeout_ms;
+	size_t max_message;     /* bytes of what QEMU says at once; 0: as qmp.h has it */
 	struct link_conn *conn; /* NULL: none */
 	unsigned closing;       /* connections whose handles are not closed yet */
 	void *arg;

@@ -356,7 +356,7 @@ static void connect_qemu(struct qemu *q)
 		return;
 	if (job_line_is_stuck(q->line))
 		on_link_down(q, PLACE_HANGS);
-	else if (place_start(&q->place, config->qmp, config->owner, &owner, q->line))
+	else if (place_start(&q->place, config, &owner, q->line))
 		on_link_down(q, strerror(ENOMEM));
 }
 

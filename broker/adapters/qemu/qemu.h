@@ -13,6 +13,7 @@
  *
  * Below these, each with a header of its own:
  *
+ *   sockets    QMP sockets in a folder, and what their QEMUs are called
  *   transport  what speaks QMP where there is no socket of QEMU's, or:
  *   place      the QMP socket, found
  *   link       connected to

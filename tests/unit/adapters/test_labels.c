@@ -88,9 +88,11 @@ static void an_endpoint_has_the_configured_labels_first(void **state)
 	     *found[] = {(char[]){"team=theirs"}, (char[]){"a=b"}};
 	const struct config_discover discover = {.libvirt = (char[]){"qemu:///system"},
 		.endpoint = {.labels = own, .nlabels = 1, .reprove_ms = 7}};
+	const struct config_found one = {
+		.name = "web", .domain = "uuid", .labels = found, .nlabels = 2};
 	struct config *config;
 
-	assert_int_equal(config_discovered(&config, &discover, "web", "uuid", found, 2), 0);
+	assert_int_equal(config_discovered(&config, &discover, &one), 0);
 	assert_int_equal(config->nendpoints, 1);
 	assert_int_equal(config->endpoints->adapter, CONFIG_ADAPTER_LIBVIRT);
 	assert_int_equal(config->endpoints->reprove_ms, 7);

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ADAPTERS_QEMU_GLANCE_H
+#define BROKER_ADAPTERS_QEMU_GLANCE_H
+
+/*
+ * One look into a folder of QMP sockets: which of its names match, and are sockets that beneath.h
+ * lets us have, each by descriptor. Before it looks it has inotify watch the folder and the one
+ * above it, so that whatever comes later is told; of a folder that is not there, the next one above
+ * that is. A job, because it touches file systems.
+ *
+ * Beyond `limit` sockets the oldest count, so that new ones drive out none that are served.
+ */
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "broker/adapters/errand.h"
+
+#define GLANCE_WHY_MAX 512
+#define GLANCE_ENTRIES_MAX 65536 /* names in the folder; what has more is no folder of sockets */
+#define GLANCE_REFUSED_MAX 64    /* of these it is told why; a bound of what others may plant */
+
+struct glance_one {
+	char *file; /* its name in the folder */
+	int fd;     /* O_PATH; -1: it is refused */
+	dev_t dev;
+	ino_t ino;
+	int64_t born_ns; /* by the host's clock of the day */
+	char *why;       /* a sentence, of one that is refused; else NULL */
+};
+
+struct glance_wanted {
+	const char *folder, *pattern; /* fnmatch(3) */
+	uid_t owner;                  /* as beneath.h has it */
+	uint32_t limit;
+	int inotify; /* -1: nothing is watched; duplicated */
+};
+
+struct glance {
+	struct errand errand; /* first */
+	char *folder, *pattern;
+	uid_t owner;
+	uint32_t limit;
+	int inotify;
+
+	/* Found; sorted by name. Who takes a descriptor sets -1, a text NULL. */
+	struct glance_one *all;
+	size_t n;
+	size_t more;                /* sockets beyond the limit */
+	int here, above;            /* watches; -1: there is none */
+	char awaited[NAME_MAX + 1]; /* the name that counts in `above` */
+	char why[GLANCE_WHY_MAX];   /* "": the folder was looked through */
+	bool missing;               /* the folder, which is no fault */
+
+	struct glance_search *search; /* under way */
+};
+
+/* Starts. Its result says nothing beside what it found. -errno. */
+__attribute__((warn_unused_result)) int glance_start(struct glance **ret_glance,
+	const struct glance_wanted *wanted, const struct errand_owner *owner,
+	struct job_line *line);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_ADAPTERS_QEMU_VIGIL_H
+#define BROKER_ADAPTERS_QEMU_VIGIL_H
+
+/*
+ * inotify on the loop, for a folder of sockets and the one above it (glance.h sets the watches):
+ * that something happened to a name that matters, and no more; what, is found by looking again.
+ * That the kernel has lost events (IN_Q_OVERFLOW) is something that happened, too.
+ *
+ * Once it has said so it says and reads nothing until it is told to go on: whoever fills the queue
+ * costs the loop one piece for each look. Belongs to the loop thread.
+ */
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "broker/jobs.h"
+
+struct vigil {
+	uv_poll_t poll;
+	int fd; /* -1: there is no inotify, or it is closed */
+	int here, above;
+	char awaited[NAME_MAX + 1];
+	const char *pattern; /* fnmatch(3) of names in the folder; borrowed */
+	uint64_t overflows;
+	void (*changed)(void *arg);
+	void (*closed)(void *arg);
+	void *arg;
+	struct job_line *line; /* for `closed` */
+};
+
+/* -errno; then `fd` is -1, and vigil_close() need not be called. */
+__attribute__((warn_unused_result)) int vigil_open(struct vigil *vigil, uv_loop_t *loop,
+	const char *pattern, void (*changed)(void *arg), void *arg);
+/* What is watched from now on; -1: nothing. Others end. */
+void vigil_set(struct vigil *vigil, int here, int above, const char *awaited);
+/* Goes on, because a look begins: what happened before needs no other. */
+void vigil_wait(struct vigil *vigil);
+/* `closed` is called from the loop, until when the line has to stay: the descriptor is closed by a
+ * job of it. */
+void vigil_close(struct vigil *vigil, struct job_line *line, void (*closed)(void *arg));
+
+#endif
