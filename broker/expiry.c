@@ -44,15 +44,16 @@ bool expiry_is_due(struct expiry *expiry, int64_t now_s)
 	return true;
 }
 
-static void add(struct metrics *metrics, const char *key, int64_t until_s)
+static void add(struct metrics *metrics, enum metrics_id id, const char *key, int64_t at_s)
 {
-	if (until_s > 0 && until_s != INT64_MAX)
-		metrics_add(metrics, METRICS_KEYS, key, (uint64_t)until_s * NS_PER_S);
+	if (at_s > 0 && at_s != INT64_MAX)
+		metrics_add(metrics, id, key, (uint64_t)at_s * NS_PER_S);
 }
 
 void expiry_metrics(const struct expiry *expiry, struct metrics *metrics)
 {
-	add(metrics, "certificate", expiry->dates.certificate);
-	add(metrics, "authority", expiry->dates.authority);
-	add(metrics, "revocations", expiry->dates.revocations);
+	add(metrics, METRICS_KEYS, "certificate", expiry->dates.certificate);
+	add(metrics, METRICS_KEYS, "authority", expiry->dates.authority);
+	add(metrics, METRICS_KEYS, "revocations", expiry->dates.revocations);
+	add(metrics, METRICS_REVOCATIONS, "", expiry->dates.revocations_issued);
 }

@@ -60,6 +60,8 @@ enum metrics_type { METRICS_COUNTER, METRICS_GAUGE, METRICS_HISTOGRAM };
 	X(KEYS, "vmsig_key_expiry_timestamp_seconds", GAUGE, "key",                                \
 		"When the broker's certificate, its authority's and the revocation list end, as "  \
 		"Unix time")                                                                       \
+	X(REVOCATIONS, "vmsig_revocations_issued_timestamp_seconds", GAUGE, "",                    \
+		"When the oldest revocation list that is in use was issued, as Unix time")         \
 	X(WARNINGS, "vmsig_warnings", GAUGE, "", "What `vmsigctl status` warns of")                \
 	X(RECORDING, "vmsig_recording", GAUGE, "",                                                 \
 		"Whether leases and writes can be recorded: 0 with a full or damaged disk")        \

@@ -4,6 +4,7 @@
  * identity of the role `monitor`, which may look at numbers and nothing else.
  */
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,22 +22,38 @@ static const char usage[] =
 	"                         " VMSIG_ADMIN_SOCKET "\n"
 	"  --listen ADDRESS:PORT  where to serve; default " SERVER_LISTEN ". Whoever reaches\n"
 	"                         the address may read\n"
+	"  --host NAME            another name that it may be asked for by, beside addresses,\n"
+	"                         localhost and this host's name; as often as there are names\n"
 	"  -h, --help             this text\n"
 	"  -V, --version          the version\n";
 
+#define HOSTS_MAX 16u
+
 struct wishes {
-	const char *listen;
+	struct server_options server;
+	const char *hosts[HOSTS_MAX];
 	vmsig_options options;
 };
 
-enum { OPT_IDENTITY = 256, OPT_SOCKET, OPT_LISTEN };
+enum { OPT_IDENTITY = 256, OPT_SOCKET, OPT_LISTEN, OPT_HOST };
+
+static bool add_host(struct wishes *wishes, const char *name)
+{
+	if (wishes->server.nhosts == HOSTS_MAX) {
+		fprintf(stderr, "vmsig-exporter: more than %u names\n", HOSTS_MAX);
+		return false;
+	}
+	wishes->hosts[wishes->server.nhosts++] = name;
+	return true;
+}
 
 /* -1: go on; else what to exit with. */
 static int parse(struct wishes *wishes, int argc, char **argv)
 {
 	static const struct option options[] = {{"identity", required_argument, NULL, OPT_IDENTITY},
 		{"socket", required_argument, NULL, OPT_SOCKET},
-		{"listen", required_argument, NULL, OPT_LISTEN}, {"help", no_argument, NULL, 'h'},
+		{"listen", required_argument, NULL, OPT_LISTEN},
+		{"host", required_argument, NULL, OPT_HOST}, {"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
 	int code;
 
@@ -49,7 +66,11 @@ static int parse(struct wishes *wishes, int argc, char **argv)
 			wishes->options.socket_path = optarg;
 			break;
 		case OPT_LISTEN:
-			wishes->listen = optarg;
+			wishes->server.listen = optarg;
+			break;
+		case OPT_HOST:
+			if (!add_host(wishes, optarg))
+				return EXIT_USAGE;
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -84,7 +105,7 @@ static int check_identity(const vmsig_options *options)
 
 int main(int argc, char **argv)
 {
-	struct wishes wishes = {.listen = SERVER_LISTEN,
+	struct wishes wishes = {.server.listen = SERVER_LISTEN,
 		.options = {.identity_dir = getenv("VMSIG_IDENTITY"),
 			.socket_path = getenv("VMSIG_ADMIN_SOCKET")}};
 	struct scrape scrape = {0};
@@ -101,7 +122,8 @@ int main(int argc, char **argv)
 	if (code)
 		return code;
 	scrape.options = wishes.options;
-	server = server_new(wishes.listen, &scrape, error, sizeof(error));
+	wishes.server.hosts = wishes.hosts;
+	server = server_new(&wishes.server, &scrape, error, sizeof(error));
 	if (!server) {
 		fprintf(stderr, "vmsig-exporter: %s\n", error);
 		return EXIT_ERROR;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clients/exporter/server.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <signal.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,12 +19,15 @@
 #define SILENT_S 10u    /* of a connection */
 #define LOOK_MS 500     /* between two looks whether a signal has come */
 #define MEMORY 16384u   /* bytes of one connection */
+#define HOST_MAX 256    /* bytes of a name with its NUL */
 #define ADDRESS_MAX 128 /* of --listen */
 
 struct server {
 	struct MHD_Daemon *daemon;
 	struct scrape *scrape;
-	struct MHD_Response *page, *missing, *unable, *refused;
+	const struct server_options *options;
+	char own[HOST_MAX]; /* this host's name */
+	struct MHD_Response *page, *missing, *unable, *refused, *misled;
 	bool failing; /* the last look failed, which is said once */
 };
 
@@ -32,6 +37,52 @@ static void on_end(int signum)
 {
 	(void)signum;
 	ended = 1;
+}
+
+/* ---- whom it is called by ---- */
+
+/* Without the port, and an address without its brackets. */
+static bool host_of(char host[static HOST_MAX], const char *header)
+{
+	size_t len = header[0] == '[' ? strcspn(header, "]") : strcspn(header, ":");
+
+	if (header[0] == '[') {
+		header++;
+		len -= len > 0;
+	}
+	if (!len || len >= HOST_MAX)
+		return false;
+	memcpy(host, header, len);
+	host[len] = '\0';
+	return true;
+}
+
+static bool is_address(const char *host)
+{
+	struct in6_addr addr;
+
+	return inet_pton(AF_INET, host, &addr) == 1 || inet_pton(AF_INET6, host, &addr) == 1;
+}
+
+/* A page of somebody else's that a browser on this host has open can have its own name lead here
+ * (DNS rebinding), and would read what we answer; but it cannot have the browser send another name
+ * than its own. */
+static bool is_ours(const struct server *server, const char *header)
+{
+	char host[HOST_MAX];
+
+	if (!header)
+		return true; /* no browser */
+	if (!host_of(host, header))
+		return false;
+	if (is_address(host) || strcasecmp(host, "localhost") == 0 ||
+		strcasecmp(host, server->own) == 0)
+		return true;
+	for (size_t i = 0; i < server->options->nhosts; i++) {
+		if (strcasecmp(host, server->options->hosts[i]) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* ---- answers ---- */
@@ -74,6 +125,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 		*data_size = 0;
 		return MHD_YES;
 	}
+	if (!is_ours(server,
+		    MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST)))
+		return MHD_queue_response(connection, MHD_HTTP_FORBIDDEN, server->misled);
 	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
 		return MHD_queue_response(connection, MHD_HTTP_METHOD_NOT_ALLOWED, server->refused);
 	if (strcmp(url, "/metrics") == 0)
@@ -101,9 +155,13 @@ static bool make_answers(struct server *server)
 	server->missing = fixed("There is only /metrics.\n", "text/plain; charset=utf-8");
 	server->unable = fixed("Out of memory.\n", "text/plain; charset=utf-8");
 	server->refused = fixed("Only GET and HEAD.\n", "text/plain; charset=utf-8");
+	server->misled = fixed("Whoever asks for this host by another name may be misled; use its "
+			       "address, or start vmsig-exporter with --host NAME.\n",
+		"text/plain; charset=utf-8");
 	if (server->refused)
 		(void)MHD_add_response_header(server->refused, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
-	return server->page && server->missing && server->unable && server->refused;
+	return server->page && server->missing && server->unable && server->refused &&
+	       server->misled;
 }
 
 /* ---- the socket ---- */
@@ -170,8 +228,9 @@ unsigned server_port(const struct server *server)
 /* ---- life ---- */
 
 struct server *server_new(
-	const char *listen_at, struct scrape *scrape, char *error, size_t error_size)
+	const struct server_options *options, struct scrape *scrape, char *error, size_t error_size)
 {
+	const char *listen_at = options->listen;
 	struct server *server = calloc(1, sizeof(*server));
 	int fd;
 
@@ -179,6 +238,9 @@ struct server *server_new(
 	if (!server)
 		return NULL;
 	server->scrape = scrape;
+	server->options = options;
+	if (gethostname(server->own, sizeof(server->own) - 1))
+		server->own[0] = '\0';
 	if (!make_answers(server))
 		return server_free(server);
 	fd = socket_open(listen_at, error, error_size);
@@ -207,15 +269,15 @@ void server_run(struct server *server)
 
 struct server *server_free(struct server *server)
 {
-	struct MHD_Response *answers[4];
+	struct MHD_Response *answers[5];
 
 	if (!server)
 		return NULL;
 	if (server->daemon)
 		MHD_stop_daemon(server->daemon); /* and its socket */
 	memcpy(answers,
-		(struct MHD_Response *[]){
-			server->page, server->missing, server->unable, server->refused},
+		(struct MHD_Response *[]){server->page, server->missing, server->unable,
+			server->refused, server->misled},
 		sizeof(answers));
 	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
 		if (answers[i])

@@ -371,7 +371,7 @@ static void sooner(int64_t *first, const ASN1_TIME *moment)
 
 void tls_ctx_dates(const struct tls_ctx *ctx, struct tls_dates *ret_dates)
 {
-	struct tls_dates dates = {INT64_MAX, INT64_MAX, INT64_MAX};
+	struct tls_dates dates = {INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX};
 	const X509 *own = SSL_CTX_get0_certificate(ctx->ssl_ctx);
 	X509_STORE *store = SSL_CTX_get_cert_store(ctx->ssl_ctx);
 	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
@@ -387,8 +387,10 @@ void tls_ctx_dates(const struct tls_ctx *ctx, struct tls_dates *ret_dates)
 
 		if (authority)
 			sooner(&dates.authority, X509_get0_notAfter(authority));
-		if (crl)
+		if (crl) {
 			sooner(&dates.revocations, X509_CRL_get0_nextUpdate(crl));
+			sooner(&dates.revocations_issued, X509_CRL_get0_lastUpdate(crl));
+		}
 	}
 	(void)X509_STORE_unlock(store);
 	*ret_dates = dates;

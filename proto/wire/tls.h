@@ -39,9 +39,10 @@ __attribute__((warn_unused_result)) int tls_ctx_new(struct tls_ctx **ret_ctx, en
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *ctx);
 struct tls_ctx *tls_ctx_unref(struct tls_ctx *ctx);
 /* When what the context stands on ends, in seconds of CLOCK_REALTIME: our own certificate, the
- * first of the authorities, the first of the revocation lists. INT64_MAX: there is none. */
+ * first of the authorities, the first of the revocation lists; and when the oldest of those was
+ * issued. INT64_MAX: there is none. */
 struct tls_dates {
-	int64_t certificate, authority, revocations;
+	int64_t certificate, authority, revocations, revocations_issued;
 };
 void tls_ctx_dates(const struct tls_ctx *ctx, struct tls_dates *ret_dates);
 /* Whether our own certificate is valid at this moment; if not, `text` gets a sentence. */

@@ -13,7 +13,7 @@
 #define NOW_S 1800000000ll
 #define DAY_S 86400ll
 
-static const struct tls_dates never = {INT64_MAX, INT64_MAX, INT64_MAX};
+static const struct tls_dates never = {INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX};
 
 static void what_is_far_away_is_no_warning(void **state)
 {
@@ -58,16 +58,18 @@ static void the_log_is_told_once_a_day(void **state)
 
 static void the_dates_are_numbers(void **state)
 {
-	const struct tls_dates dates = {NOW_S, INT64_MAX, NOW_S + DAY_S};
+	const struct tls_dates dates = {NOW_S, INT64_MAX, NOW_S + DAY_S, NOW_S - DAY_S};
 	struct metrics metrics = {.n = 0};
 	struct expiry expiry = {0};
 
 	expiry_look(&expiry, &dates, NOW_S);
 	expiry_metrics(&expiry, &metrics);
-	assert_int_equal(metrics.n, 2);
+	assert_int_equal(metrics.n, 3);
 	assert_string_equal(metrics.samples[0].value_of_label, "certificate");
 	assert_int_equal(metrics.samples[0].value, NOW_S * 1000000000ull);
 	assert_string_equal(metrics.samples[1].value_of_label, "revocations");
+	assert_int_equal(metrics.samples[2].id, METRICS_REVOCATIONS);
+	assert_int_equal(metrics.samples[2].value, (NOW_S - DAY_S) * 1000000000ull);
 }
 
 int main(void)
