@@ -344,6 +344,15 @@ const char *endpoints_origin(const struct endpoints *endpoints, const char *name
 
 /* ---- what is discovered ---- */
 
+/* Those who offer them choose their names, and each stays in the state for good: an epoch of it
+ * must never come again. */
+static bool may_name(const struct endpoints *endpoints, const char *name)
+{
+	const struct store *store = endpoints->env.store;
+
+	return store_knows(store, name) || store_names(store) < endpoints->wanted.config->names;
+}
+
 int endpoints_discover(struct endpoints *endpoints, struct config *config)
 {
 	const struct config_endpoint *endpoint = config->endpoints;
@@ -354,6 +363,8 @@ int endpoints_discover(struct endpoints *endpoints, struct config *config)
 		return VMSIG_ERR_NOT_READY;
 	if (wanted_find(&endpoints->wanted, endpoint->name, &origin))
 		return VMSIG_ERR_BUSY;
+	if (!may_name(endpoints, endpoint->name))
+		return VMSIG_ERR_QUOTA;
 	r = wanted_discover(&endpoints->wanted, config);
 	/* One that still ends begins again by itself. */
 	if (!r && !shell_named(endpoints, endpoint->name))
@@ -372,6 +383,8 @@ int endpoints_provide(struct endpoints *endpoints, struct config *config)
 	if (wanted_find(&endpoints->wanted, endpoint->name, &origin) ||
 		shell_named(endpoints, endpoint->name))
 		return VMSIG_ERR_BUSY;
+	if (!may_name(endpoints, endpoint->name))
+		return VMSIG_ERR_QUOTA;
 	r = wanted_discover(&endpoints->wanted, config);
 	if (r)
 		return r;

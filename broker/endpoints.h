@@ -72,7 +72,8 @@ bool endpoints_is_gone(const struct endpoints *endpoints, const char *name);
 const char *endpoints_origin(const struct endpoints *endpoints, const char *name);
 /* One that was discovered shall run as well: the first of the configuration, which is counted and
  * kept until endpoints_lose(). 0; VMSIG_ERR_BUSY: its name is that of a configured one or of
- * another discovered one; VMSIG_ERR_NOT_READY: after endpoints_close(); -ENOMEM. */
+ * another discovered one; VMSIG_ERR_QUOTA: it is a new one, and limits.names are known;
+ * VMSIG_ERR_NOT_READY: after endpoints_close(); -ENOMEM. */
 __attribute__((warn_unused_result)) int endpoints_discover(
 	struct endpoints *endpoints, struct config *config);
 /* The same for one that a provider offers, which has started when it succeeds. VMSIG_ERR_BUSY: one

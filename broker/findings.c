@@ -20,6 +20,9 @@ static const char *const faults[] = {
 		"it has no name that an endpoint can have (1 to 63 of [A-Za-z0-9._-], "
 		"first a letter or a digit), and no UUID; start QEMU with -name or "
 		"-uuid, or write 'name: file'",
+	[FINDINGS_ROOM] =
+		"its name is a new one, and the state knows as many as limits.names; raise "
+		"that, or name it as one that was there before",
 	[FINDINGS_OTHER] = "it cannot be set up; the log says why",
 };
 
@@ -56,7 +59,9 @@ static void begin(struct findings *findings, struct finding *found, bool is_riva
 	else
 		r = endpoints_discover(findings->endpoints, found->config);
 	if (r)
-		found->fault = r == VMSIG_ERR_BUSY ? FINDINGS_NAME : FINDINGS_OTHER;
+		found->fault = r == VMSIG_ERR_BUSY    ? FINDINGS_NAME
+			       : r == VMSIG_ERR_QUOTA ? FINDINGS_ROOM
+						      : FINDINGS_OTHER;
 	else if (!found->nameless && !is_rival)
 		found->fault = FINDINGS_FINE;
 	found->runs = found->fault == FINDINGS_FINE;

@@ -23,6 +23,7 @@ enum findings_fault {
 	FINDINGS_NAME,     /* it is another endpoint's */
 	FINDINGS_UUID,     /* it is another's of this source */
 	FINDINGS_NAMELESS, /* it has none */
+	FINDINGS_ROOM,     /* it is a new one, beyond limits.names */
 	FINDINGS_OTHER,
 };
 

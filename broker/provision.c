@@ -246,6 +246,16 @@ static int check(
 	return r;
 }
 
+static const char *why_not(int r)
+{
+	if (r == VMSIG_ERR_BUSY)
+		return "the name is taken, or " ENDS_STILL;
+	if (r == VMSIG_ERR_QUOTA)
+		return "the name is a new one, and the broker remembers as many as limits.names "
+		       "allows; take one that was there before, or have that raised";
+	return "it does not start; the broker's log says why";
+}
+
 static int start(struct provisions *set, struct offer *offer, const struct steward_wish *wish,
 	struct steward_provider *who, uint64_t request_id, const char **ret_why)
 {
@@ -264,8 +274,7 @@ static int start(struct provisions *set, struct offer *offer, const struct stewa
 	DL_APPEND(set->list, provision);
 	r = endpoints_provide(set->endpoints, provision->config);
 	if (r) {
-		*ret_why = r == VMSIG_ERR_BUSY ? "the name is taken, or " ENDS_STILL
-					       : "it does not start; the broker's log says why";
+		*ret_why = why_not(r);
 		end(provision, r, *ret_why);
 		return r;
 	}
@@ -356,6 +365,23 @@ int provisions_end(
 		return VMSIG_ERR_NO_SUCH_ENDPOINT;
 	end(provision, VMSIG_ERR_DISCONNECTED, "its provider ended it");
 	return 0;
+}
+
+static bool waits_for(const struct provision *provision, const char *tenant, const uid_t *uid)
+{
+	return !provision->who && (!tenant || strcmp(tenant, provision->tenant) == 0) &&
+	       (!uid || *uid == provision->offer->uid);
+}
+
+/* Nobody is told, so the list stays what it is but for the one that ends. */
+void provisions_cut(struct provisions *provisions, const char *tenant, const uid_t *uid)
+{
+	struct provision *provision, *next;
+
+	DL_FOREACH_SAFE (provisions->list, provision, next) {
+		if (waits_for(provision, tenant, uid))
+			end(provision, VMSIG_ERR_DISCONNECTED, "an administrator ended it");
+	}
 }
 
 /* ---- the set ---- */

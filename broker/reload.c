@@ -232,7 +232,7 @@ static void tell(struct reload *reload, int result, const char *text)
 	struct steward_reload *asked;
 
 	while ((asked = next_served(reload))) {
-		reload_forget(reload, asked);
+		DL_DELETE(reload->asked, asked);
 		asked->done(asked, result, text, &reload->changes);
 	}
 }
@@ -314,13 +314,6 @@ void reload_request(struct reload *reload, struct steward_reload *asked)
 	tell(reload, -ENOMEM, reload->error);
 }
 
-void reload_forget(struct reload *reload, struct steward_reload *asked)
-{
-	if (asked->prev)
-		DL_DELETE(reload->asked, asked);
-	asked->prev = asked->next = NULL;
-}
-
 struct reload_stats reload_stats(const struct reload *reload)
 {
 	return (struct reload_stats){.succeeded = reload->succeeded,
@@ -342,10 +335,21 @@ int reload_new(struct reload **ret_reload, struct broker *broker)
 	return 0;
 }
 
+/* Those who have gone before, and whom nobody served. */
+static void tell_end(struct reload *reload)
+{
+	struct steward_reload *asked;
+
+	DL_FOREACH (reload->asked, asked)
+		asked->is_served = true;
+	tell(reload, VMSIG_ERR_SHUTTING_DOWN, "the broker is shutting down");
+}
+
 struct reload *reload_free(struct reload *reload)
 {
 	if (!reload)
 		return NULL;
+	tell_end(reload);
 	job_line_free(reload->line);
 	/* A thread that hangs may use it for ever; the process is about to end. */
 	if (reload->running)

@@ -37,10 +37,8 @@ void reload_warn(const struct config *config);
 /* -ENOMEM. */
 __attribute__((warn_unused_result)) int reload_new(
 	struct reload **ret_reload, struct broker *broker);
-/* `asked` is told when it is over; NULL: nobody wants to know. */
+/* `asked` is told when it is over, at the latest by reload_free(); NULL: nobody wants to know. */
 void reload_request(struct reload *reload, struct steward_reload *asked);
-/* It is not told any more. Also when it was told. */
-void reload_forget(struct reload *reload, struct steward_reload *asked);
 struct reload_stats reload_stats(const struct reload *reload);
 /* After jobs_close(). Accepts NULL, returns NULL. */
 struct reload *reload_free(struct reload *reload);

@@ -28,13 +28,6 @@ static void reload(void *ctx, struct steward_reload *asked)
 	reload_request(broker->reload, asked);
 }
 
-static void forget(void *ctx, struct steward_reload *asked)
-{
-	struct broker *broker = ctx;
-
-	reload_forget(broker->reload, asked);
-}
-
 static int endpoint_add(void *ctx, const char *yaml,
 	bool (*may)(void *who, const struct selector_subject *endpoint), void *who, char *error,
 	size_t error_size)
@@ -102,6 +95,13 @@ static int provide_end(void *ctx, const struct steward_provider *who, const char
 	struct broker *broker = ctx;
 
 	return provisions_end(broker->provisions, who, name);
+}
+
+static void providers_cut(void *ctx, const char *tenant, const uid_t *uid)
+{
+	const struct broker *broker = ctx;
+
+	provisions_cut(broker->provisions, tenant, uid);
 }
 
 static void provider_left(void *ctx, const struct steward_provider *who, bool may_come_back)
@@ -271,7 +271,6 @@ static void stats(void *ctx, struct metrics *metrics)
 
 const struct steward_ops stewardship = {
 	.reload = reload,
-	.forget = forget,
 	.endpoint_add = endpoint_add,
 	.endpoint_remove = endpoint_remove,
 	.endpoint_origin = endpoint_origin,
@@ -280,6 +279,7 @@ const struct steward_ops stewardship = {
 	.provide = provide,
 	.provide_invalidate = provide_invalidate,
 	.provide_end = provide_end,
+	.providers_cut = providers_cut,
 	.provider_left = provider_left,
 	.fleet = fleet,
 	.fleet_guest = fleet_guest,

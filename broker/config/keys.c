@@ -251,6 +251,7 @@ static const struct decode_field limit_fields[] = {
 	{"lease_ranges", DECODE_UINT32, CF(leases.ranges), .min = 1, .max = LEASE_RANGES_MAX,
 		.standard = 64},
 	{"provided", DECODE_UINT32, CF(provided), .max = 4096, .standard = 64},
+	{"names", DECODE_UINT32, CF(names), .min = 1, .max = 1000000, .standard = 65536},
 	{"provider_grace", DECODE_MILLIS, CF(provider_grace_ms), .max = HOUR_MS, .standard = 10000},
 	{"preempt_grace", DECODE_NANOS, CF(leases.preempt_grace_ns), .max = 3600 * SECOND_NS,
 		.standard = 2 * SECOND_NS},

@@ -158,6 +158,7 @@ struct config {
 	uint64_t vouch_ns; /* how long holders take the broker's word after it was last heard of */
 	uint64_t tx_all;   /* bytes of all send queues together; of a tenant's: a quarter */
 	uint32_t provided; /* endpoints that one tenant may provide at once */
+	uint32_t names;    /* in the state, from which on those that nobody configured get none */
 	uint64_t provider_grace_ms; /* how long they outlive a lost connection */
 	uint64_t bulk_old; /* bytes before of bulk data that are kept; of a tenant's: half */
 	struct config_endpoint *endpoints;

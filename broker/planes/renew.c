@@ -9,21 +9,28 @@
 
 #include <utlist.h>
 
+#include "broker/boot_clock.h"
 #include "broker/config/compare.h"
 #include "broker/planes/admin_client.h"
 #include "broker/planes/steward.h"
+#include "proto/wire/identity.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
 #define DETAIL_MAX 512 /* of a record; where in the file something is wrong comes first */
 
-/* One that waits for it. */
+/* One that waits for it. Whoever has gone meanwhile is recorded all the same. */
 struct renew_asked {
 	struct steward_reload base;
-	struct admin_client *client;
+	const struct services *services;
+	struct admin_client *client; /* NULL: it has gone */
 	struct renew_asked *prev, *next;
 	uint64_t request_id;
 	struct charge charge;
+
+	/* Who it was. */
+	char tenant[IDENTITY_NAME_MAX + 1], serial[IDENTITY_SERIAL_MAX + 1];
+	uint32_t uid, pid;
 };
 
 static char *text(const char *words)
@@ -31,11 +38,19 @@ static char *text(const char *words)
 	return (char *)(uintptr_t)words;
 }
 
-static void asked_drop(struct renew_asked *asked)
+static void asked_leave(struct admin_client *client, struct renew_asked *asked)
 {
-	DL_DELETE(asked->client->renewals, asked);
+	DL_DELETE(client->renewals, asked);
 	charge_refund(&asked->charge);
-	free(asked);
+	asked->client = NULL;
+}
+
+static void asked_sign(struct renew_asked *asked, const struct conn *conn)
+{
+	snprintf(asked->tenant, sizeof(asked->tenant), "%s", conn_tenant(conn)->tenant.name);
+	snprintf(asked->serial, sizeof(asked->serial), "%s", conn_serial(conn));
+	asked->uid = conn_uid(conn);
+	asked->pid = (uint32_t)conn_pid(conn);
 }
 
 /* ---- the answer ---- */
@@ -120,21 +135,27 @@ static void describe(const struct compare_result *changes, char *buf, size_t siz
 		snprintf(buf, size, "the configuration is the same");
 }
 
-static void record(const struct admin_client *client, int error, const char *why,
-	const struct compare_result *changes)
+static void record(
+	struct renew_asked *asked, int error, const char *why, const struct compare_result *changes)
 {
+	const struct tenant tenant = {.name = asked->tenant};
+	const struct desk_admin admin = {
+		.tenant = &tenant, .serial = asked->serial, .uid = asked->uid, .pid = asked->pid};
+	struct desk *desk = asked->services->write;
 	char detail[DETAIL_MAX];
 
 	if (error)
 		snprintf(detail, sizeof(detail), "%s", why ? why : "");
 	else
 		describe(changes, detail, sizeof(detail));
-	admin_record(client, &(struct desk_deed){.kind = VMSIG__AUDIT_RECORD__KIND__RELOADED,
-				     .endpoint = "",
-				     .outcome = error > 0 ? error
-						: error   ? VMSIG_ERR_NO_MEMORY
-							  : 0,
-				     .detail = detail});
+	if (desk)
+		desk_note_deed(desk, boot_clock_ns(), &admin,
+			&(struct desk_deed){.kind = VMSIG__AUDIT_RECORD__KIND__RELOADED,
+				.endpoint = "",
+				.outcome = error > 0 ? error
+					   : error   ? VMSIG_ERR_NO_MEMORY
+						     : 0,
+				.detail = detail});
 }
 
 static void on_done(struct steward_reload *base, int error, const char *why,
@@ -145,8 +166,14 @@ static void on_done(struct steward_reload *base, int error, const char *why,
 	uint64_t request_id = asked->request_id;
 	int r;
 
-	asked_drop(asked);
-	record(client, error, why, changes);
+	if (client)
+		asked_leave(client, asked);
+	/* The desk has closed by then. */
+	if (error != VMSIG_ERR_SHUTTING_DOWN)
+		record(asked, error, why, changes);
+	free(asked);
+	if (!client)
+		return;
 	r = error ? dialect_error(client->base.conn, request_id, error, why)
 		  : send_changes(client, request_id, changes);
 	if (r)
@@ -175,7 +202,9 @@ int renew_on_reload(void *state, void *message)
 		return dialect_refusal(conn, request->request_id, &refusal);
 	}
 	asked->base.done = on_done;
+	asked->services = client->services;
 	asked->client = client;
+	asked_sign(asked, conn);
 	asked->request_id = request->request_id;
 	DL_APPEND(client->renewals, asked);
 	client->services->steward->reload(client->services->ctx, &asked->base);
@@ -184,12 +213,6 @@ int renew_on_reload(void *state, void *message)
 
 void renew_forget(struct admin_client *client)
 {
-	/* One that is dropped is not the first any more, which the analyser does not see through.
-	 */
-	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
-	while (client->renewals) {
-		client->services->steward->forget(client->services->ctx, &client->renewals->base);
-		asked_drop(client->renewals);
-	}
-	/* NOLINTEND(clang-analyzer-unix.Malloc) */
+	while (client->renewals)
+		asked_leave(client, client->renewals);
 }

@@ -22,7 +22,8 @@ struct metrics;        /* metrics/metrics.h */
 /* One who waits for a reload; embedded in what the asker has. */
 struct steward_reload {
 	/* It is over. 0: it holds, and `changes` is what changed; else `text` says what is wrong,
-	 * and where. All of it is borrowed for the call. Not called after forget(). */
+	 * and where. All of it is borrowed for the call, which comes once:
+	 * VMSIG_ERR_SHUTTING_DOWN when the broker has ended before. */
 	void (*done)(struct steward_reload *asked, int error, const char *text,
 		const struct compare_result *changes);
 	struct steward_reload *prev, *next;
@@ -98,7 +99,6 @@ struct steward_ops {
 	/* As fleet(); VMSIG_ERR_BAD_REQUEST: nothing is frozen; _NOT_READY, _BUSY. */
 	int (*fleet_bump)(void *ctx);
 	void (*reload)(void *ctx, struct steward_reload *asked);
-	void (*forget)(void *ctx, struct steward_reload *asked);
 	/* An element of the configuration's `endpoints`, which may() has to allow. `error` gets a
 	 * sentence. VMSIG_ERR_BAD_REQUEST, _FORBIDDEN, _QUOTA, -errno. */
 	int (*endpoint_add)(void *ctx, const char *yaml,
@@ -120,6 +120,8 @@ struct steward_ops {
 		void *ctx, const struct steward_provider *who, const struct steward_kernel *kernel);
 	int (*provide_end)(void *ctx, const struct steward_provider *who, const char *name);
 	/* Its connection has ended. */
+	/* Those that wait for a provider to come back end: of the tenant (NULL: any) and uid. */
+	void (*providers_cut)(void *ctx, const char *tenant, const uid_t *uid);
 	void (*provider_left)(void *ctx, const struct steward_provider *who, bool may_come_back);
 	void (*status)(void *ctx, struct steward_status *ret_status);
 	void (*stats)(void *ctx, struct metrics *metrics);

@@ -209,6 +209,16 @@ int store_endpoint(struct store *store, const char *name, struct store_endpoint 
 	return r ? r : endpoint_get(store, name, ret_endpoint);
 }
 
+bool store_knows(const struct store *store, const char *name)
+{
+	return tables_endpoint_named(&store->tables, name) != NULL;
+}
+
+size_t store_names(const struct store *store)
+{
+	return HASH_COUNT(store->tables.endpoints);
+}
+
 /* How much the endpoint's epoch rises by; nothing that it is known for: one. */
 static uint64_t epoch_rise(const struct store *store, uint32_t id, uint32_t epoch)
 {

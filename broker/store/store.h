@@ -111,6 +111,9 @@ struct store_endpoint {
 	char session[VMSIG_SESSION_MAX];
 };
 
+/* Whether there is a row of `name`, and how many rows there are. */
+bool store_knows(const struct store *store, const char *name);
+size_t store_names(const struct store *store);
 /* Finds or makes the row of `name`. VMSIG_ERR_IO; VMSIG_ERR_INTERNAL: the row is damaged. */
 __attribute__((warn_unused_result)) int store_endpoint(
 	struct store *store, const char *name, struct store_endpoint *ret_endpoint);

@@ -473,6 +473,50 @@ static void edits_of_an_export_are_found(void **state)
 	audit(stage, 1, "verify --file /dev/null");
 }
 
+/* Who asks for a reload and goes is known for it, whether it succeeds or not. */
+static void a_reload_is_recorded_when_its_administrator_has_gone(void **state)
+{
+	struct stage *stage = *state;
+	struct daemon *daemon = stage->scene->daemon;
+	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
+	Vmsig__Reload body = VMSIG__RELOAD__INIT;
+	struct write_client admin;
+	unsigned before = daemon_log_count(daemon, "configuration reloaded");
+	int fd = open(daemon_config(daemon), O_WRONLY | O_APPEND | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	write_client_open(&admin, daemon, "admin.sock", &stage->scene->admin);
+	request.body_case = VMSIG__ADMIN_REQUEST__BODY_RELOAD;
+	request.reload = &body;
+	write_client_send_admin(&admin, &request);
+	/* It has been heard before the answer to what came after it. */
+	request = (Vmsig__AdminRequest)VMSIG__ADMIN_REQUEST__INIT;
+	request.body_case = VMSIG__ADMIN_REQUEST__BODY_HOSTED_LIST;
+	request.hosted_list = &(Vmsig__HostedList)VMSIG__HOSTED_LIST__INIT;
+	write_client_send_admin(&admin, &request);
+	vmsig__admin_message__free_unpacked(write_client_receive_admin(&admin), NULL);
+	write_client_close(&admin);
+	audit(stage, 0, "tail");
+	assert_not_said(stage, "reloaded");
+	close(fd); /* whoever writes it is waited for */
+	daemon_await_log(daemon, "configuration reloaded", before + 1);
+	do
+		audit(stage, 0, "tail");
+	while (!strstr(stage->out, "reloaded"));
+	assert_said(stage, "the configuration is the same");
+	/* One that is asked for when the broker ends is nobody's. */
+	fd = open(daemon_config(daemon), O_WRONLY | O_APPEND | O_CLOEXEC);
+	write_client_open(&admin, daemon, "admin.sock", &stage->scene->admin);
+	request = (Vmsig__AdminRequest)VMSIG__ADMIN_REQUEST__INIT;
+	request.body_case = VMSIG__ADMIN_REQUEST__BODY_RELOAD;
+	request.reload = &body;
+	write_client_send_admin(&admin, &request);
+	write_client_close(&admin);
+	assert_int_equal(daemon_stop(daemon, SIGTERM), 0);
+	close(fd);
+	daemon_start(daemon);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -487,6 +531,7 @@ int main(void)
 		TEST(a_cut_between_two_runs_is_found_by_a_head),
 		TEST(an_export_is_verified_without_a_broker),
 		TEST(edits_of_an_export_are_found),
+		TEST(a_reload_is_recorded_when_its_administrator_has_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

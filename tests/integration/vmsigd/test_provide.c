@@ -16,11 +16,12 @@
 #include <unistd.h>
 
 #include "tests/support/write_client.h"
+#include "tests/unit/guest/image.h"
 
 #define KCR3 0x7000u
 #define LONG "{provider_grace: 10min}"
 
-static struct pki_cert maker, other;
+static struct pki_cert maker, other, ops;
 
 static void configure(struct scene *scene, const char *limits, const char *names, unsigned uid)
 {
@@ -31,9 +32,11 @@ static void configure(struct scene *scene, const char *limits, const char *names
 		"tenants:\n"
 		"  - {name: acme, role: sensor, uids: [%u], endpoints: ['*']}\n"
 		"  - {name: acme, role: admin, uids: [%u], endpoints: ['*']}\n"
+		"  - {name: ops, role: operator, uids: [%u], endpoints: ['*'], write: [{endpoints: "
+		"['*']}]}\n"
 		"  - {name: other, role: provider, uids: [%u], endpoints: ['m*', a1]}\n"
 		"  - {name: maker, role: provider, uids: [%u], endpoints: %s}\n",
-		limits, getuid(), getuid(), getuid(), uid, names);
+		limits, getuid(), getuid(), getuid(), getuid(), uid, names);
 }
 
 static int setup(void **state)
@@ -46,6 +49,7 @@ static int setup(void **state)
 	pki = daemon_pki(scene->daemon);
 	pki_issue_uri(pki, "maker", "vmsig://provider/maker", &maker);
 	pki_issue_uri(pki, "other", "vmsig://provider/other", &other);
+	pki_issue_uri(pki, "ops", "vmsig://operator/ops", &ops);
 	configure(scene, LONG, "['m*']", getuid());
 	scene_reload(scene);
 	return r;
@@ -83,6 +87,7 @@ struct guest {
 	size_t nfds;
 	Vmsig__Segment *segments[2];
 	size_t nsegments;
+	bool writable, find; /* find: its kernel is not known */
 };
 
 static int provide(struct write_client *client, const struct guest *guest, bool *ret_resumed)
@@ -101,8 +106,9 @@ static int provide(struct write_client *client, const struct guest *guest, bool 
 	body.low = guest->low;
 	body.segments = (Vmsig__Segment **)(uintptr_t)guest->segments;
 	body.n_segments = guest->nsegments;
-	body.kcr3 = KCR3;
-	body.levels = 4;
+	body.writable = guest->writable;
+	body.kcr3 = guest->find ? 0 : KCR3;
+	body.levels = guest->find ? 0 : 4;
 	request.body_case = VMSIG__ADMIN_REQUEST__BODY_PROVIDE;
 	request.provide = &body;
 	write_client_send_admin_with(client, &request, guest->fds, guest->nfds);
@@ -229,6 +235,91 @@ static void a_killed_provider_is_a_lost_one(void **state)
 	close(fd);
 }
 
+/* ---- as any other guest ---- */
+
+static void operators_write_to_it(void **state)
+{
+	struct scene *scene = *state;
+	const struct guest guest = {.name = "mw",
+		.low = SCENE_RAM,
+		.fds = {memfd(SCENE_RAM)},
+		.nfds = 1,
+		.writable = true};
+	const struct guest fixed = {
+		.name = "mx", .low = SCENE_RAM, .fds = {memfd(SCENE_RAM)}, .nfds = 1};
+	struct write_client provider, operator_;
+	struct write_lease lease;
+	uint64_t word = 0, id;
+
+	dial(scene, &provider, &maker);
+	assert_int_equal(provide(&provider, &guest, NULL), 0);
+	assert_int_equal(provide(&provider, &fixed, NULL), 0);
+	(void)epoch_of(scene, "mw");
+	(void)epoch_of(scene, "mx");
+	write_client_open(&operator_, scene->daemon, "write.sock", &ops);
+	lease = write_client_lease(&operator_, "mw");
+	assert_int_equal(write_client_put(&operator_, &lease, 1, 0x3000, 0x1122334455667788), 0);
+	assert_int_equal(pread(guest.fds[0], &word, sizeof(word), 0x3000), sizeof(word));
+	assert_int_equal(word, 0x1122334455667788);
+	/* Over a lost connection its epoch goes on, and so does the lease. */
+	write_client_close(&provider);
+	dial(scene, &provider, &maker);
+	assert_int_equal(provide(&provider, &guest, NULL), 0);
+	assert_int_equal(write_client_put(&operator_, &lease, 2, 0x3000, 1), 0);
+	/* A reset ends it; the next lease writes again. */
+	assert_int_equal(say(&provider, true, "mw"), 0);
+	daemon_await_log(scene->daemon, "its provider says that the guest was reset", 1);
+	assert_int_not_equal(write_client_put(&operator_, &lease, 3, 0x3000, 2), 0);
+	(void)epoch_of(scene, "mw");
+	write_client_close(&operator_);
+	write_client_open(&operator_, scene->daemon, "write.sock", &ops);
+	lease = write_client_lease(&operator_, "mw");
+	assert_int_equal(write_client_put(&operator_, &lease, 1, 0x3000, 3), 0);
+	assert_int_equal(pread(guest.fds[0], &word, sizeof(word), 0x3000), sizeof(word));
+	assert_int_equal(word, 3);
+	id = write_client_ask(&operator_, "mx", 0, 0, 1000, 0, true);
+	assert_int_not_equal(write_client_answer(&operator_, id), 0);
+	assert_int_equal(say(&provider, false, "mw"), 0);
+	write_client_close(&operator_);
+	write_client_close(&provider);
+	close(guest.fds[0]);
+	close(fixed.fds[0]);
+}
+
+/* The layout is given, the kernel is not. */
+static void a_kernel_that_is_not_named_is_found(void **state)
+{
+	static const struct image_linux kernel = {.release = "6.1.0-test",
+		.root = 0x200000,
+		.text = 0x210000,
+		.note = 0x220000,
+		.levels = 4};
+	struct scene *scene = *state;
+	struct guest guest = {.name = "mk", .low = IMAGE_SIZE, .nfds = 1, .find = true};
+	Vmsig__CtxMessage *message;
+	struct write_client provider;
+	struct ctx_client sensor;
+	struct image image;
+	int fds[2];
+
+	image_init(&image);
+	image_put_linux(&image, &kernel);
+	guest.fds[0] = image.fd;
+	dial(scene, &provider, &maker);
+	assert_int_equal(provide(&provider, &guest, NULL), 0);
+	ctx_client_open(&sensor, scene->daemon, &scene->acme);
+	ctx_client_expect_done(&sensor, ctx_client_subscribe(&sensor, "mk"));
+	message = ctx_client_expect_memctx(&sensor, fds);
+	assert_int_equal(message->memctx->kcr3, kernel.root);
+	ctx_client_free_message(message);
+	close(fds[0]);
+	close(fds[1]);
+	ctx_client_close(&sensor);
+	assert_int_equal(say(&provider, false, "mk"), 0);
+	write_client_close(&provider);
+	image_deinit(&image);
+}
+
 /* ---- rights ---- */
 
 static void a_right_that_is_taken_away_ends_it_at_once(void **state)
@@ -250,6 +341,44 @@ static void a_right_that_is_taken_away_ends_it_at_once(void **state)
 	scene_reload(scene);
 	daemon_await_log(scene->daemon, "a provided endpoint ends", 2);
 	assert_int_equal(answer(&client, NULL), VMSIG_ERR_UNAUTHENTICATED);
+	write_client_close(&client);
+	close(fd);
+}
+
+/* Nobody is connected when the right is taken away. */
+static void a_right_ends_in_the_grace_too(void **state)
+{
+	struct scene *scene = *state;
+	struct write_client client;
+	int fd = memfd(SCENE_RAM);
+
+	dial(scene, &client, &maker);
+	assert_int_equal(provide_one(&client, "mg", fd), 0);
+	(void)epoch_of(scene, "mg");
+	write_client_close(&client);
+	configure(scene, LONG, "[mine]", getuid());
+	scene_reload(scene);
+	daemon_await_log(scene->daemon, "does not let its provider provide it any more", 1);
+	close(fd);
+}
+
+static void a_revoked_certificate_ends_it(void **state)
+{
+	struct scene *scene = *state;
+	struct pki *pki = daemon_pki(scene->daemon);
+	struct write_client client;
+	int fd = memfd(SCENE_RAM);
+
+	daemon_use_crl(scene->daemon, pki_crl(pki));
+	configure(scene, "{provider_grace: 50ms}", "['m*']", getuid());
+	scene_reload(scene);
+	dial(scene, &client, &maker);
+	assert_int_equal(provide_one(&client, "mr", fd), 0);
+	pki_revoke(pki, &maker);
+	(void)pki_crl(pki);
+	scene_reload(scene);
+	assert_int_not_equal(answer(&client, NULL), 0);
+	daemon_await_log(scene->daemon, "a provided endpoint ends", 1);
 	write_client_close(&client);
 	close(fd);
 }
@@ -304,6 +433,27 @@ static void a_flood_meets_its_bound(void **state)
 	write_client_close(&client);
 }
 
+/* The names a1, a2 and g1 are known from before. */
+static void the_names_that_are_remembered_have_a_bound(void **state)
+{
+	struct scene *scene = *state;
+	struct write_client client;
+	int fd = memfd(SCENE_RAM), r;
+
+	configure(scene, "{names: 4}", "['m*']", getuid());
+	scene_reload(scene);
+	dial(scene, &client, &maker);
+	assert_int_equal(provide_one(&client, "mn1", fd), 0);
+	assert_int_equal(say(&client, false, "mn1"), 0);
+	assert_int_equal(provide_one(&client, "mn2", fd), VMSIG_ERR_QUOTA);
+	/* The one before may still end. */
+	while ((r = provide_one(&client, "mn1", fd)) == VMSIG_ERR_BUSY)
+		continue;
+	assert_int_equal(r, 0);
+	write_client_close(&client);
+	close(fd);
+}
+
 /* ---- lies ---- */
 
 static void lies_about_ram_are_refused(void **state)
@@ -355,20 +505,85 @@ static void what_is_no_file_in_memory_ends_the_connection(void **state)
 	close(pipes[1]);
 }
 
+/* It is mapped as it was looked at: what is read or written beyond its new end must end nobody. */
+static void a_file_that_shrinks_ends_its_epoch(void **state)
+{
+	struct scene *scene = *state;
+	const struct guest guest = {.name = "ms",
+		.low = SCENE_RAM,
+		.fds = {memfd(SCENE_RAM)},
+		.nfds = 1,
+		.writable = true};
+	struct write_client client, operator_;
+	struct write_lease lease;
+
+	dial(scene, &client, &maker);
+	assert_int_equal(provide(&client, &guest, NULL), 0);
+	(void)epoch_of(scene, "ms");
+	write_client_open(&operator_, scene->daemon, "write.sock", &ops);
+	lease = write_client_lease(&operator_, "ms");
+	assert_int_equal(ftruncate(guest.fds[0], SCENE_RAM / 2), 0);
+	assert_int_not_equal(
+		write_client_put(&operator_, &lease, 1, SCENE_RAM - 0x1000, 0x1122334455667788), 0);
+	daemon_await_log(scene->daemon, "endpoint=\"ms\"", 2);
+	(void)epoch_of(scene, "a1");
+	write_client_close(&operator_);
+	write_client_close(&client);
+	close(guest.fds[0]);
+}
+
 /* ---- vmsigctl ---- */
+
+static void vmsigctl(struct scene *scene, const char *words)
+{
+	static const char script[] =
+		"cd '%s' && mkdir -p boss && ln -sf '%s' boss/key.pem && ln -sf '%s' boss/cert.pem "
+		"&& ln -sf '%s' boss/ca.pem && '%s' --identity boss --socket run/admin.sock %s";
+	char command[8 * PATH_MAX];
+
+	snprintf(command, sizeof(command), script, daemon_dir(scene->daemon), scene->admin.key,
+		scene->admin.cert, pki_ca(daemon_pki(scene->daemon)), VMSIGCTL, words);
+	assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
+}
 
 /* Where an endpoint comes from, as `endpoint ls` has it. */
 static void expect_origin(struct scene *scene, const char *name, const char *origin)
 {
-	static const char script[] =
-		"cd '%s' && mkdir -p boss && ln -sf '%s' boss/key.pem && ln -sf '%s' boss/cert.pem "
-		"&& ln -sf '%s' boss/ca.pem && '%s' --identity boss --socket run/admin.sock "
-		"endpoint ls | tee boss/list | grep -q '^%s .* %s '";
-	char command[8 * PATH_MAX];
+	char words[128];
 
-	snprintf(command, sizeof(command), script, daemon_dir(scene->daemon), scene->admin.key,
-		scene->admin.cert, pki_ca(daemon_pki(scene->daemon)), VMSIGCTL, name, origin);
-	assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
+	snprintf(words, sizeof(words), "endpoint ls | grep -q '^%s .* %s '", name, origin);
+	vmsigctl(scene, words);
+}
+
+/* An administrator ends the connection and not the right: who comes back begins anew. */
+static void a_disconnected_provider_loses_it_at_once(void **state)
+{
+	struct scene *scene = *state;
+	struct write_client client;
+	uint32_t epoch;
+	int fd = memfd(SCENE_RAM);
+
+	dial(scene, &client, &maker);
+	assert_int_equal(provide_one(&client, "md", fd), 0);
+	epoch = epoch_of(scene, "md");
+	expect_origin(scene, "md", "provider");
+	vmsigctl(scene, "disconnect --tenant maker");
+	daemon_await_log(scene->daemon, "its provider's connection ended", 1);
+	assert_int_not_equal(answer(&client, NULL), 0);
+	write_client_close(&client);
+	/* The one before may still end. */
+	dial(scene, &client, &maker);
+	while (provide_one(&client, "md", fd) == VMSIG_ERR_BUSY)
+		continue;
+	assert_true(epoch_of(scene, "md") > epoch);
+	/* And in the grace, in which nobody is connected. */
+	write_client_close(&client);
+	vmsigctl(scene, "disconnect --tenant other");
+	vmsigctl(scene, "disconnect --role sensor --tenant maker");
+	assert_int_equal(daemon_log_count(scene->daemon, "an administrator ended it"), 0);
+	vmsigctl(scene, "disconnect --role provider --tenant maker");
+	daemon_await_log(scene->daemon, "an administrator ended it", 1);
+	close(fd);
 }
 
 static void vmsigctl_provides(void **state)
@@ -416,9 +631,16 @@ int main(void)
 		PROVIDE_TEST(who_does_not_come_back_loses_it),
 		PROVIDE_TEST(a_killed_provider_is_a_lost_one),
 		PROVIDE_TEST(a_right_that_is_taken_away_ends_it_at_once),
+		PROVIDE_TEST(operators_write_to_it),
+		PROVIDE_TEST(a_kernel_that_is_not_named_is_found),
+		PROVIDE_TEST(a_right_ends_in_the_grace_too),
+		PROVIDE_TEST(a_revoked_certificate_ends_it),
+		PROVIDE_TEST(a_file_that_shrinks_ends_its_epoch),
+		PROVIDE_TEST(a_disconnected_provider_loses_it_at_once),
 		PROVIDE_TEST(names_of_others_are_refused),
 		PROVIDE_TEST(an_administrator_is_no_provider),
 		PROVIDE_TEST(a_flood_meets_its_bound),
+		PROVIDE_TEST(the_names_that_are_remembered_have_a_bound),
 		PROVIDE_TEST(lies_about_ram_are_refused),
 		PROVIDE_TEST(what_is_no_file_in_memory_ends_the_connection),
 		PROVIDE_TEST(vmsigctl_provides),
