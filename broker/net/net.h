@@ -19,7 +19,8 @@
  *   crew         threads that compute it
  *   admission    who gets in, and stays
  *   conns        all connections
- *   conn         one; conn_look.c is what others ask of it
+ *   conn         one
+ *   conn_look    what others ask of it
  *   roll         one after the other
  *   state        the inside of both
  *   pulse        time
