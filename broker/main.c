@@ -261,6 +261,16 @@ static int serve(struct config *config)
 	return code;
 }
 
+/* Why the number of arguments does not fit the options. */
+static const char *misuse(const struct arguments *arguments)
+{
+	if (arguments->check && arguments->explain)
+		return "say --check or --explain, not both";
+	if (arguments->explain)
+		return "--explain takes a TENANT and an ENDPOINT";
+	return "it takes no arguments; name the configuration with -c";
+}
+
 /* Negative: go on; else what to exit with. */
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
@@ -305,6 +315,7 @@ static int parse(int argc, char **argv, struct arguments *arguments)
 	if (argc - optind == (arguments->explain ? 2 : 0) &&
 		!(arguments->check && arguments->explain))
 		return -1;
+	fprintf(stderr, "vmsigd: %s\n", misuse(arguments));
 	usage(stderr);
 	return EXIT_USAGE;
 }

@@ -306,7 +306,8 @@ static int complain_unknown(
 	for (field = fields; field->key; field++) {
 		unsigned distance = scalar_distance(text(key), field->key);
 
-		if (distance < best) {
+		/* Of a short word nothing is left when two letters in three are others. */
+		if (distance < best && 2 * distance <= strlen(text(key))) {
 			best = distance;
 			nearest = field;
 		}

@@ -312,6 +312,8 @@ static void the_command_line_explains_itself(void **state)
 	assert_int_equal(daemon_run(scene->daemon, (const char *const[]){"--version", NULL}), 0);
 	assert_non_null(strstr(daemon_log(scene->daemon), "vmsigd 0."));
 	assert_int_equal(daemon_run(scene->daemon, (const char *const[]){"--nope", NULL}), 2);
+	assert_int_equal(daemon_run(scene->daemon, (const char *const[]){"stray", NULL}), 2);
+	assert_non_null(strstr(daemon_log(scene->daemon), "it takes no arguments"));
 	assert_int_equal(
 		daemon_run(scene->daemon, (const char *const[]){"-c", "/nonexistent", NULL}), 1);
 	assert_non_null(strstr(daemon_log(scene->daemon), "/nonexistent"));

@@ -184,6 +184,8 @@ static void what_is_wrong_is_said_with_line_and_remedy(void **state)
 		     "  - {name: b, adapter: qemu, qmp: /r, uuid: u}\n",
 			{":4: ", "that of endpoint 'a'"}},
 		{TLS "lisen: {}\n", {":2: ", "did you mean 'listen'?"}},
+		{TLS "endpoints:\n  - {name: a, adapter: file, foo: 1}\n",
+			{":3: ", "there is no key 'foo'; known here: "}},
 		{TLS "zzzzzzzz: {}\n", {":2: ", "known here: state_dir"}},
 		{TLS "log: {level: loud}\n", {":2: ", "'loud'", "error, warning, info, debug"}},
 		{TLS "log: [a]\n", {":2: ", "key: value"}},
