@@ -45,6 +45,8 @@ struct fleet_shell {
 	char why[FLEET_WHY_SIZE];
 	bool closing, timer_open, etcd_open;
 	bool pending; /* a further turn is wanted now */
+	/* As the last turn left it: until then there is nothing to do. */
+	uint64_t due_ns, changes;
 	uint64_t farewell_ns;
 	void (*closed)(void *arg);
 	void *arg;

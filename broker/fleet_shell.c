@@ -370,6 +370,8 @@ static void arm(struct fleet_shell *shell, uint64_t now_ns)
 
 	if (shell->closing && shell->farewell_ns < deadline)
 		deadline = shell->farewell_ns;
+	shell->due_ns = deadline;
+	shell->changes = fleet_changes(shell->fleet);
 	if (deadline == UINT64_MAX) {
 		uv_timer_stop(&shell->timer);
 		return;
@@ -394,11 +396,22 @@ static bool is_given_up(const struct fleet_shell *shell)
 	return true;
 }
 
+/* Nothing has happened since, and nothing is due: most turns are about writes, and guests are many.
+ * A timer that came too early is to be started again. */
+static bool is_quiet(const struct fleet_shell *shell, uint64_t now_ns)
+{
+	return !shell->pending && !shell->closing && now_ns < shell->due_ns &&
+	       shell->changes == fleet_changes(shell->fleet) &&
+	       (shell->due_ns == UINT64_MAX || uv_is_active((const uv_handle_t *)&shell->timer));
+}
+
 void fleet_shell_turn(struct fleet_shell *shell)
 {
 	struct fleet_action action;
 	uint64_t now_ns = boot_clock_ns();
 
+	if (shell->fleet && is_quiet(shell, now_ns))
+		return;
 	shell->pending = false;
 	if (!shell->fleet)
 		return;

@@ -237,6 +237,7 @@ void fleet_advance(struct fleet *fleet, uint64_t now_ns)
 	struct tenure *t, *next;
 
 	give_back_lent(fleet);
+	fleet->changes++;
 	fleet->now_ns = now_ns;
 	quorum_advance(fleet);
 	if (!fleet->leasing && now_ns >= fleet->keepalive_ns)
@@ -245,6 +246,11 @@ void fleet_advance(struct fleet *fleet, uint64_t now_ns)
 		watch_begin(fleet);
 	HASH_ITER (hh, fleet->guests, t, next)
 		tenure_advance(t);
+}
+
+uint64_t fleet_changes(const struct fleet *fleet)
+{
+	return fleet->changes;
 }
 
 uint64_t fleet_deadline(const struct fleet *fleet)

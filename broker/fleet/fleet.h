@@ -229,6 +229,8 @@ void fleet_notice(struct fleet *fleet, uint64_t now_ns, const struct txn_notice 
 /* ---- time and actions ---- */
 
 void fleet_advance(struct fleet *fleet, uint64_t now_ns);
+/* Rises with everything that may bring actions about, or change the deadline. */
+uint64_t fleet_changes(const struct fleet *fleet);
 /* When fleet_advance() has something to do. */
 uint64_t fleet_deadline(const struct fleet *fleet);
 

@@ -231,6 +231,7 @@ int fleet_bump(struct fleet *fleet, uint64_t now_ns, uint32_t epoch_floor, uint6
 		next.number = quorum->memory.generation;
 	next.number++;
 	next.cluster_id = quorum->cluster_seen;
+	fleet->changes++;
 	send(fleet, BID_BUMP, &next);
 	fleet->bumping = quorum->look;
 	return fleet->bumping ? 0 : -ENOMEM;

@@ -158,6 +158,7 @@ struct fleet {
 	uint64_t nonce, nonces;
 	uint64_t ttl_ns, timeout_ms;
 	uint64_t now_ns;
+	uint64_t changes; /* times that something may have changed */
 	struct quorum quorum;
 
 	int64_t lease, next_lease;
