@@ -214,7 +214,8 @@ bool tenure_may_apply(const struct tenure *t, uint64_t now_ns)
 
 void tenure_look(const struct tenure *t, struct tenure_view *ret_view)
 {
-	bool known = t->seen && t->deed.change && t->deed.status != DEED_RELEASED;
+	/* While the store is asked again, whoever has the guest still has it. */
+	bool known = (t->seen || t->held) && t->deed.change && t->deed.status != DEED_RELEASED;
 
 	*ret_view = (struct tenure_view){.uuid = t->uuid,
 		.state = t->state,

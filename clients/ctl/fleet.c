@@ -185,6 +185,14 @@ static const Vmsig__FleetGuest *find(const Vmsig__FleetView *view, const char *n
 	return NULL;
 }
 
+/* A state in which the store is asked, or cannot be, says nothing of other hosts. */
+static const char *holder_of(const Vmsig__FleetGuest *guest)
+{
+	if (guest->holder[0])
+		return guest->holder;
+	return strcmp(guest->state, "FOREIGN") == 0 ? "nobody" : "unknown";
+}
+
 static int print_where(const struct ctl *ctl, const Vmsig__FleetView *view, const char *name)
 {
 	const Vmsig__FleetGuest *guest = find(view, name);
@@ -198,7 +206,7 @@ static int print_where(const struct ctl *ctl, const Vmsig__FleetView *view, cons
 	complain(view);
 	if (ctl->json)
 		return ctl_print_json(ctl_message_json(&guest->base));
-	puts(guest->holder[0] ? guest->holder : "nobody");
+	puts(holder_of(guest));
 	return ctl_flush();
 }
 

@@ -111,6 +111,12 @@ void judge_write(int h, int g)
 {
 	struct guest *guest = &world.guests[g];
 	struct service *service = &world.hosts[h].services[g];
+	struct tenure_view view;
+
+	tenure_look(service->tenure, &view);
+	if (strcmp(view.holder, world.hosts[h].name) != 0)
+		broken("I15: host %d writes to guest %d and says that '%s' has it", h, g,
+			view.holder);
 
 	if (guest->where != h && guest->ghost != h)
 		broken("I15: host %d writes to guest %d, which runs at %d", h, g, guest->where);
