@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse3/fuse.h>
+#include <mntent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -305,6 +307,23 @@ static int serve(struct fuse *fuse, const char *folder)
 	return r < 0 ? ctl_fail(VMSIG_ERR_IO, "%s: %s", folder, strerror(-r)) : EXIT_OK;
 }
 
+/* Whether a mount of guests is on that folder: a second one would only hide it. */
+static bool is_shown(const char *folder)
+{
+	char *real = realpath(folder, NULL);
+	FILE *mounts = real ? setmntent("/proc/self/mounts", "r") : NULL;
+	struct mntent *mount;
+	bool found = false;
+
+	while (mounts && !found && (mount = getmntent(mounts)))
+		found = strcmp(mount->mnt_type, "fuse.vmsig") == 0 &&
+			strcmp(mount->mnt_dir, real) == 0;
+	if (mounts)
+		endmntent(mounts);
+	free(real);
+	return found;
+}
+
 static int run_mount(struct ctl *ctl, int argc, char **argv)
 {
 	char program[] = "vmsigctl", flag[] = "-o";
@@ -321,8 +340,18 @@ static int run_mount(struct ctl *ctl, int argc, char **argv)
 		return code;
 	if (optind + 1 != argc)
 		return ctl_usage(&ctl_mount, "it takes one DIR");
+	if (stat(argv[optind], &folder) && errno == ENOTCONN)
+		return ctl_fail(VMSIG_ERR_IO,
+			"%s is left over from a mount whose program was killed; end it with "
+			"`fusermount3 -u` first",
+			argv[optind]);
 	if (stat(argv[optind], &folder) || !S_ISDIR(folder.st_mode))
 		return ctl_fail(VMSIG_ERR_IO, "%s is no folder; make one first", argv[optind]);
+	if (is_shown(argv[optind]))
+		return ctl_fail(VMSIG_ERR_IO,
+			"guests are shown on %s already; end that with `fusermount3 -u`, or take "
+			"another folder",
+			argv[optind]);
 	/* Said now and not by each look into it. */
 	code = ctl_connect(ctl, &probe);
 	if (code)

@@ -235,6 +235,11 @@ class _Mounted:
 def _mount(lab, holder, guest, boot, truth):
     mounted = _Mounted(lab, holder)
     equal(os.listdir(mounted.folder), ["vm1"], "endpoints")
+    again = subprocess.run(
+        holder.argv("mount", mounted.folder), capture_output=True, timeout=60, check=False
+    )
+    equal(again.returncode, 1, "exit status of a second mount on the folder")
+    check(b"shown on" in again.stderr, f"a second mount on the folder: {again.stderr}")
     info = holder.json("info", "vm1")
     equal(int(mounted.read("epoch")), info["epoch"], "epoch")
     equal(number(mounted.read("kcr3").decode().strip()), boot.kcr3, "kcr3")
