@@ -73,9 +73,12 @@ static int answer_view(
 	vmsig__fleet_view__init(&answer->body);
 	answer->body.name = text(fleet->name);
 	answer->body.host = text(fleet->host);
-	answer->body.etcd = text(fleet->etcd);
-	answer->body.version = text(fleet->version);
-	answer->body.problem = text(fleet->problem);
+	/* What is the host's and not a guest's is for who sees all, as in the status. */
+	if (admin_sees_all(client)) {
+		answer->body.etcd = text(fleet->etcd);
+		answer->body.version = text(fleet->version);
+		answer->body.problem = text(fleet->problem);
+	}
 	guests_pack(client, answer);
 	r = dialect_send(client->base.conn, request_id, VMSIG__ADMIN_MESSAGE__BODY_FLEET_VIEW,
 		&answer->body);

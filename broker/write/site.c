@@ -58,9 +58,10 @@ int desk_endpoint_add(struct desk *desk, uint32_t endpoint, const struct selecto
 {
 	struct site *site = site_find(desk, endpoint);
 
+	/* Its labels may be others than those that somebody was judged by. */
+	desk->policy++;
 	if (site) {
 		site->gone = false;
-		desk->policy++;
 		return site_label(site, subject);
 	}
 	site = calloc(1, sizeof(*site));

@@ -15,10 +15,13 @@
 #include "broker/adapters/qemu/vigil.h"
 #include "broker/error_text.h"
 #include "broker/log.h"
+#include "broker/policy/rate.h"
 
 #define LOOK_MS 10000u   /* without an event: mounts, and folders that were moved, raise none */
 #define TOGETHER_MS 100u /* what happens within it is looked at once */
 #define PATIENT_MS 1000u /* a list waits no longer for those who are being asked */
+#define NS_PER_MS 1000000u
+#define LINES_BURST 20u /* lines at once, and from then on one a second */
 #define NEVER CENSUS_NEVER
 
 struct sockets {
@@ -42,6 +45,8 @@ struct sockets {
 	struct census_one *gone; /* held until they are listed no more */
 	struct glance_one *refused;
 	size_t nrefused;
+	struct rate lines; /* about what is not served */
+	uint64_t left_out; /* of them */
 	size_t more;
 	uint64_t overflows;       /* that were told */
 	char why[GLANCE_WHY_MAX]; /* the folder cannot be looked through */
@@ -194,6 +199,22 @@ static bool was_refused(const struct sockets *sockets, const struct glance_one *
 	return false;
 }
 
+/* Whoever may plant names may plant new ones for ever. A rate lets a second's worth be saved up:
+ * here a second is one of LINES_BURST. */
+static void log_refusal(struct sockets *sockets, const char *path, const char *why)
+{
+	if (rate_wait(&sockets->lines, now(sockets) * NS_PER_MS / LINES_BURST, LINES_BURST, 1)) {
+		sockets->left_out++;
+		return;
+	}
+	rate_spend(&sockets->lines, 1);
+	if (sockets->left_out)
+		log_warning("lines about QMP sockets that are not served were left out",
+			LOG_STR("folder", sockets->folder), LOG_INT("count", sockets->left_out));
+	sockets->left_out = 0;
+	log_warning("a QMP socket is not served", LOG_STR("qmp", path), LOG_STR("reason", why));
+}
+
 static void refuse(struct glance_one *refused, size_t *n, const struct glance_one *one)
 {
 	refused[*n] =
@@ -222,8 +243,7 @@ static void sort_out(struct sockets *sockets, struct glance *glance)
 			glance->all[n++] = one;
 		} else if (one.fd < 0 && refused) {
 			if (!was_refused(sockets, &one))
-				log_warning("a QMP socket is not served", LOG_STR("qmp", path),
-					LOG_STR("reason", one.why));
+				log_refusal(sockets, path, one.why);
 			refuse(refused, &nrefused, &one);
 		}
 	}
@@ -460,6 +480,7 @@ int sockets_watch(struct sockets **ret_sockets, const struct sockets_env *env)
 		return -ENOMEM;
 	sockets->env = *env;
 	sockets->tell_ms = NEVER;
+	rate_init(&sockets->lines, uv_now(env->loop) * NS_PER_MS / LINES_BURST, LINES_BURST);
 	sockets->census = (struct census){.loop = env->loop,
 		.shares = env->shares,
 		.config = env->config,
