@@ -52,7 +52,7 @@ class Hider:
 
 def _findings(holder):
     return [(entry["kind"], entry["finding"], entry["basis"])
-            for entry in holder.json("check", "vm1")]
+            for entry in holder.whole("check", "vm1")]
 
 
 def _texts(findings, kind):
@@ -117,7 +117,7 @@ def _anonymous(guest, holder):
     address = guest.console.run("cat /run/anonymous.txt").split()[1]
     pid = next(entry["pid"] for entry in holder.json("ps", "vm1")
                if entry["name"] == "loaded" and entry["command"][-1] == "anonymous")
-    found = holder.json("check", "vm1")
+    found = holder.whole("check", "vm1")
     equal([(entry["kind"], number(entry["addr"])) for entry in found], [("map", int(address, 16))],
           f"memory of a process that may be run: {found}")
     check(str(pid) in found[0]["finding"], f"whose it is: {found}")

@@ -404,7 +404,7 @@ def _compare_untyped(lab, guest, broker, holder, truth):
     for name, of in percept_content.LISTS.items():
         if name != "parts":
             of(lab, holder, told)
-    equal(holder.json("check", "vm1"), [], "findings without types")
+    equal(holder.whole("check", "vm1"), [], "findings without types")
     for words, missing in ((("sections", "vm1", "pvpanic"), "module.sect_attrs"),
                            (("exports", "vm1", "pvpanic"), "module.syms"),
                            (("symbols", "vm1", "--isf", "-"), "BTF")):

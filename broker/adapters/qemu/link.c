@@ -223,6 +223,27 @@ static void on_piece(struct share_task *task)
 		conn_down_error(conn, r);
 }
 
+/* At most one chunk was read, and no more is. */
+void link_hurry(struct link *link)
+{
+	struct link_conn *conn = link->conn;
+	unsigned messages;
+	int r = 0;
+
+	if (!conn || !conn->paused)
+		return;
+	while (!r && conn->link)
+		r = drain(conn, &messages);
+	if (!conn->link)
+		return;
+	if (r != VMSIG_ERR_WOULD_BLOCK) {
+		conn_down_error(conn, r);
+		return;
+	}
+	flush(conn);
+	conn->paused = false;
+}
+
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
 	struct link_conn *conn = handle->data;

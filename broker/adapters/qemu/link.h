@@ -47,6 +47,9 @@ __attribute__((warn_unused_result)) int link_open(struct link *link, int place);
 /* Goes on with a connection that a former broker has left, `fd`, whose socket `place` is; both are
  * taken over. Otherwise as link_open(). */
 __attribute__((warn_unused_result)) int link_resume(struct link *link, int place, int fd);
+/* Acts now on what was read and waits for its turn, for who leaves: link_settle() comes next. The
+ * callbacks may end the connection. */
+void link_hurry(struct link *link);
 /* Whether nothing is under way in either direction, so that another can go on from here as long as
  * nothing more is read: which it is not, from here on. */
 __attribute__((warn_unused_result)) bool link_settle(struct link *link);

@@ -166,6 +166,7 @@ void qemu_session_leave(struct qemu *q)
 {
 	char name[MANAGER_NAME_MAX];
 
+	link_hurry(&q->link);
 	if (!can_leave(q) || name_of(q, link_place(&q->link), name) ||
 		manager_keep(name, link_fd(&q->link)))
 		return;

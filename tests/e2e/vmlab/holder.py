@@ -11,6 +11,9 @@ import time
 from .process import Child, die_with_parent, wait_until
 
 
+TORN = 11  # exit status
+
+
 class CtlError(Exception):
     def __init__(self, argv, status, stderr):
         super().__init__(f"vmsigctl {' '.join(argv)}: exit {status}: {stderr}")
@@ -47,6 +50,20 @@ class Holder:
 
     def json(self, *arguments, **options):
         return json.loads(self.ctl("--json", *arguments, **options))
+
+    def whole(self, *words):
+        """A list that the guest did not change whenever it was looked at: it is asked for again."""
+        found = []
+
+        def probe():
+            try:
+                found.append(self.json(*words))
+            except CtlError as error:
+                if error.status != TORN:
+                    raise
+            return found
+
+        return wait_until(f"{' '.join(words)} is not torn", probe)[0]
 
     def endpoints(self):
         """{name: what `ls` says}."""
