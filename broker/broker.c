@@ -449,6 +449,7 @@ static void begin(struct broker *broker)
 	discovery_adopt(broker->discovery, config);
 	provisions_adopt(broker->provisions, config);
 	vouch(broker);
+	expire(broker); /* whoever asks from now on is told of the dates */
 	/* What the policy took away while no broker ran. */
 	if (broker->desk)
 		desk_shell_reload(broker->desk_shell, config);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <utlist.h>
@@ -183,6 +184,17 @@ void reload_warn(const struct config *config)
 			LOG_INT("seconds", seconds));
 }
 
+/* The dates may be new ones: whoever asks from now on is told of them, the log with the next vouch.
+ */
+static void look_at_keys(struct broker *broker)
+{
+	struct tls_dates dates;
+
+	broker->expiry.told_s = 0;
+	if (net_dates(broker->net, &dates))
+		expiry_look(&broker->expiry, &dates, (int64_t)time(NULL));
+}
+
 static int adopt(struct reload *reload)
 {
 	struct broker *broker = reload->broker;
@@ -199,7 +211,7 @@ static int adopt(struct reload *reload)
 	warn_unchanged(old, config);
 	reload_warn(config);
 	broker->config = config;
-	broker->expiry.told_s = 0; /* the dates may be new ones */
+	look_at_keys(broker);
 	config_unref(old);
 	core_set_limits(broker->core, &limits);
 	/* Whoever asks for a reload has seen to the disk. */
