@@ -305,6 +305,7 @@ static void fill(struct tenure *t, enum fleet_action_kind kind, struct fleet_act
 	action->epoch_floor = t->epoch_floor;
 	action->epoch_kept = t->epoch_kept;
 	action->token_floor = t->deed.token;
+	action->adopted = t->adopted;
 	if (!t->brought || t->settled)
 		return;
 	action->baggage = t->baggage;

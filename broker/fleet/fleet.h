@@ -196,6 +196,7 @@ struct tenure_view {
 	const char *target; /* it is offered to */
 	uint32_t epoch;     /* reserved up to */
 	uint64_t token;     /* highest that was given */
+	bool adopted;       /* as of FLEET_ACT_OWNED */
 	uint64_t right_from_ns, right_until_ns;
 	void *user;
 };
@@ -265,8 +266,11 @@ struct fleet_action {
 	const char *host;
 	uint64_t lease, token;
 	/* OWNED */
-	uint32_t epoch_floor;   /* the guest's epoch has to be above, tenure_epoch() says it is */
-	uint32_t epoch_kept;    /* of the migration that brought it, in which it goes on; 0: none */
+	uint32_t epoch_floor; /* the guest's epoch has to be above, tenure_epoch() says it is */
+	uint32_t epoch_kept;  /* of the migration that brought it, in which it goes on; 0: none */
+	/* It goes on from an earlier process of this host: leases and ledger that are here are its
+	 * own. Without it what is here is older than what the guest had meanwhile, and is void. */
+	bool adopted;
 	uint64_t token_floor;   /* local tokens have to be above */
 	const uint8_t *baggage; /* NULL: none; nothing is applied before SETTLED */
 	size_t baggage_len;

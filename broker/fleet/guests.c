@@ -223,6 +223,7 @@ void tenure_look(const struct tenure *t, struct tenure_view *ret_view)
 		.target = known ? t->deed.target : "",
 		.epoch = t->deed.reserved,
 		.token = t->deed.token,
+		.adopted = t->adopted,
 		.right_from_ns = t->right_from_ns,
 		.right_until_ns = t->right_until_ns,
 		.user = t->user};

@@ -111,9 +111,10 @@ struct tenure {
 	char nonce[DEED_NONCE_MAX + 1];
 	char owner[DEED_TEXT_MAX];
 	size_t owner_len;
-	bool held; /* the deed was seen to be ours, and not yet not to be */
-	bool gave; /* an offer or a release went out, and may still come into force */
-	bool told; /* FLEET_ACT_OWNED was given */
+	bool held;    /* the deed was seen to be ours, and not yet not to be */
+	bool gave;    /* an offer or a release went out, and may still come into force */
+	bool adopted; /* it goes on from an earlier process of this host */
+	bool told;    /* FLEET_ACT_OWNED was given */
 	char session[FLEET_NAME_MAX + 1]; /* of the guest here; "": not known */
 	bool over; /* its guest is gone, whatever has come after it: to be given up */
 	uint64_t right_from_ns, right_until_ns;

@@ -148,6 +148,7 @@ static void became_mine(struct tenure *t)
 	t->over = t->over || t->want == WANT_NONE;
 	t->gave = false;
 	t->told = false;
+	t->adopted = t->claim_bid == BID_ADOPT && t->claim_brings;
 	t->claim_open = false;
 	t->right_from_ns = t->fleet->now_ns + t->claim_wait_ns;
 	if (t->right_from_ns < quorum->quiet_until_ns)
