@@ -10,6 +10,7 @@
 /* An entry that could not be added has hh.tbl == NULL; the default would exit. */
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
+#include <utlist.h>
 #include <uv.h>
 
 #include "broker/fleet_shell.h"
@@ -48,6 +49,7 @@ struct fleet_shell {
 	/* As the last turn left it: until then there is nothing to do. */
 	uint64_t due_ns, changes;
 	uint64_t farewell_ns;
+	void (*end)(struct fleet_shell *shell); /* the farewell is over */
 	void (*closed)(void *arg);
 	void *arg;
 };
@@ -60,5 +62,20 @@ static inline struct seat *seat_find(const struct fleet_shell *shell, uint32_t e
 	HASH_FIND(hh, shell->seats, &endpoint, sizeof(endpoint), seat);
 	return seat;
 }
+
+/* One that waits until the endpoint that has its guest's seat has ended. */
+static inline struct seat *seat_waiting(const struct fleet_shell *shell, uint32_t endpoint)
+{
+	struct seat *seat;
+
+	DL_FOREACH (shell->waiting, seat) {
+		if (seat->endpoint == endpoint)
+			return seat;
+	}
+	return NULL;
+}
+
+/* All of them, without a farewell. */
+void fleet_seats_free(struct fleet_shell *shell);
 
 #endif

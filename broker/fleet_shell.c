@@ -1,129 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/fleet_shell.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
-
-#include <utlist.h>
 
 #include "broker/boot_clock.h"
-#include "broker/error_text.h"
 #include "broker/fleet_memory.h"
 #include "broker/fleet_seat.h"
-#include "broker/journal/shared.h"
 #include "broker/log.h"
-#include "lease/lease.h"
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
-#define FAREWELL_MS 1000u    /* for guests to be given up before the broker ends */
-#define TURN_ACTIONS 64u     /* in one turn */
-#define PEM_MAX (256u << 10) /* bytes of a file of keys */
+#define TURN_ACTIONS 64u /* in one turn */
 
 /* ---- endpoints ---- */
-
-static struct seat *waiting_find(const struct fleet_shell *shell, uint32_t endpoint)
-{
-	struct seat *seat;
-
-	DL_FOREACH (shell->waiting, seat) {
-		if (seat->endpoint == endpoint)
-			return seat;
-	}
-	return NULL;
-}
-
-static bool is_taken(const struct fleet_shell *shell, const char *uuid)
-{
-	const struct seat *seat;
-
-	for (seat = shell->seats; seat; seat = seat->hh.next) {
-		if (strcmp(seat->uuid, uuid) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Frees it if that fails. */
-static int take_seat(struct seat *seat)
-{
-	struct fleet_shell *shell = seat->shell;
-	int r = fleet_guest_add(shell->fleet, seat->uuid, seat->epoch, seat, &seat->tenure);
-
-	if (!r) {
-		HASH_ADD(hh, shell->seats, endpoint, sizeof(seat->endpoint), seat);
-		if (seat->hh.tbl)
-			return 0;
-		fleet_guest_remove(seat->tenure, boot_clock_ns());
-		r = -ENOMEM;
-	}
-	log_error("the guest is not the fleet's, and nobody can write to it",
-		LOG_STR("endpoint", seat->name), LOG_STR("uuid", seat->uuid),
-		LOG_STR("error", error_text(r)));
-	free(seat);
-	return r;
-}
-
-void fleet_shell_add(struct fleet_shell *shell, uint32_t endpoint, const char *name,
-	const char *uuid, uint32_t epoch)
-{
-	/* Of one that is about to leave nobody wants to write. */
-	struct seat *seat = uuid && !shell->closing ? calloc(1, sizeof(*seat)) : NULL;
-
-	if (!seat)
-		return;
-	*seat = (struct seat){.shell = shell, .endpoint = endpoint, .epoch = epoch};
-	snprintf(seat->name, sizeof(seat->name), "%s", name);
-	snprintf(seat->uuid, sizeof(seat->uuid), "%s", uuid);
-	if (!is_taken(shell, uuid)) {
-		(void)!take_seat(seat);
-		return;
-	}
-	DL_APPEND(shell->waiting, seat);
-	log_warning("another endpoint of this host is the same guest: nobody can write to this one "
-		    "until that has ended",
-		LOG_STR("endpoint", name), LOG_STR("uuid", uuid));
-}
-
-/* Who waited for a seat of this guest gets it. */
-static void hand_over(struct fleet_shell *shell, const char *uuid)
-{
-	struct seat *seat;
-
-	DL_FOREACH (shell->waiting, seat) {
-		if (strcmp(seat->uuid, uuid) == 0)
-			break;
-	}
-	if (!seat || shell->closing)
-		return;
-	DL_DELETE(shell->waiting, seat);
-	if (!take_seat(seat) && seat->ready)
-		tenure_runs(seat->tenure, boot_clock_ns());
-}
-
-static void waiting_free(struct fleet_shell *shell, struct seat *seat)
-{
-	if (!seat)
-		return;
-	DL_DELETE(shell->waiting, seat);
-	free(seat);
-}
-
-void fleet_shell_remove(struct fleet_shell *shell, uint32_t endpoint)
-{
-	struct seat *seat = seat_find(shell, endpoint);
-
-	waiting_free(shell, waiting_find(shell, endpoint));
-	if (!seat)
-		return;
-	HASH_DEL(shell->seats, seat);
-	fleet_guest_remove(seat->tenure, boot_clock_ns());
-	hand_over(shell, seat->uuid);
-	free(seat);
-}
 
 /* Whether its epoch is one that it may have here; else a higher one is asked for. */
 static bool settle_epoch(struct seat *seat)
@@ -143,7 +32,7 @@ static struct seat *seat_or_waiting(const struct fleet_shell *shell, uint32_t en
 {
 	struct seat *seat = seat_find(shell, endpoint);
 
-	return seat ? seat : waiting_find(shell, endpoint);
+	return seat ? seat : seat_waiting(shell, endpoint);
 }
 
 bool fleet_shell_ready(struct fleet_shell *shell, uint32_t endpoint, uint32_t epoch)
@@ -166,41 +55,6 @@ void fleet_shell_over(struct fleet_shell *shell, uint32_t endpoint)
 
 	if (seat)
 		seat->ready = false;
-}
-
-/* ---- leases ---- */
-
-uint64_t fleet_shell_token_floor(const struct fleet_shell *shell, uint32_t endpoint)
-{
-	const struct seat *seat = seat_find(shell, endpoint);
-	struct tenure_view view;
-
-	if (!seat)
-		return 0;
-	tenure_look(seat->tenure, &view);
-	return view.token > seat->token_floor ? view.token : seat->token_floor;
-}
-
-int fleet_shell_grant(struct fleet_shell *shell, const struct lease_view *lease, uint64_t token)
-{
-	struct seat *seat = seat_find(shell, lease->endpoint);
-	char record[LEASE_NAME_MAX + 64];
-	const struct tenure_lease wanted = {.id = lease->id,
-		.token = token,
-		.ttl_ns = lease->ttl_ns,
-		.record = record,
-		.record_len = (size_t)snprintf(record, sizeof(record), "tenant %s\nepoch %u\n",
-			lease->tenant, lease->epoch)};
-
-	return seat ? tenure_grant(seat->tenure, boot_clock_ns(), &wanted) : VMSIG_ERR_NOT_READY;
-}
-
-void fleet_shell_end(struct fleet_shell *shell, const struct lease_view *lease)
-{
-	struct seat *seat = seat_find(shell, lease->endpoint);
-
-	if (seat)
-		tenure_end(seat->tenure, boot_clock_ns(), lease->id, lease->token);
 }
 
 /* ---- actions ---- */
@@ -380,8 +234,6 @@ static void arm(struct fleet_shell *shell, uint64_t now_ns)
 	uv_timer_start(&shell->timer, on_timer, delay, 0);
 }
 
-static void end(struct fleet_shell *shell);
-
 /* Whether nobody waits for this host. */
 static bool is_given_up(const struct fleet_shell *shell)
 {
@@ -422,186 +274,12 @@ void fleet_shell_turn(struct fleet_shell *shell)
 	}
 	arm(shell, boot_clock_ns());
 	if (shell->closing && (now_ns >= shell->farewell_ns || is_given_up(shell)))
-		end(shell);
+		shell->end(shell);
 }
 
 bool fleet_shell_is_pending(const struct fleet_shell *shell)
 {
 	return shell->pending;
-}
-
-static void on_answered(void *arg, const struct txn_answer *answer)
-{
-	fleet_answer(((struct fleet_shell *)arg)->fleet, boot_clock_ns(), answer);
-}
-
-static void on_noticed(void *arg, const struct txn_notice *notice)
-{
-	fleet_notice(((struct fleet_shell *)arg)->fleet, boot_clock_ns(), notice);
-}
-
-/* ---- life ---- */
-
-/* NULL: there is none, or it cannot be read. */
-static char *read_pem(const char *path)
-{
-	char *text = path ? calloc(1, PEM_MAX + 1) : NULL;
-	FILE *file = text ? fopen(path, "re") : NULL;
-	size_t len = file ? fread(text, 1, PEM_MAX, file) : 0;
-
-	if (file)
-		fclose(file);
-	if (len)
-		return text;
-	free(text);
-	return NULL;
-}
-
-static int open_etcd(struct fleet_shell *shell, char *error, size_t error_size)
-{
-	const struct config_fleet *config = &shell->env.config->fleet;
-	char *ca = read_pem(config->ca), *cert = read_pem(config->cert),
-	     *key = read_pem(config->key);
-	const struct etcd_options options = {.loop = shell->env.loop,
-		.urls = (const char *const *)config->etcd,
-		.nurls = config->netcd,
-		.keys = {ca, cert, key},
-		.allow_old = config->allow_old_etcd,
-		.answered = on_answered,
-		.noticed = on_noticed,
-		.arg = shell};
-	int r = VMSIG_ERR_IO;
-
-	if ((config->ca && !ca) || (config->cert && !cert) || (config->key && !key))
-		snprintf(error, error_size, "cannot read %s",
-			config->ca && !ca       ? config->ca
-			: config->cert && !cert ? config->cert
-						: config->key);
-	else
-		r = etcd_new(&shell->etcd, &options);
-	shell->etcd_open = !r;
-	if (key)
-		explicit_bzero(key, strlen(key));
-	free(ca);
-	free(cert);
-	free(key);
-	return r;
-}
-
-static int open_fleet(struct fleet_shell *shell)
-{
-	const struct config_fleet *config = &shell->env.config->fleet;
-	char boot[SHARED_BOOT_ID_MAX];
-	struct fleet_options options = {.fleet = config->name,
-		.host = config->host,
-		.boot = boot,
-		.ttl_s = (uint32_t)(config->ttl_ms / 1000),
-		.rho_ppm = config->rho_ppm,
-		.margin_ns = config->margin_ns,
-		.timeout_ms = config->timeout_ms};
-	int r = shared_boot_id(boot);
-
-	if (!r)
-		r = fleet_memory_open(&shell->keeper, shell->env.jobs, shell->env.config->state_dir,
-			&options.memory);
-	if (!r && getrandom(&options.nonce, sizeof(options.nonce), 0) != sizeof(options.nonce))
-		r = -errno;
-	return r ? r : fleet_new(&shell->fleet, boot_clock_ns(), &options);
-}
-
-static void release(struct fleet_shell *shell)
-{
-	struct seat *seat, *next;
-
-	/* HASH_ITER takes the next one before, which the analyser does not see through. */
-	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
-	HASH_ITER (hh, shell->seats, seat, next) {
-		HASH_DEL(shell->seats, seat);
-		free(seat);
-	}
-	/* NOLINTEND(clang-analyzer-unix.Malloc) */
-	while (shell->waiting)
-		waiting_free(shell, shell->waiting);
-	shell->fleet = fleet_free(shell->fleet);
-	shell->keeper = fleet_memory_close(shell->keeper);
-}
-
-int fleet_shell_new(struct fleet_shell **ret_shell, const struct fleet_shell_env *env, char *error,
-	size_t error_size)
-{
-	struct fleet_shell *shell = calloc(1, sizeof(*shell));
-	int r;
-
-	error[0] = '\0';
-	if (!shell)
-		return -ENOMEM;
-	shell->env = *env;
-	r = open_fleet(shell);
-	if (!r)
-		r = uv_timer_init(env->loop, &shell->timer);
-	shell->timer_open = !r;
-	if (!r)
-		r = open_etcd(shell, error, error_size);
-	if (r) {
-		if (!error[0])
-			snprintf(error, error_size, "%s",
-				r < 0 ? strerror(-r) : vmsig_error_text(r));
-		/* The loop will not run: what is open there stays until the process ends. */
-		release(shell);
-		return r;
-	}
-	*ret_shell = shell;
-	return 0;
-}
-
-static void part_closed(struct fleet_shell *shell)
-{
-	void (*closed)(void *arg) = shell->closed;
-	void *arg = shell->arg;
-
-	if (shell->timer_open || shell->etcd_open)
-		return;
-	free(shell);
-	if (closed)
-		closed(arg);
-}
-
-static void on_etcd_closed(void *arg)
-{
-	struct fleet_shell *shell = arg;
-
-	shell->etcd_open = false;
-	part_closed(shell);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-	struct fleet_shell *shell = handle->data;
-
-	shell->timer_open = false;
-	part_closed(shell);
-}
-
-static void end(struct fleet_shell *shell)
-{
-	release(shell);
-	shell->timer.data = shell;
-	uv_close((uv_handle_t *)&shell->timer, on_timer_closed);
-	etcd_close(shell->etcd, on_etcd_closed, shell);
-}
-
-void fleet_shell_close(struct fleet_shell *shell, void (*closed)(void *arg), void *arg)
-{
-	uint64_t now_ns = boot_clock_ns();
-	struct seat *seat, *next;
-
-	shell->closing = true;
-	shell->closed = closed;
-	shell->arg = arg;
-	shell->farewell_ns = now_ns + FAREWELL_MS * (uint64_t)NS_PER_MS;
-	HASH_ITER (hh, shell->seats, seat, next)
-		tenure_gone(seat->tenure, now_ns);
-	fleet_shell_turn(shell);
 }
 
 int fleet_shell_bump(struct fleet_shell *shell)

@@ -10,7 +10,9 @@
  * Whether bytes may be changed is answered from memory, for the time that was read for the very
  * step that changes them. An endpoint that has no identity in the fleet is written to by nobody.
  *
- *   fleet_shell.c    endpoints, actions, and the loop
+ *   fleet_shell.c    actions, and the loop
+ *   fleet_seats.c    endpoints, and their leases
+ *   fleet_life.c     beginning, and leaving
  *   fleet_refusal.c  whether this host may write, and why not
  *   fleet_memory.c   the file
  */

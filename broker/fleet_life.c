@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of the fleet's shell: what it is made of, and how it leaves. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "broker/boot_clock.h"
+#include "broker/fleet_memory.h"
+#include "broker/fleet_seat.h"
+#include "broker/journal/shared.h"
+#include "vmsig/vmsig_error.h"
+
+#define NS_PER_MS 1000000u
+#define FAREWELL_MS 1000u    /* for guests to be given up before the broker ends */
+#define PEM_MAX (256u << 10) /* bytes of a file of keys */
+
+static void on_answered(void *arg, const struct txn_answer *answer)
+{
+	fleet_answer(((struct fleet_shell *)arg)->fleet, boot_clock_ns(), answer);
+}
+
+static void on_noticed(void *arg, const struct txn_notice *notice)
+{
+	fleet_notice(((struct fleet_shell *)arg)->fleet, boot_clock_ns(), notice);
+}
+
+/* NULL: there is none, or it cannot be read. */
+static char *read_pem(const char *path)
+{
+	char *text = path ? calloc(1, PEM_MAX + 1) : NULL;
+	FILE *file = text ? fopen(path, "re") : NULL;
+	size_t len = file ? fread(text, 1, PEM_MAX, file) : 0;
+
+	if (file)
+		fclose(file);
+	if (len)
+		return text;
+	free(text);
+	return NULL;
+}
+
+static int open_etcd(struct fleet_shell *shell, char *error, size_t error_size)
+{
+	const struct config_fleet *config = &shell->env.config->fleet;
+	char *ca = read_pem(config->ca), *cert = read_pem(config->cert),
+	     *key = read_pem(config->key);
+	const struct etcd_options options = {.loop = shell->env.loop,
+		.urls = (const char *const *)config->etcd,
+		.nurls = config->netcd,
+		.keys = {ca, cert, key},
+		.allow_old = config->allow_old_etcd,
+		.answered = on_answered,
+		.noticed = on_noticed,
+		.arg = shell};
+	int r = VMSIG_ERR_IO;
+
+	if ((config->ca && !ca) || (config->cert && !cert) || (config->key && !key))
+		snprintf(error, error_size, "cannot read %s",
+			config->ca && !ca       ? config->ca
+			: config->cert && !cert ? config->cert
+						: config->key);
+	else
+		r = etcd_new(&shell->etcd, &options);
+	shell->etcd_open = !r;
+	if (key)
+		explicit_bzero(key, strlen(key));
+	free(ca);
+	free(cert);
+	free(key);
+	return r;
+}
+
+static int open_fleet(struct fleet_shell *shell)
+{
+	const struct config_fleet *config = &shell->env.config->fleet;
+	char boot[SHARED_BOOT_ID_MAX];
+	struct fleet_options options = {.fleet = config->name,
+		.host = config->host,
+		.boot = boot,
+		.ttl_s = (uint32_t)(config->ttl_ms / 1000),
+		.rho_ppm = config->rho_ppm,
+		.margin_ns = config->margin_ns,
+		.timeout_ms = config->timeout_ms};
+	int r = shared_boot_id(boot);
+
+	if (!r)
+		r = fleet_memory_open(&shell->keeper, shell->env.jobs, shell->env.config->state_dir,
+			&options.memory);
+	if (!r && getrandom(&options.nonce, sizeof(options.nonce), 0) != sizeof(options.nonce))
+		r = -errno;
+	return r ? r : fleet_new(&shell->fleet, boot_clock_ns(), &options);
+}
+
+static void release(struct fleet_shell *shell)
+{
+	fleet_seats_free(shell);
+	shell->fleet = fleet_free(shell->fleet);
+	shell->keeper = fleet_memory_close(shell->keeper);
+}
+
+static void part_closed(struct fleet_shell *shell)
+{
+	void (*closed)(void *arg) = shell->closed;
+	void *arg = shell->arg;
+
+	if (shell->timer_open || shell->etcd_open)
+		return;
+	free(shell);
+	if (closed)
+		closed(arg);
+}
+
+static void on_etcd_closed(void *arg)
+{
+	struct fleet_shell *shell = arg;
+
+	shell->etcd_open = false;
+	part_closed(shell);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	struct fleet_shell *shell = handle->data;
+
+	shell->timer_open = false;
+	part_closed(shell);
+}
+
+static void on_end(struct fleet_shell *shell)
+{
+	release(shell);
+	shell->timer.data = shell;
+	uv_close((uv_handle_t *)&shell->timer, on_timer_closed);
+	etcd_close(shell->etcd, on_etcd_closed, shell);
+}
+
+int fleet_shell_new(struct fleet_shell **ret_shell, const struct fleet_shell_env *env, char *error,
+	size_t error_size)
+{
+	struct fleet_shell *shell = calloc(1, sizeof(*shell));
+	int r;
+
+	error[0] = '\0';
+	if (!shell)
+		return -ENOMEM;
+	shell->env = *env;
+	shell->end = on_end;
+	r = open_fleet(shell);
+	if (!r)
+		r = uv_timer_init(env->loop, &shell->timer);
+	shell->timer_open = !r;
+	if (!r)
+		r = open_etcd(shell, error, error_size);
+	if (r) {
+		if (!error[0])
+			snprintf(error, error_size, "%s",
+				r < 0 ? strerror(-r) : vmsig_error_text(r));
+		/* The loop will not run: what is open there stays until the process ends. */
+		release(shell);
+		return r;
+	}
+	*ret_shell = shell;
+	return 0;
+}
+
+void fleet_shell_close(struct fleet_shell *shell, void (*closed)(void *arg), void *arg)
+{
+	uint64_t now_ns = boot_clock_ns();
+	struct seat *seat, *next;
+
+	shell->closing = true;
+	shell->closed = closed;
+	shell->arg = arg;
+	shell->farewell_ns = now_ns + FAREWELL_MS * (uint64_t)NS_PER_MS;
+	HASH_ITER (hh, shell->seats, seat, next)
+		tenure_gone(seat->tenure, now_ns);
+	fleet_shell_turn(shell);
+}

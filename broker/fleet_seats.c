@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The endpoints that are guests of the fleet: which of them has its guest's seat, and its leases.
+ */
+#include "broker/fleet_seat.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "broker/boot_clock.h"
+#include "broker/error_text.h"
+#include "broker/log.h"
+#include "lease/lease.h"
+#include "vmsig/vmsig_error.h"
+
+/* ---- endpoints ---- */
+
+static bool is_taken(const struct fleet_shell *shell, const char *uuid)
+{
+	const struct seat *seat;
+
+	for (seat = shell->seats; seat; seat = seat->hh.next) {
+		if (strcmp(seat->uuid, uuid) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Frees it if that fails. */
+static int take_seat(struct seat *seat)
+{
+	struct fleet_shell *shell = seat->shell;
+	int r = fleet_guest_add(shell->fleet, seat->uuid, seat->epoch, seat, &seat->tenure);
+
+	if (!r) {
+		HASH_ADD(hh, shell->seats, endpoint, sizeof(seat->endpoint), seat);
+		if (seat->hh.tbl)
+			return 0;
+		fleet_guest_remove(seat->tenure, boot_clock_ns());
+		r = -ENOMEM;
+	}
+	log_error("the guest is not the fleet's, and nobody can write to it",
+		LOG_STR("endpoint", seat->name), LOG_STR("uuid", seat->uuid),
+		LOG_STR("error", error_text(r)));
+	free(seat);
+	return r;
+}
+
+void fleet_shell_add(struct fleet_shell *shell, uint32_t endpoint, const char *name,
+	const char *uuid, uint32_t epoch)
+{
+	/* Of one that is about to leave nobody wants to write. */
+	struct seat *seat = uuid && !shell->closing ? calloc(1, sizeof(*seat)) : NULL;
+
+	if (!seat)
+		return;
+	*seat = (struct seat){.shell = shell, .endpoint = endpoint, .epoch = epoch};
+	snprintf(seat->name, sizeof(seat->name), "%s", name);
+	snprintf(seat->uuid, sizeof(seat->uuid), "%s", uuid);
+	if (!is_taken(shell, uuid)) {
+		(void)!take_seat(seat);
+		return;
+	}
+	DL_APPEND(shell->waiting, seat);
+	log_warning("another endpoint of this host is the same guest: nobody can write to this one "
+		    "until that has ended",
+		LOG_STR("endpoint", name), LOG_STR("uuid", uuid));
+}
+
+/* Who waited for a seat of this guest gets it. */
+static void hand_over(struct fleet_shell *shell, const char *uuid)
+{
+	struct seat *seat;
+
+	DL_FOREACH (shell->waiting, seat) {
+		if (strcmp(seat->uuid, uuid) == 0)
+			break;
+	}
+	if (!seat || shell->closing)
+		return;
+	DL_DELETE(shell->waiting, seat);
+	if (!take_seat(seat) && seat->ready)
+		tenure_runs(seat->tenure, boot_clock_ns());
+}
+
+static void waiting_free(struct fleet_shell *shell, struct seat *seat)
+{
+	if (!seat)
+		return;
+	DL_DELETE(shell->waiting, seat);
+	free(seat);
+}
+
+void fleet_shell_remove(struct fleet_shell *shell, uint32_t endpoint)
+{
+	struct seat *seat = seat_find(shell, endpoint);
+
+	waiting_free(shell, seat_waiting(shell, endpoint));
+	if (!seat)
+		return;
+	HASH_DEL(shell->seats, seat);
+	fleet_guest_remove(seat->tenure, boot_clock_ns());
+	hand_over(shell, seat->uuid);
+	free(seat);
+}
+
+void fleet_seats_free(struct fleet_shell *shell)
+{
+	struct seat *seat, *next;
+
+	/* HASH_ITER takes the next one before, which the analyser does not see through. */
+	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
+	HASH_ITER (hh, shell->seats, seat, next) {
+		HASH_DEL(shell->seats, seat);
+		free(seat);
+	}
+	/* NOLINTEND(clang-analyzer-unix.Malloc) */
+	while (shell->waiting)
+		waiting_free(shell, shell->waiting);
+}
+
+/* ---- leases ---- */
+
+uint64_t fleet_shell_token_floor(const struct fleet_shell *shell, uint32_t endpoint)
+{
+	const struct seat *seat = seat_find(shell, endpoint);
+	struct tenure_view view;
+
+	if (!seat)
+		return 0;
+	tenure_look(seat->tenure, &view);
+	return view.token > seat->token_floor ? view.token : seat->token_floor;
+}
+
+int fleet_shell_grant(struct fleet_shell *shell, const struct lease_view *lease, uint64_t token)
+{
+	struct seat *seat = seat_find(shell, lease->endpoint);
+	char record[LEASE_NAME_MAX + 64];
+	const struct tenure_lease wanted = {.id = lease->id,
+		.token = token,
+		.ttl_ns = lease->ttl_ns,
+		.record = record,
+		.record_len = (size_t)snprintf(record, sizeof(record), "tenant %s\nepoch %u\n",
+			lease->tenant, lease->epoch)};
+
+	return seat ? tenure_grant(seat->tenure, boot_clock_ns(), &wanted) : VMSIG_ERR_NOT_READY;
+}
+
+void fleet_shell_end(struct fleet_shell *shell, const struct lease_view *lease)
+{
+	struct seat *seat = seat_find(shell, lease->endpoint);
+
+	if (seat)
+		tenure_end(seat->tenure, boot_clock_ns(), lease->id, lease->token);
+}
