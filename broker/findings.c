@@ -136,6 +136,9 @@ static void begin_all(struct findings *findings)
 
 	if (sorted && rivals)
 		begin_missing(findings, sorted, rivals);
+	else
+		log_error("out of memory; what was discovered is served when something comes or "
+			  "goes again");
 	free(sorted);
 	free(rivals);
 }
