@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A broker of a fleet that starts anew: its guest's epoch and its operators' leases go on, as those
+ * of a host that is alone, unless another host has had the guest meanwhile.
+ */
+#include <signal.h>
+
+#include "tests/integration/vmsigd/fleet_scene.h"
+#include "tests/support/ctx_client.h"
+
+static struct fleet_host *const host = &fleet_scene.hosts[0];
+
+/* It runs, and a lease of it is the operator's. */
+static struct write_lease begin(struct write_client *client)
+{
+	struct write_lease lease;
+
+	daemon_start(host->daemon);
+	daemon_await_log(host->daemon, FLEET_OURS, 1);
+	daemon_await_log(host->daemon, "endpoint ready", 1);
+	fleet_scene_open(client, host);
+	lease = fleet_scene_acquire(client, FLEET_LONG);
+	assert_int_equal(fleet_scene_put(client, host, &lease, 11), 0);
+	return lease;
+}
+
+static void goes_on(struct write_client *client, const struct write_lease *lease, unsigned times)
+{
+	daemon_await_log(host->daemon, FLEET_OURS, times);
+	fleet_scene_open(client, host);
+	assert_int_equal(fleet_scene_resume(client, lease), 0);
+	assert_int_equal(fleet_scene_put(client, host, lease, 11 + times), 0);
+	assert_int_equal(fleet_scene_word(host), 11 + times);
+	/* Its epoch is the only one that there was. */
+	assert_int_equal(daemon_log_count(host->daemon, "\"epoch\""), 1);
+}
+
+static void a_lease_outlives_restarts(void **state)
+{
+	struct write_client client;
+	struct write_lease lease;
+
+	(void)state;
+	lease = begin(&client);
+	for (unsigned i = 2; i < 4; i++) {
+		write_client_close(&client);
+		assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
+		daemon_start(host->daemon);
+		goes_on(&client, &lease, i);
+	}
+	write_client_close(&client);
+	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
+}
+
+static void a_lease_outlives_kills(void **state)
+{
+	struct write_client client;
+	struct write_lease lease;
+
+	(void)state;
+	lease = begin(&client);
+	for (unsigned i = 2; i < 4; i++) {
+		write_client_close(&client);
+		daemon_stop(host->daemon, SIGKILL);
+		daemon_start(host->daemon);
+		goes_on(&client, &lease, i);
+	}
+	write_client_close(&client);
+	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
+}
+
+/* Its lease was another host's meanwhile. */
+static void who_comes_back_to_a_guest_that_another_has_has_no_lease(void **state)
+{
+	struct fleet_host *other = &fleet_scene.hosts[1];
+	struct write_client client, second;
+	struct write_lease old, new;
+
+	(void)state;
+	old = begin(&client);
+	write_client_close(&client);
+	(void)second;
+	(void)new;
+	(void)other;
+	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			a_lease_outlives_restarts, fleet_scene_setup, fleet_scene_teardown),
+		cmocka_unit_test_setup_teardown(
+			a_lease_outlives_kills, fleet_scene_setup, fleet_scene_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
