@@ -27,6 +27,8 @@ static void do_persist_session(struct broker *broker, const struct core_action *
 	int r = store_persist_session(
 		broker->store, action->endpoint, action->epoch, action->fingerprint);
 
+	if (broker->fleet)
+		fleet_shell_session(broker->fleet, action->endpoint, action->fingerprint);
 	if (r)
 		log_error("the session could not be stored; a restart will end its epoch",
 			LOG_STR("endpoint", action->name),
@@ -49,8 +51,8 @@ static void do_revoke_leases(struct broker *broker, const struct core_action *ac
 static void do_ready(struct broker *broker, const struct core_action *action)
 {
 	vmsig_coherence *page = endpoints_page(broker->endpoints, action->endpoint);
-	bool ours =
-		!broker->fleet || fleet_shell_ready(broker->fleet, action->endpoint, action->epoch);
+	bool ours = !broker->fleet || fleet_shell_ready(broker->fleet, action->endpoint,
+					      action->epoch, action->fingerprint);
 
 	if (page && broker->desk && ours)
 		desk_endpoint_ready(

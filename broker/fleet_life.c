@@ -174,7 +174,11 @@ void fleet_shell_close(struct fleet_shell *shell, void (*closed)(void *arg), voi
 	shell->closed = closed;
 	shell->arg = arg;
 	shell->farewell_ns = now_ns + FAREWELL_MS * (uint64_t)NS_PER_MS;
-	HASH_ITER (hh, shell->seats, seat, next)
-		tenure_gone(seat->tenure, now_ns);
+	HASH_ITER (hh, shell->seats, seat, next) {
+		if (seat->ready)
+			tenure_pauses(seat->tenure, now_ns);
+		else
+			tenure_gone(seat->tenure, now_ns);
+	}
 	fleet_shell_turn(shell);
 }

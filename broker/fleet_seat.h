@@ -30,6 +30,7 @@ struct seat {
 	bool ready;            /* a context can be had */
 	bool owned;
 	char name[64];
+	char session[FLEET_NAME_MAX + 1]; /* "": not known */
 	char uuid[FLEET_UUID_MAX + 2]; /* what is longer than it may be stays so, and is refused */
 	struct seat *prev, *next;      /* in shell->waiting */
 	UT_hash_handle hh;             /* in shell->seats */
@@ -75,6 +76,10 @@ static inline struct seat *seat_waiting(const struct fleet_shell *shell, uint32_
 	return NULL;
 }
 
+/* Its guest runs in the session with this fingerprint, "" for none. */
+void fleet_seat_session(struct seat *seat, const char *fingerprint);
+/* The tenure of its own is told that the guest runs here, in its session. */
+void fleet_seat_run(struct seat *seat);
 /* All of them, without a farewell. */
 void fleet_seats_free(struct fleet_shell *shell);
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/evp.h>
 #include <utlist.h>
 
 #include "broker/boot_clock.h"
@@ -15,6 +16,8 @@
 #include "broker/log.h"
 #include "lease/lease.h"
 #include "vmsig/vmsig_error.h"
+
+#define SESSION_BYTES 16u /* of a session's name: no two guests get one by accident or will */
 
 /* ---- endpoints ---- */
 
@@ -70,6 +73,13 @@ void fleet_shell_add(struct fleet_shell *shell, uint32_t endpoint, const char *n
 		LOG_STR("endpoint", name), LOG_STR("uuid", uuid));
 }
 
+void fleet_seat_run(struct seat *seat)
+{
+	/* Hexadecimal digits make a name; and it is said first: what goes on depends on it. */
+	(void)!tenure_session(seat->tenure, boot_clock_ns(), seat->session);
+	tenure_runs(seat->tenure, boot_clock_ns());
+}
+
 /* Who waited for a seat of this guest gets it. */
 static void hand_over(struct fleet_shell *shell, const char *uuid)
 {
@@ -83,7 +93,7 @@ static void hand_over(struct fleet_shell *shell, const char *uuid)
 		return;
 	DL_DELETE(shell->waiting, seat);
 	if (!take_seat(seat) && seat->ready)
-		tenure_runs(seat->tenure, boot_clock_ns());
+		fleet_seat_run(seat);
 }
 
 static void waiting_free(struct fleet_shell *shell, struct seat *seat)
@@ -105,6 +115,20 @@ void fleet_shell_remove(struct fleet_shell *shell, uint32_t endpoint)
 	fleet_guest_remove(seat->tenure, boot_clock_ns());
 	hand_over(shell, seat->uuid);
 	free(seat);
+}
+
+/* A fingerprint is longer than a name of the fleet, and has what no name has. "" if it cannot be
+ * told: then a later process begins other epochs. */
+void fleet_seat_session(struct seat *seat, const char *fingerprint)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+
+	seat->session[0] = '\0';
+	if (!*fingerprint ||
+		!EVP_Digest(fingerprint, strlen(fingerprint), digest, NULL, EVP_sha256(), NULL))
+		return;
+	for (size_t i = 0; i < SESSION_BYTES; i++)
+		snprintf(seat->session + 2 * i, 3, "%02x", digest[i]);
 }
 
 void fleet_seats_free(struct fleet_shell *shell)

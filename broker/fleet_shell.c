@@ -35,7 +35,19 @@ static struct seat *seat_or_waiting(const struct fleet_shell *shell, uint32_t en
 	return seat ? seat : seat_waiting(shell, endpoint);
 }
 
-bool fleet_shell_ready(struct fleet_shell *shell, uint32_t endpoint, uint32_t epoch)
+void fleet_shell_session(struct fleet_shell *shell, uint32_t endpoint, const char *fingerprint)
+{
+	struct seat *seat = seat_or_waiting(shell, endpoint);
+
+	if (!seat || shell->closing)
+		return;
+	fleet_seat_session(seat, fingerprint);
+	if (seat->tenure)
+		(void)!tenure_session(seat->tenure, boot_clock_ns(), seat->session);
+}
+
+bool fleet_shell_ready(
+	struct fleet_shell *shell, uint32_t endpoint, uint32_t epoch, const char *fingerprint)
 {
 	struct seat *seat = seat_or_waiting(shell, endpoint);
 
@@ -43,9 +55,10 @@ bool fleet_shell_ready(struct fleet_shell *shell, uint32_t endpoint, uint32_t ep
 		return false;
 	seat->ready = true;
 	seat->epoch = epoch;
+	fleet_seat_session(seat, fingerprint);
 	if (!seat->tenure)
 		return false;
-	tenure_runs(seat->tenure, boot_clock_ns());
+	fleet_seat_run(seat);
 	return seat->owned && settle_epoch(seat);
 }
 
@@ -104,6 +117,9 @@ static void lose(struct fleet_shell *shell, struct seat *seat)
 	if (!seat->owned)
 		return;
 	seat->owned = false;
+	/* Leases wait for the next process. */
+	if (shell->closing)
+		return;
 	shell->env.events->lost(shell->env.ctx, seat->endpoint);
 }
 

@@ -63,8 +63,12 @@ void fleet_shell_close(struct fleet_shell *shell, void (*closed)(void *arg), voi
 void fleet_shell_add(struct fleet_shell *shell, uint32_t endpoint, const char *name,
 	const char *uuid, uint32_t epoch);
 void fleet_shell_remove(struct fleet_shell *shell, uint32_t endpoint);
-/* A context of this epoch can be had. Whether leases may be had too; else owned() says when. */
-bool fleet_shell_ready(struct fleet_shell *shell, uint32_t endpoint, uint32_t epoch);
+/* A context of this epoch can be had, of the session with this fingerprint, "" for none. Whether
+ * leases may be had too; else owned() says when. */
+bool fleet_shell_ready(
+	struct fleet_shell *shell, uint32_t endpoint, uint32_t epoch, const char *fingerprint);
+/* What tells the session that is being served from others is known by something better now. */
+void fleet_shell_session(struct fleet_shell *shell, uint32_t endpoint, const char *fingerprint);
 /* That is over. */
 void fleet_shell_over(struct fleet_shell *shell, uint32_t endpoint);
 

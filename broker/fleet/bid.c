@@ -262,20 +262,29 @@ static void bid_retake(struct tenure *t, struct txn *txn)
 		delete_leaf(t, txn, "baggage");
 }
 
+static void give_up(struct tenure *t, struct txn *txn)
+{
+	t->bidden.status = DEED_RELEASED;
+	t->bidden.target[0] = '\0';
+	t->bidden.reserved = max32(t->deed.reserved, t->epoch);
+	if (t->pauses) {
+		note_epoch(t);
+		return;
+	}
+	t->bidden.session[0] = '\0';
+	t->bidden.lease_ms = 0;
+	delete_leases(t, txn);
+	delete_leaf(t, txn, "baggage");
+}
+
 /* What is offered stays for the target, whose guest may be running by now, unless there is another
  * life of it here. */
 static void bid_release(struct tenure *t, struct txn *txn)
 {
 	t->gave = true;
 	compare_deed(t, txn);
-	if (t->deed.status != DEED_OFFERED || t->want != WANT_NONE || !bid_is_current(t)) {
-		t->bidden.status = DEED_RELEASED;
-		t->bidden.target[0] = '\0';
-		t->bidden.lease_ms = 0;
-		t->bidden.reserved = max32(t->deed.reserved, t->epoch);
-		delete_leases(t, txn);
-		delete_leaf(t, txn, "baggage");
-	}
+	if (t->deed.status != DEED_OFFERED || t->want != WANT_NONE || !bid_is_current(t))
+		give_up(t, txn);
 	put_deed(t, txn);
 	delete_leaf(t, txn, "owner");
 }

@@ -242,7 +242,7 @@ uint64_t deed_patience_ns(const struct deed *deed, const struct deed_holder *by)
 {
 	uint64_t wait = longest(deed->wait_ms * MS, by->rho_ppm, 0), bound = 0;
 
-	if (!deed->change || deed->status == DEED_RELEASED)
+	if (!deed->change)
 		return wait;
 	if (deed->status == DEED_HELD)
 		bound = deed_wait_ns(&deed->holder, by);

@@ -19,7 +19,7 @@
 
 enum deed_status {
 	DEED_HELD,
-	DEED_RELEASED, /* its holder had stopped before */
+	DEED_RELEASED, /* its holder had stopped before; with a session: for its next process */
 	DEED_OFFERED,  /* the same, and the target may go on with what it had */
 	DEED_STATUSES
 };

@@ -122,6 +122,11 @@ void tenure_runs(struct tenure *tenure, uint64_t now_ns);
 void tenure_incoming(struct tenure *tenure, uint64_t now_ns);
 /* It does not run here any more: nothing is applied, and it is given up. */
 void tenure_gone(struct tenure *tenure, uint64_t now_ns);
+/* It runs on, and the broker ends: nothing is applied, and it is given up, so that nobody waits for
+ * this host, but for what holders of leases count on. A later process of this boot takes it as
+ * tenure_runs() takes what an earlier one had, in its epoch and with its leases, unless another
+ * host has had it meanwhile. */
+void tenure_pauses(struct tenure *tenure, uint64_t now_ns);
 
 /* A migration away from here has begun: nothing is applied from here on. */
 void tenure_leaves(struct tenure *tenure, uint64_t now_ns);

@@ -92,12 +92,25 @@ void tenure_incoming(struct tenure *t, uint64_t now_ns)
 	fleet_advance(t->fleet, now_ns);
 }
 
-void tenure_gone(struct tenure *t, uint64_t now_ns)
+static void end(struct tenure *t, uint64_t now_ns, bool pauses)
 {
 	t->incoming = false;
+	t->pauses = pauses;
 	t->over = t->held || t->claim_open;
 	registry_fail(t, VMSIG_ERR_GONE);
 	want(t, now_ns, WANT_NONE);
+}
+
+void tenure_gone(struct tenure *t, uint64_t now_ns)
+{
+	end(t, now_ns, false);
+}
+
+void tenure_pauses(struct tenure *t, uint64_t now_ns)
+{
+	/* Of a migration the next process hears too. */
+	if (t->want != WANT_AWAY)
+		end(t, now_ns, t->want == WANT_IT);
 }
 
 void tenure_leaves(struct tenure *t, uint64_t now_ns)

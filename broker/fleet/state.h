@@ -116,6 +116,7 @@ struct tenure {
 	bool adopted; /* it goes on from an earlier process of this host */
 	bool told;    /* FLEET_ACT_OWNED was given */
 	char session[FLEET_NAME_MAX + 1]; /* of the guest here; "": not known */
+	bool pauses;                      /* what is given up is for a later process of this boot */
 	bool over; /* its guest is gone, whatever has come after it: to be given up */
 	uint64_t right_from_ns, right_until_ns;
 	uint64_t renew_ns, retry_ns, look_ns;

@@ -54,8 +54,10 @@ static bool is_adoptable(const struct tenure *t)
 {
 	const struct deed_holder *holder = &t->deed.holder, *self = &t->fleet->self;
 
-	return t->deed.change && t->deed.status != DEED_RELEASED && !tenure_is_mine(t) &&
-	       strcmp(holder->host, self->host) == 0 && strcmp(holder->boot, self->boot) == 0;
+	return t->deed.change && !tenure_is_mine(t) && strcmp(holder->host, self->host) == 0 &&
+	       strcmp(holder->boot, self->boot) == 0 &&
+	       /* What is not of a guest that goes on was given up for good. */
+	       (t->deed.status != DEED_RELEASED || bid_goes_on(t));
 }
 
 static bool is_for_us(const struct tenure *t)

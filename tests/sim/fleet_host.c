@@ -82,10 +82,23 @@ void host_broker_end(int h)
 	struct host *host = &world.hosts[h];
 
 	host->fleet = fleet_free(host->fleet);
+	host->parts_at = 0;
 	for (int g = 0; g < GUESTS; g++) {
 		host->services[g].tenure = NULL;
 		host->services[g].owned = false;
 	}
+}
+
+void host_broker_part(int h)
+{
+	struct host *host = &world.hosts[h];
+
+	host->parts_at = world.now + MS * dice(1500);
+	for (int g = 0; g < GUESTS; g++) {
+		host->services[g].offer_at = 0;
+		tenure_pauses(host->services[g].tenure, host_clock(host));
+	}
+	host_perform(h);
 }
 
 /* The read plane sees another guest than the one that its epoch is of. */
@@ -121,7 +134,7 @@ void host_tell(int h, int g)
 	struct service *service = &host->services[g];
 	uint64_t now = host_clock(host);
 
-	if (!service->tenure)
+	if (!service->tenure || host->parts_at)
 		return;
 	if (guest->where != h && guest->left != h && guest->ghost != h)
 		service->life = 0;
@@ -265,6 +278,10 @@ void host_tick(int h)
 {
 	struct host *host = &world.hosts[h];
 
+	if (host->parts_at && host->parts_at <= world.now) {
+		host_broker_end(h);
+		host->broker_at = world.now + MS * dice(3000);
+	}
 	if (!host->fleet && host->broker_at <= world.now)
 		host_broker_start(h);
 	if (!host->fleet)
@@ -289,6 +306,8 @@ uint64_t host_next(int h)
 		return host->broker_at;
 	deadline = fleet_deadline(host->fleet);
 	next = deadline == UINT64_MAX ? deadline : host_real(host, deadline) + MS + host->late_ns;
+	if (host->parts_at && host->parts_at < next)
+		next = host->parts_at;
 	for (int g = 0; g < GUESTS; g++) {
 		if (host->services[g].offer_at && host->services[g].offer_at < next)
 			next = host->services[g].offer_at;

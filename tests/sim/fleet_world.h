@@ -86,8 +86,9 @@ struct host {
 	uint64_t broker_at;  /* when it starts again */
 	unsigned boots, brokers;
 	uint64_t boot_at, offset;
-	int64_t rate_ppm; /* of its clock, above 1 */
-	bool apart;       /* cut off from the store */
+	int64_t rate_ppm;  /* of its clock, above 1 */
+	bool apart;        /* cut off from the store */
+	uint64_t parts_at; /* its broker gives up what it has, and ends then; 0: it does not */
 	struct fleet_memory memory;
 	uint64_t watch;   /* number; 0: none */
 	bool bumps;       /* an operator's bump is under way */
@@ -158,6 +159,8 @@ uint64_t host_real(const struct host *host, uint64_t local_ns);
 void host_boot(int h);
 void host_broker_start(int h);
 void host_broker_end(int h);
+/* As a broker that is told to end: it has a moment to give up what it has. */
+void host_broker_part(int h);
 /* Performs what the core wants. */
 void host_perform(int h);
 /* What its timers say. */

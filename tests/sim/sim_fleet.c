@@ -46,8 +46,12 @@ static void broker_crash(int h)
 {
 	struct host *host = &world.hosts[h];
 
-	if (!host->fleet)
+	if (!host->fleet || host->parts_at)
 		return;
+	if (dice(3) == 0) {
+		host_broker_part(h);
+		return;
+	}
 	host_broker_end(h);
 	host->broker_at = world.now + MS * dice(dice(2) ? 1000 : 20000);
 }

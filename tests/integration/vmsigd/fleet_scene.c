@@ -7,8 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RAM (1u << 20)
-
 struct fleet_stage fleet_scene;
 
 /* ---- hosts ---- */
@@ -51,7 +49,7 @@ static void host_new(struct fleet_host *host, unsigned number)
 	pki_issue(fleet_scene.pki, name, &plain, &host->etcd);
 	pki_issue_uri(daemon_pki(host->daemon), "alice", "vmsig://operator/alice", &host->operator);
 	pki_issue_uri(daemon_pki(host->daemon), "root", "vmsig://admin/root", &host->admin);
-	daemon_ram(host->daemon, "vm", RAM);
+	daemon_ram(host->daemon, "vm", FLEET_RAM);
 	fleet_scene_configure(host, number, FLEET_ENDPOINT("vm"));
 }
 

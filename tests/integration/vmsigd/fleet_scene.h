@@ -11,6 +11,7 @@
 #include "tests/support/write_client.h"
 #include "vmsig/vmsig_error.h"
 
+#define FLEET_RAM (1u << 20)
 #define FLEET_SHORT 6000u  /* ms */
 #define FLEET_LONG 300000u /* longer than the test */
 #define FLEET_ADDRESS 0x4000u

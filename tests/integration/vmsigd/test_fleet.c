@@ -76,7 +76,7 @@ static void the_next_endpoint_of_a_guest_waits_for_the_first(void **state)
 	struct write_lease lease;
 
 	(void)state;
-	daemon_ram(host->daemon, "next", RAM);
+	daemon_ram(host->daemon, "next", FLEET_RAM);
 	daemon_start(host->daemon);
 	daemon_await_log(host->daemon, FLEET_OURS, 1);
 	fleet_scene_add(host, FLEET_ENDPOINT("next"));

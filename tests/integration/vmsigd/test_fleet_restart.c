@@ -6,7 +6,6 @@
 #include <signal.h>
 
 #include "tests/integration/vmsigd/fleet_scene.h"
-#include "tests/support/ctx_client.h"
 
 static struct fleet_host *const host = &fleet_scene.hosts[0];
 
@@ -69,19 +68,33 @@ static void a_lease_outlives_kills(void **state)
 	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
 }
 
-/* Its lease was another host's meanwhile. */
-static void who_comes_back_to_a_guest_that_another_has_has_no_lease(void **state)
+/* Who asks finds that the lease is over: another host has given one since. */
+static void what_another_host_has_had_meanwhile_is_over(void **state)
 {
 	struct fleet_host *other = &fleet_scene.hosts[1];
 	struct write_client client, second;
 	struct write_lease old, new;
 
 	(void)state;
-	old = begin(&client);
+	daemon_start(host->daemon);
+	daemon_await_log(host->daemon, FLEET_OURS, 1);
+	fleet_scene_open(&client, host);
+	old = fleet_scene_acquire(&client, FLEET_SHORT);
 	write_client_close(&client);
-	(void)second;
-	(void)new;
-	(void)other;
+	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
+	daemon_start(other->daemon);
+	daemon_await_log(other->daemon, FLEET_OURS, 1);
+	daemon_await_log(other->daemon, "endpoint ready", 2);
+	fleet_scene_open(&second, other);
+	new = fleet_scene_acquire(&second, FLEET_SHORT);
+	assert_true(new.token > old.token &&new.epoch > old.epoch);
+	write_client_close(&second);
+	assert_int_equal(daemon_stop(other->daemon, SIGTERM), 0);
+	daemon_start(host->daemon);
+	daemon_await_log(host->daemon, FLEET_OURS, 2);
+	fleet_scene_open(&client, host);
+	assert_int_not_equal(fleet_scene_resume(&client, &old), 0);
+	write_client_close(&client);
 	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
 }
 
@@ -92,6 +105,8 @@ int main(void)
 			a_lease_outlives_restarts, fleet_scene_setup, fleet_scene_teardown),
 		cmocka_unit_test_setup_teardown(
 			a_lease_outlives_kills, fleet_scene_setup, fleet_scene_teardown),
+		cmocka_unit_test_setup_teardown(what_another_host_has_had_meanwhile_is_over,
+			fleet_scene_setup, fleet_scene_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
