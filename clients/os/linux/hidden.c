@@ -19,9 +19,13 @@
 #define PAGE 4096u
 #define FOUND_MAX 100000u
 
-/* Where the x86-64 kernel has its modules (Documentation/arch/x86/x86_64/mm.rst). */
-#define MODULES_FIRST 0xffffffffc0000000ull
-#define MODULES_LAST 0xfffffffffeffffffull
+/* Of modules, where it is not known at which place they have a pointer to themselves: behind the
+ * name, and not far (7.3: 0x50). They are aligned to cache lines, and have three states beside
+ * being used. */
+#define SELF_FIRST (LINUX_MODULE_NAME_AT + LINUX_MODULE_NAME_BYTES)
+#define SELF_END 0x200u
+#define MODULE_ALIGN 64u
+#define MODULE_STATES 4u
 
 /* Addresses of objects that were found; each once, or a few times. */
 struct hidden_set {
@@ -301,12 +305,37 @@ struct hidden_modules {
 	struct hidden_set listed, found;
 };
 
-/* A module has a pointer to itself, at a place of its own. */
+/* Whether a word at `at` may be the pointer that a module has to itself. */
+static bool may_be_self(const struct linux_kernel *kernel, uint64_t at, uint64_t word)
+{
+	const struct linux_fields *fields = &kernel->fields;
+
+	if (linux_has(kernel, LINUX_MODULE_SELF))
+		return word == at - fields->field[LINUX_MODULE_SELF].offset;
+	return word % MODULE_ALIGN == 0 && word <= at - SELF_FIRST && word > at - SELF_END;
+}
+
+static bool has_self(struct linux_kernel *kernel, uint64_t module)
+{
+	uint64_t words[SELF_END / 8];
+
+	if (linux_has(kernel, LINUX_MODULE_SELF))
+		return linux_get(kernel, module, LINUX_MODULE_SELF) == module;
+	/* Of a kernel without types that has listed none: by all that a module begins with. */
+	linux_read(kernel, module, words, sizeof(words));
+	if ((uint32_t)words[0] >= MODULE_STATES)
+		return false;
+	for (size_t i = SELF_FIRST / 8; i < SELF_END / 8; i++) {
+		if (words[i] == module)
+			return true;
+	}
+	return false;
+}
+
 static bool is_module(struct linux_kernel *kernel, uint64_t module, char ret_name[static COMM * 4])
 {
 	linux_begin(kernel);
-	if (module < MODULES_FIRST || module % 8 ||
-		linux_get(kernel, module, LINUX_MODULE_SELF) != module)
+	if (module < LINUX_MODULES_FIRST || module % 8 || !has_self(kernel, module))
 		return false;
 	linux_text(kernel, linux_at(kernel, module, LINUX_MODULE_NAME), ret_name, COMM * 3 + 8);
 	return !kernel->fault && text_looks_right(ret_name);
@@ -316,7 +345,6 @@ static int take_range(void *ctx, const vmsig_range *range)
 {
 	struct hidden_modules *modules = ctx;
 	struct linux_kernel *kernel = modules->kernel;
-	size_t offset = kernel->fields.field[LINUX_MODULE_SELF].offset;
 	uint64_t words[PAGE / 8];
 	char name[COMM * 4];
 
@@ -325,7 +353,8 @@ static int take_range(void *ctx, const vmsig_range *range)
 		if (vmsig_gva_read(kernel->mem, kernel->root, at, words, sizeof(words)))
 			continue;
 		for (size_t i = 0; i < PAGE / 8; i++) {
-			if (words[i] == at + 8 * i - offset && is_module(kernel, words[i], name))
+			if (may_be_self(kernel, at + 8 * i, words[i]) &&
+				is_module(kernel, words[i], name))
 				(void)set_add(&modules->found, words[i]);
 		}
 	}
@@ -351,13 +380,10 @@ static int look_at_modules(struct hidden_modules *modules, vmsig_finding_list *l
 	char name[COMM * 4];
 	int r;
 
-	linux_begin(kernel);
-	if (!linux_has(kernel, LINUX_MODULE_SELF))
-		return VMSIG_ERR_UNSUPPORTED;
 	r = take_modules(modules, &partial);
 	if (!r)
-		r = vmsig_pmap(kernel->mem, kernel->root, MODULES_FIRST, MODULES_LAST, take_range,
-			modules);
+		r = vmsig_pmap(kernel->mem, kernel->root, LINUX_MODULES_FIRST, LINUX_MODULES_LAST,
+			take_range, modules);
 	if (r < 0)
 		r = -r;
 	if (!r)

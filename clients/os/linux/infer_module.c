@@ -4,20 +4,15 @@
 #include <stdlib.h>
 
 #include "clients/os/linux/infer_probe.h"
+#include "clients/os/linux/module.h"
 
 #define PAGE 4096u
 #define MODULE_BYTES 0xa00u
 #define MODULES_SEEN 16u
-#define NAME_OFFSET 24u /* behind its state and its place in the list */
-#define NAME_BYTES 56u  /* MODULE_NAME_LEN */
-#define PARTS 7u        /* MOD_MEM_NUM_TYPES, from 6.4 on */
+#define PARTS 7u /* MOD_MEM_NUM_TYPES, from 6.4 on */
 #define PART_MIN 16u
 #define PART_MAX 128u
 #define SIZE_MAX_SEEN (256u << 20)
-
-/* Where the x86-64 kernel has its modules (Documentation/arch/x86/x86_64/mm.rst). */
-#define MODULES_FIRST 0xffffffffc0000000ull
-#define MODULES_LAST 0xfffffffffeffffffull
 
 struct module_sample {
 	uint64_t at;
@@ -40,8 +35,8 @@ static bool is_part(const struct module_samples *samples, size_t i, uint32_t at,
 	*ret_empty = !base;
 	if (!base)
 		return !size;
-	return base >= MODULES_FIRST && base <= MODULES_LAST && base % PAGE == 0 && size &&
-	       size <= SIZE_MAX_SEEN;
+	return base >= LINUX_MODULES_FIRST && base <= LINUX_MODULES_LAST && base % PAGE == 0 &&
+	       size && size <= SIZE_MAX_SEEN;
 }
 
 static bool is_full_part(const struct module_samples *samples, uint32_t at)
@@ -89,8 +84,8 @@ static bool are_parts(const struct module_samples *samples, uint32_t at, uint32_
 /* From 6.4 on seven parts; before, one for all. */
 static bool find_parts(struct infer *infer, const struct module_samples *samples)
 {
-	for (uint32_t at = NAME_OFFSET + NAME_BYTES; at + PARTS * PART_MAX + 16 < MODULE_BYTES;
-		at += 8) {
+	for (uint32_t at = LINUX_MODULE_NAME_AT + LINUX_MODULE_NAME_BYTES;
+		at + PARTS * PART_MAX + 16 < MODULE_BYTES; at += 8) {
 		if (!is_full_part(samples, at))
 			continue;
 		if (has_description(samples, at)) {
@@ -113,7 +108,7 @@ static bool find_parts(struct infer *infer, const struct module_samples *samples
 
 static void find_self(struct infer *infer, const struct module_samples *samples)
 {
-	for (uint32_t at = NAME_OFFSET + NAME_BYTES; at < 0x200; at += 8) {
+	for (uint32_t at = LINUX_MODULE_NAME_AT + LINUX_MODULE_NAME_BYTES; at < 0x200; at += 8) {
 		size_t i = 0;
 
 		while (i < samples->count &&
@@ -144,7 +139,8 @@ static void take_modules(struct infer *infer, uint64_t head, struct module_sampl
 		module->at = next - 8;
 		if (infer_read_some(infer, module->at, module->bytes, sizeof(module->bytes)) &&
 			!infer_load32(module->bytes, 0) &&
-			infer_is_text(module->bytes + NAME_OFFSET, NAME_BYTES))
+			infer_is_text(
+				module->bytes + LINUX_MODULE_NAME_AT, LINUX_MODULE_NAME_BYTES))
 			samples->count++;
 	}
 }
@@ -157,7 +153,7 @@ void infer_modules(struct infer *infer)
 	if (samples && head)
 		take_modules(infer, head, samples);
 	infer_set(infer, LINUX_MODULE_LIST, 8, 16);
-	infer_set(infer, LINUX_MODULE_NAME, NAME_OFFSET, NAME_BYTES);
+	infer_set(infer, LINUX_MODULE_NAME, LINUX_MODULE_NAME_AT, LINUX_MODULE_NAME_BYTES);
 	if (samples && samples->count) {
 		/* From 6.13 on there is a flag between them. */
 		samples->size = 8;

@@ -8,7 +8,6 @@
 #include "clients/os/linux/ring.h"
 #include "vmsig/vmsig_error.h"
 
-#define NAME_BYTES 56u /* MODULE_NAME_LEN, include/linux/moduleparam.h */
 #define PARTS_MAX 16u
 
 static int append(vmsig_module_list *list, const vmsig_module *module)
@@ -42,7 +41,7 @@ static void read_parts(struct linux_kernel *kernel, uint64_t object, vmsig_modul
 
 static void read_module(struct linux_kernel *kernel, uint64_t object, vmsig_module *module)
 {
-	char name[NAME_BYTES + 1];
+	char name[LINUX_MODULE_NAME_BYTES + 1];
 
 	*module = (vmsig_module){.object = object};
 	linux_text(kernel, linux_at(kernel, object, LINUX_MODULE_NAME), name, sizeof(name));
