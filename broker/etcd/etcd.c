@@ -202,6 +202,15 @@ static void watch_lost(struct etcd *etcd, struct etcd_watch *watch, const char *
 	pump_soon(etcd);
 }
 
+/* Asked again it would be sent the same, which is too much at once. */
+static void watch_flooded(struct etcd *etcd, struct etcd_watch *watch)
+{
+	const struct txn_notice notice = {.number = watch->number, .kind = TXN_COMPACTED};
+
+	watch_end(etcd, watch);
+	etcd->options.noticed(etcd->options.arg, &notice);
+}
+
 /* What has come is told before it goes on elsewhere. */
 static void watch_tell(struct etcd *etcd, uint64_t serial);
 
@@ -211,13 +220,19 @@ static void on_watch_done(struct courier_parcel *parcel, enum courier_end end)
 	struct etcd *etcd = watch->owner;
 	char why[CURL_ERROR_SIZE];
 	uint64_t serial = watch->serial;
+	bool flooded = watch->stream.flooded;
 
 	snprintf(why, sizeof(why), "%s",
-		end == COURIER_ANSWERED ? "it has ended a watch" : parcel->why);
+		flooded                   ? "a watch has more to catch up on than is taken at once"
+		: end == COURIER_ANSWERED ? "it has ended a watch"
+					  : parcel->why);
 	watch_tell(etcd, serial);
 	watch = watch_behind(etcd, serial - 1);
-	if (watch && watch->serial == serial && watch->member)
-		watch_lost(etcd, watch, why);
+	if (!watch || watch->serial != serial || !watch->member)
+		return;
+	watch_lost(etcd, watch, why);
+	if (flooded)
+		watch_flooded(etcd, watch);
 }
 
 static void watch_notice(

@@ -9,6 +9,7 @@ void etcd_stream_cut(struct etcd_stream *stream)
 	free(stream->buffer);
 	stream->buffer = NULL;
 	stream->len = stream->at = 0;
+	stream->flooded = false;
 }
 
 void etcd_stream_deinit(struct etcd_stream *stream)
@@ -21,8 +22,10 @@ bool etcd_stream_feed(struct etcd_stream *stream, const char *data, size_t len)
 	size_t left = stream->len - stream->at;
 	char *buffer;
 
-	if (len > ETCD_REPLY_MAX - left)
+	if (len > ETCD_REPLY_MAX - left) {
+		stream->flooded = true;
 		return false;
+	}
 	if (stream->at)
 		memmove(stream->buffer, stream->buffer + stream->at, left);
 	stream->at = 0;

@@ -19,6 +19,7 @@
 struct etcd_stream {
 	char *buffer;
 	size_t len, at; /* bytes, and how many of them are taken apart */
+	bool flooded;   /* it was fed more than it holds, and has lost that */
 	int64_t next;   /* the first revision that is wanted; 0: what comes from now on */
 };
 

@@ -132,6 +132,28 @@ static void watch_begin(struct fleet *fleet)
 		fleet->watch = request->wire.number;
 }
 
+/* One that was not sent yet never is. */
+void fleet_unwatch(struct fleet *fleet)
+{
+	struct fleet_request *request = NULL;
+	uint64_t watch = fleet->watch;
+
+	fleet->watch = 0;
+	if (!watch)
+		return;
+	HASH_FIND(hh, fleet->requests, &watch, sizeof(watch), request);
+	if (request) {
+		DL_DELETE(fleet->outbox, request);
+		outbox_free(fleet, request);
+		return;
+	}
+	request = fleet_request(fleet, TXN_WATCH_CANCEL, BID_WATCH, NULL);
+	if (!request)
+		return;
+	request->wire.number = watch;
+	(void)!fleet_send(fleet, request);
+}
+
 static struct tenure *guest_of_key(const struct fleet *fleet, const struct txn_bytes *key)
 {
 	size_t skip = strlen(fleet->prefix) + 3;
@@ -149,6 +171,18 @@ static struct tenure *guest_of_key(const struct fleet *fleet, const struct txn_b
 	return t;
 }
 
+/* It is over, and whatever it did not tell of is read; then comes another one. */
+static void missed(struct fleet *fleet)
+{
+	struct tenure *t;
+
+	fleet->watch = 0;
+	for (t = fleet->guests; t; t = t->hh.next) {
+		if (t->state != TENURE_NONE)
+			tenure_doubt(t);
+	}
+}
+
 void fleet_notice(struct fleet *fleet, uint64_t now_ns, const struct txn_notice *notice)
 {
 	give_back_lent(fleet);
@@ -156,7 +190,7 @@ void fleet_notice(struct fleet *fleet, uint64_t now_ns, const struct txn_notice 
 	if (notice->number != fleet->watch)
 		return;
 	if (notice->kind == TXN_COMPACTED)
-		fleet->watch = 0;
+		missed(fleet);
 	if (notice->n)
 		fleet->quorum.look_ns = fleet->quorum.frozen ? now_ns : fleet->quorum.look_ns;
 	for (size_t i = 0; i < notice->n; i++) {
@@ -277,7 +311,7 @@ static bool next_request(struct fleet *fleet, struct fleet_action *ret_action)
 		return false;
 	DL_DELETE(fleet->outbox, request);
 	*ret_action = (struct fleet_action){.kind = FLEET_ACT_REQUEST, .request = &request->wire};
-	if (request->wire.kind == TXN_WATCH)
+	if (request->wire.kind == TXN_WATCH || request->wire.kind == TXN_WATCH_CANCEL)
 		fleet->lent = request;
 	return true;
 }

@@ -59,7 +59,7 @@ static void begin_anew(struct fleet *fleet)
 	fleet->lease_live = false;
 	fleet->lease = 0;
 	fleet->keepalive_ns = fleet->now_ns;
-	fleet->watch = 0;
+	fleet_unwatch(fleet);
 	for (request = fleet->requests; request; request = request->hh.next)
 		request->stale = true;
 	for (t = fleet->guests; t; t = t->hh.next)

@@ -182,6 +182,11 @@ struct fleet {
 	bool bumping;
 };
 
+/* ---- fleet.c ---- */
+
+/* What the watch tells is of another time. */
+void fleet_unwatch(struct fleet *fleet);
+
 /* ---- outbox.c ---- */
 
 /* Makes a request; NULL without memory, to be tried later. fleet_send() puts it into the outbox,

@@ -156,8 +156,8 @@ void txn_answer_deinit(struct txn_answer *answer);
 
 enum txn_notice_kind {
 	TXN_CHANGES,   /* events, in their order; none: it is known that there were none so far */
-	TXN_COMPACTED, /* the revision asked for is gone: read anew, and watch from there; it is
-			  over */
+	TXN_COMPACTED, /* the revision asked for is gone, or too far away to be told of: read anew,
+			  and watch from there; it is over */
 };
 
 struct txn_event {
@@ -171,7 +171,7 @@ struct txn_notice {
 	uint64_t number; /* the request's */
 	enum txn_notice_kind kind;
 	uint64_t cluster_id;
-	int64_t revision; /* of the store; TXN_COMPACTED: the first that can be had */
+	int64_t revision; /* of the store; TXN_COMPACTED: the first that can be had; 0: not known */
 	struct txn_event *events;
 	size_t n;
 };

@@ -200,7 +200,8 @@ static void pay_ends(struct desk *desk)
 	if (batch_is_stuck(desk) && !lease_has_actions(desk->engine))
 		return;
 	while ((notice = desk->owed)) {
-		const struct lease_view lease = {.id = notice->lease};
+		const struct lease_view lease = {
+			.id = notice->lease, .endpoint = notice->endpoint, .token = notice->token};
 
 		DL_DELETE(desk->owed, notice);
 		DL_APPEND(desk->notices, notice);

@@ -15,6 +15,8 @@ static struct notice *make(
 		return NULL;
 	*notice = (struct notice){.kind = kind,
 		.lease = lease->id,
+		.token = lease->token,
+		.endpoint = lease->endpoint,
 		.session = lease->session,
 		.told = lease->told,
 		.reason = lease->reason};

@@ -11,7 +11,8 @@
 
 struct notice {
 	enum lease_action_kind kind; /* STORE_RENEW, STORE_END: nobody is told */
-	uint64_t lease, session;
+	uint64_t lease, token, session;
+	uint32_t endpoint;
 	enum vmsig_error reason;
 	uint64_t ticket; /* held until that has its answer; 0: not held */
 	bool owed;       /* it could not be made durable once */

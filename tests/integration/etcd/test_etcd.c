@@ -266,6 +266,28 @@ static void a_watch_loses_and_repeats_nothing(void **state)
 	cluster_free(cluster);
 }
 
+/* All at once it is more than a line of a watch may have. */
+static void one_that_is_too_far_behind_begins_anew(void **state)
+{
+	struct cluster *cluster = cluster_new(1, NULL);
+	static char large[400 << 10];
+	struct asker asker;
+
+	(void)state;
+	memset(large, 'x', sizeof(large) - 1);
+	asker_open(&asker, cluster, 1, &none, true);
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(put(&asker, "w/large", large, 0), TXN_OK);
+	begin_watch(&asker, 1);
+	while (!asker.compacted)
+		assert_true(uv_run(&asker.loop, UV_RUN_ONCE) || asker.compacted);
+	begin_watch(&asker, 0);
+	while (!asker.changes)
+		assert_int_equal(put(&asker, "w/small", "1", 0), TXN_OK);
+	asker_close(&asker);
+	cluster_free(cluster);
+}
+
 /* ---- members ---- */
 
 static void the_next_member_is_asked(void **state)
@@ -390,6 +412,7 @@ int main(void)
 		cmocka_unit_test(each_compare_is_looked_at),
 		cmocka_unit_test(a_lease_takes_its_keys_along),
 		cmocka_unit_test(a_watch_loses_and_repeats_nothing),
+		cmocka_unit_test(one_that_is_too_far_behind_begins_anew),
 		cmocka_unit_test(the_next_member_is_asked),
 		cmocka_unit_test(what_was_not_sent_did_not_happen),
 		cmocka_unit_test(an_old_one_is_refused),

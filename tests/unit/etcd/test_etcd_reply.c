@@ -63,6 +63,20 @@ static void a_transaction_that_held(void **state)
 	txn_answer_deinit(&answer);
 }
 
+/* Nothing could be above it any more. */
+static void a_revision_that_no_store_reaches(void **state)
+{
+	(void)state;
+	outcome_is(TXN_COMMIT, 200,
+		"{\"header\":{\"cluster_id\":\"1\",\"member_id\":\"1\","
+		"\"revision\":\"9223372036854775807\"},\"succeeded\":true}",
+		TXN_UNKNOWN);
+	outcome_is(TXN_COMMIT, 200,
+		"{" HEADER ",\"succeeded\":true,\"responses\":[{\"response_range\":{\"kvs\":["
+		"{\"key\":\"YQ==\",\"mod_revision\":\"9223372036854775807\"}]}}]}",
+		TXN_UNKNOWN);
+}
+
 static void one_that_did_not(void **state)
 {
 	(void)state;
@@ -176,6 +190,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_transaction_that_held),
 		cmocka_unit_test(one_that_did_not),
+		cmocka_unit_test(a_revision_that_no_store_reaches),
 		cmocka_unit_test(leases),
 		cmocka_unit_test(errors_that_say_that_nothing_happened),
 		cmocka_unit_test(errors_that_do_not),

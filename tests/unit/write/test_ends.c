@@ -121,6 +121,39 @@ static void one_that_cannot_be_recorded_is_said_to_be_so(void **state)
 	assert_no_lease(lab);
 }
 
+static struct lease_view ended;
+
+static int end_noted(struct lease_store *store, const struct lease_view *lease)
+{
+	ended = *lease;
+	return 0;
+}
+
+/* A fleet finds the record that it has of a lease by the guest and the token. */
+static void one_that_was_owed_still_says_of_which_guest_it_was(void **state)
+{
+	struct lab *lab = *state;
+	const struct lease_store_ops *real = lab->shell->leases->ops;
+	struct lease_store_ops noting = *real;
+
+	noting.end = end_noted;
+	ended = (struct lease_view){0};
+	lab_lease(lab);
+	lab_store_works(lab, false);
+	assert_int_equal(lab_release(lab), 0);
+	while (!lab_count(lab, LAB_RELEASED, lab->next_request))
+		lab_turn(lab);
+	lab->shell->leases->ops = &noting;
+	lab_store_works(lab, true);
+	lab_pass(1000 * LAB_MS);
+	while (!ended.id)
+		lab_turn(lab);
+	lab->shell->leases->ops = real;
+	assert_int_equal(ended.id, lab->lease);
+	assert_int_equal(ended.endpoint, lab->endpoint);
+	assert_int_equal(ended.token, lab->token);
+}
+
 /* No stranger hears of it. */
 static void who_was_no_holder_waits_for_nothing(void **state)
 {
@@ -149,6 +182,7 @@ int main(void)
 		TEST(no_more_than_so_many_wait_to_be_answered),
 		TEST(a_revocation_is_answered_when_it_is_recorded),
 		TEST(one_that_cannot_be_recorded_is_said_to_be_so),
+		TEST(one_that_was_owed_still_says_of_which_guest_it_was),
 		TEST(who_was_no_holder_waits_for_nothing),
 	};
 
