@@ -75,20 +75,40 @@ void fleet_shell_etcd(const struct fleet_shell *shell, struct etcd_status *ret_s
 	etcd_status(shell->etcd, ret_status);
 }
 
+/* Guests of this host whose right is over for now. */
+static unsigned count_cut_off(const struct fleet_shell *shell)
+{
+	struct tenure *tenure = NULL;
+	struct tenure_view view;
+	unsigned n = 0;
+
+	while ((tenure = fleet_next_guest(shell->fleet, tenure))) {
+		tenure_look(tenure, &view);
+		n += view.state == TENURE_CUT_OFF;
+	}
+	return n;
+}
+
 const char *fleet_shell_warning(struct fleet_shell *shell)
 {
 	const char *frozen = fleet_frozen(shell->fleet);
+	unsigned cut_off = count_cut_off(shell);
 	struct etcd_status status;
 
 	etcd_status(shell->etcd, &status);
 	if (frozen)
 		snprintf(shell->why, sizeof(shell->why),
 			"the fleet is frozen, and nothing is granted: %s", frozen);
+	else if (cut_off)
+		snprintf(shell->why, sizeof(shell->why),
+			"cut off from the fleet's etcd: writes to %u of this host's guests have "
+			"stopped, reads go on: %s",
+			cut_off, status.answers ? "it answers again" : status.why);
 	else if (!status.answers)
 		snprintf(shell->why, sizeof(shell->why),
 			"the fleet's etcd does not answer; writes stop when ttl is over: %s",
 			status.why);
-	return frozen || !status.answers ? shell->why : NULL;
+	return frozen || cut_off || !status.answers ? shell->why : NULL;
 }
 
 void fleet_shell_stats(const struct fleet_shell *shell, struct metrics *metrics)

@@ -507,6 +507,20 @@ static void warn_history(const struct check *check)
 			(unsigned long long)seconds);
 }
 
+static void warn_etcd(const struct check *check)
+{
+	const struct config_fleet *fleet = &check->config->fleet;
+
+	for (size_t i = 0; i < fleet->netcd; i++) {
+		if (strncmp(fleet->etcd[i], "http://", strlen("http://")) == 0)
+			warn(check,
+				"fleet: %s is asked in clear text, and whoever can connect to it "
+				"can take any guest; give etcd certificates, and write https:// "
+				"with ca, cert and key",
+				fleet->etcd[i]);
+	}
+}
+
 void check_warn(const struct config *config, FILE *out)
 {
 	const struct check check = {.config = config, .out = out};
@@ -517,6 +531,7 @@ void check_warn(const struct config *config, FILE *out)
 	for (size_t i = 0; config->nendpoints && !config->ndiscover && i < config->ntenants; i++)
 		warn_patterns(&check, &config->tenants[i]);
 	warn_history(&check);
+	warn_etcd(&check);
 }
 
 uint64_t check_audit_history(const struct config *config)
