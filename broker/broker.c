@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "broker/adapters/qemu/kept.h"
 #include "broker/auditor.h"
 #include "broker/boot_clock.h"
 #include "broker/core_shell.h"
@@ -40,9 +41,10 @@
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
-#define JOB_THREADS 2      /* scans of guest memory are bound by memory, not by their number */
-#define SHUTDOWN_MS 15000u /* for clients, adapters and the pool's work to end */
-#define COMPLAIN_MS 1000u  /* before that is over: who is waited for is logged */
+#define JOB_THREADS 2        /* scans of guest memory are bound by memory, not by their number */
+#define SHUTDOWN_MS 15000u   /* for clients, adapters and the pool's work to end */
+#define KEPT_NS 60000000000u /* for all QEMUs to be found again */
+#define COMPLAIN_MS 1000u    /* before that is over: who is waited for is logged */
 
 static void on_turn(uv_prepare_t *prepare)
 {
@@ -81,10 +83,36 @@ static void expire(struct broker *broker)
 		log_warning("a key ends", LOG_STR("what", broker->expiry.warnings[i]));
 }
 
+/* Not of those whose endpoint was removed while no broker ran. What is discovered is not known
+ * yet. */
+static bool is_kept_for(void *ctx, const char *kind, const char *owner)
+{
+	const struct config *config = ctx;
+	const struct config_endpoint *endpoint = config_endpoint_find(config, owner);
+	bool wanted = endpoint && endpoint->adapter == CONFIG_ADAPTER_QEMU;
+
+	for (size_t i = 0; !wanted && i < config->ndiscover; i++)
+		wanted = config->discover[i].qmp != NULL;
+	return wanted && strcmp(kind, KEPT_KIND) == 0;
+}
+
+static bool is_kept_for_nobody(void *ctx, const char *kind, const char *owner)
+{
+	return false;
+}
+
+/* What nobody has asked for by now was of a QEMU that is served no more. */
+static void forget_kept(const struct broker *broker)
+{
+	if (uv_hrtime() - broker->started_ns > KEPT_NS)
+		manager_sift(is_kept_for_nobody, NULL);
+}
+
 static void on_vouch(uv_timer_t *timer)
 {
 	vouch(timer->data);
 	expire(timer->data);
+	forget_kept(timer->data);
 }
 
 /* ---- closing ---- */
@@ -112,7 +140,7 @@ static void part_closed(void *ctx)
 static void on_left(struct broker *broker)
 {
 	/* Sessions and writes are gone; now what they were about. */
-	endpoints_leave_fleet(broker->endpoints);
+	endpoints_leave(broker->endpoints);
 	discovery_close(broker->discovery);
 	provisions_close(broker->provisions);
 	endpoints_close(broker->endpoints);
@@ -377,14 +405,6 @@ static void on_stuck(void *ctx, uid_t uid, unsigned count)
 {
 	log_warning("sockets of clients do not close; their uid may not connect meanwhile",
 		LOG_INT("uid", uid), LOG_INT("count", count));
-}
-
-/* Whose endpoint was removed while no broker ran. */
-static bool is_kept_for(void *ctx, const char *kind, const char *owner)
-{
-	const struct config_endpoint *endpoint = config_endpoint_find(ctx, owner);
-
-	return endpoint && endpoint->adapter == CONFIG_ADAPTER_QEMU && strcmp(kind, "qmp") == 0;
 }
 
 static int start_watchdog(struct broker *broker)

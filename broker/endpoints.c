@@ -28,6 +28,7 @@ struct endpoints {
 	struct endpoint_shell_env shell_env;
 	struct wanted wanted; /* what shall run */
 	bool closing;
+	bool leaving; /* what stops leaves to the next broker what it can */
 	struct endpoint_shell *by_id, *by_name; /* what runs */
 
 	/* Of endpoints_adopt(): what comes next. */
@@ -135,7 +136,7 @@ static bool stop_outdated(struct endpoints *endpoints, struct endpoint_shell *sh
 {
 	if (shell->stopping || is_current(endpoints, shell))
 		return false;
-	endpoint_shell_stop(shell, endpoints->closing, on_stopped);
+	endpoint_shell_stop(shell, endpoints->leaving, on_stopped);
 	return true;
 }
 
@@ -416,9 +417,10 @@ void endpoints_rebind(struct endpoints *endpoints)
 	endpoints_adopt(endpoints, endpoints->wanted.config, NULL);
 }
 
-void endpoints_leave_fleet(struct endpoints *endpoints)
+void endpoints_leave(struct endpoints *endpoints)
 {
 	endpoints->shell_env.fleet = NULL;
+	endpoints->leaving = true;
 }
 
 void endpoints_set_desk(struct endpoints *endpoints, struct desk *desk)

@@ -90,8 +90,9 @@ void endpoints_complain(const struct endpoints *endpoints);
 
 /* The store has become usable: those that have another id there start again. */
 void endpoints_rebind(struct endpoints *endpoints);
-/* The fleet has ended. */
-void endpoints_leave_fleet(struct endpoints *endpoints);
+/* The broker is about to end, and the fleet has: from now on what stops leaves to the next broker
+ * what it can, whoever stops it. */
+void endpoints_leave(struct endpoints *endpoints);
 /* The write plane that is told of them, from now on and of those that run already; NULL: there is
  * none. Borrowed. */
 void endpoints_set_desk(struct endpoints *endpoints, struct desk *desk);

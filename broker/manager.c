@@ -154,7 +154,6 @@ int manager_keep(const char *name, int fd)
 	return tell(text, fd);
 }
 
-/* Its copy would keep a connection open that we have closed. */
 static void remove_kept(const char *name)
 {
 	char text[TEXT_MAX];
@@ -163,7 +162,24 @@ static void remove_kept(const char *name)
 	(void)!tell(text, -1);
 }
 
-int manager_take(const char *name)
+/* KIND/OWNER/REST; false: it is none of ours, a listening socket for example. */
+static bool split(const char *name, char kind[static MANAGER_NAME_MAX],
+	char owner[static MANAGER_NAME_MAX], char rest[static MANAGER_NAME_MAX])
+{
+	/* NOLINTNEXTLINE(cert-err34-c): texts, within their bounds */
+	return strlen(name) < MANAGER_NAME_MAX &&
+	       sscanf(name, "%255[^/]/%255[^/]/%255s", kind, owner, rest) == 3;
+}
+
+static bool is_of(const struct handed *handed, const char *kind, const char *rest)
+{
+	char its_kind[MANAGER_NAME_MAX], owner[MANAGER_NAME_MAX], its_rest[MANAGER_NAME_MAX];
+
+	return handed->fd >= 0 && split(handed->name, its_kind, owner, its_rest) &&
+	       strcmp(its_kind, kind) == 0 && strcmp(its_rest, rest) == 0;
+}
+
+int manager_take(const char *kind, const char *rest, char ret_name[static MANAGER_NAME_MAX])
 {
 	int fd = -ENOENT;
 
@@ -171,19 +187,43 @@ int manager_take(const char *name)
 	for (size_t i = 0; fd < 0 && i < manager.nhanded; i++) {
 		struct handed *handed = &manager.handed[i];
 
-		if (handed->fd >= 0 && strcmp(handed->name, name) == 0)
-			fd = take(handed);
+		if (!is_of(handed, kind, rest))
+			continue;
+		snprintf(ret_name, MANAGER_NAME_MAX, "%s", handed->name);
+		fd = take(handed);
 	}
 	pthread_mutex_unlock(&manager.lock);
 	if (fd >= 0)
-		remove_kept(name);
+		remove_kept(ret_name);
 	return fd;
 }
 
+/* Its place is still there. */
+void manager_return(const char *name, int fd)
+{
+	bool done = false;
+
+	pthread_mutex_lock(&manager.lock);
+	for (size_t i = 0; !done && i < manager.nhanded; i++) {
+		struct handed *handed = &manager.handed[i];
+
+		done = handed->fd < 0 && strcmp(handed->name, name) == 0;
+		if (done)
+			handed->fd = fd;
+	}
+	pthread_mutex_unlock(&manager.lock);
+	if (!done)
+		close(fd);
+}
+
+/* A connection: the manager's copy would keep it open until it comes to that. */
 static void let_go(struct handed *handed)
 {
+	int fd = take(handed);
+
 	remove_kept(handed->name);
-	close(take(handed));
+	(void)shutdown(fd, SHUT_RDWR);
+	close(fd);
 }
 
 void manager_drop(const char *kind, const char *owner)
@@ -201,23 +241,14 @@ void manager_drop(const char *kind, const char *owner)
 	pthread_mutex_unlock(&manager.lock);
 }
 
-/* KIND/OWNER/REST; false: it is none of ours, a listening socket for example. */
-static bool split(
-	const char *name, char kind[static MANAGER_NAME_MAX], char owner[static MANAGER_NAME_MAX])
-{
-	/* NOLINTNEXTLINE(cert-err34-c): texts, within their bounds */
-	return strlen(name) < MANAGER_NAME_MAX &&
-	       sscanf(name, "%255[^/]/%255[^/]/", kind, owner) == 2;
-}
-
 void manager_sift(bool (*wanted)(void *ctx, const char *kind, const char *owner), void *ctx)
 {
 	pthread_mutex_lock(&manager.lock);
 	for (size_t i = 0; i < manager.nhanded; i++) {
-		char kind[MANAGER_NAME_MAX], owner[MANAGER_NAME_MAX];
+		char kind[MANAGER_NAME_MAX], owner[MANAGER_NAME_MAX], rest[MANAGER_NAME_MAX];
 		struct handed *handed = &manager.handed[i];
 
-		if (handed->fd >= 0 && split(handed->name, kind, owner) &&
+		if (handed->fd >= 0 && split(handed->name, kind, owner, rest) &&
 			!wanted(ctx, kind, owner))
 			let_go(handed);
 	}

@@ -33,9 +33,12 @@ __attribute__((warn_unused_result)) bool manager_lends_socket(int fd);
 /* Has the next broker find `fd` under the name; the caller keeps its own. -errno: -ENOENT without
  * a manager. */
 __attribute__((warn_unused_result)) int manager_keep(const char *name, int fd);
-/* What an earlier broker left under exactly this name, the caller's, and no more the manager's; or
- * -ENOENT. */
-__attribute__((warn_unused_result)) int manager_take(const char *name);
+/* What an earlier broker left as KIND/, whoever's, and /REST: the caller's, and no more the
+ * manager's; or -ENOENT. */
+__attribute__((warn_unused_result)) int manager_take(
+	const char *kind, const char *rest, char ret_name[static MANAGER_NAME_MAX]);
+/* Takes over what manager_take() gave, for whoever of this process takes it next. */
+void manager_return(const char *name, int fd);
 /* Lets go of all of KIND/OWNER/ that is left. */
 void manager_drop(const char *kind, const char *owner);
 /* Lets go of what nobody will ask for: `wanted` is asked for each. */

@@ -31,8 +31,12 @@ void desk_reload(struct desk *desk, uint64_t now_ns, const struct config *config
 	lease_set_limits(desk->engine, &config->leases);
 	payers_set_limit(desk, config->bulk_old);
 	while (lease_next(desk->engine, &cursor, &lease)) {
-		/* One that is over already is no failure. */
-		if (!operator_allows(desk, &lease, desk_endpoint_subject(desk, lease.endpoint)))
+		const struct selector_subject *subject =
+			desk_endpoint_subject(desk, lease.endpoint);
+
+		/* A restored one of a guest that is yet to be found is judged when that is. One
+		 * that is over already is no failure. */
+		if (subject && !operator_allows(desk, &lease, subject))
 			(void)!lease_revoke(
 				desk->engine, desk->now_ns, lease.id, VMSIG_ERR_LEASE_REVOKED);
 	}

@@ -2,8 +2,10 @@
 #include "broker/adapters/qemu/interview.h"
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define MESSAGE_MAX (64u << 10) /* bytes; an event with the state of a device has some hundred */
@@ -47,11 +49,36 @@ static void take_uuid(struct interview *interview, const json_t *uuid)
 		interview->uuid[i] = (char)tolower((unsigned char)text[i]);
 }
 
+/* Nothing that was read is lost, and the rest is for who takes it up. Or QEMU is hung up on,
+ * whoever has a copy of its connection still. */
+static void hand_on(struct interview *interview)
+{
+	int fd = -1;
+
+	link_hurry(&interview->link);
+	if (!interview->broken && link_settle(&interview->link))
+		fd = fcntl(link_fd(&interview->link), F_DUPFD_CLOEXEC, 0);
+	if (fd >= 0)
+		kept_return(&interview->kept, fd);
+	else
+		(void)shutdown(link_fd(&interview->link), SHUT_RDWR);
+}
+
+static void on_answered(uv_timer_t *timer)
+{
+	struct interview *interview = timer->data;
+
+	if (interview->resumed)
+		hand_on(interview);
+	finish(interview, NULL);
+}
+
 static void on_message(void *arg, struct qmp_message *message)
 {
 	struct interview *interview = arg;
 
 	interview->silent = false;
+	interview->broken |= message->kind == QMP_EVENT;
 	if (message->kind != QMP_REPLY || interview->over)
 		return;
 	if (message->id == interview->name_id) {
@@ -61,8 +88,9 @@ static void on_message(void *arg, struct qmp_message *message)
 		take_uuid(interview, json_object_get(message->value, "UUID"));
 		interview->uuid_id = 0;
 	}
+	/* Not from within what is still being read. */
 	if (!interview->name_id && !interview->uuid_id)
-		finish(interview, NULL);
+		(void)uv_timer_start(&interview->patience, on_answered, 0, 0);
 }
 
 /* ---- the connection ---- */
@@ -112,7 +140,7 @@ static void on_patience(uv_timer_t *timer)
 int interview_start(struct interview *interview, const struct interview_wanted *wanted, int place)
 {
 	uint64_t patience_ms = PATIENCE * wanted->timeout_ms;
-	int r;
+	int r, fd = kept_take(&interview->kept, place);
 
 	interview->link = (struct link){.loop = wanted->loop,
 		.share = wanted->share,
@@ -125,7 +153,8 @@ int interview_start(struct interview *interview, const struct interview_wanted *
 		.on_silent = on_silent,
 		.on_voice = on_voice,
 		.on_down = on_down};
-	r = link_open(&interview->link, place);
+	interview->resumed = fd >= 0;
+	r = fd >= 0 ? link_resume(&interview->link, place, fd) : link_open(&interview->link, place);
 	if (r)
 		return r;
 	interview->name_id = interview->uuid_id = UINT64_MAX;    /* not asked yet */

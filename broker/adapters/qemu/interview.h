@@ -7,6 +7,9 @@
  * up, so that the socket is free for whoever serves it. The answers are foreign: bounded, and texts
  * only.
  *
+ * Where a former broker has left a connection it asks over that one, and leaves it to the endpoint
+ * if it has heard nothing but answers: so no reset is missed.
+ *
  * A QEMU that says nothing may serve another client, or stand still, and is waited for over the one
  * connection, as link.h has it; one that talks beside the questions for too long is hung up on.
  */
@@ -15,6 +18,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "broker/adapters/qemu/kept.h"
 #include "broker/adapters/qemu/link.h"
 
 #define INTERVIEW_NAME_MAX 256 /* bytes with the NUL; what is longer is no name */
@@ -27,6 +31,9 @@ struct interview {
 	bool silent;
 	bool over;
 	unsigned handles;
+	struct kept_name kept;
+	bool resumed; /* the connection is that one */
+	bool broken;  /* and has told of something else */
 
 	char name[INTERVIEW_NAME_MAX]; /* "": it has none */
 	char uuid[INTERVIEW_UUID_MAX]; /* in lower case; "": likewise */

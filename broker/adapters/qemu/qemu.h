@@ -16,6 +16,7 @@
  *   sockets    QMP sockets in a folder, and what their QEMUs are called
  *   transport  what speaks QMP where there is no socket of QEMU's, or:
  *   place      the QMP socket, found
+ *   kept       a connection that a former broker has left
  *   link       connected to
  *   qmp        and talked over
  *   process    whose it is

@@ -9,15 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
+#include "broker/adapters/qemu/kept.h"
 #include "broker/adapters/qemu/qemu.h"
 #include "broker/log.h"
-#include "broker/manager.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_memctx.h"
-
-#define KEPT "qmp" /* kind of what the service manager keeps */
 
 void qemu_session_forget(struct qemu *q)
 {
@@ -142,18 +139,6 @@ void qemu_session_panic(struct qemu *q)
 
 /* ---- from one broker to the next ---- */
 
-/* By the socket file as well: what lies there by then may be another QEMU's. */
-static int name_of(const struct qemu *q, int place, char name[static MANAGER_NAME_MAX])
-{
-	struct stat st;
-
-	if (fstat(place, &st) < 0)
-		return -errno;
-	snprintf(name, MANAGER_NAME_MAX, KEPT "/%s/%llx-%llx", q->env.config->name,
-		(unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
-	return 0;
-}
-
 static bool can_leave(struct qemu *q)
 {
 	return q->ready && !q->lost && !q->panicked && !q->migrating && !q->removed &&
@@ -164,11 +149,9 @@ static bool can_leave(struct qemu *q)
 /* What a flow under way has asked is answered to the next one, which knows that it did not ask. */
 void qemu_session_leave(struct qemu *q)
 {
-	char name[MANAGER_NAME_MAX];
-
 	link_hurry(&q->link);
-	if (!can_leave(q) || name_of(q, link_place(&q->link), name) ||
-		manager_keep(name, link_fd(&q->link)))
+	if (!can_leave(q) ||
+		kept_leave(q->env.config->name, link_place(&q->link), link_fd(&q->link)))
 		return;
 	tell_ram(q, true);
 	link_close(&q->link);
@@ -176,12 +159,11 @@ void qemu_session_leave(struct qemu *q)
 
 int qemu_session_inherit(struct qemu *q, int place)
 {
-	char name[MANAGER_NAME_MAX];
-	int r = name_of(q, place, name);
-	int fd = r ? r : manager_take(name);
+	struct kept_name kept;
+	int fd = kept_take(&kept, place);
 
 	/* It keeps others from QEMU. */
-	manager_drop(KEPT, q->env.config->name);
+	kept_drop(q->env.config->name);
 	q->unbroken = fd >= 0;
 	return fd;
 }

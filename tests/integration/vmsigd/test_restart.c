@@ -38,6 +38,7 @@ static struct world {
 	struct daemon *daemon;
 	struct pki_cert sensor, operator_;
 	pid_t broker, qemu; /* 0: it does not run */
+	const char *name;   /* the guest's */
 
 	/* The manager. */
 	int notify, sockets[2];
@@ -265,21 +266,26 @@ static _Noreturn void qemu_run(void)
 
 /* ---- the scene ---- */
 
-static int setup(void **state)
+/* Who is served: written down, or found. */
+static void configure(const char *served)
 {
-	memset(&world, 0, sizeof(world));
-	world.daemon = daemon_new();
-	pki_issue_uri(daemon_pki(world.daemon), "acme", "vmsig://sensor/acme", &world.sensor);
-	pki_issue_uri(daemon_pki(world.daemon), "ops", "vmsig://operator/ops", &world.operator_);
 	daemon_configure(world.daemon,
-		"endpoints:\n"
-		"  - {name: web1, adapter: qemu, qmp: qmp, reprove: 100ms, retry: 50ms, "
-		"retry_max: 100ms, writable: yes}\n"
+		"%s, reprove: 100ms, retry: 50ms, retry_max: 100ms, writable: yes}\n"
 		"tenants:\n"
 		"  - {name: acme, role: sensor, uids: [%u], endpoints: [\"*\"]}\n"
 		"  - {name: ops, role: operator, uids: [%u], endpoints: [\"*\"], write: "
 		"[{endpoints: [\"*\"]}]}\n",
-		(unsigned)getuid(), (unsigned)getuid());
+		served, (unsigned)getuid(), (unsigned)getuid());
+}
+
+static int setup(void **state)
+{
+	memset(&world, 0, sizeof(world));
+	world.name = "web1";
+	world.daemon = daemon_new();
+	pki_issue_uri(daemon_pki(world.daemon), "acme", "vmsig://sensor/acme", &world.sensor);
+	pki_issue_uri(daemon_pki(world.daemon), "ops", "vmsig://operator/ops", &world.operator_);
+	configure("endpoints:\n  - {name: web1, adapter: qemu, qmp: qmp");
 	assert_int_equal(mkdir(in_dir("run"), 0755), 0);
 	world.notify = bound(in_dir("notify"), SOCK_DGRAM);
 	world.sockets[0] = bound(in_dir("run/ctx.sock"), SOCK_STREAM);
@@ -309,10 +315,47 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Its epoch once the guest is ready. */
+static int setup_discovered(void **state)
+{
+	int r = setup(state);
+
+	configure("discover:\n  - {qmp: '[q]mp', name: file");
+	world.name = "qmp";
+	return r;
+}
+
+static bool is_listed(struct ctx_client *client)
+{
+	Vmsig__CtxMessage *message;
+	bool found = false;
+
+	ctx_client_list(client);
+	message = ctx_client_expect(client, VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST);
+	for (size_t i = 0; i < message->endpoint_list->n_endpoints; i++)
+		found |= strcmp(message->endpoint_list->endpoints[i]->name, world.name) == 0;
+	ctx_client_free_message(message);
+	return found;
+}
+
+static void await_listed(void)
+{
+	const struct timespec pause = {.tv_nsec = STEP_MS * 1000000};
+	struct ctx_client client;
+
+	ctx_client_open(&client, world.daemon, &world.sensor);
+	for (unsigned waited = 0; !is_listed(&client); waited += STEP_MS) {
+		if (waited > DAEMON_WAIT_MS)
+			fail_msg("%s is not listed:\n%s", world.name, daemon_log(world.daemon));
+		nanosleep(&pause, NULL);
+	}
+	ctx_client_close(&client);
+}
+
+/* Its epoch once the guest is there, and ready. */
 static uint32_t epoch(void)
 {
-	return ctx_client_epoch(world.daemon, &world.sensor, "web1");
+	await_listed();
+	return ctx_client_epoch(world.daemon, &world.sensor, world.name);
 }
 
 /* ---- tests ---- */
@@ -447,7 +490,7 @@ static void a_lease_outlives_a_restart(void **state)
 	broker_start();
 	epoch();
 	write_client_open(&client, world.daemon, "write.sock", &world.operator_);
-	write_client_ask(&client, "web1", 0, 0, 30000, 0, false);
+	write_client_ask(&client, world.name, 0, 0, 30000, 0, false);
 	lease = write_client_granted(&client);
 	broker_stop(SIGTERM);
 	write_client_close(&client);
@@ -484,7 +527,28 @@ static void what_was_not_handed_in_is_closed(void **state)
 	assert_string_not_equal(first, stray);
 }
 
+/* Under another name than it was found by: the connection that was kept is in nobody's way. */
+static void who_is_named_anew_has_its_socket(void **state)
+{
+	broker_start();
+	epoch();
+	broker_stop(SIGTERM);
+	assert_int_equal(world.nkept, 1);
+	assert_int_equal(rename(in_dir("qmp"), in_dir("qmp2")), 0);
+	configure("discover:\n  - {qmp: '[q]mp2', name: file");
+	world.name = "qmp2";
+	broker_start();
+	epoch();
+	hear();
+	assert_int_equal(world.nkept, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define DISCOVERED(test)                                                                           \
+	{                                                                                          \
+		.name = #test "_if_discovered", .test_func = (test),                               \
+		.setup_func = setup_discovered, .teardown_func = teardown                          \
+	}
 
 int main(void)
 {
@@ -498,6 +562,10 @@ int main(void)
 		TEST(a_removed_endpoint_lets_go),
 		TEST(a_lease_outlives_a_restart),
 		TEST(what_was_not_handed_in_is_closed),
+		DISCOVERED(an_epoch_outlives_a_restart_without_kaslr),
+		DISCOVERED(a_reset_meanwhile_is_heard_of),
+		DISCOVERED(a_lease_outlives_a_restart),
+		DISCOVERED(who_is_named_anew_has_its_socket),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
