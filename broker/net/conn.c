@@ -14,6 +14,7 @@
 #include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/net/state.h"
+#include "proto/wire/pack.h"
 #include "vmsig/vmsig_error.h"
 
 /* Requests and records of larger ones, or ns if they are dear, before others have a turn. */
@@ -21,7 +22,6 @@
 #define PIECE_NS 15000u
 #define BUSY_RETRY_MS 20   /* after ETOOMANYREFS */
 #define HEARD_AGAIN_MAX 8u /* reports of a readable socket that waits for its share's turn */
-#define SEND_STACK 4096    /* messages up to this are packed on the stack */
 
 /* Of the connection's own account. */
 enum { ANSWERS };
@@ -191,32 +191,27 @@ void conn_wake(struct conn *conn, uint64_t delay_ms)
 
 int conn_send(struct conn *conn, const void *message, const int *fds, size_t nfds)
 {
-	uint8_t stack[SEND_STACK], *buf = stack;
-	size_t len = protobuf_c_message_get_packed_size(message);
+	struct packed packed;
 	int r;
 
 	if (!is_open(conn))
 		return VMSIG_ERR_DISCONNECTED;
-	if (len > sizeof(stack)) {
-		buf = malloc(len);
-		if (!buf)
-			return -ENOMEM;
-	}
-	protobuf_c_message_pack(message, buf);
-	r = chan_send(conn->chan, buf, len, fds, nfds);
+	r = packed_init(&packed, message);
+	if (r)
+		return r;
+	r = chan_send(conn->chan, packed.data, packed.len, fds, nfds);
 	if (!r) {
 		charge_resize(&conn->unread_answers, conn->unread_answers.amount + 1);
-		conn->conns->counts.sent_bytes[conn->plane->door] += len;
+		conn->conns->counts.sent_bytes[conn->plane->door] += packed.len;
 	}
 	note_unread(conn);
 	if (r == VMSIG_ERR_QUOTA && conn_may_log(conn))
 		log_warning("client does not read", CONN_WHO(conn),
 			LOG_STR("slot", "limits.send_queue"),
 			LOG_INT("queued_bytes", chan_output_bytes(conn->chan)),
-			LOG_INT("message_bytes", len),
+			LOG_INT("message_bytes", packed.len),
 			LOG_INT("limit", conn->conns->config->tx_max));
-	if (buf != stack)
-		free(buf);
+	packed_deinit(&packed);
 	conn_dirty(conn);
 	return r;
 }

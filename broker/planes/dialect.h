@@ -34,8 +34,8 @@ struct plane_client {
 struct histogram;
 struct services;
 
-/* One kind of request, beside hello; all of them come after it. The handler may take bodies
- * out of the request, which is freed afterwards. */
+/* One kind of request, beside hello; all of them come after it. The request is freed afterwards,
+ * unless the handler keeps it: unpack_ref(). */
 struct request_rule {
 	int (*handle)(void *client, void *request);
 	bool answered;  /* has an answer: needs a number and room for it */

@@ -200,26 +200,20 @@ static int take_fd(struct write_client *client, const Vmsig__CmdMemwrite *body, 
 
 static int on_memwrite(void *state, void *message)
 {
-	Vmsig__WriteRequest *request = message, *own = malloc(sizeof(*own));
+	Vmsig__WriteRequest *request = message;
 	struct write_client *client = state;
 	uint64_t now_ns = boot_clock_ns();
-	int fd = -1, r = own ? take_fd(client, request->memwrite, &fd) : -ENOMEM;
+	int fd = -1, r = take_fd(client, request->memwrite, &fd);
 
-	if (r) {
-		free(own);
+	if (r)
 		return r;
-	}
-	/* The desk keeps the body, with the data in it, until there is an outcome. */
-	vmsig__write_request__init(own);
-	own->request_id = request->request_id;
-	own->body_case = request->body_case;
-	own->memwrite = request->memwrite;
-	request->body_case = VMSIG__WRITE_REQUEST__BODY__NOT_SET;
-	request->memwrite = NULL;
-	client->timed[own->request_id % TIMED] = (struct timed){.request_id = own->request_id,
-		.since_ns = now_ns,
-		.is_bulk = own->memwrite->bulk != NULL};
-	desk_write(client->desk, now_ns, &client->op, own, fd);
+	client->timed[request->request_id % TIMED] =
+		(struct timed){.request_id = request->request_id,
+			.since_ns = now_ns,
+			.is_bulk = request->memwrite->bulk != NULL};
+	/* The desk keeps it, with the data in it, until there is an outcome. */
+	unpack_ref(request);
+	desk_write(client->desk, now_ns, &client->op, request, fd);
 	return 0;
 }
 

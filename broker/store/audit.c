@@ -8,10 +8,12 @@
 
 #include "broker/store/store.h"
 #include "proto/chain/auditchain.h"
+#include "proto/wire/pack.h"
 #include "vmsig/vmsig_error.h"
 
-#define ENTRY_BYTES 64 /* of a record beside its body: header, hash, index */
-#define WAIT_MS 5000u  /* for the thread to bring what was committed into a segment */
+#define ENTRY_BYTES 64    /* of a record beside its body: header, hash, index */
+#define RECORD_ROOM 1024u /* bytes of a record of one write or lease, and more */
+#define WAIT_MS 5000u     /* for the thread to bring what was committed into a segment */
 
 struct audit {
 	struct store *store;
@@ -66,11 +68,33 @@ bool audit_lost(const struct audit *audit, struct audit_loss *ret_loss)
 
 /* ---- appending ---- */
 
+/* An entry of the open batch. One that is long is measured and packed in the ring itself: no memory
+ * is needed that might not be there. */
+static int entry_append(struct journal *journal, const struct journal_keys *keys,
+	const Vmsig__AuditRecord *record, size_t *ret_len)
+{
+	uint8_t room[RECORD_ROOM], *body;
+	size_t len;
+	bool is_packed = pack_backwards(&record->base, room, sizeof(room), &len);
+	int r;
+
+	if (!is_packed)
+		len = vmsig__audit_record__get_packed_size(record);
+	r = journal_append(journal, JOURNAL_AUDIT, keys, len, &body);
+	if (r)
+		return r == -ENOMEM ? r : VMSIG_ERR_IO;
+	if (is_packed)
+		memcpy(body, room + sizeof(room) - len, len);
+	else
+		vmsig__audit_record__pack(record, body);
+	*ret_len = len;
+	return 0;
+}
+
 int audit_append(struct audit *audit, Vmsig__AuditRecord *record)
 {
 	struct journal *journal = journal_of(audit);
 	struct journal_keys keys;
-	uint8_t *body;
 	size_t len;
 	int r = store_begin(audit->store);
 
@@ -80,13 +104,10 @@ int audit_append(struct audit *audit, Vmsig__AuditRecord *record)
 	record->real_ns = clock_ns(CLOCK_REALTIME);
 	record->boot_ns = clock_ns(CLOCK_BOOTTIME);
 	audit_keys(record, &keys);
-	len = vmsig__audit_record__get_packed_size(record);
-	r = journal_append(journal, JOURNAL_AUDIT, &keys, len, &body);
-	if (r)
-		return r == -ENOMEM ? r : VMSIG_ERR_IO;
-	vmsig__audit_record__pack(record, body);
-	audit->appended += len + ENTRY_BYTES;
-	return 0;
+	r = entry_append(journal, &keys, record, &len);
+	if (!r)
+		audit->appended += len + ENTRY_BYTES;
+	return r;
 }
 
 uint64_t audit_appended(const struct audit *audit)

@@ -10,6 +10,7 @@
 #include "broker/write/ending.h"
 #include "broker/write/operator.h"
 #include "broker/write/site.h"
+#include "proto/wire/unpack.h"
 
 /* ---- states ---- */
 
@@ -126,7 +127,7 @@ int command_new(struct command **ret_command, struct desk *desk, const struct de
 	if (request) {
 		command->request_id = request->request_id;
 		command->body = request->memwrite;
-		command->size = protobuf_c_message_get_packed_size(&request->base);
+		command->size = unpack_len(request);
 	}
 	operator_pay(command, op->session);
 	DL_APPEND2(desk->all, command, all_prev, all_next);
@@ -173,8 +174,7 @@ struct command *command_free(struct command *command)
 	docket_unref(command->docket);
 	memwrite_plan_deinit(&command->plan);
 	free(command->memory);
-	if (command->request)
-		vmsig__write_request__free_unpacked(command->request, NULL);
+	unpack_free(command->request);
 	free(command);
 	return NULL;
 }

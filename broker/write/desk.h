@@ -196,8 +196,9 @@ __attribute__((warn_unused_result)) int desk_release(struct desk *desk, uint64_t
 __attribute__((warn_unused_result)) int desk_resume(struct desk *desk, uint64_t now_ns,
 	struct desk_operator *op, uint64_t lease, uint64_t token);
 
-/* Takes the request, whose body is CmdMemwrite, and the descriptor of its bulk data (-1:
- * none) in any case. The answer comes as written() or rejected(). */
+/* Takes the request, which unpack_message() has made and whose body is CmdMemwrite, and the
+ * descriptor of its bulk data (-1: none) in any case. The answer comes as written() or rejected().
+ */
 void desk_write(struct desk *desk, uint64_t now_ns, struct desk_operator *op,
 	Vmsig__WriteRequest *request, int bulk_fd);
 

@@ -18,6 +18,7 @@
 #include "broker/write/permit.h"
 #include "broker/write/replay.h"
 #include "broker/write/site.h"
+#include "proto/wire/unpack.h"
 
 /* What is refused counts as a write, but its bytes are not charged: nothing has looked at them,
  * and how many it says there are is the sender's to invent. Returns `refusal`, or why not even
@@ -91,7 +92,7 @@ static void turn_away(struct desk *desk, const struct desk_operator *op,
 	const struct desk_ops *ops = &desk->env.ops;
 	uint64_t request_id = request->request_id;
 
-	vmsig__write_request__free_unpacked(request, NULL);
+	unpack_free(request);
 	if (bulk_fd >= 0)
 		ops->fd_close(ops->ctx, bulk_fd, op->uid);
 	desk->env.events->rejected(op->client, request_id, VMSIG_ERR_NO_MEMORY, NULL);

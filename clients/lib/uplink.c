@@ -13,6 +13,7 @@
 
 #include "clients/lib/dial.h"
 #include "proto/wire/feature.h"
+#include "proto/wire/pack.h"
 #include "proto/wire/unpack.h"
 #include "proto/wire/vmsig.pb-c.h"
 
@@ -235,19 +236,13 @@ static int uplink_connect(struct uplink *link, int64_t now)
 static int packed_send(
 	struct uplink *link, const ProtobufCMessage *message, const int *fds, size_t nfds)
 {
-	uint8_t stack[512], *data = stack;
-	size_t len = protobuf_c_message_get_packed_size(message);
-	int r;
+	struct packed packed;
+	int r = packed_init(&packed, message);
 
-	if (len > sizeof(stack)) {
-		data = malloc(len);
-		if (!data)
-			return -ENOMEM;
-	}
-	protobuf_c_message_pack(message, data);
-	r = chan_send(link->chan, data, len, fds, nfds);
-	if (data != stack)
-		free(data);
+	if (r)
+		return r;
+	r = chan_send(link->chan, packed.data, packed.len, fds, nfds);
+	packed_deinit(&packed);
 	return r;
 }
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/wire/unpack.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <stdalign.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "vmsig/vmsig_error.h"
@@ -11,15 +14,67 @@
 #define VARINT_MAX 10u      /* bytes of a uint64 */
 #define DEPTH_MAX 8u        /* levels of messages that are counted; ours have fewer */
 
+#if defined(__SANITIZE_ADDRESS__)
+#define FIRST_ROOM 0u /* each part has a block of its own, whose end is looked after */
+#define BLOCK_MAX 0u
+#else
+#define FIRST_ROOM 512u       /* bytes of structures that a small request has, beside its data */
+#define BLOCK_MAX (64u << 10) /* up to this the next block is twice as large */
+#endif
+
+/* Of a message's memory. The first one begins with the message itself, and has what is known of it;
+ * the others follow, newest first. */
+struct block {
+	struct block *next;
+	size_t used, size; /* of the data, bytes */
+	size_t refs;       /* of the message */
+	size_t len;        /* of what it was unpacked from */
+	alignas(max_align_t) uint8_t data[];
+};
+
 struct unpack_account {
 	size_t parts, bytes; /* left */
 	bool exceeded, no_memory;
+	size_t next_size; /* of a block */
+	struct block *first, *current;
 };
 
-/* What is freed again is not given back: it was work. */
+static void blocks_free(struct block *block)
+{
+	while (block) {
+		struct block *next = block->next;
+
+		free(block);
+		block = next;
+	}
+}
+
+static struct block *block_add(struct unpack_account *account, size_t need)
+{
+	size_t size = need > account->next_size ? need : account->next_size;
+	struct block *block = malloc(sizeof(*block) + size);
+
+	if (!block)
+		return NULL;
+	*block = (struct block){.size = size};
+	if (account->first) {
+		block->next = account->first->next;
+		account->first->next = block;
+	} else {
+		account->first = block;
+	}
+	account->current = block;
+	if (2 * size <= BLOCK_MAX)
+		account->next_size = 2 * size;
+	return block;
+}
+
+/* What is freed again is not given back: it was work, and memory goes with the message. */
 static void *charged_alloc(void *state, size_t size)
 {
 	struct unpack_account *account = state;
+	struct block *block = account->current;
+	size_t need;
 	void *memory;
 
 	if (!account->parts || size > account->bytes) {
@@ -28,14 +83,20 @@ static void *charged_alloc(void *state, size_t size)
 	}
 	account->parts--;
 	account->bytes -= size;
-	memory = malloc(size);
-	account->no_memory |= !memory;
+	need = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+	if (!block || need > block->size - block->used)
+		block = block_add(account, need);
+	if (!block) {
+		account->no_memory = true;
+		return NULL;
+	}
+	memory = block->data + block->used;
+	block->used += need;
 	return memory;
 }
 
 static void charged_free(void *state, void *memory)
 {
-	free(memory);
 }
 
 /* ---- counting ---- */
@@ -159,7 +220,9 @@ static bool is_within(const ProtobufCMessageDescriptor *type, const struct unpac
 int unpack_message(ProtobufCMessage **ret_message, const ProtobufCMessageDescriptor *type,
 	const struct unpack_budget *budget, const uint8_t *data, size_t len)
 {
-	struct unpack_account account = {.parts = budget->parts, .bytes = budget->bytes + len};
+	struct unpack_account account = {.parts = budget->parts,
+		.bytes = budget->bytes + len,
+		.next_size = FIRST_ROOM ? FIRST_ROOM + len : 0};
 	ProtobufCAllocator allocator = {charged_alloc, charged_free, &account};
 	ProtobufCMessage *message;
 
@@ -167,19 +230,39 @@ int unpack_message(ProtobufCMessage **ret_message, const ProtobufCMessageDescrip
 	if (len / 2 > budget->parts && !is_within(type, budget, data, len))
 		return VMSIG_ERR_BAD_REQUEST;
 	message = protobuf_c_message_unpack(type, &allocator, len, data);
-	if (!message)
+	if (!message) {
+		blocks_free(account.first);
 		return account.exceeded    ? VMSIG_ERR_BAD_REQUEST
 		       : account.no_memory ? -ENOMEM
 					   : VMSIG_ERR_PROTOCOL;
+	}
+	/* It is what protobuf-c needs memory for first. */
+	assert((void *)message == (void *)account.first->data);
+	account.first->refs = 1;
+	account.first->len = len;
 	*ret_message = message;
 	return 0;
 }
 
-void unpack_free(ProtobufCMessage *message)
+static struct block *block_of(void *message)
 {
-	ProtobufCAllocator allocator = {charged_alloc, charged_free, NULL};
+	return (struct block *)(void *)((uint8_t *)message - offsetof(struct block, data));
+}
 
-	protobuf_c_message_free_unpacked(message, &allocator);
+void unpack_ref(void *message)
+{
+	block_of(message)->refs++;
+}
+
+size_t unpack_len(void *message)
+{
+	return block_of(message)->len;
+}
+
+void unpack_free(void *message)
+{
+	if (message && --block_of(message)->refs == 0)
+		blocks_free(block_of(message));
 }
 
 uint64_t unpack_request_id(const uint8_t *data, size_t len)

@@ -7,6 +7,9 @@
  * list or an unknown field, each with allocations of its own: what a frame costs is not what
  * it weighs. The budget counts the work, also of what is unpacked only to be thrown away. What is
  * far over it is not unpacked at all: its fields are counted first, up to the budget.
+ *
+ * A message and all that is in it is one piece of memory, or a few: parts are not freed by
+ * themselves, and protobuf-c's own free_unpacked() is not for it.
  */
 
 #include <stddef.h>
@@ -21,16 +24,18 @@ struct unpack_budget {
 	size_t bytes; /* of memory, beside one byte for each of the frame */
 };
 
-/* 0, and the message is freed by unpack_free(), or where only its generated type is known by
- * that one's free_unpacked() with NULL for libc's heap, where it is;
- * VMSIG_ERR_PROTOCOL: it is none of this type; VMSIG_ERR_BAD_REQUEST: it is over the budget;
- * -ENOMEM. */
+/* 0, and the message is freed by unpack_free(); VMSIG_ERR_PROTOCOL: it is none of this type;
+ * VMSIG_ERR_BAD_REQUEST: it is over the budget; -ENOMEM. */
 __attribute__((warn_unused_result)) int unpack_message(ProtobufCMessage **ret_message,
 	const ProtobufCMessageDescriptor *type, const struct unpack_budget *budget,
 	const uint8_t *data, size_t len);
 
-/* With all that is still in it; NULL is fine. */
-void unpack_free(ProtobufCMessage *message);
+/* Who wants to keep the message when its first owner frees it, and frees it as well. */
+void unpack_ref(void *message);
+/* Bytes that it was unpacked from. */
+size_t unpack_len(void *message);
+/* With all that is in it, once the last one does it; NULL is fine. */
+void unpack_free(void *message);
 
 /* The request id of an envelope that could not be unpacked, if it stands first, where every
  * encoder puts it; 0 otherwise. */

@@ -3,11 +3,13 @@
  * Every envelope that a peer can send, and the audit record, from hostile bytes. The first byte
  * picks which one. What unpacks must pack to the size it announces. It need not unpack again:
  * protobuf-c accepts an unknown field 0 in an overlong encoding and packs it as an invalid one.
- * Nothing here repacks what it received.
+ * Nothing here repacks what it received. Our own packer comes to the same bytes.
  */
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "proto/wire/pack.h"
 #include "proto/wire/unpack.h"
 #include "proto/wire/vmsig.pb-c.h"
 
@@ -27,6 +29,17 @@ static const ProtobufCMessageDescriptor *const envelopes[] = {
 /* Small enough that inputs of the corpus meet its end. */
 static const struct unpack_budget budget = {.parts = 256, .bytes = 16384};
 
+static void check_packer(const ProtobufCMessage *message, const uint8_t *packed, size_t len)
+{
+	struct packed ours;
+
+	if (packed_init(&ours, message))
+		return;
+	if (ours.len != len || (len && memcmp(ours.data, packed, len) != 0))
+		abort();
+	packed_deinit(&ours);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const ProtobufCMessageDescriptor *descriptor;
@@ -43,6 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	packed = malloc(len ? len : 1);
 	if (!packed || protobuf_c_message_pack(message, packed) != len)
 		abort();
+	check_packer(message, packed, len);
 	free(packed);
 	unpack_free(message);
 	return 0;

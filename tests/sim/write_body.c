@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/wire/unpack.h"
+
 #define LONG_WORDS 1300u /* of an operation: some pages */
 #define INVENTED (1ull << 62)
 
@@ -205,17 +207,17 @@ static void op_fill(Vmsig__WriteOp *op, const struct model_command *command, uns
 static Vmsig__WriteRequest *copy(const Vmsig__WriteRequest *request)
 {
 	size_t len = vmsig__write_request__get_packed_size(request);
+	const struct unpack_budget budget = {.parts = 1024, .bytes = 1 << 20};
 	uint8_t *packed = malloc(len);
-	Vmsig__WriteRequest *own;
+	ProtobufCMessage *own;
 
 	if (!packed)
 		broken("out of memory");
 	vmsig__write_request__pack(request, packed);
-	own = vmsig__write_request__unpack(NULL, len, packed);
-	free(packed);
-	if (!own)
+	if (unpack_message(&own, request->base.descriptor, &budget, packed, len))
 		broken("out of memory");
-	return own;
+	free(packed);
+	return (Vmsig__WriteRequest *)(void *)own;
 }
 
 static void head_fill(Vmsig__CmdMemwrite *message, const struct body *body)

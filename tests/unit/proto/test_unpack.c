@@ -127,6 +127,65 @@ static void the_largest_batch_fits(void **state)
 	assert_int_equal(unpack_write(buf, vmsig__write_request__pack(&request, buf), &budget), 0);
 }
 
+/* Whoever keeps it has all of it, until the last one frees it. */
+static void a_message_is_there_until_the_last_owner_frees_it(void **state)
+{
+	static const uint8_t op[2] = {0x3a, 0};
+	ProtobufCMessage *message = NULL;
+	Vmsig__WriteRequest *request;
+	uint8_t buf[64];
+	size_t len = body_of(buf, 0x42, op, 4);
+
+	assert_int_equal(
+		unpack_message(&message, &vmsig__write_request__descriptor, &small, buf, len), 0);
+	unpack_ref(message);
+	unpack_free(message);
+	request = (Vmsig__WriteRequest *)(void *)message;
+	assert_int_equal(request->request_id, ID);
+	assert_int_equal(request->memwrite->n_ops, 4);
+	assert_int_equal(unpack_len(message), len);
+	unpack_free(message);
+	unpack_free(NULL);
+}
+
+/* Parts of all sizes are beside each other, each aligned for whatever it is. */
+static void parts_do_not_overlap(void **state)
+{
+	const struct unpack_budget budget = {.parts = 4 * OPS + 64, .bytes = (4 * OPS + 64) * 128};
+	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
+	Vmsig__CmdMemwrite write = VMSIG__CMD_MEMWRITE__INIT;
+	static uint8_t bytes[OPS], buf[OPS * OPS];
+	static Vmsig__WriteOp ops[OPS];
+	static Vmsig__WriteOp *list[OPS];
+	ProtobufCMessage *message = NULL;
+	Vmsig__CmdMemwrite *got;
+
+	for (size_t i = 0; i < OPS; i++) {
+		bytes[i] = (uint8_t)(i * 7);
+		vmsig__write_op__init(&ops[i]);
+		ops[i].addr = i;
+		ops[i].data = (ProtobufCBinaryData){.data = bytes, .len = i % 800};
+		list[i] = &ops[i];
+	}
+	write.ops = list;
+	write.n_ops = OPS;
+	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
+	request.memwrite = &write;
+	assert_true(vmsig__write_request__get_packed_size(&request) <= sizeof(buf));
+	assert_int_equal(unpack_message(&message, &vmsig__write_request__descriptor, &budget, buf,
+				 vmsig__write_request__pack(&request, buf)),
+		0);
+	got = ((Vmsig__WriteRequest *)(void *)message)->memwrite;
+	assert_int_equal(got->n_ops, OPS);
+	for (size_t i = 0; i < OPS; i++) {
+		assert_int_equal((uintptr_t)got->ops[i] % sizeof(uint64_t), 0);
+		assert_int_equal(got->ops[i]->addr, i);
+		assert_int_equal(got->ops[i]->data.len, i % 800);
+		assert_memory_equal(got->ops[i]->data.data, bytes, i % 800);
+	}
+	unpack_free(message);
+}
+
 /* A length that leads out of the message is for the parser to find. */
 static void what_is_cut_off_is_nonsense(void **state)
 {
@@ -173,6 +232,8 @@ int main(void)
 		cmocka_unit_test(what_is_said_again_needs_memory),
 		cmocka_unit_test(what_is_said_again_and_again_is_not_looked_through),
 		cmocka_unit_test(the_largest_batch_fits),
+		cmocka_unit_test(a_message_is_there_until_the_last_owner_frees_it),
+		cmocka_unit_test(parts_do_not_overlap),
 		cmocka_unit_test(what_is_cut_off_is_nonsense),
 		cmocka_unit_test(nonsense_stays_nonsense),
 		cmocka_unit_test(the_request_id_is_read_where_encoders_put_it),
