@@ -2,6 +2,7 @@
 #include "broker/discovery.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include "broker/error_text.h"
 #include "broker/findings.h"
 #include "broker/log.h"
+#include "broker/policy/share.h"
 #include "broker/policy/selector.h"
 #include "vmsig/vmsig_error.h"
 
@@ -30,6 +32,7 @@ struct discovery_source {
 	struct domains *domains;
 	struct sockets *sockets;
 	struct findings findings;
+	struct share_task begin; /* of what was found */
 	size_t more;
 	bool mute; /* that it cannot be asked was said */
 	struct discovery_source *prev, *next;
@@ -48,10 +51,21 @@ struct source_ops {
 struct discovery {
 	struct discovery_env env;
 	struct config *config; /* the newest; a reference */
-	const char **taken;    /* sockets that it names, sorted */
+	struct share *share;
+	const char **taken; /* sockets that it names, sorted */
 	size_t ntaken;
 	struct discovery_source *sources;
 };
+
+static void on_begin(struct share_task *task)
+{
+	struct discovery_source *source =
+		(struct discovery_source *)((char *)task -
+					    offsetof(struct discovery_source, begin));
+
+	if (findings_go_on(&source->findings))
+		share_task_ready(task);
+}
 
 static const char *place_of(const struct config_discover *config)
 {
@@ -63,6 +77,7 @@ static void take(struct discovery_source *source, struct finding *list, size_t n
 {
 	if (list && n == all) {
 		findings_take(&source->findings, list, n);
+		share_task_ready(&source->begin);
 		return;
 	}
 	log_error("out of memory; what came or went is noticed later",
@@ -195,6 +210,25 @@ static int socket_found(struct finding *ret_found, const struct discovery_source
 	return r;
 }
 
+/* One that was found before, and is called as it was. */
+static bool is_known(struct finding *ret_found, const struct discovery_source *source,
+	const struct sockets_found *one)
+{
+	const struct config_endpoint key = {
+		.qmp = (char *)(uintptr_t)one->path, .qmp_dev = one->dev, .qmp_ino = one->ino};
+	const struct finding *known = findings_at(&source->findings, &key);
+	char name[INTERVIEW_NAME_MAX];
+
+	if (!known || strcmp(known->uuid, one->uuid) != 0)
+		return false;
+	name_socket(name, source->config->naming, one);
+	if (strcmp(name, known->config->endpoints->name) != 0)
+		return false;
+	*ret_found = *known;
+	ret_found->config = config_ref(known->config);
+	return true;
+}
+
 /* Sorted by file, and so by path: of one folder. */
 static void on_sockets(void *arg, const struct sockets_list *list)
 {
@@ -202,7 +236,9 @@ static void on_sockets(void *arg, const struct sockets_list *list)
 	struct finding *found = calloc(list->n + 1, sizeof(*found));
 	size_t n = 0;
 
-	while (found && n < list->n && socket_found(&found[n], source, &list->all[n]) == 0)
+	while (found && n < list->n &&
+		(is_known(&found[n], source, &list->all[n]) ||
+			socket_found(&found[n], source, &list->all[n]) == 0))
 		n++;
 	take(source, found, n, list->n);
 }
@@ -285,6 +321,7 @@ static void source_end(struct discovery_source *source, bool watched)
 	DL_DELETE(source->discovery->sources, source);
 	if (watched)
 		source->ops->forget(source);
+	share_task_cancel(&source->begin);
 	findings_deinit(&source->findings);
 	config_unref(source->origin);
 	free(source);
@@ -299,6 +336,7 @@ static void source_begin(struct discovery *discovery, size_t i)
 	if (source) {
 		source->discovery = discovery;
 		source->ops = kind_of(config);
+		share_task_init(&source->begin, discovery->share, on_begin);
 		source->findings = (struct findings){
 			.endpoints = discovery->env.endpoints, .key = source->ops->key};
 		source->origin = config_ref(discovery->config);
@@ -415,8 +453,11 @@ void discovery_unserved(const struct discovery *discovery, steward_unserved_fn e
 
 	DL_FOREACH (discovery->sources, source) {
 		for (size_t i = 0; i < source->findings.n; i++) {
-			if (!source->findings.all[i].runs)
-				list_unserved(source, &source->findings.all[i], each, arg);
+			const struct finding *found = &source->findings.all[i];
+
+			/* Or it is about to be. */
+			if (!found->runs && findings_why(found)[0])
+				list_unserved(source, found, each, arg);
 		}
 		list_troubled(source, each, arg);
 	}
@@ -427,9 +468,13 @@ void discovery_unserved(const struct discovery *discovery, steward_unserved_fn e
 int discovery_new(struct discovery **ret_discovery, const struct discovery_env *env)
 {
 	struct discovery *discovery = calloc(1, sizeof(*discovery));
+	int r = discovery ? share_get(env->shares, SHARE_BROKER, "discovery", &discovery->share)
+			  : -ENOMEM;
 
-	if (!discovery)
-		return -ENOMEM;
+	if (r) {
+		free(discovery);
+		return r;
+	}
 	discovery->env = *env;
 	*ret_discovery = discovery;
 	return 0;
@@ -449,6 +494,7 @@ struct discovery *discovery_free(struct discovery *discovery)
 {
 	if (!discovery)
 		return NULL;
+	share_unref(discovery->share);
 	free(discovery->taken);
 	config_unref(discovery->config);
 	free(discovery);

@@ -9,6 +9,8 @@
 #include "broker/log.h"
 #include "vmsig/vmsig_error.h"
 
+#define STEP 4u /* begin together; each some 300 us */
+
 static const char *const faults[] = {
 	[FINDINGS_FINE] = "",
 	[FINDINGS_NAME] =
@@ -111,36 +113,54 @@ static int by_uuid(const void *a, const void *b)
 	return r ? r : by_age(a, b);
 }
 
-/* Whether the UUID is another's shows in their order. */
-static void begin_missing(struct findings *findings, struct finding **sorted, bool *rivals)
+static void order_drop(struct findings *findings)
 {
-	struct finding *found = findings->all;
-
-	for (size_t i = 0; i < findings->n; i++)
-		sorted[i] = &found[i];
-	qsort(sorted, findings->n, sizeof(struct finding *), by_uuid);
-	for (size_t i = 1; i < findings->n; i++)
-		rivals[sorted[i] - found] =
-			sorted[i]->uuid[0] && strcmp(sorted[i]->uuid, sorted[i - 1]->uuid) == 0;
-	qsort(sorted, findings->n, sizeof(struct finding *), by_age);
-	for (size_t i = 0; i < findings->n; i++) {
-		if (!sorted[i]->runs)
-			begin(findings, sorted[i], rivals[sorted[i] - found]);
-	}
+	free(findings->order);
+	free(findings->rivals);
+	findings->order = NULL;
+	findings->rivals = NULL;
 }
 
-static void begin_all(struct findings *findings)
+/* Whether the UUID is another's shows in their order. Without memory the next list is soon enough.
+ */
+static void order_make(struct findings *findings)
 {
-	struct finding **sorted = calloc(findings->n + 1, sizeof(struct finding *));
+	struct finding *found = findings->all;
+	struct finding **order = calloc(findings->n + 1, sizeof(struct finding *));
 	bool *rivals = calloc(findings->n + 1, sizeof(*rivals));
 
-	if (sorted && rivals)
-		begin_missing(findings, sorted, rivals);
-	else
-		log_error("out of memory; what was discovered is served when something comes or "
-			  "goes again");
-	free(sorted);
-	free(rivals);
+	findings->order = order;
+	findings->rivals = rivals;
+	findings->next = 0;
+	if (!order || !rivals) {
+		order_drop(findings);
+		return;
+	}
+	for (size_t i = 0; i < findings->n; i++)
+		order[i] = &found[i];
+	qsort(order, findings->n, sizeof(struct finding *), by_uuid);
+	for (size_t i = 1; i < findings->n; i++)
+		rivals[order[i] - found] =
+			order[i]->uuid[0] && strcmp(order[i]->uuid, order[i - 1]->uuid) == 0;
+	qsort(order, findings->n, sizeof(struct finding *), by_age);
+}
+
+bool findings_go_on(struct findings *findings)
+{
+	unsigned begun = 0;
+
+	while (findings->order && findings->next < findings->n && begun < STEP) {
+		struct finding *found = findings->order[findings->next++];
+
+		if (found->runs)
+			continue;
+		begin(findings, found, findings->rivals[found - findings->all]);
+		begun++;
+	}
+	if (!findings->order || findings->next < findings->n)
+		return findings->order;
+	order_drop(findings);
+	return false;
 }
 
 /* What ended goes first, so that its name is free. */
@@ -165,15 +185,17 @@ void findings_take(struct findings *findings, struct finding *list, size_t n)
 		j += r >= 0;
 	}
 	free(findings->all);
+	order_drop(findings);
 	findings->all = list;
 	findings->n = n;
-	begin_all(findings);
+	order_make(findings);
 }
 
 void findings_deinit(struct findings *findings)
 {
 	for (size_t i = 0; i < findings->n; i++)
 		lose(findings, &findings->all[i]);
+	order_drop(findings);
 	free(findings->all);
 	findings->all = NULL;
 	findings->n = 0;

@@ -5,7 +5,8 @@
 /*
  * What one source of discovery.h has found: a new list is compared with the one before, and the
  * endpoints are told the difference. What cannot be served, because its name or UUID is another's,
- * stays in the list with the reason, and is tried again with each list.
+ * stays in the list with the reason, and is tried again with each list. Each begins at a cost of
+ * its own, so that they do one after another.
  */
 
 #include <stdbool.h>
@@ -43,11 +44,18 @@ struct findings {
 	const char *key;     /* what a place is called in the log */
 	struct finding *all; /* sorted by place */
 	size_t n;
+
+	/* private; zeroes at the start */
+	struct finding **order; /* in which they begin; NULL: all have */
+	bool *rivals;           /* whose UUID is another's, as in `all` */
+	size_t next;            /* in `order` */
 };
 
 /* Takes over the list, which malloc() made, sorted by place: by a domain's UUID, or a socket's
- * path, device and inode. */
+ * path, device and inode. What is gone has ended; findings_go_on() begins what is new. */
 void findings_take(struct findings *findings, struct finding *list, size_t n);
+/* Begins with some; false: nobody waits any more. */
+bool findings_go_on(struct findings *findings);
 /* All are lost. */
 void findings_deinit(struct findings *findings);
 /* The one at that place; NULL: there is none. */

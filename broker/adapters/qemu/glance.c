@@ -33,6 +33,7 @@ struct glance_search {
 	size_t taken;  /* of these, ours */
 	size_t room;
 	size_t refused;
+	size_t odd; /* names that cannot be ours, kept for their refusal */
 };
 
 static void why(struct glance *glance, const char *text)
@@ -130,23 +131,34 @@ static int64_t born(const struct statx *stx)
 	return at->tv_sec * NS_PER_S + at->tv_nsec;
 }
 
-/* What it is shows when it is opened, and sorts by how old it is until then. A link may be looked
- * at, if only to say that it is one. */
-static int note(struct glance *glance, const char *file)
+static int compare_file(const void *key, const void *member)
 {
-	struct glance_search *search = glance->search;
-	struct glance_one *one;
-	struct statx stx;
+	return strcmp(key, ((const struct glance_known *)member)->file);
+}
 
-	if (fnmatch(glance->pattern, file, FNM_PERIOD) != 0 ||
-		statx(search->place.fd, file, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC,
-			STATX_TYPE | STATX_CTIME | STATX_BTIME, &stx) < 0 ||
-		S_ISDIR(stx.stx_mode))
-		return 0;
-	one = add(glance, file);
+static bool is_known(const struct glance *glance, const struct dirent *entry, dev_t *ret_dev)
+{
+	const struct glance_known *known =
+		glance->nknown ? bsearch(entry->d_name, glance->known, glance->nknown,
+					 sizeof(*glance->known), compare_file)
+			       : NULL;
+
+	if (!known || entry->d_type != DT_SOCK || entry->d_ino != known->ino)
+		return false;
+	*ret_dev = known->dev;
+	return true;
+}
+
+static int note_known(struct glance *glance, const struct dirent *entry, dev_t dev)
+{
+	struct glance_one *one = add(glance, entry->d_name);
+
 	if (!one)
 		return -ENOMEM;
-	one->born_ns = born(&stx);
+	one->known = true;
+	one->dev = dev;
+	one->ino = entry->d_ino;
+	glance->search->taken++;
 	return 0;
 }
 
@@ -156,6 +168,59 @@ static int by_age(const void *a, const void *b)
 
 	return x->born_ns != y->born_ns ? (x->born_ns > y->born_ns) - (x->born_ns < y->born_ns)
 					: strcmp(x->file, y->file);
+}
+
+/* What is known is as old as nothing else: 0. */
+static void keep_the_oldest(struct glance *glance)
+{
+	qsort(glance->all, glance->n, sizeof(*glance->all), by_age);
+	while (glance->n > GLANCE_KEPT_MAX / 2) {
+		glance->n--;
+		glance->more += !glance->all[glance->n].odd;
+		free(glance->all[glance->n].file);
+	}
+}
+
+/* No less than what beneath.h lets us have. */
+static bool may_be_ours(const struct glance *glance, const struct statx *stx)
+{
+	const struct beneath_folder *place = &glance->search->place;
+
+	return S_ISSOCK(stx->stx_mode) && (!place->foreign || stx->stx_uid == place->at.stx_uid ||
+						  stx->stx_uid == glance->owner ||
+						  stx->stx_uid == 0 || stx->stx_uid == geteuid());
+}
+
+/* What it is shows when it is opened, and sorts by how old it is until then. A link may be looked
+ * at, if only to say that it is one. */
+static int note(struct glance *glance, const struct dirent *entry)
+{
+	struct glance_search *search = glance->search;
+	const char *file = entry->d_name;
+	struct glance_one *one;
+	struct statx stx;
+	bool ours;
+	dev_t dev;
+
+	if (is_known(glance, entry, &dev))
+		return note_known(glance, entry, dev);
+	if (fnmatch(glance->pattern, file, FNM_PERIOD) != 0 ||
+		statx(search->place.fd, file, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC,
+			STATX_TYPE | STATX_CTIME | STATX_BTIME, &stx) < 0 ||
+		S_ISDIR(stx.stx_mode))
+		return 0;
+	ours = may_be_ours(glance, &stx);
+	if (!ours && search->odd >= GLANCE_REFUSED_MAX)
+		return 0;
+	one = add(glance, file);
+	if (!one)
+		return -ENOMEM;
+	search->odd += !ours;
+	one->odd = !ours;
+	one->born_ns = born(&stx);
+	if (glance->n > GLANCE_KEPT_MAX)
+		keep_the_oldest(glance);
+	return 0;
 }
 
 static int by_name(const void *a, const void *b)
@@ -182,12 +247,12 @@ static int read_names(struct glance *glance)
 		}
 		if (++search->seen > GLANCE_ENTRIES_MAX) {
 			snprintf(glance->why, sizeof(glance->why),
-				"%s has more than %d entries; keep QMP sockets in a folder of "
+				"%s has more than %u entries; keep QMP sockets in a folder of "
 				"their own",
 				glance->folder, GLANCE_ENTRIES_MAX);
 			return -E2BIG;
 		}
-		if (note(glance, entry->d_name))
+		if (note(glance, entry))
 			return -ENOMEM;
 	}
 	return VMSIG_ERR_WOULD_BLOCK;
@@ -226,7 +291,9 @@ static void try_one(struct glance *glance, struct glance_one *one)
 	char error[GLANCE_WHY_MAX] = "";
 	int r;
 
-	if (search->taken == glance->limit) {
+	if (one->known)
+		return;
+	if (search->taken >= glance->limit) {
 		glance->more++;
 		return;
 	}
@@ -245,7 +312,7 @@ static void finish(struct glance *glance)
 	for (size_t i = 0; i < glance->n; i++) {
 		struct glance_one *one = &glance->all[i];
 
-		if (one->fd >= 0 || one->why)
+		if (one->fd >= 0 || one->why || one->known)
 			glance->all[n++] = *one;
 		else
 			free(one->file);
@@ -308,6 +375,13 @@ static int run(struct errand *errand)
 	return r;
 }
 
+static void known_free(struct glance_known *known, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(known[i].file);
+	free(known);
+}
+
 static void glance_free(struct errand *errand)
 {
 	struct glance *glance = (struct glance *)errand;
@@ -320,6 +394,7 @@ static void glance_free(struct errand *errand)
 		free(glance->all[i].why);
 	}
 	free(glance->all);
+	known_free(glance->known, glance->nknown);
 	free(glance->folder);
 	free(glance->pattern);
 	if (glance->inotify >= 0)
@@ -333,8 +408,12 @@ int glance_start(struct glance **ret_glance, const struct glance_wanted *wanted,
 	static const struct errand_ops ops = {.run = run, .free = glance_free};
 	struct glance *glance = calloc(1, sizeof(*glance));
 
-	if (!glance)
+	if (!glance) {
+		known_free(wanted->known, wanted->nknown);
 		return -ENOMEM;
+	}
+	glance->known = wanted->known;
+	glance->nknown = wanted->nknown;
 	glance->owner = wanted->owner;
 	glance->limit = wanted->limit;
 	glance->here = glance->above = -1;

@@ -9,6 +9,12 @@
  * that is. A job, because it touches file systems.
  *
  * Beyond `limit` sockets the oldest count, so that new ones drive out none that are served.
+ *
+ * Whoever may plant names makes looks last longer, and no more: they are read in pieces, and what
+ * cannot be ours, by its type and owner, takes none of the room.
+ *
+ * What is held by descriptor already is the same as long as its name has that inode, and is not
+ * opened again: a look costs one system call for each name that is new.
  */
 
 #include <limits.h>
@@ -20,8 +26,9 @@
 #include "broker/adapters/errand.h"
 
 #define GLANCE_WHY_MAX 512
-#define GLANCE_ENTRIES_MAX 65536 /* names in the folder; what has more is no folder of sockets */
-#define GLANCE_REFUSED_MAX 64    /* of these it is told why; a bound of what others may plant */
+#define GLANCE_ENTRIES_MAX (1u << 22) /* names; what has more is no folder of sockets */
+#define GLANCE_KEPT_MAX 65536u        /* sockets that may be ours; beyond it the oldest half */
+#define GLANCE_REFUSED_MAX 64 /* of these it is told why; a bound of what others may plant */
 
 struct glance_one {
 	char *file; /* its name in the folder */
@@ -30,6 +37,15 @@ struct glance_one {
 	ino_t ino;
 	int64_t born_ns; /* by the host's clock of the day */
 	char *why;       /* a sentence, of one that is refused; else NULL */
+	bool known;      /* as before; no descriptor */
+	bool odd;        /* it will be refused */
+};
+
+/* A socket that its owner holds. */
+struct glance_known {
+	char *file;
+	dev_t dev;
+	ino_t ino;
 };
 
 struct glance_wanted {
@@ -37,6 +53,9 @@ struct glance_wanted {
 	uid_t owner;                  /* as beneath.h has it */
 	uint32_t limit;
 	int inotify; /* -1: nothing is watched; duplicated */
+	/* Sorted by file; taken over, with the names, whatever becomes of the look. */
+	struct glance_known *known;
+	size_t nknown;
 };
 
 struct glance {
@@ -45,6 +64,8 @@ struct glance {
 	uid_t owner;
 	uint32_t limit;
 	int inotify;
+	struct glance_known *known;
+	size_t nknown;
 
 	/* Found; sorted by name. Who takes a descriptor sets -1, a text NULL. */
 	struct glance_one *all;

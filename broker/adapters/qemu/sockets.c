@@ -34,6 +34,7 @@ struct sockets {
 	uv_timer_t timer;
 	uint64_t look_ms, tell_ms; /* when; NEVER */
 	uint64_t lost_ms;          /* who is lost is asked again from then on */
+	uint64_t thorough_ms;      /* a look opens all from then on */
 	uint64_t changed_ms;       /* since when the list is another one */
 	bool again;                /* something happened during the look */
 	bool over;
@@ -65,8 +66,10 @@ static struct census_one *one_new(struct sockets *sockets, struct glance_one *fo
 	char *path = malloc(size);
 	struct census_one *one;
 
-	if (!path)
+	if (!path || found->known) {
+		free(path);
 		return NULL;
+	}
 	snprintf(path, size, "%s/%s", sockets->folder, found->file);
 	one = census_one_new(&sockets->census, path, found->fd);
 	if (!one) {
@@ -238,10 +241,10 @@ static void sort_out(struct sockets *sockets, struct glance *glance)
 		struct glance_one one = glance->all[i];
 
 		snprintf(path, sizeof(path), "%s/%s", sockets->folder, one.file);
-		if (one.fd >= 0 && !sockets->env.is_taken(sockets->env.arg, path)) {
+		if ((one.fd >= 0 || one.known) && !sockets->env.is_taken(sockets->env.arg, path)) {
 			glance->all[i] = glance->all[n];
 			glance->all[n++] = one;
-		} else if (one.fd < 0 && refused) {
+		} else if (one.fd < 0 && !one.known && refused) {
 			if (!was_refused(sockets, &one))
 				log_refusal(sockets, path, one.why);
 			refuse(refused, &nrefused, &one);
@@ -351,10 +354,31 @@ static void on_late(struct errand *errand)
 	arm(sockets);
 }
 
+/* What the next look need not open. Its owner, or who may write to it, may change: now and then all
+ * are opened again. NULL: none, or there is no memory. */
+static struct glance_known *known_ones(struct sockets *sockets, size_t *ret_n)
+{
+	struct glance_known *known;
+
+	*ret_n = 0;
+	if (now(sockets) >= sockets->thorough_ms) {
+		sockets->thorough_ms = now(sockets) + LOOK_MS;
+		return NULL;
+	}
+	known = calloc(sockets->n + 1, sizeof(*known));
+	for (size_t i = 0; known && i < sockets->n; i++) {
+		const struct census_one *one = sockets->all[i];
+
+		known[*ret_n] = (struct glance_known){strdup(one->file), one->dev, one->ino};
+		*ret_n += known[*ret_n].file != NULL;
+	}
+	return known;
+}
+
 static void look(struct sockets *sockets)
 {
 	const struct errand_owner owner = {.done = on_seen, .late = on_late, .arg = sockets};
-	const struct glance_wanted wanted = {.folder = sockets->folder,
+	struct glance_wanted wanted = {.folder = sockets->folder,
 		.pattern = sockets->pattern,
 		.owner = sockets->env.config->endpoint.owner,
 		.limit = sockets->env.config->limit,
@@ -364,8 +388,12 @@ static void look(struct sockets *sockets)
 	vigil_wait(&sockets->vigil);
 	if (job_line_is_closed(sockets->line))
 		return;
-	if (job_line_is_stuck(sockets->line) ||
-		glance_start(&sockets->glance, &wanted, &owner, sockets->line))
+	if (job_line_is_stuck(sockets->line)) {
+		sockets->look_ms = now(sockets) + LOOK_MS;
+		return;
+	}
+	wanted.known = known_ones(sockets, &wanted.nknown);
+	if (glance_start(&sockets->glance, &wanted, &owner, sockets->line))
 		sockets->look_ms = now(sockets) + LOOK_MS;
 }
 

@@ -19,6 +19,7 @@
 #define UUID_A "0a1b2c3d-0000-4000-8000-00000000000a"
 #define UUID_B "0a1b2c3d-0000-4000-8000-00000000000b"
 #define MANY 300
+#define PLANTED 70000u
 #define PAUSE_US 20000
 
 static struct world {
@@ -429,6 +430,22 @@ static void more_than_the_limit_drive_out_none(void **state)
 	await_names("web2 web3");
 }
 
+/* More than any bound of what is kept, by who may make names in the folder. */
+static void planted_names_keep_nobody_out(void **state)
+{
+	add("m.qmp", "web1", NULL);
+	for (unsigned i = 0; i < PLANTED; i++)
+		assert_int_equal(symlink("nowhere", at("q/planted%u.qmp", i)), 0);
+	start();
+	await_names("web1");
+	add("n.qmp", "web2", NULL);
+	await_names("web1 web2");
+	end("m.qmp");
+	await_names("web2");
+	for (unsigned i = 0; i < PLANTED; i++)
+		assert_int_equal(unlink(at("q/planted%u.qmp", i)), 0);
+}
+
 #define DISCOVER_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -448,6 +465,7 @@ int main(void)
 		DISCOVER_TEST(lost_events_are_made_up_for),
 		DISCOVER_TEST(hundreds_come_at_once),
 		DISCOVER_TEST(more_than_the_limit_drive_out_none),
+		DISCOVER_TEST(planted_names_keep_nobody_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
