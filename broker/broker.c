@@ -262,6 +262,20 @@ static void run_mark(const struct config *config, char *path, size_t size)
 	(void)!listener_make_folder(config->ctx.path);
 }
 
+/* Two at once are mostly one too many. The service manager's number says nothing. */
+static void complain_of_another(const struct config *config, const char *error)
+{
+	pid_t other = listener_other(config->ctx.path);
+
+	if (other > 1)
+		log_error("another vmsigd runs; stop that one, or give this one other sockets "
+			  "('listen') and another 'state_dir'",
+			LOG_STR("socket", config->ctx.path), LOG_INT("pid", other),
+			LOG_STR("error", error));
+	else
+		log_error("cannot open the state", LOG_STR("error", error));
+}
+
 static int start_state(struct broker *broker)
 {
 	const struct config *config = broker->config;
@@ -276,10 +290,12 @@ static int start_state(struct broker *broker)
 
 	run_mark(config, run, sizeof(run));
 	r = store_open_with(&broker->store, &options, error, sizeof(error));
-	if (r) {
+	if (r == VMSIG_ERR_BUSY)
+		complain_of_another(config, error);
+	else if (r)
 		log_error("cannot open the state", LOG_STR("error", error));
+	if (r)
 		return r;
-	}
 	if (store_unusable(broker->store))
 		log_error("the state cannot be used: sensors are served, nothing is granted or "
 			  "written until it can",

@@ -82,7 +82,7 @@ static int compare_numbers(uint64_t a, uint64_t b)
 	return (a > b) - (a < b);
 }
 
-static int order(const struct config_endpoint *a, const struct config_endpoint *b)
+static int by_place(const struct config_endpoint *a, const struct config_endpoint *b)
 {
 	int r = a->domain ? strcmp(a->domain, b->domain) : strcmp(a->qmp, b->qmp);
 
@@ -98,7 +98,7 @@ static int by_age(const void *a, const void *b)
 
 	return x->since_ns != y->since_ns
 		       ? (x->since_ns > y->since_ns) - (x->since_ns < y->since_ns)
-		       : order(x->config->endpoints, y->config->endpoints);
+		       : by_place(x->config->endpoints, y->config->endpoints);
 }
 
 /* Of one UUID, the one that has it comes first. */
@@ -171,7 +171,7 @@ void findings_take(struct findings *findings, struct finding *list, size_t n)
 	while (i < findings->n || j < n) {
 		int r = i == findings->n ? 1
 			: j == n         ? -1
-					 : order(findings->all[i].config->endpoints,
+					 : by_place(findings->all[i].config->endpoints,
 						   list[j].config->endpoints);
 
 		if (r == 0 && config_endpoint_equal(findings->all[i].config->endpoints,
@@ -205,7 +205,7 @@ static int compare_place(const void *key, const void *member)
 {
 	const struct finding *finding = member;
 
-	return order(key, finding->config->endpoints);
+	return by_place(key, finding->config->endpoints);
 }
 
 const struct finding *findings_at(

@@ -119,6 +119,26 @@ static int clear_stale(const struct sockaddr_un *addr)
 	return unlink(addr->sun_path) < 0 ? -errno : 0;
 }
 
+pid_t listener_other(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct ucred cred = {.pid = 0};
+	socklen_t len = sizeof(cred);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0 || strlen(path) >= sizeof(addr.sun_path))
+		goto out;
+	memcpy(addr.sun_path, path, strlen(path));
+	/* Whoever listens is known once it is connected. */
+	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0 &&
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		cred.pid = 0;
+out:
+	if (fd >= 0)
+		close(fd);
+	return cred.pid;
+}
+
 int listener_make_folder(const char *path)
 {
 	char copy[PATH_MAX];

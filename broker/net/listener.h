@@ -45,6 +45,8 @@ void listener_close(struct listener *listener);
 /* Accepts again after a pause. Whether it is still paused. */
 bool listener_resume(struct listener *listener);
 
+/* The process that listens at `path`; 0: nobody does, or it cannot be told. */
+pid_t listener_other(const char *path);
 /* Makes the folder of a socket's path, if it is missing. -errno. */
 __attribute__((warn_unused_result)) int listener_make_folder(const char *path);
 

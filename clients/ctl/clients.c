@@ -124,7 +124,10 @@ static int disconnect(const struct ctl *ctl, Vmsig__Disconnect *body)
 		return code;
 	code = ctl_admin_ask(ctl, admin, VMSIG__ADMIN_REQUEST__BODY_DISCONNECT, body,
 		VMSIG__ADMIN_MESSAGE__BODY_DISCONNECTED, &answer, "cannot disconnect");
-	if (!code && ctl->json)
+	if (!code && !answer->disconnected->clients)
+		code = ctl_fail(VMSIG_ERR_BAD_REQUEST,
+			"nobody who is connected fits that; `vmsigctl clients` shows who is");
+	else if (!code && ctl->json)
 		code = ctl_print_json(ctl_message_json(&answer->disconnected->base));
 	else if (!code)
 		printf("disconnected: %u\n", answer->disconnected->clients);

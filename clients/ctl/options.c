@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define OPTIONS_MAX 24
+#define VALUE_MAX 160 /* of a sentence about a value */
 
 enum { OPT_IDENTITY = 0x1000, OPT_SOCKET, OPT_JSON, OPT_WAIT };
 
@@ -105,14 +106,26 @@ static int options_fail(const struct ctl_command *command, char *const *argv)
 			       : ctl_usage(command, "wrong option");
 }
 
+/* "'soon' is no value for --wait"; `index`: of the long option; -1: it was the letter `code`. */
+static const char *no_value(
+	char text[static VALUE_MAX], const struct option *all, int index, int code)
+{
+	char letter[2] = {(char)code};
+
+	snprintf(text, VALUE_MAX, "'%.80s' is no value for %s%s", optarg ? optarg : "",
+		index < 0 ? "-" : "--", index < 0 ? letter : all[index].name);
+	return text;
+}
+
 int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
 	const struct option *own, ctl_option_fn handle, void *ctx)
 {
 	struct option all[OPTIONS_MAX];
 	char letters[2 * OPTIONS_MAX + 3] = "+h";
 	const char *how = letters + !command->has_command;
+	char wrong[VALUE_MAX];
 	size_t n = 0;
-	int code;
+	int code, index = -1;
 
 	for (; own && own->name; own++) {
 		all[n++] = *own;
@@ -122,7 +135,7 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	}
 	memcpy(&all[n], global_options, sizeof(global_options));
 	look_ahead(argc, argv, how, all, command->has_actions);
-	while ((code = getopt_long(argc, argv, how, all, NULL)) >= 0) {
+	for (; (code = getopt_long(argc, argv, how, all, &index)) >= 0; index = -1) {
 		if (code == 'h') {
 			command_help(command);
 			exit(ctl_output_end(EXIT_OK));
@@ -131,28 +144,26 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 			return options_fail(command, argv);
 		if (!(code >= OPT_IDENTITY ? handle_global(ctl, code, optarg)
 					   : handle && handle(ctx, code, optarg)))
-			return ctl_usage(command, "'%s' is no value for this option", optarg);
+			return ctl_usage(command, "%s", no_value(wrong, all, index, code));
 	}
 	return EXIT_OK;
 }
 
 const char *ctl_options_before(struct ctl *ctl, void (*help)(FILE *stream), int argc, char **argv)
 {
-	static char wrong[128];
-	int code;
+	static char wrong[VALUE_MAX];
+	int code, index = -1;
 
 	look_ahead(argc, argv, "+h", global_options, true);
-	while ((code = getopt_long(argc, argv, "+h", global_options, NULL)) >= 0) {
+	for (; (code = getopt_long(argc, argv, "+h", global_options, &index)) >= 0; index = -1) {
 		if (code == 'h') {
 			help(stdout);
 			exit(ctl_output_end(EXIT_OK));
 		}
 		if (code == '?')
 			return "wrong option";
-		if (!handle_global(ctl, code, optarg)) {
-			snprintf(wrong, sizeof(wrong), "'%s' is no value for this option", optarg);
-			return wrong;
-		}
+		if (!handle_global(ctl, code, optarg))
+			return no_value(wrong, global_options, index, code);
 	}
 	return NULL;
 }

@@ -266,17 +266,25 @@ static bool is_due(const ASN1_TIME *until, unsigned within)
 	return days < (int)within;
 }
 
+static int check_issued(struct pki_sentence *sentence, const char *ca_dir, const char *path,
+	const struct authority *authority, X509 *cert)
+{
+	return X509_verify(cert, X509_get0_pubkey(authority->cert)) == 1
+		       ? 0
+		       : pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
+				 "%s was not issued by the CA in %s", path, ca_dir);
+}
+
 /* A certificate of ours that stands. */
 static int check_own(struct pki_sentence *sentence, const char *ca_dir, const char *path,
 	const struct authority *authority, X509 *cert)
 {
 	X509_CRL *crl;
 	X509_REVOKED *entry;
-	int r = 0;
+	int r = check_issued(sentence, ca_dir, path, authority, cert);
 
-	if (X509_verify(cert, X509_get0_pubkey(authority->cert)) != 1)
-		return pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
-			"%s was not issued by the CA in %s", path, ca_dir);
+	if (r)
+		return r;
 	crl = pki_read_crl(sentence, ca_dir);
 	if (!crl)
 		return VMSIG_ERR_IO;
@@ -388,57 +396,6 @@ static bool crl_add(X509_CRL *crl, const ASN1_INTEGER *serial)
 	return ok;
 }
 
-/* NULL after a sentence. */
-static ASN1_INTEGER *serial_of(
-	struct pki_sentence *sentence, const char *cert_file, const char *text)
-{
-	ASN1_INTEGER *serial = NULL;
-	BIGNUM *number = NULL;
-
-	if (cert_file) {
-		X509 *cert = pki_read_cert(sentence, cert_file);
-
-		serial = cert ? ASN1_INTEGER_dup(X509_get0_serialNumber(cert)) : NULL;
-		X509_free(cert);
-		return serial;
-	}
-	if (text[0] && strspn(text, "0123456789abcdefABCDEF") == strlen(text) && strlen(text) <= 40)
-		(void)BN_hex2bn(&number, text);
-	serial = number ? BN_to_ASN1_INTEGER(number, NULL) : NULL;
-	BN_free(number);
-	if (!serial)
-		pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
-			"'%s' is no serial; take one that `vmsigctl pki ls` shows", text);
-	return serial;
-}
-
-int pki_revoke(const char *ca_dir, const char *cert_file, const char *text,
-	const struct pki_how *how, char *error, size_t error_size)
-{
-	struct pki_sentence sentence = {error, error_size};
-	struct authority authority = {0};
-	ASN1_INTEGER *serial = serial_of(&sentence, cert_file, text);
-	X509_CRL *crl = NULL;
-	X509_REVOKED *entry;
-	int r = serial ? authority_load(&sentence, ca_dir, how, &authority) : VMSIG_ERR_IO;
-
-	if (!r) {
-		crl = pki_read_crl(&sentence, ca_dir);
-		r = crl ? 0 : VMSIG_ERR_IO;
-	}
-	if (!r && X509_CRL_get0_by_serial(crl, &entry, serial) == 1)
-		r = pki_complain(&sentence, VMSIG_ERR_BAD_REQUEST, "%s is revoked already",
-			cert_file ? cert_file : text);
-	if (!r && !crl_add(crl, serial))
-		r = pki_complain_openssl(&sentence, "write the revocation list");
-	if (!r)
-		r = crl_write(&sentence, ca_dir, crl, &authority, how->days);
-	X509_CRL_free(crl);
-	ASN1_INTEGER_free(serial);
-	authority_deinit(&authority);
-	return r;
-}
-
 /* ---- the index ---- */
 
 static enum pki_state state_of(X509_CRL *crl, const char *serial_text, const char *until)
@@ -501,4 +458,98 @@ int pki_list(const char *ca_dir, bool (*each)(void *ctx, const struct pki_entry 
 		fclose(file);
 	X509_CRL_free(crl);
 	return 0;
+}
+
+/* ---- revoking ---- */
+
+static ASN1_INTEGER *serial_parse(const char *text)
+{
+	ASN1_INTEGER *serial;
+	BIGNUM *number = NULL;
+
+	if (text[0] && strspn(text, "0123456789abcdefABCDEF") == strlen(text) && strlen(text) <= 40)
+		(void)BN_hex2bn(&number, text);
+	serial = number ? BN_to_ASN1_INTEGER(number, NULL) : NULL;
+	BN_free(number);
+	return serial;
+}
+
+struct wanted_serial {
+	const ASN1_INTEGER *serial;
+	bool found;
+};
+
+static bool is_wanted_serial(void *ctx, const struct pki_entry *entry)
+{
+	struct wanted_serial *wanted = ctx;
+	ASN1_INTEGER *serial = serial_parse(entry->serial);
+
+	wanted->found = serial && ASN1_INTEGER_cmp(serial, wanted->serial) == 0;
+	ASN1_INTEGER_free(serial);
+	return !wanted->found;
+}
+
+/* Of one that was never issued nobody would have to be kept out. */
+static int serial_given(struct pki_sentence *sentence, const char *ca_dir, const char *text,
+	ASN1_INTEGER **ret_serial)
+{
+	struct wanted_serial wanted = {.serial = serial_parse(text)};
+	int r = wanted.serial
+			? pki_list(
+				  ca_dir, is_wanted_serial, &wanted, sentence->text, sentence->size)
+			: pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
+				  "'%s' is no serial; take one that `vmsigctl pki ls` shows", text);
+
+	if (!r && !wanted.found)
+		r = pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
+			"the CA in %s has issued nothing with the serial '%s'; take one that "
+			"`vmsigctl pki ls` shows, or name the certificate's file",
+			ca_dir, text);
+	if (r)
+		ASN1_INTEGER_free((ASN1_INTEGER *)(uintptr_t)wanted.serial);
+	else
+		*ret_serial = (ASN1_INTEGER *)(uintptr_t)wanted.serial;
+	return r;
+}
+
+static int serial_of(struct pki_sentence *sentence, const char *ca_dir, const char *cert_file,
+	const struct authority *authority, ASN1_INTEGER **ret_serial)
+{
+	X509 *cert = pki_read_cert(sentence, cert_file);
+	int r = cert ? check_issued(sentence, ca_dir, cert_file, authority, cert) : VMSIG_ERR_IO;
+
+	if (!r)
+		*ret_serial = ASN1_INTEGER_dup(X509_get0_serialNumber(cert));
+	X509_free(cert);
+	return r;
+}
+
+int pki_revoke(const char *ca_dir, const char *cert_file, const char *text,
+	const struct pki_how *how, char *error, size_t error_size)
+{
+	struct pki_sentence sentence = {error, error_size};
+	struct authority authority = {0};
+	ASN1_INTEGER *serial = NULL;
+	X509_CRL *crl = NULL;
+	X509_REVOKED *entry;
+	int r = authority_load(&sentence, ca_dir, how, &authority);
+
+	if (!r)
+		r = cert_file ? serial_of(&sentence, ca_dir, cert_file, &authority, &serial)
+			      : serial_given(&sentence, ca_dir, text, &serial);
+	if (!r) {
+		crl = pki_read_crl(&sentence, ca_dir);
+		r = crl ? 0 : VMSIG_ERR_IO;
+	}
+	if (!r && X509_CRL_get0_by_serial(crl, &entry, serial) == 1)
+		r = pki_complain(&sentence, VMSIG_ERR_BAD_REQUEST, "%s is revoked already",
+			cert_file ? cert_file : text);
+	if (!r && !crl_add(crl, serial))
+		r = pki_complain_openssl(&sentence, "write the revocation list");
+	if (!r)
+		r = crl_write(&sentence, ca_dir, crl, &authority, how->days);
+	X509_CRL_free(crl);
+	ASN1_INTEGER_free(serial);
+	authority_deinit(&authority);
+	return r;
 }

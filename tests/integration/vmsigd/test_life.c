@@ -67,9 +67,14 @@ static void a_second_broker_leaves_the_first_alone(void **state)
 {
 	struct scene *scene = *state;
 	const char *const arguments[] = {"-c", daemon_config(scene->daemon), NULL};
+	char pid[32];
 
 	assert_int_equal(daemon_run(scene->daemon, arguments), 1);
 	assert_int_equal(access(daemon_socket(scene->daemon), F_OK), 0);
+	/* Who it is, where, and what to do. */
+	snprintf(pid, sizeof(pid), "pid=%d", (int)daemon_pid(scene->daemon));
+	daemon_await_log(scene->daemon, "another vmsigd runs; stop that one", 1);
+	daemon_await_log(scene->daemon, pid, 1);
 	ctx_client_epoch(scene->daemon, &scene->acme, "a1");
 }
 
