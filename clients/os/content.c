@@ -200,14 +200,9 @@ void vmsig_name_list_free(vmsig_name_list *list)
 	free(list);
 }
 
-typedef int (*names_fn)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
-
-static int take_names(
-	vmsig_os_handle *os, const vmsig_module *module, names_fn take, vmsig_name_list **ret_list)
+/* The list, or what was wrong with making it. */
+static int give_names(int r, vmsig_name_list *list, vmsig_name_list **ret_list)
 {
-	vmsig_name_list *list = calloc(1, sizeof(*list));
-	int r = !list ? VMSIG_ERR_NO_MEMORY : take ? take(os, module, list) : VMSIG_ERR_UNSUPPORTED;
-
 	if (r) {
 		vmsig_name_list_free(list);
 		list = NULL;
@@ -216,25 +211,35 @@ static int take_names(
 	return -r;
 }
 
+static int take_module(vmsig_os_handle *os, const vmsig_module *module, enum os_part part,
+	vmsig_name_list **ret_list)
+{
+	vmsig_name_list *list = calloc(1, sizeof(*list));
+
+	return give_names(
+		list ? os->system->module_part(os, module, part, list) : VMSIG_ERR_NO_MEMORY, list,
+		ret_list);
+}
+
 int vmsig_os_sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
 {
-	return take_names(os, module, os->system->sections, ret_list);
+	return take_module(os, module, OS_SECTIONS, ret_list);
 }
 
 int vmsig_os_module_symbols(
 	vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
 {
-	return take_names(os, module, os->system->module_symbols, ret_list);
+	return take_module(os, module, OS_SYMBOLS, ret_list);
 }
 
 int vmsig_os_exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
 {
-	return take_names(os, module, os->system->exports, ret_list);
+	return take_module(os, module, OS_EXPORTS, ret_list);
 }
 
 int vmsig_os_imports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list **ret_list)
 {
-	return take_names(os, module, os->system->imports, ret_list);
+	return take_module(os, module, OS_IMPORTS, ret_list);
 }
 
 /* ---- programs and libraries ---- */
@@ -270,45 +275,36 @@ int vmsig_os_program(vmsig_os_handle *os, const vmsig_proc *process, vmsig_file 
 	return kernel ? -linux_images_program(kernel, process, ret_file) : NONE;
 }
 
-typedef int (*image_fn)(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	vmsig_name_list *list);
-
 static int take_image(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	image_fn take, vmsig_name_list **ret_list)
+	enum os_part part, vmsig_name_list **ret_list)
 {
 	vmsig_name_list *list = calloc(1, sizeof(*list));
-	int r = !list  ? VMSIG_ERR_NO_MEMORY
-		: take ? take(os, process, image, list)
-		       : VMSIG_ERR_UNSUPPORTED;
 
-	if (r) {
-		vmsig_name_list_free(list);
-		list = NULL;
-	}
-	*ret_list = list;
-	return -r;
+	return give_names(
+		list ? os->system->image_part(os, process, image, part, list) : VMSIG_ERR_NO_MEMORY,
+		list, ret_list);
 }
 
 int vmsig_os_image_sections(vmsig_os_handle *os, const vmsig_proc *process,
 	const vmsig_image *image, vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, os->system->image_sections, ret_list);
+	return take_image(os, process, image, OS_SECTIONS, ret_list);
 }
 
 int vmsig_os_image_exports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
 	vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, os->system->image_exports, ret_list);
+	return take_image(os, process, image, OS_EXPORTS, ret_list);
 }
 
 int vmsig_os_image_imports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
 	vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, os->system->image_imports, ret_list);
+	return take_image(os, process, image, OS_IMPORTS, ret_list);
 }
 
 int vmsig_os_image_needed(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
 	vmsig_name_list **ret_list)
 {
-	return take_image(os, process, image, os->system->image_needed, ret_list);
+	return take_image(os, process, image, OS_NEEDED, ret_list);
 }

@@ -124,70 +124,49 @@ static int modules(vmsig_os_handle *os, vmsig_module_list *list)
 	return r;
 }
 
-static int sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
-{
-	return linux_parts_sections(&os->linux_kernel, module, list);
-}
+/* ---- what modules, programs and libraries are made of ---- */
 
-static int exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
+static int module_part(
+	vmsig_os_handle *os, const vmsig_module *module, enum os_part part, vmsig_name_list *list)
 {
-	return linux_parts_exports(&os->linux_kernel, module, list);
-}
+	static int (*const parts[OS_PARTS])(
+		struct linux_kernel *, const vmsig_module *, vmsig_name_list *) = {
+		[OS_SECTIONS] = linux_parts_sections,
+		[OS_EXPORTS] = linux_parts_exports,
+		[OS_SYMBOLS] = linux_parts_symbols,
+	};
 
-static int module_symbols(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
-{
-	return linux_parts_symbols(&os->linux_kernel, module, list);
+	return parts[part] ? parts[part](&os->linux_kernel, module, list) : VMSIG_ERR_UNSUPPORTED;
 }
-
-/* ---- programs and libraries ---- */
 
 static int images(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_list *list)
 {
 	return linux_images_list(&os->linux_kernel, process, list);
 }
 
-static int image_sections(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	vmsig_name_list *list)
+static int image_part(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	enum os_part part, vmsig_name_list *list)
 {
-	return linux_contents_sections(&os->linux_kernel, process, image, list);
-}
+	static int (*const parts[OS_PARTS])(struct linux_kernel *, const vmsig_proc *,
+		const vmsig_image *, vmsig_name_list *) = {
+		[OS_SECTIONS] = linux_contents_sections,
+		[OS_EXPORTS] = linux_contents_exports,
+		[OS_IMPORTS] = linux_contents_imports,
+		[OS_NEEDED] = linux_contents_needed,
+	};
 
-static int image_exports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	vmsig_name_list *list)
-{
-	return linux_contents_exports(&os->linux_kernel, process, image, list);
-}
-
-static int image_imports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	vmsig_name_list *list)
-{
-	return linux_contents_imports(&os->linux_kernel, process, image, list);
-}
-
-static int image_needed(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	vmsig_name_list *list)
-{
-	return linux_contents_needed(&os->linux_kernel, process, image, list);
+	return parts[part] ? parts[part](&os->linux_kernel, process, image, list)
+			   : VMSIG_ERR_UNSUPPORTED;
 }
 
 /* ---- comparing ---- */
 
-static int check(vmsig_os_handle *os, vmsig_finding_list *list)
-{
-	static int (*const checks[])(struct linux_kernel *, vmsig_finding_list *) = {
-		linux_hidden_processes, linux_hidden_modules, linux_intact_calls,
-		linux_intact_maps};
-	bool partial = false;
-	int r = 0;
+static int (*const checks[])(struct linux_kernel *, vmsig_finding_list *) = {
+	linux_hidden_processes, linux_hidden_modules, linux_intact_calls, linux_intact_maps};
 
-	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]) && !r; i++) {
-		r = checks[i](&os->linux_kernel, list);
-		partial |= r == VMSIG_ERR_UNSUPPORTED || linux_again(r);
-		if (r == VMSIG_ERR_UNSUPPORTED || linux_again(r))
-			r = 0;
-	}
-	list->partial |= partial;
-	return r;
+static int check(vmsig_os_handle *os, size_t index, vmsig_finding_list *list)
+{
+	return checks[index](&os->linux_kernel, list);
 }
 
 static int text(vmsig_os_handle *os, vmsig_text_fn visit, void *ctx)
@@ -211,14 +190,10 @@ const struct os_system os_linux = {
 	.maps = maps,
 	.files = files,
 	.modules = modules,
-	.sections = sections,
-	.exports = exports,
-	.module_symbols = module_symbols,
+	.module_part = module_part,
 	.images = images,
-	.image_sections = image_sections,
-	.image_exports = image_exports,
-	.image_imports = image_imports,
-	.image_needed = image_needed,
+	.image_part = image_part,
 	.check = check,
+	.check_count = sizeof(checks) / sizeof(checks[0]),
 	.text = text,
 };

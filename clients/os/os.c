@@ -9,6 +9,7 @@
 #include "clients/os/linux/file.h"
 #include "clients/os/linux/registers.h"
 #include "clients/os/linux/space.h"
+#include "clients/os/maps.h"
 #include "vmsig/vmsig_error.h"
 
 #define REASON_MAX 256u
@@ -237,7 +238,7 @@ void vmsig_map_list_free(vmsig_map_list *list)
 {
 	if (!list)
 		return;
-	linux_space_clear(list);
+	maps_clear(list);
 	free(list->maps);
 	free(list);
 }

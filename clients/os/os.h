@@ -11,6 +11,8 @@
  *   check    those that compare what it says with what else there is
  *   finding  what they find
  *   names    lists of named addresses
+ *   maps     lists of what a process has mapped
+ *   fault    what may go wrong with reading
  *   grow     arrays
  *   linux    Linux, as those calls see it
  *   windows  Windows, as those calls see it
@@ -23,6 +25,9 @@
 #include "clients/os/linux/kernel.h"
 #include "clients/os/windows/kernel.h"
 #include "vmsig/vmsig_os.h"
+
+/* What modules, programs and libraries are made of. */
+enum os_part { OS_SECTIONS, OS_EXPORTS, OS_IMPORTS, OS_NEEDED, OS_SYMBOLS, OS_PARTS };
 
 /* What a system's folder knows to tell. Functions return 0, a positive enum vmsig_error or a
  * negative errno, and fill lists that are empty; NULL: the system has no such thing. */
@@ -50,26 +55,18 @@ struct os_system {
 	int (*maps)(vmsig_os_handle *os, const vmsig_proc *process, vmsig_map_list *list);
 	int (*files)(vmsig_os_handle *os, const vmsig_proc *process, vmsig_file_list *list);
 	int (*modules)(vmsig_os_handle *os, vmsig_module_list *list);
-	int (*sections)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
-	int (*exports)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
-	int (*module_symbols)(
-		vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
-
-	int (*imports)(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list);
+	/* VMSIG_ERR_UNSUPPORTED, too, when it does not tell that part. Without a module: of the
+	 * kernel itself. */
+	int (*module_part)(vmsig_os_handle *os, const vmsig_module *module, enum os_part part,
+		vmsig_name_list *list);
 
 	int (*images)(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_list *list);
-	/* Of one of them; the same of exports, imports, and the libraries that it names. */
-	int (*image_sections)(vmsig_os_handle *os, const vmsig_proc *process,
-		const vmsig_image *image, vmsig_name_list *list);
-	int (*image_exports)(vmsig_os_handle *os, const vmsig_proc *process,
-		const vmsig_image *image, vmsig_name_list *list);
-	int (*image_imports)(vmsig_os_handle *os, const vmsig_proc *process,
-		const vmsig_image *image, vmsig_name_list *list);
-	int (*image_needed)(vmsig_os_handle *os, const vmsig_proc *process,
-		const vmsig_image *image, vmsig_name_list *list);
+	int (*image_part)(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+		enum os_part part, vmsig_name_list *list);
 
-	/* All comparisons; what one of them finds is added. */
-	int (*check)(vmsig_os_handle *os, vmsig_finding_list *list);
+	/* One comparison; what it finds is added. */
+	int (*check)(vmsig_os_handle *os, size_t index, vmsig_finding_list *list);
+	size_t check_count;
 	/* As vmsig_os_text() returns. */
 	int (*text)(vmsig_os_handle *os, vmsig_text_fn visit, void *ctx);
 };

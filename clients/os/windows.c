@@ -123,40 +123,18 @@ static int take_parts(
 	return r;
 }
 
-static int take_module(
-	vmsig_os_handle *os, const vmsig_module *module, parts_fn take, vmsig_name_list *list)
+static int module_part(
+	vmsig_os_handle *os, const vmsig_module *module, enum os_part part, vmsig_name_list *list)
 {
+	static const parts_fn parts[OS_PARTS] = {
+		[OS_SECTIONS] = windows_sections,
+		[OS_EXPORTS] = windows_exports,
+		[OS_IMPORTS] = windows_imports,
+	};
 	struct windows_parts walk = {
 		.root = os->windows_kernel.root, .base = module ? module->base : 0};
 
-	return take_parts(os, &walk, take, list);
-}
-
-/* Whose process may have ended meanwhile. */
-static int take_image(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	parts_fn take, vmsig_name_list *list)
-{
-	struct windows_parts walk = {.root = process->root, .base = image->base};
-	int r = windows_process_is(&os->windows_kernel, process);
-
-	if (!r)
-		r = take_parts(os, &walk, take, list);
-	return r ? r : windows_process_is(&os->windows_kernel, process);
-}
-
-static int sections(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
-{
-	return take_module(os, module, windows_sections, list);
-}
-
-static int exports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
-{
-	return take_module(os, module, windows_exports, list);
-}
-
-static int imports(vmsig_os_handle *os, const vmsig_module *module, vmsig_name_list *list)
-{
-	return take_module(os, module, windows_imports, list);
+	return parts[part] ? take_parts(os, &walk, parts[part], list) : VMSIG_ERR_UNSUPPORTED;
 }
 
 /* ---- programs and libraries ---- */
@@ -166,47 +144,33 @@ static int images(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_li
 	return windows_images_list(&os->windows_kernel, process, list);
 }
 
-static int image_sections(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	vmsig_name_list *list)
+/* Whose process may have ended meanwhile. */
+static int image_part(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
+	enum os_part part, vmsig_name_list *list)
 {
-	return take_image(os, process, image, windows_sections, list);
-}
+	static const parts_fn parts[OS_PARTS] = {
+		[OS_SECTIONS] = windows_sections,
+		[OS_EXPORTS] = windows_exports,
+		[OS_IMPORTS] = windows_imports,
+		[OS_NEEDED] = windows_imports_from,
+	};
+	struct windows_parts walk = {.root = process->root, .base = image->base};
+	int r = parts[part] ? windows_process_is(&os->windows_kernel, process)
+			    : VMSIG_ERR_UNSUPPORTED;
 
-static int image_exports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	vmsig_name_list *list)
-{
-	return take_image(os, process, image, windows_exports, list);
-}
-
-static int image_imports(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	vmsig_name_list *list)
-{
-	return take_image(os, process, image, windows_imports, list);
-}
-
-static int image_needed(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	vmsig_name_list *list)
-{
-	return take_image(os, process, image, windows_imports_from, list);
+	if (!r)
+		r = take_parts(os, &walk, parts[part], list);
+	return r ? r : windows_process_is(&os->windows_kernel, process);
 }
 
 /* ---- comparing ---- */
 
-static int check(vmsig_os_handle *os, vmsig_finding_list *list)
-{
-	static int (*const checks[])(struct windows_kernel *, vmsig_finding_list *) = {
-		windows_hidden_objects, windows_hidden_modules, windows_intact_maps};
-	bool partial = false;
-	int r = 0;
+static int (*const checks[])(struct windows_kernel *, vmsig_finding_list *) = {
+	windows_hidden_objects, windows_hidden_modules, windows_intact_maps};
 
-	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]) && !r; i++) {
-		r = checks[i](&os->windows_kernel, list);
-		partial |= r == VMSIG_ERR_UNSUPPORTED || windows_again(r);
-		if (r == VMSIG_ERR_UNSUPPORTED || windows_again(r))
-			r = 0;
-	}
-	list->partial |= partial;
-	return r;
+static int check(vmsig_os_handle *os, size_t index, vmsig_finding_list *list)
+{
+	return checks[index](&os->windows_kernel, list);
 }
 
 static int text(vmsig_os_handle *os, vmsig_text_fn visit, void *ctx)
@@ -229,14 +193,10 @@ const struct os_system os_windows = {
 	.environment = environment,
 	.maps = maps,
 	.modules = modules,
-	.sections = sections,
-	.exports = exports,
-	.imports = imports,
+	.module_part = module_part,
 	.images = images,
-	.image_sections = image_sections,
-	.image_exports = image_exports,
-	.image_imports = image_imports,
-	.image_needed = image_needed,
+	.image_part = image_part,
 	.check = check,
+	.check_count = sizeof(checks) / sizeof(checks[0]),
 	.text = text,
 };

@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	change(&objects, data, size);
 	(void)objects_list_all(&objects);
-	(void)!linux_infer(&objects.kernel);
+	(void)!linux_infer(&objects.memory.kernel);
 	(void)objects_list_all(&objects);
 	objects_free(&objects);
 	return 0;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/os/fault.h"
 #include "clients/os/grow.h"
 #include "clients/os/linux/path.h"
 #include "clients/os/linux/task.h"
@@ -84,6 +85,6 @@ int linux_file_list(
 		if (is)
 			return is;
 	}
-	ret_list->partial = linux_again(r);
+	ret_list->partial = fault_again(r);
 	return ret_list->partial ? 0 : r;
 }

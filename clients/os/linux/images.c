@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/os/fault.h"
 #include "clients/os/grow.h"
 #include "clients/os/linux/cache.h"
 #include "clients/os/linux/elf.h"
@@ -136,7 +137,7 @@ int linux_images_program(
 	if (file)
 		linux_cache_file(kernel, linux_get(kernel, file, LINUX_FILE_INODE),
 			linux_get(kernel, file, LINUX_FILE_MAPPING), ret_file);
-	if (linux_again(kernel->fault))
+	if (fault_again(kernel->fault))
 		kernel->fault = VMSIG_ERR_TORN;
 	if (kernel->fault)
 		return kernel->fault;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/os/fault.h"
 #include "clients/os/linux/infer_probe.h"
 
 #define PAGE 4096u
@@ -14,7 +15,7 @@ bool infer_read(struct infer *infer, uint64_t gva, void *ret_bytes, size_t len)
 	infer->left--;
 	linux_begin(kernel);
 	linux_read(kernel, gva, ret_bytes, len);
-	if (kernel->fault && !linux_again(kernel->fault))
+	if (kernel->fault && !fault_again(kernel->fault))
 		infer->error = kernel->fault;
 	return !kernel->fault;
 }

@@ -9,6 +9,7 @@
 #include "clients/os/linux/dispatch.h"
 #include "clients/os/linux/space.h"
 #include "clients/os/linux/task.h"
+#include "clients/os/maps.h"
 #include "vmsig/vmsig_error.h"
 
 #define CALLS_MAX 1024u
@@ -189,7 +190,7 @@ int linux_intact_maps(struct linux_kernel *kernel, vmsig_finding_list *list)
 			r = take_maps(&processes.processes[i], &maps, list);
 		else if (r == VMSIG_ERR_GONE)
 			r = 0;
-		linux_space_clear(&maps);
+		maps_clear(&maps);
 		free(maps.maps);
 	}
 	free(processes.processes);

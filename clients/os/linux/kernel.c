@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/os/fault.h"
 #include "clients/os/linux/kernel.h"
 
 #include <string.h>
@@ -21,7 +22,7 @@ bool linux_attempt(struct linux_kernel *kernel, unsigned attempt, int r)
 {
 	if (!attempt)
 		linux_begin(kernel);
-	else if (attempt == LINUX_ATTEMPTS || !linux_again(r) || !kernel->left || !kernel->room)
+	else if (attempt == LINUX_ATTEMPTS || !fault_again(r) || !kernel->left || !kernel->room)
 		return false;
 	kernel->fault = 0;
 	kernel->room = LINUX_ROOM_MAX;
@@ -44,12 +45,6 @@ void linux_torn(struct linux_kernel *kernel)
 {
 	if (!kernel->fault)
 		kernel->fault = VMSIG_ERR_TORN;
-}
-
-bool linux_again(int error)
-{
-	return error == VMSIG_ERR_TORN || error == VMSIG_ERR_NOT_MAPPED ||
-	       error == VMSIG_ERR_OUT_OF_RANGE || error == VMSIG_ERR_BAD_PAGE_TABLE;
 }
 
 void linux_read(struct linux_kernel *kernel, uint64_t gva, void *ret_bytes, size_t len)
@@ -138,6 +133,6 @@ int linux_walk(struct linux_kernel *kernel, linux_walk_fn walk, void *ctx, bool 
 		r = walk(kernel, ctx);
 		r = r ? r : kernel->fault;
 	}
-	*ret_partial = linux_again(r);
+	*ret_partial = fault_again(r);
 	return *ret_partial ? 0 : r;
 }

@@ -118,8 +118,6 @@ void linux_torn(struct linux_kernel *kernel);
 /* Whether a list may have a text of that many bytes more; false, and torn: there are enough. */
 bool linux_room(struct linux_kernel *kernel, size_t len);
 
-/* Whether walking again may help. */
-bool linux_again(int error);
 /* Begins attempt 0, or another one after one that ended with `r`: all of them together get as many
  * reads as one. False: there is no use in another one. */
 bool linux_attempt(struct linux_kernel *kernel, unsigned attempt, int r);

@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/os/fault.h"
 #include "clients/os/linux/cache.h"
 #include "clients/os/linux/space.h"
+#include "clients/os/maps.h"
 #include "vmsig/vmsig_error.h"
 
 #define KEPT 64u                 /* pages; tables of symbols and their names lie side by side */
@@ -34,7 +36,7 @@ int linux_mapped_init(
 
 void linux_mapped_deinit(struct linux_mapped *mapped)
 {
-	linux_space_clear(&mapped->maps);
+	maps_clear(&mapped->maps);
 	free(mapped->maps.maps);
 	free(mapped->pages);
 	mapped->maps.maps = NULL;
@@ -94,7 +96,7 @@ static const vmsig_map *map_at(const struct linux_mapped *mapped, uint64_t addr)
 static int load_from_memory(struct linux_mapped *mapped, uint64_t addr, uint8_t *bytes)
 {
 	int r = -vmsig_gva_read(mapped->kernel->mem, mapped->root, addr, bytes, LINUX_PAGE);
-	const vmsig_map *map = linux_again(r) ? map_at(mapped, addr) : NULL;
+	const vmsig_map *map = fault_again(r) ? map_at(mapped, addr) : NULL;
 
 	return map ? load_from_file(mapped, map->offset + (addr - map->start), bytes) : r;
 }
@@ -204,7 +206,7 @@ void linux_mapped_text_file(
 
 bool linux_mapped_misses(struct linux_mapped *mapped)
 {
-	bool misses = linux_again(mapped->fault);
+	bool misses = fault_again(mapped->fault);
 
 	if (misses && mapped->left)
 		mapped->fault = 0;

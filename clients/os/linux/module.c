@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/os/fault.h"
 #include "clients/os/grow.h"
 #include "clients/os/linux/ring.h"
 #include "vmsig/vmsig_error.h"
@@ -84,6 +85,6 @@ int linux_module_list(struct linux_kernel *kernel, vmsig_module_list *ret_list)
 		return kernel->fault;
 	for (unsigned i = 0; linux_attempt(kernel, i, r); i++)
 		r = walk_once(kernel, head, ret_list);
-	ret_list->partial = linux_again(r);
+	ret_list->partial = fault_again(r);
 	return ret_list->partial ? 0 : r;
 }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "clients/os/fault.h"
 #include "clients/os/linux/task.h"
 #include "vmsig/vmsig_error.h"
 
@@ -86,7 +87,7 @@ static int of_process(
 		registers->ss = (uint16_t)frame[SAVED_SS];
 		return 0;
 	}
-	return kernel->fault && !linux_again(kernel->fault) ? kernel->fault : VMSIG_ERR_NOT_MAPPED;
+	return kernel->fault && !fault_again(kernel->fault) ? kernel->fault : VMSIG_ERR_NOT_MAPPED;
 }
 
 static int of_thread(

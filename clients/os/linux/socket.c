@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/os/fault.h"
 #include "clients/os/grow.h"
 #include "clients/os/linux/file.h"
 #include "vmsig/vmsig_error.h"
@@ -75,7 +76,7 @@ static int take(struct linux_kernel *kernel, const vmsig_proc *process, const vm
 	linux_begin(kernel);
 	if (read_socket(kernel, file->object, &socket))
 		return append(list, &socket);
-	if (!linux_again(kernel->fault))
+	if (!fault_again(kernel->fault))
 		return kernel->fault;
 	list->partial = true;
 	return 0;

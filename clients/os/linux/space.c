@@ -4,10 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/os/grow.h"
+#include "clients/os/fault.h"
 #include "clients/os/linux/maple.h"
 #include "clients/os/linux/path.h"
 #include "clients/os/linux/task.h"
+#include "clients/os/maps.h"
 #include "vmsig/vmsig_error.h"
 
 /* include/linux/mm.h */
@@ -22,28 +23,6 @@ struct space_walk {
 	vmsig_map_list *list;
 	int error; /* NO_MEMORY */
 };
-
-void linux_space_clear(vmsig_map_list *list)
-{
-	for (size_t i = 0; i < list->count; i++)
-		free((char *)(uintptr_t)list->maps[i].path);
-	list->count = 0;
-}
-
-static int append(vmsig_map_list *list, const vmsig_map *map, const char *path)
-{
-	vmsig_map *maps = grow_array(list->maps, list->count, sizeof(*maps));
-	char *copy = strdup(path);
-
-	list->maps = maps ? maps : list->maps;
-	if (!copy || !maps) {
-		free(copy);
-		return VMSIG_ERR_NO_MEMORY;
-	}
-	maps[list->count] = *map;
-	maps[list->count++].path = copy;
-	return 0;
-}
 
 /* What the kernel says of an area without a file (fs/proc/task_mmu.c). */
 static const char *special(struct linux_kernel *kernel, uint64_t mm, const vmsig_map *map)
@@ -88,7 +67,7 @@ static void take(struct space_walk *walk, uint64_t area)
 		linux_torn(kernel);
 	shown = file ? path : special(kernel, walk->mm, &map);
 	if (!kernel->fault && linux_room(kernel, sizeof(map) + strlen(shown)))
-		walk->error = append(walk->list, &map, shown);
+		walk->error = maps_append(walk->list, &map, shown);
 }
 
 static bool take_entry(void *ctx, uint64_t first, uint64_t last, uint64_t entry)
@@ -127,7 +106,7 @@ static int walk_once(struct space_walk *walk, const vmsig_proc *process)
 {
 	struct linux_kernel *kernel = walk->kernel;
 
-	linux_space_clear(walk->list);
+	maps_clear(walk->list);
 	walk->mm = linux_task_mm(kernel, process);
 	if (!walk->mm || kernel->fault)
 		return kernel->fault;
@@ -153,6 +132,6 @@ int linux_space_list(
 		if (is)
 			return is;
 	}
-	ret_list->partial = linux_again(r);
+	ret_list->partial = fault_again(r);
 	return ret_list->partial ? 0 : r;
 }

@@ -7,10 +7,8 @@
 #include "clients/os/linux/kernel.h"
 #include "vmsig/vmsig_os.h"
 
-/* Paths are allocated. What was taken before an error is in the list. */
+/* What was taken before an error is in the list. */
 __attribute__((warn_unused_result)) int linux_space_list(
 	struct linux_kernel *kernel, const vmsig_proc *process, vmsig_map_list *ret_list);
-/* Forgets all. */
-void linux_space_clear(vmsig_map_list *list);
 
 #endif

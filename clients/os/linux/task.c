@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/os/fault.h"
 #include "clients/os/grow.h"
 #include "clients/os/linux/ring.h"
 #include "vmsig/vmsig_error.h"
@@ -108,7 +109,7 @@ int linux_task_is(struct linux_kernel *kernel, const vmsig_proc *process)
 	kernel->left = left;
 	kernel->room = room;
 	/* What it was in may be no memory of the kernel's any more. */
-	if (linux_again(kernel->fault) ||
+	if (fault_again(kernel->fault) ||
 		(!kernel->fault && (start != process->start_ns || pid != process->pid)))
 		return VMSIG_ERR_GONE;
 	return kernel->fault;
@@ -155,7 +156,7 @@ static int walk_until_whole(struct linux_kernel *kernel, uint64_t head, enum lin
 
 	for (unsigned i = 0; linux_attempt(kernel, i, r); i++)
 		r = walk(kernel, head, links, parent, list);
-	list->partial = linux_again(r);
+	list->partial = fault_again(r);
 	return list->partial ? 0 : r;
 }
 

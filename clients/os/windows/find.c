@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "clients/os/fault.h"
 #include "clients/os/windows/exports.h"
 #include "clients/os/windows/image.h"
 #include "clients/os/windows/reader.h"
@@ -60,5 +61,5 @@ int windows_find(struct windows_kernel *kernel)
 	windows_begin(kernel);
 	if (r == FOUND)
 		return 0;
-	return r < 0 && !windows_again(-r) ? -r : VMSIG_ERR_UNSUPPORTED;
+	return r < 0 && !fault_again(-r) ? -r : VMSIG_ERR_UNSUPPORTED;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/os/fault.h"
 #include "clients/os/finding.h"
 #include "clients/os/windows/area.h"
 #include "clients/os/windows/process.h"
@@ -42,7 +43,7 @@ static int walk_once(struct windows_kernel *kernel, struct intact_walk *walk)
 {
 	windows_begin(kernel);
 	windows_vad_visit(kernel, &kernel->area, walk->process->object, look_at_area, walk);
-	if (windows_again(kernel->fault))
+	if (fault_again(kernel->fault))
 		walk->list->partial = true;
 	else if (kernel->fault)
 		return kernel->fault;
@@ -52,6 +53,7 @@ static int walk_once(struct windows_kernel *kernel, struct intact_walk *walk)
 int windows_intact_maps(struct windows_kernel *kernel, vmsig_finding_list *list)
 {
 	vmsig_proc_list processes = {0};
+	uint64_t reads = 0;
 	int r = windows_area_learn(kernel);
 
 	if (r || !kernel->area.flags)
@@ -62,8 +64,14 @@ int windows_intact_maps(struct windows_kernel *kernel, vmsig_finding_list *list)
 		struct intact_walk walk = {
 			.kernel = kernel, .process = &processes.processes[i], .list = list};
 
-		if (!(processes.processes[i].flags & VMSIG_PROC_ZOMBIE))
-			r = walk_once(kernel, &walk);
+		if (processes.processes[i].flags & VMSIG_PROC_ZOMBIE)
+			continue;
+		if (reads > WINDOWS_READS_MAX) { /* many processes may share one large tree */
+			list->partial = true;
+			break;
+		}
+		r = walk_once(kernel, &walk);
+		reads += WINDOWS_READS_MAX - kernel->left;
 	}
 	free(processes.processes);
 	return r;

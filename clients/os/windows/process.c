@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "clients/os/fault.h"
 #include "clients/os/grow.h"
 #include "clients/os/windows/clock.h"
 #include "clients/os/windows/reader.h"
@@ -69,7 +70,7 @@ int windows_process_is(struct windows_kernel *kernel, const vmsig_proc *process)
 	windows_process_read(kernel, process->object, windows_clock_start(kernel), &now);
 	/* Where it was there may be no memory of the kernel's any more. The clock may have been set
 	 * meanwhile, which changes when it was started. */
-	if (windows_again(kernel->fault) ||
+	if (fault_again(kernel->fault) ||
 		(!kernel->fault && (now.pid != process->pid || now.root != process->root ||
 					   strcmp(now.name, process->name) != 0)))
 		return VMSIG_ERR_GONE;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "clients/os/fault.h"
 #include "clients/os/windows/reader.h"
 
 #include <string.h>
@@ -17,20 +18,9 @@ void windows_torn(struct windows_kernel *kernel)
 		kernel->fault = VMSIG_ERR_TORN;
 }
 
-bool windows_missing(int error)
-{
-	return error == VMSIG_ERR_NOT_MAPPED || error == VMSIG_ERR_OUT_OF_RANGE ||
-	       error == VMSIG_ERR_BAD_PAGE_TABLE;
-}
-
-bool windows_again(int error)
-{
-	return error == VMSIG_ERR_TORN || windows_missing(error);
-}
-
 void windows_forgive(struct windows_kernel *kernel)
 {
-	if (windows_again(kernel->fault) && kernel->left)
+	if (fault_again(kernel->fault) && kernel->left)
 		kernel->fault = 0;
 }
 
@@ -105,7 +95,7 @@ void windows_read_some(struct windows_kernel *kernel, uint64_t root, uint64_t gv
 		n = WINDOWS_PAGE - (gva + at) % WINDOWS_PAGE;
 		n = n < len - at ? n : len - at;
 		windows_read_under(kernel, root, gva + at, bytes + at, n);
-		if (windows_missing(kernel->fault)) {
+		if (fault_missing(kernel->fault)) {
 			kernel->fault = 0;
 			*ret_missing = true;
 			/* Else what is not there would be looked for without end. */
@@ -118,12 +108,12 @@ int windows_walk(struct windows_kernel *kernel, windows_walk_fn walk, void *ctx,
 {
 	int r = VMSIG_ERR_TORN;
 
-	for (unsigned i = 0; i < WINDOWS_ATTEMPTS && windows_again(r); i++) {
+	for (unsigned i = 0; i < WINDOWS_ATTEMPTS && fault_again(r); i++) {
 		windows_begin(kernel);
 		vmsig_mem_flush(kernel->mem);
 		r = walk(kernel, ctx);
 		r = r ? r : kernel->fault;
 	}
-	*ret_partial = windows_again(r);
+	*ret_partial = fault_again(r);
 	return *ret_partial ? 0 : r;
 }

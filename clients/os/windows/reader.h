@@ -14,13 +14,9 @@
 void windows_begin(struct windows_kernel *kernel);
 /* Sets the fault, if there was none: what was read makes no sense. */
 void windows_torn(struct windows_kernel *kernel);
-/* Whether a page was not there. */
-bool windows_missing(int error);
 /* Forgets a fault of what an object is the better for, but does not need; not that there were too
  * many reads. */
 void windows_forgive(struct windows_kernel *kernel);
-/* Whether walking again may help. */
-bool windows_again(int error);
 
 /* Under any root, where all bytes lie in one half. */
 void windows_read_under(

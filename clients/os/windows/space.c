@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/os/grow.h"
+#include "clients/os/maps.h"
 #include "clients/os/windows/area.h"
 #include "clients/os/windows/process.h"
 #include "clients/os/windows/reader.h"
@@ -22,28 +22,6 @@ struct space_areas {
 	int error; /* NO_MEMORY */
 };
 
-void windows_space_clear(vmsig_map_list *list)
-{
-	for (size_t i = 0; i < list->count; i++)
-		free((char *)(uintptr_t)list->maps[i].path);
-	list->count = 0;
-}
-
-static int append(vmsig_map_list *list, const vmsig_map *map, const char *path)
-{
-	vmsig_map *maps = grow_array(list->maps, list->count, sizeof(*maps));
-	char *copy = strdup(path);
-
-	list->maps = maps ? maps : list->maps;
-	if (!copy || !maps) {
-		free(copy);
-		return VMSIG_ERR_NO_MEMORY;
-	}
-	maps[list->count] = *map;
-	maps[list->count++].path = copy;
-	return 0;
-}
-
 static bool take(void *ctx, const struct windows_vad *vad)
 {
 	struct space_areas *walk = ctx;
@@ -59,7 +37,7 @@ static bool take(void *ctx, const struct windows_vad *vad)
 			map.prot |= VMSIG_MAP_SHARED;
 	}
 	if (!walk->kernel->fault)
-		walk->error = append(walk->list, &map, path);
+		walk->error = maps_append(walk->list, &map, path);
 	return !walk->error && !walk->kernel->fault;
 }
 
@@ -67,7 +45,7 @@ static int walk_once(struct windows_kernel *kernel, void *ctx)
 {
 	struct space_areas *walk = ctx;
 
-	windows_space_clear(walk->list);
+	maps_clear(walk->list);
 	windows_vad_visit(kernel, &kernel->area, walk->process->object, take, walk);
 	return walk->error;
 }

@@ -6,11 +6,9 @@
 
 #include "clients/os/windows/kernel.h"
 
-/* Paths are allocated. What was taken before an error is in the list. VMSIG_ERR_UNSUPPORTED: where
+/* What was taken before an error is in the list. VMSIG_ERR_UNSUPPORTED: where
  * they are was not found. */
 __attribute__((warn_unused_result)) int windows_space_list(
 	struct windows_kernel *kernel, const vmsig_proc *process, vmsig_map_list *ret_list);
-/* Forgets all. */
-void windows_space_clear(vmsig_map_list *list);
 
 #endif

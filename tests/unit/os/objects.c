@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/os/objects.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "clients/os/finding.h"
 #include "clients/os/linux/cache.h"
@@ -21,15 +18,12 @@
 #include "clients/os/linux/socket.h"
 #include "clients/os/linux/space.h"
 #include "clients/os/linux/task.h"
+#include "clients/os/maps.h"
 #include "clients/os/names.h"
-
-#define ROOT 0x1000u
-#define PRESENT 3u
-#define LARGE 0x80u
 
 uint8_t *objects_bytes(struct objects *objects, uint64_t gva)
 {
-	return objects->memory + (gva - OBJECTS_MAP);
+	return objects->memory.bytes + (gva - OBJECTS_MAP);
 }
 
 void objects_put(struct objects *objects, uint64_t gva, uint64_t word)
@@ -39,12 +33,12 @@ void objects_put(struct objects *objects, uint64_t gva, uint64_t word)
 
 uint64_t objects_member(const struct objects *objects, uint64_t object, enum linux_field field)
 {
-	return object + objects->kernel.fields.field[field].offset;
+	return object + objects->memory.kernel.fields.field[field].offset;
 }
 
 void objects_set(struct objects *objects, uint64_t object, enum linux_field field, uint64_t word)
 {
-	uint32_t size = objects->kernel.fields.field[field].size;
+	uint32_t size = objects->memory.kernel.fields.field[field].size;
 
 	memcpy(objects_bytes(objects, objects_member(objects, object, field)), &word,
 		size < sizeof(word) ? size : sizeof(word));
@@ -160,7 +154,7 @@ static void make_symbols(struct objects *objects)
 			      symbols[i].name) +
 		      1;
 	}
-	objects->kernel.symbols = (struct linux_symbols){.addrs = objects->addrs,
+	objects->memory.kernel.symbols = (struct linux_symbols){.addrs = objects->addrs,
 		.names = objects->offsets,
 		.count = n,
 		.text = objects->names};
@@ -207,7 +201,8 @@ static void make_tasks(struct objects *objects)
 	objects_set(objects, task, LINUX_TASK_FILES, objects_at(OBJECTS_FILES));
 	objects_set(objects, task, LINUX_TASK_FS, objects_at(OBJECTS_SPACES) + 0x200);
 	objects_set(objects, task, LINUX_TASK_NSPROXY, objects_at(OBJECTS_SPACES));
-	objects->process = (vmsig_proc){.object = task, .root = ROOT, .start_ns = 1001, .pid = 1};
+	objects->process =
+		(vmsig_proc){.object = task, .root = MEMORY_ROOT, .start_ns = 1001, .pid = 1};
 }
 
 static void make_space(struct objects *objects)
@@ -215,7 +210,7 @@ static void make_space(struct objects *objects)
 	uint64_t mm = objects_at(OBJECTS_MM), node = objects_at(OBJECTS_NODE);
 	uint64_t area = objects_at(OBJECTS_AREA);
 
-	objects_set(objects, mm, LINUX_MM_PGD, OBJECTS_MAP + ROOT);
+	objects_set(objects, mm, LINUX_MM_PGD, OBJECTS_MAP + MEMORY_ROOT);
 	objects_set(objects, mm, LINUX_MM_MAP_COUNT, 1);
 	objects_set(objects, mm, LINUX_MM_TREE, node | 1 << 3 | 2);
 	/* One of [0x400000, 0x401000), nothing before it and behind it. */
@@ -323,56 +318,33 @@ static void make_rest(struct objects *objects)
 	memcpy(objects_bytes(objects, log + 0x308), "hello", 5);
 }
 
-static void make_tables(struct objects *objects)
-{
-	uint64_t words[][2] = {{ROOT + (OBJECTS_MAP >> 39 & 511) * 8, 0x2000 | PRESENT},
-		{0x2000, 0x3000 | PRESENT}, {0x3000, 0 | PRESENT | LARGE},
-		{0x3008, (2u << 20) | PRESENT | LARGE}};
-
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		objects_put(objects, OBJECTS_MAP + words[i][0], words[i][1]);
-}
-
 bool objects_make(struct objects *objects)
 {
-	int fd = memfd_create("objects", MFD_CLOEXEC), readable;
-	char path[64];
-
 	*objects = (struct objects){0};
-	if (fd < 0 || ftruncate(fd, OBJECTS_SIZE) < 0)
+	if (!memory_make(&objects->memory, OBJECTS_SIZE))
 		return false;
-	objects->memory = mmap(NULL, OBJECTS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	readable = open(path, O_RDONLY | O_CLOEXEC);
-	objects->kernel.mem = vmsig_mem_from_ro_fd(readable, OBJECTS_SIZE);
-	close(readable);
-	close(fd);
-	if (objects->memory == MAP_FAILED || !objects->kernel.mem)
-		return false;
-	objects->kernel.root = ROOT;
-	make_fields(&objects->kernel.fields);
+	memory_map_all(&objects->memory, OBJECTS_MAP);
+	make_fields(&objects->memory.kernel.fields);
 	make_symbols(objects);
-	make_tables(objects);
 	make_tasks(objects);
 	make_space(objects);
 	make_files(objects);
 	make_mounts(objects);
 	make_rest(objects);
-	linux_begin(&objects->kernel);
+	linux_begin(&objects->memory.kernel);
 	return true;
 }
 
 void objects_free(struct objects *objects)
 {
-	vmsig_mem_close(objects->kernel.mem);
-	munmap(objects->memory, OBJECTS_SIZE);
+	memory_free(&objects->memory);
 }
 
 /* ---- lists ---- */
 
 static size_t list_process(struct objects *objects)
 {
-	struct linux_kernel *kernel = &objects->kernel;
+	struct linux_kernel *kernel = &objects->memory.kernel;
 	const vmsig_proc *process = &objects->process;
 	vmsig_proc_list threads = {0};
 	vmsig_map_list maps = {0};
@@ -389,7 +361,7 @@ static size_t list_process(struct objects *objects)
 	n = threads.count * sizeof(*threads.processes) + maps.count * sizeof(*maps.maps) +
 	    files.count * sizeof(*files.files) + sockets.count * sizeof(*sockets.sockets) +
 	    mounts.count * sizeof(*mounts.mounts);
-	linux_space_clear(&maps);
+	maps_clear(&maps);
 	linux_file_clear(&files);
 	linux_mounts_clear(&mounts);
 	free(threads.processes);
@@ -402,7 +374,7 @@ static size_t list_process(struct objects *objects)
 
 static size_t list_modules(struct objects *objects)
 {
-	struct linux_kernel *kernel = &objects->kernel;
+	struct linux_kernel *kernel = &objects->memory.kernel;
 	vmsig_module module = {.object = objects_at(OBJECTS_MODULE)};
 	vmsig_module_list modules = {0};
 	vmsig_name_list sections = {0}, exports = {0};
@@ -429,7 +401,7 @@ static int count_page(void *ctx, uint64_t index)
 
 static size_t list_contents(struct objects *objects)
 {
-	struct linux_kernel *kernel = &objects->kernel;
+	struct linux_kernel *kernel = &objects->memory.kernel;
 	uint8_t page[LINUX_PAGE];
 	vmsig_file file;
 	size_t n = 0;
@@ -443,7 +415,7 @@ static size_t list_contents(struct objects *objects)
 
 size_t objects_list_all(struct objects *objects)
 {
-	struct linux_kernel *kernel = &objects->kernel;
+	struct linux_kernel *kernel = &objects->memory.kernel;
 	vmsig_proc_list processes = {0};
 	vmsig_log_list log = {0};
 	vmsig_finding_list findings = {0};

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "clients/os/linux/kernel.h"
+#include "tests/unit/os/memory.h"
 #include "vmsig/vmsig_os.h"
 
 #define OBJECTS_MAP 0xffff888000000000ull /* all memory, as the guest sees it */
@@ -50,8 +50,7 @@ enum objects_place {
 };
 
 struct objects {
-	struct linux_kernel kernel;
-	uint8_t *memory;
+	struct memory memory;
 	vmsig_proc process; /* the one that has it all */
 	char names[256];
 	uint64_t addrs[8];

@@ -8,15 +8,13 @@
 
 #include <cmocka.h>
 #include <elf.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "clients/os/linux/contents.h"
 #include "clients/os/names.h"
+#include "tests/unit/os/memory.h"
 #include "vmsig/vmsig_error.h"
 
 #define KERNEL_HALF 0xffff888000000000ull
@@ -25,7 +23,7 @@
 #define LARGE 0x80u
 
 /* Where things are: in bytes of memory, and in the library. */
-enum { ROOT = 0x1000, TASK = 0x10000, LIBRARY = 2 << 20 };
+enum { TASK = 0x10000, LIBRARY = 2 << 20 };
 enum {
 	SEGMENTS = 0x40,
 	SYMBOLS = 0x200,
@@ -43,38 +41,23 @@ enum {
 #define PREFERRED 0x10000ull /* where its headers say that it begins */
 
 struct lab {
-	struct linux_kernel kernel;
-	uint8_t *memory;
+	struct memory memory;
 	vmsig_proc process;
 	vmsig_image image;
 };
 
-static void put(struct lab *lab, uint64_t at, uint64_t word)
-{
-	memcpy(lab->memory + at, &word, sizeof(word));
-}
-
 static void put_in(struct lab *lab, uint64_t at, const void *bytes, size_t len)
 {
-	memcpy(lab->memory + LIBRARY + at, bytes, len);
+	memcpy(lab->memory.bytes + LIBRARY + at, bytes, len);
 }
 
-static void field(struct lab *lab, enum linux_field which, uint32_t offset, uint32_t size)
-{
-	lab->kernel.fields.field[which].known = true;
-	lab->kernel.fields.field[which].offset = offset;
-	lab->kernel.fields.field[which].size = size;
-}
-
-/* The kernel's half has the first two megabytes, the process' half those behind. */
+/* The process' half has the last two megabytes, too. */
 static void make_tables(struct lab *lab)
 {
-	put(lab, ROOT + (KERNEL_HALF >> 39 & 511) * 8, 0x2000 | PRESENT);
-	put(lab, 0x2000, 0x3000 | PRESENT);
-	put(lab, 0x3000, 0 | PRESENT | LARGE);
-	put(lab, ROOT + (BASE >> 39 & 511) * 8, 0x4000 | PRESENT);
-	put(lab, 0x4000 + (BASE >> 30 & 511) * 8, 0x5000 | PRESENT);
-	put(lab, 0x5000 + (BASE >> 21 & 511) * 8, LIBRARY | PRESENT | LARGE);
+	memory_map_all(&lab->memory, KERNEL_HALF);
+	memory_put(&lab->memory, MEMORY_ROOT + (BASE >> 39 & 511) * 8, 0x4000 | PRESENT);
+	memory_put(&lab->memory, 0x4000 + (BASE >> 30 & 511) * 8, 0x5000 | PRESENT);
+	memory_put(&lab->memory, 0x5000 + (BASE >> 21 & 511) * 8, LIBRARY | PRESENT | LARGE);
 }
 
 static void make_headers(struct lab *lab)
@@ -129,35 +112,24 @@ static void make_dynamic(struct lab *lab)
 	put_in(lab, SYMBOLS, symbols, sizeof(symbols));
 	put_in(lab, GNU_HASH, hash, sizeof(hash));
 	put_in(lab, RELOCATIONS, &relocation, sizeof(relocation));
-	put(lab, LIBRARY + SLOTS, 0x7f1111111111);
+	memory_put(&lab->memory, LIBRARY + SLOTS, 0x7f1111111111);
 }
 
 static int setup(void **state)
 {
 	struct lab *lab = calloc(1, sizeof(*lab));
-	int fd = memfd_create("guest", MFD_CLOEXEC), readable;
-	char path[64];
 
 	assert_non_null(lab);
-	assert_int_equal(ftruncate(fd, SIZE), 0);
-	lab->memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	assert_ptr_not_equal(lab->memory, MAP_FAILED);
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	readable = open(path, O_RDONLY | O_CLOEXEC);
-	lab->kernel.mem = vmsig_mem_from_ro_fd(readable, SIZE);
-	assert_non_null(lab->kernel.mem);
-	close(readable);
-	close(fd);
-	lab->kernel.root = ROOT;
-	field(lab, LINUX_TASK_START, 0, 8);
-	field(lab, LINUX_TASK_PID, 8, 4);
-	field(lab, LINUX_MM_MAP_COUNT, 0, 4);
+	assert_true(memory_make(&lab->memory, SIZE));
+	memory_field(&lab->memory, LINUX_TASK_START, 0, 8);
+	memory_field(&lab->memory, LINUX_TASK_PID, 8, 4);
+	memory_field(&lab->memory, LINUX_MM_MAP_COUNT, 0, 4);
 	make_tables(lab);
 	make_headers(lab);
 	make_dynamic(lab);
 	/* Without maps of files: what a page of is not there has no other place. */
 	lab->process = (vmsig_proc){
-		.object = KERNEL_HALF + TASK, .root = ROOT, .flags = VMSIG_PROC_KERNEL};
+		.object = KERNEL_HALF + TASK, .root = MEMORY_ROOT, .flags = VMSIG_PROC_KERNEL};
 	lab->image = (vmsig_image){.base = BASE, .size = SIZE_OF_IT};
 	*state = lab;
 	return 0;
@@ -167,8 +139,7 @@ static int teardown(void **state)
 {
 	struct lab *lab = *state;
 
-	vmsig_mem_close(lab->kernel.mem);
-	munmap(lab->memory, SIZE);
+	memory_free(&lab->memory);
 	free(lab);
 	return 0;
 }
@@ -182,7 +153,7 @@ static void list(struct lab *lab, list_fn take, const char *wanted)
 	vmsig_name_list names = {0};
 	char text[256] = "";
 
-	assert_int_equal(take(&lab->kernel, &lab->process, &lab->image, &names), 0);
+	assert_int_equal(take(&lab->memory.kernel, &lab->process, &lab->image, &names), 0);
 	for (size_t i = 0; i < names.count; i++)
 		(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s@%llx ",
 			names.names[i].name, (unsigned long long)names.names[i].addr);
@@ -211,12 +182,13 @@ static void what_does_not_fit_is_left_out(void **state)
 
 	/* Names outside of it are the kernel's own, or another's. */
 	for (size_t i = 0; i < sizeof(everywhere) / sizeof(everywhere[0]); i++) {
-		put(lab, LIBRARY + DYNAMIC + 2 * sizeof(Elf64_Dyn) + 8, everywhere[i]);
+		memory_put(
+			&lab->memory, LIBRARY + DYNAMIC + 2 * sizeof(Elf64_Dyn) + 8, everywhere[i]);
 		list(lab, linux_contents_needed, "...");
 	}
-	put(lab, LIBRARY + DYNAMIC + 2 * sizeof(Elf64_Dyn) + 8, BASE + NAMES);
+	memory_put(&lab->memory, LIBRARY + DYNAMIC + 2 * sizeof(Elf64_Dyn) + 8, BASE + NAMES);
 	/* More relocations than there is room for. */
-	put(lab, LIBRARY + DYNAMIC + 5 * sizeof(Elf64_Dyn) + 8, UINT64_MAX);
+	memory_put(&lab->memory, LIBRARY + DYNAMIC + 5 * sizeof(Elf64_Dyn) + 8, UINT64_MAX);
 	list(lab, linux_contents_imports, "taken@7f1111111111 ...");
 }
 
@@ -229,20 +201,21 @@ static void whatever_a_library_says_looking_ends(void **state)
 	struct lab *lab = *state;
 
 	for (uint64_t at = 0; at < SECTIONS + 3 * sizeof(Elf64_Shdr); at++) {
-		uint8_t was = lab->memory[LIBRARY + at];
+		uint8_t was = lab->memory.bytes[LIBRARY + at];
 
 		for (size_t i = 0; i < sizeof(odd); i++) {
-			lab->memory[LIBRARY + at] = odd[i];
+			lab->memory.bytes[LIBRARY + at] = odd[i];
 			for (size_t j = 0; j < sizeof(lists) / sizeof(lists[0]); j++) {
 				vmsig_name_list names = {0};
-				int r = lists[j](&lab->kernel, &lab->process, &lab->image, &names);
+				int r = lists[j](
+					&lab->memory.kernel, &lab->process, &lab->image, &names);
 
 				assert_true(r == 0 || r == VMSIG_ERR_TORN);
 				names_clear(&names);
 				free(names.names);
 			}
 		}
-		lab->memory[LIBRARY + at] = was;
+		lab->memory.bytes[LIBRARY + at] = was;
 	}
 	list(lab, linux_contents_exports, "offered@7f0000201234 ");
 }

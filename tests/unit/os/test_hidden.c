@@ -24,24 +24,19 @@
 #define TABLES_GPA 0x8000u
 #define MODULE_AT 0x1240u /* aligned to cache lines */
 
-static uint8_t *physical(struct objects *objects, uint64_t gpa)
-{
-	return objects->memory + gpa;
-}
-
 static void put(struct objects *objects, uint64_t gpa, uint64_t word)
 {
-	memcpy(physical(objects, gpa), &word, sizeof(word));
+	memory_put(&objects->memory, gpa, word);
 }
 
 static void map_modules(struct objects *objects)
 {
 	uint64_t first = LINUX_MODULES_FIRST;
 
-	put(objects, objects->kernel.root + (first >> 39 & 511) * 8, TABLES_GPA | PRESENT);
+	put(objects, objects->memory.kernel.root + (first >> 39 & 511) * 8, TABLES_GPA | PRESENT);
 	put(objects, TABLES_GPA + (first >> 30 & 511) * 8, (TABLES_GPA + 0x1000) | PRESENT);
 	put(objects, TABLES_GPA + 0x1000 + (first >> 21 & 511) * 8, MODULES_GPA | PRESENT | LARGE);
-	vmsig_mem_flush(objects->kernel.mem);
+	vmsig_mem_flush(objects->memory.kernel.mem);
 }
 
 static void make_module(struct objects *objects, uint64_t at, const char *name)
@@ -50,14 +45,14 @@ static void make_module(struct objects *objects, uint64_t at, const char *name)
 
 	put(objects, gpa + 8, 0xdead000000000100ull); /* as it is left when it is unlinked */
 	put(objects, gpa + 16, 0xdead000000000122ull);
-	memcpy(physical(objects, gpa + LINUX_MODULE_NAME_AT), name, strlen(name) + 1);
+	memcpy(objects->memory.bytes + gpa + LINUX_MODULE_NAME_AT, name, strlen(name) + 1);
 	put(objects, gpa + SELF_AT, LINUX_MODULES_FIRST + at);
 }
 
 static void set_field(struct objects *objects, enum linux_field field, uint32_t at, bool known)
 {
-	objects->kernel.fields.field[field].offset = at;
-	objects->kernel.fields.field[field].known = known;
+	objects->memory.kernel.fields.field[field].offset = at;
+	objects->memory.kernel.fields.field[field].known = known;
 }
 
 static int setup(void **state)
@@ -92,7 +87,7 @@ static void check(struct objects *objects, const char *text)
 {
 	vmsig_finding_list findings = {0};
 
-	assert_int_equal(linux_hidden_modules(&objects->kernel, &findings), 0);
+	assert_int_equal(linux_hidden_modules(&objects->memory.kernel, &findings), 0);
 	assert_false(findings.partial);
 	assert_int_equal(findings.count, text ? 1 : 0);
 	if (text)

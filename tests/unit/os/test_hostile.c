@@ -23,6 +23,7 @@
 #include "clients/os/linux/socket.h"
 #include "clients/os/linux/space.h"
 #include "clients/os/linux/task.h"
+#include "clients/os/maps.h"
 #include "tests/unit/os/objects.h"
 #include "vmsig/vmsig_error.h"
 
@@ -51,13 +52,13 @@ static void link_to(struct objects *objects, uint64_t at, uint64_t next)
 /* Reads of the next list, all attempts together. */
 static void begin(struct objects *objects)
 {
-	objects->kernel.spent = 0;
+	objects->memory.kernel.spent = 0;
 }
 
 static void assert_few_reads(const struct objects *objects)
 {
 	/* Those that were refused are counted, too. */
-	assert_true(objects->kernel.spent < 2ull * LINUX_READS_MAX);
+	assert_true(objects->memory.kernel.spent < 2ull * LINUX_READS_MAX);
 }
 
 /* ---- all is well ---- */
@@ -70,22 +71,22 @@ static void honest_objects_are_listed(void **state)
 	vmsig_file_list files = {0};
 	vmsig_mount_list mounts = {0};
 
-	assert_int_equal(linux_task_list(&objects->kernel, &processes), 0);
+	assert_int_equal(linux_task_list(&objects->memory.kernel, &processes), 0);
 	assert_false(processes.partial);
 	assert_int_equal(processes.count, 1);
 	assert_string_equal(processes.processes[0].name, "program");
-	assert_int_equal(linux_space_list(&objects->kernel, &objects->process, &maps), 0);
+	assert_int_equal(linux_space_list(&objects->memory.kernel, &objects->process, &maps), 0);
 	assert_false(maps.partial);
 	assert_int_equal(maps.count, 1);
 	assert_string_equal(maps.maps[0].path, "/file");
-	assert_int_equal(linux_file_list(&objects->kernel, &objects->process, &files), 0);
+	assert_int_equal(linux_file_list(&objects->memory.kernel, &objects->process, &files), 0);
 	assert_false(files.partial);
 	assert_int_equal(files.count, 1);
 	assert_int_equal(files.files[0].number, 3);
-	assert_int_equal(linux_mounts_list(&objects->kernel, &objects->process, &mounts), 0);
+	assert_int_equal(linux_mounts_list(&objects->memory.kernel, &objects->process, &mounts), 0);
 	assert_false(mounts.partial);
 	assert_int_equal(mounts.count, 2);
-	linux_space_clear(&maps);
+	maps_clear(&maps);
 	linux_file_clear(&files);
 	linux_mounts_clear(&mounts);
 	free(processes.processes);
@@ -110,7 +111,7 @@ static void rings_without_end_are_torn(void **state)
 
 		link_to(objects, tasks, nexts[i]);
 		begin(objects);
-		assert_int_equal(linux_task_list(&objects->kernel, &list), 0);
+		assert_int_equal(linux_task_list(&objects->memory.kernel, &list), 0);
 		assert_true(list.partial);
 		assert_true(list.count <= 2);
 		assert_few_reads(objects);
@@ -134,7 +135,7 @@ static void many_processes_are_some(void **state)
 	objects_put(objects, before, init);
 	objects_put(objects, init + 8, before);
 	begin(objects);
-	(void)!linux_task_list(&objects->kernel, &list);
+	(void)!linux_task_list(&objects->memory.kernel, &list);
 	assert_true(list.count <= 100000);
 	assert_few_reads(objects);
 	free(list.processes);
@@ -150,10 +151,10 @@ static void names_without_end_are_cut(void **state)
 	memset(objects_bytes(objects, objects_member(objects, task, LINUX_TASK_COMM)), 'x', 16);
 	memset(objects_bytes(objects, objects_member(objects, module, LINUX_MODULE_NAME)), 'y',
 		256);
-	assert_int_equal(linux_task_list(&objects->kernel, &list), 0);
+	assert_int_equal(linux_task_list(&objects->memory.kernel, &list), 0);
 	assert_int_equal(list.count, 1);
 	assert_int_equal(strlen(list.processes[0].name), 16);
-	(void)!linux_module_list(&objects->kernel, &modules);
+	(void)!linux_module_list(&objects->memory.kernel, &modules);
 	for (size_t i = 0; i < modules.count; i++)
 		assert_true(strlen(modules.modules[i].name) <= VMSIG_PROC_NAME_MAX);
 	free(list.processes);
@@ -174,21 +175,22 @@ static void paths_that_are_their_own_folder_end(void **state)
 	objects_set(objects, dentry, LINUX_DENTRY_PARENT, root + 0x400);
 	objects_set(objects, root + 0x400, LINUX_DENTRY_PARENT, dentry);
 	begin(objects);
-	assert_int_equal(linux_file_list(&objects->kernel, &objects->process, &files), 0);
+	assert_int_equal(linux_file_list(&objects->memory.kernel, &objects->process, &files), 0);
 	assert_true(files.partial);
 	assert_few_reads(objects);
 	/* Mounts in a circle. */
 	objects_set(objects, dentry, LINUX_DENTRY_PARENT, root);
 	objects_set(objects, mount, LINUX_MOUNT_PARENT, mounted);
 	begin(objects);
-	assert_int_equal(linux_file_list(&objects->kernel, &objects->process, &files), 0);
+	assert_int_equal(linux_file_list(&objects->memory.kernel, &objects->process, &files), 0);
 	assert_true(files.partial);
 	assert_few_reads(objects);
 	/* A folder that is among what is in it. */
 	objects_set(objects, dentry, LINUX_DENTRY_SIB,
 		objects_member(objects, dentry, LINUX_DENTRY_SIB));
 	begin(objects);
-	assert_int_not_equal(linux_lookup(&objects->kernel, &objects->process, "/other", &file), 0);
+	assert_int_not_equal(
+		linux_lookup(&objects->memory.kernel, &objects->process, "/other", &file), 0);
 	assert_few_reads(objects);
 	linux_file_clear(&files);
 	free(files.files);
@@ -217,7 +219,7 @@ static void texts_of_a_list_are_bounded(void **state)
 	for (uint64_t i = 0; i < 1u << 18; i++)
 		objects_put(objects, entries + 8 * i, objects_at(OBJECTS_FILE));
 	begin(objects);
-	assert_int_equal(linux_file_list(&objects->kernel, &objects->process, &files), 0);
+	assert_int_equal(linux_file_list(&objects->memory.kernel, &objects->process, &files), 0);
 	after = mallinfo2();
 	assert_true(files.partial);
 	assert_true(files.count > 1000);
@@ -241,7 +243,7 @@ static void trees_of_areas_that_contain_themselves_end(void **state)
 	objects_put(objects, node + 8, UINT64_MAX);
 	objects_put(objects, node + 128, node | 2 << 3 | 4);
 	begin(objects);
-	assert_int_equal(linux_space_list(&objects->kernel, &objects->process, &maps), 0);
+	assert_int_equal(linux_space_list(&objects->memory.kernel, &objects->process, &maps), 0);
 	assert_true(maps.partial);
 	assert_few_reads(objects);
 	/* In every slot: as many ways down as there are numbers. */
@@ -250,10 +252,10 @@ static void trees_of_areas_that_contain_themselves_end(void **state)
 		objects_put(objects, node + 128 + 8 * i, node | 2 << 3 | 4);
 	}
 	begin(objects);
-	assert_int_equal(linux_space_list(&objects->kernel, &objects->process, &maps), 0);
+	assert_int_equal(linux_space_list(&objects->memory.kernel, &objects->process, &maps), 0);
 	assert_true(maps.partial);
 	assert_few_reads(objects);
-	linux_space_clear(&maps);
+	maps_clear(&maps);
 	free(maps.maps);
 }
 
@@ -271,10 +273,10 @@ static void trees_of_two_levels_are_followed(void **state)
 	objects_put(objects, node + 88, (leaf + 0x100) | 1 << 3 | 4);
 	objects_put(objects, leaf + 24, 0x5fffff);
 	objects_put(objects, leaf + 0x100 + 8, UINT64_MAX);
-	assert_int_equal(linux_space_list(&objects->kernel, &objects->process, &maps), 0);
+	assert_int_equal(linux_space_list(&objects->memory.kernel, &objects->process, &maps), 0);
 	assert_false(maps.partial);
 	assert_int_equal(maps.count, 1);
-	linux_space_clear(&maps);
+	maps_clear(&maps);
 	free(maps.maps);
 }
 
@@ -289,13 +291,13 @@ static void counts_are_not_believed(void **state)
 
 	objects_set(objects, files + 0x100, LINUX_TABLE_MAX, UINT32_MAX);
 	begin(objects);
-	assert_int_equal(linux_file_list(&objects->kernel, &objects->process, &list), 0);
+	assert_int_equal(linux_file_list(&objects->memory.kernel, &objects->process, &list), 0);
 	assert_true(list.partial);
 	assert_few_reads(objects);
 	objects_set(objects, log, LINUX_LOG_COUNT_BITS, 20);
 	objects_set(objects, log, LINUX_LOG_HEAD, (1u << 20) - 1);
 	begin(objects);
-	(void)!linux_log_list(&objects->kernel, &records);
+	(void)!linux_log_list(&objects->memory.kernel, &records);
 	assert_few_reads(objects);
 	linux_log_clear(&records);
 	linux_file_clear(&list);
@@ -314,7 +316,8 @@ static void tables_that_refer_to_themselves_end(void **state)
 	/* The whole upper half is the root again, on every level. */
 	for (unsigned i = 256; i < 512; i++)
 		objects_put(objects, OBJECTS_MAP + 0x4000 + 8ull * i, 0x4003);
-	assert_int_equal(vmsig_os_open(&os, objects->kernel.mem, 0x4000, error, sizeof(error)),
+	assert_int_equal(
+		vmsig_os_open(&os, objects->memory.kernel.mem, 0x4000, error, sizeof(error)),
 		-VMSIG_ERR_UNSUPPORTED);
 	assert_null(os);
 }
@@ -341,7 +344,7 @@ static void words_may_be_any_pointer(void **state)
 			objects_put(objects, at, odd[turn++ % 7]);
 			begin(objects);
 			(void)objects_list_all(objects);
-			assert_true(objects->kernel.spent < 12ull * LINUX_READS_MAX);
+			assert_true(objects->memory.kernel.spent < 12ull * LINUX_READS_MAX);
 		}
 		objects_put(objects, at, was);
 	}
@@ -355,10 +358,11 @@ static void nothing_is_inferred_from_objects_that_lie(void **state)
 
 	for (uint64_t at = 0; at < 0x200; at += 8) {
 		objects_put(objects, init + at, init + at);
-		objects->kernel.fields = (struct linux_fields){0};
+		objects->memory.kernel.fields = (struct linux_fields){0};
 		begin(objects);
-		assert_int_equal(linux_infer(&objects->kernel), VMSIG_ERR_UNSUPPORTED);
-		assert_true(objects->kernel.spent < (LINUX_ATTEMPTS + 1ull) * INFER_READS_MAX);
+		assert_int_equal(linux_infer(&objects->memory.kernel), VMSIG_ERR_UNSUPPORTED);
+		assert_true(
+			objects->memory.kernel.spent < (LINUX_ATTEMPTS + 1ull) * INFER_READS_MAX);
 	}
 }
 
@@ -370,12 +374,13 @@ static void members_outside_of_tasks_are_none(void **state)
 	vmsig_finding_list findings = {0};
 
 	for (size_t i = 0; i < 2; i++) {
-		uint32_t *offset = &objects->kernel.fields.field[members[i]].offset, was = *offset;
+		uint32_t *offset = &objects->memory.kernel.fields.field[members[i]].offset,
+			 was = *offset;
 
 		*offset = 1u << 29;
 		begin(objects);
-		assert_int_equal(
-			linux_hidden_processes(&objects->kernel, &findings), VMSIG_ERR_UNSUPPORTED);
+		assert_int_equal(linux_hidden_processes(&objects->memory.kernel, &findings),
+			VMSIG_ERR_UNSUPPORTED);
 		*offset = was;
 	}
 	assert_int_equal(findings.count, 0);
@@ -410,15 +415,15 @@ static void names_at_the_edge_of_tasks_are_none(void **state)
 	objects->addrs[0] = RING;
 	for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++) {
 		make_ring(objects, 8, edges[i]);
-		objects->kernel.fields = (struct linux_fields){0};
+		objects->memory.kernel.fields = (struct linux_fields){0};
 		begin(objects);
-		assert_int_equal(linux_infer(&objects->kernel), VMSIG_ERR_UNSUPPORTED);
+		assert_int_equal(linux_infer(&objects->memory.kernel), VMSIG_ERR_UNSUPPORTED);
 	}
 	/* In the middle they are some. */
 	make_ring(objects, 8, 0x800);
-	objects->kernel.fields = (struct linux_fields){0};
+	objects->memory.kernel.fields = (struct linux_fields){0};
 	begin(objects);
-	assert_int_equal(linux_infer(&objects->kernel), 0);
+	assert_int_equal(linux_infer(&objects->memory.kernel), 0);
 }
 
 int main(void)

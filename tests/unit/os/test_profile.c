@@ -37,7 +37,8 @@ static struct linux_symbols some_symbols(void)
 
 static struct linux_kernel like(const struct objects *objects)
 {
-	return (struct linux_kernel){.mem = objects->kernel.mem, .root = objects->kernel.root};
+	return (struct linux_kernel){
+		.mem = objects->memory.kernel.mem, .root = objects->memory.kernel.root};
 }
 
 static void make(struct objects *objects, const char *banner)

@@ -6,12 +6,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "clients/os/linux/cache.h"
 #include "clients/os/linux/log.h"
@@ -19,16 +16,14 @@
 #include "clients/os/linux/parts.h"
 #include "clients/os/linux/radix.h"
 #include "clients/os/names.h"
+#include "tests/unit/os/memory.h"
 #include "vmsig/vmsig_error.h"
 
 #define MAP 0xffff888000000000ull /* all memory, as the guest sees it */
 #define SIZE (4u << 20)
-#define PRESENT 3u
-#define LARGE 0x80u
 
 /* Where things are, in bytes of memory. */
 enum {
-	ROOT = 0x1000,
 	NODES = 0x10000,
 	LOG = 0x20000,
 	DESCS = 0x21000,
@@ -43,33 +38,11 @@ enum {
 enum { PAGE_SIZE_OF_DESCRIPTION = 64 };
 
 struct lab {
-	struct linux_kernel kernel;
-	uint8_t *memory;
+	struct memory memory;
 	char names[64];
 	uint64_t addrs[3];
 	uint32_t offsets[3];
 };
-
-static void put(struct lab *lab, uint64_t at, uint64_t word)
-{
-	memcpy(lab->memory + at, &word, sizeof(word));
-}
-
-static void field(struct lab *lab, enum linux_field which, uint32_t offset, uint32_t size)
-{
-	lab->kernel.fields.field[which].known = true;
-	lab->kernel.fields.field[which].offset = offset;
-	lab->kernel.fields.field[which].size = size;
-}
-
-/* Four levels, and two large pages at the end of them. */
-static void make_tables(struct lab *lab)
-{
-	put(lab, ROOT + (MAP >> 39 & 511) * 8, 0x2000 | PRESENT);
-	put(lab, 0x2000, 0x3000 | PRESENT);
-	put(lab, 0x3000, 0 | PRESENT | LARGE);
-	put(lab, 0x3008, (2u << 20) | PRESENT | LARGE);
-}
 
 static void make_fields(struct lab *lab)
 {
@@ -87,11 +60,11 @@ static void make_fields(struct lab *lab)
 		{LINUX_EXPORT_VALUE, 0, 4}};
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		field(lab, fields[i].field, fields[i].offset, fields[i].size);
-	lab->kernel.fields.size[LINUX_STRUCT_LOG_DESC] = 24;
-	lab->kernel.fields.size[LINUX_STRUCT_LOG_INFO] = 32;
-	lab->kernel.fields.size[LINUX_STRUCT_EXPORT] = 12;
-	lab->kernel.fields.size[LINUX_STRUCT_PAGE] = PAGE_SIZE_OF_DESCRIPTION;
+		memory_field(&lab->memory, fields[i].field, fields[i].offset, fields[i].size);
+	lab->memory.kernel.fields.size[LINUX_STRUCT_LOG_DESC] = 24;
+	lab->memory.kernel.fields.size[LINUX_STRUCT_LOG_INFO] = 32;
+	lab->memory.kernel.fields.size[LINUX_STRUCT_EXPORT] = 12;
+	lab->memory.kernel.fields.size[LINUX_STRUCT_PAGE] = PAGE_SIZE_OF_DESCRIPTION;
 }
 
 static void make_symbols(struct lab *lab)
@@ -102,33 +75,22 @@ static void make_symbols(struct lab *lab)
 	lab->addrs[0] = MAP + SYMBOLS;
 	lab->addrs[1] = MAP + SYMBOLS + 8;
 	lab->offsets[1] = 5;
-	lab->kernel.symbols = (struct linux_symbols){
+	lab->memory.kernel.symbols = (struct linux_symbols){
 		.addrs = lab->addrs, .names = lab->offsets, .count = 2, .text = lab->names};
-	put(lab, SYMBOLS, MAP + LOG);
-	put(lab, SYMBOLS + 8, MAP + PAGES);
+	memory_put(&lab->memory, SYMBOLS, MAP + LOG);
+	memory_put(&lab->memory, SYMBOLS + 8, MAP + PAGES);
 }
 
 static int setup(void **state)
 {
 	struct lab *lab = calloc(1, sizeof(*lab));
-	int fd = memfd_create("guest", MFD_CLOEXEC), readable;
-	char path[64];
 
 	assert_non_null(lab);
-	assert_int_equal(ftruncate(fd, SIZE), 0);
-	lab->memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	assert_ptr_not_equal(lab->memory, MAP_FAILED);
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	readable = open(path, O_RDONLY | O_CLOEXEC);
-	lab->kernel.mem = vmsig_mem_from_ro_fd(readable, SIZE);
-	assert_non_null(lab->kernel.mem);
-	close(readable);
-	close(fd);
-	lab->kernel.root = ROOT;
-	make_tables(lab);
+	assert_true(memory_make(&lab->memory, SIZE));
+	memory_map_all(&lab->memory, MAP);
 	make_fields(lab);
 	make_symbols(lab);
-	linux_begin(&lab->kernel);
+	linux_begin(&lab->memory.kernel);
 	*state = lab;
 	return 0;
 }
@@ -137,8 +99,7 @@ static int teardown(void **state)
 {
 	struct lab *lab = *state;
 
-	vmsig_mem_close(lab->kernel.mem);
-	munmap(lab->memory, SIZE);
+	memory_free(&lab->memory);
 	free(lab);
 	return 0;
 }
@@ -157,7 +118,7 @@ static uint64_t to_node(unsigned i)
 
 static void put_slot(struct lab *lab, unsigned node, unsigned slot, uint64_t entry)
 {
-	put(lab, node_at(node) + 0x28 + 8ull * slot, entry);
+	memory_put(&lab->memory, node_at(node) + 0x28 + 8ull * slot, entry);
 }
 
 struct taken {
@@ -182,20 +143,20 @@ static void trees_have_what_was_put_there(void **state)
 	struct lab *lab = *state;
 	struct taken taken = {0};
 
-	lab->memory[node_at(0)] = 6;
+	lab->memory.bytes[node_at(0)] = 6;
 	put_slot(lab, 0, 0, to_node(1));
 	put_slot(lab, 0, 3, to_node(2));
 	put_slot(lab, 1, 5, MAP + 0x1000);
 	put_slot(lab, 1, 6, 5u << 2 | 2); /* the same, which covers two */
 	put_slot(lab, 1, 9, 0x777 << 1 | 1);
 	put_slot(lab, 2, 63, MAP + 0x2000);
-	assert_int_equal(linux_radix_get(&lab->kernel, to_node(0), 5), MAP + 0x1000);
-	assert_int_equal(linux_radix_get(&lab->kernel, to_node(0), 6), MAP + 0x1000);
-	assert_int_equal(linux_radix_get(&lab->kernel, to_node(0), 9), 0);
-	assert_int_equal(linux_radix_get(&lab->kernel, to_node(0), 255), MAP + 0x2000);
-	assert_int_equal(linux_radix_get(&lab->kernel, to_node(0), 1ull << 40), 0);
-	linux_radix_visit(&lab->kernel, to_node(0), take, &taken);
-	assert_int_equal(lab->kernel.fault, 0);
+	assert_int_equal(linux_radix_get(&lab->memory.kernel, to_node(0), 5), MAP + 0x1000);
+	assert_int_equal(linux_radix_get(&lab->memory.kernel, to_node(0), 6), MAP + 0x1000);
+	assert_int_equal(linux_radix_get(&lab->memory.kernel, to_node(0), 9), 0);
+	assert_int_equal(linux_radix_get(&lab->memory.kernel, to_node(0), 255), MAP + 0x2000);
+	assert_int_equal(linux_radix_get(&lab->memory.kernel, to_node(0), 1ull << 40), 0);
+	linux_radix_visit(&lab->memory.kernel, to_node(0), take, &taken);
+	assert_int_equal(lab->memory.kernel.fault, 0);
 	assert_int_equal(taken.count, 3);
 	assert_int_equal(taken.index[1], 6);
 	assert_int_equal(taken.index[2], 255);
@@ -209,12 +170,12 @@ static void trees_that_contain_themselves_end(void **state)
 
 	for (unsigned i = 0; i < 64; i++)
 		put_slot(lab, 0, i, to_node(0));
-	lab->memory[node_at(0)] = 60;
-	linux_radix_visit(&lab->kernel, to_node(0), take, &taken);
-	assert_int_equal(lab->kernel.fault, VMSIG_ERR_TORN);
-	linux_begin(&lab->kernel);
-	assert_int_equal(linux_radix_get(&lab->kernel, to_node(0), 0), 0);
-	assert_int_equal(lab->kernel.fault, VMSIG_ERR_TORN);
+	lab->memory.bytes[node_at(0)] = 60;
+	linux_radix_visit(&lab->memory.kernel, to_node(0), take, &taken);
+	assert_int_equal(lab->memory.kernel.fault, VMSIG_ERR_TORN);
+	linux_begin(&lab->memory.kernel);
+	assert_int_equal(linux_radix_get(&lab->memory.kernel, to_node(0), 0), 0);
+	assert_int_equal(lab->memory.kernel.fault, VMSIG_ERR_TORN);
 }
 
 static void trees_of_one_wide_entry_end(void **state)
@@ -222,10 +183,10 @@ static void trees_of_one_wide_entry_end(void **state)
 	struct lab *lab = *state;
 	struct taken taken = {0};
 
-	lab->memory[node_at(0)] = 54;
+	lab->memory.bytes[node_at(0)] = 54;
 	put_slot(lab, 0, 0, MAP + 0x1000);
-	linux_radix_visit(&lab->kernel, to_node(0), take, &taken);
-	assert_int_equal(lab->kernel.fault, VMSIG_ERR_TORN);
+	linux_radix_visit(&lab->memory.kernel, to_node(0), take, &taken);
+	assert_int_equal(lab->memory.kernel.fault, VMSIG_ERR_TORN);
 	assert_int_equal(taken.count, 0);
 }
 
@@ -247,8 +208,8 @@ static uint64_t to_maple(unsigned i, unsigned type)
 static void put_range(struct lab *lab, unsigned node, unsigned slot, uint64_t last, uint64_t entry)
 {
 	if (last)
-		put(lab, maple_at(node) + 8 + 8ull * slot, last);
-	put(lab, maple_at(node) + 0x80 + 8ull * slot, entry);
+		memory_put(&lab->memory, maple_at(node) + 8 + 8ull * slot, last);
+	memory_put(&lab->memory, maple_at(node) + 0x80 + 8ull * slot, entry);
 }
 
 struct ranges {
@@ -272,8 +233,8 @@ static void ranges_are_found_in_trees_of_several_levels(void **state)
 	struct lab *lab = *state;
 	struct ranges ranges = {0};
 
-	field(lab, LINUX_MAPLE_RANGE_PIVOT, 8, 120);
-	field(lab, LINUX_MAPLE_RANGE_SLOT, 0x80, 128);
+	memory_field(&lab->memory, LINUX_MAPLE_RANGE_PIVOT, 8, 120);
+	memory_field(&lab->memory, LINUX_MAPLE_RANGE_SLOT, 0x80, 128);
 	put_range(lab, 0, 0, 0x8fff, to_maple(1, LEAF));
 	put_range(lab, 0, 1, 0, to_maple(2, LEAF));
 	put_range(lab, 1, 0, 0x1fff, 0);
@@ -281,8 +242,9 @@ static void ranges_are_found_in_trees_of_several_levels(void **state)
 	put_range(lab, 1, 2, 0x8fff, MAP + 0x2000);
 	put_range(lab, 2, 0, 0x9fff, MAP + 0x3000);
 	put_range(lab, 2, 1, 0, 0);
-	linux_maple_visit(&lab->kernel, (to_maple(0, RANGE) & ~7ull) | 2, take_range, &ranges);
-	assert_int_equal(lab->kernel.fault, 0);
+	linux_maple_visit(
+		&lab->memory.kernel, (to_maple(0, RANGE) & ~7ull) | 2, take_range, &ranges);
+	assert_int_equal(lab->memory.kernel.fault, 0);
 	assert_int_equal(ranges.count, 3);
 	assert_int_equal(ranges.first[0], 0x2000);
 	assert_int_equal(ranges.last[1], 0x8fff);
@@ -290,8 +252,9 @@ static void ranges_are_found_in_trees_of_several_levels(void **state)
 	/* Nothing but leaves may have a place without an entry. */
 	put_range(lab, 0, 1, 0, 0);
 	ranges.count = 0;
-	linux_maple_visit(&lab->kernel, (to_maple(0, RANGE) & ~7ull) | 2, take_range, &ranges);
-	assert_int_equal(lab->kernel.fault, VMSIG_ERR_TORN);
+	linux_maple_visit(
+		&lab->memory.kernel, (to_maple(0, RANGE) & ~7ull) | 2, take_range, &ranges);
+	assert_int_equal(lab->memory.kernel.fault, VMSIG_ERR_TORN);
 }
 
 /* ---- pages of files ---- */
@@ -303,28 +266,29 @@ static void pages_are_those_of_the_file(void **state)
 	uint8_t page[LINUX_PAGE];
 	const unsigned frame = 0x200; /* of the first page of two */
 
-	put(lab, MAPPING + 8, to_node(0));
+	memory_put(&lab->memory, MAPPING + 8, to_node(0));
 	put_slot(lab, 0, 4, MAP + PAGES + frame * PAGE_SIZE_OF_DESCRIPTION);
 	put_slot(lab, 0, 5, 4u << 2 | 2);
-	put(lab, PAGES + frame * PAGE_SIZE_OF_DESCRIPTION + 0x20, 4);
-	memcpy(lab->memory + (frame + 1) * LINUX_PAGE, "second", 7);
-	assert_int_equal(linux_cache_page(&lab->kernel, &file, 5, page), 0);
+	memory_put(&lab->memory, PAGES + frame * PAGE_SIZE_OF_DESCRIPTION + 0x20, 4);
+	memcpy(lab->memory.bytes + (frame + 1) * LINUX_PAGE, "second", 7);
+	assert_int_equal(linux_cache_page(&lab->memory.kernel, &file, 5, page), 0);
 	assert_string_equal((char *)page, "second");
-	assert_int_equal(linux_cache_page(&lab->kernel, &file, 6, page), VMSIG_ERR_NOT_MAPPED);
+	assert_int_equal(
+		linux_cache_page(&lab->memory.kernel, &file, 6, page), VMSIG_ERR_NOT_MAPPED);
 	/* A description that says to be of another place. */
-	put(lab, PAGES + frame * PAGE_SIZE_OF_DESCRIPTION + 0x20, 400);
-	assert_int_equal(linux_cache_page(&lab->kernel, &file, 5, page), VMSIG_ERR_TORN);
+	memory_put(&lab->memory, PAGES + frame * PAGE_SIZE_OF_DESCRIPTION + 0x20, 400);
+	assert_int_equal(linux_cache_page(&lab->memory.kernel, &file, 5, page), VMSIG_ERR_TORN);
 }
 
 /* ---- the log ---- */
 
 static void make_log(struct lab *lab, unsigned count_bits, unsigned size_bits)
 {
-	put(lab, LOG, count_bits);
-	put(lab, LOG + 8, MAP + DESCS);
-	put(lab, LOG + 16, MAP + INFOS);
-	put(lab, LOG + 40, size_bits);
-	put(lab, LOG + 48, MAP + DATA);
+	memory_put(&lab->memory, LOG, count_bits);
+	memory_put(&lab->memory, LOG + 8, MAP + DESCS);
+	memory_put(&lab->memory, LOG + 16, MAP + INFOS);
+	memory_put(&lab->memory, LOG + 40, size_bits);
+	memory_put(&lab->memory, LOG + 48, MAP + DATA);
 }
 
 static void make_record(
@@ -332,12 +296,12 @@ static void make_record(
 {
 	uint64_t index = id % 4;
 
-	put(lab, DESCS + 24 * index, 2ull << 62 | id);
-	put(lab, DESCS + 24 * index + 8, begin);
-	put(lab, DESCS + 24 * index + 16, next);
-	put(lab, INFOS + 32 * index, id * 10);
-	put(lab, INFOS + 32 * index + 16, strlen(text) | 3ull << 16 | 6ull << 29);
-	memcpy(lab->memory + DATA + at + 8, text, strlen(text));
+	memory_put(&lab->memory, DESCS + 24 * index, 2ull << 62 | id);
+	memory_put(&lab->memory, DESCS + 24 * index + 8, begin);
+	memory_put(&lab->memory, DESCS + 24 * index + 16, next);
+	memory_put(&lab->memory, INFOS + 32 * index, id * 10);
+	memory_put(&lab->memory, INFOS + 32 * index + 16, strlen(text) | 3ull << 16 | 6ull << 29);
+	memcpy(lab->memory.bytes + DATA + at + 8, text, strlen(text));
 }
 
 static void records_wrap_around(void **state)
@@ -349,10 +313,10 @@ static void records_wrap_around(void **state)
 	make_record(lab, 5, 64, 88, 0, "one");
 	make_record(lab, 6, 88, 128, 24, "ends there"); /* exactly at the end */
 	make_record(lab, 7, 168, 192 + 24, 0, "begins anew");
-	put(lab, DESCS + 24 * 3 + 8, 168);
-	put(lab, LOG + 32, 5);
-	put(lab, LOG + 24, 7);
-	assert_int_equal(linux_log_list(&lab->kernel, &list), 0);
+	memory_put(&lab->memory, DESCS + 24 * 3 + 8, 168);
+	memory_put(&lab->memory, LOG + 32, 5);
+	memory_put(&lab->memory, LOG + 24, 7);
+	assert_int_equal(linux_log_list(&lab->memory.kernel, &list), 0);
 	assert_false(list.partial);
 	assert_int_equal(list.count, 3);
 	assert_string_equal(list.records[1].text, "ends there");
@@ -375,8 +339,8 @@ static void logs_without_end_end(void **state)
 
 	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
 		make_log(lab, odd[i].count_bits, odd[i].size_bits);
-		put(lab, LOG + 24, odd[i].head);
-		assert_int_equal(linux_log_list(&lab->kernel, &list), 0);
+		memory_put(&lab->memory, LOG + 24, odd[i].head);
+		assert_int_equal(linux_log_list(&lab->memory.kernel, &list), 0);
 		assert_true(list.partial);
 		assert_int_equal(list.count, 0);
 	}
@@ -392,17 +356,17 @@ static void exports_are_counted_by_the_guest_and_bounded_here(void **state)
 	vmsig_name_list list = {0};
 	int32_t words[2] = {0x100, 0x200 - 4};
 
-	put(lab, MODULE, MAP + MODULE + 0x40);
-	put(lab, MODULE + 8, 1);
-	memcpy(lab->memory + MODULE + 0x40, words, sizeof(words));
-	memcpy(lab->memory + MODULE + 0x240, "offered", 8);
-	assert_int_equal(linux_parts_exports(&lab->kernel, &module, &list), 0);
+	memory_put(&lab->memory, MODULE, MAP + MODULE + 0x40);
+	memory_put(&lab->memory, MODULE + 8, 1);
+	memcpy(lab->memory.bytes + MODULE + 0x40, words, sizeof(words));
+	memcpy(lab->memory.bytes + MODULE + 0x240, "offered", 8);
+	assert_int_equal(linux_parts_exports(&lab->memory.kernel, &module, &list), 0);
 	assert_false(list.partial);
 	assert_int_equal(list.count, 1);
 	assert_int_equal(list.names[0].addr, MAP + MODULE + 0x140);
 	assert_string_equal(list.names[0].name, "offered");
-	put(lab, MODULE + 8, UINT32_MAX);
-	assert_int_equal(linux_parts_exports(&lab->kernel, &module, &list), 0);
+	memory_put(&lab->memory, MODULE + 8, UINT32_MAX);
+	assert_int_equal(linux_parts_exports(&lab->memory.kernel, &module, &list), 0);
 	assert_true(list.partial);
 	names_clear(&list);
 	free(list.names);
