@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Lists, trees and texts of a Windows guest. The first process lies at OBJECT, and its members
  * where the constants say. */
+#include "clients/os/maps.h"
 #include "clients/os/windows/area.h"
 #include "clients/os/windows/compare.h"
 #include "clients/os/windows/module.h"
@@ -28,7 +29,7 @@ static void look_at_process(struct windows_kernel *kernel, const vmsig_proc *pro
 	(void)!windows_space_list(kernel, process, &maps);
 	(void)!windows_start_command(kernel, process, text, sizeof(text), &len);
 	(void)!windows_start_environment(kernel, process, text, sizeof(text), &len);
-	windows_space_clear(&maps);
+	maps_clear(&maps);
 	free(maps.maps);
 	free(threads.processes);
 }
