@@ -84,23 +84,25 @@ static int take_children(struct linux_kernel *kernel, uint64_t parent, vmsig_mou
 	return r;
 }
 
+/* From the process' root on, as /proc has them. That of its namespace may be below it, where the
+ * process does not get: from 7.0 on it is an empty file system. */
 static int walk(struct linux_kernel *kernel, void *ctx)
 {
-	static const enum linux_field needed[] = {LINUX_TASK_NSPROXY, LINUX_NSPROXY_MNT,
-		LINUX_MNTNS_ROOT, LINUX_MOUNT_MOUNTS, LINUX_MOUNT_CHILD, LINUX_MOUNT_DEVNAME,
-		LINUX_VFSMOUNT_SB, LINUX_VFSMOUNT_FLAGS, LINUX_SB_FLAGS};
+	static const enum linux_field needed[] = {LINUX_TASK_FS, LINUX_FS_ROOT_MNT,
+		LINUX_MOUNT_MOUNTS, LINUX_MOUNT_CHILD, LINUX_MOUNT_DEVNAME, LINUX_VFSMOUNT_SB,
+		LINUX_VFSMOUNT_FLAGS, LINUX_SB_FLAGS};
 	const struct mounts_walk *mounts = ctx;
-	uint64_t namespaces;
+	uint64_t fs;
 	int r;
 
 	linux_mounts_clear(mounts->list);
 	linux_need(kernel, needed, sizeof(needed) / sizeof(needed[0]));
-	namespaces = linux_get(kernel, mounts->process->object, LINUX_TASK_NSPROXY);
-	if (kernel->fault || !namespaces) /* of what has ended */
+	fs = linux_get(kernel, mounts->process->object, LINUX_TASK_FS);
+	if (kernel->fault || !fs) /* of what has ended */
 		return kernel->fault ? 0 : VMSIG_ERR_GONE;
 	r = take(kernel,
-		linux_get(
-			kernel, linux_get(kernel, namespaces, LINUX_NSPROXY_MNT), LINUX_MNTNS_ROOT),
+		linux_get(kernel, fs, LINUX_FS_ROOT_MNT) -
+			kernel->fields.field[LINUX_MOUNT_VFSMOUNT].offset,
 		mounts->list);
 	for (size_t i = 0; i < mounts->list->count && !r && !kernel->fault; i++)
 		r = take_children(kernel, mounts->list->mounts[i].object, mounts->list);

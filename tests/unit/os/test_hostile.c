@@ -366,6 +366,21 @@ static void nothing_is_inferred_from_objects_that_lie(void **state)
 	}
 }
 
+/* That of its namespace, which lies below it. */
+static void mounts_begin_with_the_process_root(void **state)
+{
+	struct objects *objects = *state;
+	vmsig_mount_list mounts = {0};
+
+	objects_set(objects, objects_at(OBJECTS_SPACES) + 0x100, LINUX_MNTNS_ROOT,
+		objects_at(OBJECTS_MOUNTED));
+	assert_int_equal(linux_mounts_list(&objects->memory.kernel, &objects->process, &mounts), 0);
+	assert_int_equal(mounts.count, 2);
+	assert_int_equal(mounts.mounts[0].object, objects_at(OBJECTS_MOUNT));
+	linux_mounts_clear(&mounts);
+	free(mounts.mounts);
+}
+
 /* Where a guest's types say that a member is. */
 static void members_outside_of_tasks_are_none(void **state)
 {
@@ -446,6 +461,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			nothing_is_inferred_from_objects_that_lie, setup, teardown),
 		cmocka_unit_test_setup_teardown(members_outside_of_tasks_are_none, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			mounts_begin_with_the_process_root, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			names_at_the_edge_of_tasks_are_none, setup, teardown),
 	};
