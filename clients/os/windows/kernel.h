@@ -25,6 +25,7 @@
  *   clock     times
  *   process   processes
  *   thread    threads
+ *   thread_compare  members of threads that no function tells
  *   module    modules of the kernel
  *   images    programs and libraries of a process
  *   start     what a process was started with

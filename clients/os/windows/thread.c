@@ -6,13 +6,8 @@
 #include "clients/os/grow.h"
 #include "clients/os/windows/reader.h"
 #include "clients/os/windows/ring.h"
+#include "clients/os/windows/thread_compare.h"
 #include "vmsig/vmsig_error.h"
-
-/* Bytes of objects that are looked through. */
-#define HEADS_FIRST 0x18u /* in KPROCESS, behind its header */
-#define HEADS_END 0x80u
-#define LINKS_FIRST 0x40u /* in KTHREAD */
-#define LINKS_END 0x600u
 
 #define TID_MAX 0x7ffffffcu
 #define PROOFS 4u /* threads that have to agree; a process may have fewer */
@@ -58,7 +53,8 @@ static bool all_are_threads(struct windows_kernel *kernel, uint64_t head, uint32
 
 static uint32_t links_of(struct windows_kernel *kernel, uint64_t head)
 {
-	for (uint32_t links = LINKS_FIRST; links < LINKS_END; links += 8) {
+	for (uint32_t links = WINDOWS_THREAD_LINKS_FIRST; links < WINDOWS_THREAD_LINKS_END;
+		links += 8) {
 		windows_begin(kernel);
 		if (all_are_threads(kernel, head, links))
 			return links;
@@ -75,19 +71,28 @@ static bool is_ring(struct windows_kernel *kernel, uint64_t head)
 	return windows_ring_next(&ring, &object);
 }
 
-void windows_thread_find(struct windows_kernel *kernel)
+static void find_by_code(struct windows_kernel *kernel)
 {
 	struct windows_offsets *offset = &kernel->offset;
 
 	if (!offset->thread_process || offset->thread_id < 8)
 		return;
-	for (uint32_t at = HEADS_FIRST; at < HEADS_END && !offset->threads; at += 8) {
+	for (uint32_t at = WINDOWS_THREAD_HEADS_FIRST;
+		at < WINDOWS_THREAD_HEADS_END && !offset->threads; at += 8) {
 		if (!is_ring(kernel, kernel->system + at))
 			continue;
 		offset->thread_links = links_of(kernel, kernel->system + at);
 		offset->threads = offset->thread_links ? at : 0;
 	}
 	windows_begin(kernel);
+}
+
+void windows_thread_find(struct windows_kernel *kernel)
+{
+	find_by_code(kernel);
+	/* Else that code was changed, or does more than to return a member. */
+	if (!kernel->offset.threads)
+		windows_thread_compare(kernel);
 }
 
 /* ---- lists ---- */

@@ -6,6 +6,12 @@
 
 #include "clients/os/windows/kernel.h"
 
+/* Bytes of objects that are looked through for lists of threads. */
+#define WINDOWS_THREAD_HEADS_FIRST 0x18u /* in KPROCESS, behind its header */
+#define WINDOWS_THREAD_HEADS_END 0x80u
+#define WINDOWS_THREAD_LINKS_FIRST 0x40u /* in KTHREAD */
+#define WINDOWS_THREAD_LINKS_END 0x600u
+
 /* Where lists of threads are linked: by what is true of all threads of the first process. Leaves
  * kernel->offset.threads 0 when it is not found. */
 void windows_thread_find(struct windows_kernel *kernel);

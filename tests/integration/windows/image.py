@@ -185,7 +185,7 @@ class Guest:
 
     def load_kernel(self):
         layout = self.layout
-        files = programs.kernel(self.folder, layout, jump=layout.build >= 17134)
+        files = programs.kernel(self.folder, layout)
         self.files = {name: programs.Pe(data) for name, data in files.items()}
         self.base = 0xfffff800_00000000 + (self.chance.randrange(0x100, 0x3f00) << 21)
         kernel = self.files["ntoskrnl.exe"]

@@ -96,5 +96,10 @@ LAYOUTS = {layout.name: layout for layout in (
            "newer", 0x30, 4, 7, 20),
 )}
 
+# Where the functions say nothing of threads.
+LAYOUTS |= {name + "-silent": LAYOUTS[name]._replace(
+    name=name + "-silent", title=LAYOUTS[name].title + ", threads by what they have in common")
+            for name in ("7601", "9600", "26100")}
+
 # The fourteen versions, by their first layout.
 VERSIONS = [name for name in LAYOUTS if "-" not in name]

@@ -27,13 +27,15 @@ X u64 PsGetProcessCreateTimeQuadPart(char *p) { return *(u64 *)(p + %(created)d)
 X int PsGetProcessExitStatus(char *p) { return *(int *)(p + %(exit_status)d); }
 X u64 PsGetProcessWow64Process(char *p) { return *(u64 *)(p + %(wow64)d); }
 X u64 PsGetThreadTeb(char *p) { return *(u64 *)(p + %(teb)d); }
-X u64 PsGetThreadProcess(char *p) { return *(u64 *)(p + %(thread_process)d); }
 %(extra)s
 """
-# How a function is reached that another one stands for.
-DIRECT = "X u64 PsGetThreadId(char *p) { return *(u64 *)(p + %d); }"
-JUMP = """static u64 thread_id(char *p) __attribute__((noinline, used));
-static u64 thread_id(char *p) { return *(u64 *)(p + %d); }
+# How functions are reached that others stand for, and such as do more than to return a member.
+PROCESS = "X u64 PsGetThreadProcess(char *p) { return *(u64 *)(p + %(thread_process)d); }\n"
+DIRECT = PROCESS + "X u64 PsGetThreadId(char *p) { return *(u64 *)(p + %(thread_id)d); }"
+SILENT = """X u64 PsGetThreadProcess(char *p) { return *p ? *(u64 *)(p + %(thread_process)d) : 0; }
+X u64 PsGetThreadId(char *p) { return *p ? *(u64 *)(p + %(thread_id)d) : 0; }"""
+JUMP = PROCESS + """static u64 thread_id(char *p) __attribute__((noinline, used));
+static u64 thread_id(char *p) { return *(u64 *)(p + %(thread_id)d); }
 X __attribute__((naked)) u64 PsGetThreadId(char *p) { __asm__("endbr64\\n jmp thread_id"); }"""
 
 DRIVER = """
@@ -96,10 +98,16 @@ def libraries(folder):
     return made
 
 
-def kernel(folder, layout, jump):
+def accessors(layout):
+    if layout.name.endswith("-silent"):
+        return SILENT
+    return JUMP if layout.build >= 17134 else DIRECT
+
+
+def kernel(folder, layout):
     """ntoskrnl.exe and a driver for it, of one layout."""
-    numbers = layout._asdict()
-    numbers["extra"] = (JUMP if jump else DIRECT) % (layout.client + 8)
+    numbers = layout._asdict() | {"thread_id": layout.client + 8}
+    numbers["extra"] = accessors(layout) % numbers
     if layout.build >= 10240:
         # From 10 on the head of the list of modules is exported.
         numbers["extra"] += "\n__asm__(\".globl PsLoadedModuleList\\nPsLoadedModuleList = " \
