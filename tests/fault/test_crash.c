@@ -30,6 +30,9 @@
 #define BULK_STEP 5  /* it looks at the clock so often that not all of them are tried */
 #define BULK 0x4000u /* where bulk data goes */
 #define BULK_LEN (700u << 10)
+/* The holder comes back as late as a loaded machine lets it. */
+#define LIMITS "{resume_grace: 1h}"
+#define TTL_MS 3600000
 #define RESULT VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT
 #define CLOCK 'C'
 #define ENTRIES 'P'
@@ -194,7 +197,7 @@ static void act(struct round *round)
 	round->told = -1;
 	round->ended = false;
 	write_client_open(&alice, round->scene->daemon, "write.sock", &round->scene->alice);
-	write_client_ask(&alice, "w1", 0, 0, 60000, 0, false);
+	write_client_ask(&alice, "w1", 0, 0, TTL_MS, 0, false);
 	round->lease = write_client_granted(&alice);
 	arm(round);
 	send_write(round, &alice);
@@ -302,7 +305,7 @@ static void every_boundary(void **state, uint64_t addr, bool afterwards, bool as
 	int at = 1;
 
 	snprintf(round.armed, sizeof(round.armed), "%s/armed", daemon_dir(round.scene->daemon));
-	desk_scene_configure(round.scene, "{}", "ttl_max: 1h");
+	desk_scene_configure(round.scene, LIMITS, "ttl_max: 1h");
 	assert_int_equal(daemon_stop(round.scene->daemon, SIGTERM), 0);
 	while (die_at(&round, at, asks)) {
 		in_the_middle += round.unknown;
@@ -409,7 +412,7 @@ static void bulk_data_is_applied_once_or_its_length_is_known(void **state)
 		data[i] = (uint8_t)(1 + i % 251);
 	make_bulk(&round, data);
 	snprintf(round.armed, sizeof(round.armed), "%s/armed", daemon_dir(round.scene->daemon));
-	desk_scene_configure(round.scene, "{}", "ttl_max: 1h");
+	desk_scene_configure(round.scene, LIMITS, "ttl_max: 1h");
 	assert_int_equal(daemon_stop(round.scene->daemon, SIGTERM), 0);
 	round.died = 1;
 	for (int at = 1; round.died; at += BULK_STEP) {

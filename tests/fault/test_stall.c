@@ -87,7 +87,8 @@ static int setup(void **state)
 	snprintf(state_dir, sizeof(state_dir), "%s/state", daemon_dir(scene->daemon));
 	snprintf(backing, sizeof(backing), "%s/backing", daemon_dir(scene->daemon));
 	snprintf(flag, sizeof(flag), "%s/stalled", daemon_dir(scene->daemon));
-	desk_scene_configure(scene, "{}", "ttl_max: 1h");
+	/* A holder comes back as late as a loaded machine lets it. */
+	desk_scene_configure(scene, "{resume_grace: 1h}", "ttl_max: 1h");
 	assert_int_equal(daemon_stop(scene->daemon, SIGTERM), 0);
 	assert_int_equal(rename(state_dir, backing), 0);
 	assert_int_equal(mkdir(state_dir, 0700), 0);

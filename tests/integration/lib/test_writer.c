@@ -317,11 +317,14 @@ static void a_killed_broker_costs_nothing(void **state)
 {
 	enum { N = 40 };
 	struct desk_scene *scene = *state;
-	vmsig_writer *writer = writer_open(scene, "alice", &scene->alice);
-	vmsig_lease *lease = acquire(writer, 30000);
 	vmsig_lease_info before, after;
 	struct tally tally = {0};
+	vmsig_writer *writer;
+	vmsig_lease *lease;
 
+	desk_scene_wait_long(scene);
+	writer = writer_open(scene, "alice", &scene->alice);
+	lease = acquire(writer, 3600000);
 	vmsig_lease_get(lease, &before);
 	for (uint64_t i = 0; i < N; i++) {
 		const uint64_t word = i + 1;

@@ -98,6 +98,12 @@ void desk_scene_reload(struct desk_scene *scene)
 	daemon_await_log(scene->daemon, "configuration reloaded", before + 1);
 }
 
+void desk_scene_wait_long(struct desk_scene *scene)
+{
+	desk_scene_configure(scene, "{resume_grace: 1h}", "ttl_max: 1h");
+	desk_scene_reload(scene);
+}
+
 /* ---- the guest's side ---- */
 
 static int ram_open(struct desk_scene *scene, const char *endpoint)

@@ -31,6 +31,8 @@ void desk_scene_start(struct desk_scene *scene);
 /* Ends it by the signal, and starts it again. */
 void desk_scene_restart(struct desk_scene *scene, int signal);
 void desk_scene_reload(struct desk_scene *scene);
+/* Leases wait for their holders from now on, however late a loaded machine lets them come back. */
+void desk_scene_wait_long(struct desk_scene *scene);
 
 /* What is in the endpoint's RAM at `addr`. */
 void desk_scene_read(

@@ -281,7 +281,7 @@ static void a_lease_survives_the_broker(void **state, int signal)
 	struct write_lease lease, next;
 	uint64_t word = 5, id;
 
-	desk_scene_configure(scene, "{}", "ttl_max: 1h");
+	desk_scene_configure(scene, "{resume_grace: 1h}", "ttl_max: 1h");
 	desk_scene_restart(scene, SIGTERM);
 	open_alice(scene, &alice);
 	write_client_ask(&alice, "w1", 0, 0, 3600000, 0, false);

@@ -270,6 +270,7 @@ static _Noreturn void qemu_run(void)
 static void configure(const char *served)
 {
 	daemon_configure(world.daemon,
+		"limits: {resume_grace: 1h}\n"
 		"%s, reprove: 100ms, retry: 50ms, retry_max: 100ms, writable: yes}\n"
 		"tenants:\n"
 		"  - {name: acme, role: sensor, uids: [%u], endpoints: [\"*\"]}\n"

@@ -156,6 +156,7 @@ static void a_number_is_used_once(void **state)
 	struct hand hand;
 	uint64_t id, five = 5;
 
+	desk_scene_wait_long(*state);
 	hand_open(&hand, state);
 	write_word(&hand, 1, ADDR, 5);
 	assert_int_equal(write_client_outcome(&hand.client), 0);
