@@ -9,6 +9,9 @@ from xml.sax.saxutils import escape
 # than of none, of the tenth no more than of the second.
 SLACK_KIB, SLACK_PART = 4096, 0.25
 SLACK_FDS = 4
+# What became of a write is known for an hour after its lease (LEDGER_KEEP_S in
+# broker/desk_shell.c): that much of a broker's memory comes with its work, and goes.
+ANSWER_S, ANSWER_KIB = 3600 + 60, 0.15
 SLOWER = 3.0  # medians of the last third over those of the first
 
 WIDTH, HEIGHT, LEFT, TOP = 720, 160, 70, 24
@@ -23,6 +26,7 @@ class Sample:
     threads: int
     state_kib: int
     medians_us: dict[str, float] = field(default_factory=dict)  # of the busy time before
+    writes: int = 0                                             # in that time
 
 
 def _number(path, name):
@@ -35,18 +39,26 @@ def folder_kib(folder):
                for where, _, names in os.walk(folder) for name in names)
 
 
-def take(seconds, life, pid, state, medians_us):
+def take(seconds, life, pid, state, medians_us, writes):
     return Sample(seconds, life, _number(f"/proc/{pid}/smaps_rollup", "Anonymous:"),
                   len(os.listdir(f"/proc/{pid}/fd")), _number(f"/proc/{pid}/status", "Threads:"),
-                  folder_kib(state), medians_us)
+                  folder_kib(state), medians_us, writes)
 
 
-def _grown(samples):
+def answers_kib(samples, at):
+    """What answers may take that are kept at the moment `at`."""
+    return ANSWER_KIB * sum(sample.writes for sample in samples
+                            if at - ANSWER_S < sample.seconds <= at)
+
+
+def _grown(samples, everything):
     """Of one life of the broker: sentences on what the last quiet moment has more than the second."""
     if len(samples) < 3:
         return
     first, last = samples[1], samples[-1]
-    allowed = first.anonymous_kib + max(SLACK_KIB, SLACK_PART * first.anonymous_kib)
+    answers = answers_kib(everything, last.seconds) - answers_kib(everything, first.seconds)
+    allowed = first.anonymous_kib + max(SLACK_KIB, SLACK_PART * first.anonymous_kib) + \
+        max(0, answers)
     if last.anonymous_kib > allowed:
         yield f"memory of life {first.life} grew from {first.anonymous_kib} to " \
               f"{last.anonymous_kib} KiB in {len(samples) - 1} rounds"
@@ -70,7 +82,7 @@ def verdict(samples):
     """What grew, as sentences."""
     found = []
     for life in sorted({sample.life for sample in samples}):
-        found += _grown([sample for sample in samples if sample.life == life])
+        found += _grown([sample for sample in samples if sample.life == life], samples)
     for op in sorted({op for sample in samples for op in sample.medians_us}):
         found += _slowed(samples, op)
     return found
@@ -95,6 +107,8 @@ def _panel(index, title, points):
 
 def svg(samples):
     panels = [("memory of the idle broker, KiB", [(s.seconds, s.anonymous_kib) for s in samples]),
+              ("what its answers of the last hour may take of that, KiB",
+               [(s.seconds, answers_kib(samples, s.seconds)) for s in samples]),
               ("its descriptors", [(s.seconds, s.descriptors) for s in samples]),
               ("its state folder, KiB", [(s.seconds, s.state_kib) for s in samples])]
     for op in sorted({op for sample in samples for op in sample.medians_us}):
