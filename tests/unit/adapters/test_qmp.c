@@ -6,7 +6,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -69,15 +68,15 @@ static void test_negotiates(void **state)
 	qmp_free(qmp);
 }
 
-/* A peer that floods pays more than we do: work grows with the bytes, not with their square. */
+/* A peer that floods pays more than we do: work grows with the bytes. With their square it would
+ * not end within the test's limit. */
 static void test_small_messages_cost_little(void **state)
 {
-	enum { MESSAGES = 200000 };
+	enum { MESSAGES = 500000 };
 	static const char event[] = "{\"event\":\"E\"}\n";
 	struct qmp *qmp = ready_client(0);
 	size_t len = strlen(event);
 	char *flood = malloc(MESSAGES * len);
-	clock_t start = clock();
 	struct qmp_message m;
 
 	assert_non_null(flood);
@@ -90,7 +89,6 @@ static void test_small_messages_cost_little(void **state)
 		qmp_message_clear(&m);
 	}
 	assert_int_equal(qmp_next(qmp, 1000, &m), VMSIG_ERR_WOULD_BLOCK);
-	assert_true(clock() - start < 5 * CLOCKS_PER_SEC);
 	free(flood);
 	qmp_free(qmp);
 }
