@@ -24,8 +24,8 @@
 
 /* Of a message's memory. The first one begins with the message itself, and has what is known of it;
  * the others follow, newest first. */
-struct block {
-	struct block *next;
+struct unpack_block {
+	struct unpack_block *next;
 	size_t used, size; /* of the data, bytes */
 	size_t refs;       /* of the message */
 	size_t len;        /* of what it was unpacked from */
@@ -36,27 +36,27 @@ struct unpack_account {
 	size_t parts, bytes; /* left */
 	bool exceeded, no_memory;
 	size_t next_size; /* of a block */
-	struct block *first, *current;
+	struct unpack_block *first, *current;
 };
 
-static void blocks_free(struct block *block)
+static void blocks_free(struct unpack_block *block)
 {
 	while (block) {
-		struct block *next = block->next;
+		struct unpack_block *next = block->next;
 
 		free(block);
 		block = next;
 	}
 }
 
-static struct block *block_add(struct unpack_account *account, size_t need)
+static struct unpack_block *block_add(struct unpack_account *account, size_t need)
 {
 	size_t size = need > account->next_size ? need : account->next_size;
-	struct block *block = malloc(sizeof(*block) + size);
+	struct unpack_block *block = malloc(sizeof(*block) + size);
 
 	if (!block)
 		return NULL;
-	*block = (struct block){.size = size};
+	*block = (struct unpack_block){.size = size};
 	if (account->first) {
 		block->next = account->first->next;
 		account->first->next = block;
@@ -73,7 +73,7 @@ static struct block *block_add(struct unpack_account *account, size_t need)
 static void *charged_alloc(void *state, size_t size)
 {
 	struct unpack_account *account = state;
-	struct block *block = account->current;
+	struct unpack_block *block = account->current;
 	size_t need;
 	void *memory;
 
@@ -244,9 +244,10 @@ int unpack_message(ProtobufCMessage **ret_message, const ProtobufCMessageDescrip
 	return 0;
 }
 
-static struct block *block_of(void *message)
+static struct unpack_block *block_of(void *message)
 {
-	return (struct block *)(void *)((uint8_t *)message - offsetof(struct block, data));
+	return (struct unpack_block *)(void *)((uint8_t *)message -
+					       offsetof(struct unpack_block, data));
 }
 
 void unpack_ref(void *message)
