@@ -66,11 +66,16 @@ static bool others_write(const struct statx *folder)
 /* A mount point shows the root of what is mounted there, which is known without asking it. */
 static int check_mount(struct walk *walk, const struct statx *stx)
 {
-	char type[MOUNTS_TYPE_MAX];
+	char type[MOUNTS_TYPE_MAX] = "unknown";
+	int r;
 
 	if (stx->stx_mnt_id == walk->at.stx_mnt_id)
 		return 0;
-	if (mounts_type_of_id(stx->stx_mnt_id, type) == 0 && mounts_type_is_local(type))
+	r = mounts_type_of_id(stx->stx_mnt_id, type);
+	/* What we lack says nothing of the file system. */
+	if (r && r != -ENOENT)
+		return failed(walk, r);
+	if (!r && mounts_type_is_local(type))
 		return 0;
 	return refuse(walk,
 		"%s is on a file system (%s) whose accesses wait for another process or host; put "

@@ -82,12 +82,15 @@ static int find(FILE *table, uint64_t id, dev_t device, char type[static MOUNTS_
 	size_t size = 0;
 	int r = -ENOENT;
 
+	errno = 0;
 	while (r && getline(&text, &size, table) > 0) {
 		if (!line_parse(text, &line) || (id ? line.id != id : line.device != device))
 			continue;
 		snprintf(type, MOUNTS_TYPE_MAX, "%s", line.type);
 		r = 0;
 	}
+	if (r && errno == ENOMEM)
+		r = -ENOMEM;
 	free(text);
 	return r;
 }
