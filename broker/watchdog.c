@@ -144,11 +144,11 @@ static void ask(const struct watchdog *watchdog)
 	while (sem_trywait(&answer.said) == 0)
 		;
 	pthread_kill(watchdog->loop_thread, ASK_SIGNAL);
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += ASK_MS * NS_PER_MS;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
-	while (sem_timedwait(&answer.said, &until) < 0 && errno == EINTR)
+	while (sem_clockwait(&answer.said, CLOCK_MONOTONIC, &until) < 0 && errno == EINTR)
 		;
 }
 
