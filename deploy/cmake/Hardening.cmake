@@ -41,7 +41,8 @@ endif()
 add_link_options(-Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed)
 
 if(VMSIG_COVERAGE)
-  add_compile_options(--coverage -O0)
+  # Atomic: threads that count the same line lose counts, or get below zero.
+  add_compile_options(--coverage -O0 -fprofile-update=atomic)
   add_link_options(--coverage)
 endif()
 
