@@ -28,6 +28,7 @@
  *   fleet_shell     binds the fleet to the world
  *   fleet_seat      its inside
  *   fleet_refusal   whether this host may write to a guest, and why not
+ *   fleet_keys      the keys for etcd
  *   fleet_memory    what the fleet has to know again after a restart
  *   membership      what the fleet says becomes epochs and leases
  *   boot_clock      CLOCK_BOOTTIME

@@ -7,14 +7,14 @@
 #include <sys/random.h>
 
 #include "broker/boot_clock.h"
+#include "broker/fleet_keys.h"
 #include "broker/fleet_memory.h"
 #include "broker/fleet_seat.h"
 #include "broker/journal/shared.h"
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
-#define FAREWELL_MS 1000u    /* for guests to be given up before the broker ends */
-#define PEM_MAX (256u << 10) /* bytes of a file of keys */
+#define FAREWELL_MS 1000u /* for guests to be given up before the broker ends */
 
 static void on_answered(void *arg, const struct txn_answer *answer)
 {
@@ -26,50 +26,30 @@ static void on_noticed(void *arg, const struct txn_notice *notice)
 	fleet_notice(((struct fleet_shell *)arg)->fleet, boot_clock_ns(), notice);
 }
 
-/* NULL: there is none, or it cannot be read. */
-static char *read_pem(const char *path)
-{
-	char *text = path ? calloc(1, PEM_MAX + 1) : NULL;
-	FILE *file = text ? fopen(path, "re") : NULL;
-	size_t len = file ? fread(text, 1, PEM_MAX, file) : 0;
-
-	if (file)
-		fclose(file);
-	if (len)
-		return text;
-	free(text);
-	return NULL;
-}
-
 static int open_etcd(struct fleet_shell *shell, char *error, size_t error_size)
 {
 	const struct config_fleet *config = &shell->env.config->fleet;
-	char *ca = read_pem(config->ca), *cert = read_pem(config->cert),
-	     *key = read_pem(config->key);
+	struct fleet_keys keys = {0};
+	int r = fleet_keys_read(&keys, config, error, error_size);
 	const struct etcd_options options = {.loop = shell->env.loop,
 		.urls = (const char *const *)config->etcd,
 		.nurls = config->netcd,
-		.keys = {ca, cert, key},
+		.keys = {keys.ca, keys.cert, keys.key},
 		.allow_old = config->allow_old_etcd,
 		.answered = on_answered,
 		.noticed = on_noticed,
 		.arg = shell};
-	int r = VMSIG_ERR_IO;
 
-	if ((config->ca && !ca) || (config->cert && !cert) || (config->key && !key))
-		snprintf(error, error_size, "cannot read %s",
-			config->ca && !ca       ? config->ca
-			: config->cert && !cert ? config->cert
-						: config->key);
-	else
+	if (!r)
 		r = etcd_new(&shell->etcd, &options);
 	shell->etcd_open = !r;
-	if (key)
-		explicit_bzero(key, strlen(key));
-	free(ca);
-	free(cert);
-	free(key);
+	fleet_keys_deinit(&keys);
 	return r;
+}
+
+int fleet_shell_rekey(struct fleet_shell *shell, const struct fleet_keys *keys)
+{
+	return etcd_rekey(shell->etcd, &(struct courier_keys){keys->ca, keys->cert, keys->key});
 }
 
 static int open_fleet(struct fleet_shell *shell)

@@ -15,6 +15,7 @@
  *   fleet_life.c     beginning, and leaving
  *   fleet_refusal.c  whether this host may write, and why not
  *   fleet_memory.c   the file
+ *   fleet_keys.c     the keys for etcd
  */
 
 #include <stdbool.h>
@@ -26,6 +27,7 @@
 #include "broker/etcd/etcd.h"
 #include "broker/fleet/fleet.h"
 
+struct fleet_keys;
 struct fleet_shell;
 struct jobs;
 struct lease_view;
@@ -57,6 +59,11 @@ __attribute__((warn_unused_result)) int fleet_shell_new(struct fleet_shell **ret
 /* Nothing is written any more: guests are given up, so that other hosts need not wait for them, as
  * long as that takes no more than a moment. Frees it, and calls `closed` from the loop. */
 void fleet_shell_close(struct fleet_shell *shell, void (*closed)(void *arg), void *arg);
+
+/* Connections to etcd that are made from now on have these keys, and watches are begun anew with
+ * them. -ENOMEM. */
+__attribute__((warn_unused_result)) int fleet_shell_rekey(
+	struct fleet_shell *shell, const struct fleet_keys *keys);
 
 /* An endpoint that is served from now on; `epoch`: the highest that it had. Without a `uuid` it is
  * none of the fleet's. What fails is logged. */

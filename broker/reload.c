@@ -20,6 +20,8 @@
 #include "broker/provision.h"
 #include "broker/endpoints.h"
 #include "broker/error_text.h"
+#include "broker/fleet_keys.h"
+#include "broker/fleet_shell.h"
 #include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/net/net.h"
@@ -50,6 +52,7 @@ struct reload {
 	unsigned looks;
 	struct config *config;
 	struct renewal renewal;
+	struct fleet_keys keys;
 	struct compare_result changes;
 	int result;
 	char error[512];
@@ -76,7 +79,7 @@ static void warn_unchanged(const struct config *old, const struct config *config
 		{"listen.write: bulk data, and stopping guests around writes",
 			config->write.given && !old->write.given},
 		{"sandbox", !is_same_sandbox(&old->sandbox, &config->sandbox)},
-		{"fleet", !config_fleet_equal(old, config)},
+		{"fleet, but for its keys", !config_fleet_equal(old, config)},
 	};
 
 	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
@@ -151,6 +154,9 @@ static enum job_step on_work(struct job *job)
 	if (!reload->result)
 		reload->result = renewal_make(&reload->renewal, reload->planes, reload->nplanes,
 			reload->old, reload->config, reload->error, sizeof(reload->error));
+	if (!reload->result && reload->old->fleet.given && reload->config->fleet.given)
+		reload->result = fleet_keys_read(&reload->keys, &reload->config->fleet,
+			reload->error, sizeof(reload->error));
 	return JOB_DONE;
 }
 
@@ -159,6 +165,7 @@ static enum job_step on_work(struct job *job)
 static void clear(struct reload *reload)
 {
 	renewal_deinit(&reload->renewal);
+	fleet_keys_deinit(&reload->keys);
 	compare_deinit(&reload->changes);
 	reload->config = config_unref(reload->config);
 	free(reload->file);
@@ -202,6 +209,8 @@ static int adopt(struct reload *reload)
 	struct core_limits limits = core_shell_limits(config);
 	int r = net_reload(broker->net, config, &reload->renewal);
 
+	if (!r && broker->fleet && config->fleet.given)
+		r = fleet_shell_rekey(broker->fleet, &reload->keys);
 	if (r) {
 		snprintf(reload->error, sizeof(reload->error), "cannot take it over: %s",
 			error_text(r));

@@ -502,8 +502,15 @@ int etcd_send(struct etcd *etcd, const struct txn_request *request)
 
 int etcd_rekey(struct etcd *etcd, const struct courier_keys *keys)
 {
-	etcd->options.keys = (struct courier_keys){0};
-	return courier_rekey(etcd->courier, keys);
+	struct etcd_watch *watch;
+	int r = courier_rekey(etcd->courier, keys);
+
+	if (r)
+		return r;
+	DL_FOREACH (etcd->watches, watch)
+		etcd_watch_cut(watch);
+	pump_soon(etcd);
+	return 0;
 }
 
 /* ---- life ---- */

@@ -66,7 +66,8 @@ void etcd_close(struct etcd *etcd, void (*closed)(void *arg), void *arg);
 __attribute__((warn_unused_result)) int etcd_send(
 	struct etcd *etcd, const struct txn_request *request);
 
-/* Connections that are made from now on have these keys. -ENOMEM. */
+/* Connections that are made from now on have these keys, and watches are begun anew with them.
+ * -ENOMEM. */
 __attribute__((warn_unused_result)) int etcd_rekey(
 	struct etcd *etcd, const struct courier_keys *keys);
 

@@ -121,9 +121,16 @@ static void name_members(struct cluster *cluster)
 	}
 }
 
-struct cluster *cluster_new(unsigned members, struct pki *pki)
+void cluster_rekey(struct cluster *cluster, struct pki *pki)
 {
 	const struct pki_request request = {.loopback = true};
+
+	cluster->pki = pki;
+	pki_issue(pki, "etcd", &request, &cluster->cert);
+}
+
+struct cluster *cluster_new(unsigned members, struct pki *pki)
+{
 	struct cluster *cluster;
 
 	if (system("command -v etcd >/dev/null") != 0)
@@ -134,9 +141,8 @@ struct cluster *cluster_new(unsigned members, struct pki *pki)
 	strcpy(cluster->dir, "/tmp/vmsig-etcd-XXXXXX");
 	scratch_make(cluster->dir);
 	cluster->n = members;
-	cluster->pki = pki;
 	if (pki)
-		pki_issue(pki, "etcd", &request, &cluster->cert);
+		cluster_rekey(cluster, pki);
 	name_members(cluster);
 	for (unsigned i = 0; i < members; i++)
 		start(cluster, &cluster->members[i]);

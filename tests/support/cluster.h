@@ -33,6 +33,8 @@ const char *cluster_url(const struct cluster *cluster, unsigned member);
 void cluster_signal(struct cluster *cluster, unsigned member, int signal);
 /* One that was killed, with its data, or without: then it is a new cluster, if it was alone. */
 void cluster_restart(struct cluster *cluster, unsigned member, bool forget);
+/* What is started from now on is another authority's, and asks its clients for its. */
+void cluster_rekey(struct cluster *cluster, struct pki *pki);
 /* Waits until a member serves its clients, the last time that it was started. */
 void cluster_await(struct cluster *cluster, unsigned member);
 
