@@ -149,11 +149,15 @@ static bool fleet_guest(void *ctx, uint32_t endpoint, struct steward_guest *ret_
 	return true;
 }
 
-static int bump(void *ctx)
+static int bump(void *ctx, struct steward_bump *ret_bump)
 {
 	const struct broker *broker = ctx;
 
-	return broker->fleet ? fleet_shell_bump(broker->fleet) : VMSIG_ERR_UNSUPPORTED;
+	if (!broker->fleet)
+		return VMSIG_ERR_UNSUPPORTED;
+	fleet_clusters(fleet_shell_fleet(broker->fleet), &ret_bump->old, &ret_bump->new);
+	ret_bump->why = fleet_frozen(fleet_shell_fleet(broker->fleet));
+	return fleet_shell_bump(broker->fleet);
 }
 
 /* ---- status ---- */

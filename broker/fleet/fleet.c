@@ -259,6 +259,12 @@ const char *fleet_frozen(const struct fleet *fleet)
 	return fleet->quorum.frozen;
 }
 
+void fleet_clusters(const struct fleet *fleet, uint64_t *ret_trusted, uint64_t *ret_answers)
+{
+	*ret_trusted = fleet->quorum.memory.cluster_id;
+	*ret_answers = fleet->quorum.cluster_seen;
+}
+
 uint64_t fleet_contact_ns(const struct fleet *fleet)
 {
 	return fleet->quorum.contact_ns;

@@ -211,10 +211,12 @@ void tenure_look(const struct tenure *tenure, struct tenure_view *ret_view);
 const char *tenure_state_name(enum tenure_state state);
 /* NULL at the end; begins with NULL. */
 struct tenure *fleet_next_guest(const struct fleet *fleet, const struct tenure *tenure);
-/* Why nothing is granted: a sentence; NULL: it is not frozen. */
+/* Why nothing is granted: a sentence, static; NULL: it is not frozen. */
 const char *fleet_frozen(const struct fleet *fleet);
 /* When the store was heard of last; 0: never. */
 uint64_t fleet_contact_ns(const struct fleet *fleet);
+/* The cluster that is trusted, and the one that answered last; 0: none. */
+void fleet_clusters(const struct fleet *fleet, uint64_t *ret_trusted, uint64_t *ret_answers);
 /* The lease of this host in the store, for what else shall go with it; 0: there is none now. */
 int64_t fleet_lease(const struct fleet *fleet);
 

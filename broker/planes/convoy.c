@@ -4,6 +4,8 @@
  * has which, and what is wrong. Credentials of etcd are the broker's alone.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "broker/log.h"
@@ -115,19 +117,32 @@ static const char *why_not(int error)
 	}
 }
 
+static void record_bump(const struct admin_client *client, const struct steward_bump *bump)
+{
+	char detail[256];
+
+	snprintf(detail, sizeof(detail), "from cluster %016" PRIx64 " to %016" PRIx64 "; %s",
+		bump->old, bump->new, bump->why);
+	admin_record(client, &(struct desk_deed){.kind = VMSIG__AUDIT_RECORD__KIND__FLEET_BUMPED,
+				     .endpoint = "",
+				     .detail = detail});
+	log_warning("an administrator has the fleet trust its etcd as it is now",
+		LOG_STR("tenant", admin_signature(client).tenant->name), LOG_STR("what", detail));
+}
+
 int convoy_on_bump(void *state, void *message)
 {
 	const Vmsig__AdminRequest *request = message;
 	struct admin_client *client = state;
 	const struct services *services = client->services;
+	struct steward_bump bump;
 	int r;
 
 	if (!admin_sees_all(client))
 		return dialect_error(client->base.conn, request->request_id, VMSIG_ERR_FORBIDDEN,
 			admin_all_needed());
-	r = services->steward->fleet_bump(services->ctx);
+	r = services->steward->fleet_bump(services->ctx, &bump);
 	if (!r)
-		log_warning("an administrator has the fleet trust its etcd as it is now",
-			LOG_STR("tenant", admin_signature(client).tenant->name));
+		record_bump(client, &bump);
 	return dialect_answer(client->base.conn, request->request_id, r, why_not(r));
 }

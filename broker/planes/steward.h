@@ -81,6 +81,13 @@ struct steward_guest {
 	uint64_t token, right_ms;
 };
 
+/* Identities of the clusters that the fleet trusts before a bump, and with it, and why it was
+ * frozen: a sentence, that is static. */
+struct steward_bump {
+	uint64_t old, new;
+	const char *why;
+};
+
 /* Something that was discovered and is no endpoint. All of it is borrowed. */
 struct steward_unserved {
 	struct selector_subject subject; /* what the policy would have selected it by */
@@ -97,7 +104,7 @@ struct steward_ops {
 	/* False: the endpoint is none of the fleet's. */
 	bool (*fleet_guest)(void *ctx, uint32_t endpoint, struct steward_guest *ret_guest);
 	/* As fleet(); VMSIG_ERR_BAD_REQUEST: nothing is frozen; _NOT_READY, _BUSY. */
-	int (*fleet_bump)(void *ctx);
+	int (*fleet_bump)(void *ctx, struct steward_bump *ret_bump);
 	void (*reload)(void *ctx, struct steward_reload *asked);
 	/* An element of the configuration's `endpoints`, which may() has to allow. `error` gets a
 	 * sentence. VMSIG_ERR_BAD_REQUEST, _FORBIDDEN, _QUOTA, -errno. */

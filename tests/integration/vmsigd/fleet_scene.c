@@ -224,6 +224,35 @@ int fleet_scene_bump(struct fleet_host *host)
 	return code;
 }
 
+void fleet_scene_recorded(struct fleet_host *host, Vmsig__AuditRecord__Kind kind,
+	const char *tenant, char ret_detail[static 256])
+{
+	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
+	Vmsig__AuditQuery body = VMSIG__AUDIT_QUERY__INIT;
+	struct write_client client;
+	Vmsig__AdminMessage *message;
+	Vmsig__AuditRecord *record;
+	ProtobufCBinaryData bytes;
+
+	write_client_open(&client, host->daemon, "admin.sock", &host->admin);
+	body.kinds = 1ull << kind;
+	request.body_case = VMSIG__ADMIN_REQUEST__BODY_AUDIT_QUERY;
+	request.audit_query = &body;
+	write_client_send_admin(&client, &request);
+	message = write_client_receive_admin(&client);
+	assert_non_null(message);
+	assert_int_equal(message->body_case, VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS);
+	assert_int_equal(message->audit_rows->n_rows, 1);
+	bytes = message->audit_rows->rows[0]->body;
+	record = vmsig__audit_record__unpack(NULL, bytes.len, bytes.data);
+	assert_non_null(record);
+	assert_string_equal(record->tenant, tenant);
+	snprintf(ret_detail, 256, "%s", record->detail);
+	vmsig__audit_record__free_unpacked(record, NULL);
+	vmsig__admin_message__free_unpacked(message, NULL);
+	write_client_close(&client);
+}
+
 void fleet_scene_add(struct fleet_host *host, const char *yaml)
 {
 	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;

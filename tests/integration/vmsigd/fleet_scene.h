@@ -71,6 +71,9 @@ uint64_t fleet_scene_word(const struct fleet_host *host);
 void fleet_scene_view_is(struct fleet_host *host, const char *state, const char *holder);
 /* The answer's error, 0: it was done. */
 int fleet_scene_bump(struct fleet_host *host);
+/* The `detail` of the audit's record of the kind, of which there is one, and whose it is. */
+void fleet_scene_recorded(struct fleet_host *host, Vmsig__AuditRecord__Kind kind,
+	const char *tenant, char ret_detail[static 256]);
 void fleet_scene_add(struct fleet_host *host, const char *yaml);
 
 #endif

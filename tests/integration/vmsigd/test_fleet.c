@@ -4,6 +4,8 @@
  * writes, and none when it cannot be known which.
  */
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "tests/integration/vmsigd/fleet_scene.h"
 
@@ -163,6 +165,8 @@ static void another_etcd_makes_nobody_write_until_somebody_says_so(void **state)
 	struct fleet_host *host = &fleet_scene.hosts[0];
 	struct write_client client;
 	struct write_lease old, new;
+	unsigned long long before, after;
+	char detail[256];
 
 	(void)state;
 	daemon_start(host->daemon);
@@ -177,6 +181,11 @@ static void another_etcd_makes_nobody_write_until_somebody_says_so(void **state)
 	fleet_scene_refused(&client, VMSIG_ERR_BUSY, "frozen");
 	assert_int_equal(fleet_scene_bump(host), 0);
 	daemon_await_log(host->daemon, "an operator has bumped it", 1);
+	fleet_scene_recorded(host, VMSIG__AUDIT_RECORD__KIND__FLEET_BUMPED, "root", detail);
+	assert_int_equal(sscanf(detail, "from cluster %llx to %llx", &before, &after), 2);
+	/* A member that was made anew in its old place has its old cluster's identity. */
+	assert_true(before && after);
+	assert_non_null(strstr(detail, "restored"));
 	daemon_await_log(host->daemon, FLEET_OURS, 2);
 	daemon_await_log(host->daemon, "endpoint ready", 2);
 	write_client_close(&client);
