@@ -63,17 +63,18 @@ static int check_pair(const struct fleet_keys *keys, const struct config_fleet *
 {
 	X509 *cert = keys->cert ? cert_of(keys->cert) : NULL;
 	EVP_PKEY *key = keys->key ? key_of(keys->key) : NULL;
-	const char *wrong = NULL;
+	const char *wrong = NULL, *file = config->cert;
 
-	if (keys->cert && !cert)
+	if (keys->cert && !cert) {
 		wrong = "is no certificate in PEM";
-	else if (keys->key && !key)
-		wrong = "is of no key in PEM without a passphrase";
-	else if (cert && key && X509_check_private_key(cert, key) != 1)
+	} else if (keys->key && !key) {
+		wrong = "has no key in PEM without a passphrase";
+		file = config->key;
+	} else if (cert && key && X509_check_private_key(cert, key) != 1) {
 		wrong = "is not the certificate of the key in 'fleet.key'";
+	}
 	if (wrong)
-		snprintf(error, error_size, "%s %s",
-			keys->key && !key && cert ? config->key : config->cert, wrong);
+		snprintf(error, error_size, "%s %s", file, wrong);
 	X509_free(cert);
 	EVP_PKEY_free(key);
 	ERR_clear_error();

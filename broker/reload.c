@@ -207,10 +207,13 @@ static int adopt(struct reload *reload)
 	struct broker *broker = reload->broker;
 	struct config *config = reload->config, *old = broker->config;
 	struct core_limits limits = core_shell_limits(config);
-	int r = net_reload(broker->net, config, &reload->renewal);
+	int r = 0;
 
-	if (!r && broker->fleet && config->fleet.given)
+	/* Keys that were read hold, whatever becomes of the rest. */
+	if (broker->fleet && config->fleet.given)
 		r = fleet_shell_rekey(broker->fleet, &reload->keys);
+	if (!r)
+		r = net_reload(broker->net, config, &reload->renewal);
 	if (r) {
 		snprintf(reload->error, sizeof(reload->error), "cannot take it over: %s",
 			error_text(r));
