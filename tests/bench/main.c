@@ -22,6 +22,7 @@ static const struct {
 	{"image", row_image},
 	{"cmd_memwrite_8b", row_write_8b},
 	{"cmd_memwrite_8b_grown", row_write_grown},
+	{"cmd_memwrite_8b_fleet", row_write_grown},
 	{"reset_all", row_reset_all},
 	{"cmd_memwrite_8b_storm_p99", row_write_storm},
 	{"echo_8b_storm_p99", row_echo_storm},
