@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "clients/ctl/admin.h"
+#include "clients/ctl/fleet.h"
 #include "clients/ctl/message.h"
 
 static const struct ctl_command fleet_ls, fleet_hosts, fleet_where, fleet_bump;
@@ -13,21 +13,28 @@ static const struct ctl_command fleet_ls, fleet_hosts, fleet_where, fleet_bump;
 
 /* ---- asking ---- */
 
-/* The answer is the connection's. */
-static int ask(const struct ctl *ctl, vmsig_admin **ret_admin, const Vmsig__FleetView **ret_view)
+int ctl_fleet_ask(const struct ctl *ctl, vmsig_admin *admin, const Vmsig__FleetView **ret_view)
 {
 	Vmsig__FleetQuery body = VMSIG__FLEET_QUERY__INIT;
 	const Vmsig__AdminMessage *answer;
+	int code = ctl_admin_ask(ctl, admin, VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY, &body,
+		VMSIG__ADMIN_MESSAGE__BODY_FLEET_VIEW, &answer, "cannot ask for the fleet");
+
+	if (!code)
+		*ret_view = answer->fleet_view;
+	return code;
+}
+
+/* The answer is the connection's. */
+static int ask(const struct ctl *ctl, vmsig_admin **ret_admin, const Vmsig__FleetView **ret_view)
+{
 	int code = ctl_admin_connect(ctl, ret_admin);
 
 	if (code)
 		return code;
-	code = ctl_admin_ask(ctl, *ret_admin, VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY, &body,
-		VMSIG__ADMIN_MESSAGE__BODY_FLEET_VIEW, &answer, "cannot ask for the fleet");
+	code = ctl_fleet_ask(ctl, *ret_admin, ret_view);
 	if (code)
 		vmsig_admin_close(*ret_admin);
-	else
-		*ret_view = answer->fleet_view;
 	return code;
 }
 
@@ -40,8 +47,7 @@ static int no_arguments(struct ctl *ctl, const struct ctl_command *command, int 
 	return code;
 }
 
-/* What is wrong goes where it does not get into what a script reads. */
-static void complain(const Vmsig__FleetView *view)
+void ctl_fleet_complain(const Vmsig__FleetView *view)
 {
 	char text[512];
 
@@ -80,7 +86,7 @@ static int print_guests(const Vmsig__FleetView *view)
 		guest_add(&table, view->guests[i]);
 	code = ctl_print_table(&table);
 	table_deinit(&table);
-	complain(view);
+	ctl_fleet_complain(view);
 	return code;
 }
 
@@ -142,7 +148,7 @@ static int print_hosts(const Vmsig__FleetView *view)
 	}
 	code = ctl_print_table(&table);
 	table_deinit(&table);
-	complain(view);
+	ctl_fleet_complain(view);
 	return code;
 }
 
@@ -203,7 +209,7 @@ static int print_where(const struct ctl *ctl, const Vmsig__FleetView *view, cons
 			name);
 		return EXIT_NOT_FOUND;
 	}
-	complain(view);
+	ctl_fleet_complain(view);
 	if (ctl->json)
 		return ctl_print_json(ctl_message_json(&guest->base));
 	puts(holder_of(guest));
@@ -272,22 +278,25 @@ static const struct ctl_command fleet_bump = {
 
 /* ---- the group ---- */
 
-static const struct ctl_action actions[] = {
-	{"ls", &fleet_ls}, {"hosts", &fleet_hosts}, {"where", &fleet_where}, {"bump", &fleet_bump}};
+static const struct ctl_action actions[] = {{"ls", &fleet_ls}, {"hosts", &fleet_hosts},
+	{"leases", &ctl_fleet_leases}, {"where", &fleet_where}, {"watch", &ctl_fleet_watch},
+	{"bump", &fleet_bump}};
 
 static int run_fleet(struct ctl *ctl, int argc, char **argv)
 {
 	return ctl_run_action(ctl, &ctl_fleet, actions, sizeof(actions) / sizeof(actions[0]),
-		"say ls, hosts, where or bump", argc, argv);
+		"say ls, hosts, leases, where, watch or bump", argc, argv);
 }
 
 const struct ctl_command ctl_fleet = {
 	.name = "fleet",
-	.arguments = "ls | hosts | where NAME | bump",
+	.arguments = "ls | hosts | leases | where NAME | watch | bump",
 	.summary = "Show which host may write to which guest, as an administrator",
 	.help = "  ls             guests that run here\n"
 		"  hosts          hosts that have them\n"
+		"  leases         leases of guests that this host has\n"
 		"  where          the host of one\n"
+		"  watch          each change of a guest's state or host\n"
 		"  bump           trust the fleet's etcd as it is now\n"
 		"\n"
 		"The local broker is asked; nobody but brokers has a certificate for etcd.\n",

@@ -3,8 +3,10 @@
  * Two brokers as two hosts, one guest's identity on both, and a real etcd between them: one of them
  * writes, and none when it cannot be known which.
  */
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/integration/vmsigd/fleet_scene.h"
@@ -46,6 +48,47 @@ static void the_second_is_refused_and_takes_over_from_the_dead(void **state)
 	fleet_scene_refused(&first, VMSIG_ERR_BUSY, "");
 	write_client_close(&first);
 	write_client_close(&second);
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(daemon_stop(hosts[i].daemon, SIGTERM), 0);
+}
+
+/* The command's output, as root of this host, until it ends or has so many lines. */
+static void fleet_says(struct fleet_host *host, const char *arguments, const char *pattern)
+{
+	/* What follows something is left when its first line has come. */
+	static const char script[] =
+		"cd %s && mkdir -p id && cp %s id/key.pem && cp %s id/cert.pem && cp %s id/ca.pem;"
+		" \"%s\" --identity id --socket run/admin.sock %s >out 2>&1 & pid=$!;"
+		" for i in $(seq 1200); do grep -qE '%s' %s/out && break; sleep 0.05; done;"
+		" kill $pid 2>/dev/null; wait $pid; grep -qE '%s' %s/out || { cat %s/out >&2; exit "
+		"1; }";
+	char command[10 * PATH_MAX];
+	const char *dir = daemon_dir(host->daemon);
+
+	snprintf(command, sizeof(command), script, dir, host->admin.key, host->admin.cert,
+		pki_ca(daemon_pki(host->daemon)), VMSIGCTL, arguments, pattern, dir, pattern, dir,
+		dir);
+	if (system(command))
+		fail_msg("vmsigctl %s does not say '%s'", arguments, pattern);
+}
+
+static void operators_ask_any_host(void **state)
+{
+	struct fleet_host *hosts = fleet_scene.hosts;
+	struct write_client first;
+
+	(void)state;
+	fleet_scene_start();
+	fleet_scene_open(&first, &hosts[0]);
+	fleet_scene_acquire(&first, FLEET_LONG);
+	fleet_says(&hosts[0], "fleet leases",
+		"^ +[0-9]+ +vm +" FLEET_GUEST " +host1 +active +[0-9]+ +alice/");
+	fleet_says(&hosts[0], "fleet leases --json", "\"tenant\": ?\"alice\"");
+	fleet_says(&hosts[1], "fleet leases", "vm: host .host1. has it");
+	fleet_says(&hosts[1], "fleet where vm", "^host1$");
+	fleet_says(&hosts[1], "fleet watch --interval 50ms", "Z vm " FLEET_GUEST " FOREIGN host1$");
+	fleet_says(&hosts[0], "fleet watch --json", "\"state\": ?\"OWNED\"");
+	write_client_close(&first);
 	for (size_t i = 0; i < 2; i++)
 		assert_int_equal(daemon_stop(hosts[i].daemon, SIGTERM), 0);
 }
@@ -203,6 +246,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_second_is_refused_and_takes_over_from_the_dead,
 			fleet_scene_setup, fleet_scene_teardown),
+		cmocka_unit_test_setup_teardown(
+			operators_ask_any_host, fleet_scene_setup, fleet_scene_teardown),
 		cmocka_unit_test_setup_teardown(
 			who_leaves_gives_up, fleet_scene_setup, fleet_scene_teardown),
 		cmocka_unit_test_setup_teardown(the_next_endpoint_of_a_guest_waits_for_the_first,
