@@ -11,11 +11,15 @@ struct fleet_stage fleet_scene;
 
 /* ---- hosts ---- */
 
-static void list_members(char list[static CLUSTER_MAX * 64])
+static void list_members(const struct fleet_host *host, char list[static CLUSTER_MAX * 64])
 {
 	size_t len = 0;
 
 	list[0] = '\0';
+	if (host->way.pid) {
+		snprintf(list, (size_t)CLUSTER_MAX * 64, "'https://127.0.0.1:%u'", host->way.port);
+		return;
+	}
 	for (unsigned i = 0; i < fleet_scene.members; i++)
 		len += (size_t)snprintf(list + len, (size_t)CLUSTER_MAX * 64 - len, "%s'%s'",
 			i ? ", " : "", cluster_url(fleet_scene.cluster, i));
@@ -25,18 +29,19 @@ void fleet_scene_configure(struct fleet_host *host, unsigned number, const char 
 {
 	char members[CLUSTER_MAX * 64];
 
-	list_members(members);
+	list_members(host, members);
 	daemon_configure(host->daemon,
 		"fleet: {name: test, host: host%u, etcd: [%s], ca: %s, cert: %s, key: %s,\n"
-		"        ttl: 5s, margin: 100ms, timeout: 1s, allow_old_etcd: yes}\n"
+		"        ttl: %s, margin: 100ms, timeout: 1s, allow_old_etcd: yes}\n"
 		"endpoints:\n"
 		"  - %s\n"
 		"tenants:\n"
 		"  - {name: alice, role: operator, uids: [%u], endpoints: ['*'],\n"
 		"     write: [{endpoints: ['*'], ttl_max: 300s}]}\n"
+		"  - {name: acme, role: sensor, uids: [%u], endpoints: ['*']}\n"
 		"  - {name: root, role: admin, uids: [%u], endpoints: ['*']}\n",
-		number, members, pki_ca(fleet_scene.pki), host->etcd.cert, host->etcd.key, endpoint,
-		getuid(), getuid());
+		number, members, pki_ca(fleet_scene.pki), host->etcd.cert, host->etcd.key,
+		fleet_scene.ttl, endpoint, getuid(), getuid(), getuid());
 }
 
 static void host_new(struct fleet_host *host, unsigned number)
@@ -48,15 +53,17 @@ static void host_new(struct fleet_host *host, unsigned number)
 	snprintf(name, sizeof(name), "host%u", number);
 	pki_issue(fleet_scene.pki, name, &plain, &host->etcd);
 	pki_issue_uri(daemon_pki(host->daemon), "alice", "vmsig://operator/alice", &host->operator);
+	pki_issue_uri(daemon_pki(host->daemon), "acme", "vmsig://sensor/acme", &host->sensor);
 	pki_issue_uri(daemon_pki(host->daemon), "root", "vmsig://admin/root", &host->admin);
 	daemon_ram(host->daemon, "vm", FLEET_RAM);
 	fleet_scene_configure(host, number, FLEET_ENDPOINT("vm"));
 }
 
-void fleet_scene_begin(unsigned members)
+void fleet_scene_begin(unsigned members, const char *ttl)
 {
 	memset(&fleet_scene, 0, sizeof(fleet_scene));
 	fleet_scene.members = members;
+	fleet_scene.ttl = ttl;
 	fleet_scene.pki = pki_new();
 	fleet_scene.cluster = cluster_new(members, fleet_scene.pki);
 	host_new(&fleet_scene.hosts[0], 1);
@@ -66,15 +73,17 @@ void fleet_scene_begin(unsigned members)
 int fleet_scene_setup(void **state)
 {
 	(void)state;
-	fleet_scene_begin(1);
+	fleet_scene_begin(1, "5s");
 	return 0;
 }
 
 int fleet_scene_teardown(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < 2; i++) {
 		daemon_free(fleet_scene.hosts[i].daemon);
+		relay_end(&fleet_scene.hosts[i].way);
+	}
 	cluster_free(fleet_scene.cluster);
 	pki_free(fleet_scene.pki);
 	return 0;
@@ -179,20 +188,32 @@ int fleet_scene_resume(struct write_client *client, const struct write_lease *le
 
 /* ---- administrators ---- */
 
-void fleet_scene_view_is(struct fleet_host *host, const char *state, const char *holder)
+/* The connection stays open for it. */
+Vmsig__AdminMessage *fleet_scene_ask_admin(
+	struct fleet_host *host, Vmsig__AdminRequest *request, Vmsig__AdminMessage__BodyCase body)
 {
-	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
-	Vmsig__FleetQuery body = VMSIG__FLEET_QUERY__INIT;
 	struct write_client client;
 	Vmsig__AdminMessage *message;
 
 	write_client_open(&client, host->daemon, "admin.sock", &host->admin);
-	request.body_case = VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY;
-	request.fleet_query = &body;
-	write_client_send_admin(&client, &request);
+	write_client_send_admin(&client, request);
 	message = write_client_receive_admin(&client);
 	assert_non_null(message);
-	assert_int_equal(message->body_case, VMSIG__ADMIN_MESSAGE__BODY_FLEET_VIEW);
+	if (body)
+		assert_int_equal(message->body_case, body);
+	write_client_close(&client);
+	return message;
+}
+
+void fleet_scene_view_is(struct fleet_host *host, const char *state, const char *holder)
+{
+	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
+	Vmsig__FleetQuery body = VMSIG__FLEET_QUERY__INIT;
+	Vmsig__AdminMessage *message;
+
+	request.body_case = VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY;
+	request.fleet_query = &body;
+	message = fleet_scene_ask_admin(host, &request, VMSIG__ADMIN_MESSAGE__BODY_FLEET_VIEW);
 	assert_string_equal(message->fleet_view->name, "test");
 	assert_int_equal(message->fleet_view->n_guests, 1);
 	assert_string_equal(message->fleet_view->guests[0]->uuid, FLEET_GUEST);
@@ -200,27 +221,21 @@ void fleet_scene_view_is(struct fleet_host *host, const char *state, const char 
 	assert_string_equal(message->fleet_view->guests[0]->holder, holder);
 	assert_int_equal(message->fleet_view->guests[0]->right_ms != 0, !strcmp(state, "OWNED"));
 	vmsig__admin_message__free_unpacked(message, NULL);
-	write_client_close(&client);
 }
 
 int fleet_scene_bump(struct fleet_host *host)
 {
 	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
 	Vmsig__FleetBump body = VMSIG__FLEET_BUMP__INIT;
-	struct write_client client;
 	Vmsig__AdminMessage *message;
 	int code = 0;
 
-	write_client_open(&client, host->daemon, "admin.sock", &host->admin);
 	request.body_case = VMSIG__ADMIN_REQUEST__BODY_FLEET_BUMP;
 	request.fleet_bump = &body;
-	write_client_send_admin(&client, &request);
-	message = write_client_receive_admin(&client);
-	assert_non_null(message);
+	message = fleet_scene_ask_admin(host, &request, 0);
 	if (message->body_case == VMSIG__ADMIN_MESSAGE__BODY_ERROR)
 		code = (int)message->error->code;
 	vmsig__admin_message__free_unpacked(message, NULL);
-	write_client_close(&client);
 	return code;
 }
 
@@ -229,19 +244,14 @@ void fleet_scene_recorded(struct fleet_host *host, Vmsig__AuditRecord__Kind kind
 {
 	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
 	Vmsig__AuditQuery body = VMSIG__AUDIT_QUERY__INIT;
-	struct write_client client;
 	Vmsig__AdminMessage *message;
 	Vmsig__AuditRecord *record;
 	ProtobufCBinaryData bytes;
 
-	write_client_open(&client, host->daemon, "admin.sock", &host->admin);
 	body.kinds = 1ull << kind;
 	request.body_case = VMSIG__ADMIN_REQUEST__BODY_AUDIT_QUERY;
 	request.audit_query = &body;
-	write_client_send_admin(&client, &request);
-	message = write_client_receive_admin(&client);
-	assert_non_null(message);
-	assert_int_equal(message->body_case, VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS);
+	message = fleet_scene_ask_admin(host, &request, VMSIG__ADMIN_MESSAGE__BODY_AUDIT_ROWS);
 	assert_int_equal(message->audit_rows->n_rows, 1);
 	bytes = message->audit_rows->rows[0]->body;
 	record = vmsig__audit_record__unpack(NULL, bytes.len, bytes.data);
@@ -250,24 +260,18 @@ void fleet_scene_recorded(struct fleet_host *host, Vmsig__AuditRecord__Kind kind
 	snprintf(ret_detail, 256, "%s", record->detail);
 	vmsig__audit_record__free_unpacked(record, NULL);
 	vmsig__admin_message__free_unpacked(message, NULL);
-	write_client_close(&client);
 }
 
 void fleet_scene_add(struct fleet_host *host, const char *yaml)
 {
 	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
 	Vmsig__EndpointAdd body = VMSIG__ENDPOINT_ADD__INIT;
-	struct write_client client;
 	Vmsig__AdminMessage *message;
 
-	write_client_open(&client, host->daemon, "admin.sock", &host->admin);
 	body.yaml = (char *)(uintptr_t)yaml;
 	request.body_case = VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_ADD;
 	request.endpoint_add = &body;
-	write_client_send_admin(&client, &request);
-	message = write_client_receive_admin(&client);
-	assert_non_null(message);
+	message = fleet_scene_ask_admin(host, &request, 0);
 	assert_int_not_equal(message->body_case, VMSIG__ADMIN_MESSAGE__BODY_ERROR);
 	vmsig__admin_message__free_unpacked(message, NULL);
-	write_client_close(&client);
 }

@@ -4,10 +4,12 @@
 
 /*
  * Two brokers as two hosts, host1 and host2, of one fleet, a real etcd between them, and one guest
- * (files, 1 MiB) under one identity on both. The operator alice may write to it, root administers.
+ * (files, 1 MiB) under one identity on both. The operator alice may write to it, the sensor acme
+ * sees it, root administers.
  */
 
 #include "tests/support/cluster.h"
+#include "tests/support/relay.h"
 #include "tests/support/write_client.h"
 #include "vmsig/vmsig_error.h"
 
@@ -20,14 +22,16 @@
 
 struct fleet_host {
 	struct daemon *daemon;
-	struct pki_cert operator, admin, etcd;
+	struct pki_cert operator, admin, sensor, etcd;
 	uint64_t sequence;
+	struct relay way; /* to the first member, instead of all of them; zeroed: there is none */
 };
 
 struct fleet_stage {
 	struct pki *pki; /* of etcd */
 	struct cluster *cluster;
 	unsigned members;
+	const char *ttl;
 	struct fleet_host hosts[2];
 };
 
@@ -37,8 +41,8 @@ extern struct fleet_stage fleet_scene;
 	"{name: " name ", adapter: file, path: " name ".ram, low: 1MiB, kcr3: 0x2000,\n"           \
 	"     writable: yes, uuid: " FLEET_GUEST "}"
 
-/* With so many members of etcd. */
-void fleet_scene_begin(unsigned members);
+/* With so many members of etcd, and this TTL of hosts. */
+void fleet_scene_begin(unsigned members, const char *ttl);
 /* cmocka fixtures, with one. */
 int fleet_scene_setup(void **state);
 int fleet_scene_teardown(void **state);
@@ -67,6 +71,9 @@ uint64_t fleet_scene_word(const struct fleet_host *host);
 
 /* ---- administrators ---- */
 
+/* The host's answer to a request; to be freed. */
+Vmsig__AdminMessage *fleet_scene_ask_admin(
+	struct fleet_host *host, Vmsig__AdminRequest *request, Vmsig__AdminMessage__BodyCase body);
 /* What the host's broker says of its guest. */
 void fleet_scene_view_is(struct fleet_host *host, const char *state, const char *holder);
 /* The answer's error, 0: it was done. */
