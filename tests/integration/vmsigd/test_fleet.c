@@ -208,7 +208,7 @@ static void another_etcd_makes_nobody_write_until_somebody_says_so(void **state)
 	struct fleet_host *host = &fleet_scene.hosts[0];
 	struct write_client client;
 	struct write_lease old, new;
-	unsigned long long before, after;
+	const char *before, *after;
 	char detail[256];
 
 	(void)state;
@@ -225,9 +225,12 @@ static void another_etcd_makes_nobody_write_until_somebody_says_so(void **state)
 	assert_int_equal(fleet_scene_bump(host), 0);
 	daemon_await_log(host->daemon, "an operator has bumped it", 1);
 	fleet_scene_recorded(host, VMSIG__AUDIT_RECORD__KIND__FLEET_BUMPED, "root", detail);
-	assert_int_equal(sscanf(detail, "from cluster %llx to %llx", &before, &after), 2);
-	/* A member that was made anew in its old place has its old cluster's identity. */
+	before = strstr(detail, "from cluster ");
+	after = strstr(detail, " to ");
 	assert_true(before && after);
+	/* A member that was made anew in its old place has its old cluster's identity. */
+	assert_true(strtoull(before + strlen("from cluster "), NULL, 16));
+	assert_true(strtoull(after + strlen(" to "), NULL, 16));
 	assert_non_null(strstr(detail, "restored"));
 	daemon_await_log(host->daemon, FLEET_OURS, 2);
 	daemon_await_log(host->daemon, "endpoint ready", 2);

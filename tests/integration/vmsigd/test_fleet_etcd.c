@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The etcd of a fleet as it is in the field: its keys change, its members come and go. */
 #include <signal.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -184,12 +184,10 @@ static void who_is_cut_off_stops_by_itself(void **state)
 	struct fleet_host *hosts = fleet_scene.hosts;
 	struct write_client first, second;
 	struct write_lease old, new;
-	unsigned port;
+	const char *port = strrchr(cluster_url(fleet_scene.cluster, 0), ':') + 1;
 
 	(void)state;
-	assert_int_equal(
-		sscanf(cluster_url(fleet_scene.cluster, 0), "https://127.0.0.1:%u", &port), 1);
-	relay_start(&hosts[0].way, port);
+	relay_start(&hosts[0].way, (unsigned)strtoul(port, NULL, 10));
 	fleet_scene_configure(&hosts[0], 1, FLEET_ENDPOINT("vm"));
 	fleet_scene_start();
 	fleet_scene_open(&first, &hosts[0]);
