@@ -374,14 +374,18 @@ static bool waits_for(const struct provision *provision, const char *tenant, con
 }
 
 /* Nobody is told, so the list stays what it is but for the one that ends. */
-void provisions_cut(struct provisions *provisions, const char *tenant, const uid_t *uid)
+uint32_t provisions_cut(struct provisions *provisions, const char *tenant, const uid_t *uid)
 {
 	struct provision *provision, *next;
+	uint32_t count = 0;
 
 	DL_FOREACH_SAFE (provisions->list, provision, next) {
-		if (waits_for(provision, tenant, uid))
-			end(provision, VMSIG_ERR_DISCONNECTED, "an administrator ended it");
+		if (!waits_for(provision, tenant, uid))
+			continue;
+		end(provision, VMSIG_ERR_DISCONNECTED, "an administrator ended it");
+		count++;
 	}
+	return count;
 }
 
 /* ---- the set ---- */

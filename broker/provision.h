@@ -42,7 +42,8 @@ __attribute__((warn_unused_result)) int provisions_end(
 void provisions_leave(
 	struct provisions *provisions, const struct steward_provider *who, bool may_come_back);
 
-void provisions_cut(struct provisions *provisions, const char *tenant, const uid_t *uid);
+/* How many have ended. */
+uint32_t provisions_cut(struct provisions *provisions, const char *tenant, const uid_t *uid);
 
 /* What is served by that name, for its adapter; NULL: nothing. Borrowed. */
 struct offer *provisions_offer(const struct provisions *provisions, const char *name);

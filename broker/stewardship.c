@@ -97,11 +97,11 @@ static int provide_end(void *ctx, const struct steward_provider *who, const char
 	return provisions_end(broker->provisions, who, name);
 }
 
-static void providers_cut(void *ctx, const char *tenant, const uid_t *uid)
+static uint32_t providers_cut(void *ctx, const char *tenant, const uid_t *uid)
 {
 	const struct broker *broker = ctx;
 
-	provisions_cut(broker->provisions, tenant, uid);
+	return provisions_cut(broker->provisions, tenant, uid);
 }
 
 static void provider_left(void *ctx, const struct steward_provider *who, bool may_come_back)

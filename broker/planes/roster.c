@@ -93,15 +93,16 @@ static uint32_t disconnect(struct conn *conn, const Vmsig__Disconnect *wanted)
 	return count;
 }
 
-/* Providers whose connection is lost already. */
-static void cut_providers(const struct admin_client *client, const Vmsig__Disconnect *wanted)
+/* Providers whose connection is lost already: nobody waits for it any more. */
+static uint32_t cut_providers(const struct admin_client *client, const Vmsig__Disconnect *wanted)
 {
 	const struct services *services = client->services;
 	const uid_t uid = wanted->uid;
 
-	if (!wanted->client && (!wanted->role[0] || strcmp(wanted->role, "provider") == 0))
-		services->steward->providers_cut(services->ctx,
-			wanted->tenant[0] ? wanted->tenant : NULL, wanted->uid_given ? &uid : NULL);
+	if (wanted->client || (wanted->role[0] && strcmp(wanted->role, "provider") != 0))
+		return 0;
+	return services->steward->providers_cut(services->ctx,
+		wanted->tenant[0] ? wanted->tenant : NULL, wanted->uid_given ? &uid : NULL);
 }
 
 /* Who was meant, as `vmsigctl disconnect` has it. */
@@ -144,8 +145,7 @@ int roster_on_disconnect(void *state, void *message)
 	if (!wanted->client && !wanted->tenant[0] && !wanted->role[0] && !wanted->uid_given)
 		return dialect_error(conn, request->request_id, VMSIG_ERR_BAD_REQUEST,
 			"nobody is named; give a client, a tenant, a role or a uid");
-	body.clients = disconnect(conn, wanted);
-	cut_providers(client, wanted);
+	body.clients = disconnect(conn, wanted) + cut_providers(client, wanted);
 	record(client, wanted, body.clients);
 	log_info("connections were ended by an administrator",
 		LOG_STR("tenant", conn_tenant(conn)->tenant.name), LOG_INT("uid", conn_uid(conn)),

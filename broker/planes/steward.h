@@ -126,9 +126,10 @@ struct steward_ops {
 	int (*provide_invalidate)(
 		void *ctx, const struct steward_provider *who, const struct steward_kernel *kernel);
 	int (*provide_end)(void *ctx, const struct steward_provider *who, const char *name);
+	/* Those that wait for a provider to come back end: of the tenant (NULL: any) and uid. How
+	 * many. */
+	uint32_t (*providers_cut)(void *ctx, const char *tenant, const uid_t *uid);
 	/* Its connection has ended. */
-	/* Those that wait for a provider to come back end: of the tenant (NULL: any) and uid. */
-	void (*providers_cut)(void *ctx, const char *tenant, const uid_t *uid);
 	void (*provider_left)(void *ctx, const struct steward_provider *who, bool may_come_back);
 	void (*status)(void *ctx, struct steward_status *ret_status);
 	void (*stats)(void *ctx, struct metrics *metrics);

@@ -148,112 +148,114 @@ static void the_policy_denies_what_it_does_not_name(void **state)
 	config_unref(config);
 }
 
+static const struct {
+	const char *text;
+	const char *words[3]; /* the first comes right after the file's name */
+} wrong[] = {
+	{"", {":1: ", "empty"}},
+	{"tls: {ca: a, cert: b}\n", {":1: ", "'key' is missing"}},
+	{"log: {}\n", {":1: ", "'tls' is missing"}},
+	{TLS "tls: {ca: a, cert: b, key: c}\n", {":2: ", "twice"}},
+	{TLS "fleet: {name: f}\n", {":2: ", "'host'", "'etcd'"}},
+	{TLS "fleet: {name: f, host: h, etcd: ['http://10.0.0.1:2379']}\n",
+		{":2: ", "not encrypted", "https://"}},
+	{TLS "fleet: {name: f, host: h, etcd: ['https://etcd:2379']}\n",
+		{":2: ", "names are not looked up"}},
+	{TLS "fleet: {name: f, host: h, etcd: ['https://10.0.0.1']}\n",
+		{":2: ", "names are not looked up"}},
+	{TLS "fleet: {name: f, host: h, etcd: ['https://10.0.0.1:2379/v3']}\n",
+		{":2: ", "names are not looked up"}},
+	{TLS "fleet: {name: f, host: h, etcd: ['https://[::1]:2379']}\n",
+		{":2: ", "'ca', 'cert' and 'key'"}},
+	{TLS "fleet: {name: f, host: h, etcd: ['http://127.0.0.1:1'], ttl: 2s}\n",
+		{":2: ", "ttl is too short"}},
+	{TLS "fleet: {name: f, host: h, etcd: ['http://127.0.0.1:1'], ttl: 2500ms}\n",
+		{":2: ", "whole seconds"}},
+	{TLS "fleet: {name: f, host: h, etcd: ['http://127.0.0.1:1'], margin: 3s}\n",
+		{":2: ", "a fourth of 'ttl'"}},
+	{TLS "fleet: {name: f, host: h, etcd: ['http://[::1]:1']}\n"
+	     "endpoints:\n  - {name: a, adapter: qemu, qmp: /q, writable: yes}\n",
+		{":4: ", "has no identity"}},
+	{TLS "endpoints:\n  - {name: a, adapter: qemu, qmp: /q, uuid: a/b}\n", {":3: ", "no UUID"}},
+	{TLS "endpoints:\n  - {name: a, adapter: qemu, qmp: /q, uuid: u}\n"
+	     "  - {name: b, adapter: qemu, qmp: /r, uuid: u}\n",
+		{":4: ", "that of endpoint 'a'"}},
+	{TLS "lisen: {}\n", {":2: ", "did you mean 'listen'?"}},
+	{TLS "endpoints:\n  - {name: a, adapter: file, foo: 1}\n",
+		{":3: ", "there is no key 'foo'; known here: "}},
+	{TLS "zzzzzzzz: {}\n", {":2: ", "known here: state_dir"}},
+	{TLS "log: {level: loud}\n", {":2: ", "'loud'", "error, warning, info, debug"}},
+	{TLS "log: [a]\n", {":2: ", "key: value"}},
+	{TLS "endpoints: {}\n", {":2: ", "takes a list"}},
+	{TLS "state_dir: [a]\n", {":2: ", "single value"}},
+	{TLS "limits:\n  frame: 17\n", {":3: ", "17", "from 4096 to 1048576"}},
+	{TLS "limits:\n  take_timeout: 5\n", {":3: ", "'5'", "for example 500ms, 2s"}},
+	{TLS "limits: {send_queue: 64KiB, send_queue_soft: 1MiB}\n",
+		{": ", "send_queue_soft is above"}},
+	{TLS "a: b: c\n", {":2: ", "not valid YAML"}},
+	{TLS "\tx: 1\n", {":2: ", "not valid YAML"}},
+	{TLS "endpoints:\n - {name: a b, adapter: qemu, qmp: x}\n", {":3: ", "is no name"}},
+	{TLS "endpoints:\n - {name: a, adapter: qemu}\n",
+		{":3: ", "no QMP socket", "add 'qmp: SOCKET'"}},
+	{TLS "endpoints:\n - {name: a, adapter: qemu, qmp: q, low: 1MiB}\n",
+		{":3: ", "belong to the adapter 'file'"}},
+#ifdef VMSIG_HAVE_LIBVIRT
+	{TLS "endpoints:\n - {name: a, adapter: libvirt, domain: d,\n"
+	     "    libvirt: 'qemu+ssh:///system'}\n",
+		{":3: ", "starting a program"}},
+	{TLS "discover:\n - {libvirt: 'qemu+ext:///system?command=x'}\n",
+		{":3: ", "starting a program"}},
+	{TLS "discover:\n - {libvirt: 'qemu:///system', owner: 3}\n",
+		{":3: ", "belong to QMP sockets"}},
+#endif
+	{TLS "discover:\n - {limit: 3}\n", {":3: ", "either 'libvirt"}},
+	{TLS "discover:\n - {libvirt: 'qemu:///system', qmp: q}\n", {":3: ", "and not both"}},
+	{TLS "discover:\n - {qmp: 'q/*/a.sock'}\n", {":3: ", "last component"}},
+	{TLS "discover:\n - {qmp: q, domains: 'web*'}\n", {":3: ", "belong to libvirt"}},
+	{TLS "discover:\n - {qmp: q, name: domain}\n", {":3: ", "name"}},
+	{TLS "endpoints:\n - {name: a, adapter: file, low: 1MiB}\n", {":3: ", "no path"}},
+	{TLS "endpoints:\n - {name: a, adapter: file, path: p}\n", {":3: ", "either 'low"}},
+	{TLS "endpoints:\n - {name: a, adapter: file, path: p, low: 1MiB, kcr3: 0x1001}\n",
+		{":3: ", "not page-aligned"}},
+	{TLS "endpoints:\n"
+	     " - {name: a, adapter: file, path: p,\n"
+	     "    segments: [{gpa: 0, len: 2MiB, offset: 0},\n"
+	     "               {gpa: 1MiB, len: 2MiB, offset: 2MiB}]}\n",
+		{":3: ", "overlap"}},
+	{TLS "endpoints:\n"
+	     " - {name: a, adapter: qemu, qmp: q}\n"
+	     " - {name: a, adapter: qemu, qmp: r}\n",
+		{":4: ", "taken", "line 3"}},
+	{TLS "tenants:\n - {name: a, role: sensor, uids: [-1]}\n", {":3: ", "'-1'"}},
+	{TLS "tenants:\n - {name: a, role: sensor, uids: []}\n", {":3: ", "0 entries"}},
+	{TLS "tenants:\n"
+	     " - {name: a, role: sensor, uids: [1]}\n"
+	     " - {name: a, role: sensor, uids: [2]}\n",
+		{":4: ", "line 3", "merge"}},
+	{"{tls: {ca: a, cert: b, key: c}, ? {x: y} : 1}\n", {":1: ", "plain word"}},
+	{"tls: &t {ca: *t, cert: b, key: c}\n", {":1: "}},
+};
+
+static void check_said(const char *text, const char *const words[3])
+{
+	struct config *config = NULL;
+	int r = load(&config, text);
+
+	if (r != VMSIG_ERR_BAD_REQUEST || config)
+		fail_msg("%d for:\n%s", r, text);
+	assert_memory_equal(error, path, strlen(path));
+	if (strncmp(error + strlen(path), words[0], strlen(words[0])))
+		fail_msg("'%s' does not name the line of:\n%s", error, text);
+	for (size_t j = 1; j < 3 && words[j]; j++) {
+		if (!strstr(error, words[j]))
+			fail_msg("'%s' does not say '%s'", error, words[j]);
+	}
+}
+
 static void what_is_wrong_is_said_with_line_and_remedy(void **state)
 {
-	static const struct {
-		const char *text;
-		const char *words[3]; /* the first comes right after the file's name */
-	} cases[] = {
-		{"", {":1: ", "empty"}},
-		{"tls: {ca: a, cert: b}\n", {":1: ", "'key' is missing"}},
-		{"log: {}\n", {":1: ", "'tls' is missing"}},
-		{TLS "tls: {ca: a, cert: b, key: c}\n", {":2: ", "twice"}},
-		{TLS "fleet: {name: f}\n", {":2: ", "'host'", "'etcd'"}},
-		{TLS "fleet: {name: f, host: h, etcd: ['http://10.0.0.1:2379']}\n",
-			{":2: ", "not encrypted", "https://"}},
-		{TLS "fleet: {name: f, host: h, etcd: ['https://etcd:2379']}\n",
-			{":2: ", "names are not looked up"}},
-		{TLS "fleet: {name: f, host: h, etcd: ['https://10.0.0.1']}\n",
-			{":2: ", "names are not looked up"}},
-		{TLS "fleet: {name: f, host: h, etcd: ['https://10.0.0.1:2379/v3']}\n",
-			{":2: ", "names are not looked up"}},
-		{TLS "fleet: {name: f, host: h, etcd: ['https://[::1]:2379']}\n",
-			{":2: ", "'ca', 'cert' and 'key'"}},
-		{TLS "fleet: {name: f, host: h, etcd: ['http://127.0.0.1:1'], ttl: 2s}\n",
-			{":2: ", "ttl is too short"}},
-		{TLS "fleet: {name: f, host: h, etcd: ['http://127.0.0.1:1'], ttl: 2500ms}\n",
-			{":2: ", "whole seconds"}},
-		{TLS "fleet: {name: f, host: h, etcd: ['http://127.0.0.1:1'], margin: 3s}\n",
-			{":2: ", "a fourth of 'ttl'"}},
-		{TLS "fleet: {name: f, host: h, etcd: ['http://[::1]:1']}\n"
-		     "endpoints:\n  - {name: a, adapter: qemu, qmp: /q, writable: yes}\n",
-			{":4: ", "has no identity"}},
-		{TLS "endpoints:\n  - {name: a, adapter: qemu, qmp: /q, uuid: a/b}\n",
-			{":3: ", "no UUID"}},
-		{TLS "endpoints:\n  - {name: a, adapter: qemu, qmp: /q, uuid: u}\n"
-		     "  - {name: b, adapter: qemu, qmp: /r, uuid: u}\n",
-			{":4: ", "that of endpoint 'a'"}},
-		{TLS "lisen: {}\n", {":2: ", "did you mean 'listen'?"}},
-		{TLS "endpoints:\n  - {name: a, adapter: file, foo: 1}\n",
-			{":3: ", "there is no key 'foo'; known here: "}},
-		{TLS "zzzzzzzz: {}\n", {":2: ", "known here: state_dir"}},
-		{TLS "log: {level: loud}\n", {":2: ", "'loud'", "error, warning, info, debug"}},
-		{TLS "log: [a]\n", {":2: ", "key: value"}},
-		{TLS "endpoints: {}\n", {":2: ", "takes a list"}},
-		{TLS "state_dir: [a]\n", {":2: ", "single value"}},
-		{TLS "limits:\n  frame: 17\n", {":3: ", "17", "from 4096 to 1048576"}},
-		{TLS "limits:\n  take_timeout: 5\n", {":3: ", "'5'", "for example 500ms, 2s"}},
-		{TLS "limits: {send_queue: 64KiB, send_queue_soft: 1MiB}\n",
-			{": ", "send_queue_soft is above"}},
-		{TLS "a: b: c\n", {":2: ", "not valid YAML"}},
-		{TLS "\tx: 1\n", {":2: ", "not valid YAML"}},
-		{TLS "endpoints:\n - {name: a b, adapter: qemu, qmp: x}\n", {":3: ", "is no name"}},
-		{TLS "endpoints:\n - {name: a, adapter: qemu}\n",
-			{":3: ", "no QMP socket", "add 'qmp: SOCKET'"}},
-		{TLS "endpoints:\n - {name: a, adapter: qemu, qmp: q, low: 1MiB}\n",
-			{":3: ", "belong to the adapter 'file'"}},
-#ifdef VMSIG_HAVE_LIBVIRT
-		{TLS "endpoints:\n - {name: a, adapter: libvirt, domain: d,\n"
-		     "    libvirt: 'qemu+ssh:///system'}\n",
-			{":3: ", "starting a program"}},
-		{TLS "discover:\n - {libvirt: 'qemu+ext:///system?command=x'}\n",
-			{":3: ", "starting a program"}},
-		{TLS "discover:\n - {libvirt: 'qemu:///system', owner: 3}\n",
-			{":3: ", "belong to QMP sockets"}},
-#endif
-		{TLS "discover:\n - {limit: 3}\n", {":3: ", "either 'libvirt"}},
-		{TLS "discover:\n - {libvirt: 'qemu:///system', qmp: q}\n",
-			{":3: ", "and not both"}},
-		{TLS "discover:\n - {qmp: 'q/*/a.sock'}\n", {":3: ", "last component"}},
-		{TLS "discover:\n - {qmp: q, domains: 'web*'}\n", {":3: ", "belong to libvirt"}},
-		{TLS "discover:\n - {qmp: q, name: domain}\n", {":3: ", "name"}},
-		{TLS "endpoints:\n - {name: a, adapter: file, low: 1MiB}\n", {":3: ", "no path"}},
-		{TLS "endpoints:\n - {name: a, adapter: file, path: p}\n", {":3: ", "either 'low"}},
-		{TLS "endpoints:\n - {name: a, adapter: file, path: p, low: 1MiB, kcr3: 0x1001}\n",
-			{":3: ", "not page-aligned"}},
-		{TLS "endpoints:\n"
-		     " - {name: a, adapter: file, path: p,\n"
-		     "    segments: [{gpa: 0, len: 2MiB, offset: 0},\n"
-		     "               {gpa: 1MiB, len: 2MiB, offset: 2MiB}]}\n",
-			{":3: ", "overlap"}},
-		{TLS "endpoints:\n"
-		     " - {name: a, adapter: qemu, qmp: q}\n"
-		     " - {name: a, adapter: qemu, qmp: r}\n",
-			{":4: ", "taken", "line 3"}},
-		{TLS "tenants:\n - {name: a, role: sensor, uids: [-1]}\n", {":3: ", "'-1'"}},
-		{TLS "tenants:\n - {name: a, role: sensor, uids: []}\n", {":3: ", "0 entries"}},
-		{TLS "tenants:\n"
-		     " - {name: a, role: sensor, uids: [1]}\n"
-		     " - {name: a, role: sensor, uids: [2]}\n",
-			{":4: ", "line 3", "merge"}},
-		{"{tls: {ca: a, cert: b, key: c}, ? {x: y} : 1}\n", {":1: ", "plain word"}},
-		{"tls: &t {ca: *t, cert: b, key: c}\n", {":1: "}},
-	};
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct config *config = NULL;
-		int r = load(&config, cases[i].text);
-
-		if (r != VMSIG_ERR_BAD_REQUEST || config)
-			fail_msg("%d for:\n%s", r, cases[i].text);
-		assert_memory_equal(error, path, strlen(path));
-		if (strncmp(error + strlen(path), cases[i].words[0], strlen(cases[i].words[0])))
-			fail_msg("'%s' does not name the line of:\n%s", error, cases[i].text);
-		for (size_t j = 1; j < 3 && cases[i].words[j]; j++) {
-			if (!strstr(error, cases[i].words[j]))
-				fail_msg("'%s' does not say '%s'", error, cases[i].words[j]);
-		}
-	}
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		check_said(wrong[i].text, wrong[i].words);
 }
 
 static const char *const files[][2] = {
