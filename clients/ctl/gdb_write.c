@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clients/ctl/gdb_write.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "clients/ctl/piece.h"
@@ -20,8 +22,9 @@ int ctl_gdb_may_write(const struct ctl *ctl)
 	return code;
 }
 
-static int keep_undo(
-	const struct ctl_hold *hold, const vmsig_write_op *op, const vmsig_write_result *result)
+/* What is written is written, whether it can be undone or not. */
+static void keep_undo(int folder, const struct ctl_hold *hold, const vmsig_write_op *op,
+	const vmsig_write_result *result)
 {
 	struct undo_record record = {.epoch = hold->info.epoch,
 		.addr = op->addr,
@@ -31,29 +34,34 @@ static int keep_undo(
 		.old = (unsigned char *)(uintptr_t)result->old,
 		.written = (unsigned char *)(uintptr_t)op->data};
 	char name[UNDO_NAME_MAX];
-	int folder, code = undo_folder_open(&folder);
 
-	if (code)
-		return code;
 	snprintf(record.endpoint, sizeof(record.endpoint), "%s", hold->endpoint);
-	code = undo_record_save(folder, &record, name);
-	close(folder);
-	return code;
+	if (undo_record_save(folder, &record, name))
+		ctl_note("what gdb wrote to %s at 0x%" PRIx64
+			 " is there, and `vmsigctl undo` does not know of it",
+			hold->endpoint, op->addr);
 }
 
+/* The folder comes first: where none can be, nothing is written. */
 static int write_held(
 	const struct ctl *ctl, struct ctl_hold *hold, uint32_t epoch, const struct ctl_piece *piece)
 {
 	vmsig_write_result result = {0};
-	int code, r;
+	int folder, code, r;
 
 	if (hold->info.epoch != epoch)
 		return ctl_fail(VMSIG_ERR_STALE_EPOCH,
 			"%s was reset since gdb began to look: nothing is written", hold->endpoint);
+	code = undo_folder_open(&folder);
+	if (code)
+		return code;
 	r = ctl_piece_write(ctl, hold, piece, &result);
-	code = r ? ctl_write_fail(
-			   hold->writer, r, &result, hold->endpoint, piece->op.addr, piece->len)
-		 : keep_undo(hold, &piece->op, &result);
+	if (r)
+		code = ctl_write_fail(
+			hold->writer, r, &result, hold->endpoint, piece->op.addr, piece->len);
+	else
+		keep_undo(folder, hold, &piece->op, &result);
+	close(folder);
 	vmsig_write_result_clear(&result);
 	return code;
 }

@@ -37,11 +37,23 @@ static bool is_ours(int state, int reason)
 	       (reason == VIR_DOMAIN_PAUSED_USER || reason == VIR_DOMAIN_PAUSED_UNKNOWN);
 }
 
+/* libvirtd does something with it, or QEMU owes it an answer: that may be our suspend, which the
+ * broker has asked for before it died. */
+static bool is_busy(virDomainPtr domain)
+{
+	virDomainControlInfo info;
+
+	return virDomainGetControlInfo(domain, &info, 0) == 0 &&
+	       info.state != VIR_DOMAIN_CONTROL_OK;
+}
+
+/* Looks for as long as a suspend may still come into effect, and no longer: a guest that another
+ * broker stops after that is none of ours. */
 static bool resume(virDomainPtr domain, int process)
 {
 	int state, reason;
 
-	for (int i = 0; i < LOOKS && !has_ended(process); i++) {
+	for (int i = 0; i < LOOKS && !has_ended(process); i += !is_busy(domain)) {
 		if (virDomainGetState(domain, &state, &reason, 0) < 0)
 			return false;
 		if (is_ours(state, reason))
