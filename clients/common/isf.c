@@ -9,7 +9,6 @@
 #include <time.h>
 
 #include <bpf/btf.h>
-#include <bpf/libbpf.h>
 #include <jansson.h>
 #include <openssl/evp.h>
 
@@ -343,37 +342,17 @@ static void put_types(struct isf *isf, const char *object, enum kind kind,
 
 /* ---- symbols ---- */
 
-/* BTF says of no variable but the per-CPU ones what it is; these are asked for by their type. */
-static const struct {
-	const char *symbol, *type;
-	bool pointer;
-} typed[] = {
-	{"init_files", "files_struct", false},
-	{"init_mm", "mm_struct", false},
-	{"init_net", "net", false},
-	{"init_pid_ns", "pid_namespace", false},
-	{"init_task", "task_struct", false},
-	{"iomem_resource", "resource", false},
-	{"module_kset", "kset", true},
-	{"modules", "list_head", false},
-	{"net_namespace_list", "list_head", false},
-	{"prb", "printk_ringbuffer", true},
-	{"prog_idr", "idr", false},
-	{"socket_file_ops", "file_operations", false},
-	{"sockfs_dentry_operations", "dentry_operations", false},
-	{"tcp_hashinfo", "inet_hashinfo", false},
-};
-
 static json_t *type_of_symbol(const char *name)
 {
-	for (size_t i = 0; i < sizeof(typed) / sizeof(typed[0]); i++) {
+	for (size_t i = 0; i < TYPEINFO_VARIABLES; i++) {
+		const struct typeinfo_variable *variable = &typeinfo_variables[i];
 		json_t *of;
 
-		if (strcmp(typed[i].symbol, name) != 0)
+		if (strcmp(variable->symbol, name) != 0)
 			continue;
-		of = json_pack("{s:s, s:s}", "kind", "struct", "name", typed[i].type);
-		return typed[i].pointer ? json_pack("{s:s, s:o}", "kind", "pointer", "subtype", of)
-					: of;
+		of = json_pack("{s:s, s:s}", "kind", "struct", "name", variable->type);
+		return variable->pointer ? json_pack("{s:s, s:o}", "kind", "pointer", "subtype", of)
+					 : of;
 	}
 	return NULL;
 }
@@ -471,16 +450,6 @@ static int write_all(struct isf *isf)
 	return r ? r : isf->no_memory ? VMSIG_ERR_NO_MEMORY : 0;
 }
 
-/* libbpf says what is wrong with types on standard error. */
-static struct btf *parse(const uint8_t *bytes, uint32_t len)
-{
-	libbpf_print_fn_t print = libbpf_set_print(NULL);
-	struct btf *btf = btf__new(bytes, len);
-
-	libbpf_set_print(print);
-	return btf;
-}
-
 static int open_types(struct isf *isf, char *error, size_t error_size)
 {
 	uint32_t len;
@@ -491,7 +460,7 @@ static int open_types(struct isf *isf, char *error, size_t error_size)
 		snprintf(error, error_size, "its kernel carries no types (BTF)");
 	if (r)
 		return r;
-	isf->btf = parse(bytes, len);
+	isf->btf = typeinfo_parse(bytes, len);
 	free(bytes);
 	if (!isf->btf) {
 		snprintf(error, error_size, "its kernel's types (BTF) cannot be understood");

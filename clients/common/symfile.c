@@ -3,16 +3,34 @@
 
 #include <ctype.h>
 #include <elf.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <bpf/btf.h>
+
+#include "clients/common/dwarf.h"
 #include "clients/common/typeinfo.h"
+#include "vmsig/vmsig_error.h"
 
 #define IMAGE_FIRST 0xffffffff80000000ull /* symbols below are offsets into per-CPU memory */
 #define ALIGN 8u
 
-enum section { NONE, TEXT, DATA, MODULES, SYMTAB, STRTAB, BTF, SHSTRTAB, SECTIONS };
+enum section {
+	NONE,
+	TEXT,
+	DATA,
+	MODULES,
+	SYMTAB,
+	STRTAB,
+	BTF,
+	DEBUG_INFO,
+	DEBUG_ABBREV,
+	DEBUG_STR,
+	SHSTRTAB,
+	SECTIONS
+};
 
 static const char *const names[SECTIONS] = {
 	[NONE] = "",
@@ -22,6 +40,9 @@ static const char *const names[SECTIONS] = {
 	[SYMTAB] = ".symtab",
 	[STRTAB] = ".strtab",
 	[BTF] = ".BTF",
+	[DEBUG_INFO] = ".debug_info",
+	[DEBUG_ABBREV] = ".debug_abbrev",
+	[DEBUG_STR] = ".debug_str",
 	[SHSTRTAB] = ".shstrtab",
 };
 
@@ -32,6 +53,9 @@ struct parts {
 	uint64_t first, end; /* of what those lie in */
 	uint8_t *btf;
 	uint32_t btf_len;
+	struct dwarf dwarf;     /* of the same types */
+	const uint8_t *strings; /* of both */
+	uint32_t strings_len;
 	size_t symbols, locals; /* in the file; the empty one among both */
 	size_t text_len;        /* of all names */
 	size_t names_len;       /* of sections */
@@ -132,6 +156,9 @@ static void lay_out(struct parts *parts)
 	parts->len[SYMTAB] = parts->symbols * sizeof(Elf64_Sym);
 	parts->len[STRTAB] = parts->text_len;
 	parts->len[BTF] = parts->btf_len;
+	parts->len[DEBUG_INFO] = parts->dwarf.info_len;
+	parts->len[DEBUG_ABBREV] = parts->dwarf.abbrev_len;
+	parts->len[DEBUG_STR] = parts->strings_len;
 	parts->len[SHSTRTAB] = parts->names_len;
 	for (enum section i = NONE; i < SECTIONS; i++) {
 		parts->at[i] = at;
@@ -224,6 +251,9 @@ static void put_sections(uint8_t *bytes, const struct parts *parts)
 			.sh_entsize = sizeof(Elf64_Sym)},
 		[STRTAB] = {.sh_type = SHT_STRTAB},
 		[BTF] = {.sh_type = SHT_PROGBITS},
+		[DEBUG_INFO] = {.sh_type = SHT_PROGBITS},
+		[DEBUG_ABBREV] = {.sh_type = SHT_PROGBITS},
+		[DEBUG_STR] = {.sh_type = SHT_PROGBITS},
 		[SHSTRTAB] = {.sh_type = SHT_STRTAB},
 	};
 	size_t name = 0;
@@ -258,6 +288,13 @@ static void put_header(uint8_t *bytes, const struct parts *parts)
 	memcpy(bytes, &header, sizeof(header));
 }
 
+static void put_bytes(
+	uint8_t *bytes, const struct parts *parts, enum section section, const uint8_t *from)
+{
+	if (parts->len[section])
+		memcpy(bytes + parts->at[section], from, parts->len[section]);
+}
+
 static int make(struct symfile *file, struct parts *parts)
 {
 	count(parts);
@@ -269,22 +306,49 @@ static int make(struct symfile *file, struct parts *parts)
 	put_header(file->bytes, parts);
 	put_sections(file->bytes, parts);
 	put_symbols(file->bytes, parts);
-	if (parts->btf_len)
-		memcpy(file->bytes + parts->at[BTF], parts->btf, parts->btf_len);
+	put_bytes(file->bytes, parts, BTF, parts->btf);
+	put_bytes(file->bytes, parts, DEBUG_INFO, parts->dwarf.info);
+	put_bytes(file->bytes, parts, DEBUG_ABBREV, parts->dwarf.abbrev);
+	put_bytes(file->bytes, parts, DEBUG_STR, parts->strings);
 	return 0;
+}
+
+/* What cannot be understood is given as it is, and not once more. */
+static int load_types(struct parts *parts, const struct context *context)
+{
+	struct btf_header header;
+	struct btf *btf;
+	int r = typeinfo_read(context, parts->os, &parts->btf, &parts->btf_len);
+
+	if (r)
+		return r == VMSIG_ERR_UNSUPPORTED ? 0 : r;
+	btf = typeinfo_parse(parts->btf, parts->btf_len);
+	if (!btf)
+		return errno == ENOMEM ? VMSIG_ERR_NO_MEMORY : 0;
+	memcpy(&header, parts->btf, sizeof(header));
+	/* libbpf takes those of other machines, too. */
+	if (header.magic == BTF_MAGIC &&
+		(uint64_t)header.hdr_len + header.str_off + header.str_len <= parts->btf_len) {
+		parts->strings = parts->btf + header.hdr_len + header.str_off;
+		parts->strings_len = header.str_len;
+		r = dwarf_init(&parts->dwarf, btf, parts->os);
+	}
+	btf__free(btf);
+	return r;
 }
 
 int symfile_init(struct symfile *file, const struct context *context, vmsig_os_handle *os)
 {
 	struct parts parts = {.os = os};
-	int r = typeinfo_read(context, os, &parts.btf, &parts.btf_len);
+	int r = load_types(&parts, context);
 
 	*file = (struct symfile){0};
-	if (!r || r == VMSIG_ERR_UNSUPPORTED)
+	if (!r)
 		r = load_modules(&parts);
 	if (!r)
 		r = make(file, &parts);
 	free_modules(&parts);
+	dwarf_deinit(&parts.dwarf);
 	free(parts.btf);
 	return r;
 }

@@ -179,8 +179,11 @@ def _symbol_files(lab, guest, broker, holder, boot):
     equal(os.stat(elf).st_mode & 0o777, 0o600, "mode of a symbol file")
     target = "target remote | " + " ".join(holder.argv("gdb", "vm1"))
     told = _tool("gdb", "-nx", "-batch", elf, "-ex", target, "-ex", "x/s &linux_banner",
-                 "-ex", "info symbol _stext", "-ex", "detach")
+                 "-ex", "info symbol _stext", "-ex", "print init_task.comm", "-ex",
+                 "print &((struct task_struct *)0)->comm", "-ex", "detach")
     check(f"{banner:#x}" in told and boot.version[:60] in told, f"gdb knows by name: {told}")
+    check('= "swapper/0' in told, f"gdb knows the first task: {told}")
+    comm = re.search(r"\(char \(\*\)\[16\]\) (0x[0-9a-f]+)", told)
     _gdb_registers(holder, boot, elf)
     _gdb_writes(lab, guest, broker, elf)
     symbols = _tool("readelf", "-sW", elf)
@@ -201,6 +204,7 @@ def _symbol_files(lab, guest, broker, holder, boot):
     equal(text.rstrip(b"\0\n").decode(), boot.version.strip(), "the banner in the table")
     task = table["user_types"]["task_struct"]
     at = task["fields"]["comm"]["offset"]
+    check(comm and number(comm[1]) == at, f"gdb has comm at {comm}, the table at {at:#x}")
     name = holder.json("read", "vm1", "16", "--symbol", f"init_task+{at:#x}")["hex"]
     equal(bytes.fromhex(name).split(b"\0")[0], b"swapper/0", "init_task.comm by the table")
     equal(table["symbols"]["init_task"]["type"], {"kind": "struct", "name": "task_struct"}, "a type")
@@ -240,6 +244,8 @@ def _mount(lab, holder, guest, boot, truth):
     )
     equal(again.returncode, 1, "exit status of a second mount on the folder")
     check(b"shown on" in again.stderr, f"a second mount on the folder: {again.stderr}")
+    check(not os.path.exists(os.path.join(mounted.folder, ".git")), "an endpoint .git")
+    check(".git" not in mounted.child.text(), f"of what is not there: {mounted.child.text()}")
     info = holder.json("info", "vm1")
     equal(int(mounted.read("epoch")), info["epoch"], "epoch")
     equal(number(mounted.read("kcr3").decode().strip()), boot.kcr3, "kcr3")
