@@ -42,15 +42,59 @@ static void guest_close(struct mount_guest *guest)
 	free(guest);
 }
 
-static int guest_open(const struct ctl *ctl, const char *name, struct mount_guest **ret_guest)
+int mount_guests_list(const struct mount_guests *guests, mount_name_fn add, void *ctx)
 {
-	struct mount_guest *guest = calloc(1, sizeof(*guest));
-	int code;
+	vmsig_endpoint_list *list;
+	vmsig *v;
+	int code = ctl_connect(guests->ctl, &v), r;
 
+	if (code)
+		return -EAGAIN;
+	r = vmsig_list(v, &list, (int)guests->ctl->wait_ms);
+	if (!r) {
+		for (size_t i = 0; i < list->count; i++)
+			add(ctx, list->endpoints[i].name);
+		vmsig_endpoint_list_free(list);
+	}
+	vmsig_close(v);
+	return mount_errno(r);
+}
+
+struct sought {
+	const char *name;
+	bool found;
+};
+
+static void compare_name(void *ctx, const char *name)
+{
+	struct sought *sought = ctx;
+
+	sought->found |= strcmp(sought->name, name) == 0;
+}
+
+/* Programs ask each folder for names that they know (.git, .hidden): that such a guest is not there
+ * is nothing to tell anybody. */
+static int guest_look(const struct mount_guests *guests, const char *name)
+{
+	struct sought sought = {.name = name};
+	int r = mount_guests_list(guests, compare_name, &sought);
+
+	return r ? r : sought.found ? 0 : -ENOENT;
+}
+
+static int guest_open(
+	const struct mount_guests *guests, const char *name, struct mount_guest **ret_guest)
+{
+	struct mount_guest *guest;
+	int r = guest_look(guests, name), code;
+
+	if (r)
+		return r;
+	guest = calloc(1, sizeof(*guest));
 	if (!guest)
 		return -ENOMEM;
 	snprintf(guest->name, sizeof(guest->name), "%s", name);
-	code = ctl_context_open(ctl, guest->name, &guest->guest.context);
+	code = ctl_context_open(guests->ctl, guest->name, &guest->guest.context);
 	if (code) {
 		free(guest);
 		return code == EXIT_NOT_READY ? -EAGAIN : -ENOENT;
@@ -79,7 +123,7 @@ int mount_guest_find(struct mount_guests *guests, const char *name, struct mount
 		*ret_guest = *at;
 		return 0;
 	}
-	r = guest_open(guests->ctl, name, &guest);
+	r = guest_open(guests, name, &guest);
 	if (r)
 		return r;
 	guest->next = guests->first;

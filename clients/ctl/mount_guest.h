@@ -40,6 +40,9 @@ struct mount_guests {
 
 /* The guest as it is now, opened if it was not. */
 int mount_guest_find(struct mount_guests *guests, const char *name, struct mount_guest **ret_guest);
+/* Names of all that this identity may see. */
+typedef void (*mount_name_fn)(void *ctx, const char *name);
+int mount_guests_list(const struct mount_guests *guests, mount_name_fn add, void *ctx);
 /* Whether its context is still good. */
 int mount_guest_check(const struct mount_guest *guest);
 /* -EOPNOTSUPP: its system is not known, so that there is no such file. */

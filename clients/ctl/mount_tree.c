@@ -265,24 +265,6 @@ int mount_tree_find(struct mount_guests *guests, const char *path, struct mount_
 
 /* ---- directories ---- */
 
-static int list_endpoints(const struct ctl *ctl, mount_name_fn add, void *ctx)
-{
-	vmsig_endpoint_list *list;
-	vmsig *v;
-	int code = ctl_connect(ctl, &v), r;
-
-	if (code)
-		return -EAGAIN;
-	r = vmsig_list(v, &list, (int)ctl->wait_ms);
-	if (!r) {
-		for (size_t i = 0; i < list->count; i++)
-			add(ctx, list->endpoints[i].name);
-		vmsig_endpoint_list_free(list);
-	}
-	vmsig_close(v);
-	return mount_errno(r);
-}
-
 static bool is_there(const struct mount_node *node, const struct mount_file *file)
 {
 	vmsig_file unused;
@@ -339,7 +321,7 @@ int mount_tree_list(
 {
 	switch (node->kind) {
 	case MOUNT_ROOT:
-		return list_endpoints(guests->ctl, add, ctx);
+		return mount_guests_list(guests, add, ctx);
 	case MOUNT_ENDPOINT:
 		list_files(node, guest_files, COUNT(guest_files), add, ctx);
 		return 0;

@@ -43,7 +43,6 @@ struct mount_node {
 int mount_tree_find(struct mount_guests *guests, const char *path, struct mount_node *ret_node);
 
 /* Calls `add` for each name in a directory. 0 or -errno. */
-typedef void (*mount_name_fn)(void *ctx, const char *name);
 int mount_tree_list(
 	struct mount_guests *guests, const struct mount_node *node, mount_name_fn add, void *ctx);
 

@@ -6,6 +6,7 @@
 #include <curses.h>
 #include <inttypes.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -287,6 +288,24 @@ static int run_once(struct top *top)
 
 /* ---- live ---- */
 
+/* By a signal. */
+static volatile sig_atomic_t told_to_end;
+
+static void on_signal(int number)
+{
+	(void)number;
+	told_to_end = 1;
+}
+
+/* Ctrl-C ends the view as `q` does: curses would say that something went wrong. */
+static void end_on_signals(void)
+{
+	struct sigaction action = {.sa_handler = on_signal};
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
 static size_t page_rows(void)
 {
 	return LINES > HEAD_LINES + 1 ? (size_t)(LINES - HEAD_LINES) : 1;
@@ -357,7 +376,7 @@ static bool wait_keys(struct top *top)
 {
 	uint64_t until_ns = now_ns() + top->interval_ms * 1000000ull, at_ns;
 
-	while ((at_ns = now_ns()) < until_ns) {
+	while (!told_to_end && (at_ns = now_ns()) < until_ns) {
 		int key;
 
 		timeout((int)((until_ns - at_ns) / 1000000u) + 1);
@@ -370,7 +389,7 @@ static bool wait_keys(struct top *top)
 			return false;
 		draw(top);
 	}
-	return true;
+	return !told_to_end;
 }
 
 static int run_live(struct top *top)
@@ -381,6 +400,7 @@ static int run_live(struct top *top)
 	if (code)
 		return code;
 	setlocale(LC_CTYPE, "");
+	end_on_signals();
 	if (!newterm(NULL, stdout, stdin))
 		return ctl_fail(VMSIG_ERR_IO, "the terminal is not known; set TERM, or use --once");
 	cbreak();
@@ -397,6 +417,8 @@ static int run_live(struct top *top)
 			code = look_again(top);
 	}
 	endwin();
+	if (told_to_end)
+		return EXIT_OK;
 	/* What was said meanwhile went with the view. */
 	if (code)
 		code = ctl_fail(VMSIG_ERR_DISCONNECTED, "the view has ended: %s",
