@@ -72,6 +72,8 @@ void row_read_8b(const struct bench *bench);
 void row_flood(const struct bench *bench);
 /* The name tells which of today's ways. */
 void row_today(const struct bench *bench);
+/* Two rows: the first look at a real guest, and its list of processes. */
+void row_percept(const struct bench *bench);
 /* Not a row: writes the RAM image that the rows of reading and writing use. */
 void row_floor_8b(const struct bench *bench);
 void row_floor_4k(const struct bench *bench);

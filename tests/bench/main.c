@@ -38,6 +38,8 @@ static const struct {
 	{"floor_coherent_read_4k", row_floor_read_4k},
 	{"coherent_read_4k", row_read_4k},
 	{"coherent_read_8b", row_read_8b},
+	{"percept_list", row_percept},
+	{"percept_open", row_percept},
 	{"flood_frames", row_flood},
 	{"flood_globs", row_flood},
 	{"flood_unread", row_flood},
