@@ -3,10 +3,12 @@
  * vmsig-exporter: the broker's numbers for Prometheus, over HTTP. It needs no privileges, and an
  * identity of the role `monitor`, which may look at numbers and nothing else.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "clients/common/exits.h"
 #include "clients/exporter/server.h"
@@ -47,6 +49,14 @@ static bool add_host(struct wishes *wishes, const char *name)
 	return true;
 }
 
+static int say(const char *text)
+{
+	if (fputs(text, stdout) >= 0 && fflush(stdout) == 0)
+		return EXIT_OK;
+	fprintf(stderr, "vmsig-exporter: cannot write the output: %s\n", strerror(errno));
+	return EXIT_ERROR;
+}
+
 /* -1: go on; else what to exit with. */
 static int parse(struct wishes *wishes, int argc, char **argv)
 {
@@ -55,6 +65,7 @@ static int parse(struct wishes *wishes, int argc, char **argv)
 		{"listen", required_argument, NULL, OPT_LISTEN},
 		{"host", required_argument, NULL, OPT_HOST}, {"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
+	char version[64];
 	int code;
 
 	while ((code = getopt_long(argc, argv, "hV", options, NULL)) != -1) {
@@ -73,11 +84,10 @@ static int parse(struct wishes *wishes, int argc, char **argv)
 				return EXIT_USAGE;
 			break;
 		case 'h':
-			fputs(usage, stdout);
-			return fflush(stdout) ? EXIT_ERROR : EXIT_OK;
+			return say(usage);
 		case 'V':
-			printf("vmsig-exporter %s\n", vmsig_version());
-			return fflush(stdout) ? EXIT_ERROR : EXIT_OK;
+			snprintf(version, sizeof(version), "vmsig-exporter %s\n", vmsig_version());
+			return say(version);
 		default:
 			fputs("See vmsig-exporter --help.\n", stderr);
 			return EXIT_USAGE;

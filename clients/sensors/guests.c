@@ -146,6 +146,8 @@ static int follow(vmsig *v, struct guests *guests)
 			  !vmsig_error_retryable(delivery.error);
 		vmsig_delivery_clear(&delivery);
 	}
+	if (ferror(stdout))
+		fprintf(stderr, "%s: cannot write the output\n", guests->sensor->program);
 	return refused || ferror(stdout) ? 1 : 0;
 }
 

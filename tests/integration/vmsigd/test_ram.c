@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +48,7 @@ static struct world {
 	struct actor *actors;
 	size_t nactors;
 	int fuse;             /* 0: not mounted */
+	bool apart;           /* the broker sees no process but its own */
 	char other[PATH_MAX]; /* a RAM file of root's that everybody may read */
 } world;
 
@@ -213,6 +215,18 @@ static void needs_root(void)
 		skip();
 }
 
+/* A broker in a PID namespace of its own, in which the QEMUs are not. */
+static void start_apart(void)
+{
+	int own = open("/proc/self/ns/pid_for_children", O_RDONLY | O_CLOEXEC);
+
+	assert_true(own >= 0);
+	assert_int_equal(unshare(CLONE_NEWPID), 0);
+	daemon_start(world.daemon);
+	assert_int_equal(setns(own, CLONE_NEWPID), 0);
+	close(own);
+}
+
 /* Starts the QEMUs, one after the other, and a broker with an endpoint for each. */
 static void begin(struct actor *actors, size_t n, const char *more)
 {
@@ -232,7 +246,10 @@ static void begin(struct actor *actors, size_t n, const char *more)
 		"tenants:\n"
 		"  - {name: acme, role: sensor, uids: [%u], endpoints: [\"*\"]}\n",
 		endpoints, more, (unsigned)getuid());
-	daemon_start(world.daemon);
+	if (world.apart)
+		start_apart();
+	else
+		daemon_start(world.daemon);
 	ctx_client_open(&world.client, world.daemon, &world.cert);
 }
 
@@ -320,6 +337,22 @@ static void an_honest_qemu_is_served(void **state)
 	is_ready("honest");
 	assert_int_equal(served("honest"), inode_of(actors[0].maps));
 	assert_int_equal(mode_of(actors[0].maps), 0600);
+}
+
+/* Its number is 0 to who cannot see it: nothing is looked for under that. */
+static void a_qemu_in_another_pid_namespace_is_not_guessed_at(void **state)
+{
+	struct actor actors[] = {
+		{.name = "unseen", .uid = VICTIM, .says = "ram", .prot = PROT_READ | PROT_WRITE}};
+
+	needs_root();
+	folder_make("unseen", VICTIM);
+	actors[0].maps = in_dir("unseen/ram");
+	ram_make(actors[0].maps, VICTIM, 0600);
+	world.apart = true;
+	begin(actors, 1, "");
+	is_refused("unseen", "PID namespace");
+	is_refused("unseen", "'ram: FILE'");
 }
 
 /* The same that the honest one says, of a file that it does not map. */
@@ -476,6 +509,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(an_honest_qemu_is_served),
+		TEST(a_qemu_in_another_pid_namespace_is_not_guessed_at),
 		TEST(a_file_of_roots_is_not_served_by_name),
 		TEST(a_file_that_is_mapped_for_reading_is_not_served),
 		TEST(a_mode_is_not_narrowed_for_somebody_else),
