@@ -343,6 +343,14 @@ const char *endpoints_origin(const struct endpoints *endpoints, const char *name
 	return wanted_origin(&endpoints->wanted, name);
 }
 
+const char *endpoints_uuid(const struct endpoints *endpoints, const char *name)
+{
+	struct config *origin;
+	const struct config_endpoint *wanted = wanted_find(&endpoints->wanted, name, &origin);
+
+	return wanted ? wanted->uuid : NULL;
+}
+
 /* ---- what is discovered ---- */
 
 /* Those who offer them choose their names, and each stays in the state for good: an epoch of it

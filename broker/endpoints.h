@@ -70,6 +70,8 @@ __attribute__((warn_unused_result)) int endpoints_remove(
 bool endpoints_is_gone(const struct endpoints *endpoints, const char *name);
 /* As wanted_origin(). */
 const char *endpoints_origin(const struct endpoints *endpoints, const char *name);
+/* The guest's UUID, if its configuration has one, or NULL. */
+const char *endpoints_uuid(const struct endpoints *endpoints, const char *name);
 /* One that was discovered shall run as well: the first of the configuration, which is counted and
  * kept until endpoints_lose(). 0; VMSIG_ERR_BUSY: its name is that of a configured one or of
  * another discovered one; VMSIG_ERR_QUOTA: it is a new one, and limits.names are known;

@@ -51,6 +51,13 @@ static const char *endpoint_origin(void *ctx, const char *name)
 	return endpoints_origin(broker->endpoints, name);
 }
 
+static const char *endpoint_uuid(void *ctx, const char *name)
+{
+	const struct broker *broker = ctx;
+
+	return endpoints_uuid(broker->endpoints, name);
+}
+
 static void unserved(void *ctx, steward_unserved_fn each, void *arg)
 {
 	const struct broker *broker = ctx;
@@ -278,6 +285,7 @@ const struct steward_ops stewardship = {
 	.endpoint_add = endpoint_add,
 	.endpoint_remove = endpoint_remove,
 	.endpoint_origin = endpoint_origin,
+	.endpoint_uuid = endpoint_uuid,
 	.unserved = unserved,
 	.endpoint_invalidate = endpoint_invalidate,
 	.provide = provide,

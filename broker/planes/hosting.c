@@ -22,6 +22,7 @@
 #define HOSTING_PAGE 512u     /* endpoints in one answer, well inside of a frame */
 #define HOSTING_UNSERVED 256u /* and as much of what is none; more have one reason, mostly */
 #define ERROR_MAX 384
+#define UUID_LABEL "uuid="
 #define NAME_BYTES 64u /* an endpoint's name is shorter */
 
 static char *text(const char *words)
@@ -110,6 +111,19 @@ static void info_pack(const struct core_endpoint_info *info, Vmsig__Hosted *pack
 	packed->n_labels = info->subject->nlabels;
 }
 
+/* One that was discovered has it in a label; of two the configured one is the fleet's. */
+static const char *uuid_of(const struct admin_client *client, const Vmsig__Hosted *packed)
+{
+	const struct services *services = client->services;
+	const char *uuid = services->steward->endpoint_uuid(services->ctx, packed->name);
+
+	for (size_t i = 0; !uuid && i < packed->n_labels; i++) {
+		if (strncmp(packed->labels[i], UUID_LABEL, strlen(UUID_LABEL)) == 0)
+			uuid = packed->labels[i] + strlen(UUID_LABEL);
+	}
+	return uuid ? uuid : "";
+}
+
 static void doings_pack(struct admin_client *client, struct hosting_leases **leases,
 	uint32_t endpoint, Vmsig__Hosted *packed)
 {
@@ -127,6 +141,7 @@ static void doings_pack(struct admin_client *client, struct hosting_leases **lea
 	packed->waiters = counted ? counted->waiting : 0;
 	packed->origin = text(origin ? origin : "");
 	packed->added = strcmp(packed->origin, "added") == 0;
+	packed->uuid = text(uuid_of(client, packed));
 }
 
 struct unserved_page {

@@ -115,6 +115,8 @@ struct steward_ops {
 	int (*endpoint_remove)(void *ctx, const char *name);
 	/* "config", "added", or how it comes and goes by itself; NULL: it ends. */
 	const char *(*endpoint_origin)(void *ctx, const char *name);
+	/* Its guest's, as it is configured; NULL: it is not. */
+	const char *(*endpoint_uuid)(void *ctx, const char *name);
 	void (*unserved)(void *ctx, steward_unserved_fn each, void *arg);
 	/* VMSIG_ERR_NO_SUCH_ENDPOINT. */
 	int (*endpoint_invalidate)(void *ctx, const char *name);

@@ -36,6 +36,7 @@ static void row_add(struct table *table, const Vmsig__Hosted *endpoint)
 	table_add(table, "%" PRIu64, endpoint->writes);
 	table_add(table, "%" PRIu64, endpoint->refused);
 	table_add(table, "%s", origin_of(endpoint));
+	table_add(table, "%s", endpoint->uuid[0] ? endpoint->uuid : "-");
 	table_add(table, "%s", endpoint->detail);
 }
 
@@ -48,6 +49,7 @@ static void unserved_add(struct table *table, const Vmsig__Unserved *one)
 	for (unsigned i = 0; i < NUMBERS; i++)
 		table_add(table, "-");
 	table_add(table, "%s", one->origin);
+	table_add(table, "-");
 	table_add(table, "%s: %s", one->place, one->detail);
 }
 
@@ -64,7 +66,7 @@ static int print_list(const struct ctl *ctl, const struct hosted_list *list)
 	static const struct table_column columns[] = {{"NAME", 0, false}, {"STATE", 8, false},
 		{"EPOCH", 7, true}, {"ADAPTER", 7, false}, {"HOLDERS", 7, true},
 		{"LEASES", 6, true}, {"WAITING", 7, true}, {"WRITES", 8, true},
-		{"REFUSED", 7, true}, {"FROM", 8, false}, {"DETAIL", 0, false}};
+		{"REFUSED", 7, true}, {"FROM", 8, false}, {"UUID", 0, false}, {"DETAIL", 0, false}};
 	const Vmsig__HostedInfos *last = list->pages[list->npages - 1];
 	struct table table;
 	int code;

@@ -176,7 +176,7 @@ static void guests_come_and_go(void **state)
 	add("b.qmp", "web2", NULL);
 	add("not-ours.sock", "other", NULL);
 	await_names("web1 web2");
-	await_listed("^web1 .* qmp ");
+	await_listed("^web1 .* qmp +" UUID_A);
 	end("a.qmp");
 	await_names("web2");
 	end("b.qmp");

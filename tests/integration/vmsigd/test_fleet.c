@@ -86,6 +86,7 @@ static void operators_ask_any_host(void **state)
 	fleet_says(&hosts[0], "fleet leases --json", "\"tenant\": ?\"alice\"");
 	fleet_says(&hosts[1], "fleet leases", "vm: host .host1. has it");
 	fleet_says(&hosts[1], "fleet where vm", "^host1$");
+	fleet_says(&hosts[1], "endpoint ls", "^vm .* config +" FLEET_GUEST);
 	fleet_says(&hosts[1], "fleet watch --interval 50ms", "Z vm " FLEET_GUEST " FOREIGN host1$");
 	fleet_says(&hosts[0], "fleet watch --json", "\"state\": ?\"OWNED\"");
 	write_client_close(&first);
