@@ -26,6 +26,7 @@ void guest_lay(int g)
 	int h = guest->ghost;
 
 	guest->ghost = NOWHERE;
+	guest->trap = false;
 	if (h == NOWHERE)
 		return;
 	host_tell(h, g);
@@ -87,7 +88,8 @@ void guest_split(int g)
 		guest->left != NOWHERE)
 		return;
 	/* As when its host is cut off, and the store drops what it has of it at once. */
-	if (dice(2)) {
+	guest->trap = dice(2);
+	if (!guest->trap && dice(2)) {
 		world.hosts[guest->where].apart = true;
 		store_revoke_any();
 		store_revoke_any();
@@ -155,31 +157,12 @@ void guest_migration_end(int g, bool arrived)
 		guest->quits_at = world.now + MS * dice(dice(2) ? 100 : 20000);
 		return;
 	}
-	if (world.hosts[from].services[g].tenure)
+	/* A broker that is about to end hears of nothing any more. */
+	if (world.hosts[from].services[g].tenure && !world.hosts[from].parts_at)
 		tenure_stays(world.hosts[from].services[g].tenure, host_clock(&world.hosts[from]));
 	host_perform(from);
 	host_tell(to, g);
 	host_perform(to);
-}
-
-void guest_tick(int g)
-{
-	struct guest *guest = &world.guests[g];
-
-	if (guest->where == NOWHERE && guest->start_at <= world.now)
-		guest_start(g, (int)dice(HOSTS));
-	if (guest->ghost != NOWHERE && guest->ghost_until <= world.now)
-		guest_lay(g);
-	if (guest->left != NOWHERE && guest->quits_at <= world.now)
-		source_quits(g);
-	if (guest->from == NOWHERE)
-		return;
-	if (!guest->copied && dice(3) == 0) {
-		guest->memory[guest->to] = guest->memory[guest->from];
-		guest->copied = true;
-	}
-	if (guest->ends_at <= world.now)
-		guest_migration_end(g, dice(4) != 0);
 }
 
 /* ---- events ---- */
@@ -193,15 +176,19 @@ static void reset(int g)
 
 	if (!service->tenure || !service->owned || guest->from != NOWHERE)
 		return;
-	service->life = ++guest->life;
+	service->life = service->had = ++guest->life;
 	service->epoch++;
-	judge_epoch(h, g, service->epoch);
+	/* One that is cut off goes on with epochs that are its own, and others may have come after
+	 * them. */
+	if (service->epoch > guest->epoch)
+		judge_epoch(h, g, service->epoch);
 	host_tell_session(h, g);
 	tenure_epoch(service->tenure, host_clock(&world.hosts[h]), service->epoch);
 	host_perform(h);
 }
 
-static void grant(int g)
+/* Whether it was asked for. */
+static bool grant(int g)
 {
 	int h = world.guests[g].where;
 	struct service *service = &world.hosts[h].services[g];
@@ -213,12 +200,35 @@ static void grant(int g)
 	uint64_t now = host_clock(&world.hosts[h]);
 
 	if (!service->tenure || !service->owned || !tenure_may_apply(service->tenure, now))
-		return;
+		return false;
 	if (tenure_grant(service->tenure, now, &lease))
 		broken("a grant is refused, where writes are not");
 	if (service->luggage.token && dice(3) == 0)
 		tenure_end(service->tenure, now, 0, service->luggage.token);
 	host_perform(h);
+	return true;
+}
+
+void guest_tick(int g)
+{
+	struct guest *guest = &world.guests[g];
+
+	if (guest->where == NOWHERE && guest->start_at <= world.now)
+		guest_start(g, (int)dice(HOSTS));
+	if (guest->ghost != NOWHERE && guest->ghost_until <= world.now)
+		guest_lay(g);
+	if (guest->left != NOWHERE && guest->quits_at <= world.now)
+		source_quits(g);
+	if (guest->awaited && guest->where != NOWHERE && grant(g))
+		guest->awaited = false;
+	if (guest->from == NOWHERE)
+		return;
+	if (!guest->copied && dice(3) == 0) {
+		guest->memory[guest->to] = guest->memory[guest->from];
+		guest->copied = true;
+	}
+	if (guest->ends_at <= world.now)
+		guest_migration_end(g, dice(4) != 0);
 }
 
 void guest_event(int g)
@@ -246,6 +256,6 @@ void guest_event(int g)
 		reset(g);
 		break;
 	default:
-		grant(g);
+		(void)grant(g);
 	}
 }

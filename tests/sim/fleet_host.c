@@ -29,7 +29,7 @@ uint64_t host_real(const struct host *host, uint64_t local_ns)
 
 static int64_t rate_roll(void)
 {
-	static const int64_t rates[] = {-RHO_PPM, 0, RHO_PPM, -RHO_PPM / 2, RHO_PPM};
+	static const int64_t rates[] = {-RHO_PPM, RHO_PPM, -RHO_PPM, RHO_PPM, 0, RHO_PPM / 2};
 
 	return rates[dice(sizeof(rates) / sizeof(*rates))];
 }
@@ -137,8 +137,8 @@ void host_tell(int h, int g)
 	if (!service->tenure || host->parts_at)
 		return;
 	if (guest->where != h && guest->left != h && guest->ghost != h)
-		service->life = 0;
-	if (guest->where != h && guest->ghost != h)
+		service->life = service->had = 0;
+	if (guest->where != h && guest->left != h && guest->ghost != h)
 		service->owned = false;
 	look_at_guest(h, g);
 	if (guest->where == h || guest->left == h || guest->ghost == h)
@@ -170,10 +170,16 @@ static void on_owned(int h, int g, const struct fleet_action *action)
 	struct service *service = &world.hosts[h].services[g];
 	uint64_t now = host_clock(&world.hosts[h]);
 
-	memset(&service->luggage, 0, sizeof(service->luggage));
-	service->luggage.writes = world.guests[g].writes;
+	/* What an earlier process of this host made durable. */
+	if (!action->adopted || service->had != guest_life_at(g, h)) {
+		memset(&service->luggage, 0, sizeof(service->luggage));
+		service->luggage.writes = world.guests[g].writes;
+	}
 	if (action->baggage && action->baggage_len == sizeof(service->luggage))
 		memcpy(&service->luggage, action->baggage, sizeof(service->luggage));
+	/* Of a source that had nothing it knows nothing. */
+	if (action->baggage && !service->luggage.known)
+		service->luggage.writes = world.guests[g].writes;
 	if (service->token < action->token_floor)
 		service->token = action->token_floor;
 	judge_owned(h, g, action);
@@ -181,9 +187,10 @@ static void on_owned(int h, int g, const struct fleet_action *action)
 		service->epoch = action->epoch_kept;
 	else if (service->epoch <= action->epoch_floor)
 		service->epoch = action->epoch_floor + 1;
-	service->life = guest_life_at(g, h);
+	service->life = service->had = guest_life_at(g, h);
 	judge_epoch(h, g, service->epoch);
 	service->owned = true;
+	world.guests[g].awaited = dice(2);
 	world.owned++;
 	world.taken += action->baggage != NULL;
 	tenure_epoch(service->tenure, now, service->epoch);
@@ -214,10 +221,10 @@ static void perform_of_guest(int h, int g, const struct fleet_action *action)
 	case FLEET_ACT_MOVED:
 		world.migrated++;
 		service->owned = false;
-		service->life = 0;
+		service->life = service->had = 0;
 		break;
 	case FLEET_ACT_LOST:
-		service->life = 0;
+		service->life = service->had = 0;
 		service->owned = false;
 		break;
 	case FLEET_ACT_RELEASED:
@@ -258,18 +265,21 @@ static void offer(int h, int g)
 {
 	const struct guest *guest = &world.guests[g];
 	struct service *service = &world.hosts[h].services[g];
+	struct luggage luggage = service->luggage;
+	struct tenure_view view;
 
 	service->offer_at = 0;
 	if (guest->from != h && guest->left != h)
 		return;
-	if (service->life != guest->life)
-		memset(&service->luggage, 0, sizeof(service->luggage));
-	service->luggage.known = service->life == guest->life;
-	if (service->luggage.known)
-		world.guests[g].offered = service->luggage;
+	tenure_look(service->tenure, &view);
+	luggage.known = service->had == guest->life && (service->owned || view.adopted);
+	if (luggage.known)
+		world.guests[g].offered = luggage;
+	else
+		memset(&luggage, 0, sizeof(luggage));
 	if (tenure_offer(service->tenure, host_clock(&world.hosts[h]),
-		    world.hosts[guest->from == h ? guest->to : guest->where].name,
-		    &service->luggage, sizeof(service->luggage)))
+		    world.hosts[guest->from == h ? guest->to : guest->where].name, &luggage,
+		    sizeof(luggage)))
 		broken("an offer is refused");
 	host_perform(h);
 }

@@ -19,6 +19,7 @@ struct parcel {
 	int host;
 	unsigned broker; /* that it is from, or for */
 	uint64_t number;
+	enum bid_kind bid;
 	struct txn_request request;
 	struct txn_answer answer;
 	char key[160]; /* NOTICE */
@@ -162,6 +163,7 @@ static void dispatch(int host, const struct txn_request *request, uint64_t due)
 	struct parcel *parcel = parcel_new(PARCEL_REQUEST, host, due);
 
 	parcel->number = request->number;
+	parcel->bid = ((const struct fleet_request *)request)->bid;
 	parcel->request = request_dup(request);
 }
 
@@ -224,13 +226,35 @@ uint64_t net_next(void)
 
 /* ---- arriving ---- */
 
+/* The worst moment: a host is cut off right after a renewal, of which it hears late, and the store
+ * drops its key, while another one waits for that. */
+static bool spring_trap(const struct parcel *parcel)
+{
+	const struct txn *txn = &parcel->request.txn;
+
+	for (int g = 0; g < GUESTS; g++) {
+		struct guest *guest = &world.guests[g];
+
+		if (!guest->trap || guest->ghost != parcel->host || guest->where == NOWHERE ||
+			parcel->bid != BID_RENEW || !txn->branches[TXN_THEN].n ||
+			!strstr((const char *)txn->branches[TXN_THEN].ops[0].key.data, guest->uuid))
+			continue;
+		guest->trap = false;
+		store_drop_owner(guest->uuid);
+		return true;
+	}
+	return false;
+}
+
 static void arrive_request(struct parcel *parcel)
 {
 	struct txn_answer answer;
 	struct parcel *back;
+	bool trapped;
 
 	store_do(parcel->host, &parcel->request, &answer);
-	if (is_cut(parcel->host) || (world.faults && dice(25) == 0)) {
+	trapped = world.faults && answer.outcome == TXN_OK && spring_trap(parcel);
+	if (is_cut(parcel->host) || (!trapped && world.faults && dice(25) == 0)) {
 		txn_answer_deinit(&answer);
 		return;
 	}
@@ -238,6 +262,10 @@ static void arrive_request(struct parcel *parcel)
 	back->broker = parcel->broker;
 	back->number = parcel->number;
 	back->answer = answer;
+	if (!trapped)
+		return;
+	back->due = world.now + MS * dice(1900);
+	world.hosts[parcel->host].apart = true;
 }
 
 /* The first answer is the one that counts, or that none came in time. */

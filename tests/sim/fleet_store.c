@@ -3,6 +3,7 @@
  * The store that the hosts of sim_fleet share: keys with revisions, leases, and transactions, as
  * etcd has them. It may drop a lease whenever it likes, and be put back to an earlier state.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -339,6 +340,22 @@ void store_revoke_any(void)
 {
 	if (now_there.nleases)
 		lease_drop(dice((uint32_t)now_there.nleases));
+}
+
+void store_drop_owner(const char *uuid)
+{
+	char name[160];
+	struct txn_bytes key = {.data = (uint8_t *)name};
+	const struct store_key *owner;
+
+	snprintf(name, sizeof(name), "/vmsig/sim/vm/%s/owner", uuid);
+	owner = key_find(&key);
+	for (size_t i = now_there.nleases; owner && i-- > 0;) {
+		if (now_there.leases[i].id != owner->lease)
+			continue;
+		lease_drop(i);
+		return;
+	}
 }
 
 void store_elect(void)

@@ -52,6 +52,7 @@ struct guest {
 	int ghost;         /* its host was given up, and runs an earlier life of it yet */
 	unsigned ghost_life;
 	uint64_t ghost_until;
+	bool trap;              /* its next renewal there is the last, and its key goes at once */
 	bool arrived;           /* a migration brought it to where it runs, as its QEMU knows */
 	uint64_t ends_at;       /* when the migration does */
 	uint64_t writes;        /* acknowledged since it was started */
@@ -61,6 +62,7 @@ struct guest {
 	uint32_t epoch; /* highest */
 	unsigned epoch_life;
 	uint64_t token;
+	bool awaited;          /* somebody waits for a lease where it was taken over */
 	int leased_by;         /* host of the newest lease */
 	uint64_t belief_until; /* its holder may believe in it until then */
 	struct luggage offered;
@@ -77,6 +79,7 @@ struct service {
 	/* Durable: */
 	uint32_t epoch;
 	unsigned life; /* of the guest, which the epoch stands for */
+	unsigned had;  /* life in which it had the guest, and lost it to nobody; 0: none */
 	uint64_t token;
 };
 
@@ -122,6 +125,8 @@ void store_expire(void);
 uint64_t store_next_expiry(void);
 /* A lease ends before its time. */
 void store_revoke_any(void);
+/* The lease that the guest's owner key is on ends. */
+void store_drop_owner(const char *uuid);
 /* Another leader: leases begin anew. */
 void store_elect(void);
 void store_snapshot(void);

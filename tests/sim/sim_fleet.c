@@ -100,7 +100,7 @@ static void fault(void)
 			host_crash(h);
 		break;
 	case 12:
-		if (dice(6) == 0)
+		if (dice(3) == 0)
 			restore();
 		break;
 	default:
@@ -116,7 +116,8 @@ static void bump(void)
 	uint32_t epoch = 0;
 	uint64_t token = 0;
 
-	/* Of the wall clock, which is above whatever was used. */
+	/* Of the wall clock, which is above whatever was used, or will be by a host that has not
+	 * heard of it. */
 	for (int g = 0; g < GUESTS; g++) {
 		epoch = world.guests[g].epoch > epoch ? world.guests[g].epoch : epoch;
 		token = world.guests[g].token > token ? world.guests[g].token : token;
@@ -126,7 +127,8 @@ static void bump(void)
 
 		if (!host->fleet || !fleet_frozen(host->fleet) || host->bumps)
 			continue;
-		host->bumps = fleet_bump(host->fleet, host_clock(host), epoch, token) == 0;
+		host->bumps =
+			fleet_bump(host->fleet, host_clock(host), epoch + FLEET_EPOCHS, token) == 0;
 		host_perform(h);
 		if (host->bumps && dice(2))
 			break;
@@ -142,7 +144,7 @@ static void operators(void)
 	if (!frozen)
 		world.bump_at = 0;
 	else if (!world.bump_at)
-		world.bump_at = world.now + MS * dice(20000);
+		world.bump_at = world.now + MS * dice(dice(2) ? 500 : 20000);
 	else if (world.bump_at <= world.now) {
 		bump();
 		world.bump_at = 0;
