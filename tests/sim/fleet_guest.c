@@ -184,6 +184,8 @@ static void reset(int g)
 		judge_epoch(h, g, service->epoch);
 	host_tell_session(h, g);
 	tenure_epoch(service->tenure, host_clock(&world.hosts[h]), service->epoch);
+	if (planes)
+		planes->changed(h, g);
 	host_perform(h);
 }
 
@@ -199,7 +201,8 @@ static bool grant(int g)
 		.record_len = 6};
 	uint64_t now = host_clock(&world.hosts[h]);
 
-	if (!service->tenure || !service->owned || !tenure_may_apply(service->tenure, now))
+	if (planes || !service->tenure || !service->owned ||
+		!tenure_may_apply(service->tenure, now))
 		return false;
 	if (tenure_grant(service->tenure, now, &lease))
 		broken("a grant is refused, where writes are not");

@@ -74,6 +74,8 @@ void host_broker_start(int h)
 			broken("the core takes no guest");
 		host_tell(h, g);
 	}
+	if (planes)
+		planes->broker_started(h);
 	host_perform(h);
 }
 
@@ -81,6 +83,8 @@ void host_broker_end(int h)
 {
 	struct host *host = &world.hosts[h];
 
+	if (planes && host->fleet)
+		planes->broker_ended(h);
 	host->fleet = fleet_free(host->fleet);
 	host->parts_at = 0;
 	for (int g = 0; g < GUESTS; g++) {
@@ -161,6 +165,8 @@ void host_tell(int h, int g)
 		tenure_gone(service->tenure, now);
 		host_tell_session(h, g);
 	}
+	if (planes)
+		planes->changed(h, g);
 }
 
 /* ---- what the core wants ---- */
@@ -233,6 +239,8 @@ static void perform_of_guest(int h, int g, const struct fleet_action *action)
 	default:
 		break;
 	}
+	if (planes)
+		planes->told(h, g, action);
 }
 
 static void perform(int h, const struct fleet_action *action)

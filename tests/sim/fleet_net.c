@@ -9,7 +9,7 @@
 #include "broker/fleet/state.h"
 #include "tests/sim/fleet_world.h"
 
-#define PARCELS 512
+#define PARCELS (GUESTS * 256)
 
 enum parcel_kind { PARCEL_FREE, PARCEL_REQUEST, PARCEL_ANSWER, PARCEL_TIMEOUT, PARCEL_NOTICE };
 

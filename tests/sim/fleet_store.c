@@ -9,7 +9,7 @@
 
 #include "tests/sim/fleet_world.h"
 
-#define KEYS 64
+#define KEYS (GUESTS * 32)
 #define VALUE_MAX 1024
 #define LEASES 64
 #define SNAPSHOTS 4

@@ -11,6 +11,9 @@
  *   fleet_host    a host: its clock, its broker, what it remembers
  *   fleet_guest   guests, their memory and their migrations
  *   fleet_judge   what has to hold
+ *   fleet_run     a seed: what goes wrong, operators of the fleet, time, the end
+ *
+ * sim_world puts real planes into the hosts (struct planes); sim_fleet has none.
  */
 
 #include <stdbool.h>
@@ -21,7 +24,9 @@
 #include "tests/sim/sim.h"
 
 #define HOSTS 3
+#ifndef GUESTS
 #define GUESTS 2
+#endif
 #define MS 1000000ull
 #define TTL_S 10
 #define TTL (TTL_S * 1000 * MS)
@@ -113,6 +118,23 @@ struct world {
 
 extern struct world world;
 
+/* What else runs at the hosts. */
+struct planes {
+	void (*begin)(void);
+	void (*broker_started)(int h);
+	void (*broker_ended)(int h);
+	/* A guest's epoch, or whether it is there, may be another at this host. */
+	void (*changed)(int h, int g);
+	/* After the host did what it says. */
+	void (*told)(int h, int g, const struct fleet_action *action);
+	/* Once in each step. */
+	void (*step)(void);
+	/* Everything is well for long. */
+	void (*settled)(void);
+	void (*end)(void);
+};
+extern const struct planes *planes; /* NULL: nothing */
+
 /* ---- fleet_store ---- */
 
 struct txn;
@@ -190,6 +212,10 @@ void guest_split(int g);
 void guest_lay(int g);
 unsigned guest_life_at(int g, int h);
 void guest_migration_end(int g, bool arrived);
+
+/* ---- fleet_run ---- */
+
+void fleet_run(uint64_t seed, unsigned steps);
 
 /* ---- fleet_judge ---- */
 
