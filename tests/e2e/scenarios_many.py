@@ -174,7 +174,8 @@ def many(lab):
     seconds, _ = host.await_up()
     print(f"{GUESTS} started within {started:.1f} s ({LOADED} with a kernel); all up "
           f"{seconds:.2f} s after the last; {cpu_seconds(host.broker) - before:.2f} s of the "
-          f"broker's CPU time; longest turn {host.longest_turn_ms():.1f} ms {host.long_turns() or ''}")
+          f"broker's CPU time; longest turn {host.longest_turn_ms():.1f} ms "
+          f"{host.long_turns() or ''}")
 
     print("|guests|with a kernel|s from the broker's start until all are up|CPU ms a guest|"
           "idle CPU ms/s a guest|longest turn ms|descriptors|")
