@@ -169,12 +169,12 @@ bool deed_read(struct deed *ret_deed, const void *text, size_t len)
 	deed.status = lines_status(&lines);
 	lines_holder(&lines, &deed.holder);
 	lines_name_or_none(&lines, "target", deed.target, sizeof(deed.target));
-	deed.floor = (uint32_t)lines_number(&lines, "floor", UINT32_MAX - 2 * FLEET_EPOCHS);
-	deed.epoch = (uint32_t)lines_number(&lines, "epoch", UINT32_MAX - 2 * FLEET_EPOCHS);
-	deed.reserved = (uint32_t)lines_number(&lines, "reserved", UINT32_MAX - 2 * FLEET_EPOCHS);
+	deed.floor = (uint32_t)lines_number(&lines, "floor", DEED_EPOCH_MAX);
+	deed.epoch = (uint32_t)lines_number(&lines, "epoch", DEED_EPOCH_MAX);
+	deed.reserved = (uint32_t)lines_number(&lines, "reserved", DEED_EPOCH_MAX);
 	lines_name_or_none(&lines, "session", deed.session, sizeof(deed.session));
-	deed.token = lines_number(&lines, "token", INT64_MAX);
-	deed.recorded = lines_number(&lines, "recorded", INT64_MAX);
+	deed.token = lines_number(&lines, "token", DEED_TOKEN_MAX);
+	deed.recorded = lines_number(&lines, "recorded", DEED_TOKEN_MAX);
 	deed.lease_ms = (uint32_t)lines_number(&lines, "lease_ms", UINT32_MAX);
 	deed.wait_ms = (uint32_t)lines_number(&lines, "wait_ms", UINT32_MAX);
 	if (!lines_end(&lines) || !deed.change)
@@ -198,9 +198,8 @@ bool deed_read_generation(struct deed_generation *ret_generation, const void *te
 	if (strlen(cluster) > 20 || strspn(cluster, "0123456789") != strlen(cluster))
 		return false;
 	generation.cluster_id = strtoull(cluster, NULL, 10);
-	generation.epoch_floor =
-		(uint32_t)lines_number(&lines, "epoch_floor", UINT32_MAX - 2 * FLEET_EPOCHS);
-	generation.token_floor = lines_number(&lines, "token_floor", INT64_MAX);
+	generation.epoch_floor = (uint32_t)lines_number(&lines, "epoch_floor", DEED_EPOCH_MAX);
+	generation.token_floor = lines_number(&lines, "token_floor", DEED_TOKEN_MAX);
 	if (!lines_end(&lines) || !generation.number)
 		return false;
 	*ret_generation = generation;

@@ -50,6 +50,9 @@ struct deed {
 	uint32_t wait_ms;
 };
 
+#define DEED_EPOCH_MAX (UINT32_MAX - 2 * FLEET_EPOCHS) /* there can be reserved ones above */
+#define DEED_TOKEN_MAX ((uint64_t)INT64_MAX)
+
 /* What the fleet trusts. */
 struct deed_generation {
 	uint64_t number; /* 0: there is none */

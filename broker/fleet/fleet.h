@@ -66,10 +66,12 @@
 #include "broker/fleet/txn.h"
 #include "vmsig/vmsig_error.h"
 
-#define FLEET_NAME_MAX 63u             /* bytes of a fleet's, a host's and a boot's name */
-#define FLEET_UUID_MAX 36u             /* bytes of a guest's identity */
-#define FLEET_EPOCHS 4096u             /* that are reserved at a time */
-#define FLEET_BAGGAGE_MAX (384u << 10) /* bytes */
+#define FLEET_NAME_MAX 63u                      /* bytes of a fleet's, a host's and a boot's name */
+#define FLEET_UUID_MAX 36u                      /* bytes of a guest's identity */
+#define FLEET_EPOCHS 4096u                      /* that are reserved at a time */
+#define FLEET_BUMP_EPOCHS (256u * FLEET_EPOCHS) /* as 256 hosts in a row reserve */
+#define FLEET_BUMP_TOKENS (1ull << 32)          /* as a lease a second takes in 136 years */
+#define FLEET_BAGGAGE_MAX (384u << 10)          /* bytes */
 
 struct fleet;
 struct tenure;
@@ -221,9 +223,11 @@ void fleet_clusters(const struct fleet *fleet, uint64_t *ret_trusted, uint64_t *
 int64_t fleet_lease(const struct fleet *fleet);
 
 /* An operator says that the store is to be trusted as it is now. All epochs and tokens begin above
- * these, and above what each host remembers. FLEET_ACT_BUMPED answers. VMSIG_ERR_BAD_REQUEST: it is
- * not frozen; VMSIG_ERR_BUSY: another bump is under way; VMSIG_ERR_NOT_READY: the store has not
- * answered yet. */
+ * these, above where they began after each bump before, and above what each host remembers; with
+ * room for what hosts have used of which the store has forgotten and that are gone, as far as there
+ * are numbers: FLEET_BUMP_EPOCHS, FLEET_BUMP_TOKENS. FLEET_ACT_BUMPED answers.
+ * VMSIG_ERR_BAD_REQUEST: it is not frozen; VMSIG_ERR_BUSY: another bump is under way;
+ * VMSIG_ERR_NOT_READY: the store has not answered yet. */
 __attribute__((warn_unused_result)) int fleet_bump(
 	struct fleet *fleet, uint64_t now_ns, uint32_t epoch_floor, uint64_t token_floor);
 

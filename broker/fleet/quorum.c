@@ -212,25 +212,37 @@ void quorum_answer(
 		fleet->quorum.look_ns = fleet->now_ns + fleet->ttl_ns / 16;
 }
 
-/* Whatever has happened meanwhile: it is above all that this host knows of. */
+/* The higher one, and room above it; without room nothing less. */
+static uint64_t floor_above(uint64_t a, uint64_t b, uint64_t room, uint64_t max)
+{
+	uint64_t floor = a > b ? a : b;
+
+	return floor < max && room <= max - floor ? floor + room : floor;
+}
+
+/* Whatever has happened meanwhile: it is above all that this host knows of. What a store says that
+ * is not believed is no reason to use numbers up. */
 int fleet_bump(struct fleet *fleet, uint64_t now_ns, uint32_t epoch_floor, uint64_t token_floor)
 {
 	struct quorum *quorum = &fleet->quorum;
-	struct deed_generation next = {.epoch_floor = epoch_floor, .token_floor = token_floor};
+	const struct deed_generation *last = &quorum->generation;
+	struct deed_generation next = {.number = quorum->generation_seen,
+		.cluster_id = quorum->cluster_seen,
+		.epoch_floor = (uint32_t)floor_above(
+			epoch_floor, last->epoch_floor, FLEET_BUMP_EPOCHS, DEED_EPOCH_MAX),
+		.token_floor = floor_above(
+			token_floor, last->token_floor, FLEET_BUMP_TOKENS, DEED_TOKEN_MAX)};
 
 	fleet->now_ns = now_ns;
-	if (!quorum->frozen || epoch_floor > UINT32_MAX - 2 * FLEET_EPOCHS ||
-		token_floor > INT64_MAX)
+	if (!quorum->frozen || epoch_floor > DEED_EPOCH_MAX || token_floor > DEED_TOKEN_MAX)
 		return VMSIG_ERR_BAD_REQUEST;
 	if (fleet->bumping)
 		return VMSIG_ERR_BUSY;
 	if (quorum->look || !quorum->cluster_seen)
 		return VMSIG_ERR_NOT_READY;
-	next.number = quorum->generation_seen;
 	if (next.number < quorum->memory.generation)
 		next.number = quorum->memory.generation;
 	next.number++;
-	next.cluster_id = quorum->cluster_seen;
 	fleet->changes++;
 	send(fleet, BID_BUMP, &next);
 	fleet->bumping = quorum->look;

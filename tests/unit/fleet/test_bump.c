@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A fleet that an operator has trust its store again: epochs and tokens begin above all that were
+ * ever promised, also by a host that has not seen them used. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "broker/fleet/deed.h"
+#include "broker/fleet/fleet.h"
+
+#define SECOND 1000000000ull
+
+static struct scene {
+	struct fleet *fleet;
+	uint64_t now_ns, cluster;
+	int64_t revision;
+	struct deed_generation stored;
+} scene;
+
+static void answer(const struct txn_request *request, struct txn_result *result)
+{
+	const struct txn_answer told = {.number = request->number,
+		.outcome = TXN_OK,
+		.cluster_id = scene.cluster,
+		.revision = ++scene.revision,
+		.results = result,
+		.n = result ? 1 : 0,
+		.lease = request->lease,
+		.ttl_s = 10};
+
+	fleet_answer(scene.fleet, scene.now_ns, &told);
+}
+
+static void answer_generation(const struct txn_request *request)
+{
+	char text[DEED_TEXT_MAX];
+	struct txn_entry entry = {.mod_revision = 1};
+	struct txn_result result = {.kind = TXN_GET, .entries = &entry, .n = 1};
+
+	entry.value = (struct txn_bytes){
+		.data = (uint8_t *)text, .len = deed_write_generation(&scene.stored, text)};
+	answer(request, &result);
+}
+
+static void serve(const struct txn_request *request)
+{
+	const struct txn_op *op = request->txn.branches[TXN_THEN].ops;
+
+	if (request->kind == TXN_WATCH || request->kind == TXN_WATCH_CANCEL)
+		return;
+	if (request->kind == TXN_COMMIT && op->kind == TXN_GET) {
+		answer_generation(request);
+		return;
+	}
+	if (request->kind == TXN_COMMIT)
+		assert_true(deed_read_generation(&scene.stored, op->value.data, op->value.len));
+	answer(request, NULL);
+}
+
+static void turn(void)
+{
+	struct fleet_action action;
+
+	fleet_advance(scene.fleet, scene.now_ns);
+	while (fleet_next_action(scene.fleet, &action)) {
+		if (action.kind == FLEET_ACT_REQUEST)
+			serve(action.request);
+	}
+}
+
+/* The store becomes another cluster, which freezes the fleet, and the operator trusts it. */
+static void bump(uint32_t epoch_floor, uint64_t token_floor)
+{
+	scene.cluster++;
+	scene.now_ns += 5 * SECOND;
+	turn();
+	assert_non_null(fleet_frozen(scene.fleet));
+	assert_int_equal(fleet_bump(scene.fleet, scene.now_ns, epoch_floor, token_floor), 0);
+	turn();
+	assert_null(fleet_frozen(scene.fleet));
+}
+
+static int setup(void **state)
+{
+	const struct fleet_options options = {.fleet = "f",
+		.host = "h",
+		.boot = "b",
+		.nonce = 1,
+		.ttl_s = 10,
+		.timeout_ms = 1000};
+
+	(void)state;
+	scene = (struct scene){.now_ns = SECOND,
+		.cluster = 7,
+		.revision = 10,
+		.stored = {.number = 1, .cluster_id = 7}};
+	assert_int_equal(fleet_new(&scene.fleet, scene.now_ns, &options), 0);
+	turn();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	fleet_free(scene.fleet);
+	return 0;
+}
+
+/* What other hosts have used since the store was copied nobody can ask them. */
+static void it_leaves_room_for_what_others_have_used(void **state)
+{
+	(void)state;
+	bump(100, 1000);
+	assert_true(scene.stored.epoch_floor > 100 + 16 * FLEET_EPOCHS);
+	assert_true(scene.stored.token_floor > 1000 + (1u << 20));
+}
+
+/* A guest that nobody has had since the one before relies on that one's. */
+static void it_begins_above_each_one_before(void **state)
+{
+	struct deed_generation first;
+
+	(void)state;
+	bump(5000000, 50000000000);
+	first = scene.stored;
+	bump(0, 0);
+	assert_int_equal(scene.stored.number, first.number + 1);
+	assert_true(scene.stored.epoch_floor > first.epoch_floor);
+	assert_true(scene.stored.token_floor > first.token_floor);
+}
+
+/* Whoever answers in the store's place uses no numbers up. */
+static void one_that_is_not_believed_counts_for_nothing(void **state)
+{
+	(void)state;
+	scene.stored = (struct deed_generation){.number = 4,
+		.cluster_id = 6,
+		.epoch_floor = DEED_EPOCH_MAX,
+		.token_floor = DEED_TOKEN_MAX};
+	bump(0, 0);
+	assert_int_equal(scene.stored.number, 5);
+	assert_true(scene.stored.epoch_floor < DEED_EPOCH_MAX / 2);
+	assert_true(scene.stored.token_floor < DEED_TOKEN_MAX / 2);
+}
+
+/* Where there is no room left there is no less than was asked for, and no more than can be read. */
+static void the_last_ones_are_still_ones(void **state)
+{
+	(void)state;
+	bump(DEED_EPOCH_MAX, DEED_TOKEN_MAX);
+	assert_int_equal(scene.stored.epoch_floor, DEED_EPOCH_MAX);
+	assert_int_equal(scene.stored.token_floor, DEED_TOKEN_MAX);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			it_leaves_room_for_what_others_have_used, setup, teardown),
+		cmocka_unit_test_setup_teardown(it_begins_above_each_one_before, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			one_that_is_not_believed_counts_for_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_last_ones_are_still_ones, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
