@@ -145,6 +145,18 @@ int fleet_shell_new(struct fleet_shell **ret_shell, const struct fleet_shell_env
 	return 0;
 }
 
+/* What an earlier process had of a guest that this one has not seen yet stays as it is. */
+static void take_leave(struct seat *seat, uint64_t now_ns)
+{
+	struct tenure_view view;
+
+	tenure_look(seat->tenure, &view);
+	if (seat->ready)
+		tenure_pauses(seat->tenure, now_ns);
+	else if (view.state != TENURE_NONE)
+		tenure_gone(seat->tenure, now_ns);
+}
+
 void fleet_shell_close(struct fleet_shell *shell, void (*closed)(void *arg), void *arg)
 {
 	uint64_t now_ns = boot_clock_ns();
@@ -154,11 +166,7 @@ void fleet_shell_close(struct fleet_shell *shell, void (*closed)(void *arg), voi
 	shell->closed = closed;
 	shell->arg = arg;
 	shell->farewell_ns = now_ns + FAREWELL_MS * (uint64_t)NS_PER_MS;
-	HASH_ITER (hh, shell->seats, seat, next) {
-		if (seat->ready)
-			tenure_pauses(seat->tenure, now_ns);
-		else
-			tenure_gone(seat->tenure, now_ns);
-	}
+	HASH_ITER (hh, shell->seats, seat, next)
+		take_leave(seat, now_ns);
 	fleet_shell_turn(shell);
 }

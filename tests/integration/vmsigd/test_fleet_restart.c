@@ -3,7 +3,9 @@
  * A broker of a fleet that starts anew: its guest's epoch and its operators' leases go on, as those
  * of a host that is alone, unless another host has had the guest meanwhile.
  */
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 
 #include "tests/integration/vmsigd/fleet_scene.h"
 
@@ -68,6 +70,38 @@ static void a_lease_outlives_kills(void **state)
 	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
 }
 
+static void hide_ram(bool hidden)
+{
+	const char *dir = daemon_dir(host->daemon);
+	char shown[PATH_MAX], away[PATH_MAX];
+
+	snprintf(shown, sizeof(shown), "%s/vm.ram", dir);
+	snprintf(away, sizeof(away), "%s/vm.away", dir);
+	assert_int_equal(hidden ? rename(shown, away) : rename(away, shown), 0);
+}
+
+/* It has not seen the guest, and gives nothing up that it does not know to be over. */
+static void a_lease_outlives_one_that_ends_at_once(void **state)
+{
+	struct write_client client;
+	struct write_lease lease;
+
+	(void)state;
+	lease = begin(&client);
+	write_client_close(&client);
+	daemon_stop(host->daemon, SIGKILL);
+	hide_ram(true);
+	daemon_start(host->daemon);
+	fleet_scene_view_is(host, "NONE", "");
+	daemon_await_log(host->daemon, "etcd answers", 2);
+	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
+	hide_ram(false);
+	daemon_start(host->daemon);
+	goes_on(&client, &lease, 2);
+	write_client_close(&client);
+	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
+}
+
 /* Who asks finds that the lease is over: another host has given one since. */
 static void what_another_host_has_had_meanwhile_is_over(void **state)
 {
@@ -105,6 +139,8 @@ int main(void)
 			a_lease_outlives_restarts, fleet_scene_setup, fleet_scene_teardown),
 		cmocka_unit_test_setup_teardown(
 			a_lease_outlives_kills, fleet_scene_setup, fleet_scene_teardown),
+		cmocka_unit_test_setup_teardown(a_lease_outlives_one_that_ends_at_once,
+			fleet_scene_setup, fleet_scene_teardown),
 		cmocka_unit_test_setup_teardown(what_another_host_has_had_meanwhile_is_over,
 			fleet_scene_setup, fleet_scene_teardown),
 	};
