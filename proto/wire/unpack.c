@@ -14,7 +14,16 @@
 #define VARINT_MAX 10u      /* bytes of a uint64 */
 #define DEPTH_MAX 8u        /* levels of messages that are counted; ours have fewer */
 
+/* gcc says it by one name, clang, which builds the fuzzers, by another. */
 #if defined(__SANITIZE_ADDRESS__)
+#define PARTS_APART
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PARTS_APART
+#endif
+#endif
+
+#ifdef PARTS_APART
 #define FIRST_ROOM 0u /* each part has a block of its own, whose end is looked after */
 #define BLOCK_MAX 0u
 #else
