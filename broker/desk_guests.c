@@ -115,6 +115,8 @@ static int guest_may_grant(void *ctx, uint32_t endpoint, const char **ret_why)
 {
 	const struct desk_shell *shell = ctx;
 
+	if (shell->parted)
+		return VMSIG_ERR_SHUTTING_DOWN;
 	return shell->env.fleet ? fleet_shell_may_write(
 					  shell->env.fleet, endpoint, shell->env.now_ns(), ret_why)
 				: 0;
@@ -202,9 +204,12 @@ struct admission {
 static int admit_now(void *ctx, const struct lease_range *range)
 {
 	const struct admission *admission = ctx;
-	const struct fleet_shell *fleet = admission->shell->env.fleet;
-	uint64_t now_ns = admission->shell->env.now_ns();
-	int r = fleet ? fleet_shell_may_write(fleet, admission->endpoint, now_ns, NULL) : 0;
+	const struct desk_shell *shell = admission->shell;
+	uint64_t now_ns = shell->env.now_ns();
+	int r = shell->parted ? VMSIG_ERR_SHUTTING_DOWN
+		: shell->env.fleet
+			? fleet_shell_may_write(shell->env.fleet, admission->endpoint, now_ns, NULL)
+			: 0;
 
 	return r ? r : admission->admit(admission->arg, now_ns, range);
 }

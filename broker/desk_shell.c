@@ -494,6 +494,14 @@ void desk_shell_close(struct desk_shell *shell, void (*closed)(void *arg), void 
 	desk_close(shell->desk, shell->env.now_ns(), closed, arg);
 }
 
+void desk_shell_part(struct desk_shell *shell)
+{
+	if (!shell)
+		return;
+	shell->parted = shell->env.fleet;
+	shell->env.fleet = NULL;
+}
+
 void desk_shell_reload(struct desk_shell *shell, const struct config *config)
 {
 	shell->env.config = config;

@@ -51,6 +51,7 @@ struct desk_shell {
 	struct marks *marks;   /* NULL: they could not be opened */
 	uint64_t granted;      /* token of the grant that is being stored; 0: none yet */
 	bool granting;         /* inside of a grant */
+	bool parted;           /* desk_shell_part() */
 	uint64_t asked, known; /* the last sync that is waited for, and that has ended */
 	uint64_t retained;     /* bytes of the log when its size was last looked at */
 	bool over;             /* it is too large */
@@ -65,6 +66,9 @@ __attribute__((warn_unused_result)) int desk_shell_new(struct desk_shell **ret_s
 	const struct desk_shell_env *env, char *error, size_t error_size);
 /* See desk_close(). */
 void desk_shell_close(struct desk_shell *shell, void (*closed)(void *arg), void *arg);
+/* The fleet has ended, and with it what this host might write: what leases end from now on the next
+ * broker hears of from the store here. Accepts NULL. */
+void desk_shell_part(struct desk_shell *shell);
 /* After `closed`. Accepts NULL, returns NULL. */
 struct desk_shell *desk_shell_free(struct desk_shell *shell);
 void desk_shell_reload(struct desk_shell *shell, const struct config *config);

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "broker/boot_clock.h"
+#include "broker/desk_shell.h"
 #include "broker/endpoints.h"
 #include "broker/error_text.h"
 #include "broker/fleet_shell.h"
@@ -83,6 +84,7 @@ static void on_closed(void *arg)
 	struct broker *broker = arg;
 
 	broker->fleet = NULL;
+	desk_shell_part(broker->desk_shell);
 	broker->membership = config_unref(broker->membership);
 	if (broker->left)
 		broker->left(broker);

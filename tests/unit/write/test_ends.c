@@ -3,6 +3,8 @@
  * not bring the lease back. */
 #include "tests/unit/write/lab.h"
 
+#include <sys/mman.h>
+
 #include "vmsig/vmsig_error.h"
 
 static char star[] = "*", root[] = "root";
@@ -154,6 +156,25 @@ static void one_that_was_owed_still_says_of_which_guest_it_was(void **state)
 	assert_int_equal(ended.token, lab->token);
 }
 
+/* What the fleet was is not there any more, and is not asked. */
+static void an_end_that_comes_after_the_fleet_is_noted_here(void **state)
+{
+	struct lab *lab = *state;
+	void *gone = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(gone, MAP_FAILED);
+	lab_lease(lab);
+	lab->shell->env.fleet = gone;
+	desk_shell_part(lab->shell);
+	assert_int_equal(lab_acquire(lab, true), VMSIG_ERR_SHUTTING_DOWN);
+	desk_endpoint_over(lab->desk, lab_now(), lab->endpoint);
+	while (!lab_count(lab, LAB_ENDED, lab->lease))
+		lab_turn(lab);
+	lab_kill(lab);
+	assert_no_lease(lab);
+	munmap(gone, 1);
+}
+
 /* No stranger hears of it. */
 static void who_was_no_holder_waits_for_nothing(void **state)
 {
@@ -183,6 +204,7 @@ int main(void)
 		TEST(a_revocation_is_answered_when_it_is_recorded),
 		TEST(one_that_cannot_be_recorded_is_said_to_be_so),
 		TEST(one_that_was_owed_still_says_of_which_guest_it_was),
+		TEST(an_end_that_comes_after_the_fleet_is_noted_here),
 		TEST(who_was_no_holder_waits_for_nothing),
 	};
 
