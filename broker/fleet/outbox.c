@@ -64,6 +64,28 @@ bool fleet_send(struct fleet *fleet, struct fleet_request *request)
 	return true;
 }
 
+/* One that was not sent yet never is. */
+void fleet_unwatch(struct fleet *fleet)
+{
+	struct fleet_request *request = NULL;
+	uint64_t watch = fleet->watch;
+
+	fleet->watch = 0;
+	if (!watch)
+		return;
+	HASH_FIND(hh, fleet->requests, &watch, sizeof(watch), request);
+	if (request) {
+		DL_DELETE(fleet->outbox, request);
+		outbox_free(fleet, request);
+		return;
+	}
+	request = fleet_request(fleet, TXN_WATCH_CANCEL, BID_WATCH, NULL);
+	if (!request)
+		return;
+	request->wire.number = watch;
+	(void)!fleet_send(fleet, request);
+}
+
 /* ---- telling ---- */
 
 void fleet_tell(struct fleet *fleet, enum fleet_action_kind kind)

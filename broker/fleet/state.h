@@ -182,11 +182,6 @@ struct fleet {
 	bool bumping;
 };
 
-/* ---- fleet.c ---- */
-
-/* What the watch tells is of another time. */
-void fleet_unwatch(struct fleet *fleet);
-
 /* ---- outbox.c ---- */
 
 /* Makes a request; NULL without memory, to be tried later. fleet_send() puts it into the outbox,
@@ -196,6 +191,8 @@ struct fleet_request *fleet_request(
 __attribute__((warn_unused_result)) bool fleet_send(
 	struct fleet *fleet, struct fleet_request *request);
 void outbox_free(struct fleet *fleet, struct fleet_request *request);
+/* What the watch tells is of another time. */
+void fleet_unwatch(struct fleet *fleet);
 /* The user shall be told. */
 void fleet_tell(struct fleet *fleet, enum fleet_action_kind kind);
 void fleet_tell_of(struct tenure *tenure, enum fleet_action_kind kind);

@@ -13,18 +13,6 @@ static const struct ctl_command fleet_ls, fleet_hosts, fleet_where, fleet_bump;
 
 /* ---- asking ---- */
 
-int ctl_fleet_ask(const struct ctl *ctl, vmsig_admin *admin, const Vmsig__FleetView **ret_view)
-{
-	Vmsig__FleetQuery body = VMSIG__FLEET_QUERY__INIT;
-	const Vmsig__AdminMessage *answer;
-	int code = ctl_admin_ask(ctl, admin, VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY, &body,
-		VMSIG__ADMIN_MESSAGE__BODY_FLEET_VIEW, &answer, "cannot ask for the fleet");
-
-	if (!code)
-		*ret_view = answer->fleet_view;
-	return code;
-}
-
 /* The answer is the connection's. */
 static int ask(const struct ctl *ctl, vmsig_admin **ret_admin, const Vmsig__FleetView **ret_view)
 {
@@ -45,19 +33,6 @@ static int no_arguments(struct ctl *ctl, const struct ctl_command *command, int 
 	if (!code && optind != argc)
 		code = ctl_usage(command, "it takes no arguments");
 	return code;
-}
-
-void ctl_fleet_complain(const Vmsig__FleetView *view)
-{
-	char text[512];
-
-	if (view->more)
-		fputs("vmsigctl: there are more guests than these\n", stderr);
-	if (!view->problem[0])
-		return;
-	snprintf(text, sizeof(text), "%s", view->problem);
-	text_clean(text);
-	fprintf(stderr, "vmsigctl: %s\n", text);
 }
 
 /* ---- ls ---- */

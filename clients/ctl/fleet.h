@@ -6,6 +6,7 @@
  * `vmsigctl fleet`, of which each file has what it is called for.
  *
  *   fleet         ls, hosts, where, bump
+ *   fleet_ask     what is asked
  *   fleet_leases  leases
  *   fleet_watch   watch
  */

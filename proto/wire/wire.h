@@ -33,6 +33,7 @@
  *   envelope  messages in frames
  *   feature   what a side can do
  *   unpack    decoding within a budget
+ *   pack      encoding without measuring first
  */
 
 #include <stdbool.h>

@@ -9,6 +9,7 @@
 #include "clients/os/windows/space.h"
 #include "clients/os/windows/start.h"
 #include "clients/os/windows/thread.h"
+#include "clients/os/windows/thread_compare.h"
 #include "clients/os/windows/vad.h"
 #include "tests/fuzz/windows.h"
 
@@ -72,6 +73,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	set_members(&kernel, size ? data[0] : 0);
 	if (!kernel.offset.threads)
 		windows_thread_find(&kernel);
+	if (!kernel.offset.threads)
+		windows_thread_compare(&kernel);
 	(void)!windows_module_list(&kernel, &modules);
 	(void)!windows_process_list(&kernel, &processes);
 	for (size_t i = 0; i < processes.count && i < 8; i++)

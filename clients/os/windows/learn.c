@@ -12,6 +12,7 @@
 #include "clients/os/windows/reader.h"
 #include "clients/os/windows/symbols.h"
 #include "clients/os/windows/thread.h"
+#include "clients/os/windows/thread_compare.h"
 #include "vmsig/vmsig_error.h"
 
 /* Exported functions that return a member. */
@@ -99,6 +100,9 @@ int windows_learn(struct windows_kernel *kernel, vmsig_mem *mem, uint64_t root, 
 	if (!r) {
 		windows_module_find(kernel);
 		windows_thread_find(kernel);
+		/* Code that tells of them was changed, or does more than to return a member. */
+		if (!kernel->offset.threads)
+			windows_thread_compare(kernel);
 	}
 	if (r)
 		windows_forget(kernel);

@@ -6,7 +6,6 @@
 #include "clients/os/grow.h"
 #include "clients/os/windows/reader.h"
 #include "clients/os/windows/ring.h"
-#include "clients/os/windows/thread_compare.h"
 #include "vmsig/vmsig_error.h"
 
 #define TID_MAX 0x7ffffffcu
@@ -71,7 +70,7 @@ static bool is_ring(struct windows_kernel *kernel, uint64_t head)
 	return windows_ring_next(&ring, &object);
 }
 
-static void find_by_code(struct windows_kernel *kernel)
+void windows_thread_find(struct windows_kernel *kernel)
 {
 	struct windows_offsets *offset = &kernel->offset;
 
@@ -85,14 +84,6 @@ static void find_by_code(struct windows_kernel *kernel)
 		offset->threads = offset->thread_links ? at : 0;
 	}
 	windows_begin(kernel);
-}
-
-void windows_thread_find(struct windows_kernel *kernel)
-{
-	find_by_code(kernel);
-	/* Else that code was changed, or does more than to return a member. */
-	if (!kernel->offset.threads)
-		windows_thread_compare(kernel);
 }
 
 /* ---- lists ---- */

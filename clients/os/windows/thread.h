@@ -12,8 +12,8 @@
 #define WINDOWS_THREAD_LINKS_FIRST 0x40u /* in KTHREAD */
 #define WINDOWS_THREAD_LINKS_END 0x600u
 
-/* Where lists of threads are linked: by what is true of all threads of the first process. Leaves
- * kernel->offset.threads 0 when it is not found. */
+/* Where lists of threads are linked: by what functions tell of threads, and is true of all threads
+ * of the first process. Leaves kernel->offset.threads 0 when it is not found. */
 void windows_thread_find(struct windows_kernel *kernel);
 /* Of the process at `object`; 0: it has none, or their list changed while it was counted. */
 uint32_t windows_thread_count(struct windows_kernel *kernel, uint64_t object);
