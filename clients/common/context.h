@@ -12,6 +12,7 @@
  *   coreinfo  what its kernel tells such files of itself
  *   symfile   the kernel's symbols and types as an ELF file
  *   isf       the same as Volatility takes them
+ *   dwarf     its types as debuggers take them that know no BTF
  *   typeinfo  the bytes that describe its types
  *   failure  errors, for people and programs
  *   exits    exit statuses
