@@ -20,6 +20,7 @@
 struct porter_order {
 	uint64_t id;
 	uid_t uid;
+	uint32_t unused; /* 0: padding would carry what was on the stack to another process */
 };
 
 enum porter_kind { PORTER_RECEIVED, PORTER_STUCK };

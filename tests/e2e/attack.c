@@ -333,7 +333,7 @@ static bool in_namespaces(int flags, bool (*attack)(int fd), int fd)
 	if (child == 0) {
 		if (unshare(flags) < 0)
 			_exit(2);
-		if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		if (mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0)
 			_exit(2);
 		_exit(attack(fd) ? 0 : 1);
 	}

@@ -417,7 +417,7 @@ static void huge_pages_are_attacked_and_let_go(void **state)
 	struct ram *ram;
 
 	/* The mount ends with this process. */
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
 		mount("none", lab->dir, "hugetlbfs", 0, "pagesize=2M") < 0)
 		skip();
 	file_create(lab->path, 2 << 20, 0600);

@@ -360,7 +360,7 @@ static void what_is_mounted_on_a_name_is_not_entered(void **state)
 	int fd, watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 
 	/* The mount ends with this process. */
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0)
 		skip();
 	snprintf(name, sizeof(name), "/dev/shm/vmsig-test-%d", (int)getpid());
 	snprintf(source, sizeof(source), "%s/source", dir);
