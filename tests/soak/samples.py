@@ -142,6 +142,7 @@ def svg(samples):
     for op in sorted({op for sample in samples for op in sample.medians_us}):
         panels.append((f"median of '{op}', us", [(s.seconds, s.medians_us[op]) for s in samples
                                                  if op in s.medians_us]))
+    panels = [(title, points) for title, points in panels if points]
     body = "".join(_panel(i, title, points) for i, (title, points) in enumerate(panels))
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" '
             f'height="{HEIGHT * len(panels)}"><style>text{{font:12px sans-serif}}</style>{body}'
