@@ -167,7 +167,7 @@ static const struct {
 };
 
 /* Written twice: first only counted, which says where each type's entry is. */
-struct writer {
+struct dwarf_writer {
 	const struct btf *btf;
 	const vmsig_os_handle *os;
 	uint32_t types;
@@ -176,7 +176,7 @@ struct writer {
 	size_t len;
 };
 
-static void put(struct writer *writer, uint64_t value, size_t size)
+static void put(struct dwarf_writer *writer, uint64_t value, size_t size)
 {
 	for (size_t i = 0; i < size; i++) {
 		if (writer->bytes)
@@ -185,7 +185,7 @@ static void put(struct writer *writer, uint64_t value, size_t size)
 	}
 }
 
-static void put_text(struct writer *writer, const char *text)
+static void put_text(struct dwarf_writer *writer, const char *text)
 {
 	size_t size = strlen(text) + 1;
 
@@ -194,23 +194,23 @@ static void put_text(struct writer *writer, const char *text)
 	writer->len += size;
 }
 
-static void put_code(struct writer *writer, unsigned entry)
+static void put_code(struct dwarf_writer *writer, unsigned entry)
 {
 	put(writer, entry, 1); /* all are below 128: one byte of LEB128 */
 }
 
-static void end_children(struct writer *writer)
+static void end_children(struct dwarf_writer *writer)
 {
 	put(writer, 0, 1);
 }
 
 /* 0, which is "", of what is outside of the strings. */
-static void put_name(struct writer *writer, uint32_t name)
+static void put_name(struct dwarf_writer *writer, uint32_t name)
 {
 	put(writer, btf__name_by_offset(writer->btf, name) ? name : 0, 4);
 }
 
-static bool has_name(const struct writer *writer, const struct btf_type *type)
+static bool has_name(const struct dwarf_writer *writer, const struct btf_type *type)
 {
 	const char *name = btf__name_by_offset(writer->btf, type->name_off);
 
@@ -229,7 +229,7 @@ static uint32_t next_of(const struct btf_type *type)
 		       : 0;
 }
 
-static bool ends(const struct writer *writer, uint32_t id)
+static bool ends(const struct dwarf_writer *writer, uint32_t id)
 {
 	for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
 		const struct btf_type *type = btf__type_by_id(writer->btf, id);
@@ -242,7 +242,7 @@ static bool ends(const struct writer *writer, uint32_t id)
 }
 
 /* The entry that stands for a type; 0: void. */
-static uint32_t target(const struct writer *writer, uint32_t id)
+static uint32_t target(const struct dwarf_writer *writer, uint32_t id)
 {
 	if (!ends(writer, id))
 		return 0;
@@ -252,7 +252,7 @@ static uint32_t target(const struct writer *writer, uint32_t id)
 }
 
 /* Whether a reference follows, behind what else the entry has. */
-static bool put_typed_code(struct writer *writer, enum entry entry, uint32_t id)
+static bool put_typed_code(struct dwarf_writer *writer, enum entry entry, uint32_t id)
 {
 	bool typed = target(writer, id) != 0;
 
@@ -260,7 +260,7 @@ static bool put_typed_code(struct writer *writer, enum entry entry, uint32_t id)
 	return typed;
 }
 
-static void put_type(struct writer *writer, uint32_t id, bool typed)
+static void put_type(struct dwarf_writer *writer, uint32_t id, bool typed)
 {
 	if (typed)
 		put(writer, target(writer, id), 4);
@@ -268,7 +268,7 @@ static void put_type(struct writer *writer, uint32_t id, bool typed)
 
 /* ---- entries ---- */
 
-static void put_base(struct writer *writer, const struct btf_type *type, uint8_t encoding)
+static void put_base(struct dwarf_writer *writer, const struct btf_type *type, uint8_t encoding)
 {
 	put_code(writer, ENTRY_BASE);
 	put_name(writer, type->name_off);
@@ -276,7 +276,7 @@ static void put_base(struct writer *writer, const struct btf_type *type, uint8_t
 	put(writer, encoding, 1);
 }
 
-static uint8_t encoding_of(const struct writer *writer, const struct btf_type *type)
+static uint8_t encoding_of(const struct dwarf_writer *writer, const struct btf_type *type)
 {
 	const char *name = btf__name_by_offset(writer->btf, type->name_off);
 	bool is_signed = btf_int_encoding(type) & BTF_INT_SIGNED;
@@ -288,7 +288,7 @@ static uint8_t encoding_of(const struct writer *writer, const struct btf_type *t
 	return is_signed ? ATE_SIGNED : ATE_UNSIGNED;
 }
 
-static void put_member(struct writer *writer, const struct btf_type *type, uint32_t index)
+static void put_member(struct dwarf_writer *writer, const struct btf_type *type, uint32_t index)
 {
 	const struct btf_member *member = btf_members(type) + index;
 	uint32_t bit = btf_member_bit_offset(type, index),
@@ -302,7 +302,7 @@ static void put_member(struct writer *writer, const struct btf_type *type, uint3
 	put_type(writer, member->type, typed);
 }
 
-static void put_composite(struct writer *writer, const struct btf_type *type)
+static void put_composite(struct dwarf_writer *writer, const struct btf_type *type)
 {
 	enum entry entry = btf_is_struct(type) ? ENTRY_STRUCT : ENTRY_UNION;
 
@@ -315,7 +315,7 @@ static void put_composite(struct writer *writer, const struct btf_type *type)
 	end_children(writer);
 }
 
-static void put_enumeration(struct writer *writer, const struct btf_type *type)
+static void put_enumeration(struct dwarf_writer *writer, const struct btf_type *type)
 {
 	put_code(writer, has_name(writer, type) ? ENTRY_ENUM : ENTRY_ENUM_UNNAMED);
 	if (has_name(writer, type))
@@ -333,7 +333,7 @@ static void put_enumeration(struct writer *writer, const struct btf_type *type)
 	end_children(writer);
 }
 
-static void put_array(struct writer *writer, const struct btf_type *type)
+static void put_array(struct dwarf_writer *writer, const struct btf_type *type)
 {
 	uint32_t of = btf_array(type)->type;
 
@@ -343,7 +343,7 @@ static void put_array(struct writer *writer, const struct btf_type *type)
 	end_children(writer);
 }
 
-static void put_function(struct writer *writer, const struct btf_type *type)
+static void put_function(struct dwarf_writer *writer, const struct btf_type *type)
 {
 	put_type(writer, type->type, put_typed_code(writer, ENTRY_FUNCTION, type->type));
 	for (uint32_t i = 0; i < btf_vlen(type); i++) {
@@ -354,7 +354,7 @@ static void put_function(struct writer *writer, const struct btf_type *type)
 	end_children(writer);
 }
 
-static void put_pointer(struct writer *writer, const struct btf_type *type)
+static void put_pointer(struct dwarf_writer *writer, const struct btf_type *type)
 {
 	bool typed = put_typed_code(writer, ENTRY_POINTER, type->type);
 
@@ -362,7 +362,7 @@ static void put_pointer(struct writer *writer, const struct btf_type *type)
 	put_type(writer, type->type, typed);
 }
 
-static void put_typedef(struct writer *writer, const struct btf_type *type)
+static void put_typedef(struct dwarf_writer *writer, const struct btf_type *type)
 {
 	bool typed = put_typed_code(writer, ENTRY_TYPEDEF, type->type);
 
@@ -370,7 +370,7 @@ static void put_typedef(struct writer *writer, const struct btf_type *type)
 	put_type(writer, type->type, typed);
 }
 
-static void put_qualifier(struct writer *writer, const struct btf_type *type)
+static void put_qualifier(struct dwarf_writer *writer, const struct btf_type *type)
 {
 	enum entry entry = btf_is_const(type)      ? ENTRY_CONST
 			   : btf_is_volatile(type) ? ENTRY_VOLATILE
@@ -379,13 +379,13 @@ static void put_qualifier(struct writer *writer, const struct btf_type *type)
 	put_type(writer, type->type, put_typed_code(writer, entry, type->type));
 }
 
-static void put_elsewhere(struct writer *writer, const struct btf_type *type)
+static void put_elsewhere(struct dwarf_writer *writer, const struct btf_type *type)
 {
 	put_code(writer, btf_kflag(type) ? ENTRY_UNION_ELSEWHERE : ENTRY_STRUCT_ELSEWHERE);
 	put_name(writer, type->name_off);
 }
 
-static void put_entry(struct writer *writer, const struct btf_type *type)
+static void put_entry(struct dwarf_writer *writer, const struct btf_type *type)
 {
 	if (btf_is_int(type))
 		put_base(writer, type, encoding_of(writer, type));
@@ -416,7 +416,7 @@ static bool has_entry(const struct btf_type *type)
 	       !btf_is_decl_tag(type) && !btf_is_type_tag(type);
 }
 
-static void put_variable(struct writer *writer, const struct typeinfo_variable *variable)
+static void put_variable(struct dwarf_writer *writer, const struct typeinfo_variable *variable)
 {
 	int32_t id = btf__find_by_name_kind(writer->btf, variable->type, BTF_KIND_STRUCT);
 	vmsig_symbol symbol;
@@ -443,7 +443,7 @@ static void put_variable(struct writer *writer, const struct typeinfo_variable *
 
 /* ---- all of it ---- */
 
-static void put_unit(struct writer *writer, size_t len)
+static void put_unit(struct dwarf_writer *writer, size_t len)
 {
 	writer->len = 0;
 	put(writer, len ? len - 4 : 0, 4);
@@ -464,7 +464,7 @@ static void put_unit(struct writer *writer, size_t len)
 	end_children(writer);
 }
 
-static void put_abbreviations(struct writer *writer, size_t len)
+static void put_abbreviations(struct dwarf_writer *writer, size_t len)
 {
 	(void)len;
 	writer->len = 0;
@@ -482,7 +482,7 @@ static void put_abbreviations(struct writer *writer, size_t len)
 }
 
 /* What is put, in memory of its own; `put_all` is told how long it is, or 0. */
-static int take(struct writer *writer, void (*put_all)(struct writer *, size_t),
+static int take(struct dwarf_writer *writer, void (*put_all)(struct dwarf_writer *, size_t),
 	uint8_t **ret_bytes, size_t *ret_len)
 {
 	writer->bytes = NULL;
@@ -497,7 +497,7 @@ static int take(struct writer *writer, void (*put_all)(struct writer *, size_t),
 
 int dwarf_init(struct dwarf *dwarf, const struct btf *btf, const vmsig_os_handle *os)
 {
-	struct writer writer = {.btf = btf, .os = os, .types = btf__type_cnt(btf)};
+	struct dwarf_writer writer = {.btf = btf, .os = os, .types = btf__type_cnt(btf)};
 	int r = VMSIG_ERR_NO_MEMORY;
 
 	*dwarf = (struct dwarf){0};
