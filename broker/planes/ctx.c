@@ -235,10 +235,11 @@ static int send_state(struct ctx_client *client, const struct core_delivery *del
 	return send_message(client, &message);
 }
 
+/* Whoever gives descriptors for deliveries has opened them for reading only. */
 static int descriptor_pack(Vmsig__Descriptor *packed, int fd, Vmsig__Descriptor__Purpose purpose)
 {
 	struct chan_fd_claim claim;
-	int r = chan_fd_describe(fd, &claim);
+	int r = chan_fd_describe_opened(fd, O_RDONLY, &claim);
 
 	if (r)
 		return r;

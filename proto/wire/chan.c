@@ -484,23 +484,31 @@ void chan_shutdown(struct chan *chan)
 		ERR_clear_error();
 }
 
-int chan_fd_describe(int fd, struct chan_fd_claim *ret_claim)
+int chan_fd_describe_opened(int fd, uint32_t access, struct chan_fd_claim *ret_claim)
 {
 	struct stat st;
-	int flags = fcntl(fd, F_GETFL);
 
-	if (flags < 0 || fstat(fd, &st) < 0)
+	if (fstat(fd, &st) < 0)
 		return -errno;
-	/* Its access mode reads as O_RDONLY and means nothing. */
-	if (flags & O_PATH)
-		return -EBADF;
 	*ret_claim = (struct chan_fd_claim){
 		.dev = st.st_dev,
 		.ino = st.st_ino,
 		.size = (uint64_t)st.st_size,
-		.access = (uint32_t)(flags & O_ACCMODE),
+		.access = access,
 	};
 	return 0;
+}
+
+int chan_fd_describe(int fd, struct chan_fd_claim *ret_claim)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0)
+		return -errno;
+	/* Its access mode reads as O_RDONLY and means nothing. */
+	if (flags & O_PATH)
+		return -EBADF;
+	return chan_fd_describe_opened(fd, (uint32_t)(flags & O_ACCMODE), ret_claim);
 }
 
 static const char *claim_mismatch(int fd, const struct chan_fd_claim *claim)

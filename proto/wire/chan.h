@@ -142,6 +142,10 @@ struct chan_fd_claim {
 
 /* Describes `fd` for the message that will carry it. */
 __attribute__((warn_unused_result)) int chan_fd_describe(int fd, struct chan_fd_claim *ret_claim);
+/* The same of one that the caller has opened with this access mode: the kernel is not asked for it,
+ * but the receiver asks. */
+__attribute__((warn_unused_result)) int chan_fd_describe_opened(
+	int fd, uint32_t access, struct chan_fd_claim *ret_claim);
 
 /* Takes the next descriptors from the FIFO and verifies each against its claim with fstat(2)
  * and fcntl(2). fstat(2) of a foreign file may wait: whoever must not wait lets only memfds in

@@ -20,7 +20,8 @@
 __attribute__((warn_unused_result)) bool pack_backwards(
 	const ProtobufCMessage *message, uint8_t *room, size_t size, size_t *ret_len);
 
-#define PACKED_ROOM 4096u /* bytes of a message that needs no memory of its own */
+#define PACKED_ROOM                                                                                \
+	8192u /* bytes of a message that needs no memory of its own: one with a page, and more */
 
 /* A message's bytes. Not to be moved: `data` may point into it. */
 struct packed {

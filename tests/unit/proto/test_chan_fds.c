@@ -251,7 +251,7 @@ static void every_lie_about_a_descriptor_is_caught(void **state)
 
 static void a_read_only_descriptor_is_known_as_one(void **state)
 {
-	struct chan_fd_claim claim;
+	struct chan_fd_claim claim = {0}, opened = {0};
 	int fd = file_make(4096);
 	int ro = file_reopen(fd, O_RDONLY);
 	int path = file_reopen(fd, O_PATH);
@@ -262,6 +262,10 @@ static void a_read_only_descriptor_is_known_as_one(void **state)
 	assert_int_equal(claim.size, 4096);
 	assert_int_equal(chan_fd_describe(ro, &claim), 0);
 	assert_int_equal(claim.access, O_RDONLY);
+	opened.access = O_RDWR;
+	assert_int_equal(chan_fd_describe_opened(ro, O_RDONLY, &opened), 0);
+	assert_memory_equal(&opened, &claim, sizeof(claim));
+	assert_int_equal(chan_fd_describe_opened(-1, O_RDONLY, &opened), -EBADF);
 	assert_int_equal(chan_fd_describe(path, &claim), -EBADF);
 	assert_int_equal(chan_fd_describe(-1, &claim), -EBADF);
 	close(path);
