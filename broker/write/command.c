@@ -127,7 +127,7 @@ int command_new(struct command **ret_command, struct desk *desk, const struct de
 	if (request) {
 		command->request_id = request->request_id;
 		command->body = request->memwrite;
-		command->size = unpack_len(request);
+		command->size = unpack_charge(request);
 	}
 	operator_pay(command, op->session);
 	DL_APPEND2(desk->all, command, all_prev, all_next);

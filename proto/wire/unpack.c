@@ -14,6 +14,8 @@
 #define VARINT_MAX 10u      /* bytes of a uint64 */
 #define DEPTH_MAX 8u        /* levels of messages that are counted; ours have fewer */
 
+#define USUAL_ROOM 2048u /* bytes that a small request holds beside its data: two blocks */
+
 /* gcc says it by one name, clang, which builds the fuzzers, by another. */
 #if defined(__SANITIZE_ADDRESS__)
 #define PARTS_APART
@@ -27,7 +29,7 @@
 #define FIRST_ROOM 0u /* each part has a block of its own, whose end is looked after */
 #define BLOCK_MAX 0u
 #else
-#define FIRST_ROOM 512u       /* bytes of structures that a small request has, beside its data */
+#define FIRST_ROOM 512u       /* of structures that a small request has, beside its data */
 #define BLOCK_MAX (64u << 10) /* up to this the next block is twice as large */
 #endif
 
@@ -38,6 +40,7 @@ struct unpack_block {
 	size_t used, size; /* of the data, bytes */
 	size_t refs;       /* of the message */
 	size_t len;        /* of what it was unpacked from */
+	size_t held;       /* bytes of all blocks of the message */
 	alignas(max_align_t) uint8_t data[];
 };
 
@@ -45,6 +48,7 @@ struct unpack_account {
 	size_t parts, bytes; /* left */
 	bool exceeded, no_memory;
 	size_t next_size; /* of a block */
+	size_t held;      /* bytes of all of them */
 	struct unpack_block *first, *current;
 };
 
@@ -73,8 +77,8 @@ static struct unpack_block *block_add(struct unpack_account *account, size_t nee
 		account->first = block;
 	}
 	account->current = block;
-	if (2 * size <= BLOCK_MAX)
-		account->next_size = 2 * size;
+	account->held += size;
+	account->next_size = 2 * size < BLOCK_MAX ? 2 * size : BLOCK_MAX;
 	return block;
 }
 
@@ -249,6 +253,7 @@ int unpack_message(ProtobufCMessage **ret_message, const ProtobufCMessageDescrip
 	assert((void *)message == (void *)account.first->data);
 	account.first->refs = 1;
 	account.first->len = len;
+	account.first->held = account.held;
 	*ret_message = message;
 	return 0;
 }
@@ -264,9 +269,12 @@ void unpack_ref(void *message)
 	block_of(message)->refs++;
 }
 
-size_t unpack_len(void *message)
+size_t unpack_charge(void *message)
 {
-	return block_of(message)->len;
+	const struct unpack_block *block = block_of(message);
+	size_t usual = 2 * block->len + USUAL_ROOM;
+
+	return block->len + (block->held > usual ? block->held - usual : 0);
 }
 
 void unpack_free(void *message)

@@ -32,8 +32,9 @@ __attribute__((warn_unused_result)) int unpack_message(ProtobufCMessage **ret_me
 
 /* Who wants to keep the message when its first owner frees it, and frees it as well. */
 void unpack_ref(void *message);
-/* Bytes that it was unpacked from. */
-size_t unpack_len(void *message);
+/* What somebody pays for who has it kept: the bytes that it was unpacked from, and what it holds
+ * beyond twice as many and a little: unknown fields, what was said again, lists of nothing. */
+size_t unpack_charge(void *message);
 /* With all that is in it, once the last one does it; NULL is fine. */
 void unpack_free(void *message);
 

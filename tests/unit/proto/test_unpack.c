@@ -143,9 +143,36 @@ static void a_message_is_there_until_the_last_owner_frees_it(void **state)
 	request = (Vmsig__WriteRequest *)(void *)message;
 	assert_int_equal(request->request_id, ID);
 	assert_int_equal(request->memwrite->n_ops, 4);
-	assert_int_equal(unpack_len(message), len);
+	assert_int_equal(unpack_charge(message), len);
 	unpack_free(message);
 	unpack_free(NULL);
+}
+
+/* Two bytes on the wire can hold a hundred: whoever has that kept pays for it. */
+static void what_is_held_is_paid_for(void **state)
+{
+	static const struct {
+		uint8_t tag, element[2];
+	} kinds[] = {
+		{0x42, {0x3a, 0}},    /* memwrite: ops with nothing in them */
+		{0x42, {0xf8, 0x01}}, /* of a varint of two bytes: unknown fields */
+		{0x42, {0x42, 0}},    /* bulk, merged each time */
+	};
+	const struct unpack_budget budget = {.parts = 4 * OPS + 64, .bytes = (4 * OPS + 64) * 128};
+	static uint8_t buf[1 << 14];
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		ProtobufCMessage *message = NULL;
+		size_t len = body_of(buf, kinds[i].tag, kinds[i].element, 2000);
+
+		assert_int_equal(unpack_message(&message, &vmsig__write_request__descriptor,
+					 &budget, buf, len),
+			0);
+		/* At least 16 bytes for each. */
+		assert_true(unpack_charge(message) > 16u * 1000u);
+		assert_true(unpack_charge(message) <= budget.bytes + len + 65536u);
+		unpack_free(message);
+	}
 }
 
 /* Parts of all sizes are beside each other, each aligned for whatever it is. */
@@ -233,6 +260,7 @@ int main(void)
 		cmocka_unit_test(what_is_said_again_and_again_is_not_looked_through),
 		cmocka_unit_test(the_largest_batch_fits),
 		cmocka_unit_test(a_message_is_there_until_the_last_owner_frees_it),
+		cmocka_unit_test(what_is_held_is_paid_for),
 		cmocka_unit_test(parts_do_not_overlap),
 		cmocka_unit_test(what_is_cut_off_is_nonsense),
 		cmocka_unit_test(nonsense_stays_nonsense),
