@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lease/life.h"
+#include "proto/mishap.h"
 
 static const struct lease_range whole = {.start = 0, .last = UINT64_MAX};
 
@@ -140,7 +141,9 @@ int lease_acquire(struct lease_engine *engine, uint64_t now_ns, const struct lea
 		return VMSIG_ERR_FORBIDDEN;
 	if (!endpoint || !endpoint->ready)
 		return VMSIG_ERR_NOT_READY;
-	r = lease_alloc(&lease, engine, request->tenant, request->ranges, request->nranges);
+	r = MISHAP("acquire-memory") ? -ENOMEM
+				     : lease_alloc(&lease, engine, request->tenant, request->ranges,
+					       request->nranges);
 	if (r)
 		return r;
 	account = lease_account_get(engine, request->tenant);

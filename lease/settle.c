@@ -4,6 +4,7 @@
  * holds what somebody more urgent wants is asked to go.
  */
 #include "lease/life.h"
+#include "proto/mishap.h"
 
 /* Comparisons of ranges in one call: some hundred microseconds. */
 #ifndef SETTLE_STEPS
@@ -73,7 +74,7 @@ void settle_endpoint(struct lease_endpoint *endpoint, uint64_t now_ns)
 	struct lease_endpoint **list = &endpoint->engine->unsettled;
 	size_t steps = 0;
 
-	while (endpoint->unsettled && steps < SETTLE_STEPS)
+	while (endpoint->unsettled && steps < SETTLE_STEPS && !MISHAP("settle-early"))
 		settle_one(endpoint->unsettled, now_ns, &steps);
 	if (!endpoint->unsettled == !endpoint->is_unsettled)
 		return;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "broker/fleet/state.h"
+#include "proto/mishap.h"
 
 static const char *const names[TENURE_STATES] = {"NONE", "LOOKING", "FOREIGN", "CLAIMING",
 	"WAITING", "OWNED", "CUT_OFF", "DRAINING", "OFFERING", "RETAKING", "RELEASING"};
@@ -127,7 +128,7 @@ int tenure_offer(
 
 	if (t->want != WANT_AWAY || (target && !deed_is_name(target)) || len > FLEET_BAGGAGE_MAX)
 		return VMSIG_ERR_BAD_REQUEST;
-	copy = malloc(len + 1);
+	copy = MISHAP("offer-memory") ? NULL : malloc(len + 1);
 	if (!copy)
 		return -ENOMEM;
 	if (len)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "broker/fleet/state.h"
+#include "proto/mishap.h"
 
 /* ---- keys ---- */
 
@@ -35,7 +36,8 @@ void outbox_free(struct fleet *fleet, struct fleet_request *request)
 struct fleet_request *fleet_request(
 	struct fleet *fleet, enum txn_request_kind kind, enum bid_kind bid, struct tenure *tenure)
 {
-	struct fleet_request *request = calloc(1, sizeof(*request));
+	struct fleet_request *request =
+		MISHAP("request-memory") ? NULL : calloc(1, sizeof(*request));
 
 	if (!request)
 		return NULL;

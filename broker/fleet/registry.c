@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "broker/fleet/state.h"
+#include "proto/mishap.h"
 
 #define REGISTRY_BATCH 48           /* of each kind in one transaction */
 #define REGISTRY_BYTES (512u << 10) /* of records in one transaction */
@@ -64,7 +65,7 @@ static struct registry_lease *lease_find(struct tenure *t, uint64_t id)
 
 static void end_add(struct tenure *t, uint64_t token)
 {
-	struct registry_end *end = calloc(1, sizeof(*end));
+	struct registry_end *end = MISHAP("end-memory") ? NULL : calloc(1, sizeof(*end));
 
 	if (!end)
 		return;
@@ -78,7 +79,7 @@ int registry_add(struct tenure *t, const struct tenure_lease *lease)
 
 	if (lease->record_len > REGISTRY_RECORD)
 		return VMSIG_ERR_BAD_REQUEST;
-	entry = calloc(1, sizeof(*entry));
+	entry = MISHAP("record-memory") ? NULL : calloc(1, sizeof(*entry));
 	if (!entry)
 		return -ENOMEM;
 	entry->record = malloc(lease->record_len + 1);

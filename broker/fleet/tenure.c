@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "broker/fleet/state.h"
+#include "proto/mishap.h"
 
 #define NOTHING BID_KINDS /* decide(): there is nothing to ask for */
 #define TO(state) (1u << TENURE_##state)
@@ -215,25 +216,26 @@ static void renewed(struct tenure *t, uint64_t sent_ns)
 
 /* ---- answers ---- */
 
-static void take_baggage(struct tenure *t, const struct txn_result *result)
+/* False: there is no memory for it, and nothing has changed. */
+static bool take_baggage(struct tenure *t, const struct txn_result *result)
 {
-	const struct txn_bytes *value;
+	const struct txn_bytes *value = result->n ? &result->entries[0].value : NULL;
+	uint8_t *copy = NULL;
 
 	/* What came with the offer stays until it is settled. */
 	if (t->brought)
-		return;
+		return true;
+	if (value) {
+		copy = MISHAP("baggage-memory") ? NULL : malloc(value->len + 1);
+		if (!copy)
+			return false;
+		if (value->len)
+			memcpy(copy, value->data, value->len);
+	}
 	free(t->baggage);
-	t->baggage = NULL;
-	t->baggage_len = 0;
-	if (!result->n)
-		return;
-	value = &result->entries[0].value;
-	t->baggage = malloc(value->len + 1);
-	if (!t->baggage)
-		return;
-	if (value->len)
-		memcpy(t->baggage, value->data, value->len);
-	t->baggage_len = value->len;
+	t->baggage = copy;
+	t->baggage_len = value ? value->len : 0;
+	return true;
 }
 
 /* The baggage is not in the store any more. */
@@ -251,6 +253,12 @@ static void looked(struct tenure *t, const struct txn_answer *answer)
 
 	if (answer->n != 3)
 		return;
+	/* A guest that is taken without what comes with it has lost that: it is read again. */
+	if (!take_baggage(t, deed + 1)) {
+		t->seen = false;
+		t->retry_ns += t->fleet->ttl_ns / 16;
+		return;
+	}
 	t->seen = true;
 	t->deed = (struct deed){0};
 	t->damaged = deed->n &&
@@ -259,7 +267,6 @@ static void looked(struct tenure *t, const struct txn_answer *answer)
 	t->owner_there = owner->n;
 	t->owner_mine = owner->n && t->owner_len && owner->entries[0].value.len == t->owner_len &&
 			memcmp(owner->entries[0].value.data, t->owner, t->owner_len) == 0;
-	take_baggage(t, deed + 1);
 	take_facts(t);
 	if (t->held && !deed[1].n)
 		settled(t);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/mishap.h"
+
 static void bytes_deinit(struct txn_bytes *bytes)
 {
 	free(bytes->data);
@@ -41,7 +43,8 @@ static bool prefix_end(struct txn_bytes *bytes, const struct txn_bytes *prefix)
 /* One more zeroed element, or NULL, which dooms the transaction. */
 static void *grow(struct txn *txn, void *list, size_t *n, size_t size)
 {
-	char *grown = *n < TXN_PARTS_MAX ? realloc(list, (*n + 1) * size) : NULL;
+	char *grown =
+		*n < TXN_PARTS_MAX && !MISHAP("txn-memory") ? realloc(list, (*n + 1) * size) : NULL;
 
 	if (!grown) {
 		txn->doomed = true;

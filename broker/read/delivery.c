@@ -5,7 +5,10 @@
  */
 #include "broker/read/state.h"
 
+#include <errno.h>
 #include <string.h>
+
+#include "proto/mishap.h"
 
 static void delivery_init(struct core_delivery *delivery, const struct subscription *subscription,
 	enum vmsig_event_kind kind)
@@ -67,7 +70,7 @@ static int share_ram(const struct endpoint *endpoint, struct core_delivery *deli
 	if (endpoint->memfiles.share)
 		return endpoint->memfiles.share(
 			endpoint->memfiles.ctx, delivery->ram_fds, delivery->ram_sizes);
-	fd = endpoint->reg.share_fd(endpoint->reg.ctx);
+	fd = MISHAP("descriptor") ? -EMFILE : endpoint->reg.share_fd(endpoint->reg.ctx);
 	delivery->ram_fds[0] = fd;
 	return fd < 0 ? fd : 1;
 }

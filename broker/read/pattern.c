@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/mishap.h"
+
 static bool is_glob(const char *text)
 {
 	return strpbrk(text, "*?[\\") != NULL;
@@ -47,7 +49,8 @@ static void pattern_dispose(struct pattern *pattern)
 int pattern_new(struct pattern **ret_pattern, struct session *session, const char *text)
 {
 	size_t len = strlen(text);
-	struct pattern *pattern = calloc(1, sizeof(*pattern) + len + 1);
+	struct pattern *pattern =
+		MISHAP("pattern-memory") ? NULL : calloc(1, sizeof(*pattern) + len + 1);
 	int r;
 
 	if (!pattern)

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/mishap.h"
+
 static const struct account_kind kind = {.owner = "connection",
 	.slots = {[SESSION_PATTERNS] = {"subscriptions", "quota.subscriptions",
 			  "end one, or have it raised"},
@@ -31,7 +33,7 @@ static void set_limits(struct session *session)
 int session_new(struct session **ret_session, struct core *core, const struct tenant *tenant,
 	uint32_t uid, void *user)
 {
-	struct session *session = calloc(1, sizeof(*session));
+	struct session *session = MISHAP("session-memory") ? NULL : calloc(1, sizeof(*session));
 	struct account_actor actor;
 	int r;
 

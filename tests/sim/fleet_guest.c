@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guests of sim_fleet: where each runs, what is in its memory, and how it migrates. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -200,11 +201,15 @@ static bool grant(int g)
 		.record = "record",
 		.record_len = 6};
 	uint64_t now = host_clock(&world.hosts[h]);
+	int r;
 
 	if (planes || !service->tenure || !service->owned ||
 		!tenure_may_apply(service->tenure, now))
 		return false;
-	if (tenure_grant(service->tenure, now, &lease))
+	r = tenure_grant(service->tenure, now, &lease);
+	if (r == -ENOMEM)
+		return false;
+	if (r)
 		broken("a grant is refused, where writes are not");
 	if (service->luggage.token && dice(3) == 0)
 		tenure_end(service->tenure, now, 0, service->luggage.token);

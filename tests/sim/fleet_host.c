@@ -3,6 +3,7 @@
  * A host of sim_fleet: a clock that runs too fast or too slow, and a broker, which is the real core
  * with as little around it as does what its actions say. What a broker made durable outlives it.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -275,20 +276,26 @@ static void offer(int h, int g)
 	struct service *service = &world.hosts[h].services[g];
 	struct luggage luggage = service->luggage;
 	struct tenure_view view;
+	int r;
 
 	service->offer_at = 0;
 	if (guest->from != h && guest->left != h)
 		return;
 	tenure_look(service->tenure, &view);
 	luggage.known = service->had == guest->life && (service->owned || view.adopted);
+	if (!luggage.known)
+		memset(&luggage, 0, sizeof(luggage));
+	r = tenure_offer(service->tenure, host_clock(&world.hosts[h]),
+		world.hosts[guest->from == h ? guest->to : guest->where].name, &luggage,
+		sizeof(luggage));
+	if (r == -ENOMEM) {
+		service->offer_at = world.now + MS;
+		return;
+	}
+	if (r)
+		broken("an offer is refused");
 	if (luggage.known)
 		world.guests[g].offered = luggage;
-	else
-		memset(&luggage, 0, sizeof(luggage));
-	if (tenure_offer(service->tenure, host_clock(&world.hosts[h]),
-		    world.hosts[guest->from == h ? guest->to : guest->where].name, &luggage,
-		    sizeof(luggage)))
-		broken("an offer is refused");
 	host_perform(h);
 }
 

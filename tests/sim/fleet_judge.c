@@ -98,6 +98,8 @@ void judge_owned(int h, int g, const struct fleet_action *action)
 		broken("I16: host %d goes on with %llu writes of guest %d, and %llu were "
 		       "acknowledged",
 			h, (ull)luggage->writes, g, (ull)guest->writes);
+	if (action->epoch_kept && !action->adopted && !action->baggage)
+		broken("I16: guest %d goes on at host %d without what was offered with it", g, h);
 	if (!action->baggage || !luggage->known)
 		return;
 	if (memcmp(luggage, &guest->offered, sizeof(*luggage)) != 0)

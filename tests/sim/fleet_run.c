@@ -261,6 +261,7 @@ void fleet_run(uint64_t seed, unsigned steps)
 {
 	sim_begin(seed);
 	sim.now_ns = &world.now;
+	sim.faults = &world.faults;
 	begin();
 	while (sim_next(steps)) {
 		advance();

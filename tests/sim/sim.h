@@ -17,6 +17,7 @@ struct sim {
 	uint64_t seed, random;
 	unsigned step;
 	const uint64_t *now_ns; /* that say() prints, or NULL */
+	const bool *faults;     /* whether mishaps may strike, or NULL */
 };
 
 extern struct sim sim; /* the run under way */

@@ -432,6 +432,7 @@ static void run(uint64_t seed, unsigned steps)
 {
 	memset(&world, 0, sizeof(world));
 	sim_begin(seed);
+	sim.faults = &world.faults;
 	sim.now_ns = &world.now;
 	world.faults = true;
 	if (lease_engine_new(&world.engine, &limits, 1))

@@ -241,6 +241,7 @@ static void run(uint64_t seed, unsigned steps)
 {
 	memset(&world, 0, sizeof(world));
 	sim_begin(seed);
+	sim.faults = &world.faults;
 	world.faults = true;
 	world.next_fd = FIRST_FD;
 	broker_start();
