@@ -15,6 +15,8 @@
 /* What a client has asked for before it died may still be under way in libvirtd. */
 #define LOOKS 5
 #define LOOK_MS 200
+/* libvirtd lets a request wait for its turn for 30 s, and refuses it then. */
+#define BUSY_LOOKS 150
 
 int rescue_ward(const char *uri, const char *uuid, char *ward, size_t size)
 {
@@ -37,23 +39,23 @@ static bool is_ours(int state, int reason)
 	       (reason == VIR_DOMAIN_PAUSED_USER || reason == VIR_DOMAIN_PAUSED_UNKNOWN);
 }
 
-/* libvirtd does something with it, or QEMU owes it an answer: that may be our suspend, which the
- * broker has asked for before it died. */
+/* QEMU owes libvirtd an answer: that may be to our suspend, which the broker has asked for before
+ * it died. */
 static bool is_busy(virDomainPtr domain)
 {
 	virDomainControlInfo info;
 
 	return virDomainGetControlInfo(domain, &info, 0) == 0 &&
-	       info.state != VIR_DOMAIN_CONTROL_OK;
+	       info.state == VIR_DOMAIN_CONTROL_OCCUPIED;
 }
 
 /* Looks for as long as a suspend may still come into effect, and no longer: a guest that another
  * broker stops after that is none of ours. */
 static bool resume(virDomainPtr domain, int process)
 {
-	int state, reason;
+	int state, reason, looks = 0;
 
-	for (int i = 0; i < LOOKS && !has_ended(process); i += !is_busy(domain)) {
+	for (int busy = 0; looks < LOOKS && busy < BUSY_LOOKS && !has_ended(process);) {
 		if (virDomainGetState(domain, &state, &reason, 0) < 0)
 			return false;
 		if (is_ours(state, reason))
@@ -61,6 +63,10 @@ static bool resume(virDomainPtr domain, int process)
 		if (state != VIR_DOMAIN_RUNNING)
 			return true;
 		(void)poll(NULL, 0, LOOK_MS);
+		if (is_busy(domain))
+			busy++;
+		else
+			looks++;
 	}
 	return true;
 }
