@@ -27,7 +27,7 @@
 
 #ifdef PARTS_APART
 #define FIRST_ROOM 0u /* each part has a block of its own, whose end is looked after */
-#define BLOCK_MAX 0u
+#define BLOCK_MAX 1u
 #else
 #define FIRST_ROOM 512u       /* of structures that a small request has, beside its data */
 #define BLOCK_MAX (64u << 10) /* up to this the next block is twice as large */
