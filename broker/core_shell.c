@@ -42,9 +42,12 @@ static void do_wake_coherence(struct broker *broker, const struct core_action *a
 
 static void do_revoke_leases(struct broker *broker, const struct core_action *action)
 {
-	if (broker->fleet)
-		fleet_shell_over(broker->fleet, action->endpoint);
-	if (broker->desk)
+	/* Of a guest that goes on elsewhere leases go there. */
+	bool keeps = broker->fleet && fleet_shell_over(broker->fleet, action->endpoint);
+
+	if (broker->desk && keeps)
+		desk_endpoint_leave(broker->desk, boot_clock_ns(), action->endpoint);
+	else if (broker->desk)
 		desk_endpoint_over(broker->desk, boot_clock_ns(), action->endpoint);
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "broker/error_text.h"
@@ -17,6 +18,7 @@
 
 #define NS_PER_MS 1000000u
 #define RECLAIM_NS (250ull * NS_PER_MS) /* between two looks for room */
+#define LEASES_OF_ORIGIN 20u            /* bits: leases of one process of a broker in a fleet */
 #define LEDGER_KEEP_S 3600              /* answers of ended leases */
 #define RETAIN_STEP                                                                                \
 	(256u << 10) /* bytes of new records after which the log's size is looked at               \
@@ -224,10 +226,20 @@ static int leases_load(void *ctx, int (*each)(void *arg, const struct lease_view
 	return shell->leases->ops->load(shell->leases, each, arg);
 }
 
+/* A lease keeps its number on each host that its guest comes to, so no two hosts, and no two
+ * processes of one, count from the same one: what is random of it has 33 bits, and the whole stays
+ * below what a double can count. One that is there already is not granted again. */
 static int leases_next_id(void *ctx, uint64_t *ret_id)
 {
 	struct desk_shell *shell = ctx;
+	uint64_t origin;
 
+	if (shell->env.fleet) {
+		if (getrandom(&origin, sizeof(origin), 0) != sizeof(origin))
+			return -errno;
+		*ret_id = (origin >> 31 | 1) << LEASES_OF_ORIGIN;
+		return 0;
+	}
 	return shell->leases->ops->next_id(shell->leases, ret_id);
 }
 
@@ -455,6 +467,7 @@ static int open_desk(struct desk_shell *shell, char *error, size_t error_size)
 		.shares = shell->env.shares,
 		.config = shell->env.config,
 		.events = shell->env.events,
+		.roams = shell->env.fleet != NULL,
 	};
 
 	return desk_new(&shell->desk, &env, shell->env.now_ns(), error, error_size);

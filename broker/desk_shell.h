@@ -9,6 +9,7 @@
  *   desk_shell.c    life, records, leases, the ledger, marks; retention
  *   desk_guests.c   an endpoint's RAM and vCPUs, and the clock for each piece that is admitted
  *   desk_sources.c  bulk data: read and hashed on threads
+ *   desk_baggage.c  what goes with a guest to another host, and what comes with one
  *   desk_rooms.c    memory for what bulk data has taken the place of
  */
 
@@ -76,6 +77,16 @@ void desk_shell_reload(struct desk_shell *shell, const struct config *config);
 void desk_shell_turn(struct desk_shell *shell);
 /* Now and then: retention of the audit log and the ledger; endpoints that are gone. */
 void desk_shell_prune(struct desk_shell *shell);
+
+/* Leases of the endpoint, and what was written under them, for another host. VMSIG_ERR_BUSY: a
+ * write has no outcome yet; with `last` it is told as unknown there. What does not fit into `max`
+ * bytes is left out. `*ret_data` is the caller's. */
+__attribute__((warn_unused_result)) int desk_shell_pack(struct desk_shell *shell, uint32_t endpoint,
+	bool last, size_t max, uint8_t **ret_data, size_t *ret_len);
+/* What another host has packed becomes the endpoint's here, durably. VMSIG_ERR_INTERNAL: it is
+ * damaged, and nothing was taken; VMSIG_ERR_IO: it may be tried again. */
+__attribute__((warn_unused_result)) int desk_shell_unpack(
+	struct desk_shell *shell, uint32_t endpoint, const void *data, size_t len);
 
 /* ---- for its files ---- */
 

@@ -160,6 +160,7 @@ int endpoint_shell_start(struct endpoint_shell *shell)
 		.jobs = env->jobs,
 		.claims = &env->claims,
 		.guardian = env->guardian,
+		.passage = env->fleet ? &env->passage : NULL,
 	};
 	char error[256] = "";
 	int r;

@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "broker/config/config.h"
+#include "broker/adapters/passage.h"
 #include "broker/ram/claims.h"
 #include "vmsig/vmsig_coherence.h"
 
@@ -42,6 +43,7 @@ struct endpoint_shell_env {
 	struct store *store;
 	struct desk *desk;         /* NULL: there is none at the moment */
 	struct fleet_shell *fleet; /* NULL: this host is alone */
+	struct passage passage;    /* of the fleet's guests; no functions once it was left */
 	struct claims claims;      /* who has which RAM file */
 	struct selftests *selftests;
 	/* What a provider offers by that name; NULL: nothing any more. */

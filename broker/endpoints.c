@@ -12,6 +12,7 @@
 #include "broker/coherence.h"
 #include "broker/endpoint_shell.h"
 #include "broker/error_text.h"
+#include "broker/fleet_shell.h"
 #include "broker/log.h"
 #include "broker/policy/share.h"
 #include "broker/read/core.h"
@@ -429,6 +430,7 @@ void endpoints_leave(struct endpoints *endpoints)
 {
 	endpoints->shell_env.fleet = NULL;
 	endpoints->leaving = true;
+	endpoints->shell_env.passage = (struct passage){0};
 }
 
 void endpoints_set_desk(struct endpoints *endpoints, struct desk *desk)
@@ -491,6 +493,8 @@ int endpoints_new(struct endpoints **ret_endpoints, const struct endpoints_env *
 	endpoints->shell_env.jobs = env->jobs;
 	endpoints->shell_env.guardian = env->guardian;
 	endpoints->shell_env.fleet = env->fleet;
+	if (env->fleet)
+		fleet_shell_passage(env->fleet, &endpoints->shell_env.passage);
 	endpoints->shell_env.core = env->core;
 	endpoints->shell_env.store = env->store;
 	endpoints->shell_env.offer_of = env->offer_of;

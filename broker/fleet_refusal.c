@@ -29,9 +29,9 @@ static const char *explain(struct fleet_shell *shell, const struct seat *seat)
 	tenure_look(seat->tenure, &view);
 	if (frozen)
 		snprintf(shell->why, sizeof(shell->why), "the fleet is frozen: %s", frozen);
-	else if (view.state == TENURE_FOREIGN)
+	else if (view.state == TENURE_FOREIGN || seat->voyage.host[0])
 		snprintf(shell->why, sizeof(shell->why), "the host '%s' has the guest; write there",
-			view.holder);
+			view.state == TENURE_FOREIGN ? view.holder : seat->voyage.host);
 	else
 		snprintf(shell->why, sizeof(shell->why), "%s",
 			state_words[view.state]

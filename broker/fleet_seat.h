@@ -14,6 +14,7 @@
 #include <uv.h>
 
 #include "broker/fleet_shell.h"
+#include "broker/fleet_voyage.h"
 
 #define FLEET_WHY_SIZE 256u
 
@@ -29,6 +30,7 @@ struct seat {
 	struct tenure *tenure; /* NULL: it waits */
 	bool ready;            /* a context can be had */
 	bool owned;
+	struct fleet_voyage voyage;
 	char name[64];
 	char session[FLEET_NAME_MAX + 1]; /* "": not known */
 	char uuid[FLEET_UUID_MAX + 2]; /* what is longer than it may be stays so, and is refused */
@@ -46,6 +48,7 @@ struct fleet_shell {
 	uv_timer_t timer; /* of the fleet; at the end of the farewell */
 	char why[FLEET_WHY_SIZE];
 	bool closing, timer_open, etcd_open;
+	bool packing; /* a guest that has left has to be packed */
 	bool pending; /* a further turn is wanted now */
 	/* As the last turn left it: until then there is nothing to do. */
 	uint64_t due_ns, changes;
@@ -76,7 +79,8 @@ static inline struct seat *seat_waiting(const struct fleet_shell *shell, uint32_
 	return NULL;
 }
 
-/* Its guest runs in the session with this fingerprint, "" for none. */
+/* Its guest runs in the session with this fingerprint, "" for none; what its adapter says of the
+ * kernel is better, as it holds on each host. */
 void fleet_seat_session(struct seat *seat, const char *fingerprint);
 /* The tenure of its own is told that the guest runs here, in its session. */
 void fleet_seat_run(struct seat *seat);

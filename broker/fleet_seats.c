@@ -4,9 +4,11 @@
 #include "broker/fleet_seat.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include <openssl/evp.h>
 #include <utlist.h>
@@ -63,6 +65,10 @@ void fleet_shell_add(struct fleet_shell *shell, uint32_t endpoint, const char *n
 	*seat = (struct seat){.shell = shell, .endpoint = endpoint, .epoch = epoch};
 	snprintf(seat->name, sizeof(seat->name), "%s", name);
 	snprintf(seat->uuid, sizeof(seat->uuid), "%s", uuid);
+	seat->voyage = (struct fleet_voyage){.events = shell->env.events,
+		.ctx = shell->env.ctx,
+		.endpoint = endpoint,
+		.name = seat->name};
 	if (!is_taken(shell, uuid)) {
 		(void)!take_seat(seat);
 		return;
@@ -77,7 +83,7 @@ void fleet_seat_run(struct seat *seat)
 {
 	/* Hexadecimal digits make a name; and it is said first: what goes on depends on it. */
 	(void)!tenure_session(seat->tenure, boot_clock_ns(), seat->session);
-	tenure_runs(seat->tenure, boot_clock_ns());
+	fleet_voyage_begin(&seat->voyage, seat->tenure, true, boot_clock_ns());
 }
 
 /* Who waited for a seat of this guest gets it. */
@@ -92,8 +98,12 @@ static void hand_over(struct fleet_shell *shell, const char *uuid)
 	if (!seat || shell->closing)
 		return;
 	DL_DELETE(shell->waiting, seat);
-	if (!take_seat(seat) && seat->ready)
+	if (take_seat(seat))
+		return;
+	if (seat->ready)
 		fleet_seat_run(seat);
+	else
+		fleet_voyage_begin(&seat->voyage, seat->tenure, false, boot_clock_ns());
 }
 
 static void waiting_free(struct fleet_shell *shell, struct seat *seat)
@@ -101,6 +111,7 @@ static void waiting_free(struct fleet_shell *shell, struct seat *seat)
 	if (!seat)
 		return;
 	DL_DELETE(shell->waiting, seat);
+	fleet_voyage_forget(&seat->voyage);
 	free(seat);
 }
 
@@ -114,17 +125,33 @@ void fleet_shell_remove(struct fleet_shell *shell, uint32_t endpoint)
 	HASH_DEL(shell->seats, seat);
 	fleet_guest_remove(seat->tenure, boot_clock_ns());
 	hand_over(shell, seat->uuid);
+	fleet_voyage_forget(&seat->voyage);
 	free(seat);
 }
 
 /* A fingerprint is longer than a name of the fleet, and has what no name has. "" if it cannot be
  * told: then a later process begins other epochs. */
+/* One that nobody can tell from others came by a migration all the same, and has to be known by
+ * some name. */
+static void invent(struct seat *seat)
+{
+	uint64_t number;
+
+	if (seat->voyage.step == PASSAGE_COMES &&
+		getrandom(&number, sizeof(number), 0) == sizeof(number))
+		snprintf(seat->session, sizeof(seat->session), "once-%016" PRIx64, number);
+}
+
 void fleet_seat_session(struct seat *seat, const char *fingerprint)
 {
 	unsigned char digest[EVP_MAX_MD_SIZE];
 
 	seat->session[0] = '\0';
-	if (!*fingerprint ||
+	if (seat->voyage.kernel[0])
+		fingerprint = seat->voyage.kernel;
+	else
+		invent(seat);
+	if (!*fingerprint || seat->session[0] ||
 		!EVP_Digest(fingerprint, strlen(fingerprint), digest, NULL, EVP_sha256(), NULL))
 		return;
 	for (size_t i = 0; i < SESSION_BYTES; i++)
@@ -139,6 +166,7 @@ void fleet_seats_free(struct fleet_shell *shell)
 	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
 	HASH_ITER (hh, shell->seats, seat, next) {
 		HASH_DEL(shell->seats, seat);
+		fleet_voyage_forget(&seat->voyage);
 		free(seat);
 	}
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */

@@ -10,7 +10,8 @@
 #include "vmsig/vmsig_error.h"
 
 #define NS_PER_MS 1000000u
-#define TURN_ACTIONS 64u /* in one turn */
+#define TURN_ACTIONS 64u    /* in one turn */
+#define PACK_NS 20000000ull /* between two looks whether a guest that has left can be packed */
 
 /* ---- endpoints ---- */
 
@@ -28,6 +29,17 @@ static bool settle_epoch(struct seat *seat)
 	return false;
 }
 
+/* Whether leases may be had: in an epoch of its own, with what came along. */
+static bool settle(struct seat *seat)
+{
+	bool settled = settle_epoch(seat) &&
+		       fleet_voyage_unpack(&seat->voyage, seat->tenure, boot_clock_ns());
+
+	/* What cannot be stored now is tried again. */
+	seat->shell->packing |= !settled;
+	return settled;
+}
+
 static struct seat *seat_or_waiting(const struct fleet_shell *shell, uint32_t endpoint)
 {
 	struct seat *seat = seat_find(shell, endpoint);
@@ -42,7 +54,8 @@ void fleet_shell_session(struct fleet_shell *shell, uint32_t endpoint, const cha
 	if (!seat || shell->closing)
 		return;
 	fleet_seat_session(seat, fingerprint);
-	if (seat->tenure)
+	/* What is offered is of the session that has left. */
+	if (seat->tenure && !fleet_voyage_keeps(&seat->voyage))
 		(void)!tenure_session(seat->tenure, boot_clock_ns(), seat->session);
 }
 
@@ -59,15 +72,42 @@ bool fleet_shell_ready(
 	if (!seat->tenure)
 		return false;
 	fleet_seat_run(seat);
-	return seat->owned && settle_epoch(seat);
+	return seat->owned && settle(seat);
 }
 
-void fleet_shell_over(struct fleet_shell *shell, uint32_t endpoint)
+bool fleet_shell_over(struct fleet_shell *shell, uint32_t endpoint)
 {
 	struct seat *seat = seat_or_waiting(shell, endpoint);
 
 	if (seat)
 		seat->ready = false;
+	return seat && fleet_voyage_keeps(&seat->voyage);
+}
+
+static void on_step(void *ctx, uint32_t endpoint, enum passage_step step)
+{
+	struct fleet_shell *shell = ctx;
+	struct seat *seat = seat_or_waiting(shell, endpoint);
+
+	if (!seat || shell->closing)
+		return;
+	fleet_voyage_step(&seat->voyage, seat->tenure, seat->ready, boot_clock_ns(), step);
+	shell->packing |= fleet_voyage_is_due(&seat->voyage);
+	shell->pending = true;
+}
+
+static void on_kernel(void *ctx, uint32_t endpoint, const char *kernel)
+{
+	struct seat *seat = seat_or_waiting(ctx, endpoint);
+
+	if (seat)
+		snprintf(seat->voyage.kernel, sizeof(seat->voyage.kernel), "%s", kernel);
+}
+
+/* Of each endpoint by its id. */
+void fleet_shell_passage(struct fleet_shell *shell, struct passage *ret_passage)
+{
+	*ret_passage = (struct passage){.step = on_step, .kernel = on_kernel, .ctx = shell};
 }
 
 /* ---- actions ---- */
@@ -138,8 +178,20 @@ static void do_moved(struct fleet_shell *shell, const struct fleet_action *actio
 	struct seat *seat = action->user;
 
 	log_info("the guest has moved", LOG_STR("endpoint", seat->name),
-		LOG_STR("host", action->host ? action->host : ""));
-	lose(shell, seat);
+		LOG_STR("host", action->host));
+	seat->owned = false;
+	fleet_voyage_moved(&seat->voyage, action->host);
+}
+
+/* Another host takes it as soon as nobody is in its way; one that finds another guest there than
+ * was offered begins anew. */
+static void do_offered(struct fleet_shell *shell, const struct fleet_action *action)
+{
+	const struct seat *seat = action->user;
+
+	log_info("the guest is offered to the host that it has moved to",
+		LOG_STR("endpoint", seat->name));
+	tenure_gone(seat->tenure, boot_clock_ns());
 }
 
 static void do_cut_off(struct fleet_shell *shell, const struct fleet_action *action)
@@ -161,9 +213,11 @@ static void do_owned(struct fleet_shell *shell, const struct fleet_action *actio
 	seat->owned = true;
 	log_info("this host has the guest", LOG_STR("endpoint", seat->name),
 		LOG_INT("epoch_floor", seat->floor));
-	if (action->baggage)
-		tenure_settled(seat->tenure, boot_clock_ns());
-	if (seat->ready && settle_epoch(seat))
+	if (action->baggage &&
+		fleet_voyage_bring(&seat->voyage, action->baggage, action->baggage_len))
+		log_error("no memory for what came with the guest; restart vmsigd",
+			LOG_STR("endpoint", seat->name));
+	if (seat->ready && settle(seat))
 		shell->env.events->owned(shell->env.ctx, seat->endpoint, seat->epoch);
 }
 
@@ -206,7 +260,7 @@ static const struct {
 	[FLEET_ACT_CUT_OFF] = {do_cut_off, true},
 	[FLEET_ACT_OWNED] = {do_owned, true},
 	[FLEET_ACT_BACK] = {do_back, true},
-	[FLEET_ACT_OFFERED] = {NULL, true},
+	[FLEET_ACT_OFFERED] = {do_offered, true},
 	[FLEET_ACT_RELEASED] = {do_released, true},
 	[FLEET_ACT_GRANTED] = {do_granted, true},
 	[FLEET_ACT_NOT_GRANTED] = {do_not_granted, true},
@@ -226,6 +280,34 @@ static void perform(struct fleet_shell *shell, const struct fleet_action *action
 	performers[action->kind].perform(shell, &copy);
 }
 
+/* ---- the way ---- */
+
+static void go_on(struct fleet_shell *shell, struct seat *seat, uint64_t now_ns)
+{
+	const struct fleet_shell_env *env = &shell->env;
+	struct tenure_view view;
+
+	if (fleet_voyage_is_due(&seat->voyage)) {
+		tenure_look(seat->tenure, &view);
+		fleet_voyage_pack(&seat->voyage, seat->tenure, seat->owned || view.adopted, now_ns);
+		shell->packing |= fleet_voyage_is_due(&seat->voyage);
+	}
+	if (seat->voyage.brought && seat->ready && seat->owned && settle(seat))
+		env->events->owned(env->ctx, seat->endpoint, seat->epoch);
+}
+
+/* Guests that have left, and those that have come. */
+static void go_on_all(struct fleet_shell *shell, uint64_t now_ns)
+{
+	struct seat *seat, *next;
+
+	if (!shell->packing)
+		return;
+	shell->packing = false;
+	HASH_ITER (hh, shell->seats, seat, next)
+		go_on(shell, seat, now_ns);
+}
+
 /* ---- the loop ---- */
 
 static void on_timer(uv_timer_t *timer)
@@ -238,6 +320,8 @@ static void arm(struct fleet_shell *shell, uint64_t now_ns)
 	uint64_t deadline = fleet_deadline(shell->fleet);
 	uint64_t delay;
 
+	if (shell->packing && now_ns + PACK_NS < deadline)
+		deadline = now_ns + PACK_NS;
 	if (shell->closing && shell->farewell_ns < deadline)
 		deadline = shell->farewell_ns;
 	shell->due_ns = deadline;
@@ -283,6 +367,7 @@ void fleet_shell_turn(struct fleet_shell *shell)
 	shell->pending = false;
 	if (!shell->fleet)
 		return;
+	go_on_all(shell, now_ns);
 	fleet_advance(shell->fleet, now_ns);
 	for (unsigned i = 0; !shell->pending && fleet_next_action(shell->fleet, &action); i++) {
 		perform(shell, &action);

@@ -11,6 +11,8 @@
  * step that changes them. An endpoint that has no identity in the fleet is written to by nobody.
  *
  *   fleet_shell.c    actions, and the loop
+ *   fleet_voyage     a guest's way from here, or to here
+ *   fleet_events     what it has done by the rest of the broker
  *   fleet_seats.c    endpoints, and their leases
  *   fleet_life.c     beginning, and leaving
  *   fleet_refusal.c  whether this host may write, and why not
@@ -23,27 +25,17 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "broker/adapters/passage.h"
 #include "broker/config/config.h"
 #include "broker/etcd/etcd.h"
 #include "broker/fleet/fleet.h"
+#include "broker/fleet_events.h"
 
 struct fleet_keys;
 struct fleet_shell;
 struct jobs;
 struct lease_view;
 struct metrics;
-
-struct fleet_shell_events {
-	/* This host has the guest, and its epoch is above all others' of it: leases may be had. */
-	void (*owned)(void *ctx, uint32_t endpoint, uint32_t epoch);
-	/* It is another's now: its leases are over. */
-	void (*lost)(void *ctx, uint32_t endpoint);
-	/* The endpoint's epoch has to be above this one before it is owned. */
-	void (*raise)(void *ctx, uint32_t endpoint, uint32_t epoch);
-	/* To fleet_shell_grant(). */
-	void (*granted)(void *ctx, uint64_t lease, uint64_t token);
-	void (*not_granted)(void *ctx, uint64_t lease);
-};
 
 struct fleet_shell_env {
 	uv_loop_t *loop;
@@ -76,8 +68,10 @@ bool fleet_shell_ready(
 	struct fleet_shell *shell, uint32_t endpoint, uint32_t epoch, const char *fingerprint);
 /* What tells the session that is being served from others is known by something better now. */
 void fleet_shell_session(struct fleet_shell *shell, uint32_t endpoint, const char *fingerprint);
-/* That is over. */
-void fleet_shell_over(struct fleet_shell *shell, uint32_t endpoint);
+/* That is over. Whether leases go on all the same: the guest is on its way to another host. */
+bool fleet_shell_over(struct fleet_shell *shell, uint32_t endpoint);
+/* Where adapters tell of guests' ways between hosts. */
+void fleet_shell_passage(struct fleet_shell *shell, struct passage *ret_passage);
 
 /* Whether bytes of the endpoint may be changed at `now_ns`: 0, or VMSIG_ERR_BUSY and a sentence,
  * borrowed until the next call. */

@@ -49,12 +49,56 @@ static void on_not_granted(void *ctx, uint64_t lease)
 		desk_lease_failed(broker->desk, boot_clock_ns(), lease, VMSIG_ERR_BUSY);
 }
 
+static void on_left(void *ctx, uint32_t endpoint)
+{
+	const struct broker *broker = ctx;
+
+	if (broker->desk)
+		desk_endpoint_leave(broker->desk, boot_clock_ns(), endpoint);
+}
+
+static int on_pack(void *ctx, uint32_t endpoint, bool last, uint8_t **ret_data, size_t *ret_len)
+{
+	const struct broker *broker = ctx;
+
+	return broker->desk ? desk_shell_pack(broker->desk_shell, endpoint, last, FLEET_BAGGAGE_MAX,
+				      ret_data, ret_len)
+			    : 0;
+}
+
+static int on_unpack(void *ctx, uint32_t endpoint, const void *data, size_t len)
+{
+	const struct broker *broker = ctx;
+
+	return broker->desk ? desk_shell_unpack(broker->desk_shell, endpoint, data, len)
+			    : VMSIG_ERR_IO;
+}
+
+static void on_moved(void *ctx, uint32_t endpoint, const char *host)
+{
+	const struct broker *broker = ctx;
+
+	if (broker->desk)
+		desk_endpoint_moved(broker->desk, boot_clock_ns(), endpoint, host);
+	core_endpoint_moved(broker->core, endpoint, host);
+}
+
+static void on_awaited(void *ctx, uint32_t endpoint)
+{
+	core_endpoint_moved(((struct broker *)ctx)->core, endpoint, NULL);
+}
+
 static const struct fleet_shell_events events = {
 	.owned = on_owned,
 	.lost = on_lost,
 	.raise = on_raise,
 	.granted = on_granted,
 	.not_granted = on_not_granted,
+	.left = on_left,
+	.pack = on_pack,
+	.unpack = on_unpack,
+	.moved = on_moved,
+	.awaited = on_awaited,
 };
 
 int membership_start(struct broker *broker)

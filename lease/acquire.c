@@ -74,6 +74,24 @@ static void lease_discard(struct lease *lease)
 	free(lease);
 }
 
+static int by_id(const struct lease *a, const struct lease *b)
+{
+	return a->view.id < b->view.id ? -1 : a->view.id > b->view.id;
+}
+
+/* lease_next() goes by the order of ids; only one that was granted elsewhere comes out of it. */
+static int lease_index(struct lease_engine *engine, struct lease *lease)
+{
+	if (lease->view.id > engine->last_id) {
+		HASH_ADD(hh, engine->leases, view.id, sizeof(lease->view.id), lease);
+		if (lease->hh.tbl)
+			engine->last_id = lease->view.id;
+	} else {
+		HASH_ADD_INORDER(hh, engine->leases, view.id, sizeof(lease->view.id), lease, by_id);
+	}
+	return lease->hh.tbl ? 0 : -ENOMEM;
+}
+
 static int lease_enter(struct lease *lease, struct lease_endpoint *endpoint,
 	struct lease_account *account, uint64_t session)
 {
@@ -82,8 +100,7 @@ static int lease_enter(struct lease *lease, struct lease_endpoint *endpoint,
 	lease->endpoint = endpoint;
 	lease->account = account;
 	lease->view.endpoint = endpoint->id;
-	HASH_ADD(hh, engine->leases, view.id, sizeof(lease->view.id), lease);
-	if (!lease->hh.tbl)
+	if (lease_index(engine, lease))
 		return -ENOMEM;
 	if (lease_attach(lease, session)) {
 		HASH_DEL(engine->leases, lease);
@@ -171,7 +188,7 @@ int lease_acquire(struct lease_engine *engine, uint64_t now_ns, const struct lea
 	return 0;
 }
 
-int lease_restore(struct lease_engine *engine, uint64_t now_ns, const struct lease_view *view)
+int lease_adopt(struct lease_engine *engine, uint64_t now_ns, const struct lease_view *view)
 {
 	struct lease_endpoint *endpoint;
 	struct lease_account *account;
@@ -212,9 +229,16 @@ int lease_restore(struct lease_engine *engine, uint64_t now_ns, const struct lea
 	lease->view.endpoint = endpoint->id;
 	account->leases++;
 	rangeset_insert(&endpoint->held, lease->ranges, lease->view.nranges, lease);
-	if (engine->next_id <= view->id)
-		engine->next_id = view->id + 1;
 	lease_timer_update(lease);
 	lease_advance(engine, now_ns);
 	return 0;
+}
+
+int lease_restore(struct lease_engine *engine, uint64_t now_ns, const struct lease_view *view)
+{
+	int r = lease_adopt(engine, now_ns, view);
+
+	if (!r && engine->next_id <= view->id)
+		engine->next_id = view->id + 1;
+	return r;
 }

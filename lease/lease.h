@@ -172,6 +172,10 @@ void lease_disconnect(struct lease_engine *engine, uint64_t now_ns, uint64_t ses
  * granted_ns, deadline_ns, hold_until_ns. BAD_REQUEST: it conflicts or is malformed. */
 __attribute__((warn_unused_result)) int lease_restore(
 	struct lease_engine *engine, uint64_t now_ns, const struct lease_view *view);
+/* Likewise one that another host has granted, which numbers leases in a way of its own: what is
+ * granted here later has no higher number for that. */
+__attribute__((warn_unused_result)) int lease_adopt(
+	struct lease_engine *engine, uint64_t now_ns, const struct lease_view *view);
 /* The store has made the grant durable under `token`. */
 void lease_stored(struct lease_engine *engine, uint64_t now_ns, uint64_t id, uint64_t token);
 /* Its holder was told of the grant. One that was restored counts as told. */

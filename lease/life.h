@@ -81,6 +81,7 @@ struct lease {
 struct lease_engine {
 	struct lease_limits limits;
 	uint64_t next_id;
+	uint64_t last_id; /* the highest that there was */
 	uint32_t nleases;
 	struct lease *leases; /* by id */
 	struct lease_endpoint *endpoints;

@@ -11,6 +11,7 @@
  *   publisher     what it tells the core and the log
  *   errand        a job that it may lose interest in
  *   memwrite_reg  its guest's write path, as the core has it
+ *   passage       its guest's way between hosts
  *   memfiles_reg  its guest's RAM files, likewise
  */
 
@@ -27,6 +28,7 @@ struct claims;
 struct guardian;
 struct jobs;
 struct offer;
+struct passage;
 struct shares;
 
 struct adapter_env {
@@ -39,6 +41,7 @@ struct adapter_env {
 	struct claims *claims;                /* who has which RAM file */
 	struct offer *offer;                  /* of a provider, with the config in it; or NULL */
 	struct guardian *guardian;            /* NULL: vCPUs may not be stopped */
+	const struct passage *passage;        /* NULL: nobody wants to know; outlives the adapter */
 };
 
 typedef void (*adapter_stopped_fn)(void *arg);

@@ -66,6 +66,7 @@ static void entry_pack(const struct core_endpoint_info *info, struct list_entry 
 	packed->guard = (uint32_t)info->guard;
 	packed->adapter = (char *)(uintptr_t)info->adapter;
 	packed->detail = (char *)(uintptr_t)info->detail;
+	packed->host = (char *)(uintptr_t)info->host;
 	packed->ram_bytes = info->ram_bytes;
 	packed->writable = info->writable;
 	packed->subscribers = info->subscribers;
@@ -230,6 +231,7 @@ static int send_state(struct ctx_client *client, const struct core_delivery *del
 	body.state = (uint32_t)delivery->state;
 	body.guard = (uint32_t)delivery->guard;
 	body.detail = (char *)(uintptr_t)delivery->detail;
+	body.host = (char *)(uintptr_t)delivery->host;
 	message.body_case = VMSIG__CTX_MESSAGE__BODY_ENDPOINT_STATE;
 	message.endpoint_state = &body;
 	return send_message(client, &message);

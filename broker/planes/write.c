@@ -337,6 +337,8 @@ static void tell_ended(void *state, const struct lease_view *lease)
 
 	body.lease = lease->id;
 	body.reason = (uint32_t)lease->reason;
+	if (lease->reason == VMSIG_ERR_MOVED)
+		body.host = (char *)(uintptr_t)desk_endpoint_host(client->desk, lease->endpoint);
 	/* Taken back before it was told of. */
 	if (request_id)
 		send_error(client, request_id, (int)lease->reason, refusal_text(lease->reason));

@@ -74,6 +74,7 @@ static const char *const states[] = {
 	[VMSIG_STATE_UNATTENDED] = "unattended",
 	[VMSIG_STATE_UNREACHABLE] = "unreachable",
 	[VMSIG_STATE_PANICKED] = "panicked",
+	[VMSIG_STATE_MOVED] = "moved",
 };
 #define STATES (sizeof(states) / sizeof(states[0]))
 

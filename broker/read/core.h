@@ -94,6 +94,10 @@ void core_endpoint_remove(struct core *core, uint32_t id);
 /* Its next epoch is above `above`, which somebody else has used, and begins now. */
 void core_endpoint_raise(struct core *core, uint32_t id, uint32_t above);
 
+/* The guest has moved to another host, whose name is copied: MOVED, until a guest can be read here
+ * again, or (NULL) one is awaited. An adapter's BOOTING and GONE are no news before that. */
+void core_endpoint_moved(struct core *core, uint32_t id, const char *host);
+
 /* A MEMCTX of the present epoch can be had. */
 static inline bool core_state_is_readable(enum vmsig_endpoint_state state)
 {
@@ -106,6 +110,7 @@ struct core_endpoint_info {
 	const char *adapter; /* borrowed */
 	const struct selector_subject *subject; /* borrowed: the name, and the labels */
 	const char *detail;                     /* borrowed; "" when there is nothing to say */
+	const char *host;                       /* borrowed; MOVED: that has the guest; else "" */
 	uint32_t epoch;
 	enum vmsig_endpoint_state state;
 	enum vmsig_guard guard;
@@ -167,6 +172,7 @@ struct core_delivery {
 	uint32_t endpoint;
 	const char *name;   /* borrowed until the core is called again; the same for the others */
 	const char *detail; /* STATE only */
+	const char *host;   /* MOVED: that has the guest; else "" */
 	uint32_t epoch;
 	enum vmsig_endpoint_state state;
 	enum vmsig_guard guard; /* as it holds against this session's uid */

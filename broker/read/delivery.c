@@ -20,6 +20,7 @@ static void delivery_init(struct core_delivery *delivery, const struct subscript
 		.endpoint = subscription->id,
 		.name = subscription->name,
 		.detail = "",
+		.host = "",
 		.epoch = subscription->last_epoch,
 		.state = VMSIG_STATE_GONE,
 		.page_fd = -1,
@@ -28,6 +29,7 @@ static void delivery_init(struct core_delivery *delivery, const struct subscript
 		return;
 	delivery->name = endpoint->name;
 	delivery->detail = endpoint->detail;
+	delivery->host = endpoint->host;
 	delivery->epoch = endpoint->epoch;
 	delivery->state = endpoint->state;
 	delivery->guard = guard_against(endpoint, subscription->session->uid);

@@ -86,7 +86,7 @@ static void raise_epoch(struct endpoint *endpoint)
 	core->epochs++;
 	endpoint->resumable = false;
 	endpoint->stored[0] = endpoint->current[0] = '\0';
-	endpoint->detail[0] = '\0';
+	endpoint->detail[0] = endpoint->host[0] = '\0';
 	endpoint->system = (vmsig_system){0};
 	set_state(endpoint, VMSIG_STATE_INVALID);
 	action_add(core, QUEUE_ENDPOINT, &endpoint->own, CORE_ACT_PERSIST_EPOCH);
@@ -204,7 +204,7 @@ static int on_memctx(struct endpoint *endpoint, const vmsig_event *ev)
 	}
 	endpoint->resumable = false;
 	endpoint->context++;
-	endpoint->detail[0] = '\0';
+	endpoint->detail[0] = endpoint->host[0] = '\0';
 	if (strcmp(endpoint->stored, endpoint->current) != 0) {
 		memcpy(endpoint->stored, endpoint->current, sizeof(endpoint->stored));
 		action_add(
@@ -247,6 +247,8 @@ static int on_state(struct endpoint *endpoint, const vmsig_event *ev)
 
 	if (!may_tell(endpoint, status->state))
 		return VMSIG_ERR_BAD_REQUEST;
+	if (endpoint->state == VMSIG_STATE_MOVED)
+		return 0;
 	/* An adapter that tries again and again reports again and again: that is no news. */
 	if (endpoint->state == (enum vmsig_endpoint_state)status->state &&
 		detail_equal(endpoint, ev))
@@ -419,6 +421,25 @@ void core_endpoint_raise(struct core *core, uint32_t id, uint32_t above)
 		end_session(endpoint);
 }
 
+void core_endpoint_moved(struct core *core, uint32_t id, const char *host)
+{
+	struct endpoint *endpoint = endpoint_by_id(core, id);
+	bool is_moved = endpoint && endpoint->state == VMSIG_STATE_MOVED;
+
+	if (!endpoint || (!host && !is_moved))
+		return;
+	if (host && has_context(endpoint))
+		end_session(endpoint);
+	endpoint->detail[0] = '\0';
+	snprintf(endpoint->host, sizeof(endpoint->host), "%s", host ? host : "");
+	if (host)
+		snprintf(endpoint->detail, sizeof(endpoint->detail),
+			"the guest has moved to the host '%s'; connect to the broker there",
+			endpoint->host);
+	set_state(endpoint, host ? VMSIG_STATE_MOVED : VMSIG_STATE_BOOTING);
+	tell_all(endpoint);
+}
+
 void core_endpoint_remove(struct core *core, uint32_t id)
 {
 	struct endpoint *endpoint = endpoint_by_id(core, id);
@@ -457,6 +478,7 @@ static void info_fill(const struct endpoint *endpoint, const struct session *ses
 		.adapter = endpoint->adapter,
 		.subject = &endpoint->subject,
 		.detail = service_detail(endpoint, session),
+		.host = endpoint->host,
 		.epoch = endpoint->epoch,
 		.state = endpoint->state,
 		.guard = session ? guard_against(endpoint, session->uid) : endpoint->guard,

@@ -67,6 +67,8 @@ struct endpoint {
 	char **labels;
 	char adapter[16];
 	char detail[ENDPOINT_DETAIL_MAX + 1];
+	char host[ENDPOINT_NAME_MAX +
+		  1]; /* that has the guest now; "": this one, or nobody knows */
 	uint32_t epoch;
 	enum vmsig_endpoint_state state;
 	uint32_t news;    /* counts changes of state and detail */

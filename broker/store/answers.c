@@ -371,6 +371,35 @@ bool answers_next_open(const struct answers *answers, struct ledger_key *cursor,
 	return true;
 }
 
+static int each_of_writer(const struct answer_writer *writer,
+	int (*each)(void *arg, const struct ledger_key *key, const struct ledger_answer *answer),
+	void *arg)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; !r && i < writer->n; i++) {
+		const struct ledger_key key = {.lease = writer->key.lease,
+			.writer = writer->key.writer,
+			.sequence = writer->slots[i]->sequence};
+
+		r = each(arg, &key, writer->slots[i]);
+	}
+	return r;
+}
+
+int answers_each_of(const struct answers *answers, uint64_t lease,
+	int (*each)(void *arg, const struct ledger_key *key, const struct ledger_answer *answer),
+	void *arg)
+{
+	const struct answer_lease *found = lease_find(answers, lease);
+	const struct answer_writer *writer = found ? found->writers : NULL;
+	int r = 0;
+
+	for (; writer && !r; writer = writer->next)
+		r = each_of_writer(writer, each, arg);
+	return r;
+}
+
 int answers_each(const struct answers *answers,
 	int (*each)(void *arg, const struct ledger_key *key, const struct ledger_answer *answer),
 	void *arg)
@@ -378,14 +407,7 @@ int answers_each(const struct answers *answers,
 	int r = 0;
 
 	for (const struct answer_writer *writer = answers->writers; writer && !r;
-		writer = writer->hh.next) {
-		for (uint32_t i = 0; !r && i < writer->n; i++) {
-			const struct ledger_key key = {.lease = writer->key.lease,
-				.writer = writer->key.writer,
-				.sequence = writer->slots[i]->sequence};
-
-			r = each(arg, &key, writer->slots[i]);
-		}
-	}
+		writer = writer->hh.next)
+		r = each_of_writer(writer, each, arg);
 	return r;
 }

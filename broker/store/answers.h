@@ -61,5 +61,9 @@ bool answers_next_open(const struct answers *answers, struct ledger_key *cursor,
 int answers_each(const struct answers *answers,
 	int (*each)(void *arg, const struct ledger_key *key, const struct ledger_answer *answer),
 	void *arg);
+/* Likewise for all of one lease. */
+int answers_each_of(const struct answers *answers, uint64_t lease,
+	int (*each)(void *arg, const struct ledger_key *key, const struct ledger_answer *answer),
+	void *arg);
 
 #endif

@@ -29,6 +29,7 @@
  *   marks.c       how far commands in flight came
  *   state.h       its inside
  *   lease_store.c where leases are durable
+ *   baggage.c     leases and answers that go with their guest to another host
  *
  * An epoch never comes back (R3). What could bring one back, and why it does not:
  *

@@ -305,12 +305,14 @@ static int hash_fields(struct command *command, unsigned form, const uint8_t dat
 {
 	const Vmsig__CmdMemwrite *body = command->body;
 	const Vmsig__WriteBulk *bulk = body->bulk;
+	/* Which is the guest's that the lease is of; another host has another number for it. */
+	uint32_t endpoint = command->desk->env.roams ? 0 : body->endpoint;
 	uint8_t *fields = command_scratch(command->desk, fields_size(command)), *at = fields;
 
 	if (!fields)
 		return -ENOMEM;
 	at = put_word(at, body->token);
-	at = put_word(at, (uint64_t)body->endpoint << 32 | body->epoch);
+	at = put_word(at, (uint64_t)endpoint << 32 | body->epoch);
 	at = put_word(at, (uint64_t)body->want_old | (uint64_t)body->quiesce << 1);
 	at = put_word(at, bulk ? bulk->addr : 0);
 	at = put_word(at, bulk ? bulk->cr3 : 0);

@@ -124,6 +124,8 @@ struct desk_env {
 	const struct config *config; /* until desk_reload() */
 	const struct desk_events *events;
 	unsigned lease_actions; /* of the lease engine in one round; 0: LESSOR_ACTIONS */
+	/* Leases may come from another host and go there, with what was written under them. */
+	bool roams;
 };
 
 /* Restores the leases that survived, and settles what a crash left. `error` gets a sentence. */
@@ -155,6 +157,9 @@ void desk_committed(struct desk *desk, uint64_t now_ns, uint64_t ticket, int res
 /* To a grant that was not answered at once. */
 void desk_lease_stored(struct desk *desk, uint64_t now_ns, uint64_t lease, uint64_t token);
 void desk_lease_failed(struct desk *desk, uint64_t now_ns, uint64_t lease, enum vmsig_error error);
+/* One that another host has granted came with its guest, and is durable here: it waits for its
+ * holder. One that cannot be had here ends. */
+void desk_lease_adopt(struct desk *desk, uint64_t now_ns, const struct lease_view *lease);
 /* It is not this broker's any more. */
 void desk_lease_lost(struct desk *desk, uint64_t now_ns, uint64_t lease, enum vmsig_error error);
 
@@ -172,6 +177,13 @@ void desk_endpoint_ready(struct desk *desk, uint64_t now_ns, uint32_t endpoint, 
 	vmsig_coherence *page);
 /* The epoch is over: leases end, nothing is written any more. */
 void desk_endpoint_over(struct desk *desk, uint64_t now_ns, uint32_t endpoint);
+/* The guest is on its way to another host: nothing is written any more, and leases stay as they are
+ * until one of the three others is called: none is renewed or given back. */
+void desk_endpoint_leave(struct desk *desk, uint64_t now_ns, uint32_t endpoint);
+/* It is there: leases end here, with VMSIG_ERR_MOVED. */
+void desk_endpoint_moved(struct desk *desk, uint64_t now_ns, uint32_t endpoint, const char *host);
+/* That it has moved to; "": none. Borrowed. */
+const char *desk_endpoint_host(struct desk *desk, uint32_t endpoint);
 
 /* ---- operators ---- */
 

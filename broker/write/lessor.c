@@ -8,6 +8,7 @@
 #include "broker/write/batch.h"
 #include "broker/write/ending.h"
 #include "broker/write/notice.h"
+#include "broker/write/operator.h"
 #include "broker/write/record.h"
 #include "broker/write/refusal.h"
 #include "broker/write/replay.h"
@@ -60,6 +61,28 @@ static int restore(void *arg, const struct lease_view *lease)
 	else
 		desk->restored++;
 	return 0;
+}
+
+void desk_lease_adopt(struct desk *desk, uint64_t now_ns, const struct lease_view *lease)
+{
+	static char detail[] = "it came with its guest from another host";
+	struct lease_view here;
+	Vmsig__AuditRecord record;
+	int r;
+
+	desk_enter(desk, now_ns);
+	/* A broker that was killed at this point has restored it. */
+	if (lease_find(desk->engine, lease->id, &here))
+		return;
+	r = lease_adopt(desk->engine, desk->now_ns, lease);
+	record_lease(&record, desk, VMSIG__AUDIT_RECORD__KIND__RESTORED, lease);
+	record.outcome = r < 0 ? VMSIG_ERR_NO_MEMORY : (uint32_t)r;
+	record.detail = detail;
+	record_append_lease(desk, &record, lease);
+	if (r)
+		store_end(desk, lease);
+	else if (!operator_allows(desk, lease, desk_endpoint_subject(desk, lease->endpoint)))
+		(void)!lease_revoke(desk->engine, desk->now_ns, lease->id, VMSIG_ERR_LEASE_REVOKED);
 }
 
 int lessor_init(struct desk *desk)

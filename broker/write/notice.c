@@ -51,11 +51,13 @@ const struct notice *notice_of_grant(const struct desk *desk, uint64_t lease)
 	return notice;
 }
 
-/* Of one that is over only its name and the reason are left. */
+/* Of one that is over only its name, the endpoint and the reason are left. */
 static void view_of(struct desk *desk, const struct notice *notice, struct lease_view *view)
 {
 	if (notice->kind != LEASE_ACT_GRANTED && notice->kind != LEASE_ACT_NOTICE) {
-		*view = (struct lease_view){.id = notice->lease, .reason = notice->reason};
+		*view = (struct lease_view){.id = notice->lease,
+			.endpoint = notice->endpoint,
+			.reason = notice->reason};
 		return;
 	}
 	if (!lease_find(desk->engine, notice->lease, view))

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "broker/write/bill.h"
 #include "broker/write/budget.h"
@@ -17,6 +18,7 @@
 #include "broker/write/record.h"
 #include "broker/write/refusal.h"
 #include "broker/write/release.h"
+#include "broker/write/site.h"
 
 /* ---- policy ---- */
 
@@ -285,13 +287,37 @@ int desk_acquire(struct desk *desk, uint64_t now_ns, struct desk_operator *op,
 	return 0;
 }
 
+static bool is_away(const struct desk *desk, uint64_t lease, struct lease_view *ret_view)
+{
+	const struct site *site = lease_find(desk->engine, lease, ret_view)
+					  ? site_find(desk, ret_view->endpoint)
+					  : NULL;
+
+	return site && site->away;
+}
+
+/* What another host has been told of a lease stays true: its holder hears how much is left of it.
+ */
+static bool is_frozen(const struct desk *desk, const struct desk_operator *op, uint64_t lease,
+	uint64_t token, uint64_t *ret_deadline_ns)
+{
+	struct lease_view view;
+
+	if (!is_away(desk, lease, &view) || strcmp(view.tenant, op->tenant->tenant.name) != 0 ||
+		view.token != token || view.state != LEASE_ACTIVE ||
+		view.deadline_ns <= desk->now_ns)
+		return false;
+	*ret_deadline_ns = view.deadline_ns;
+	return true;
+}
+
 static int renew(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token,
 	uint32_t *ret_remaining_ms)
 {
 	uint64_t deadline_ns;
 	int r = pay_request(desk, op);
 
-	if (!r)
+	if (!r && !is_frozen(desk, op, lease, token, &deadline_ns))
 		r = lease_renew(desk->engine, desk->now_ns, op->tenant->tenant.name, lease, token,
 			&deadline_ns);
 	if (!r)
@@ -367,6 +393,10 @@ int desk_release(struct desk *desk, uint64_t now_ns, struct desk_operator *op, u
 	enter(desk, now_ns, op);
 	*ret_later = false;
 	r = pay_request(desk, op);
+	if (!r && is_away(desk, lease, &view))
+		r = refuse(op, VMSIG_ERR_BUSY,
+			"the guest is on its way to another host, and its leases with it; give it "
+			"back there");
 	if (r)
 		return r;
 	r = lease_find(desk->engine, lease, &view) ? 0 : VMSIG_ERR_NO_LEASE;

@@ -143,6 +143,8 @@ void desk_endpoint_ready(struct desk *desk, uint64_t now_ns, uint32_t endpoint, 
 		return;
 	target_close(desk, site);
 	site->epoch = epoch;
+	site->away = false;
+	site->host[0] = '\0';
 	r = ops->guests->open(ops->ctx, endpoint, page, &site->target);
 	if (r == VMSIG_ERR_NOT_READY)
 		return;
@@ -158,9 +160,42 @@ void desk_endpoint_over(struct desk *desk, uint64_t now_ns, uint32_t endpoint)
 	struct site *site = site_find(desk, endpoint);
 
 	desk_enter(desk, now_ns);
-	if (site)
+	if (site) {
 		target_close(desk, site);
+		site->away = false;
+	}
 	lease_endpoint_down(desk->engine, desk->now_ns, endpoint, VMSIG_ERR_STALE_EPOCH);
+}
+
+void desk_endpoint_leave(struct desk *desk, uint64_t now_ns, uint32_t endpoint)
+{
+	struct site *site = site_find(desk, endpoint);
+
+	desk_enter(desk, now_ns);
+	if (!site)
+		return;
+	target_close(desk, site);
+	site->away = true;
+}
+
+void desk_endpoint_moved(struct desk *desk, uint64_t now_ns, uint32_t endpoint, const char *host)
+{
+	struct site *site = site_find(desk, endpoint);
+
+	desk_enter(desk, now_ns);
+	if (site) {
+		target_close(desk, site);
+		site->away = false;
+		snprintf(site->host, sizeof(site->host), "%s", host);
+	}
+	lease_endpoint_down(desk->engine, desk->now_ns, endpoint, VMSIG_ERR_MOVED);
+}
+
+const char *desk_endpoint_host(struct desk *desk, uint32_t endpoint)
+{
+	const struct site *site = site_find(desk, endpoint);
+
+	return site ? site->host : "";
 }
 
 static void site_free(struct desk *desk, struct site *site)

@@ -16,8 +16,10 @@ struct site {
 	struct command *quiescing;  /* has the vCPUs stopped, or wants to */
 	struct command *waiting;    /* want to after it */
 	struct desk_endpoint_stats stats;
-	bool gone; /* is not configured any more; forgotten when it is unused */
-	bool used; /* of desk_forget() */
+	bool away;     /* its guest goes to another host, and what its leases say has gone there */
+	char host[64]; /* that has it now; "": this one, or it is not known */
+	bool gone;     /* is not configured any more; forgotten when it is unused */
+	bool used;     /* of desk_forget() */
 	UT_hash_handle hh;
 };
 

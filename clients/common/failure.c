@@ -22,6 +22,7 @@ static const struct failure_hint hints[] = {
 	{VMSIG_ERR_NOT_MAPPED, "see `vmsigctl pmap` for what is mapped"},
 	{VMSIG_ERR_NO_WRITE_PATH, "see `vmsigctl ls --json` for what is writable"},
 	{VMSIG_ERR_BUSY, "try again later"},
+	{VMSIG_ERR_MOVED, "ask the broker of the host that has the guest"},
 	{VMSIG_ERR_QUOTA, "try again later, or ask for a higher quota"},
 	{VMSIG_ERR_OK, NULL},
 };

@@ -203,6 +203,7 @@ const struct ctl_command ctl_watch = {
 		"\n"
 		"Events: memctx, invalidated, booting, gone, unreachable (QEMU does not answer;\n"
 		"the epoch goes on), panicked (the guest's kernel; what it left can be read on), "
+		"moved (the guest runs on the host that the detail names), "
 		"ready (not served: the detail says why), connected, "
 		"disconnected, subscribed, refused.\n"
 		"\n"

@@ -184,8 +184,8 @@ const char *vmsig_version(void)
 }
 
 /* Indexed by the numbers of vmsig_event.h. */
-static const char *const state_names[] = {
-	"unknown", "booting", "ready", "invalid", "gone", "unreachable", "panicked", "unattended"};
+static const char *const state_names[] = {"unknown", "booting", "ready", "invalid", "gone",
+	"unreachable", "panicked", "unattended", "moved"};
 static const char *const guard_names[] = {"none", "mode", "ro-mount", "sealed"};
 
 static const char *name_at(const char *const *names, size_t count, uint32_t index)

@@ -3,6 +3,7 @@
  */
 #include "clients/lib/writer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static vmsig_lease *lease_asking(vmsig_writer *writer, uint64_t request_id)
@@ -168,9 +169,15 @@ static int on_ended(void *ctx, const struct envelope *message)
 	const Vmsig__LeaseEnded *ended = message->body;
 	uint32_t reason = ended->reason;
 	vmsig_lease *lease = lease_by_id(writer, ended->lease);
+	char where[128] = "";
 
+	if (reason == VMSIG_ERR_MOVED)
+		snprintf(where, sizeof(where),
+			"the guest runs on the host '%.63s' now, and so does its lease",
+			ended->host);
 	if (lease && !lease->borrowed)
-		writer_lease_lose(lease, reason > INT16_MAX ? VMSIG_ERR_INTERNAL : (int)reason, "");
+		writer_lease_lose(
+			lease, reason > INT16_MAX ? VMSIG_ERR_INTERNAL : (int)reason, where);
 	return 0;
 }
 

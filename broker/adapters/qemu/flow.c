@@ -341,6 +341,7 @@ static void flow_answered(struct qemu *q)
 	const char *refusal = status_refusal(q->inquiry.status);
 
 	q->migrating = q->inquiry.migrating;
+	qemu_voyage_look(q);
 	/* Also when its event was missed. */
 	if (strcmp(q->inquiry.status, "guest-panicked") == 0)
 		qemu_session_panic(q);

@@ -55,6 +55,9 @@ static int take_migrate(struct inquiry *inquiry, json_t *value)
 	const char *status = json_string_value(json_object_get(value, "status"));
 
 	inquiry->migrating = status != NULL;
+	inquiry->migrated = status && strcmp(status, "completed") == 0;
+	/* Only the source knows how long it took. */
+	inquiry->outgoing = json_object_get(value, "total-time") != NULL;
 	for (size_t i = 0; status && i < sizeof(quiet) / sizeof(quiet[0]); i++) {
 		if (strcmp(status, quiet[i]) == 0)
 			inquiry->migrating = false;

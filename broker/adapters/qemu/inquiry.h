@@ -33,6 +33,8 @@ struct inquiry {
 
 	char status[INQUIRY_STATUS_MAX]; /* query-status: "running", "paused", ... */
 	bool migrating;                  /* query-migrate: a migration, out or in, is under way */
+	bool migrated;                   /* the last one is complete, */
+	bool outgoing;                   /* and was one away from here */
 	struct restore_look look;
 	char load_job[LOOK_JOB_MAX]; /* look_jobs() */
 	struct memmap map;

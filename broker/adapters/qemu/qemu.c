@@ -68,6 +68,9 @@ static void connect_later(struct qemu *q, const char *reason)
 
 	qemu_session_forget(q);
 	quiesce_link_down(&q->quiesce);
+	/* All that it had to say was heard. */
+	if (!q->process || !process_is_alive(q->process))
+		qemu_voyage_end(q);
 	qemu_process_forget(q);
 	if (!was_ready)
 		q->backoff_ms = backoff_ms;
@@ -186,6 +189,7 @@ static void on_link_ready(void *arg, pid_t pid)
 
 static void event_end(struct qemu *q, const struct qmp_message *message)
 {
+	qemu_voyage_distrust(q);
 	qemu_session_end(q, message->name);
 }
 
@@ -243,6 +247,7 @@ static void event_migration(struct qemu *q, const struct qmp_message *message)
 {
 	/* Until the inquiry says that it is over. */
 	q->migrating = true;
+	qemu_voyage_event(q, json_string_value(json_object_get(message->value, "status")));
 	look_at_once(q);
 }
 

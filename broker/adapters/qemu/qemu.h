@@ -10,6 +10,7 @@
  *   session.c  the VM session: published, out of contact, over; QEMU's process
  *   agenda.c   what is under way, and what comes next
  *   seam.c     what the core asks, and the write path
+ *   voyage.c   its guest's way to another host, or from one
  *
  * Below these, each with a header of its own:
  *
@@ -38,6 +39,7 @@
 #include <uv.h>
 
 #include "broker/adapters/adapter.h"
+#include "broker/adapters/passage.h"
 #include "broker/adapters/publisher.h"
 #include "broker/adapters/qemu/guest.h"
 #include "broker/adapters/qemu/inquiry.h"
@@ -98,7 +100,9 @@ struct qemu {
 	bool loads_job;              /* a job changed: is it one that loads a snapshot? */
 	char load_job[LOOK_JOB_MAX]; /* the last of these that was acted on */
 
-	bool migrating; /* or it is not known that none is */
+	bool migrating;           /* or it is not known that none is */
+	enum passage_step voyage; /* told last */
+	bool arrival; /* a migration brings the guest, and nothing was missed since before it ran */
 	struct quiesce quiesce;
 
 	adapter_stopped_fn stopped;
@@ -140,6 +144,18 @@ void qemu_session_lose(struct qemu *q, const char *reason);
 /* The process behind a new connection. */
 void qemu_process_found(struct qemu *q, pid_t pid);
 void qemu_process_forget(struct qemu *q);
+
+/* ---- voyage.c ---- */
+/* What an inquiry has found out about migrations. */
+void qemu_voyage_look(struct qemu *q);
+/* A MIGRATION event with this status; NULL: it has none. */
+void qemu_voyage_event(struct qemu *q, const char *status);
+/* The guest was reset, or events were missed: who it is has to be seen from its memory. */
+void qemu_voyage_distrust(struct qemu *q);
+/* QEMU's process has ended. */
+void qemu_voyage_end(struct qemu *q);
+/* Says whose kernel is about to be published. */
+void qemu_voyage_identify(struct qemu *q);
 
 /* ---- seam.c: what the core gets of the adapter, and the write path ---- */
 __attribute__((warn_unused_result)) int seam_register(

@@ -51,6 +51,7 @@ void qemu_session_lose(struct qemu *q, const char *reason)
 	quiesce_link_down(&q->quiesce);
 	q->lost = true;
 	q->unbroken = false;
+	qemu_voyage_distrust(q);
 	publisher_state(&q->publisher, VMSIG_STATE_UNREACHABLE, reason);
 }
 
@@ -112,6 +113,7 @@ void qemu_session_publish(struct qemu *q)
 	vmsig_memctx pod;
 	uint32_t nseg;
 
+	qemu_voyage_identify(q);
 	/* With what tells this session from others, which only the proof knows. */
 	qemu_session_tell_ram(q);
 	q->ready = true; /* the core may ask for a descriptor inside of the call */
@@ -199,6 +201,7 @@ static void on_process_end(void *arg)
 	if (link_ready(&q->link) || q->removed)
 		return;
 	q->guest = guest_unref(q->guest);
+	qemu_voyage_end(q);
 	qemu_session_end(q, q->down_reason);
 	publisher_state(&q->publisher, VMSIG_STATE_GONE, q->down_reason);
 	qemu_schedule_retry(q);

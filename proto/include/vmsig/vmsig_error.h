@@ -52,7 +52,8 @@ extern "C" {
 	X(GONE, 31, 1, "The guest is not running.")                                                \
 	X(WOULD_BLOCK, 32, 1, "Nothing to do before the descriptor or the deadline fires.")        \
 	X(REPLAY_MISMATCH, 33, 0, "The sequence number was used before with another body.")        \
-	X(NO_BROKER, 34, 1, "The broker that vouches for the memory is gone or stands still.")
+	X(NO_BROKER, 34, 1, "The broker that vouches for the memory is gone or stands still.")     \
+	X(MOVED, 35, 0, "The guest runs on another host now; go on there.")
 
 #define VMSIG_ERROR_ENUM(name, number, retry, text) VMSIG_ERR_##name = (number),
 enum vmsig_error { VMSIG_ERROR_LIST(VMSIG_ERROR_ENUM) };

@@ -57,6 +57,9 @@ enum vmsig_endpoint_state {
 	/* On coherence pages only: the broker has ended, and nobody would say that the guest was
 	 * reset. The page stays so; a new broker hands out a MEMCTX with a page of its own. */
 	VMSIG_STATE_UNATTENDED = 7,
+	/* The guest was migrated to another host, which the reason names, and is served there.
+	 * Until one comes back; there may be another state before that. */
+	VMSIG_STATE_MOVED = 8,
 };
 
 /* inln of VMSIG_EV_ENDPOINT_STATE. */

@@ -16,7 +16,7 @@ from .broker import Broker
 from .guest import Guest
 from .holder import CtlError, Holder, Sensor, number
 from .lab import SOURCE, Lab, build_guest
-from .operator import Operator
+from .operator import Operator, Wire
 from .process import Child, wait_until
 
 decode = json.loads
@@ -24,7 +24,7 @@ REPROVE_S = 0.5  # how often the broker looks at a guest
 SKIPPED = 77  # what ctest is told with SKIP_RETURN_CODE
 
 __all__ = ["Broker", "Child", "CtlError", "Guest", "Holder", "Lab", "Operator", "SOURCE",
-           "Sensor", "Skip",
+           "Sensor", "Skip", "Wire",
            "become_root", "check", "decode", "equal", "history", "main", "number",
            "operator_tenant", "qemu_endpoint", "tenant", "wait_until"]
 

@@ -10,7 +10,7 @@ import subprocess
 from .process import Child, wait_until
 
 
-def _yaml(value):
+def flow(value):
     """Flow style: JSON is YAML."""
     return json.dumps(value)
 
@@ -90,7 +90,7 @@ class Broker:
             config["limits"] = self.limits
         with open(self.config, "w", encoding="utf-8") as file:
             for key, value in config.items():
-                file.write(f"{key}: {_yaml(value)}\n")
+                file.write(f"{key}: {flow(value)}\n")
             file.write(self.served or "")
         os.chmod(self.config, 0o644)
 

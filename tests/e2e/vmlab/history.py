@@ -39,7 +39,8 @@ def check(history, endpoint="vm1"):
     checker = _Checker()
     handlers = {"memctx": checker.memctx, "invalidated": checker.invalidated,
                 "booting": checker.state, "gone": checker.state, "ready": checker.state,
-                "unreachable": checker.state, "panicked": checker.state}
+                "unreachable": checker.state, "panicked": checker.state,
+                "moved": checker.state}
     seen = 0
     roots = {}
     for event in history:

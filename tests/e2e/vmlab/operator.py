@@ -40,3 +40,14 @@ class Operator:
         if not answer.startswith("ok"):
             raise AssertionError(f"{words}: {answer}")
         return answer.split()[1:]
+
+
+class Wire(Operator):
+    """One that names everything itself: tests/e2e/wire.c."""
+
+    # It is told the endpoint with each request.
+    def __init__(self, broker, name="operator/ops", uid=0):
+        self.lab = broker.lab
+        argv = [self.lab.path("tests", "wire"), broker.write_socket, broker.identity(name, uid)]
+        self.child = self.lab.own(Child(argv, self.lab.log(f"wire-{uid}"), uid=uid,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE))

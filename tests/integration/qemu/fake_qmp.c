@@ -237,6 +237,17 @@ static json_t *where_is(const struct fake_qmp *fake, const char *line)
 		(unsigned long long)gpa, (unsigned long long)(fake->hva + gpa));
 }
 
+static json_t *migration(const struct fake_qmp *fake)
+{
+	json_t *told = json_object();
+
+	if (fake->migration)
+		json_object_set_new(told, "status", json_string(fake->migration));
+	if (fake->is_source)
+		json_object_set_new(told, "total-time", json_integer(1000));
+	return told;
+}
+
 static json_t *answer(struct fake_qmp *fake, const char *command, const json_t *arguments)
 {
 	const char *line = json_string_value(json_object_get(arguments, "command-line"));
@@ -246,8 +257,7 @@ static json_t *answer(struct fake_qmp *fake, const char *command, const json_t *
 	if (strcmp(command, "query-status") == 0)
 		return json_pack("{s:s}", "status", fake->status);
 	if (strcmp(command, "query-migrate") == 0)
-		return fake->migration ? json_pack("{s:s}", "status", fake->migration)
-				       : json_object();
+		return migration(fake);
 	if (strcmp(command, "migrate-set-capabilities") == 0)
 		return capabilities(fake, json_object_get(arguments, "capabilities"));
 	if (strcmp(command, "stop") == 0 || strcmp(command, "cont") == 0)

@@ -32,6 +32,7 @@ struct fake_qmp {
 	unsigned asked;        /* commands so far */
 	unsigned maps;         /* of these, `info mtree` */
 	const char *migration; /* status of query-migrate; NULL: there was none */
+	bool is_source;        /* and it says how long it took */
 	const char
 		*stopped_by_other; /* status from the next cont on, as when somebody else stops */
 	char log[1024];            /* "stop cont ...": those that change something */

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "broker/adapters/passage.h"
 #include "broker/adapters/qemu/guardian.h"
 #include "broker/jobs.h"
 #include "broker/ram/beneath.h"
@@ -370,6 +371,27 @@ int scene_setup(void **state)
 	return 0;
 }
 
+static void on_step(void *ctx, uint32_t endpoint, enum passage_step step)
+{
+	static const char *const names[] = {[PASSAGE_STAYS] = "stays",
+		[PASSAGE_COMES] = "comes",
+		[PASSAGE_LEAVES] = "leaves",
+		[PASSAGE_LEFT] = "left",
+		[PASSAGE_ENDED] = "ended"};
+	size_t len = strlen(scene.way);
+
+	assert_int_equal(endpoint, ENDPOINT);
+	snprintf(scene.way + len, sizeof(scene.way) - len, "%s ", names[step]);
+}
+
+static void on_kernel(void *ctx, uint32_t endpoint, const char *known)
+{
+	assert_true(strlen(known) < sizeof(scene.known));
+	snprintf(scene.known, sizeof(scene.known), "%s", known);
+}
+
+static const struct passage passage = {.step = on_step, .kernel = on_kernel};
+
 void scene_adapter_start(void)
 {
 	const struct adapter_env env = {.loop = &scene.loop,
@@ -379,7 +401,8 @@ void scene_adapter_start(void)
 		.config = &scene.config,
 		.jobs = scene.jobs,
 		.claims = &scene.claims,
-		.guardian = scene.guardian};
+		.guardian = scene.guardian,
+		.passage = &passage};
 	char error[300];
 
 	assert_int_equal(adapter_qemu.start(&scene.adapter, &env, error, sizeof(error)), 0);

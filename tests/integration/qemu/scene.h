@@ -72,6 +72,8 @@ extern struct scene {
 	uint32_t memctx_epoch;
 	uint32_t state;
 	char detail[512];
+	char way[128];  /* steps of the guest's way, in their order: "comes stays ..." */
+	char known[64]; /* kernel that was said last */
 } scene;
 
 /* Turns the loop until the condition holds. */

@@ -82,7 +82,7 @@ static void operators_ask_any_host(void **state)
 	fleet_scene_open(&first, &hosts[0]);
 	fleet_scene_acquire(&first, FLEET_LONG);
 	fleet_says(&hosts[0], "fleet leases",
-		"^ +[0-9]+ +vm +" FLEET_GUEST " +host1 +active +[0-9]+ +alice/");
+		"^ *[0-9]+ +vm +" FLEET_GUEST " +host1 +active +[0-9]+ +alice/");
 	fleet_says(&hosts[0], "fleet leases --json", "\"tenant\": ?\"alice\"");
 	fleet_says(&hosts[1], "fleet leases", "vm: host .host1. has it");
 	fleet_says(&hosts[1], "fleet where vm", "^host1$");

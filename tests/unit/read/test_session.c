@@ -477,6 +477,52 @@ static void a_guest_that_panicked_stays_readable(void **state)
 	session_free(session);
 }
 
+/* To another host: who holds a context hears that it is over and where to go on; what the adapter
+ * says of what is left here is no news, until there is a guest again. */
+static void a_guest_that_moved_is_told_to_be_elsewhere(void **state)
+{
+	struct rig *rig = *state;
+	struct session *session = rig_session(rig, &rig_all, 1);
+	struct core_endpoint_info info;
+	struct core_delivery told;
+
+	rig_boot(rig, 1, "a", VMSIG_GUARD_SEALED);
+	assert_int_equal(session_subscribe(session, "a"), 0);
+	assert_int_equal(rig_ready(rig, 1, 1), 0);
+	rig_drain(rig);
+	rig_expect(rig, session, M, 1);
+	assert_int_equal(core_session_taken(session), 0);
+	core_endpoint_moved(rig->core, 1, "there");
+	rig_drain(rig);
+	rig_expect(rig, session, I, 2);
+	told = rig_expect(rig, session, S, 2);
+	assert_int_equal(told.state, VMSIG_STATE_MOVED);
+	assert_string_equal(told.host, "there");
+	assert_non_null(strstr(told.detail, "there"));
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_BOOTING, "was migrated away"), 0);
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_GONE, "QEMU has ended"), 0);
+	rig_drain(rig);
+	rig_expect_nothing(rig, session);
+	assert_int_equal(core_endpoint_find(rig->core, session, "a", &info), 0);
+	assert_int_equal(info.state, VMSIG_STATE_MOVED);
+	assert_string_equal(info.host, "there");
+	/* Another one is awaited, and comes. */
+	core_endpoint_moved(rig->core, 1, NULL);
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_BOOTING, "waits"), 0);
+	rig_drain(rig);
+	told = rig_expect(rig, session, S, 2);
+	assert_int_equal(told.state, VMSIG_STATE_BOOTING);
+	assert_string_equal(told.host, "");
+	assert_int_equal(rig_ready(rig, 1, 2), 0);
+	rig_drain(rig);
+	rig_expect(rig, session, M, 2);
+	assert_int_equal(core_session_taken(session), 0);
+	core_endpoint_moved(rig->core, 1, NULL);
+	rig_drain(rig);
+	rig_expect_nothing(rig, session);
+	session_free(session);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
@@ -492,6 +538,7 @@ int main(void)
 		T(patterns_that_overlap_are_counted),
 		T(a_guest_out_of_contact_keeps_its_epoch),
 		T(a_guest_that_panicked_stays_readable),
+		T(a_guest_that_moved_is_told_to_be_elsewhere),
 		T(a_weak_guard_gets_a_reason_and_no_context),
 		T(a_file_mode_stops_neither_root_nor_the_owner),
 		T(an_endpoint_that_goes_and_comes_is_told_in_order),
