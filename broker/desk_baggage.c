@@ -11,7 +11,8 @@
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
-#define REPLY_MAX 64u /* bytes of a result without data or sentence */
+#define LEAST_NS 2000000000ull /* of a lease that goes along */
+#define REPLY_MAX 64u          /* bytes of a result without data or sentence */
 
 /* What is told of a write that was under way when its guest left. */
 static size_t unknown_pack(uint8_t reply[static REPLY_MAX])
@@ -22,10 +23,12 @@ static size_t unknown_pack(uint8_t reply[static REPLY_MAX])
 	return vmsig__write_result__pack(&result, reply);
 }
 
-/* One that nobody was told of ends here. */
-static bool is_packed(const struct lease_view *lease, uint32_t endpoint)
+/* One that nobody was told of ends here, and one that is about to expire, so that it does not go on
+ * there after that. */
+static bool is_packed(const struct lease_view *lease, uint32_t endpoint, uint64_t now_ns)
 {
-	return lease->endpoint == endpoint && lease->state == LEASE_ACTIVE && lease->told;
+	return lease->endpoint == endpoint && lease->state == LEASE_ACTIVE && lease->told &&
+	       lease->deadline_ns > now_ns + LEAST_NS;
 }
 
 static int pack(struct desk_shell *shell, uint32_t endpoint, bool last, struct baggage *baggage)
@@ -37,7 +40,7 @@ static int pack(struct desk_shell *shell, uint32_t endpoint, bool last, struct b
 	int r = 0;
 
 	while (!r && desk_lease_next(shell->desk, &cursor, &lease)) {
-		if (!is_packed(&lease, endpoint))
+		if (!is_packed(&lease, endpoint, now_ns))
 			continue;
 		r = baggage_add(
 			baggage, shell->env.store, &lease, now_ns, last ? reply : NULL, len);

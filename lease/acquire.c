@@ -166,6 +166,9 @@ int lease_acquire(struct lease_engine *engine, uint64_t now_ns, const struct lea
 	account = lease_account_get(engine, request->tenant);
 	r = account ? check_quota(endpoint, account, engine, terms) : -ENOMEM;
 	lease_set_terms(lease, now_ns, request, terms);
+	/* Another host's may be in the way. */
+	while (lease_get(engine, engine->next_id))
+		engine->next_id++;
 	lease->view.id = engine->next_id;
 	if (!r)
 		r = lease_enter(lease, endpoint, account, request->session);

@@ -139,7 +139,8 @@ static bool is_in_place(struct reading *reading, const struct change *change)
 {
 	if (change->kind == CHANGE_GRANT) {
 		reading->lease = change->key.lease;
-		return reading->lease && change->nranges && change->len <= LEASE_NAME_MAX;
+		return reading->lease && change->nranges && change->len <= LEASE_NAME_MAX &&
+		       change->number <= INT64_MAX && change->ttl_ns && change->ttl_ns <= INT64_MAX;
 	}
 	return (change->kind == CHANGE_INTEND || change->kind == CHANGE_SETTLE) && reading->lease &&
 	       change->key.lease == reading->lease;
@@ -177,6 +178,11 @@ static void localise(struct change *grant, uint32_t endpoint, uint64_t now_ns)
 	grant->hold_until_ns = later(now_ns, grant->hold_until_ns);
 }
 
+static bool is_same(const struct table_lease *here, const struct change *grant)
+{
+	return here->token == grant->number && here->endpoint == grant->endpoint;
+}
+
 /* *ret_other: another lease has its number. */
 static int store_lease(struct store *store, const struct change *grant, bool *ret_other)
 {
@@ -184,7 +190,7 @@ static int store_lease(struct store *store, const struct change *grant, bool *re
 	const struct change drop = {.kind = CHANGE_DROP, .key.lease = grant->key.lease};
 	int r = 0;
 
-	*ret_other = here && here->token != grant->number;
+	*ret_other = here && !is_same(here, grant);
 	if (*ret_other)
 		return 0;
 	if (here)
@@ -247,9 +253,11 @@ static void tell_all(const struct store *store, uint32_t endpoint, uint64_t now_
 	while (next(&reading, &change, &r)) {
 		here = change.kind == CHANGE_GRANT ? tables_lease(&store->tables, change.key.lease)
 						   : NULL;
-		if (!here || here->token != change.number)
+		if (!here)
 			continue;
 		localise(&change, endpoint, now_ns);
+		if (!is_same(here, &change))
+			continue;
 		view_fill(&view, &change, tenant);
 		each(arg, &view);
 	}
@@ -258,10 +266,12 @@ static void tell_all(const struct store *store, uint32_t endpoint, uint64_t now_
 int baggage_take(struct store *store, uint32_t endpoint, uint64_t now_ns, const void *data,
 	size_t len, void (*each)(void *arg, const struct lease_view *lease), void *arg)
 {
-	int r = store_alone(store);
+	int r;
 
-	if (!r)
-		r = store_begin(store);
+	/* What somebody else has begun is not ours to take back. */
+	if (store_alone(store))
+		return VMSIG_ERR_IO;
+	r = store_begin(store);
 	if (!r)
 		r = store_all(store, endpoint, now_ns, data, len);
 	if (!r)

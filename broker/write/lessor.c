@@ -49,7 +49,9 @@ static int restore(void *arg, const struct lease_view *lease)
 {
 	struct desk *desk = arg;
 	Vmsig__AuditRecord record;
-	int r = lease_restore(desk->engine, desk->now_ns, lease);
+	/* Where leases come from other hosts, none lifts the numbers that are given here. */
+	int r = desk->env.roams ? lease_adopt(desk->engine, desk->now_ns, lease)
+				: lease_restore(desk->engine, desk->now_ns, lease);
 
 	if (r < 0)
 		return r;

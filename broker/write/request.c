@@ -481,12 +481,16 @@ static int revoke(struct desk *desk, const struct desk_admin *admin, uint64_t le
 int desk_revoke(struct desk *desk, uint64_t now_ns, const struct desk_admin *admin, uint64_t lease,
 	struct desk_wait *wait, bool *ret_later)
 {
+	struct lease_view view;
 	int r;
 
 	desk_enter(desk, now_ns);
 	*ret_later = false;
 	if (!may_see(desk, admin, lease))
 		return VMSIG_ERR_NO_LEASE;
+	/* Another host may be making it its own at this moment: it is revoked where it is then. */
+	if (is_away(desk, lease, &view))
+		return VMSIG_ERR_BUSY;
 	r = revoke(desk, admin, lease);
 	/* That there is none any more is not said before it is recorded, either. */
 	if (!ending_is_open(desk, lease, NULL))

@@ -49,10 +49,18 @@ void qemu_voyage_look(struct qemu *q)
 	tell(q, step_of(q));
 }
 
-/* Whoever moves it may end QEMU at once. */
+/* Whoever moves it may end QEMU at once, and a small guest has left before QEMU can be asked. One
+ * that is served runs here, so it can only be leaving. */
 void qemu_voyage_event(struct qemu *q, const char *status)
 {
-	if (q->voyage == PASSAGE_LEAVES && status && strcmp(status, "completed") == 0)
+	bool completed = status && strcmp(status, "completed") == 0;
+
+	if (!status)
+		return;
+	if (q->ready && q->voyage == PASSAGE_STAYS && !completed && strcmp(status, "failed") != 0 &&
+		strcmp(status, "cancelled") != 0 && strcmp(status, "none") != 0)
+		tell(q, PASSAGE_LEAVES);
+	if (q->voyage == PASSAGE_LEAVES && completed)
 		tell(q, PASSAGE_LEFT);
 }
 
