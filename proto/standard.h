@@ -9,6 +9,7 @@
  *   standard  descriptors 0 to 2
  *   error     names and sentences of errors
  *   system    names of systems and proofs
+ *   mishap    where simulators let things go wrong
  */
 
 /* Before anything else in main(): puts /dev/null where nothing is, opened in the wrong

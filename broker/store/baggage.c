@@ -249,7 +249,8 @@ static void tell_all(const struct store *store, uint32_t endpoint, uint64_t now_
 	struct change change;
 	int r;
 
-	(void)begin(&reading, data, len);
+	if (!begin(&reading, data, len))
+		return;
 	while (next(&reading, &change, &r)) {
 		here = change.kind == CHANGE_GRANT ? tables_lease(&store->tables, change.key.lease)
 						   : NULL;
