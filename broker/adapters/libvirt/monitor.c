@@ -286,7 +286,8 @@ static int execute(struct transport_line *line, json_t *command)
 
 	json_object_del(command, "id"); /* libvirt has its own */
 	reply = name ? answer(line, command, name) : NULL;
-	if (reply && settle_order(line))
+	/* Without an answer as well: what it said last, as that its guest has left. */
+	if (settle_order(line) && reply)
 		reply = (json_decref(reply), NULL);
 	json_decref(command);
 	if (reply && has_ended(line)) {

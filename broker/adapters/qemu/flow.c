@@ -314,7 +314,7 @@ static const char *status_refusal(const char *status)
 	static const char *const refused[][2] = {
 		{"inmigrate", "waiting for an incoming migration"},
 		{"prelaunch", "QEMU was started with -S and waits for `cont`"},
-		{"postmigrate", "the guest was migrated away"},
+		{"postmigrate", QEMU_MIGRATED_AWAY},
 		{"shutdown", "the guest has shut down"},
 		{"restore-vm", "QEMU loads a snapshot of the guest"},
 		{"colo", "QEMU stands by for a guest that runs elsewhere (COLO)"},

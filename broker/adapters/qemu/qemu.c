@@ -94,6 +94,9 @@ static void on_link_down(void *arg, const char *reason)
 		q->transport->why(q->spoken, why, sizeof(why));
 	if (why[0])
 		reason = why;
+	/* Whoever moves a guest ends QEMU at once, mostly before it is asked again. */
+	if (q->ready && q->voyage == PASSAGE_LEFT)
+		reason = QEMU_MIGRATED_AWAY;
 	if (q->ready && process_is_alive(q->process)) {
 		qemu_session_lose(q, reason);
 		qemu_schedule_retry(q);

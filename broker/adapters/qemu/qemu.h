@@ -55,6 +55,9 @@
 
 enum flow { FLOW_NONE = 0, FLOW_BOOTSTRAP, FLOW_CONFIRM, FLOW_WATCH, FLOW_RIVAL };
 
+/* Why a session ends whose guest is somewhere else now. */
+#define QEMU_MIGRATED_AWAY "the guest was migrated away"
+
 struct qemu {
 	struct adapter base;
 	struct adapter_env env;

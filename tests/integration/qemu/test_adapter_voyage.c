@@ -56,6 +56,11 @@ static void one_that_has_left_is_told_by_the_event(void **state)
 	migration_is("completed");
 	wait_for(strcmp(scene.way, "leaves left ") == 0);
 	assert_int_equal(scene.invalidated, 0);
+	fake_qmp_stop_listening(&scene.fake);
+	fake_qmp_hang_up(&scene.fake);
+	scene_process_end();
+	wait_for(scene.invalidated == 1);
+	wait_for(strstr(scene.detail, "migrated away"));
 }
 
 static void one_that_has_left_may_be_made_to_run_on(void **state)
