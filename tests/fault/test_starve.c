@@ -60,9 +60,6 @@ static int setup(void **state)
 	struct desk_scene *scene = *state;
 
 	assert_int_equal(r, 0);
-#ifdef __SANITIZE_ADDRESS__
-	skip(); /* the sanitizer's allocator is the program's */
-#endif
 	session_init(&session, scene, "run/write.sock", PATIENCE_MS);
 	share(scene);
 	desk_scene_configure(scene, "{resume_grace: 1ms}", "leases: 16");
