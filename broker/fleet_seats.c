@@ -129,8 +129,6 @@ void fleet_shell_remove(struct fleet_shell *shell, uint32_t endpoint)
 	free(seat);
 }
 
-/* A fingerprint is longer than a name of the fleet, and has what no name has. "" if it cannot be
- * told: then a later process begins other epochs. */
 /* One that nobody can tell from others came by a migration all the same, and has to be known by
  * some name. */
 static void invent(struct seat *seat)
@@ -142,6 +140,8 @@ static void invent(struct seat *seat)
 		snprintf(seat->session, sizeof(seat->session), "once-%016" PRIx64, number);
 }
 
+/* A fingerprint is longer than a name of the fleet, and has what no name has. "" if it cannot be
+ * told: then a later process begins other epochs. */
 void fleet_seat_session(struct seat *seat, const char *fingerprint)
 {
 	unsigned char digest[EVP_MAX_MD_SIZE];
