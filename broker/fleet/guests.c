@@ -109,9 +109,10 @@ void tenure_gone(struct tenure *t, uint64_t now_ns)
 
 void tenure_pauses(struct tenure *t, uint64_t now_ns)
 {
-	/* Of a migration the next process hears too. */
+	/* Of a migration the next process hears too. What another life of the guest had is for
+	 * nobody: its epoch is not that of the session that is known by now. */
 	if (t->want != WANT_AWAY)
-		end(t, now_ns, t->want == WANT_IT);
+		end(t, now_ns, t->want == WANT_IT && !t->over);
 }
 
 void tenure_leaves(struct tenure *t, uint64_t now_ns)

@@ -107,9 +107,11 @@ void judge_owned(int h, int g, const struct fleet_action *action)
 	if (luggage->writes != guest->writes)
 		broken("I16: %llu writes of guest %d came to host %d, and %llu were acknowledged",
 			(ull)luggage->writes, g, h, (ull)guest->writes);
-	if (action->epoch_kept && action->epoch_kept != guest->epoch)
-		broken("I16: guest %d goes on at host %d in epoch %u, and was in %u", g, h,
-			action->epoch_kept, guest->epoch);
+	/* Its source may have begun another one since bytes were changed last. */
+	if (action->epoch_kept &&
+		(action->epoch_kept < guest->epoch || action->epoch_kept != guest->offered_epoch))
+		broken("I16: guest %d goes on at host %d in epoch %u, was in %u and offered in %u",
+			g, h, action->epoch_kept, guest->epoch, guest->offered_epoch);
 	guest->leased_by = h;
 }
 
@@ -175,6 +177,25 @@ static void judge_deed(const struct txn_bytes *old, const struct txn_bytes *new)
 		broken("guard: a deed goes back");
 }
 
+/* Nobody goes on in an epoch that the guest was never in: it is its source's, or one that came with
+ * it and goes on with it. */
+static void judge_offer(
+	int host, const char *key, const struct txn_bytes *old, const struct txn_bytes *new)
+{
+	struct deed deed, before = {0};
+	int g;
+
+	if (!deed_read(&deed, new->data, new->len) || deed.status != DEED_OFFERED ||
+		sscanf(key, "/vmsig/sim/vm/guest-%d/", &g) != 1)
+		return;
+	if (old && !deed_read(&before, old->data, old->len))
+		broken("guard: a deed makes no sense");
+	if (deed.epoch > world.hosts[host].services[g].epoch && deed.epoch != before.epoch)
+		broken("I16: host %d offers guest %d in epoch %u, which it has not begun", host, g,
+			deed.epoch);
+	world.guests[g].offered_epoch = deed.epoch;
+}
+
 static void judge_generation(const struct txn_bytes *old, const struct txn_bytes *new)
 {
 	struct deed_generation before = {0}, after;
@@ -198,7 +219,7 @@ void judge_put(int host, const char *key, const struct txn_bytes *old, const str
 	if (strcmp(leaf, "owner") == 0)
 		judge_owner(old, new, mark);
 	else if (strcmp(leaf, "mark") == 0)
-		judge_deed(old, new);
+		judge_deed(old, new), judge_offer(host, key, old, new);
 	else if (strcmp(leaf, "generation") == 0)
 		judge_generation(old, new);
 }

@@ -71,6 +71,7 @@ struct guest {
 	int leased_by;         /* host of the newest lease */
 	uint64_t belief_until; /* its holder may believe in it until then */
 	struct luggage offered;
+	uint32_t offered_epoch; /* as the store has it */
 };
 
 /* ---- hosts ---- */
