@@ -4,137 +4,28 @@
 the other while somebody writes to it.
 """
 
-import shutil
-import signal
-import socket
-import subprocess
-
 import vmlab
-from vmlab import Broker, Child, Guest, Holder, Sensor, Wire, check, equal, wait_until
+from vmlab import Guest, Sensor, Wire, check, equal, wait_until
+from vmlab import fleet
+from vmlab.fleet import OURS, TTL_MS, Counter, Etcd
 
 MEMORY = "256M"
 UUID = "6f1f2c1e-0000-4000-8000-0000000000aa"
-TTL_MS = 120000  # of the lease: longer than a migration on a loaded machine
-OURS = "this host has the guest"
 
 
-class Side:
-    """A lab as one of its hosts sees it: run/ and state/ are its own."""
-
-    def __init__(self, lab, host):
-        self.lab = lab
-        self.host = host
-        for folder in ("run", "state"):
-            subprocess.run(["mkdir", "-p", self.path(folder)], check=True)
-
-    def __getattr__(self, name):
-        return getattr(self.lab, name)
-
-    def path(self, *parts):
-        if parts[0] in ("run", "state"):
-            return self.lab.path(parts[0], self.host, *parts[1:])
-        return self.lab.path(*parts)
-
-    def log(self, name):
-        return self.lab.log(f"{self.host}-{name}")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start_etcd(lab):
-    if not shutil.which("etcd"):
-        raise vmlab.Skip("etcd is not installed")
-    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    lab.own(Child(["etcd", "--name", "m1", "--data-dir", lab.path("tmp", "etcd"),
-                   "--listen-client-urls", client, "--advertise-client-urls", client,
-                   "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-                   "--initial-cluster", f"m1={peer}"], lab.log("etcd")))
-    return client
-
-
-class Host:
-    """One host: its broker, and the QEMU that a guest runs in or comes to."""
+class Host(fleet.Host):
+    """One with the QEMU that a guest runs in or comes to."""
 
     def __init__(self, lab, number, etcd):
-        self.name = f"host{number}"
-        self.lab = Side(lab, self.name)
         self.guest_name = f"vm{number}"
         endpoint = vmlab.qemu_endpoint(lab, self.guest_name, writable=True, uuid=UUID)
-        served = (f"endpoints: [{vmlab.broker.flow(endpoint)}]\n"
-                  f"fleet: {{name: test, host: {self.name}, etcd: ['{etcd}'], ttl: 5s, "
-                  "margin: 100ms, timeout: 1s, allow_old_etcd: yes}\n")
-        self.broker = Broker(self.lab, [], [vmlab.operator_tenant(ttl_max="300s"),
-                                            vmlab.tenant(), vmlab.tenant("root", role="admin")],
-                             served=served)
-        self.holder = Holder(self.broker)
+        super().__init__(lab, f"host{number}", etcd,
+                         f"endpoints: [{vmlab.broker.flow(endpoint)}]\n")
         self.guest = None
 
     def qemu(self, *extra):
         self.guest = Guest(self.lab, self.guest_name, memory=MEMORY, cpu="qemu64", extra=extra)
         return self.guest
-
-    def logged(self, message):
-        return sum(message in record.get("msg", "") for record in self.broker.records())
-
-    def wait_log(self, message, count=1, timeout=90):
-        wait_until(f"{self.name} says '{message}'", lambda: self.logged(message) >= count, timeout)
-
-    def admin(self, *words):
-        """What vmsigctl says to an administrator."""
-        return subprocess.run(
-            [self.lab.program("vmsigctl"), "--socket", self.broker.admin_socket, "--identity",
-             self.broker.identity("admin/root"), *words],
-            check=True, capture_output=True, text=True, timeout=60).stdout
-
-    def word(self, address):
-        return int.from_bytes(self.holder.read(self.guest_name, address, 8, phys=True), "little")
-
-
-class Counter:
-    """Whoever writes 1, 2, 3... into a word of the guest, one number a write, and tells them apart
-    by their sequence numbers; each is sent until it has an outcome.
-    """
-
-    def __init__(self, host, address):
-        self.address = address
-        self.count = 0
-        self.wire = Wire(host.broker)
-        words = self.wire.must("acquire", host.guest_name, TTL_MS)
-        self.lease, self.token, self.epoch, self.endpoint = words
-
-    def send(self, count):
-        return self.wire.do("write", self.lease, self.token, self.epoch, self.endpoint, count,
-                            hex(self.address), count)
-
-    def write(self):
-        """Whether the next number was taken."""
-        answer = self.send(self.count + 1)
-        if answer == "ok":
-            self.count += 1
-        return answer
-
-    def must(self, times):
-        for _ in range(times):
-            equal(self.write(), "ok", f"write {self.count + 1}")
-
-    def until_refused(self):
-        """Writes for as long as that goes."""
-        answer = self.write()
-        while answer == "ok":
-            answer = self.write()
-        return answer
-
-    def follow(self, host):
-        """Goes on with the same lease on another host."""
-        self.wire = Wire(host.broker)
-        words = self.wire.must("resume", self.lease, self.token)
-        equal(words[:2], [self.lease, self.token], "the lease that was resumed")
-        equal(words[2], self.epoch, "the epoch of the lease on the other host")
-        self.endpoint = words[3]
 
 
 def boot(host):
@@ -193,16 +84,17 @@ def cancelled(here, there, counter):
 
 
 def fleet_migrated(lab):
-    """Cancelled, failed, done; then brokers are killed in the middle: whoever writes goes on where
-    the guest goes on, and nothing is lost or done twice."""
-    etcd = start_etcd(lab)
+    """Cancelled, failed, done while a member of etcd is gone: whoever writes goes on where the guest
+    goes on, and nothing is lost or done twice."""
+    etcd = Etcd(lab, members=3, keys=True)
     here, there = Host(lab, 1, etcd), Host(lab, 2, etcd)
-    counter = Counter(here, boot(here))
+    counter = Counter(here, here.guest_name, boot(here))
     counter.must(20)
     cancelled(here, there, counter)
 
     sensor = Sensor(here.holder)
     awaits(there)
+    etcd.kill(0)
     begin(here, there, 0)
     check(counter.until_refused().startswith("BUSY"), "writes during the migration")
     moved = sensor.wait("where the guest went", lambda event: event["event"] == "moved", 120)
@@ -216,10 +108,10 @@ def fleet_migrated(lab):
     counter.follow(there)
     # What has an outcome is told again, and not done again.
     equal(counter.send(counter.count), "ok replayed", "a write of before, repeated")
-    equal(there.word(counter.address), counter.count, "the word after a repeated write")
+    equal(there.word("vm2", counter.address), counter.count, "the word after a repeated write")
     counter.must(20)
     equal(inside(there.guest), counter.count, "what a program in the guest sees")
-    equal(there.word(counter.address), counter.count, "the word")
+    equal(there.word("vm2", counter.address), counter.count, "the word")
     # Nothing can be had at the source any more.
     answer = source.do("acquire", "vm1", TTL_MS)
     check(answer.startswith("BUSY") and "host2" in answer, f"a lease at the source: {answer}")
@@ -245,7 +137,7 @@ def finish(source):
 
 def fleet_killed(lab):
     """Brokers that are killed while a guest is on its way: it is one host's in the end."""
-    etcd = start_etcd(lab)
+    etcd = Etcd(lab)
     here, there = Host(lab, 1, etcd), Host(lab, 2, etcd)
     boot(here)
     # The source's: its right runs out, and the target takes the guest over.
