@@ -83,6 +83,8 @@ void turn_run(struct broker *broker)
 	do
 		run_parts(broker);
 	while (++rounds < TURN_ROUNDS && is_pending(broker));
+	if (broker->desk && !shares_pending(broker->shares))
+		desk_shell_rest(broker->desk_shell);
 	arm_hurry(broker);
 	upkeep_turn(broker);
 	arm_wake(broker);

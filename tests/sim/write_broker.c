@@ -133,6 +133,8 @@ bool broker_turn(void)
 	bool more = shares_run(shares);
 
 	desk_turn(world.desk, world.now);
+	if (world.rests && !shares_pending(shares))
+		desk_rest(world.desk, world.now);
 	return desk_delay(world.desk, world.now) == 0 || more || shares_pending(shares);
 }
 

@@ -169,6 +169,7 @@ struct world {
 	uint32_t kill_sides, fault_sides; /* of the dice that say so; 0: never in this seed */
 	unsigned lease_actions; /* of the lease engine, that the desk performs in one round */
 	bool ghost;
+	bool rests;       /* the loop records results before it sleeps */
 	unsigned kill_in; /* calls of the desk until it is killed; 0: it is not */
 	struct desk *desk;
 	unsigned policy;

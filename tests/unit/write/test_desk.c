@@ -9,12 +9,55 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "broker/journal/journal.h"
 #include "broker/policy/share.h"
 #include "broker/store/marks.h"
 #include "tests/unit/write/lab.h"
 #include "vmsig/vmsig_error.h"
 
 #define ADDR 0x3000u
+#define NS_PER_MS 1000000u
+
+/* Its result would have waited for the next batch, and who writes next for it. */
+static void what_was_told_is_recorded_before_the_loop_sleeps(void **state)
+{
+	struct lab *lab = *state;
+	struct journal *journal = store_journal(lab->store);
+	uint64_t told;
+
+	lab_lease(lab);
+	lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	told = journal_next_number(journal);
+	assert_true(desk_delay(lab->desk, lab_now()) <= NS_PER_MS);
+	desk_rest(lab->desk, lab_now());
+	assert_true(journal_next_number(journal) > told);
+	told = journal_next_number(journal);
+	assert_true(desk_delay(lab->desk, lab_now()) > NS_PER_MS);
+	desk_rest(lab->desk, lab_now());
+	assert_int_equal(journal_next_number(journal), told);
+}
+
+/* What cannot be recorded is tried again later, and not each time that there is nothing to do. */
+static void a_rest_does_not_hurry_a_store_that_fails(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t tried;
+
+	lab_lease(lab);
+	lab_write(lab, 1, ADDR, 1);
+	lab_await(lab, 2);
+	lab_store_works(lab, false);
+	desk_rest(lab->desk, lab_now());
+	tried = desk_delay(lab->desk, lab_now());
+	assert_true(tried > NS_PER_MS);
+	desk_rest(lab->desk, lab_now());
+	assert_int_equal(desk_delay(lab->desk, lab_now()), tried);
+	lab_store_works(lab, true);
+	lab_pass(tried);
+	lab_turn(lab);
+	assert_true(desk_delay(lab->desk, lab_now()) > NS_PER_MS);
+}
 
 /* ---- order ---- */
 
@@ -480,6 +523,8 @@ static void a_removed_endpoint_is_forgotten_after_its_leases(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(what_was_told_is_recorded_before_the_loop_sleeps),
+		TEST(a_rest_does_not_hurry_a_store_that_fails),
 		TEST(a_release_waits_for_stopped_vcpus),
 		TEST(a_second_release_is_done_when_the_first_one_is),
 		TEST(what_bulk_data_went_to_is_free_with_the_release),
