@@ -527,9 +527,9 @@ void desk_shell_turn(struct desk_shell *shell)
 	retain(shell);
 }
 
-void desk_shell_rest(struct desk_shell *shell)
+bool desk_shell_rest(struct desk_shell *shell)
 {
-	desk_rest(shell->desk, shell->env.now_ns());
+	return desk_rest(shell->desk, shell->env.now_ns());
 }
 
 struct desk_shell *desk_shell_free(struct desk_shell *shell)

@@ -75,8 +75,9 @@ struct desk_shell *desk_shell_free(struct desk_shell *shell);
 void desk_shell_reload(struct desk_shell *shell, const struct config *config);
 /* Before the loop sleeps. */
 void desk_shell_turn(struct desk_shell *shell);
-/* After it, when answers have left and the loop has nothing else to do. */
-void desk_shell_rest(struct desk_shell *shell);
+/* After it, when answers have left and the loop has nothing else to do. Whether anything was done:
+ * another turn may be due then. */
+__attribute__((warn_unused_result)) bool desk_shell_rest(struct desk_shell *shell);
 /* Now and then: retention of the audit log and the ledger; endpoints that are gone. */
 void desk_shell_prune(struct desk_shell *shell);
 

@@ -73,6 +73,14 @@ static bool is_pending(const struct broker *broker)
 	       (broker->desk && desk_delay(broker->desk, boot_clock_ns()) == 0);
 }
 
+/* What was told is recorded when there is nothing else to do. What comes of that, as the end of a
+ * lease that has waited for it, is told in this turn. */
+static bool rest(const struct broker *broker)
+{
+	return broker->desk && !shares_pending(broker->shares) &&
+	       desk_shell_rest(broker->desk_shell) && is_pending(broker);
+}
+
 void turn_run(struct broker *broker)
 {
 	unsigned rounds = 0;
@@ -82,9 +90,7 @@ void turn_run(struct broker *broker)
 	(void)shares_run(broker->shares);
 	do
 		run_parts(broker);
-	while (++rounds < TURN_ROUNDS && is_pending(broker));
-	if (broker->desk && !shares_pending(broker->shares))
-		desk_shell_rest(broker->desk_shell);
+	while (++rounds < TURN_ROUNDS && (is_pending(broker) || rest(broker)));
 	arm_hurry(broker);
 	upkeep_turn(broker);
 	arm_wake(broker);

@@ -102,11 +102,13 @@ void desk_settle(struct desk *desk, uint64_t now_ns)
 	desk_flush(desk, now_ns);
 }
 
-void desk_rest(struct desk *desk, uint64_t now_ns)
+bool desk_rest(struct desk *desk, uint64_t now_ns)
 {
 	desk_enter(desk, now_ns);
-	if (desk->record_ns && !desk->closing && !batch_is_stuck(desk))
-		desk_settle(desk, now_ns);
+	if (!desk->record_ns || desk->closing || batch_is_stuck(desk))
+		return false;
+	desk_settle(desk, now_ns);
+	return true;
 }
 
 void desk_committed(struct desk *desk, uint64_t now_ns, uint64_t ticket, int result)

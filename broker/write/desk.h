@@ -141,8 +141,9 @@ void desk_reload(struct desk *desk, uint64_t now_ns, const struct config *config
 /* Before the loop sleeps: one round. */
 void desk_turn(struct desk *desk, uint64_t now_ns);
 /* Once the answers have left, if the loop is about to sleep: records the results that were told,
- * which would otherwise share the batch of the next write, and which that one would wait for. */
-void desk_rest(struct desk *desk, uint64_t now_ns);
+ * which would otherwise share the batch of the next write, and which that one would wait for.
+ * Whether there were any: what has waited for them is desk_turn()'s, now. */
+__attribute__((warn_unused_result)) bool desk_rest(struct desk *desk, uint64_t now_ns);
 /* Makes the result of every write that was answered durable now; what fails is logged. */
 void desk_settle(struct desk *desk, uint64_t now_ns);
 /* Ends the open batch, which between turns has records of refusals only: somebody else wants to

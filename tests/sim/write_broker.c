@@ -134,7 +134,7 @@ bool broker_turn(void)
 
 	desk_turn(world.desk, world.now);
 	if (world.rests && !shares_pending(shares))
-		desk_rest(world.desk, world.now);
+		(void)!desk_rest(world.desk, world.now);
 	return desk_delay(world.desk, world.now) == 0 || more || shares_pending(shares);
 }
 

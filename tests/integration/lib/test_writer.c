@@ -130,6 +130,7 @@ static void a_write_is_applied_and_its_past_is_told(void **state)
 
 struct tally {
 	unsigned outcomes;
+	unsigned unknown; /* the one of which nobody can tell whether it was applied; 0: none is */
 	uint64_t last;
 };
 
@@ -137,10 +138,13 @@ static void on_outcome(void *arg, const vmsig_write_result *result)
 {
 	struct tally *tally = arg;
 
-	assert_int_equal(result->outcome, 0);
 	assert_true(result->sequence > tally->last);
 	tally->last = result->sequence;
 	tally->outcomes++;
+	if (result->outcome == -VMSIG_ERR_UNKNOWN_OUTCOME && !tally->unknown)
+		tally->unknown = tally->outcomes;
+	else
+		assert_int_equal(result->outcome, 0);
 }
 
 static void writes_are_pipelined_up_to_the_window(void **state)
@@ -177,6 +181,7 @@ static void writes_are_pipelined_up_to_the_window(void **state)
 			assert_true(poll(&pfd, 1, DAEMON_WAIT_MS) >= 0);
 	}
 	assert_true(full > 0);
+	assert_int_equal(tally.unknown, 0);
 	for (uint64_t i = 0; i < N; i++)
 		assert_int_equal(word_at(scene, ADDR + 8 * i), i + 1);
 	vmsig_writer_close(writer);
@@ -346,8 +351,10 @@ static void a_killed_broker_costs_nothing(void **state)
 	}
 	vmsig_lease_get(lease, &after);
 	assert_int_equal(after.token, before.token);
+	/* Bytes of one, and no more, may have been on their way when the broker was killed. */
 	for (uint64_t i = 0; i < N; i++)
-		assert_int_equal(word_at(scene, ADDR + 8 * i), i + 1);
+		if (i + 1 != tally.unknown)
+			assert_int_equal(word_at(scene, ADDR + 8 * i), i + 1);
 	vmsig_writer_close(writer);
 }
 

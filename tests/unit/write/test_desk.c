@@ -30,12 +30,37 @@ static void what_was_told_is_recorded_before_the_loop_sleeps(void **state)
 	lab_await(lab, 2);
 	told = journal_next_number(journal);
 	assert_true(desk_delay(lab->desk, lab_now()) <= NS_PER_MS);
-	desk_rest(lab->desk, lab_now());
+	assert_true(desk_rest(lab->desk, lab_now()));
 	assert_true(journal_next_number(journal) > told);
 	told = journal_next_number(journal);
 	assert_true(desk_delay(lab->desk, lab_now()) > NS_PER_MS);
-	desk_rest(lab->desk, lab_now());
+	assert_false(desk_rest(lab->desk, lab_now()));
 	assert_int_equal(journal_next_number(journal), told);
+}
+
+/* A release has waited for it, and somebody else for that: no other event need come. */
+static void what_waits_for_a_record_is_due_after_a_rest(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t release, lease;
+
+	lab_lease(lab);
+	lease = lab->lease;
+	lab_write_bulk(lab, 1, 0, 1u << 20);
+	assert_int_equal(lab_release(lab), 0);
+	release = lab->next_request;
+	assert_int_equal(lab_acquire(lab, false), 0);
+	lab_await(lab, 2);
+	/* Its digests come. */
+	while (!desk_rest(lab->desk, lab_now()))
+		uv_run(&lab->loop, UV_RUN_ONCE);
+	assert_int_equal(lab_count(lab, LAB_RELEASED, release), 0);
+	for (unsigned rounds = 0; desk_delay(lab->desk, lab_now()) == 0; rounds++) {
+		assert_true(rounds < 8);
+		lab_turn(lab);
+	}
+	assert_int_equal(lab_count(lab, LAB_RELEASED, release), 1);
+	assert_true(lab->lease > lease);
 }
 
 /* What cannot be recorded is tried again later, and not each time that there is nothing to do. */
@@ -48,10 +73,10 @@ static void a_rest_does_not_hurry_a_store_that_fails(void **state)
 	lab_write(lab, 1, ADDR, 1);
 	lab_await(lab, 2);
 	lab_store_works(lab, false);
-	desk_rest(lab->desk, lab_now());
+	assert_true(desk_rest(lab->desk, lab_now()));
 	tried = desk_delay(lab->desk, lab_now());
 	assert_true(tried > NS_PER_MS);
-	desk_rest(lab->desk, lab_now());
+	assert_false(desk_rest(lab->desk, lab_now()));
 	assert_int_equal(desk_delay(lab->desk, lab_now()), tried);
 	lab_store_works(lab, true);
 	lab_pass(tried);
@@ -524,6 +549,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(what_was_told_is_recorded_before_the_loop_sleeps),
+		TEST(what_waits_for_a_record_is_due_after_a_rest),
 		TEST(a_rest_does_not_hurry_a_store_that_fails),
 		TEST(a_release_waits_for_stopped_vcpus),
 		TEST(a_second_release_is_done_when_the_first_one_is),
