@@ -275,7 +275,8 @@ static void an_end_meanwhile_comes_to_an_end(void **state)
 	daemon_await_log(scene->daemon, "did not end in time", 1);
 	write_client_close(&alice);
 	stall(false);
-	assert_int_equal(daemon_stop(scene->daemon, SIGTERM), 1);
+	/* Another signal would strike it before it has ended itself, if it has that far to go. */
+	assert_int_equal(daemon_stop(scene->daemon, 0), 1);
 	desk_scene_start(scene);
 	scene->fds = daemon_fds(scene->daemon) + 2;
 	assert_int_equal(history_check(scene, NULL, 0), SOME);
