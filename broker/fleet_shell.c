@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "broker/boot_clock.h"
+#include "broker/fleet/deed.h"
 #include "broker/fleet_memory.h"
 #include "broker/fleet_seat.h"
 #include "broker/log.h"
@@ -391,8 +392,12 @@ int fleet_shell_bump(struct fleet_shell *shell)
 
 	for (seat = shell->seats; seat; seat = seat->hh.next) {
 		floor = fleet_shell_token_floor(shell, seat->endpoint);
-		epoch = seat->epoch > epoch ? seat->epoch : epoch;
-		token = floor > token ? floor : token;
+		/* A guest of which the store says more than anybody can have used has its own
+		 * numbers used up, and nobody else's. */
+		if (seat->epoch <= DEED_EPOCH_FLOOR_MAX)
+			epoch = seat->epoch > epoch ? seat->epoch : epoch;
+		if (floor <= DEED_TOKEN_FLOOR_MAX)
+			token = floor > token ? floor : token;
 	}
 	return fleet_bump(shell->fleet, boot_clock_ns(), epoch, token);
 }

@@ -52,6 +52,10 @@ struct deed {
 
 #define DEED_EPOCH_MAX (UINT32_MAX - 2 * FLEET_EPOCHS) /* there can be reserved ones above */
 #define DEED_TOKEN_MAX ((uint64_t)INT64_MAX)
+/* Where those of all guests begin. No honest one has come so far, and one that says so must not
+ * take the others' numbers away. */
+#define DEED_EPOCH_FLOOR_MAX (DEED_EPOCH_MAX / 2)
+#define DEED_TOKEN_FLOOR_MAX (DEED_TOKEN_MAX / 2)
 
 /* What the fleet trusts. */
 struct deed_generation {

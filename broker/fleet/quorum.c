@@ -145,6 +145,12 @@ static void take_newer(struct fleet *fleet, const struct deed_generation *genera
 	fleet->quorum.contact_ns = 0;
 }
 
+static bool takes_all(const struct deed_generation *generation)
+{
+	return generation->epoch_floor > DEED_EPOCH_FLOOR_MAX ||
+	       generation->token_floor > DEED_TOKEN_FLOOR_MAX;
+}
+
 /* Whether there is one. */
 static bool take_generation(
 	struct fleet *fleet, struct fleet_request *request, const struct txn_answer *answer)
@@ -161,7 +167,9 @@ static bool take_generation(
 		freeze(fleet, "the fleet's generation in the store is damaged");
 	if (generation.number > quorum->generation_seen)
 		quorum->generation_seen = generation.number;
-	if (result->n && generation.cluster_id != answer->cluster_id)
+	if (takes_all(&generation))
+		freeze(fleet, "the fleet's generation leaves no epochs or tokens for its guests");
+	else if (result->n && generation.cluster_id != answer->cluster_id)
 		freeze(fleet, "the store says that it is another cluster: it was restored");
 	else if (generation.number < quorum->memory.generation)
 		freeze(fleet, "the fleet's generation has gone back: the store was restored");
@@ -169,7 +177,7 @@ static bool take_generation(
 		take_newer(fleet, &generation, answer);
 		request->revision = 0;
 	}
-	if (generation.number == quorum->memory.generation)
+	if (generation.number == quorum->memory.generation && !takes_all(&generation))
 		quorum->generation = generation;
 	quorum->cluster_seen = answer->cluster_id;
 	return result->n;
@@ -229,12 +237,13 @@ int fleet_bump(struct fleet *fleet, uint64_t now_ns, uint32_t epoch_floor, uint6
 	struct deed_generation next = {.number = quorum->generation_seen,
 		.cluster_id = quorum->cluster_seen,
 		.epoch_floor = (uint32_t)floor_above(
-			epoch_floor, last->epoch_floor, FLEET_BUMP_EPOCHS, DEED_EPOCH_MAX),
+			epoch_floor, last->epoch_floor, FLEET_BUMP_EPOCHS, DEED_EPOCH_FLOOR_MAX),
 		.token_floor = floor_above(
-			token_floor, last->token_floor, FLEET_BUMP_TOKENS, DEED_TOKEN_MAX)};
+			token_floor, last->token_floor, FLEET_BUMP_TOKENS, DEED_TOKEN_FLOOR_MAX)};
 
 	fleet->now_ns = now_ns;
-	if (!quorum->frozen || epoch_floor > DEED_EPOCH_MAX || token_floor > DEED_TOKEN_MAX)
+	if (!quorum->frozen || epoch_floor > DEED_EPOCH_FLOOR_MAX ||
+		token_floor > DEED_TOKEN_FLOOR_MAX)
 		return VMSIG_ERR_BAD_REQUEST;
 	if (fleet->bumping)
 		return VMSIG_ERR_BUSY;

@@ -152,9 +152,34 @@ static void one_that_is_not_believed_counts_for_nothing(void **state)
 static void the_last_ones_are_still_ones(void **state)
 {
 	(void)state;
-	bump(DEED_EPOCH_MAX, DEED_TOKEN_MAX);
-	assert_int_equal(scene.stored.epoch_floor, DEED_EPOCH_MAX);
-	assert_int_equal(scene.stored.token_floor, DEED_TOKEN_MAX);
+	bump(DEED_EPOCH_FLOOR_MAX, DEED_TOKEN_FLOOR_MAX);
+	assert_int_equal(scene.stored.epoch_floor, DEED_EPOCH_FLOOR_MAX);
+	assert_int_equal(scene.stored.token_floor, DEED_TOKEN_FLOOR_MAX);
+}
+
+/* Whoever can write to the store takes no numbers from guests for good: it freezes the fleet, and
+ * a bump begins above what was trusted before. */
+static void is_not_believed(uint64_t number)
+{
+	scene.stored = (struct deed_generation){.number = number,
+		.cluster_id = 7,
+		.epoch_floor = DEED_EPOCH_MAX,
+		.token_floor = DEED_TOKEN_MAX};
+	scene.now_ns += 5 * SECOND;
+	turn();
+	assert_non_null(fleet_frozen(scene.fleet));
+	bump(100, 1000);
+	assert_int_equal(scene.stored.number, number + 1);
+	assert_true(scene.stored.epoch_floor > 100);
+	assert_true(scene.stored.epoch_floor < DEED_EPOCH_FLOOR_MAX / 2);
+	assert_true(scene.stored.token_floor < DEED_TOKEN_FLOOR_MAX / 2);
+}
+
+static void floors_that_leave_no_numbers_are_not_believed(void **state)
+{
+	(void)state;
+	is_not_believed(2);
+	is_not_believed(scene.stored.number);
 }
 
 int main(void)
@@ -166,6 +191,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			one_that_is_not_believed_counts_for_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_last_ones_are_still_ones, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			floors_that_leave_no_numbers_are_not_believed, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
