@@ -96,23 +96,20 @@ static bool is_kept_for(void *ctx, const char *kind, const char *owner)
 	return wanted && strcmp(kind, KEPT_KIND) == 0;
 }
 
-static bool is_kept_for_nobody(void *ctx, const char *kind, const char *owner)
-{
-	return false;
-}
-
 /* What nobody has asked for by now was of a QEMU that is served no more. */
-static void forget_kept(const struct broker *broker)
+static void forget_kept(void)
 {
-	if (uv_hrtime() - broker->started_ns > KEPT_NS)
-		manager_sift(is_kept_for_nobody, NULL);
+	uint64_t now_ns = uv_hrtime();
+
+	if (now_ns > KEPT_NS)
+		manager_forget(now_ns - KEPT_NS);
 }
 
 static void on_vouch(uv_timer_t *timer)
 {
 	vouch(timer->data);
 	expire(timer->data);
-	forget_kept(timer->data);
+	forget_kept();
 }
 
 /* ---- closing ---- */

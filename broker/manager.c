@@ -21,6 +21,7 @@
 struct handed {
 	int fd;   /* negative: taken */
 	int lent; /* a listening socket that was taken; negative: it is none */
+	uint64_t since_ns; /* it is here, or here again; uv_hrtime() */
 	char *name;
 };
 
@@ -48,8 +49,10 @@ static int take_handed(void)
 	if (!manager.handed)
 		return -ENOMEM;
 	for (int i = 0; i < n; i++)
-		manager.handed[i] = (struct handed){
-			.fd = SD_LISTEN_FDS_START + i, .lent = -1, .name = names[i]};
+		manager.handed[i] = (struct handed){.fd = SD_LISTEN_FDS_START + i,
+			.lent = -1,
+			.since_ns = uv_hrtime(),
+			.name = names[i]};
 	manager.nhanded = (size_t)n;
 	free(names);
 	return close_range((unsigned)(SD_LISTEN_FDS_START + n), ~0u, 0) < 0 ? -errno : 0;
@@ -208,8 +211,10 @@ void manager_return(const char *name, int fd)
 		struct handed *handed = &manager.handed[i];
 
 		done = handed->fd < 0 && strcmp(handed->name, name) == 0;
-		if (done)
-			handed->fd = fd;
+		if (!done)
+			continue;
+		handed->fd = fd;
+		handed->since_ns = uv_hrtime();
 	}
 	pthread_mutex_unlock(&manager.lock);
 	if (!done)
@@ -250,6 +255,21 @@ void manager_sift(bool (*wanted)(void *ctx, const char *kind, const char *owner)
 
 		if (handed->fd >= 0 && split(handed->name, kind, owner, rest) &&
 			!wanted(ctx, kind, owner))
+			let_go(handed);
+	}
+	pthread_mutex_unlock(&manager.lock);
+}
+
+void manager_forget(uint64_t before_ns)
+{
+	char kind[MANAGER_NAME_MAX], owner[MANAGER_NAME_MAX], rest[MANAGER_NAME_MAX];
+
+	pthread_mutex_lock(&manager.lock);
+	for (size_t i = 0; i < manager.nhanded; i++) {
+		struct handed *handed = &manager.handed[i];
+
+		if (handed->fd >= 0 && handed->since_ns < before_ns &&
+			split(handed->name, kind, owner, rest))
 			let_go(handed);
 	}
 	pthread_mutex_unlock(&manager.lock);

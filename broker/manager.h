@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <uv.h>
 
 #define MANAGER_NAME_MAX 256 /* with the NUL; systemd's own limit */
@@ -43,6 +44,9 @@ void manager_return(const char *name, int fd);
 void manager_drop(const char *kind, const char *owner);
 /* Lets go of what nobody will ask for: `wanted` is asked for each. */
 void manager_sift(bool (*wanted)(void *ctx, const char *kind, const char *owner), void *ctx);
+/* Lets go of what has been here since before then, of uv_hrtime(), with nobody taking it: what
+ * was given back counts from that on. */
+void manager_forget(uint64_t before_ns);
 
 /* "READY=1" and the like. */
 void manager_tell(const char *text);
