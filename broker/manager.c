@@ -19,8 +19,8 @@
 #define TEXT_MAX (MANAGER_NAME_MAX + 64)
 
 struct handed {
-	int fd;   /* negative: taken */
-	int lent; /* a listening socket that was taken; negative: it is none */
+	int fd;            /* negative: taken */
+	int lent;          /* a listening socket that was taken; negative: it is none */
 	uint64_t since_ns; /* it is here, or here again; uv_hrtime() */
 	char *name;
 };

@@ -90,6 +90,13 @@ int ctl_check_pid(const char *text)
 	return EXIT_USAGE;
 }
 
+int ctl_guest_lacks(const struct ctl_guest *guest, const char *pid)
+{
+	ctl_fail_with(
+		VMSIG_ERR_GONE, "see `vmsigctl ps`", "%s has no process %s", guest->endpoint, pid);
+	return EXIT_NOT_FOUND;
+}
+
 int ctl_guest_process(const struct ctl_guest *guest, const char *pid, vmsig_proc *ret_process)
 {
 	uint32_t number;
@@ -100,6 +107,66 @@ int ctl_guest_process(const struct ctl_guest *guest, const char *pid, vmsig_proc
 	r = vmsig_os_process(guest->os, number, ret_process);
 	if (r != -VMSIG_ERR_GONE)
 		return r ? ctl_guest_fail(guest, r, "processes") : EXIT_OK;
-	ctl_fail_with(r, "see `vmsigctl ps`", "%s has no process %s", guest->endpoint, pid);
-	return EXIT_NOT_FOUND;
+	return ctl_guest_lacks(guest, pid);
+}
+
+/* ---- a command ---- */
+
+static bool handle_pid(void *ctx, int code, const char *value)
+{
+	const char **pid = ctx;
+
+	*pid = value;
+	return ctl_is_pid(value);
+}
+
+static int parse(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
+	const char **ret_pid)
+{
+	static const struct option own[] = {
+		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
+
+	*ret_pid = NULL;
+	return ctl_options(ctl, command, argc, argv, own, handle_pid, ret_pid);
+}
+
+static int look_into(
+	const struct ctl *ctl, const char *endpoint, const char *pid, ctl_guest_look look)
+{
+	struct ctl_guest guest;
+	int code = ctl_guest_open(ctl, endpoint, &guest);
+
+	if (code)
+		return code;
+	code = look(ctl, &guest, pid);
+	ctl_guest_close(&guest);
+	return code;
+}
+
+int ctl_guest_run(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
+	ctl_guest_look look)
+{
+	const char *pid;
+	int code = parse(ctl, command, argc, argv, &pid);
+
+	if (code)
+		return code;
+	if (optind + 1 != argc)
+		return ctl_usage(command, "it takes one ENDPOINT");
+	return look_into(ctl, argv[optind], pid, look);
+}
+
+int ctl_guest_run_process(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
+	ctl_guest_look look)
+{
+	const char *pid;
+	int code = parse(ctl, command, argc, argv, &pid);
+
+	if (code)
+		return code;
+	if (optind + (pid ? 1 : 2) != argc)
+		return ctl_usage(command, "it takes one ENDPOINT and a PID");
+	pid = pid ? pid : argv[optind + 1];
+	code = ctl_check_pid(pid);
+	return code ? code : look_into(ctl, argv[optind], pid, look);
 }

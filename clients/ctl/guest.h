@@ -26,8 +26,19 @@ int ctl_guest_whole(const struct ctl_guest *guest, bool partial, const char *wha
  * done. */
 bool ctl_is_pid(const char *text);
 int ctl_check_pid(const char *text);
+/* Says that there is no such process: EXIT_NOT_FOUND. */
+int ctl_guest_lacks(const struct ctl_guest *guest, const char *pid);
 /* The process of `pid`, which is text; a message was printed when there is none. */
 int ctl_guest_process(const struct ctl_guest *guest, const char *pid, vmsig_proc *ret_process);
+
+/* A whole command: its options, its guest, and `look` at that. Exit codes. */
+typedef int (*ctl_guest_look)(const struct ctl *ctl, struct ctl_guest *guest, const char *pid);
+/* `[--pid PID] ENDPOINT`; `pid` may be NULL. */
+int ctl_guest_run(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
+	ctl_guest_look look);
+/* `ENDPOINT PID`, which may be written as the other is. */
+int ctl_guest_run_process(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
+	ctl_guest_look look);
 
 /* Codes of options that several commands have, above those of their own. */
 enum { CTL_OPT_PID = CTL_OPT_FIRST + 64, CTL_OPT_SYMBOL };

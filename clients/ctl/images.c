@@ -67,7 +67,7 @@ int ctl_image_whole(
 
 /* ---- all ---- */
 
-/* With what it needs, which is asked for one by one. */
+/* With what it needs; NULL: nobody wants to know. */
 struct shown {
 	const vmsig_image *image;
 	vmsig_name_list *needed;
@@ -112,6 +112,19 @@ static int print(const struct ctl *ctl, const struct shown *shown, size_t count)
 	return ctl_rows_print(ctl, &rows, shown, count, sizeof(*shown));
 }
 
+static int ask_needed(const struct ctl_guest *guest, const vmsig_proc *process,
+	const vmsig_image_list *list, struct shown *shown)
+{
+	vmsig_name_list **needed = calloc(list->count + 1, sizeof(*needed));
+	int r = needed ? vmsig_os_images_needed(guest->os, process, list, needed)
+		       : -VMSIG_ERR_NO_MEMORY;
+
+	for (size_t i = 0; i < list->count && !r; i++)
+		shown[i].needed = needed[i];
+	free(needed);
+	return r;
+}
+
 int ctl_images_print(const struct ctl *ctl, const struct ctl_guest *guest, const char *pid)
 {
 	vmsig_image_list *list;
@@ -122,12 +135,10 @@ int ctl_images_print(const struct ctl *ctl, const struct ctl_guest *guest, const
 	if (code)
 		return code;
 	shown = calloc(list->count + 1, sizeof(*shown));
-	for (size_t i = 0; shown && i < list->count && !r; i++) {
+	for (size_t i = 0; shown && i < list->count; i++)
 		shown[i].image = &list->images[i];
-		if (ctl->json)
-			r = vmsig_os_image_needed(
-				guest->os, &process, shown[i].image, &shown[i].needed);
-	}
+	if (shown && ctl->json)
+		r = ask_needed(guest, &process, list, shown);
 	code = !shown ? ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory")
 	       : r    ? ctl_guest_fail(guest, r, "programs and libraries")
 		      : print(ctl, shown, list->count);

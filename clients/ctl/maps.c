@@ -6,32 +6,6 @@
 #include "clients/ctl/guest.h"
 #include "clients/ctl/rows.h"
 
-/* Looks at one process of a guest. */
-typedef int (*look_fn)(const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc *process);
-
-static int run_look(
-	struct ctl *ctl, const struct ctl_command *command, int argc, char **argv, look_fn look)
-{
-	struct ctl_guest guest;
-	vmsig_proc process;
-	int code = ctl_options(ctl, command, argc, argv, NULL, NULL, NULL);
-
-	if (code)
-		return code;
-	if (optind + 2 != argc)
-		return ctl_usage(command, "it takes one ENDPOINT and a PID");
-	code = ctl_check_pid(argv[optind + 1]);
-	if (!code)
-		code = ctl_guest_open(ctl, argv[optind], &guest);
-	if (code)
-		return code;
-	code = ctl_guest_process(&guest, argv[optind + 1], &process);
-	if (!code)
-		code = look(ctl, &guest, &process);
-	ctl_guest_close(&guest);
-	return code;
-}
-
 /* ---- maps ---- */
 
 #define PROT_TEXT_MAX 5
@@ -79,11 +53,15 @@ static int print_maps(const struct ctl *ctl, const vmsig_map_list *list)
 	return ctl_rows_print(ctl, &rows, list->maps, list->count, sizeof(*list->maps));
 }
 
-static int look_at_maps(const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc *process)
+static int look_at_maps(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)
 {
 	vmsig_map_list *list;
-	int r = vmsig_os_maps(guest->os, process, &list), code;
+	vmsig_proc process;
+	int code = ctl_guest_process(guest, pid, &process), r;
 
+	if (code)
+		return code;
+	r = vmsig_os_maps(guest->os, &process, &list);
 	if (r)
 		return ctl_guest_fail(guest, r, "maps");
 	code = print_maps(ctl, list);
@@ -94,12 +72,12 @@ static int look_at_maps(const struct ctl *ctl, struct ctl_guest *guest, const vm
 
 static int run_maps(struct ctl *ctl, int argc, char **argv)
 {
-	return run_look(ctl, &ctl_maps, argc, argv, look_at_maps);
+	return ctl_guest_run_process(ctl, &ctl_maps, argc, argv, look_at_maps);
 }
 
 const struct ctl_command ctl_maps = {
 	.name = "maps",
-	.arguments = "ENDPOINT PID",
+	.arguments = "ENDPOINT PID | --pid PID ENDPOINT",
 	.summary = "List what a process of a guest has mapped",
 	.help = "Examples:\n"
 		"  vmsigctl maps web1 1\n"
@@ -137,11 +115,15 @@ static int print_files(const struct ctl *ctl, const vmsig_file_list *list)
 	return ctl_rows_print(ctl, &rows, list->files, list->count, sizeof(*list->files));
 }
 
-static int look_at_files(const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc *process)
+static int look_at_files(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)
 {
 	vmsig_file_list *list;
-	int r = vmsig_os_files(guest->os, process, &list), code;
+	vmsig_proc process;
+	int code = ctl_guest_process(guest, pid, &process), r;
 
+	if (code)
+		return code;
+	r = vmsig_os_files(guest->os, &process, &list);
 	if (r)
 		return ctl_guest_fail(guest, r, "open files");
 	code = print_files(ctl, list);
@@ -152,12 +134,12 @@ static int look_at_files(const struct ctl *ctl, struct ctl_guest *guest, const v
 
 static int run_files(struct ctl *ctl, int argc, char **argv)
 {
-	return run_look(ctl, &ctl_files, argc, argv, look_at_files);
+	return ctl_guest_run_process(ctl, &ctl_files, argc, argv, look_at_files);
 }
 
 const struct ctl_command ctl_files = {
 	.name = "files",
-	.arguments = "ENDPOINT PID",
+	.arguments = "ENDPOINT PID | --pid PID ENDPOINT",
 	.summary = "List the open files of a process of a guest",
 	.help = "Examples:\n"
 		"  vmsigctl files web1 1\n",

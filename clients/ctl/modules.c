@@ -49,11 +49,14 @@ static int print_modules(const struct ctl *ctl, const vmsig_module_list *list)
 	return ctl_rows_print(ctl, &rows, list->modules, list->count, sizeof(*list->modules));
 }
 
-static int look_at_modules(const struct ctl *ctl, const struct ctl_guest *guest)
+static int look_at_modules(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)
 {
 	vmsig_module_list *list;
-	int r = vmsig_os_modules(guest->os, &list), code;
+	int r, code;
 
+	if (pid)
+		return ctl_images_print(ctl, guest, pid);
+	r = vmsig_os_modules(guest->os, &list);
 	if (r)
 		return ctl_guest_fail(guest, r, "modules");
 	code = print_modules(ctl, list);
@@ -62,32 +65,9 @@ static int look_at_modules(const struct ctl *ctl, const struct ctl_guest *guest)
 	return code;
 }
 
-static bool handle_modules(void *ctx, int code, const char *value)
-{
-	const char **pid = ctx;
-
-	*pid = value;
-	return ctl_is_pid(value);
-}
-
 static int run_modules(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct option own[] = {
-		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
-	const char *pid = NULL;
-	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_modules, argc, argv, own, handle_modules, &pid);
-
-	if (code)
-		return code;
-	if (optind + 1 != argc)
-		return ctl_usage(&ctl_modules, "it takes one ENDPOINT");
-	code = ctl_guest_open(ctl, argv[optind], &guest);
-	if (code)
-		return code;
-	code = pid ? ctl_images_print(ctl, &guest, pid) : look_at_modules(ctl, &guest);
-	ctl_guest_close(&guest);
-	return code;
+	return ctl_guest_run(ctl, &ctl_modules, argc, argv, look_at_modules);
 }
 
 const struct ctl_command ctl_modules = {

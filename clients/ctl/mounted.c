@@ -7,14 +7,6 @@
 
 #define INIT "1" /* whose mounts are meant when nobody says whose */
 
-static bool handle(void *ctx, int code, const char *value)
-{
-	const char **pid = ctx;
-
-	*pid = value;
-	return ctl_is_pid(value);
-}
-
 static json_t *mount_json(const void *item)
 {
 	const vmsig_mount *mount = item;
@@ -50,7 +42,7 @@ static int look(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)
 {
 	vmsig_mount_list *list;
 	vmsig_proc process;
-	int code = ctl_guest_process(guest, pid, &process), r;
+	int code = ctl_guest_process(guest, pid ? pid : INIT, &process), r;
 
 	if (code)
 		return code;
@@ -65,22 +57,7 @@ static int look(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)
 
 static int run_mounts(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct option own[] = {
-		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
-	const char *pid = INIT;
-	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_mounts, argc, argv, own, handle, &pid);
-
-	if (code)
-		return code;
-	if (optind + 1 != argc)
-		return ctl_usage(&ctl_mounts, "it takes one ENDPOINT");
-	code = ctl_guest_open(ctl, argv[optind], &guest);
-	if (code)
-		return code;
-	code = look(ctl, &guest, pid);
-	ctl_guest_close(&guest);
-	return code;
+	return ctl_guest_run(ctl, &ctl_mounts, argc, argv, look);
 }
 
 const struct ctl_command ctl_mounts = {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/common/text.h"
 #include "clients/ctl/guest.h"
 
 #define COMMAND_SHOWN 200u /* bytes of a command line in a table */
@@ -12,15 +13,24 @@
 
 enum { OPT_TREE = CTL_OPT_FIRST };
 
-static const struct option ps_options[] = {
-	{"tree", no_argument, NULL, OPT_TREE}, {NULL, 0, NULL, 0}};
+static const struct option ps_options[] = {{"tree", no_argument, NULL, OPT_TREE},
+	{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
+
+struct ps {
+	bool tree;
+	const char *pid; /* NULL: of all */
+};
 
 static bool handle(void *ctx, int code, const char *value)
 {
-	bool *tree = ctx;
+	struct ps *ps = ctx;
 
-	*tree = true;
-	return true;
+	if (code == OPT_TREE) {
+		ps->tree = true;
+		return true;
+	}
+	ps->pid = value;
+	return ctl_is_pid(value);
 }
 
 /* ---- one process ---- */
@@ -107,8 +117,36 @@ struct tree {
 	struct table *table;
 	struct ctl_guest *guest;
 	const vmsig_proc_list *list;
+	size_t *order; /* of the list, by parents */
 	bool *shown;
 };
+
+static int by_parent(const void *a, const void *b, void *ctx)
+{
+	const vmsig_proc *processes = ctx;
+	size_t x = *(const size_t *)a, y = *(const size_t *)b;
+
+	return processes[x].parent != processes[y].parent
+		       ? (processes[x].parent > processes[y].parent) -
+				 (processes[x].parent < processes[y].parent)
+		       : (x > y) - (x < y);
+}
+
+/* The first place in the order whose parent is not less. */
+static size_t first_child(const struct tree *tree, uint32_t parent)
+{
+	size_t first = 0, end = tree->list->count;
+
+	while (first < end) {
+		size_t middle = first + (end - first) / 2;
+
+		if (tree->list->processes[tree->order[middle]].parent < parent)
+			first = middle + 1;
+		else
+			end = middle;
+	}
+	return first;
+}
 
 static void add_children(struct tree *tree, uint32_t parent, unsigned depth);
 
@@ -122,29 +160,52 @@ static void add_branch(struct tree *tree, size_t index, unsigned depth)
 
 static void add_children(struct tree *tree, uint32_t parent, unsigned depth)
 {
-	for (size_t i = 0; i < tree->list->count; i++) {
-		if (!tree->shown[i] && tree->list->processes[i].parent == parent)
-			add_branch(tree, i, depth);
+	for (size_t i = first_child(tree, parent); i < tree->list->count; i++) {
+		size_t index = tree->order[i];
+
+		if (tree->list->processes[index].parent != parent)
+			break;
+		if (!tree->shown[index])
+			add_branch(tree, index, depth);
 	}
 }
 
-static int add_tree(struct table *table, struct ctl_guest *guest, const vmsig_proc_list *list)
+/* Of `top` alone, or of all when that is none of the list. */
+static void add_from(struct tree *tree, size_t top)
+{
+	if (top < tree->list->count) {
+		add_branch(tree, top, 0);
+		return;
+	}
+	add_children(tree, 0, 0);
+	for (size_t i = 0; i < tree->list->count; i++) {
+		if (!tree->shown[i])
+			add_branch(tree, i, 0);
+	}
+}
+
+static int add_tree(
+	struct table *table, struct ctl_guest *guest, const vmsig_proc_list *list, size_t top)
 {
 	struct tree tree = {.table = table, .guest = guest, .list = list};
+	int code = EXIT_OK;
 
 	tree.shown = calloc(list->count + 1, sizeof(*tree.shown));
-	if (!tree.shown)
-		return ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for %zu processes", list->count);
-	add_children(&tree, 0, 0);
-	for (size_t i = 0; i < list->count; i++) {
-		if (!tree.shown[i])
-			add_branch(&tree, i, 0);
+	tree.order = calloc(list->count + 1, sizeof(*tree.order));
+	if (tree.shown && tree.order) {
+		for (size_t i = 0; i < list->count; i++)
+			tree.order[i] = i;
+		qsort_r(tree.order, list->count, sizeof(*tree.order), by_parent, list->processes);
+		add_from(&tree, top);
+	} else {
+		code = ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for %zu processes", list->count);
 	}
+	free(tree.order);
 	free(tree.shown);
-	return EXIT_OK;
+	return code;
 }
 
-static int print_table(struct ctl_guest *guest, const vmsig_proc_list *list, bool tree)
+static int print_table(struct ctl_guest *guest, const vmsig_proc_list *list, bool tree, size_t top)
 {
 	static const struct table_column columns[] = {{"PID", 0, true}, {"PARENT", 0, true},
 		{"UID", 0, true}, {"STATE", 0, false}, {"THREADS", 0, true}, {"STARTED", 0, true},
@@ -154,34 +215,73 @@ static int print_table(struct ctl_guest *guest, const vmsig_proc_list *list, boo
 
 	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
 	if (tree)
-		code = add_tree(&table, guest, list);
-	for (size_t i = 0; !tree && i < list->count; i++)
-		add_row(&table, guest, &list->processes[i], 0);
+		code = add_tree(&table, guest, list, top);
+	for (size_t i = 0; !tree && i < list->count; i++) {
+		if (top >= list->count || i == top)
+			add_row(&table, guest, &list->processes[i], 0);
+	}
 	if (!code)
 		code = ctl_print_table(&table);
 	table_deinit(&table);
 	return code;
 }
 
-static int print_list(
-	const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc_list *list, bool tree)
+/* Of `top` alone, or of all when that is none of the list. */
+static int print_list(const struct ctl *ctl, struct ctl_guest *guest, const vmsig_proc_list *list,
+	bool tree, size_t top)
 {
 	json_t *array;
 
 	if (!ctl->json)
-		return print_table(guest, list, tree);
+		return print_table(guest, list, tree, top);
 	array = json_array();
-	for (size_t i = 0; i < list->count; i++)
-		json_array_append_new(array, process_json(guest, &list->processes[i]));
+	for (size_t i = 0; i < list->count; i++) {
+		if (top >= list->count || i == top)
+			json_array_append_new(array, process_json(guest, &list->processes[i]));
+	}
 	return ctl_print_json(array);
+}
+
+/* EXIT_OK, or an exit code after a message. */
+static int find_process(const struct ctl_guest *guest, const vmsig_proc_list *list, const char *pid,
+	size_t *ret_index)
+{
+	uint64_t number = 0;
+
+	*ret_index = list->count;
+	if (!pid)
+		return EXIT_OK;
+	(void)text_number(pid, &number); /* it was checked */
+	for (size_t i = 0; i < list->count; i++) {
+		if (list->processes[i].pid == number)
+			*ret_index = i;
+	}
+	return *ret_index < list->count ? EXIT_OK : ctl_guest_lacks(guest, pid);
+}
+
+static int look_at_processes(
+	const struct ctl *ctl, struct ctl_guest *guest, const char *pid, bool tree)
+{
+	vmsig_proc_list *list;
+	int r = vmsig_os_processes(guest->os, &list), code;
+	size_t top;
+
+	if (r)
+		return ctl_guest_fail(guest, r, "processes");
+	code = find_process(guest, list, pid, &top);
+	if (!code) {
+		code = print_list(ctl, guest, list, tree, top);
+		code = code ? code : ctl_guest_whole(guest, list->partial, "processes");
+	}
+	vmsig_proc_list_free(list);
+	return code;
 }
 
 static int run_ps(struct ctl *ctl, int argc, char **argv)
 {
-	bool tree = false;
-	vmsig_proc_list *list;
+	struct ps ps = {0};
 	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_ps, argc, argv, ps_options, handle, &tree), r;
+	int code = ctl_options(ctl, &ctl_ps, argc, argv, ps_options, handle, &ps);
 
 	if (code)
 		return code;
@@ -190,23 +290,17 @@ static int run_ps(struct ctl *ctl, int argc, char **argv)
 	code = ctl_guest_open(ctl, argv[optind], &guest);
 	if (code)
 		return code;
-	r = vmsig_os_processes(guest.os, &list);
-	if (r) {
-		code = ctl_guest_fail(&guest, r, "processes");
-	} else {
-		code = print_list(ctl, &guest, list, tree);
-		code = code ? code : ctl_guest_whole(&guest, list->partial, "processes");
-		vmsig_proc_list_free(list);
-	}
+	code = look_at_processes(ctl, &guest, ps.pid, ps.tree);
 	ctl_guest_close(&guest);
 	return code;
 }
 
 const struct ctl_command ctl_ps = {
 	.name = "ps",
-	.arguments = "[--tree] ENDPOINT",
+	.arguments = "[--tree] [--pid PID] ENDPOINT",
 	.summary = "List the processes of a guest",
-	.help = "  --tree  below their parents\n"
+	.help = "  --tree     below their parents\n"
+		"  --pid PID  that one alone, or what is below it\n"
 		"\n"
 		"Examples:\n"
 		"  vmsigctl ps web1\n"
@@ -226,7 +320,7 @@ static int print_threads(const struct ctl *ctl, struct ctl_guest *guest, const c
 	r = vmsig_os_threads(guest->os, &process, &list);
 	if (r)
 		return ctl_guest_fail(guest, r, "threads");
-	code = print_list(ctl, guest, list, false);
+	code = print_list(ctl, guest, list, false, list->count);
 	code = code ? code : ctl_guest_whole(guest, list->partial, "threads");
 	vmsig_proc_list_free(list);
 	return code;
@@ -234,26 +328,12 @@ static int print_threads(const struct ctl *ctl, struct ctl_guest *guest, const c
 
 static int run_threads(struct ctl *ctl, int argc, char **argv)
 {
-	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_threads, argc, argv, NULL, NULL, NULL);
-
-	if (code)
-		return code;
-	if (optind + 2 != argc)
-		return ctl_usage(&ctl_threads, "it takes one ENDPOINT and a PID");
-	code = ctl_check_pid(argv[optind + 1]);
-	if (!code)
-		code = ctl_guest_open(ctl, argv[optind], &guest);
-	if (code)
-		return code;
-	code = print_threads(ctl, &guest, argv[optind + 1]);
-	ctl_guest_close(&guest);
-	return code;
+	return ctl_guest_run_process(ctl, &ctl_threads, argc, argv, print_threads);
 }
 
 const struct ctl_command ctl_threads = {
 	.name = "threads",
-	.arguments = "ENDPOINT PID",
+	.arguments = "ENDPOINT PID | --pid PID ENDPOINT",
 	.summary = "List the threads of a process of a guest",
 	.help = "Examples:\n"
 		"  vmsigctl threads web1 1\n",
@@ -302,26 +382,12 @@ static int print_environ(const struct ctl *ctl, struct ctl_guest *guest, const c
 
 static int run_environ(struct ctl *ctl, int argc, char **argv)
 {
-	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_environ, argc, argv, NULL, NULL, NULL);
-
-	if (code)
-		return code;
-	if (optind + 2 != argc)
-		return ctl_usage(&ctl_environ, "it takes one ENDPOINT and a PID");
-	code = ctl_check_pid(argv[optind + 1]);
-	if (!code)
-		code = ctl_guest_open(ctl, argv[optind], &guest);
-	if (code)
-		return code;
-	code = print_environ(ctl, &guest, argv[optind + 1]);
-	ctl_guest_close(&guest);
-	return code;
+	return ctl_guest_run_process(ctl, &ctl_environ, argc, argv, print_environ);
 }
 
 const struct ctl_command ctl_environ = {
 	.name = "environ",
-	.arguments = "ENDPOINT PID",
+	.arguments = "ENDPOINT PID | --pid PID ENDPOINT",
 	.summary = "Print the environment that a process of a guest was started with",
 	.help = "Examples:\n"
 		"  vmsigctl environ web1 1\n",

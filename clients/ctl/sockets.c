@@ -12,14 +12,6 @@
 #define ADDRESS_MAX (INET6_ADDRSTRLEN + sizeof("[]:65535"))
 #define WORD_MAX 16
 
-static bool handle(void *ctx, int code, const char *value)
-{
-	const char **pid = ctx;
-
-	*pid = value;
-	return ctl_is_pid(value);
-}
-
 static const char *protocol_text(const vmsig_socket *socket, char buf[static WORD_MAX])
 {
 	static const struct {
@@ -120,22 +112,7 @@ static int look(const struct ctl *ctl, struct ctl_guest *guest, const char *pid)
 
 static int run_sockets(struct ctl *ctl, int argc, char **argv)
 {
-	static const struct option own[] = {
-		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
-	const char *pid = NULL;
-	struct ctl_guest guest;
-	int code = ctl_options(ctl, &ctl_sockets, argc, argv, own, handle, &pid);
-
-	if (code)
-		return code;
-	if (optind + 1 != argc)
-		return ctl_usage(&ctl_sockets, "it takes one ENDPOINT");
-	code = ctl_guest_open(ctl, argv[optind], &guest);
-	if (code)
-		return code;
-	code = look(ctl, &guest, pid);
-	ctl_guest_close(&guest);
-	return code;
+	return ctl_guest_run(ctl, &ctl_sockets, argc, argv, look);
 }
 
 const struct ctl_command ctl_sockets = {

@@ -280,8 +280,8 @@ static int take_image(vmsig_os_handle *os, const vmsig_proc *process, const vmsi
 {
 	vmsig_name_list *list = calloc(1, sizeof(*list));
 
-	return give_names(
-		list ? os->system->image_part(os, process, image, part, list) : VMSIG_ERR_NO_MEMORY,
+	return give_names(list ? os->system->images_part(os, process, image, 1, part, &list)
+			       : VMSIG_ERR_NO_MEMORY,
 		list, ret_list);
 }
 
@@ -307,4 +307,32 @@ int vmsig_os_image_needed(vmsig_os_handle *os, const vmsig_proc *process, const 
 	vmsig_name_list **ret_list)
 {
 	return take_image(os, process, image, OS_NEEDED, ret_list);
+}
+
+static int make_lists(vmsig_name_list **lists, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		lists[i] = calloc(1, sizeof(*lists[i]));
+		if (!lists[i])
+			return VMSIG_ERR_NO_MEMORY;
+	}
+	return 0;
+}
+
+int vmsig_os_images_needed(vmsig_os_handle *os, const vmsig_proc *process,
+	const vmsig_image_list *images, vmsig_name_list **ret_lists)
+{
+	int r;
+
+	for (size_t i = 0; i < images->count; i++)
+		ret_lists[i] = NULL;
+	r = make_lists(ret_lists, images->count);
+	if (!r && images->count)
+		r = os->system->images_part(
+			os, process, images->images, images->count, OS_NEEDED, ret_lists);
+	for (size_t i = 0; i < images->count && r; i++) {
+		vmsig_name_list_free(ret_lists[i]);
+		ret_lists[i] = NULL;
+	}
+	return -r;
 }

@@ -144,18 +144,18 @@ static int images(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_li
 	return linux_images_list(&os->linux_kernel, process, list);
 }
 
-static int image_part(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	enum os_part part, vmsig_name_list *list)
+static int images_part(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *images,
+	size_t count, enum os_part part, vmsig_name_list *const *lists)
 {
-	static int (*const parts[OS_PARTS])(struct linux_kernel *, const vmsig_proc *,
-		const vmsig_image *, vmsig_name_list *) = {
-		[OS_SECTIONS] = linux_contents_sections,
-		[OS_EXPORTS] = linux_contents_exports,
-		[OS_IMPORTS] = linux_contents_imports,
-		[OS_NEEDED] = linux_contents_needed,
+	static const linux_contents_fn parts[OS_PARTS] = {
+		[OS_SECTIONS] = linux_elf_sections,
+		[OS_EXPORTS] = linux_dynamic_exports,
+		[OS_IMPORTS] = linux_dynamic_imports,
+		[OS_NEEDED] = linux_dynamic_needed,
 	};
 
-	return parts[part] ? parts[part](&os->linux_kernel, process, image, list)
+	return parts[part] ? linux_contents(
+				     &os->linux_kernel, process, images, count, parts[part], lists)
 			   : VMSIG_ERR_UNSUPPORTED;
 }
 
@@ -192,7 +192,7 @@ const struct os_system os_linux = {
 	.modules = modules,
 	.module_part = module_part,
 	.images = images,
-	.image_part = image_part,
+	.images_part = images_part,
 	.check = check,
 	.check_count = sizeof(checks) / sizeof(checks[0]),
 	.text = text,

@@ -61,8 +61,10 @@ struct os_system {
 		vmsig_name_list *list);
 
 	int (*images)(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_list *list);
-	int (*image_part)(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-		enum os_part part, vmsig_name_list *list);
+	/* Of `count` images, the list of each. */
+	int (*images_part)(vmsig_os_handle *os, const vmsig_proc *process,
+		const vmsig_image *images, size_t count, enum os_part part,
+		vmsig_name_list *const *lists);
 
 	/* One comparison; what it finds is added. */
 	int (*check)(vmsig_os_handle *os, size_t index, vmsig_finding_list *list);

@@ -145,8 +145,8 @@ static int images(vmsig_os_handle *os, const vmsig_proc *process, vmsig_image_li
 }
 
 /* Whose process may have ended meanwhile. */
-static int image_part(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *image,
-	enum os_part part, vmsig_name_list *list)
+static int images_part(vmsig_os_handle *os, const vmsig_proc *process, const vmsig_image *images,
+	size_t count, enum os_part part, vmsig_name_list *const *lists)
 {
 	static const parts_fn parts[OS_PARTS] = {
 		[OS_SECTIONS] = windows_sections,
@@ -154,12 +154,14 @@ static int image_part(vmsig_os_handle *os, const vmsig_proc *process, const vmsi
 		[OS_IMPORTS] = windows_imports,
 		[OS_NEEDED] = windows_imports_from,
 	};
-	struct windows_parts walk = {.root = process->root, .base = image->base};
 	int r = parts[part] ? windows_process_is(&os->windows_kernel, process)
 			    : VMSIG_ERR_UNSUPPORTED;
 
-	if (!r)
-		r = take_parts(os, &walk, parts[part], list);
+	for (size_t i = 0; i < count && !r; i++) {
+		struct windows_parts walk = {.root = process->root, .base = images[i].base};
+
+		r = take_parts(os, &walk, parts[part], lists[i]);
+	}
 	return r ? r : windows_process_is(&os->windows_kernel, process);
 }
 
@@ -195,7 +197,7 @@ const struct os_system os_windows = {
 	.modules = modules,
 	.module_part = module_part,
 	.images = images,
-	.image_part = image_part,
+	.images_part = images_part,
 	.check = check,
 	.check_count = sizeof(checks) / sizeof(checks[0]),
 	.text = text,

@@ -23,7 +23,9 @@ from vmlab import Broker, Child, CtlError, Guest, Holder, check, equal, number, 
 
 def _refusals(holder):
     for words, status in ((("maps", "vm1", "99999"), 3), (("maps", "vm1", "x"), 2),
-                          (("symbols", "vm1", "no_such_symbol"), 3), (("ps", "nothing"), 3)):
+                          (("symbols", "vm1", "no_such_symbol"), 3), (("ps", "nothing"), 3),
+                          (("ps", "vm1", "--pid", "99999"), 3), (("ps", "vm1", "--pid", "x"), 2),
+                          (("maps", "vm1"), 2), (("maps", "vm1", "1", "--pid", "1"), 2)):
         try:
             holder.ctl(*words)
         except CtlError as error:
@@ -36,6 +38,20 @@ def _sleeper(truth):
     """The process with an environment of its own."""
     return next(process for process in truth.processes.values()
                 if process["command"] and process["command"][-1] == "100005")
+
+
+def _by_pid(holder, truth):
+    """Where a process is named, it alone is shown, however that is written."""
+    sleeper = _sleeper(truth)
+    pid, parent = str(sleeper["pid"]), str(sleeper["parent"])
+    alone, = holder.json("ps", "--pid", pid, "vm1")
+    equal((alone["pid"], alone["parent"]), (sleeper["pid"], sleeper["parent"]), "ps --pid")
+    below = holder.ctl("ps", "--tree", "--pid", parent, "vm1").decode().splitlines()
+    check(below[1].split()[0] == parent and any(line.split()[0] == pid for line in below[2:]),
+          f"a tree from {parent} on: {below}")
+    check(all(line.split()[0] != "2" for line in below[1:]), f"others are in the tree: {below}")
+    for command in ("threads", "maps", "files", "environ"):
+        equal(holder.json(command, "--pid", pid, "vm1"), holder.json(command, "vm1", pid), command)
 
 
 def _places(holder, truth, boot):
@@ -358,6 +374,7 @@ def percept(lab):
     percept_content.compare(lab, guest, holder, _sleeper(truth)["pid"])
     percept_images.compare(lab, guest, holder)
     percept_check.compare(lab, guest, broker, holder, _sleeper(truth))
+    _by_pid(holder, truth)
     tree = holder.ctl("ps", "--tree", "vm1").decode()
     check("  [ksoftirqd/0]" in tree, "no tree:\n" + tree)
 

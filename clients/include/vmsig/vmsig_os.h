@@ -402,6 +402,11 @@ VMSIG_API VMSIG_MUST_USE int vmsig_os_image_imports(vmsig_os_handle *os, const v
 /* The libraries that it names, with addresses of 0. */
 VMSIG_API VMSIG_MUST_USE int vmsig_os_image_needed(vmsig_os_handle *os, const vmsig_proc *process,
 	const vmsig_image *image, vmsig_name_list **ret_list);
+/* The same of all in the list, with one look at what the process has mapped, where one by one takes
+ * as many: `ret_lists` has room for images->count lists, the caller's to free; NULLs after an
+ * error. */
+VMSIG_API VMSIG_MUST_USE int vmsig_os_images_needed(vmsig_os_handle *os, const vmsig_proc *process,
+	const vmsig_image_list *images, vmsig_name_list **ret_lists);
 
 /* ---- what does not fit together ---- */
 

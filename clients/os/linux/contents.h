@@ -2,19 +2,19 @@
 #ifndef CLIENTS_OS_LINUX_CONTENTS_H
 #define CLIENTS_OS_LINUX_CONTENTS_H
 
-/* What is in a program or library of a process, as vmsig_os.h gives it out. */
+/* What is in programs and libraries of a process, as vmsig_os.h gives it out. */
 
-#include "clients/os/linux/kernel.h"
-#include "vmsig/vmsig_os.h"
+#include "clients/os/linux/dynamic.h"
+#include "clients/os/linux/elf.h"
 
-/* Names are allocated; the list is partial when something of it is not resident. */
-__attribute__((warn_unused_result)) int linux_contents_sections(struct linux_kernel *kernel,
-	const vmsig_proc *process, const vmsig_image *image, vmsig_name_list *ret_list);
-__attribute__((warn_unused_result)) int linux_contents_exports(struct linux_kernel *kernel,
-	const vmsig_proc *process, const vmsig_image *image, vmsig_name_list *ret_list);
-__attribute__((warn_unused_result)) int linux_contents_imports(struct linux_kernel *kernel,
-	const vmsig_proc *process, const vmsig_image *image, vmsig_name_list *ret_list);
-__attribute__((warn_unused_result)) int linux_contents_needed(struct linux_kernel *kernel,
-	const vmsig_proc *process, const vmsig_image *image, vmsig_name_list *ret_list);
+/* What is taken of one: linux_elf_sections(), linux_dynamic_exports() and those beside it. */
+typedef int (*linux_contents_fn)(
+	struct linux_mapped *mapped, const struct linux_elf *elf, vmsig_name_list *list);
+
+/* Of `count` images, the list of each, with one look at what the process has mapped. Names are
+ * allocated; a list is partial when something of it is not resident. */
+__attribute__((warn_unused_result)) int linux_contents(struct linux_kernel *kernel,
+	const vmsig_proc *process, const vmsig_image *images, size_t count, linux_contents_fn take,
+	vmsig_name_list *const *ret_lists);
 
 #endif

@@ -144,34 +144,53 @@ static int teardown(void **state)
 	return 0;
 }
 
-typedef int (*list_fn)(struct linux_kernel *kernel, const vmsig_proc *process,
-	const vmsig_image *image, vmsig_name_list *ret_list);
-
 /* The names and addresses, "name@address" each; "..." behind: it is partial. */
-static void list(struct lab *lab, list_fn take, const char *wanted)
+static void is_list(vmsig_name_list *names, const char *wanted)
 {
-	vmsig_name_list names = {0};
 	char text[256] = "";
 
-	assert_int_equal(take(&lab->memory.kernel, &lab->process, &lab->image, &names), 0);
-	for (size_t i = 0; i < names.count; i++)
+	for (size_t i = 0; i < names->count; i++)
 		(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s@%llx ",
-			names.names[i].name, (unsigned long long)names.names[i].addr);
-	(void)snprintf(
-		text + strlen(text), sizeof(text) - strlen(text), "%s", names.partial ? "..." : "");
+			names->names[i].name, (unsigned long long)names->names[i].addr);
+	(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s",
+		names->partial ? "..." : "");
 	assert_string_equal(text, wanted);
-	names_clear(&names);
-	free(names.names);
+	names_clear(names);
+	free(names->names);
+}
+
+static void list(struct lab *lab, linux_contents_fn take, const char *wanted)
+{
+	vmsig_name_list names = {0}, *lists[] = {&names};
+
+	assert_int_equal(
+		linux_contents(&lab->memory.kernel, &lab->process, &lab->image, 1, take, lists), 0);
+	is_list(&names, wanted);
 }
 
 static void a_library_says_what_it_has(void **state)
 {
 	struct lab *lab = *state;
 
-	list(lab, linux_contents_exports, "offered@7f0000201234 ");
-	list(lab, linux_contents_imports, "taken@7f1111111111 ");
-	list(lab, linux_contents_needed, "libother.so@0 ");
-	list(lab, linux_contents_sections, "taken@7f0000200200 ");
+	list(lab, linux_dynamic_exports, "offered@7f0000201234 ");
+	list(lab, linux_dynamic_imports, "taken@7f1111111111 ");
+	list(lab, linux_dynamic_needed, "libother.so@0 ");
+	list(lab, linux_elf_sections, "taken@7f0000200200 ");
+}
+
+static void several_are_each_as_one_by_itself(void **state)
+{
+	struct lab *lab = *state;
+	vmsig_image images[] = {
+		lab->image, {.base = BASE + (8u << 20), .size = SIZE_OF_IT}, lab->image};
+	vmsig_name_list names[3] = {{0}}, *lists[] = {&names[0], &names[1], &names[2]};
+
+	assert_int_equal(linux_contents(&lab->memory.kernel, &lab->process, images, 3,
+				 linux_dynamic_needed, lists),
+		0);
+	is_list(&names[0], "libother.so@0 ");
+	is_list(&names[1], "...");
+	is_list(&names[2], "libother.so@0 ");
 }
 
 static void what_does_not_fit_is_left_out(void **state)
@@ -184,19 +203,19 @@ static void what_does_not_fit_is_left_out(void **state)
 	for (size_t i = 0; i < sizeof(everywhere) / sizeof(everywhere[0]); i++) {
 		memory_put(
 			&lab->memory, LIBRARY + DYNAMIC + 2 * sizeof(Elf64_Dyn) + 8, everywhere[i]);
-		list(lab, linux_contents_needed, "...");
+		list(lab, linux_dynamic_needed, "...");
 	}
 	memory_put(&lab->memory, LIBRARY + DYNAMIC + 2 * sizeof(Elf64_Dyn) + 8, BASE + NAMES);
 	/* More relocations than there is room for. */
 	memory_put(&lab->memory, LIBRARY + DYNAMIC + 5 * sizeof(Elf64_Dyn) + 8, UINT64_MAX);
-	list(lab, linux_contents_imports, "taken@7f1111111111 ...");
+	list(lab, linux_dynamic_imports, "taken@7f1111111111 ...");
 }
 
 /* How it says so is no matter; it comes to an end, with no more than there is. */
 static void whatever_a_library_says_looking_ends(void **state)
 {
-	static const list_fn lists[] = {linux_contents_exports, linux_contents_imports,
-		linux_contents_needed, linux_contents_sections};
+	static const linux_contents_fn lists[] = {linux_dynamic_exports, linux_dynamic_imports,
+		linux_dynamic_needed, linux_elf_sections};
 	static const uint8_t odd[] = {0x00, 0x01, 0x7f, 0x80, 0xff};
 	struct lab *lab = *state;
 
@@ -206,9 +225,9 @@ static void whatever_a_library_says_looking_ends(void **state)
 		for (size_t i = 0; i < sizeof(odd); i++) {
 			lab->memory.bytes[LIBRARY + at] = odd[i];
 			for (size_t j = 0; j < sizeof(lists) / sizeof(lists[0]); j++) {
-				vmsig_name_list names = {0};
-				int r = lists[j](
-					&lab->memory.kernel, &lab->process, &lab->image, &names);
+				vmsig_name_list names = {0}, *given[] = {&names};
+				int r = linux_contents(&lab->memory.kernel, &lab->process,
+					&lab->image, 1, lists[j], given);
 
 				assert_true(r == 0 || r == VMSIG_ERR_TORN);
 				names_clear(&names);
@@ -217,13 +236,14 @@ static void whatever_a_library_says_looking_ends(void **state)
 		}
 		lab->memory.bytes[LIBRARY + at] = was;
 	}
-	list(lab, linux_contents_exports, "offered@7f0000201234 ");
+	list(lab, linux_dynamic_exports, "offered@7f0000201234 ");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_library_says_what_it_has, setup, teardown),
+		cmocka_unit_test_setup_teardown(several_are_each_as_one_by_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_does_not_fit_is_left_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			whatever_a_library_says_looking_ends, setup, teardown),
