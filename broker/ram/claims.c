@@ -15,8 +15,11 @@ const char *claim_take(
 	/* The hash reads all 16 bytes, which the analyzer loses sight of. */
 	/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
 	HASH_FIND(hh, claims->taken, key, sizeof(key), other);
-	if (other)
+	if (other && (!other->borrowed || ram_is_borrowed(ram)))
 		return other->name;
+	if (other)
+		claim_drop(other);
+	claim->borrowed = ram_is_borrowed(ram);
 	claim->key[0] = key[0];
 	claim->key[1] = key[1];
 	snprintf(claim->name, sizeof(claim->name), "%s", name);
@@ -34,4 +37,9 @@ void claim_drop(struct claim *claim)
 		return;
 	HASH_DEL(claim->claims->taken, claim);
 	claim->claims = NULL;
+}
+
+bool claim_holds(const struct claim *claim)
+{
+	return claim->claims;
 }

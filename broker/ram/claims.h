@@ -5,11 +5,14 @@
 /*
  * One RAM file, one endpoint. Whatever evidence there is that a file is a QEMU's RAM, another
  * QEMU of the same uid could have it as well; and two machines that were started on one file
- * by mistake destroy each other. The first endpoint keeps the file.
+ * by mistake destroy each other. The first endpoint keeps the file, but one whose giver may only
+ * read it and is not its owner (a holder of another endpoint, say): that one has it until somebody
+ * else claims it.
  *
  * All of it belongs to the loop thread.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* An entry that could not be added has hh.tbl == NULL; the default would exit. */
@@ -23,6 +26,7 @@ struct ram;
 struct claim {
 	uint64_t key[2];           /* device, inode */
 	char name[CLAIM_NAME_MAX]; /* the endpoint's */
+	bool borrowed;             /* ram_is_borrowed() */
 	struct claims *claims;     /* NULL: not taken */
 	UT_hash_handle hh;
 };
@@ -38,5 +42,7 @@ __attribute__((warn_unused_result)) const char *claim_take(
 	struct claim *claim, struct claims *claims, const struct ram *ram, const char *name);
 /* Does nothing when it is not taken. */
 void claim_drop(struct claim *claim);
+/* False: it was not taken, was dropped, or somebody else has the file now. */
+bool claim_holds(const struct claim *claim);
 
 #endif

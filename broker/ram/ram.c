@@ -32,6 +32,7 @@ struct ram {
 	uint64_t page_size; /* bytes of the pages that map it */
 	bool sparse;
 	bool read_only; /* who gave the descriptor may not write */
+	bool borrowed;  /* and is not the file's owner */
 };
 
 static void fd_path(int fd, char path[static PROC_PATH_MAX])
@@ -322,6 +323,7 @@ static int ram_init_given(
 	if (r)
 		return r;
 	ram->read_only = access != O_RDWR;
+	ram->borrowed = ram->read_only && giver != 0 && ram->st.st_uid != giver;
 	placed = find_place(ram, &place);
 	/* A descriptor proves what its giver may do, and not that the file is his to change. */
 	if (ram->st.st_uid == giver)
@@ -357,6 +359,11 @@ struct ram *ram_free(struct ram *ram)
 	free(ram->path);
 	free(ram);
 	return NULL;
+}
+
+bool ram_is_borrowed(const struct ram *ram)
+{
+	return ram->borrowed;
 }
 
 int ram_share(const struct ram *ram)

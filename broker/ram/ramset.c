@@ -161,6 +161,15 @@ const char *ramset_claim(struct ramset *set, struct claims *claims, const char *
 	return other;
 }
 
+bool ramset_is_claimed(const struct ramset *set)
+{
+	bool claimed = true;
+
+	for (size_t i = 0; i < set->n; i++)
+		claimed &= claim_holds(&set->parts[i].claim);
+	return claimed;
+}
+
 /* ---- what is said of all ---- */
 
 /* Of a file that only its mode guards somebody else than root is the owner: root passes any. */

@@ -35,6 +35,8 @@ uint64_t ramset_size(const struct ramset *set);            /* bytes of all */
 /* Claims every file for the endpoint, or none: as claim_take(). */
 __attribute__((warn_unused_result)) const char *ramset_claim(
 	struct ramset *set, struct claims *claims, const char *name);
+/* Whether it still has all that it claimed. */
+bool ramset_is_claimed(const struct ramset *set);
 
 enum vmsig_guard ramset_guard(const struct ramset *set);
 /* GUARD_MODE does not hold against this uid. Of several owners it is not said: then the guard is

@@ -25,6 +25,7 @@
 
 #define FOUR_GIB (1ull << 32)
 #define HANGS "the file system of its RAM file does not answer; look at the disk"
+#define TAKEN "its RAM file is another endpoint's"
 #define MOMENT_STEP 997u /* ms; prime, so that it goes through all of the usual intervals */
 #define REST 4           /* times as long as a search took: the threads for them are few */
 
@@ -151,6 +152,12 @@ static bool claim(struct file_adapter *file)
 	return !other;
 }
 
+/* Who has it now is asked for when it is opened again. */
+static bool lost_claim(const struct file_adapter *file)
+{
+	return !ramset_is_claimed(file->image->ram);
+}
+
 static void tell_opened(struct file_adapter *file, int error, const char *why)
 {
 	if (file->env.offer)
@@ -190,8 +197,9 @@ static void on_found(struct file_adapter *file, const struct image_job *job)
 
 	file->rest_until = now + REST * (now - file->find_began);
 	file->notes_from = job->notes_next;
-	if (job->errand.result) {
-		publisher_state(&file->publisher, VMSIG_STATE_BOOTING, job->why);
+	if (job->errand.result || lost_claim(file)) {
+		publisher_state(&file->publisher, VMSIG_STATE_BOOTING,
+			job->errand.result ? job->why : TAKEN);
 		drop(file);
 		return;
 	}
@@ -203,6 +211,8 @@ static void on_checked(struct file_adapter *file, const struct image_job *job)
 {
 	if (job->errand.result)
 		end_session(file, job->why);
+	else if (lost_claim(file))
+		end_session(file, TAKEN);
 }
 
 static void on_job_done(struct errand *errand)

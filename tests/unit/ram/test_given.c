@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "broker/ram/claims.h"
 #include "broker/ram/ram.h"
 #include "vmsig/vmsig_error.h"
 
@@ -171,6 +172,35 @@ static void one_that_shrinks_is_found(void **state)
 	close(fd);
 }
 
+/* Who was given a guest's RAM to read has it nobody's way. */
+static void who_may_only_read_gives_way(void **state)
+{
+	int fd = memfd(0, SIZE), reader = reopened(fd, O_RDONLY);
+	struct claims claims = {0};
+	struct claim lent = {0}, again = {0}, own = {0};
+	struct ram *borrowed, *other, *ram;
+
+	assert_int_equal(given(&borrowed, reader, getuid() + 1), 0);
+	assert_int_equal(given(&other, reader, getuid() + 2), 0);
+	assert_int_equal(given(&ram, fd, getuid() + 3), 0);
+	assert_true(ram_is_borrowed(borrowed));
+	assert_false(ram_is_borrowed(ram));
+	assert_null(claim_take(&lent, &claims, borrowed, "lent"));
+	assert_string_equal(claim_take(&again, &claims, other, "again"), "lent");
+	assert_true(claim_holds(&lent));
+	assert_null(claim_take(&own, &claims, ram, "own"));
+	assert_false(claim_holds(&lent));
+	assert_string_equal(claim_take(&lent, &claims, borrowed, "lent"), "own");
+	assert_true(claim_holds(&own));
+	claim_drop(&own);
+	assert_null(claims.taken);
+	ram_free(borrowed);
+	ram_free(other);
+	ram_free(ram);
+	close(reader);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -181,6 +211,7 @@ int main(void)
 		cmocka_unit_test(anothers_file_keeps_its_mode),
 		cmocka_unit_test(seals_are_the_strongest_guard),
 		cmocka_unit_test(one_that_shrinks_is_found),
+		cmocka_unit_test(who_may_only_read_gives_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
