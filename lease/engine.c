@@ -67,6 +67,11 @@ int lease_engine_new(
 	return 0;
 }
 
+void lease_number_from(struct lease_engine *engine, uint64_t next_id)
+{
+	engine->next_id = next_id ? next_id : 1;
+}
+
 struct lease_shortage lease_shortage(const struct lease_engine *engine)
 {
 	return engine->shortage;

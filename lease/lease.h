@@ -107,6 +107,8 @@ struct lease_view {
 /* `next_id` is above every id that the store has ever seen. */
 __attribute__((warn_unused_result)) int lease_engine_new(
 	struct lease_engine **ret_engine, const struct lease_limits *limits, uint64_t next_id);
+/* What is granted from now on is numbered from here, but for numbers that are in use. */
+void lease_number_from(struct lease_engine *engine, uint64_t next_id);
 /* Other limits from now on: what is beyond them stays, and nothing more comes. Graces that have
  * begun end when they would have. */
 void lease_set_limits(struct lease_engine *engine, const struct lease_limits *limits);

@@ -109,8 +109,12 @@ static int embedded_grant(
 {
 	struct embedded *embedded = embedded_of(store);
 	uint64_t token = 0;
-	int r = reserve(embedded);
+	int r;
 
+	/* One that another host has numbered, and that is over, is known here alone. */
+	if (tables_lease(&embedded->db->tables, lease->id))
+		return VMSIG_ERR_BUSY;
+	r = reserve(embedded);
 	if (!r && lease->id >= embedded->reserved)
 		r = ids_reserve(embedded, lease->id + 1);
 	if (!r)

@@ -33,7 +33,8 @@ struct lease_store_events {
 };
 
 struct lease_store_ops {
-	/* 0, or an error: nothing was started, and failed() is not called. */
+	/* 0, or an error: nothing was started, and failed() is not called. VMSIG_ERR_BUSY: another
+	 * lease has its number, and the transaction goes on without it. */
 	int (*grant)(struct lease_store *store, const struct lease_view *lease, uint64_t now_ns);
 	int (*renew)(struct lease_store *store, const struct lease_view *lease);
 	int (*end)(struct lease_store *store, const struct lease_view *lease);

@@ -122,6 +122,18 @@ static void append(struct desk *desk, const struct lease_view *lease, Vmsig__Aud
 	record_append_lease(desk, &record, lease);
 }
 
+/* Of another host's lease, which came with a guest; whoever may write to the fleet's store may
+ * have named those that come next here. */
+static void number_is_taken(struct desk *desk, uint64_t lease)
+{
+	const struct desk_ops *ops = &desk->env.ops;
+	uint64_t next_id;
+
+	if (!ops->leases->next_id(ops->ctx, &next_id))
+		lease_number_from(desk->engine, next_id);
+	lease_store_failed(desk->engine, desk->now_ns, lease, VMSIG_ERR_BUSY);
+}
+
 static void do_store_grant(struct desk *desk, const struct lease_view *lease)
 {
 	const struct desk_ops *ops = &desk->env.ops;
@@ -131,6 +143,10 @@ static void do_store_grant(struct desk *desk, const struct lease_view *lease)
 	batch_begin(desk);
 	r = desk->batch.failed ? desk->batch.failed
 			       : ops->leases->grant(ops->ctx, lease, desk->now_ns, &token);
+	if (r == VMSIG_ERR_BUSY) {
+		number_is_taken(desk, id);
+		return;
+	}
 	batch_note(desk, r);
 	if (r)
 		lease_store_failed(desk->engine, desk->now_ns, id, VMSIG_ERR_IO);

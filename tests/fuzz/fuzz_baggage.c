@@ -33,8 +33,7 @@ struct sums {
 
 static struct sums sums_of(const struct store *store)
 {
-	return (struct sums){
-		HASH_COUNT(store->tables.leases), HASH_COUNT(store->tables.answers.writers)};
+	return (struct sums){HASH_COUNT(store->tables.leases), store->tables.answers.bytes};
 }
 
 static void endpoint_add(struct store *store, uint32_t id, const char *name)
@@ -74,8 +73,7 @@ static void on_lease(void *arg, const struct lease_view *lease)
 	(void)!lease_adopt(arg, NOW_NS, lease);
 }
 
-static void take(
-	struct store *store, struct lease_engine *engine, const uint8_t *data, size_t size)
+static void take(struct store *store, struct lease_engine *engine, const uint8_t *data, size_t size)
 {
 	const struct sums before = sums_of(store);
 	struct sums after;

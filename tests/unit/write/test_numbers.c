@@ -32,11 +32,9 @@ static void plant(struct lab *lab, uint64_t first)
 			.ttl_ns = LAB_MS,
 			.deadline_ns = lab_now()};
 
-		assert_int_equal(
-			baggage_add(&baggage, lab->store, &lease, lab_now(), NULL, 0), 0);
+		assert_int_equal(baggage_add(&baggage, lab->store, &lease, lab_now(), NULL, 0), 0);
 	}
-	assert_int_equal(
-		desk_shell_unpack(lab->shell, other.id, baggage.data, baggage.len), 0);
+	assert_int_equal(desk_shell_unpack(lab->shell, other.id, baggage.data, baggage.len), 0);
 	free(baggage.data);
 	lab_turn(lab);
 }
