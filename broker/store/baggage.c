@@ -123,6 +123,8 @@ int baggage_add(struct baggage *baggage, const struct store *store, const struct
 struct reading {
 	const uint8_t *at, *end;
 	uint64_t lease; /* that changes are of; 0: of none yet */
+	struct ledger_key intent;
+	bool open; /* the answer to `intent` comes next */
 	struct lease_range ranges[LEASE_RANGES_MAX];
 };
 
@@ -135,15 +137,29 @@ static bool begin(struct reading *reading, const void *data, size_t len)
 	return true;
 }
 
+/* What is open here is open nowhere else: nobody is still to answer it, and no record of this host
+ * is of it. */
+static bool is_answer(struct reading *reading, const struct change *change)
+{
+	const struct ledger_key *key = &change->key;
+	bool answers = change->kind == CHANGE_SETTLE && reading->open &&
+		       key->writer == reading->intent.writer &&
+		       key->sequence == reading->intent.sequence;
+	bool intends = change->kind == CHANGE_INTEND && !reading->open && !change->number;
+
+	reading->open = intends;
+	reading->intent = *key;
+	return reading->lease && key->lease == reading->lease && (answers || intends);
+}
+
 static bool is_in_place(struct reading *reading, const struct change *change)
 {
-	if (change->kind == CHANGE_GRANT) {
+	if (change->kind == CHANGE_GRANT && !reading->open) {
 		reading->lease = change->key.lease;
 		return reading->lease && change->nranges && change->len <= LEASE_NAME_MAX &&
 		       change->number <= INT64_MAX && change->ttl_ns && change->ttl_ns <= INT64_MAX;
 	}
-	return (change->kind == CHANGE_INTEND || change->kind == CHANGE_SETTLE) && reading->lease &&
-	       change->key.lease == reading->lease;
+	return is_answer(reading, change);
 }
 
 /* False: at the end; *ret_error. */
@@ -151,7 +167,7 @@ static bool next(struct reading *reading, struct change *ret_change, int *ret_er
 {
 	size_t left = (size_t)(reading->end - reading->at), size = 0;
 
-	*ret_error = left ? VMSIG_ERR_INTERNAL : 0;
+	*ret_error = left || reading->open ? VMSIG_ERR_INTERNAL : 0;
 	if (left < 4)
 		return false;
 	for (unsigned i = 0; i < 4; i++)

@@ -7,8 +7,8 @@
  * them, as one value. It is a line that names it, and behind that changes (change.h), each with its
  * length in 4 bytes in front (little-endian): a GRANT, whose endpoint means nothing and whose
  * moments are spans (granted: since then; deadline, hold_until: until then), and behind it an
- * INTEND and a SETTLE for each answer of that lease. Who takes it in has foreign input: it is taken
- * as a whole, or refused.
+ * INTEND, of no record, and right behind it a SETTLE for each answer of that lease. Who takes it in
+ * has foreign input: it is taken as a whole, or refused.
  */
 
 #include <stddef.h>

@@ -86,11 +86,22 @@ static void take(struct store *store, struct lease_engine *engine, const uint8_t
 		abort();
 }
 
+/* What this host would answer for somebody else. */
+static void check_answers(const struct store *store)
+{
+	const struct ledger_answer *answer;
+	struct ledger_key key = {0};
+
+	if (answers_next_open(&store->tables.answers, &key, &answer))
+		abort();
+}
+
 static void look(const struct store *store, struct lease_engine *engine, uint8_t flags)
 {
 	const struct table_lease *here = tables_lease(&store->tables, LEASE);
 	struct lease_action action;
 
+	check_answers(store);
 	if (flags & HAS_OTHER && (!here || here->endpoint != OTHER || here->token != TOKEN))
 		abort();
 	if (lease_endpoint_ready(engine, NOW_NS, ENDPOINT, EPOCH))

@@ -277,6 +277,49 @@ static void damage_is_refused(void **state)
 	free(baggage.data);
 }
 
+static size_t put_change(uint8_t *to, const struct change *change)
+{
+	size_t size = change_size(change);
+
+	for (unsigned i = 0; i < 4; i++)
+		to[i] = (uint8_t)(size >> 8 * i);
+	change_encode(change, to + 4);
+	return 4 + size;
+}
+
+/* Else this host would answer it at its next start, in the name of whoever has that record. */
+static void what_nobody_answers_is_refused(void **state)
+{
+	static const uint8_t digest[LEDGER_DIGEST];
+	struct change intend = {.kind = CHANGE_INTEND,
+		.key = {.lease = LEASE, .writer = 5, .sequence = 9},
+		.digest = digest};
+	const struct change settle = {
+		.kind = CHANGE_SETTLE, .key = intend.key, .bytes = "reply", .len = 5};
+	struct baggage baggage = pack(1000);
+	uint8_t copy[1024];
+	size_t len;
+
+	memcpy(copy, baggage.data, baggage.len);
+	len = baggage.len + put_change(copy + baggage.len, &intend);
+	assert_int_equal(take(copy, len, 5000), VMSIG_ERR_INTERNAL);
+	/* Again, before the first has its answer. */
+	len += put_change(copy + len, &intend);
+	len += put_change(copy + len, &settle);
+	assert_int_equal(take(copy, len, 5000), VMSIG_ERR_INTERNAL);
+	intend.number = 1;
+	len = baggage.len + put_change(copy + baggage.len, &intend);
+	len += put_change(copy + len, &settle);
+	assert_int_equal(take(copy, len, 5000), VMSIG_ERR_INTERNAL);
+	assert_null(tables_lease(&lab.to.store->tables, LEASE));
+	intend.number = 0;
+	len = baggage.len + put_change(copy + baggage.len, &intend);
+	len += put_change(copy + len, &settle);
+	assert_int_equal(take(copy, len, 5000), 0);
+	assert_int_equal(lab.taken, 1);
+	free(baggage.data);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -288,6 +331,7 @@ int main(void)
 		TEST(what_is_under_way_is_waited_for_or_unknown),
 		TEST(one_that_does_not_fit_is_left_out),
 		TEST(damage_is_refused),
+		TEST(what_nobody_answers_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
