@@ -16,6 +16,16 @@
 /* 0 or a negated enum vmsig_error; whether it could be written is the stream's to say. */
 typedef int (*make_fn)(FILE *to, const struct mount_node *node);
 
+/* As the kernel has it in its own files: a name that the guest chose makes no line. */
+static void put_name(FILE *to, const char *name)
+{
+	const char *end;
+
+	for (; (end = strchr(name, '\n')); name = end + 1)
+		fprintf(to, "%.*s\\012", (int)(end - name), name);
+	fputs(name, to);
+}
+
 /* ---- what files of a guest say ---- */
 
 static int make_epoch(FILE *to, const struct mount_node *node)
@@ -60,7 +70,9 @@ static int make_kallsyms(FILE *to, const struct mount_node *node)
 	for (size_t i = 0; i < n; i++) {
 		vmsig_symbol symbol = vmsig_os_symbol(os, i);
 
-		fprintf(to, "%016" PRIx64 " %c %s\n", symbol.addr, symbol.type, symbol.name);
+		fprintf(to, "%016" PRIx64 " %c ", symbol.addr, symbol.type);
+		put_name(to, symbol.name);
+		fputc('\n', to);
 	}
 	return 0;
 }
@@ -106,12 +118,14 @@ static int make_maps(FILE *to, const struct mount_node *node)
 	for (size_t i = 0; i < list->count; i++) {
 		const vmsig_map *map = &list->maps[i];
 
-		fprintf(to, "%08" PRIx64 "-%08" PRIx64 " %c%c%c%c %08" PRIx64 " 00:00 0%s%s\n",
+		fprintf(to, "%08" PRIx64 "-%08" PRIx64 " %c%c%c%c %08" PRIx64 " 00:00 0%s",
 			map->start, map->end, map->prot & VMSIG_PROT_READ ? 'r' : '-',
 			map->prot & VMSIG_PROT_WRITE ? 'w' : '-',
 			map->prot & VMSIG_PROT_EXEC ? 'x' : '-',
 			map->prot & VMSIG_MAP_SHARED ? 's' : 'p', map->offset,
-			map->path[0] ? "                   " : "", map->path);
+			map->path[0] ? "                   " : "");
+		put_name(to, map->path);
+		fputc('\n', to);
 	}
 	vmsig_map_list_free(list);
 	return 0;
@@ -387,7 +401,9 @@ int mount_tree_target(const struct mount_node *node, char *buf, size_t size)
 	for (size_t i = 0; i < list->count; i++) {
 		if (list->files[i].number != node->fd)
 			continue;
-		snprintf(buf, size, "%s", list->files[i].path);
+		/* Of ours there is none in this folder, so a path leads nowhere on the host. */
+		snprintf(buf, size, "%s%s", strchr(list->files[i].path, '/') ? "guest:" : "",
+			list->files[i].path);
 		r = 0;
 	}
 	vmsig_file_list_free(list);

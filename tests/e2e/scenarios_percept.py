@@ -302,7 +302,11 @@ def _mount(lab, holder, guest, boot, truth):
     check("exe" not in os.listdir(mounted.path("pid", 2)), "a kernel thread was started from a file")
     links = {int(fd): os.readlink(mounted.path("pid", pid, "fd", fd))
              for fd in os.listdir(mounted.path("pid", pid, "fd"))}
-    equal(links, sleeper["files"], "fd")
+    equal({fd: link.removeprefix("guest:") for fd, link in links.items()}, sleeper["files"], "fd")
+    for fd, link in links.items():
+        if "/" in link:
+            check(not os.path.exists(mounted.path("pid", pid, "fd", str(fd))),
+                  f"descriptor {fd} of the guest leads to the host's {link}")
     for path, mode, wanted in ((mounted.path("mem"), "r+b", errno.EROFS),
                                (mounted.path("nothing"), "rb", errno.ENOENT),
                                (os.path.join(mounted.folder, "vm2"), "rb", errno.ENOENT),
