@@ -323,7 +323,7 @@ static int ram_init_given(
 	if (r)
 		return r;
 	ram->read_only = access != O_RDWR;
-	ram->borrowed = ram->read_only && giver != 0 && ram->st.st_uid != giver;
+	ram->borrowed = ram->read_only && ram->st.st_uid != giver;
 	placed = find_place(ram, &place);
 	/* A descriptor proves what its giver may do, and not that the file is his to change. */
 	if (ram->st.st_uid == giver)

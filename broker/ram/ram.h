@@ -54,7 +54,7 @@ __attribute__((warn_unused_result)) int ram_open_given(struct ram **ret_ram, int
 /* Closes. Accepts NULL, returns NULL. */
 struct ram *ram_free(struct ram *ram);
 
-/* Whether it was given by somebody who may only read it and is neither its owner nor root. */
+/* Whether it was given by somebody who may only read it and is not its owner. */
 bool ram_is_borrowed(const struct ram *ram);
 /* A fresh O_RDONLY, CLOEXEC open file description (R2); the caller closes. -errno. */
 __attribute__((warn_unused_result)) int ram_share(const struct ram *ram);

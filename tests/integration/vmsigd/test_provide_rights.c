@@ -107,6 +107,37 @@ static void an_administrator_is_no_provider(void **state)
 	write_client_close(&client);
 }
 
+/* A holder of a guest offers what it was given as a guest of its own. */
+static void who_may_only_read_gives_way(void **state)
+{
+	struct scene *scene = *state;
+	struct write_client holder, owner;
+	int fd = provider_memfd(SCENE_RAM), reader;
+	char path[64];
+
+	if (fchown(fd, getuid() + 1, (gid_t)-1) < 0) {
+		close(fd);
+		skip();
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	reader = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(reader >= 0);
+	provider_configure(scene, PROVIDER_LONG, "['m*']", getuid());
+	scene_reload(scene);
+	provider_dial(scene, &holder, &provider_maker);
+	assert_int_equal(provider_offer_one(&holder, "mh", reader), 0);
+	(void)provider_epoch(scene, "mh");
+	provider_dial(scene, &owner, &provider_other);
+	assert_int_equal(provider_offer_one(&owner, "mo", fd), 0);
+	(void)provider_epoch(scene, "mo");
+	daemon_await_log(scene->daemon, "its RAM file is another endpoint's", 1);
+	assert_int_equal(provider_offer_one(&holder, "mi", reader), VMSIG_ERR_BAD_REQUEST);
+	write_client_close(&holder);
+	write_client_close(&owner);
+	close(reader);
+	close(fd);
+}
+
 static void a_flood_meets_its_bound(void **state)
 {
 	struct scene *scene = *state;
@@ -240,6 +271,7 @@ int main(void)
 		PROVIDE_TEST(a_file_that_shrinks_ends_its_epoch),
 		PROVIDE_TEST(names_of_others_are_refused),
 		PROVIDE_TEST(an_administrator_is_no_provider),
+		PROVIDE_TEST(who_may_only_read_gives_way),
 		PROVIDE_TEST(a_flood_meets_its_bound),
 		PROVIDE_TEST(the_names_that_are_remembered_have_a_bound),
 		PROVIDE_TEST(lies_about_ram_are_refused),
