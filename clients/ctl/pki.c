@@ -31,7 +31,7 @@ int pki_init(const char *dir, const char *name, const struct pki_how *how, char 
 	int r = VMSIG_ERR_BAD_REQUEST;
 
 	if (key)
-		r = cert ? pki_folder_make(&sentence, dir)
+		r = cert ? pki_folder_make(&sentence, dir, true)
 			 : pki_complain_openssl(&sentence, "make a CA");
 	if (!r)
 		r = pki_key_write(&sentence, dir, "ca.key", key, how);
@@ -147,7 +147,7 @@ int pki_issue(const char *ca_dir, const char *role, const char *name, const char
 	if (r)
 		goto out;
 	key = pki_key_new(&sentence, how);
-	r = key ? pki_folder_make(&sentence, out_dir) : VMSIG_ERR_BAD_REQUEST;
+	r = key ? pki_folder_make(&sentence, out_dir, true) : VMSIG_ERR_BAD_REQUEST;
 	if (!r)
 		r = pki_key_write(&sentence, out_dir, "key.pem", key, &bare);
 	if (!r)
@@ -179,7 +179,7 @@ int pki_request(const char *role, const char *name, const char *out_dir, const s
 	if (!key)
 		return VMSIG_ERR_BAD_REQUEST;
 	request = pki_cert_request(key, name, uri);
-	r = request ? pki_folder_make(&sentence, out_dir)
+	r = request ? pki_folder_make(&sentence, out_dir, true)
 		    : pki_complain_openssl(&sentence, "make the request");
 	if (!r)
 		r = pki_key_write(&sentence, out_dir, "key.pem", key, &bare);
@@ -241,7 +241,7 @@ int pki_sign(const char *ca_dir, const char *path, const char *role, const char 
 	if (!r)
 		r = authority_load(&sentence, ca_dir, how, &authority);
 	if (!r)
-		r = pki_folder_make(&sentence, out_dir);
+		r = pki_folder_make(&sentence, out_dir, false);
 	if (!r)
 		r = check_free(&sentence, out_dir);
 	if (!r)

@@ -41,13 +41,41 @@ void pki_path(char path[static PATH_MAX], const char *dir, const char *file)
 	snprintf(path, PATH_MAX, "%s/%s", dir, file);
 }
 
-int pki_folder_make(struct pki_sentence *sentence, const char *dir)
+/* What is there already, in /tmp say, may be anybody's, or lead anywhere. */
+static int folder_check(struct pki_sentence *sentence, const char *dir, int fd, bool holds_keys)
 {
-	/* chmod: the mode does not depend on the umask. */
-	if ((mkdir(dir, 0700) < 0 && errno != EEXIST) || chmod(dir, 0700) < 0)
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return pki_complain(sentence, VMSIG_ERR_IO,
+			errno == ENOTDIR || errno == ELOOP
+				? "%s is no folder itself (%s); choose another one"
+				: "cannot use the folder %s: %s",
+			dir, strerror(errno));
+	if (holds_keys && st.st_uid != geteuid())
+		return pki_complain(sentence, VMSIG_ERR_IO,
+			"%s belongs to uid %u, who could replace what is put there; choose a "
+			"folder of your own",
+			dir, (unsigned)st.st_uid);
+	/* The mode does not depend on the umask. */
+	if (st.st_uid == geteuid() && fchmod(fd, 0700) < 0)
+		return pki_complain(
+			sentence, VMSIG_ERR_IO, "cannot chmod %s to 700: %s", dir, strerror(errno));
+	return 0;
+}
+
+int pki_folder_make(struct pki_sentence *sentence, const char *dir, bool holds_keys)
+{
+	int fd, r;
+
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
 		return pki_complain(sentence, VMSIG_ERR_IO, "cannot make the folder %s: %s", dir,
 			strerror(errno));
-	return 0;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	r = folder_check(sentence, dir, fd, holds_keys);
+	if (fd >= 0)
+		close(fd);
+	return r;
 }
 
 /* ---- writing ---- */

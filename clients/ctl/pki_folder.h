@@ -27,9 +27,10 @@ __attribute__((format(printf, 3, 4))) int pki_complain(
 int pki_complain_openssl(struct pki_sentence *sentence, const char *what);
 
 void pki_path(char path[static PATH_MAX], const char *dir, const char *file);
-/* Makes it if it is not there; either way only its owner may enter. */
+/* Makes it if it is not there; either way only its owner may enter, and with `holds_keys` that has
+ * to be this user. */
 __attribute__((warn_unused_result)) int pki_folder_make(
-	struct pki_sentence *sentence, const char *dir);
+	struct pki_sentence *sentence, const char *dir, bool holds_keys);
 __attribute__((warn_unused_result)) int pki_append(
 	struct pki_sentence *sentence, const char *dir, const char *file, const char *line);
 
