@@ -375,6 +375,19 @@ static int digest(void *ctx, const void *data, size_t len, uint8_t ret_digest[st
 	return audit_digest(((struct desk_shell *)ctx)->audit, data, len, ret_digest);
 }
 
+static int digests(void *ctx, const struct multihash_message *messages, size_t n)
+{
+	int r = 0;
+
+	if (multihash_pays(messages, n)) {
+		multihash_make(messages, n);
+		return 0;
+	}
+	for (size_t i = 0; !r && i < n; i++)
+		r = digest(ctx, messages[i].data, messages[i].len, messages[i].ret_hash);
+	return r;
+}
+
 static void fd_close(void *ctx, int fd, uint32_t uid)
 {
 	closer_give(((struct desk_shell *)ctx)->env.closer, fd, uid);
@@ -461,6 +474,7 @@ static int open_desk(struct desk_shell *shell, char *error, size_t error_size)
 			.guests = &desk_guests,
 			.bulk = &desk_sources,
 			.digest = digest,
+			.digests = digests,
 			.fd_close = fd_close,
 			.log = say,
 			.ctx = shell},

@@ -46,7 +46,7 @@ struct command {
 	uint8_t digest[LEDGER_DIGEST];
 	/* Of bulk data, which is hashed late; command.h. */
 	uint8_t shape[LEDGER_DIGEST]; /* digest of all but the data */
-	bool data_known;              /* data_hash is there, and in `digest` */
+	bool data_known;              /* data_hash is there; of bulk data it is in `digest` then */
 	uint64_t sum_at;              /* of so many first bytes of the data */
 	uint32_t sum;                 /* this is the sum; 0: it was not made */
 	struct site *site;

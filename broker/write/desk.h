@@ -39,6 +39,7 @@
  *   lane.c       the order of one lease's commands
  *   docket.c     a tenant's commands that may go on, a part at a time
  *   intake.c     it comes in
+ *   hashes.c     hashes of its bytes, and of others'
  *   pipeline.c   its way: looked at, intended, applied
  *   release.c    one that gives its lease back
  *   replay.c     at most once: what became of an earlier transmission

@@ -80,8 +80,6 @@ static int enter(struct command *command, struct desk_operator *op)
 		r = operator_check(command, op);
 	if (!r)
 		r = policy_check(command, op);
-	if (!r && !command->body->bulk)
-		r = command_hash_data(command);
 	return r;
 }
 

@@ -20,6 +20,7 @@
 #include "broker/store/ledger.h"
 #include "broker/store/marks.h"
 #include "lease/lease.h"
+#include "proto/chain/multihash.h"
 #include "proto/wire/vmsig.pb-c.h"
 
 #define DESK_HASH 32            /* bytes of SHA-256 */
@@ -242,6 +243,8 @@ struct desk_ops {
 	/* SHA-256. */
 	int (*digest)(
 		void *ctx, const void *data, size_t len, uint8_t ret_digest[static DESK_HASH]);
+	/* The same of several messages, MULTIHASH_LANES at most, which may be made together. */
+	int (*digests)(void *ctx, const struct multihash_message *messages, size_t n);
 	/* Takes the descriptor, which came from a client of this uid: closing may take long. */
 	void (*fd_close)(void *ctx, int fd, uint32_t uid);
 	void (*log)(void *ctx, enum desk_log level, const char *text,

@@ -10,6 +10,7 @@
 #include "broker/write/bulk.h"
 #include "broker/write/command.h"
 #include "broker/write/docket.h"
+#include "broker/write/hashes.h"
 #include "broker/write/lane.h"
 #include "broker/write/operator.h"
 #include "broker/write/outcome.h"
@@ -249,6 +250,8 @@ static void judge(struct command *command)
 	struct replay_verdict verdict = {.answer = REPLAY_REFUSE};
 
 	verdict.error = replay_authorise(command);
+	if (!verdict.error)
+		verdict.error = hashes_data(command);
 	if (!verdict.error)
 		verdict.error = command_hash_all(command);
 	if (!verdict.error)

@@ -36,6 +36,7 @@ static void ops_fill(struct desk_ops *ops)
 		.guests = &guest_ops,
 		.bulk = &bulk_ops,
 		.digest = sim_digest,
+		.digests = sim_digests,
 		.fd_close = fd_close,
 		.log = on_log,
 	};

@@ -63,6 +63,15 @@ int sim_digest(void *ctx, const void *data, size_t len, uint8_t ret_digest[stati
 	return world.faults && dice(2000) == 0 ? VMSIG_ERR_NO_MEMORY : 0;
 }
 
+int sim_digests(void *ctx, const struct multihash_message *messages, size_t n)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < n; i++)
+		r = sim_digest(ctx, messages[i].data, messages[i].len, messages[i].ret_hash);
+	return r;
+}
+
 /* ---- descriptors ---- */
 
 int fd_open(unsigned command)

@@ -282,6 +282,7 @@ void bulk_work(bool all);
 void bulk_forget(void);
 extern const struct desk_bulk_ops bulk_ops;
 int sim_digest(void *ctx, const void *data, size_t len, uint8_t ret_digest[static DESK_HASH]);
+int sim_digests(void *ctx, const struct multihash_message *messages, size_t n);
 void fd_close(void *ctx, int fd, uint32_t uid);
 int fd_open(unsigned command);
 unsigned fds_open(void);

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BROKER_WRITE_HASHES_H
+#define BROKER_WRITE_HASHES_H
+
+/*
+ * Hashes of the bytes of operations: those of several commands of a tenant are made together, which
+ * takes half of the time where the CPU can (proto/chain/multihash.h).
+ */
+
+#include "broker/write/state.h"
+
+struct command;
+
+/* data_hash of a READY command, unless it is there; and of those that come after it. Nothing for
+ * bulk data. 0 or -ENOMEM. */
+__attribute__((warn_unused_result)) int hashes_data(struct command *command);
+
+#endif
