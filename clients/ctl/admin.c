@@ -43,5 +43,12 @@ int ctl_admin_ask(const struct ctl *ctl, vmsig_admin *admin,
 {
 	int r = ask_admin(admin, body_case, body, wanted, ret_answer, (int)ctl->wait_ms);
 
-	return r ? ctl_fail(r, "%s: %s", what, vmsig_admin_last_error(admin)) : EXIT_OK;
+	if (!r)
+		return EXIT_OK;
+	if (r != -VMSIG_ERR_NO_SUCH_ENDPOINT)
+		return ctl_fail(r, "%s: %s", what, vmsig_admin_last_error(admin));
+	/* `ls` is on a plane that is closed to administrators. */
+	ctl_fail_with(r, "see `vmsigctl endpoint ls` for what there is", "%s: %s", what,
+		vmsig_admin_last_error(admin));
+	return EXIT_NOT_FOUND;
 }

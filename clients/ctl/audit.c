@@ -8,6 +8,7 @@
 #include "clients/ctl/admin.h"
 
 #define TAIL_LINES 10
+#define KINDS_MAX 512    /* bytes that name all kinds */
 #define TAIL_MAX 1000000 /* of which the ids are kept when they are chosen by what they say */
 
 enum {
@@ -69,6 +70,7 @@ static const struct {
 struct parsed {
 	struct ctl_audit_options options;
 	unsigned given; /* TAKES_... */
+	const char *since, *until;
 };
 
 /* UTC, as the table and the records show it: a date, with a time behind T or not, which may end
@@ -102,14 +104,10 @@ static bool handle_text(struct ctl_audit_options *options, int code, const char 
 		return true;
 	case OPT_KIND:
 		options->kind = value;
-		return ctl_audit_kind_exists(value);
+		return true;
 	case OPT_HEAD:
 		options->head = value;
 		return true;
-	case OPT_SINCE:
-		return parse_time(value, false, &options->since_ns);
-	case OPT_UNTIL:
-		return parse_time(value, true, &options->until_ns);
 	case OPT_SQLITE:
 		options->sqlite = value;
 		return value[0] != '\0';
@@ -146,9 +144,38 @@ static bool handle(void *ctx, int code, const char *value)
 	case OPT_FOLLOW:
 		options->follow = true;
 		return true;
+	case OPT_SINCE:
+		parsed->since = value;
+		return true;
+	case OPT_UNTIL:
+		parsed->until = value;
+		return true;
 	default:
 		return handle_text(options, code, value);
 	}
+}
+
+/* Values of which the name of the option does not say what they are. */
+static int check_values(struct parsed *parsed)
+{
+	struct ctl_audit_options *options = &parsed->options;
+	const char *since = parsed->since, *until = parsed->until, *wrong = NULL;
+	char names[KINDS_MAX];
+
+	if (since && !parse_time(since, false, &options->since_ns))
+		wrong = since;
+	else if (until && !parse_time(until, true, &options->until_ns))
+		wrong = until;
+	if (wrong)
+		return ctl_usage(&ctl_audit,
+			"'%.80s' is no moment; write one in UTC, as 2026-01-31 or "
+			"2026-01-31T08:00:00",
+			wrong);
+	if (!options->kind || ctl_audit_kinds(options->kind))
+		return EXIT_OK;
+	ctl_audit_kind_names(names, sizeof(names));
+	return ctl_usage(
+		&ctl_audit, "no kind is called '%.80s'; there are %s", options->kind, names);
 }
 
 static int run_action(
@@ -173,6 +200,8 @@ static int run_audit(struct ctl *ctl, int argc, char **argv)
 	int code = ctl_options(ctl, &ctl_audit, argc, argv, own, handle, &parsed);
 	const char *name = code || optind == argc ? NULL : argv[optind];
 
+	if (!code)
+		code = check_values(&parsed);
 	if (code)
 		return code;
 	if (!name)

@@ -70,9 +70,19 @@ uint64_t ctl_audit_kinds(const char *glob)
 	return bits;
 }
 
-bool ctl_audit_kind_exists(const char *glob)
+void ctl_audit_kind_names(char *text, size_t size)
 {
-	return ctl_audit_kinds(glob) != 0;
+	const ProtobufCEnumDescriptor *kinds = &vmsig__audit_record__kind__descriptor;
+	char name[AUDIT_KIND_MAX];
+	size_t len = 0;
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < kinds->n_values && len < size; i++) {
+		kind_name(&kinds->values[i], name);
+		if (kinds->values[i].value != 0)
+			len += (size_t)snprintf(
+				text + len, size - len, "%s%s", len ? ", " : "", name);
+	}
 }
 
 /* ---- JSON: driven by the message's descriptor, so that a new field is shown as well ---- */

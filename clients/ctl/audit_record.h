@@ -35,10 +35,10 @@ void ctl_audit_entry_deinit(struct ctl_audit_entry *entry);
  * cannot be decoded. */
 void ctl_audit_entry_kind(
 	const struct ctl_audit_entry *entry, char ret_name[static AUDIT_KIND_MAX]);
-/* Whether the glob (fnmatch(3)) names any kind that there is. */
-bool ctl_audit_kind_exists(const char *glob);
-/* Bits 1 << kind of all that it names. */
+/* Bits 1 << kind of all that the glob (fnmatch(3)) names. */
 uint64_t ctl_audit_kinds(const char *glob);
+/* "start, grant, ...": all that there are, as far as `size` goes. */
+void ctl_audit_kind_names(char *text, size_t size);
 
 /* Members that have a value; "damaged": true when the record cannot be decoded. */
 json_t *ctl_audit_entry_json(const struct ctl_audit_entry *entry);

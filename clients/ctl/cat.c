@@ -207,6 +207,8 @@ static int run_cat(struct ctl *ctl, int argc, char **argv)
 		return code;
 	if (argc - optind != (cat.has_fd ? 1 : 2) || (cat.has_fd && !cat.pid))
 		return ctl_usage(&ctl_cat, "it takes one ENDPOINT, and a PATH or --pid and --fd");
+	if (!cat.has_fd && argv[optind + 1][0] != '/')
+		return ctl_usage(&ctl_cat, "PATH is a whole one, which begins with /");
 	cat.path = cat.has_fd ? NULL : argv[optind + 1];
 	code = ctl_guest_open(ctl, argv[optind], &cat.guest);
 	if (code)

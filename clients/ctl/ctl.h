@@ -75,7 +75,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include <jansson.h>
 
@@ -126,9 +125,9 @@ enum { CTL_OPT_FIRST = 256 };
 typedef bool (*ctl_option_fn)(void *ctx, int code, const char *value);
 int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, char **argv,
 	const struct option *own, ctl_option_fn handle, void *ctx);
-/* Those in front of a command, of which `help` prints what there is. NULL: optind is at the
+/* Those in front of a command. `show` prints what -h, or -V, asks for. NULL: optind is at the
  * command; else what is wrong, until the next call. */
-const char *ctl_options_before(struct ctl *ctl, void (*help)(FILE *stream), int argc, char **argv);
+const char *ctl_options_before(struct ctl *ctl, void (*show)(int code), int argc, char **argv);
 /* What `help` says of those. */
 extern const char ctl_options_help[];
 
@@ -136,8 +135,8 @@ extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_trans
 	ctl_scan, ctl_ps, ctl_threads, ctl_maps, ctl_files, ctl_sockets, ctl_mounts, ctl_dmesg,
 	ctl_modules, ctl_sections, ctl_exports, ctl_imports, ctl_symbols, ctl_environ, ctl_cat,
 	ctl_check, ctl_dump, ctl_gdb, ctl_mount, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write,
-	ctl_undo, ctl_audit, ctl_pki, ctl_version, ctl_status, ctl_stats, ctl_reload, ctl_clients,
-	ctl_disconnect, ctl_endpoint, ctl_fleet, ctl_top, ctl_policy, ctl_provide;
+	ctl_undo, ctl_audit, ctl_pki, ctl_version, ctl_help, ctl_status, ctl_stats, ctl_reload,
+	ctl_clients, ctl_disconnect, ctl_endpoint, ctl_fleet, ctl_top, ctl_policy, ctl_provide;
 
 /* What a group runs: the action that the arguments name; `say` is the complaint when they name
  * none. */

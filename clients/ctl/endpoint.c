@@ -75,7 +75,7 @@ static int print_list(const struct ctl *ctl, const struct hosted_list *list)
 		json_t *array = json_array();
 
 		for (size_t i = 0; i < list->n; i++)
-			json_array_append_new(array, ctl_message_json(&list->endpoints[i]->base));
+			json_array_append_new(array, ctl_hosted_json(list->endpoints[i]));
 		for (size_t i = 0; i < last->n_unserved; i++)
 			unserved_append(array, last->unserved[i]);
 		return ctl_print_json(array);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/ctl/message.h"
+
 /* The answer is the handle's: packed and unpacked once more. */
 static Vmsig__HostedInfos *page_copy(const Vmsig__HostedInfos *page)
 {
@@ -62,6 +64,16 @@ int ctl_hosted_list(const struct ctl *ctl, vmsig_admin *admin, struct hosted_lis
 		code = page_add(list, answer->hosted_infos);
 	}
 	return code;
+}
+
+json_t *ctl_hosted_json(const Vmsig__Hosted *endpoint)
+{
+	json_t *json = ctl_message_json(&endpoint->base);
+
+	/* As `ls` has them. */
+	json_object_set_new(json, "state", json_string(vmsig_state_name(endpoint->state)));
+	json_object_set_new(json, "guard", json_string(vmsig_guard_name(endpoint->guard)));
+	return json;
 }
 
 void ctl_hosted_clear(struct hosted_list *list)

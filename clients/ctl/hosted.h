@@ -15,6 +15,8 @@ struct hosted_list {
 
 /* Into an empty list. EXIT_OK, or the exit code after a message; ctl_hosted_clear() in any case. */
 int ctl_hosted_list(const struct ctl *ctl, vmsig_admin *admin, struct hosted_list *list);
+/* One of them, with the names of its state and guard; NULL without memory. */
+json_t *ctl_hosted_json(const Vmsig__Hosted *endpoint);
 void ctl_hosted_clear(struct hosted_list *list);
 
 #endif

@@ -15,7 +15,7 @@ static const struct ctl_command *const commands[] = {&ctl_ls, &ctl_info, &ctl_wa
 	&ctl_exports, &ctl_imports, &ctl_symbols, &ctl_check, &ctl_dump, &ctl_gdb, &ctl_mount,
 	&ctl_exec, &ctl_lease, &ctl_write, &ctl_undo, &ctl_audit, &ctl_status, &ctl_stats, &ctl_top,
 	&ctl_clients, &ctl_disconnect, &ctl_endpoint, &ctl_fleet, &ctl_provide, &ctl_reload,
-	&ctl_policy, &ctl_pki, &ctl_version};
+	&ctl_policy, &ctl_pki, &ctl_version, &ctl_help};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static void usage(FILE *stream)
@@ -29,7 +29,9 @@ static void usage(FILE *stream)
 	for (size_t i = 0; i < COMMANDS; i++)
 		fprintf(stream, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
 	fprintf(stream,
-		"\n%s\n"
+		"\n%s"
+		"  -V, --version   the version, in front of a command\n"
+		"\n"
 		"Exit status: 0 done; 1 error; 2 wrong usage; 3 no such endpoint, or forbidden;\n"
 		"4 not ready in time; 5 cannot connect; 6 the guest was reset meanwhile;\n"
 		"7 an address is not mapped, or not leased; 8 somebody else holds the lease;\n"
@@ -40,18 +42,23 @@ static void usage(FILE *stream)
 		ctl_options_help);
 }
 
+/* ---- version ---- */
+
+static int print_version(void)
+{
+	if (ctl_says_json())
+		return ctl_print_json(json_pack("{s:s}", "version", vmsig_version()));
+	printf("vmsigctl %s\n", vmsig_version());
+	return EXIT_OK;
+}
+
 static int run_version(struct ctl *ctl, int argc, char **argv)
 {
 	int code = ctl_options(ctl, &ctl_version, argc, argv, NULL, NULL, NULL);
 
 	if (code)
 		return code;
-	if (optind < argc)
-		return ctl_usage(&ctl_version, "it takes no argument");
-	if (ctl->json)
-		return ctl_print_json(json_pack("{s:s}", "version", vmsig_version()));
-	printf("vmsigctl %s\n", vmsig_version());
-	return EXIT_OK;
+	return optind < argc ? ctl_usage(&ctl_version, "it takes no argument") : print_version();
 }
 
 const struct ctl_command ctl_version = {
@@ -62,6 +69,8 @@ const struct ctl_command ctl_version = {
 	.run = run_version,
 };
 
+/* ---- help ---- */
+
 static const struct ctl_command *command_find(const char *name)
 {
 	for (size_t i = 0; i < COMMANDS; i++) {
@@ -69,6 +78,54 @@ static const struct ctl_command *command_find(const char *name)
 			return commands[i];
 	}
 	return NULL;
+}
+
+static int no_command(const char *name)
+{
+	ctl_fail_with(VMSIG_ERR_BAD_REQUEST, "see `vmsigctl -h`", "there is no command '%s'", name);
+	return EXIT_USAGE;
+}
+
+/* What `vmsigctl COMMAND... -h` prints. */
+static int run_help(struct ctl *ctl, int argc, char **argv)
+{
+	static char option[] = "-h";
+	int code = ctl_options(ctl, &ctl_help, argc, argv, NULL, NULL, NULL);
+	char *words[] = {NULL, option, option, NULL};
+	const struct ctl_command *command;
+	int n = argc - optind;
+
+	if (code)
+		return code;
+	if (n > 2)
+		return ctl_usage(&ctl_help, "it takes the name of a command");
+	if (!n) {
+		usage(stdout);
+		return EXIT_OK;
+	}
+	memcpy(words, argv + optind, (size_t)n * sizeof(*words));
+	command = command_find(words[0]);
+	return command ? command->run(ctl, n + 1, words) : no_command(words[0]);
+}
+
+const struct ctl_command ctl_help = {
+	.name = "help",
+	.arguments = "[COMMAND]",
+	.summary = "Show what there is, or what a command does",
+	.help = "Examples:\n"
+		"  vmsigctl help\n"
+		"  vmsigctl help lease acquire\n",
+	.run = run_help,
+};
+
+/* ---- the command line ---- */
+
+static void show(int code)
+{
+	if (code == 'V')
+		(void)print_version();
+	else
+		usage(stdout);
 }
 
 /* A line that does not get as far as a command. Who says nothing at all is told what there is. */
@@ -90,7 +147,7 @@ int main(int argc, char **argv)
 
 	if (standard_secure())
 		return EXIT_ERROR;
-	wrong = ctl_options_before(&ctl, usage, argc, argv);
+	wrong = ctl_options_before(&ctl, show, argc, argv);
 	if (wrong)
 		return line_fail(argc, argv, wrong);
 	if (optind == argc)
@@ -98,9 +155,7 @@ int main(int argc, char **argv)
 	command = command_find(argv[optind]);
 	if (!command) {
 		ctl_find_json(argc, argv);
-		ctl_fail_with(VMSIG_ERR_BAD_REQUEST, "see `vmsigctl -h`",
-			"there is no command '%s'", argv[optind]);
-		return EXIT_USAGE;
+		return no_command(argv[optind]);
 	}
 	return ctl_output_end(command->run(&ctl, argc - optind, argv + optind));
 }

@@ -69,41 +69,49 @@ void ctl_find_json(int argc, char *const *argv)
 }
 
 /* Looks for --json behind what may be wrong with the options before it: how that is said depends
- * on it. With --json getopt(3) says nothing by itself. `goes_on`: behind these options come those
- * of another command of this program. */
+ * on it. `goes_on`: behind these options come those of another command of this program. */
 static void look_ahead(
 	int argc, char **argv, const char *letters, const struct option *all, bool goes_on)
 {
+	/* getopt(3) moves words: of a line that is wrong behind others' places. */
+	char **words = calloc((size_t)argc + 1, sizeof(*words));
 	int code;
 
 	opterr = 0;
+	if (!words)
+		return;
+	memcpy(words, argv, (size_t)argc * sizeof(*words));
 	/* Another vector and another order of scanning: 0 makes GNU's getopt begin anew. */
 	optind = 0;
-	while ((code = getopt_long(argc, argv, letters, all, NULL)) >= 0) {
+	while ((code = getopt_long(argc, words, letters, all, NULL)) >= 0) {
 		if (code == OPT_JSON)
 			ctl_say_json();
 		if (code == '?' && goes_on)
 			ctl_find_json(argc, argv);
 	}
 	optind = 0;
-	opterr = !ctl_says_json();
+	free(words);
 }
 
-/* The option that getopt(3) has just found wrong. */
-static const char *wrong_option(char *const *argv, char buf[static 3])
+/* What is wrong with the option that getopt(3) has stopped at. An option that there is has its code
+ * in optopt then; a letter may stand within a word. */
+static const char *option_wrong(
+	char text[static VALUE_MAX], char *const *argv, const struct option *all)
 {
-	if (!optopt || optopt > CHAR_MAX)
-		return argv[optind - 1];
-	snprintf(buf, 3, "-%c", optopt);
-	return buf;
-}
+	const char *word = argv[optind - 1];
+	bool exists = false;
 
-static int options_fail(const struct ctl_command *command, char *const *argv)
-{
-	char buf[3];
-
-	return ctl_says_json() ? ctl_usage(command, "wrong option '%s'", wrong_option(argv, buf))
-			       : ctl_usage(command, "wrong option");
+	for (; all->name; all++)
+		exists = exists || (optopt && all->val == optopt);
+	if (optopt && optopt <= CHAR_MAX && strncmp(word, "--", 2) != 0)
+		snprintf(text, VALUE_MAX, exists ? "'-%c' needs a value" : "wrong option '-%c'",
+			optopt);
+	else
+		snprintf(text, VALUE_MAX, "%s'%.80s'%s", exists ? "" : "wrong option ", word,
+			!exists             ? ""
+			: strchr(word, '=') ? " takes no value"
+					    : " needs a value");
+	return text;
 }
 
 /* "'soon' is no value for --wait"; `index`: of the long option; -1: it was the letter `code`. */
@@ -141,7 +149,7 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 			exit(ctl_output_end(EXIT_OK));
 		}
 		if (code == '?')
-			return options_fail(command, argv);
+			return ctl_usage(command, "%s", option_wrong(wrong, argv, all));
 		if (!(code >= OPT_IDENTITY ? handle_global(ctl, code, optarg)
 					   : handle && handle(ctx, code, optarg)))
 			return ctl_usage(command, "%s", no_value(wrong, all, index, code));
@@ -149,21 +157,23 @@ int ctl_options(struct ctl *ctl, const struct ctl_command *command, int argc, ch
 	return EXIT_OK;
 }
 
-const char *ctl_options_before(struct ctl *ctl, void (*help)(FILE *stream), int argc, char **argv)
+const char *ctl_options_before(struct ctl *ctl, void (*show)(int code), int argc, char **argv)
 {
 	static char wrong[VALUE_MAX];
+	struct option all[OPTIONS_MAX] = {{"version", no_argument, NULL, 'V'}};
 	int code, index = -1;
 
-	look_ahead(argc, argv, "+h", global_options, true);
-	for (; (code = getopt_long(argc, argv, "+h", global_options, &index)) >= 0; index = -1) {
-		if (code == 'h') {
-			help(stdout);
+	memcpy(&all[1], global_options, sizeof(global_options));
+	look_ahead(argc, argv, "+hV", all, true);
+	for (; (code = getopt_long(argc, argv, "+hV", all, &index)) >= 0; index = -1) {
+		if (code == 'h' || code == 'V') {
+			show(code);
 			exit(ctl_output_end(EXIT_OK));
 		}
 		if (code == '?')
-			return "wrong option";
+			return option_wrong(wrong, argv, all);
 		if (!handle_global(ctl, code, optarg))
-			return no_value(wrong, global_options, index, code);
+			return no_value(wrong, all, index, code);
 	}
 	return NULL;
 }

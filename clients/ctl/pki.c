@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -435,6 +436,15 @@ static bool list_line(X509_CRL *crl, char *line,
 	return each(ctx, &entry);
 }
 
+/* One that has issued nothing yet has its key. */
+static bool is_authority(const char *dir)
+{
+	char path[PATH_MAX];
+
+	pki_path(path, dir, "ca.key");
+	return access(path, F_OK) == 0;
+}
+
 int pki_list(const char *ca_dir, bool (*each)(void *ctx, const struct pki_entry *entry), void *ctx,
 	char *error, size_t error_size)
 {
@@ -451,6 +461,13 @@ int pki_list(const char *ca_dir, bool (*each)(void *ctx, const struct pki_entry 
 		X509_CRL_free(crl);
 		return pki_complain(
 			&sentence, VMSIG_ERR_IO, "cannot read %s: %s", path, strerror(errno));
+	}
+	if (!file && !is_authority(ca_dir)) {
+		X509_CRL_free(crl);
+		return pki_complain(&sentence, VMSIG_ERR_IO,
+			"%s is no authority's folder (it has neither ca.key nor " INDEX
+			"); make one with `vmsigctl pki init`",
+			ca_dir);
 	}
 	while (file && fgets(line, sizeof(line), file) && list_line(crl, line, each, ctx))
 		;
@@ -512,11 +529,22 @@ static int serial_given(struct pki_sentence *sentence, const char *ca_dir, const
 	return r;
 }
 
-static int serial_of(struct pki_sentence *sentence, const char *ca_dir, const char *cert_file,
+/* `named` is a certificate, or an identity's folder. */
+static int serial_of(struct pki_sentence *sentence, const char *ca_dir, const char *named,
 	const struct authority *authority, ASN1_INTEGER **ret_serial)
 {
-	X509 *cert = pki_read_cert(sentence, cert_file);
-	int r = cert ? check_issued(sentence, ca_dir, cert_file, authority, cert) : VMSIG_ERR_IO;
+	char path[PATH_MAX];
+	const char *cert_file = named;
+	struct stat st;
+	X509 *cert;
+	int r;
+
+	if (stat(named, &st) == 0 && S_ISDIR(st.st_mode)) {
+		pki_path(path, named, "cert.pem");
+		cert_file = path;
+	}
+	cert = pki_read_cert(sentence, cert_file);
+	r = cert ? check_issued(sentence, ca_dir, cert_file, authority, cert) : VMSIG_ERR_IO;
 
 	if (!r)
 		*ret_serial = ASN1_INTEGER_dup(X509_get0_serialNumber(cert));

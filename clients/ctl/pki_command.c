@@ -159,7 +159,8 @@ static int run_revoke(const struct ctl *ctl, const struct pki_options *options, 
 	int r;
 
 	if (!options->ca || n != !options->serial)
-		return ctl_usage(&ctl_pki, "revoke takes --ca DIR and either CERT or --serial HEX");
+		return ctl_usage(&ctl_pki, "revoke takes --ca DIR and either CERT, an identity's "
+					   "folder, or --serial HEX");
 	r = pki_revoke(options->ca, options->serial ? NULL : args[0], options->serial, &how, error,
 		sizeof(error));
 	return report(ctl, r, error, "revoked", options->serial ? options->serial : args[0]);
@@ -254,7 +255,7 @@ const struct ctl_command ctl_pki = {
 	.arguments =
 		"init DIR | issue --ca DIR ROLE NAME OUTDIR | csr ROLE NAME OUTDIR | sign --ca "
 		"DIR REQUEST ROLE NAME OUTDIR | renew --ca DIR OUTDIR|--crl | revoke --ca DIR "
-		"CERT | ls --ca DIR",
+		"CERT|OUTDIR | ls --ca DIR",
 	.summary = "Make the host's certificate authority and identities",
 	.help = "  init DIR       make a CA in DIR: ca.pem, and ca.key that only you can read\n"
 		"  issue          make an identity in OUTDIR: key.pem, cert.pem, ca.pem\n"

@@ -87,14 +87,19 @@ static int run_explain(struct ctl *ctl, int argc, char **argv)
 		{"config", required_argument, NULL, OPT_FILE}, {NULL, 0, NULL, 0}};
 	char option[] = "-c", explain[] = "--explain", json[] = "--json", end[] = "--";
 	char *line[9] = {NULL, option, NULL, explain, NULL, NULL, NULL, NULL, NULL};
-	const char *file = DEFAULT_CONFIG;
+	const char *file = NULL;
 	int code = ctl_options(ctl, &policy_explain, argc, argv, own, handle_explain, &file), n = 4;
 
 	if (code)
 		return code;
 	if (optind + 2 != argc)
 		return ctl_usage(&policy_explain, "it takes a TENANT and an ENDPOINT");
-	line[2] = (char *)(uintptr_t)file;
+	if (!file && access(DEFAULT_CONFIG, F_OK) < 0) {
+		ctl_fail_with(VMSIG_ERR_IO, "name the configuration with --config FILE", "%s: %s",
+			DEFAULT_CONFIG, strerror(errno));
+		return EXIT_ERROR;
+	}
+	line[2] = (char *)(uintptr_t)(file ? file : DEFAULT_CONFIG);
 	if (ctl->json)
 		line[n++] = json;
 	line[n++] = end;

@@ -313,10 +313,12 @@ static int print_range(void *ctx, const vmsig_range *range)
 			json_pack("{s:o, s:o, s:o, s:I, s:s}", "gva", value_hex(range->gva), "len",
 				value_hex(range->len), "gpa", value_hex(range->gpa), "page_size",
 				(json_int_t)range->page_size, "prot", prot));
-	printf("%016" PRIx64 "-%016" PRIx64 "  %s  %7" PRIu64 " KiB  %12" PRIu64 " KiB\n",
-		range->gva, range->gva + (range->len - 1), prot, range->page_size / 1024,
-		range->len / 1024);
-	return EXIT_OK;
+	/* Said at once: by the end nobody knows any more why it was lost. */
+	return printf("%016" PRIx64 "-%016" PRIx64 "  %s  %7" PRIu64 " KiB  %12" PRIu64 " KiB\n",
+		       range->gva, range->gva + (range->len - 1), prot, range->page_size / 1024,
+		       range->len / 1024) < 0
+		       ? ctl_flush()
+		       : EXIT_OK;
 }
 
 static int run_pmap(struct ctl *ctl, int argc, char **argv)

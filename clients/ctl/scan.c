@@ -51,8 +51,8 @@ static int print_match(void *ctx, uint64_t addr)
 	if (scan->ctl->json)
 		code = ctl_print_json(json_pack("{s:o, s:s}", "addr", value_hex(addr), "space",
 			scan->is_virtual ? "virtual" : "physical"));
-	else
-		printf("0x%" PRIx64 "\n", addr);
+	else if (printf("0x%" PRIx64 "\n", addr) < 0)
+		code = ctl_flush();
 	scan->found++;
 	if (!code && scan->limit && scan->found >= scan->limit)
 		return LIMIT_REACHED;

@@ -234,7 +234,7 @@ static void head_text(const struct top *top, char one[static ROW_MAX], char two[
 
 static json_t *row_json(const struct row *row)
 {
-	json_t *json = ctl_message_json(&row->endpoint->base);
+	json_t *json = ctl_hosted_json(row->endpoint);
 
 	json_object_set_new(json, "writes_per_second", json_real(row->writes));
 	json_object_set_new(json, "bytes_per_second", json_real(row->bytes));

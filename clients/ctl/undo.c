@@ -10,6 +10,9 @@
 #include "clients/ctl/undo_record.h"
 
 #define BYTES_SHOWN 8u /* in a table */
+/* What to do about a write that cannot be undone any more, so that it is in no older one's way. */
+#define PAST_IT                                                                                    \
+	"an older one is undone with `undo FILE` of `undo --list`, this one forgotten with --drop"
 
 /* ---- list ---- */
 
@@ -113,18 +116,20 @@ static int undo_write(const struct ctl *ctl, vmsig_writer *writer, const struct 
 	if (code)
 		return code;
 	if (hold.info.epoch != record->epoch) {
-		code = ctl_fail(VMSIG_ERR_STALE_EPOCH,
+		code = exit_status(VMSIG_ERR_STALE_EPOCH);
+		ctl_fail_with(VMSIG_ERR_STALE_EPOCH, PAST_IT,
 			"nothing to undo: %s is in epoch %u, the write was made in epoch %u",
 			record->endpoint, hold.info.epoch, record->epoch);
 		goto out;
 	}
 	r = write_back(ctl, record, &hold, &result);
-	if (r == -VMSIG_ERR_COMPARE_FAILED)
-		code = ctl_fail(r,
+	if (r == -VMSIG_ERR_COMPARE_FAILED) {
+		code = exit_status(r);
+		ctl_fail_with(r, PAST_IT,
 			"not undone: the %zu bytes at 0x%" PRIx64
 			" of %s are not those that were written any more",
 			record->len, record->addr, record->endpoint);
-	else if (r)
+	} else if (r)
 		code = ctl_write_fail(
 			writer, r, &result, record->endpoint, record->addr, record->len);
 out:
@@ -133,31 +138,53 @@ out:
 	return code;
 }
 
-static int undo_one(const struct ctl *ctl, int folder, const char *name)
+static int restore(const struct ctl *ctl, const struct undo_record *record)
+{
+	vmsig_writer *writer;
+	int code = ctl_writer_open(ctl, &writer);
+
+	if (code)
+		return code;
+	code = undo_write(ctl, writer, record);
+	vmsig_writer_close(writer);
+	return code;
+}
+
+static int report(
+	const struct ctl *ctl, const char *name, const struct undo_record *record, bool drops)
+{
+	json_t *json;
+
+	if (ctl->json) {
+		json = record_json(name, record);
+		json_object_set_new(json, "dropped", json_boolean(drops));
+		return ctl_print_json(json);
+	}
+	printf("%s %zu bytes at 0x%" PRIx64 " of %s\n",
+		drops ? "dropped the record of" : "restored", record->len, record->addr,
+		record->endpoint);
+	return EXIT_OK;
+}
+
+/* `drops`: nothing is written, and what was there before is forgotten. */
+static int undo_one(const struct ctl *ctl, int folder, const char *name, bool drops)
 {
 	struct undo_record record;
-	vmsig_writer *writer;
 	int code = undo_record_load(folder, name, &record);
 
 	if (code)
 		return code;
-	code = ctl_writer_open(ctl, &writer);
-	if (!code) {
-		code = undo_write(ctl, writer, &record);
-		vmsig_writer_close(writer);
-	}
+	if (!drops)
+		code = restore(ctl, &record);
 	if (!code)
 		code = undo_record_remove(folder, name);
-	if (!code && ctl->json)
-		code = ctl_print_json(record_json(name, &record));
-	else if (!code)
-		printf("restored %zu bytes at 0x%" PRIx64 " of %s\n", record.len, record.addr,
-			record.endpoint);
+	if (!code)
+		code = report(ctl, name, &record, drops);
 	undo_record_clear(&record);
 	return code;
 }
 
-static int undo_newest(const struct ctl *ctl, int folder)
+static int undo_newest(const struct ctl *ctl, int folder, bool drops)
 {
 	struct undo_names names;
 	int code = undo_names_read(folder, &names);
@@ -165,7 +192,7 @@ static int undo_newest(const struct ctl *ctl, int folder)
 	if (code)
 		return code;
 	if (names.count)
-		code = undo_one(ctl, folder, names.entries[names.count - 1]->d_name);
+		code = undo_one(ctl, folder, names.entries[names.count - 1]->d_name, drops);
 	else
 		code = ctl_fail(VMSIG_ERR_IO, "there is nothing to undo: no write left a record");
 	undo_names_clear(&names);
@@ -174,11 +201,11 @@ static int undo_newest(const struct ctl *ctl, int folder)
 
 /* ---- the command line ---- */
 
-enum { OPT_LIST = CTL_OPT_FIRST, OPT_TIMEOUT };
+enum { OPT_LIST = CTL_OPT_FIRST, OPT_DROP, OPT_TIMEOUT };
 
 struct undo_options {
 	struct ctl *ctl;
-	bool lists;
+	bool lists, drops;
 };
 
 static bool handle(void *ctx, int code, const char *value)
@@ -187,39 +214,45 @@ static bool handle(void *ctx, int code, const char *value)
 
 	if (code == OPT_TIMEOUT)
 		return ctl_timeout_parse(options->ctl, value);
-	options->lists = true;
+	if (code == OPT_DROP)
+		options->drops = true;
+	else
+		options->lists = true;
 	return true;
 }
 
 static int run_undo(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option own[] = {{"list", no_argument, NULL, OPT_LIST},
+		{"drop", no_argument, NULL, OPT_DROP},
 		{"timeout", required_argument, NULL, OPT_TIMEOUT}, {NULL, 0, NULL, 0}};
 	struct undo_options options = {.ctl = ctl};
 	int code = ctl_options(ctl, &ctl_undo, argc, argv, own, handle, &options), folder;
 
 	if (code)
 		return code;
-	if (argc - optind > (options.lists ? 0 : 1))
-		return ctl_usage(&ctl_undo, "it takes at most one FILE, and --list none");
+	if (argc - optind > (options.lists ? 0 : 1) || (options.lists && options.drops))
+		return ctl_usage(
+			&ctl_undo, "it takes at most one FILE, and --list none and no --drop");
 	code = undo_folder_open(&folder);
 	if (code)
 		return code;
 	if (options.lists)
 		code = list(ctl, folder);
 	else if (optind < argc)
-		code = undo_one(ctl, folder, argv[optind]);
+		code = undo_one(ctl, folder, argv[optind], options.drops);
 	else
-		code = undo_newest(ctl, folder);
+		code = undo_newest(ctl, folder, options.drops);
 	close(folder);
 	return code;
 }
 
 const struct ctl_command ctl_undo = {
 	.name = "undo",
-	.arguments = "[FILE] [--timeout T] | --list",
+	.arguments = "[FILE] [--timeout T] [--drop] | --list",
 	.summary = "Write back what the newest `vmsigctl write` has replaced",
 	.help = "  --list       print the records, newest first\n"
+		"  --drop       remove the record and write nothing: the next is the one before\n"
 		"  --timeout T  how long to wait for the broker's word (default 1min)\n"
 		"\n"
 		"FILE is a record of the list, or a path with a slash. Nothing is changed when\n"

@@ -227,7 +227,9 @@ int undo_record_load(int folder, const char *name, struct undo_record *ret_recor
 	json_decref(json);
 	if (!ok) {
 		undo_record_clear(&record);
-		return ctl_fail(VMSIG_ERR_IO, "%s is no undo record of this version", name);
+		ctl_fail_with(VMSIG_ERR_IO, "remove it, or undo another of `vmsigctl undo --list`",
+			"%s is no undo record of this version", name);
+		return EXIT_ERROR;
 	}
 	*ret_record = record;
 	return EXIT_OK;

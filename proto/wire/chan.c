@@ -198,13 +198,13 @@ static void chan_rest(struct chan *chan)
  * says little: what it showed is added. */
 static int tls_failed(struct chan *chan, char why[static WHY_MAX])
 {
-	int r = tls_peer_failure(why, WHY_MAX);
+	int alert, r = tls_peer_failure(why, WHY_MAX, &alert);
 	char face[WHY_MAX];
 	size_t len = strlen(why);
 
 	if (r != VMSIG_ERR_UNAUTHENTICATED || SSL_is_server(chan->ssl))
 		return r;
-	tls_peer_own_face(chan->ssl, face, sizeof(face));
+	tls_peer_own_face(chan->ssl, alert, face, sizeof(face));
 	if (face[0])
 		snprintf(why + len, WHY_MAX - len, "; %s", face);
 	return r;
@@ -351,12 +351,12 @@ static int chan_encrypt(struct chan *chan, const void *data, size_t len)
 {
 	char why[192];
 	size_t n;
-	int r;
+	int alert, r;
 
 	forget_errors();
 	if (SSL_write_ex(chan->ssl, data, len, &n) == 1)
 		return 0;
-	r = tls_peer_failure(why, sizeof(why));
+	r = tls_peer_failure(why, sizeof(why), &alert);
 	return chan_fail(chan, r, why);
 }
 

@@ -115,6 +115,22 @@ static int peer_accept(struct tls_peer *peer, const SSL *ssl, X509 *cert)
 	return 0;
 }
 
+/* What a client can do about a server that it does not know, or "". */
+static const char *advice(const SSL *ssl, int error)
+{
+	static const int strange[] = {X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
+		X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
+		X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+		X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, X509_V_ERR_CERT_SIGNATURE_FAILURE};
+
+	for (size_t i = 0; !SSL_is_server(ssl) && i < sizeof(strange) / sizeof(strange[0]); i++) {
+		if (strange[i] == error)
+			return "; our ca.pem is not of the authority that has issued the peer's "
+			       "certificate";
+	}
+	return "";
+}
+
 /* Runs in the handshake in place of X509_verify_cert(). */
 static int peer_verify(X509_STORE_CTX *store, void *arg)
 {
@@ -124,9 +140,10 @@ static int peer_verify(X509_STORE_CTX *store, void *arg)
 	peer->verified = false;
 	if (X509_verify_cert(store) != 1) {
 		snprintf(peer->error, sizeof(peer->error),
-			"certificate verify failed: %s (depth %d)",
+			"certificate verify failed: %s (depth %d)%s",
 			X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)),
-			X509_STORE_CTX_get_error_depth(store));
+			X509_STORE_CTX_get_error_depth(store),
+			advice(ssl, X509_STORE_CTX_get_error(store)));
 		return 0;
 	}
 	if (peer_accept(peer, ssl, X509_STORE_CTX_get0_cert(store))) {
@@ -213,7 +230,7 @@ static const struct {
 	{SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC, "a record was altered on its way"},
 };
 
-int tls_peer_failure(char *error, size_t error_size)
+int tls_peer_failure(char *error, size_t error_size, int *ret_alert)
 {
 	unsigned long e = ERR_peek_error();
 	int reason = ERR_GET_REASON(e);
@@ -221,7 +238,9 @@ int tls_peer_failure(char *error, size_t error_size)
 	int alert = reason - SSL_AD_REASON_OFFSET;
 
 	ERR_clear_error();
+	*ret_alert = -1;
 	if (ERR_GET_LIB(e) == ERR_LIB_SSL && reason > SSL_AD_REASON_OFFSET) {
+		*ret_alert = alert;
 		snprintf(error, error_size, "the peer ended the connection with alert %d: %s",
 			alert, SSL_alert_desc_string_long(alert));
 		return alert_is_identity(alert) ? VMSIG_ERR_UNAUTHENTICATED : VMSIG_ERR_PROTOCOL;
@@ -259,7 +278,22 @@ bool tls_peer_is_current(const X509 *cert, char *text, size_t size)
 	return false;
 }
 
-void tls_peer_own_face(SSL *ssl, char *text, size_t size)
+/* What the alert means for who we are. */
+static const char *face_meaning(int alert)
+{
+	switch (alert) {
+	case SSL_AD_CERTIFICATE_REVOKED:
+		return ", whose certificate has been revoked: have another issued (vmsigctl pki "
+		       "issue)";
+	case SSL_AD_UNKNOWN_CA:
+		return ", and the peer does not know the authority of our certificate";
+	default:
+		return ": this socket may be another role's, or the peer does not know our "
+		       "authority; its log says why";
+	}
+}
+
+void tls_peer_own_face(SSL *ssl, int alert, char *text, size_t size)
 {
 	X509 *cert = SSL_get_certificate(ssl);
 	struct identity identity;
@@ -271,11 +305,8 @@ void tls_peer_own_face(SSL *ssl, char *text, size_t size)
 	if (tls_peer_certificate(cert, &identity, why, sizeof(why))) {
 		snprintf(text, size, "of ours %s", why);
 	} else {
-		snprintf(text, size,
-			"we are the %s '%s': this socket may be another role's, or the peer does "
-			"not "
-			"know our authority; its log says why",
-			identity_role_name(identity.role), identity.name);
+		snprintf(text, size, "we are the %s '%s'%s", identity_role_name(identity.role),
+			identity.name, face_meaning(alert));
 	}
 }
 

@@ -46,12 +46,14 @@ void tls_peer_configure(SSL_CTX *ssl_ctx, bool server);
 
 /* Empties this thread's OpenSSL error queue into one sentence. Returns the most fitting of
  * VMSIG_ERR_UNAUTHENTICATED (the peer refused us with an alert about identity, or does not
- * speak what we do), VMSIG_ERR_PROTOCOL (anything else the peer did) and -ENOMEM. */
-__attribute__((warn_unused_result)) int tls_peer_failure(char *error, size_t error_size);
+ * speak what we do), VMSIG_ERR_PROTOCOL (anything else the peer did) and -ENOMEM. `*ret_alert`: the
+ * peer's alert, or -1. */
+__attribute__((warn_unused_result)) int tls_peer_failure(
+	char *error, size_t error_size, int *ret_alert);
 /* Whether an own certificate is valid now; if not, `text` gets a sentence. */
 bool tls_peer_is_current(const X509 *cert, char *text, size_t size);
-/* After such a refusal: what the peer may have seen in our own certificate, which an alert does
+/* After such a refusal: what the peer may have seen in our own certificate, which the alert does
  * not say. "" without one. */
-void tls_peer_own_face(SSL *ssl, char *text, size_t size);
+void tls_peer_own_face(SSL *ssl, int alert, char *text, size_t size);
 
 #endif
