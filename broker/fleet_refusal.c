@@ -29,6 +29,12 @@ static const char *explain(struct fleet_shell *shell, const struct seat *seat)
 	tenure_look(seat->tenure, &view);
 	if (frozen)
 		snprintf(shell->why, sizeof(shell->why), "the fleet is frozen: %s", frozen);
+	else if (view.damaged)
+		snprintf(shell->why, sizeof(shell->why),
+			"what etcd says of the guest (vm/%s/mark of the fleet) cannot be read; "
+			"when no "
+			"host has the guest, delete that key, and it is taken anew",
+			view.uuid);
 	else if (view.state == TENURE_FOREIGN || seat->voyage.host[0])
 		snprintf(shell->why, sizeof(shell->why), "the host '%s' has the guest; write there",
 			view.state == TENURE_FOREIGN ? view.holder : seat->voyage.host);

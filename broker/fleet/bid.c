@@ -3,8 +3,9 @@
  * The transactions about a guest. Each compares what makes it safe and nothing else, so that every
  * compare is needed:
  *
- *   claim     the owner key is not there (nobody alive is robbed), the deed is the one that was
- * read renew     the owner key has this tenure's value all else  the deed is the one that was read
+ *   claim     the owner key is not there, or was left by this host (nobody alive is robbed), the
+ *             deed is the one that was read
+ *   renew     the owner key has this tenure's value all else  the deed is the one that was read
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -152,7 +153,10 @@ static void bid_claim(struct tenure *t, struct txn *txn)
 	t->bidden.lease_ms = 0;
 	begin_claim(t, BID_CLAIM);
 	fleet_guest_key(t, "owner", key);
-	txn_compare_number(txn, key, TXN_CREATE_REVISION, TXN_EQUAL, 0);
+	if (t->owner_ours)
+		txn_compare_number(txn, key, TXN_LEASE, TXN_EQUAL, t->fleet->lease);
+	else
+		txn_compare_number(txn, key, TXN_CREATE_REVISION, TXN_EQUAL, 0);
 	compare_deed(t, txn);
 	put_owner(t, txn);
 	put_deed(t, txn);

@@ -204,6 +204,7 @@ struct tenure_view {
 	uint32_t epoch;     /* reserved up to */
 	uint64_t token;     /* highest that was given */
 	bool adopted;       /* as of FLEET_ACT_OWNED */
+	bool damaged;       /* what the store says of it makes no sense: nobody takes it */
 	uint64_t right_from_ns, right_until_ns;
 	void *user;
 };

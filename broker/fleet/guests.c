@@ -239,6 +239,7 @@ void tenure_look(const struct tenure *t, struct tenure_view *ret_view)
 		.epoch = t->deed.reserved,
 		.token = t->deed.token,
 		.adopted = t->adopted,
+		.damaged = t->seen && t->damaged,
 		.right_from_ns = t->right_from_ns,
 		.right_until_ns = t->right_until_ns,
 		.user = t->user};

@@ -104,6 +104,7 @@ struct tenure {
 	int64_t revision; /* mod revision of the deed's key; 0: it is not there */
 	bool owner_there;
 	bool owner_mine;
+	bool owner_ours; /* it hangs on this host's lease, be it of a tenure that is over */
 	uint8_t *baggage;
 	size_t baggage_len;
 

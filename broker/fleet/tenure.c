@@ -266,6 +266,8 @@ static void looked(struct tenure *t, const struct txn_answer *answer)
 		     !deed_read(&t->deed, deed->entries[0].value.data, deed->entries[0].value.len);
 	t->revision = deed->n ? deed->entries[0].mod_revision : 0;
 	t->owner_there = owner->n;
+	t->owner_ours =
+		owner->n && fleet_lease(t->fleet) && owner->entries[0].lease == t->fleet->lease;
 	t->owner_mine = owner->n && t->owner_len && owner->entries[0].value.len == t->owner_len &&
 			memcmp(owner->entries[0].value.data, t->owner, t->owner_len) == 0;
 	take_facts(t);
@@ -391,7 +393,8 @@ static enum bid_kind decide_wanted(const struct tenure *t)
 		return t->session[0] ? BID_ACCEPT : NOTHING;
 	if (is_adoptable(t))
 		return t->session[0] || !t->deed.session[0] ? BID_ADOPT : NOTHING;
-	return t->owner_there ? NOTHING : BID_CLAIM;
+	/* Of a deed that somebody has deleted or written over it may be what is left. */
+	return t->owner_there && !t->owner_ours ? NOTHING : BID_CLAIM;
 }
 
 /* Of two claims of different kinds that may both come into force nobody could tell which did. */

@@ -19,7 +19,7 @@
 struct value {
 	char text[DEED_TEXT_MAX];
 	size_t len;
-	int64_t changed;
+	int64_t changed, lease;
 };
 
 static struct scene {
@@ -56,16 +56,25 @@ static void perform(const struct txn_op *op, struct txn_result *result, struct t
 		return;
 	if (op->kind == TXN_GET && value->len) {
 		*entry = (struct txn_entry){.value = {(uint8_t *)value->text, value->len},
-			.mod_revision = value->changed};
+			.mod_revision = value->changed,
+			.lease = value->lease};
 		result->n = 1;
 	} else if (op->kind == TXN_PUT) {
 		assert_true(op->value.len <= sizeof(value->text));
 		memcpy(value->text, op->value.data, op->value.len);
 		value->len = op->value.len;
 		value->changed = scene.revision;
+		value->lease = op->lease;
 	} else if (op->kind == TXN_DELETE) {
 		value->len = 0;
 	}
+}
+
+static int64_t number_of(const struct value *value, enum txn_what what)
+{
+	if (!value->len)
+		return 0;
+	return what == TXN_LEASE ? value->lease : value->changed;
 }
 
 static bool holds(const struct txn *txn)
@@ -74,8 +83,8 @@ static bool holds(const struct txn *txn)
 		const struct txn_compare *compare = &txn->compares[i];
 		const struct value *value = value_of(&compare->key);
 
-		if (compare->what == TXN_MOD_REVISION && value &&
-			(value->len ? value->changed : 0) != compare->number)
+		if (value && compare->what != TXN_VALUE &&
+			number_of(value, compare->what) != compare->number)
 			return false;
 	}
 	return true;
@@ -152,17 +161,23 @@ static int teardown(void **state)
 }
 
 /* And the watch tells of it. */
-static void forge(const struct deed *deed)
+static void tell(bool deleted)
 {
-	struct txn_event event = {0};
+	struct txn_event event = {.deleted = deleted};
 	struct txn_notice notice = {.number = scene.watch, .events = &event, .n = 1};
 	char key[] = "/vmsig/f/vm/guest/mark";
 
-	scene.mark.len = deed_write(deed, scene.mark.text);
 	scene.mark.changed = ++scene.revision;
 	event.entry = (struct txn_entry){
 		.key = {(uint8_t *)key, strlen(key)}, .mod_revision = scene.revision};
 	fleet_notice(scene.fleet, scene.now_ns, &notice);
+}
+
+/* NULL: it is deleted. */
+static void forge(const struct deed *deed)
+{
+	scene.mark.len = deed ? deed_write(deed, scene.mark.text) : 0;
+	tell(!deed);
 }
 
 static void read_mark(struct deed *ret_deed)
@@ -191,6 +206,46 @@ static void an_offer_that_it_did_not_make(void **state)
 	assert_int_equal(view.state, TENURE_OWNED);
 }
 
+/* In a tenure of its own, above what it has used: what it had is over. */
+static void is_claimed_anew(uint32_t epoch)
+{
+	struct tenure_view view;
+	struct deed deed;
+
+	for (unsigned i = 0; i < 40 && !may_apply(); i++) {
+		scene.now_ns += SECOND;
+		turn();
+	}
+	assert_true(may_apply());
+	read_mark(&deed);
+	assert_true(deed.floor >= epoch);
+	tenure_look(scene.guest, &view);
+	assert_int_equal(view.state, TENURE_OWNED);
+}
+
+/* And is deleted by whoever has found it so; the owner key is still there. */
+static void that_makes_no_sense(void **state)
+{
+	struct tenure_view view;
+	struct deed deed;
+
+	(void)state;
+	read_mark(&deed);
+	scene.mark.text[0]++;
+	tell(false);
+	for (unsigned i = 0; i < 40; i++) {
+		turn();
+		scene.now_ns += SECOND;
+	}
+	tenure_look(scene.guest, &view);
+	assert_true(view.damaged);
+	assert_int_equal(view.state, TENURE_FOREIGN);
+	assert_false(may_apply());
+	forge(NULL);
+	turn();
+	is_claimed_anew(deed.floor + 1);
+}
+
 static void that_it_has_given_it_up(void **state)
 {
 	struct deed deed;
@@ -201,7 +256,7 @@ static void that_it_has_given_it_up(void **state)
 	forge(&deed);
 	assert_true(may_apply());
 	turn();
-	assert_false(may_apply());
+	is_claimed_anew(deed.floor + 1);
 }
 
 int main(void)
@@ -209,6 +264,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(an_offer_that_it_did_not_make, setup, teardown),
 		cmocka_unit_test_setup_teardown(that_it_has_given_it_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(that_makes_no_sense, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
