@@ -18,7 +18,12 @@
 
 static void on_answered(void *arg, const struct txn_answer *answer)
 {
-	fleet_answer(((struct fleet_shell *)arg)->fleet, boot_clock_ns(), answer);
+	struct fleet_shell *shell = arg;
+
+	if (fleet_survey_takes(&shell->survey, answer))
+		fleet_survey_take(&shell->survey, answer);
+	else
+		fleet_answer(shell->fleet, boot_clock_ns(), answer);
 }
 
 static void on_noticed(void *arg, const struct txn_notice *notice)
@@ -43,6 +48,8 @@ static int open_etcd(struct fleet_shell *shell, char *error, size_t error_size)
 	if (!r)
 		r = etcd_new(&shell->etcd, &options);
 	shell->etcd_open = !r;
+	shell->survey = (struct fleet_survey){
+		.etcd = shell->etcd, .fleet = config->name, .timeout_ms = config->timeout_ms};
 	fleet_keys_deinit(&keys);
 	return r;
 }
@@ -163,6 +170,7 @@ void fleet_shell_close(struct fleet_shell *shell, void (*closed)(void *arg), voi
 	struct seat *seat, *next;
 
 	shell->closing = true;
+	fleet_survey_end(&shell->survey);
 	shell->closed = closed;
 	shell->arg = arg;
 	shell->farewell_ns = now_ns + FAREWELL_MS * (uint64_t)NS_PER_MS;

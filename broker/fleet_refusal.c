@@ -76,6 +76,11 @@ struct fleet *fleet_shell_fleet(const struct fleet_shell *shell)
 	return shell->fleet;
 }
 
+struct fleet_survey *fleet_shell_survey(struct fleet_shell *shell)
+{
+	return &shell->survey;
+}
+
 void fleet_shell_etcd(const struct fleet_shell *shell, struct etcd_status *ret_status)
 {
 	etcd_status(shell->etcd, ret_status);

@@ -14,6 +14,7 @@
 #include <uv.h>
 
 #include "broker/fleet_shell.h"
+#include "broker/fleet_survey.h"
 #include "broker/fleet_voyage.h"
 
 #define FLEET_WHY_SIZE 256u
@@ -43,6 +44,7 @@ struct fleet_shell {
 	struct fleet *fleet;
 	struct etcd *etcd;
 	struct fleet_keeper *keeper;
+	struct fleet_survey survey;
 	struct seat *seats;
 	struct seat *waiting;
 	uv_timer_t timer; /* of the fleet; at the end of the farewell */

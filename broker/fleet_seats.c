@@ -19,6 +19,7 @@
 #include "lease/lease.h"
 #include "vmsig/vmsig_error.h"
 
+#define NS_PER_MS 1000000u
 #define SESSION_BYTES 16u /* of a session's name: no two guests get one by accident or will */
 
 /* ---- endpoints ---- */
@@ -41,6 +42,7 @@ static int take_seat(struct seat *seat)
 	int r = fleet_guest_add(shell->fleet, seat->uuid, seat->epoch, seat, &seat->tenure);
 
 	if (!r) {
+		tenure_name(seat->tenure, seat->name);
 		HASH_ADD(hh, shell->seats, endpoint, sizeof(seat->endpoint), seat);
 		if (seat->hh.tbl)
 			return 0;
@@ -190,13 +192,15 @@ uint64_t fleet_shell_token_floor(const struct fleet_shell *shell, uint32_t endpo
 int fleet_shell_grant(struct fleet_shell *shell, const struct lease_view *lease, uint64_t token)
 {
 	struct seat *seat = seat_find(shell, lease->endpoint);
-	char record[LEASE_NAME_MAX + 64];
+	char record[LEASE_NAME_MAX + 160];
 	const struct tenure_lease wanted = {.id = lease->id,
 		.token = token,
 		.ttl_ns = lease->ttl_ns,
 		.record = record,
-		.record_len = (size_t)snprintf(record, sizeof(record), "tenant %s\nepoch %u\n",
-			lease->tenant, lease->epoch)};
+		.record_len = (size_t)snprintf(record, sizeof(record),
+			"tenant %s\nepoch %u\nlease %" PRIu64 "\nuid %u\nttl_ms %" PRIu64 "\n",
+			lease->tenant, lease->epoch, lease->id, (unsigned)lease->uid,
+			lease->ttl_ns / NS_PER_MS)};
 
 	return seat ? tenure_grant(seat->tenure, boot_clock_ns(), &wanted) : VMSIG_ERR_NOT_READY;
 }

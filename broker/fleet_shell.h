@@ -17,6 +17,7 @@
  *   fleet_life.c     beginning, and leaving
  *   fleet_refusal.c  whether this host may write, and why not
  *   fleet_memory.c   the file
+ *   fleet_survey     the fleet's other guests
  *   fleet_keys.c     the keys for etcd
  */
 
@@ -33,6 +34,7 @@
 
 struct fleet_keys;
 struct fleet_shell;
+struct fleet_survey;
 struct jobs;
 struct lease_view;
 struct metrics;
@@ -96,6 +98,8 @@ bool fleet_shell_look(
 	const struct fleet_shell *shell, uint32_t endpoint, struct tenure_view *ret_view);
 struct fleet *fleet_shell_fleet(const struct fleet_shell *shell);
 void fleet_shell_etcd(const struct fleet_shell *shell, struct etcd_status *ret_status);
+/* Who wants to see the whole fleet asks that. */
+struct fleet_survey *fleet_shell_survey(struct fleet_shell *shell);
 /* What an administrator has to know of: a sentence, borrowed until the next call; NULL. */
 const char *fleet_shell_warning(struct fleet_shell *shell);
 void fleet_shell_stats(const struct fleet_shell *shell, struct metrics *metrics);

@@ -8,6 +8,7 @@
 #include "broker/discovery.h"
 #include "broker/endpoints.h"
 #include "broker/fleet_shell.h"
+#include "broker/fleet_survey.h"
 #include "broker/jobs.h"
 #include "broker/log.h"
 #include "broker/journal/journal.h"
@@ -156,6 +157,25 @@ static bool fleet_guest(void *ctx, uint32_t endpoint, struct steward_guest *ret_
 	return true;
 }
 
+static void survey(void *ctx, struct steward_survey *asked)
+{
+	const struct broker *broker = ctx;
+
+	if (broker->fleet)
+		fleet_survey_ask(fleet_shell_survey(broker->fleet), asked);
+	else
+		asked->done(asked, NULL);
+}
+
+/* Those of a fleet that has ended were told so. */
+static void forget(void *ctx, struct steward_survey *asked)
+{
+	const struct broker *broker = ctx;
+
+	if (broker->fleet)
+		fleet_survey_forget(fleet_shell_survey(broker->fleet), asked);
+}
+
 static int bump(void *ctx, struct steward_bump *ret_bump)
 {
 	const struct broker *broker = ctx;
@@ -295,6 +315,8 @@ const struct steward_ops stewardship = {
 	.provider_left = provider_left,
 	.fleet = fleet,
 	.fleet_guest = fleet_guest,
+	.fleet_survey = survey,
+	.fleet_forget = forget,
 	.fleet_bump = bump,
 	.status = status_fill,
 	.stats = stats,

@@ -154,6 +154,26 @@ static json_t *watch_json(const struct txn_request *request)
 	return json;
 }
 
+/* ---- pages ---- */
+
+/* No key lies between one and the same with a NUL behind it. */
+static json_t *page_json(const struct txn_request *request)
+{
+	const char *first = request->after ? request->after : request->prefix;
+	const struct txn_bytes key = {.data = (uint8_t *)(uintptr_t)first,
+		.len = strlen(first) + (request->after ? 1 : 0)};
+	struct txn txn = {0};
+	json_t *json = NULL;
+
+	txn_get_prefix(&txn, TXN_THEN, request->prefix);
+	if (txn_is_whole(&txn))
+		json = json_pack("{s:o, s:o, s:o}", "key", base64(&key), "range_end",
+			base64(&txn.branches[TXN_THEN].ops[0].range_end), "limit",
+			number(request->limit));
+	txn_deinit(&txn);
+	return json;
+}
+
 /* ---- */
 
 static const struct {
@@ -165,6 +185,7 @@ static const struct {
 	[TXN_LEASE_KEEPALIVE] = {"/v3/lease/keepalive", lease_json},
 	[TXN_LEASE_REVOKE] = {"/v3/lease/revoke", lease_json},
 	[TXN_WATCH] = {"/v3/watch", watch_json},
+	[TXN_PAGE] = {"/v3/kv/range", page_json},
 };
 
 static bool is_sound(const struct txn_request *request)
@@ -174,6 +195,8 @@ static bool is_sound(const struct txn_request *request)
 		return txn_is_whole(&request->txn);
 	case TXN_WATCH:
 		return request->prefix && request->prefix[0] && request->revision >= 0;
+	case TXN_PAGE:
+		return request->prefix && request->prefix[0] && request->limit;
 	case TXN_LEASE_GRANT:
 		return request->lease > 0 && request->ttl_s;
 	case TXN_LEASE_KEEPALIVE:

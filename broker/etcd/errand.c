@@ -23,7 +23,7 @@ static bool is_reading(const struct txn *txn)
 
 static bool is_repeatable(const struct txn_request *request)
 {
-	return request->kind == TXN_LEASE_KEEPALIVE ||
+	return request->kind == TXN_LEASE_KEEPALIVE || request->kind == TXN_PAGE ||
 	       (request->kind == TXN_COMMIT && is_reading(&request->txn));
 }
 

@@ -164,13 +164,13 @@ static json_t *parse(const char *text, size_t len)
 
 /* ---- transactions ---- */
 
-static bool get_range(const json_t *range, struct txn_result *result)
+static bool get_entries(const json_t *range, struct txn_result *result)
 {
 	const json_t *kvs = json_object_get(range, "kvs");
 	size_t n = json_array_size(kvs);
 
 	result->kind = TXN_GET;
-	if ((kvs && !json_is_array(kvs)) || json_is_true(json_object_get(range, "more")))
+	if (kvs && !json_is_array(kvs))
 		return false;
 	result->entries = calloc(n ? n : 1, sizeof(*result->entries));
 	if (!result->entries)
@@ -181,6 +181,20 @@ static bool get_range(const json_t *range, struct txn_result *result)
 			return false;
 	}
 	return true;
+}
+
+/* What a transaction reads is asked for without a limit. */
+static bool get_range(const json_t *range, struct txn_result *result)
+{
+	return !json_is_true(json_object_get(range, "more")) && get_entries(range, result);
+}
+
+static bool get_page(const json_t *reply, struct txn_answer *answer)
+{
+	answer->outcome = TXN_OK;
+	answer->results = calloc(1, sizeof(*answer->results));
+	answer->n = answer->results ? 1 : 0;
+	return answer->results && get_entries(reply, answer->results);
 }
 
 static bool get_result(const json_t *response, struct txn_result *result)
@@ -260,6 +274,7 @@ static bool (*const getters[])(const json_t *reply, struct txn_answer *answer) =
 	[TXN_LEASE_GRANT] = get_grant,
 	[TXN_LEASE_KEEPALIVE] = get_keepalive,
 	[TXN_LEASE_REVOKE] = get_revoke,
+	[TXN_PAGE] = get_page,
 };
 
 /* ---- errors ---- */
@@ -360,7 +375,7 @@ void etcd_reply(enum txn_request_kind kind, long status, const char *text, size_
 {
 	json_t *reply = parse(text, len);
 
-	if (kind >= TXN_WATCH || !reply) {
+	if (kind > TXN_PAGE || !getters[kind] || !reply) {
 		json_decref(reply);
 		not_understood(answer);
 		return;

@@ -123,8 +123,8 @@ static void begin_claim(struct tenure *t, enum bid_kind bid)
 	t->bidden.holder = fleet->self;
 	memcpy(t->bidden.holder.nonce, t->nonce, sizeof(t->nonce));
 	t->bidden.target[0] = '\0';
-	t->owner_len = deed_write_owner(
-		&t->bidden.holder, fleet->quorum.memory.cluster_id, t->bidden.epoch, t->owner);
+	t->owner_len = deed_write_owner(&t->bidden.holder, fleet->quorum.memory.cluster_id,
+		t->bidden.epoch, t->name, t->owner);
 }
 
 /* No epoch above was used. */

@@ -46,13 +46,13 @@ size_t deed_write(const struct deed *deed, char ret_text[static DEED_TEXT_MAX])
 }
 
 size_t deed_write_owner(const struct deed_holder *holder, uint64_t cluster_id, uint32_t epoch,
-	char ret_text[static DEED_TEXT_MAX])
+	const char *name, char ret_text[static DEED_TEXT_MAX])
 {
 	return (size_t)snprintf(ret_text, DEED_TEXT_MAX,
 		"vmsig-owner 1\nhost %s\nboot %s\nnonce %s\ncluster %" PRIu64 "\nepoch %" PRIu32
-		"\nttl_ms %" PRIu32 "\nrho_ppm %" PRIu32 "\nmargin_ms %" PRIu32 "\n",
+		"\nttl_ms %" PRIu32 "\nrho_ppm %" PRIu32 "\nmargin_ms %" PRIu32 "\nname %.63s\n",
 		holder->host, holder->boot, holder->nonce, cluster_id, epoch, holder->ttl_ms,
-		holder->rho_ppm, holder->margin_ms);
+		holder->rho_ppm, holder->margin_ms, name);
 }
 
 size_t deed_write_generation(

@@ -72,7 +72,7 @@ __attribute__((warn_unused_result)) bool deed_read(
 	struct deed *ret_deed, const void *text, size_t len);
 /* The value of an owner key; no two tenures have one. */
 size_t deed_write_owner(const struct deed_holder *holder, uint64_t cluster_id, uint32_t epoch,
-	char ret_text[static DEED_TEXT_MAX]);
+	const char *name, char ret_text[static DEED_TEXT_MAX]);
 size_t deed_write_generation(
 	const struct deed_generation *generation, char ret_text[static DEED_TEXT_MAX]);
 __attribute__((warn_unused_result)) bool deed_read_generation(

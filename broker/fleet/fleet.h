@@ -54,6 +54,7 @@
  *   registry  leases to be recorded
  *   guests    what the host says of its guests
  *   outbox    requests, keys, notes
+ *   atlas     the guests of all hosts, for who wants to see them
  *   deed      what the values in the store say
  *   state     its inside
  *   txn       what is asked of the store, as data
@@ -113,6 +114,8 @@ struct fleet *fleet_free(struct fleet *fleet);
  * another one of it. */
 __attribute__((warn_unused_result)) int fleet_guest_add(struct fleet *fleet, const char *uuid,
 	uint32_t epoch, void *user, struct tenure **ret_tenure);
+/* What the host calls it, for those who look from other hosts; before it runs. A line of text. */
+void tenure_name(struct tenure *tenure, const char *name);
 /* It is not served any more: is given up as by tenure_gone(), and nothing more is heard of it. The
  * tenure is not the caller's any more. */
 void fleet_guest_remove(struct tenure *tenure, uint64_t now_ns);

@@ -63,6 +63,11 @@ int fleet_guest_add(struct fleet *fleet, const char *uuid, uint32_t epoch, void 
 	return 0;
 }
 
+void tenure_name(struct tenure *t, const char *name)
+{
+	snprintf(t->name, sizeof(t->name), "%s", name);
+}
+
 static void forget_offer(struct tenure *t)
 {
 	free(t->offer);

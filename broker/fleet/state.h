@@ -91,6 +91,7 @@ struct registry_end {
 struct tenure {
 	struct fleet *fleet;
 	char uuid[FLEET_UUID_MAX + 1];
+	char name[FLEET_NAME_MAX + 1]; /* on this host */
 	void *user;
 	bool removed; /* its user is not told any more */
 	enum fleet_want want;

@@ -100,6 +100,8 @@ enum txn_request_kind {
 	TXN_LEASE_REVOKE, /* also deletes what hangs on it */
 	TXN_WATCH,        /* goes on until it is cancelled */
 	TXN_WATCH_CANCEL, /* has no answer */
+	TXN_PAGE,         /* reads some keys of a prefix, in their order; their number says whether
+			     there may be more */
 };
 
 struct txn_request {
@@ -108,7 +110,9 @@ struct txn_request {
 	struct txn txn;      /* TXN_COMMIT */
 	int64_t lease;       /* TXN_LEASE_*; of a grant an id that the asker has chosen, not 0 */
 	uint32_t ttl_s;      /* TXN_LEASE_GRANT; etcd may give more, and says so */
-	const char *prefix;  /* TXN_WATCH: of the keys; borrowed for the call */
+	const char *prefix;  /* TXN_WATCH, TXN_PAGE: of the keys; borrowed for the call */
+	const char *after;   /* TXN_PAGE: only keys behind this one; likewise; NULL: all */
+	uint32_t limit;      /* TXN_PAGE: entries, at most */
 	int64_t revision;    /* TXN_WATCH: the first that is wanted; 0: what comes from now on */
 	uint64_t timeout_ms; /* until the answer is UNKNOWN or UNAVAILABLE; a watch has none */
 };
@@ -142,7 +146,8 @@ struct txn_answer {
 	/* Of TXN_OK and TXN_GUARD_FAILED: who answered, and the store's revision then. */
 	uint64_t cluster_id, member_id;
 	int64_t revision;
-	struct txn_result *results; /* one for each operation of the branch that was done */
+	struct txn_result *results; /* one for each operation of the branch that was done; of a
+				       page one */
 	size_t n;
 	int64_t lease; /* TXN_LEASE_GRANT */
 	uint32_t

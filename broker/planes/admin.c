@@ -40,8 +40,8 @@ struct revoke_asked {
 };
 
 static const struct account_kind kind = {.owner = "connection",
-	.slots = {[ADMIN_QUESTIONS] = {"questions about the audit log without an answer",
-			  "the bound of questions", "wait for one of them"},
+	.slots = {[ADMIN_QUESTIONS] = {"questions without an answer", "the bound of questions",
+			  "wait for one of them"},
 		[ADMIN_REVOCATIONS] = {"revocations without an answer", "the bound of revocations",
 			"wait for one of them"},
 		[ADMIN_RELOADS] = {"reloads that are not done", "the bound of reloads",
@@ -310,6 +310,7 @@ static void client_close(struct conn *conn, void *state)
 	struct admin_client *client = state;
 
 	renew_forget(client);
+	convoy_forget(client);
 	provide_forget(client);
 	/* One that is dropped is not the first any more, which the analyser does not see through.
 	 */

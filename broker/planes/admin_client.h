@@ -24,6 +24,7 @@
 #include "broker/write/desk.h"
 
 struct audit_asked;
+struct convoy_asked;
 struct renew_asked;
 struct revoke_asked;
 
@@ -38,6 +39,7 @@ struct admin_client {
 	struct audit_asked *asked;
 	struct revoke_asked *revokes;
 	struct renew_asked *renewals;
+	struct convoy_asked *surveys;
 	struct steward_provider provider;
 };
 
@@ -76,5 +78,6 @@ void provide_begin(struct admin_client *client);
 /* The connection ends. */
 void provide_forget(struct admin_client *client);
 void renew_forget(struct admin_client *client);
+void convoy_forget(struct admin_client *client);
 
 #endif

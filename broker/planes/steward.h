@@ -16,6 +16,7 @@
 #include "broker/policy/tenant.h"
 #include "vmsig/vmsig_memctx.h"
 
+struct atlas;          /* fleet/atlas.h */
 struct compare_result; /* config/compare.h */
 struct metrics;        /* metrics/metrics.h */
 
@@ -28,6 +29,14 @@ struct steward_reload {
 		const struct compare_result *changes);
 	struct steward_reload *prev, *next;
 	bool is_served; /* by the reload that runs, and not by the one after it */
+};
+
+/* One who waits for all guests of the fleet; embedded in what the asker has. */
+struct steward_survey {
+	/* NULL: etcd could not be asked. Borrowed for the call, which comes once, perhaps before
+	 * fleet_survey() returns. */
+	void (*done)(struct steward_survey *asked, const struct atlas *atlas);
+	struct steward_survey *prev, *next;
 };
 
 #define STEWARD_WARNINGS_MAX 16u
@@ -103,6 +112,10 @@ struct steward_ops {
 	int (*fleet)(void *ctx, struct steward_fleet *ret_fleet);
 	/* False: the endpoint is none of the fleet's. */
 	bool (*fleet_guest)(void *ctx, uint32_t endpoint, struct steward_guest *ret_guest);
+	/* All that etcd has; this host is in a fleet. */
+	void (*fleet_survey)(void *ctx, struct steward_survey *asked);
+	/* It is not answered any more. */
+	void (*fleet_forget)(void *ctx, struct steward_survey *asked);
 	/* As fleet(); VMSIG_ERR_BAD_REQUEST: nothing is frozen; _NOT_READY, _BUSY. */
 	int (*fleet_bump)(void *ctx, struct steward_bump *ret_bump);
 	void (*reload)(void *ctx, struct steward_reload *asked);

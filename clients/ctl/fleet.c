@@ -39,10 +39,11 @@ static int no_arguments(struct ctl *ctl, const struct ctl_command *command, int 
 
 static void guest_add(struct table *table, const Vmsig__FleetGuest *guest)
 {
-	table_add(table, "%s", guest->endpoint);
+	table_add(table, "%s", guest->endpoint[0] ? guest->endpoint : "-");
 	table_add(table, "%s", guest->uuid);
 	table_add(table, "%s", guest->state);
 	table_add(table, "%s", guest->holder[0] ? guest->holder : "-");
+	table_add(table, "%s", guest->name[0] ? guest->name : "-");
 	table_add(table, "%u", guest->epoch);
 	table_add(table, "%" PRIu64, guest->token);
 	table_add(table, "%.1f s", (double)guest->right_ms / 1000.0);
@@ -51,8 +52,8 @@ static void guest_add(struct table *table, const Vmsig__FleetGuest *guest)
 static int print_guests(const Vmsig__FleetView *view)
 {
 	static const struct table_column columns[] = {{"ENDPOINT", 0, false}, {"UUID", 0, false},
-		{"STATE", 9, false}, {"HOST", 0, false}, {"EPOCH", 6, true}, {"TOKEN", 0, true},
-		{"RIGHT", 7, true}};
+		{"STATE", 9, false}, {"HOST", 0, false}, {"AS", 0, false}, {"EPOCH", 6, true},
+		{"TOKEN", 0, true}, {"RIGHT", 7, true}};
 	struct table table;
 	int code;
 
@@ -83,8 +84,11 @@ static int run_ls(struct ctl *ctl, int argc, char **argv)
 static const struct ctl_command fleet_ls = {
 	.name = "fleet ls",
 	.arguments = "",
-	.summary = "List the fleet's guests that run here",
-	.help = "STATE is OWNED where this host may write, for RIGHT; FOREIGN where HOST may.\n"
+	.summary = "List the fleet's guests, of all hosts",
+	.help = "STATE is OWNED where this host may write, for RIGHT; FOREIGN where HOST may, and\n"
+		"SILENT where HOST has not been heard of lately. ENDPOINT is the guest's name\n"
+		"here, AS that on HOST. An administrator of a part sees guests whose endpoint\n"
+		"here, or else whose name on HOST, is of that part.\n"
 		"\n"
 		"Examples:\n"
 		"  vmsigctl fleet ls --identity admin\n"
@@ -145,7 +149,7 @@ static int run_hosts(struct ctl *ctl, int argc, char **argv)
 static const struct ctl_command fleet_hosts = {
 	.name = "fleet hosts",
 	.arguments = "",
-	.summary = "List hosts that have guests which are known here",
+	.summary = "List hosts that have guests",
 	.help = "The first one is this host.\n"
 		"\n"
 		"Examples:\n"
@@ -155,15 +159,43 @@ static const struct ctl_command fleet_hosts = {
 
 /* ---- where ---- */
 
-static const Vmsig__FleetGuest *find(const Vmsig__FleetView *view, const char *name)
+/* Names are each host's own: that on another host is only looked at when there is none here. */
+static size_t count(const Vmsig__FleetView *view, const char *name, bool there,
+	const Vmsig__FleetGuest **ret_guest)
 {
+	size_t n = 0;
+
 	for (size_t i = 0; i < view->n_guests; i++) {
 		const Vmsig__FleetGuest *guest = view->guests[i];
+		bool same = there ? !guest->endpoint[0] && strcmp(guest->name, name) == 0
+				  : strcmp(guest->endpoint, name) == 0 ||
+					    strcmp(guest->uuid, name) == 0;
 
-		if (strcmp(guest->endpoint, name) == 0 || strcmp(guest->uuid, name) == 0)
-			return guest;
+		if (!same)
+			continue;
+		*ret_guest = guest;
+		n++;
 	}
-	return NULL;
+	return n;
+}
+
+/* EXIT_OK, or the exit code after a message. */
+static int find(const Vmsig__FleetView *view, const char *name, const Vmsig__FleetGuest **ret_guest)
+{
+	size_t n = count(view, name, false, ret_guest);
+
+	if (!n)
+		n = count(view, name, true, ret_guest);
+	if (n == 1)
+		return EXIT_OK;
+	if (n)
+		fprintf(stderr,
+			"vmsigctl: %s: %zu guests of the fleet have that name; say the UUID, which "
+			"'vmsigctl fleet ls' shows\n",
+			name, n);
+	else
+		fprintf(stderr, "vmsigctl: %s: no guest of the fleet that you may see\n", name);
+	return EXIT_NOT_FOUND;
 }
 
 /* A state in which the store is asked, or cannot be, says nothing of other hosts. */
@@ -176,15 +208,12 @@ static const char *holder_of(const Vmsig__FleetGuest *guest)
 
 static int print_where(const struct ctl *ctl, const Vmsig__FleetView *view, const char *name)
 {
-	const Vmsig__FleetGuest *guest = find(view, name);
+	const Vmsig__FleetGuest *guest = NULL;
+	int code = find(view, name, &guest);
 
-	if (!guest) {
-		fprintf(stderr,
-			"vmsigctl: %s: no guest of the fleet that runs here and that you may see\n",
-			name);
-		return EXIT_NOT_FOUND;
-	}
 	ctl_fleet_complain(view);
+	if (code)
+		return code;
 	if (ctl->json)
 		return ctl_print_json(ctl_message_json(&guest->base));
 	puts(holder_of(guest));
@@ -212,7 +241,9 @@ static const struct ctl_command fleet_where = {
 	.name = "fleet where",
 	.arguments = "NAME|UUID",
 	.summary = "Print the host that may write to a guest",
-	.help = "Examples:\n"
+	.help = "NAME is that of an endpoint here, or else on the host that has the guest.\n"
+		"\n"
+		"Examples:\n"
 		"  vmsigctl fleet where web1\n",
 	.run = run_where,
 };
@@ -267,9 +298,9 @@ const struct ctl_command ctl_fleet = {
 	.name = "fleet",
 	.arguments = "ls | hosts | leases | where NAME | watch | bump",
 	.summary = "Show which host may write to which guest, as an administrator",
-	.help = "  ls             guests that run here\n"
+	.help = "  ls             guests, of all hosts\n"
 		"  hosts          hosts that have them\n"
-		"  leases         leases of guests that this host has\n"
+		"  leases         their leases\n"
 		"  where          the host of one\n"
 		"  watch          each change of a guest's state or host\n"
 		"  bump           trust the fleet's etcd as it is now\n"

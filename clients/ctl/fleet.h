@@ -16,6 +16,8 @@
 /* The fleet as the broker has it, which stays until the next question. EXIT_OK, or the exit code
  * after a message. */
 int ctl_fleet_ask(const struct ctl *ctl, vmsig_admin *admin, const Vmsig__FleetView **ret_view);
+/* Of its endpoint here, or, when it has none, of that at the host that has it. */
+const char *ctl_fleet_name(const Vmsig__FleetGuest *guest);
 /* What is wrong, on standard error, so that it does not get into what a script reads. */
 void ctl_fleet_complain(const Vmsig__FleetView *view);
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `vmsigctl fleet leases`: the leases of the fleet's guests that this host has. */
+/*
+ * `vmsigctl fleet leases`: the leases of the fleet's guests. Of those that this host has its broker
+ * knows all; of others etcd has what was granted.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,29 +15,54 @@ struct leases {
 	vmsig_lease_entries *entries;
 };
 
-/* NULL: the endpoint is none of the fleet's. */
+static bool is_here(const Vmsig__FleetView *view, const Vmsig__FleetGuest *guest)
+{
+	return strcmp(guest->holder, view->host) == 0;
+}
+
+/* Of a guest that this host has; NULL: the endpoint is none. */
 static const Vmsig__FleetGuest *guest_of(const struct leases *leases, const char *endpoint)
 {
 	const Vmsig__FleetView *view = leases->view;
 
 	for (size_t i = 0; i < view->n_guests; i++) {
 		if (strcmp(view->guests[i]->endpoint, endpoint) == 0)
-			return view->guests[i];
+			return is_here(view, view->guests[i]) ? view->guests[i] : NULL;
 	}
 	return NULL;
 }
 
-static void lease_add(struct table *table, const vmsig_lease_entry *lease,
-	const Vmsig__FleetGuest *guest, const char *host)
+/* ---- text ---- */
+
+static void guest_add(struct table *table, uint64_t id, const Vmsig__FleetGuest *guest)
 {
-	table_add(table, "%" PRIu64, lease->id);
-	table_add(table, "%s", lease->endpoint);
+	table_add(table, "%" PRIu64, id);
+	table_add(table, "%s", ctl_fleet_name(guest));
 	table_add(table, "%s", guest->uuid);
-	table_add(table, "%s", host);
+	table_add(table, "%s", guest->holder);
+}
+
+static void lease_add(
+	struct table *table, const vmsig_lease_entry *lease, const Vmsig__FleetGuest *guest)
+{
+	guest_add(table, lease->id, guest);
 	table_add(table, "%s", vmsig_lease_state_name(lease->state));
 	table_add(table, "%u", lease->epoch);
 	table_add(table, "%s/%u%s", lease->tenant, lease->uid, lease->connected ? "" : " (away)");
 	table_add(table, "%.1f s", lease->remaining_ms / 1000.0);
+}
+
+static void away_add(struct table *table, const Vmsig__FleetGuest *guest)
+{
+	for (size_t i = 0; i < guest->n_leases; i++) {
+		const Vmsig__FleetLease *lease = guest->leases[i];
+
+		guest_add(table, lease->lease, guest);
+		table_add(table, "granted");
+		table_add(table, "%u", lease->epoch);
+		table_add(table, "%s/%u", lease->tenant, lease->uid);
+		table_add(table, "-");
+	}
 }
 
 static int print_leases(const struct leases *leases)
@@ -42,6 +70,7 @@ static int print_leases(const struct leases *leases)
 	static const struct table_column columns[] = {{"ID", 6, true}, {"ENDPOINT", 0, false},
 		{"UUID", 0, false}, {"HOST", 0, false}, {"STATE", 8, false}, {"EPOCH", 6, true},
 		{"HOLDER", 0, false}, {"LEFT", 8, true}};
+	const Vmsig__FleetView *view = leases->view;
 	struct table table;
 	int code;
 
@@ -51,25 +80,52 @@ static int print_leases(const struct leases *leases)
 		const Vmsig__FleetGuest *guest = guest_of(leases, lease->endpoint);
 
 		if (guest)
-			lease_add(&table, lease, guest, leases->view->host);
+			lease_add(&table, lease, guest);
+	}
+	for (size_t i = 0; i < view->n_guests; i++) {
+		if (!is_here(view, view->guests[i]))
+			away_add(&table, view->guests[i]);
 	}
 	code = ctl_print_table(&table);
 	table_deinit(&table);
 	return code;
 }
 
-static json_t *lease_json(
-	const vmsig_lease_entry *lease, const Vmsig__FleetGuest *guest, const char *host)
+/* ---- JSON ---- */
+
+static json_t *guest_json(uint64_t id, const Vmsig__FleetGuest *guest, const char *state,
+	uint32_t epoch, const char *tenant, uint32_t uid)
 {
-	return json_pack("{s:I, s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:b, s:i}", "id",
-		(json_int_t)lease->id, "endpoint", lease->endpoint, "uuid", guest->uuid, "host",
-		host, "state", vmsig_lease_state_name(lease->state), "epoch", (int)lease->epoch,
-		"tenant", lease->tenant, "uid", (int)lease->uid, "connected", lease->connected,
-		"remaining_ms", (int)lease->remaining_ms);
+	return json_pack("{s:I, s:s, s:s, s:s, s:s, s:i, s:s, s:i}", "id", (json_int_t)id,
+		"endpoint", ctl_fleet_name(guest), "uuid", guest->uuid, "host", guest->holder,
+		"state", state, "epoch", (int)epoch, "tenant", tenant, "uid", (int)uid);
+}
+
+static json_t *lease_json(const vmsig_lease_entry *lease, const Vmsig__FleetGuest *guest)
+{
+	json_t *json = guest_json(lease->id, guest, vmsig_lease_state_name(lease->state),
+		lease->epoch, lease->tenant, lease->uid);
+
+	json_object_set_new(json, "connected", json_boolean(lease->connected));
+	json_object_set_new(json, "remaining_ms", json_integer(lease->remaining_ms));
+	return json;
+}
+
+static void away_json(json_t *array, const Vmsig__FleetGuest *guest)
+{
+	for (size_t i = 0; i < guest->n_leases; i++) {
+		const Vmsig__FleetLease *lease = guest->leases[i];
+		json_t *json = guest_json(
+			lease->lease, guest, "granted", lease->epoch, lease->tenant, lease->uid);
+
+		json_object_set_new(json, "ttl_ms", json_integer(lease->ttl_ms));
+		json_array_append_new(array, json);
+	}
 }
 
 static int print_json(const struct leases *leases)
 {
+	const Vmsig__FleetView *view = leases->view;
 	json_t *array = json_array();
 
 	for (size_t i = 0; i < leases->entries->count; i++) {
@@ -77,22 +133,16 @@ static int print_json(const struct leases *leases)
 		const Vmsig__FleetGuest *guest = guest_of(leases, lease->endpoint);
 
 		if (guest)
-			json_array_append_new(array, lease_json(lease, guest, leases->view->host));
+			json_array_append_new(array, lease_json(lease, guest));
+	}
+	for (size_t i = 0; i < view->n_guests; i++) {
+		if (!is_here(view, view->guests[i]))
+			away_json(array, view->guests[i]);
 	}
 	return ctl_print_json(array);
 }
 
-/* What is not in the list, and who has it. */
-static void tell_of_others(const Vmsig__FleetView *view)
-{
-	for (size_t i = 0; i < view->n_guests; i++) {
-		const Vmsig__FleetGuest *guest = view->guests[i];
-
-		if (guest->holder[0] && strcmp(guest->holder, view->host) != 0)
-			ctl_note("%s: host '%s' has it, whose broker knows its leases",
-				guest->endpoint, guest->holder);
-	}
-}
+/* ---- the command ---- */
 
 static int run_leases(struct ctl *ctl, int argc, char **argv)
 {
@@ -111,7 +161,6 @@ static int run_leases(struct ctl *ctl, int argc, char **argv)
 		 : ctl_fleet_ask(ctl, admin, &leases.view);
 	if (!code) {
 		code = ctl->json ? print_json(&leases) : print_leases(&leases);
-		tell_of_others(leases.view);
 		ctl_fleet_complain(leases.view);
 	}
 	vmsig_lease_entries_free(leases.entries);
@@ -122,11 +171,13 @@ static int run_leases(struct ctl *ctl, int argc, char **argv)
 const struct ctl_command ctl_fleet_leases = {
 	.name = "fleet leases",
 	.arguments = "",
-	.summary = "List the leases of the fleet's guests that this host has",
-	.help = "Of a guest that another host has, that host's broker knows the leases.\n"
+	.summary = "List the leases of the fleet's guests, of all hosts",
+	.help = "Of a guest that another host has, what was granted and has not ended (state\n"
+		"granted): how long it lasts yet, and who waits, that host's broker knows.\n"
+		"ENDPOINT is the guest's name here, or else on HOST.\n"
 		"\n"
 		"Examples:\n"
 		"  vmsigctl fleet leases --identity admin\n"
-		"  vmsigctl fleet leases --json | jq '.[] | select(.connected | not)'\n",
+		"  vmsigctl fleet leases --json | jq '.[] | select(.host == \"host2\")'\n",
 	.run = run_leases,
 };

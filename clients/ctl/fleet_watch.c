@@ -18,8 +18,7 @@
 
 /* What was said of a guest last. */
 struct known {
-	char endpoint[VMSIG_NAME_MAX + 1], uuid[FACT_MAX], state[FACT_MAX], holder[FACT_MAX],
-		target[FACT_MAX];
+	char uuid[FACT_MAX], name[FACT_MAX], state[FACT_MAX], holder[FACT_MAX], target[FACT_MAX];
 	bool seen; /* in this look */
 };
 
@@ -30,6 +29,7 @@ struct watched {
 	struct known *known;
 	size_t n;
 	char problem[512];
+	bool alone;
 };
 
 /* ---- what is said ---- */
@@ -58,8 +58,8 @@ static int say_text(const Vmsig__FleetGuest *guest, const char *state)
 	char line[512], at[32];
 
 	time_text(at);
-	snprintf(line, sizeof(line), "%s %s %s %s %s%s%s", at, guest->endpoint, guest->uuid, state,
-		guest->holder[0] ? guest->holder : "-", guest->target[0] ? " -> " : "",
+	snprintf(line, sizeof(line), "%s %s %s %s %s%s%s", at, ctl_fleet_name(guest), guest->uuid,
+		state, guest->holder[0] ? guest->holder : "-", guest->target[0] ? " -> " : "",
 		guest->target);
 	text_clean(line);
 	puts(line);
@@ -73,16 +73,16 @@ static int say(const struct watched *watched, const Vmsig__FleetGuest *guest, co
 
 /* ---- what is known ---- */
 
-static struct known *find(struct watched *watched, const char *endpoint)
+static struct known *find(struct watched *watched, const char *uuid)
 {
 	for (size_t i = 0; i < watched->n; i++) {
-		if (strcmp(watched->known[i].endpoint, endpoint) == 0)
+		if (strcmp(watched->known[i].uuid, uuid) == 0)
 			return &watched->known[i];
 	}
 	return NULL;
 }
 
-static struct known *add(struct watched *watched, const char *endpoint)
+static struct known *add(struct watched *watched, const char *uuid)
 {
 	struct known *grown = realloc(watched->known, (watched->n + 1) * sizeof(*watched->known));
 
@@ -91,7 +91,7 @@ static struct known *add(struct watched *watched, const char *endpoint)
 	watched->known = grown;
 	grown += watched->n++;
 	*grown = (struct known){0};
-	snprintf(grown->endpoint, sizeof(grown->endpoint), "%s", endpoint);
+	snprintf(grown->uuid, sizeof(grown->uuid), "%s", uuid);
 	return grown;
 }
 
@@ -109,22 +109,22 @@ static bool learn(char fact[static FACT_MAX], const char *text)
 
 static int take_guest(struct watched *watched, const Vmsig__FleetGuest *guest)
 {
-	struct known *known = find(watched, guest->endpoint);
+	struct known *known = find(watched, guest->uuid);
 	bool news;
 
 	if (!known)
-		known = add(watched, guest->endpoint);
+		known = add(watched, guest->uuid);
 	if (!known)
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for another guest");
 	known->seen = true;
-	news = learn(known->uuid, guest->uuid);
-	news |= learn(known->state, guest->state);
+	news = learn(known->state, guest->state);
 	news |= learn(known->holder, guest->holder);
 	news |= learn(known->target, guest->target);
+	(void)learn(known->name, ctl_fleet_name(guest));
 	return news ? say(watched, guest, guest->state) : EXIT_OK;
 }
 
-/* Those that are not served here any more. */
+/* Those that no host has any more. */
 static int drop_gone(struct watched *watched)
 {
 	int code = EXIT_OK;
@@ -138,7 +138,7 @@ static int drop_gone(struct watched *watched)
 			watched->known[kept++] = *known;
 			continue;
 		}
-		guest.endpoint = known->endpoint;
+		guest.endpoint = known->name;
 		guest.uuid = known->uuid;
 		code = say(watched, &guest, "GONE");
 	}
@@ -148,6 +148,11 @@ static int drop_gone(struct watched *watched)
 
 static void take_problem(struct watched *watched, const Vmsig__FleetView *view)
 {
+	if (view->alone != watched->alone)
+		ctl_note("%s", view->alone ? "the fleet's etcd does not answer: changes on other "
+					     "hosts are not seen"
+					   : "the fleet's etcd answers again");
+	watched->alone = view->alone;
 	if (strncmp(watched->problem, view->problem, sizeof(watched->problem) - 1) == 0)
 		return;
 	snprintf(watched->problem, sizeof(watched->problem), "%s", view->problem);
@@ -169,8 +174,9 @@ static int look(struct watched *watched)
 	for (size_t i = 0; !code && i < view->n_guests; i++)
 		code = take_guest(watched, view->guests[i]);
 	take_problem(watched, view);
-	/* Of more than there are in an answer some may be left out. */
-	return code || view->more ? code : drop_gone(watched);
+	/* Of more than there are in an answer some may be left out; those of other hosts are, as
+	 * long as etcd does not answer. */
+	return code || view->more || view->alone ? code : drop_gone(watched);
 }
 
 /* Over restarts of the broker. */
@@ -227,8 +233,9 @@ const struct ctl_command ctl_fleet_watch = {
 	.summary = "Print each guest's state and host, and each change of them",
 	.help = "  --interval T  between two looks (default 1s)\n"
 		"\n"
-		"TIME ENDPOINT UUID STATE HOST [-> TARGET]; GONE when it is not served here any "
-		"more.\n"
+		"TIME ENDPOINT UUID STATE HOST [-> TARGET], of all hosts' guests; GONE when no "
+		"host\n"
+		"has it any more. ENDPOINT is the guest's name here, or else on HOST.\n"
 		"It goes on over restarts of the broker.\n"
 		"\n"
 		"Examples:\n"

@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 2)
 		return 0;
-	if (data[0] % 8 <= TXN_LEASE_REVOKE)
+	if (data[0] % 8 <= TXN_LEASE_REVOKE || data[0] % 8 == TXN_PAGE)
 		feed_reply(data[0] % 8, data[1] ? 200 : 500, text, size - 2);
 	else if (data[0] % 8 == TXN_WATCH)
 		feed_stream(data[1] ? data[1] : 1, text, size - 2);

@@ -39,9 +39,11 @@ void fleet_scene_configure(struct fleet_host *host, unsigned number, const char 
 		"  - {name: alice, role: operator, uids: [%u], endpoints: ['*'],\n"
 		"     write: [{endpoints: ['*'], ttl_max: 300s}]}\n"
 		"  - {name: acme, role: sensor, uids: [%u], endpoints: ['*']}\n"
-		"  - {name: root, role: admin, uids: [%u], endpoints: ['*']}\n",
+		"  - {name: root, role: admin, uids: [%u], endpoints: ['*']}\n"
+		"%s",
 		number, members, pki_ca(fleet_scene.pki), host->etcd.cert, host->etcd.key,
-		fleet_scene.ttl, endpoint, getuid(), getuid(), getuid());
+		fleet_scene.ttl, endpoint, getuid(), getuid(), getuid(),
+		fleet_scene.tenants ? fleet_scene.tenants : "");
 }
 
 static void host_new(struct fleet_host *host, unsigned number)
@@ -189,13 +191,13 @@ int fleet_scene_resume(struct write_client *client, const struct write_lease *le
 /* ---- administrators ---- */
 
 /* The connection stays open for it. */
-Vmsig__AdminMessage *fleet_scene_ask_admin(
-	struct fleet_host *host, Vmsig__AdminRequest *request, Vmsig__AdminMessage__BodyCase body)
+Vmsig__AdminMessage *fleet_scene_ask_as(struct fleet_host *host, const struct pki_cert *who,
+	Vmsig__AdminRequest *request, Vmsig__AdminMessage__BodyCase body)
 {
 	struct write_client client;
 	Vmsig__AdminMessage *message;
 
-	write_client_open(&client, host->daemon, "admin.sock", &host->admin);
+	write_client_open(&client, host->daemon, "admin.sock", who);
 	write_client_send_admin(&client, request);
 	message = write_client_receive_admin(&client);
 	assert_non_null(message);
@@ -203,6 +205,12 @@ Vmsig__AdminMessage *fleet_scene_ask_admin(
 		assert_int_equal(message->body_case, body);
 	write_client_close(&client);
 	return message;
+}
+
+Vmsig__AdminMessage *fleet_scene_ask_admin(
+	struct fleet_host *host, Vmsig__AdminRequest *request, Vmsig__AdminMessage__BodyCase body)
+{
+	return fleet_scene_ask_as(host, &host->admin, request, body);
 }
 
 void fleet_scene_view_is(struct fleet_host *host, const char *state, const char *holder)

@@ -32,6 +32,7 @@ struct fleet_stage {
 	struct cluster *cluster;
 	unsigned members;
 	const char *ttl;
+	const char *tenants; /* more of them, as they are configured; NULL: none */
 	struct fleet_host hosts[2];
 };
 
@@ -74,6 +75,9 @@ uint64_t fleet_scene_word(const struct fleet_host *host);
 /* The host's answer to a request; to be freed. */
 Vmsig__AdminMessage *fleet_scene_ask_admin(
 	struct fleet_host *host, Vmsig__AdminRequest *request, Vmsig__AdminMessage__BodyCase body);
+/* The same, as another one. */
+Vmsig__AdminMessage *fleet_scene_ask_as(struct fleet_host *host, const struct pki_cert *who,
+	Vmsig__AdminRequest *request, Vmsig__AdminMessage__BodyCase body);
 /* What the host's broker says of its guest. */
 void fleet_scene_view_is(struct fleet_host *host, const char *state, const char *holder);
 /* The answer's error, 0: it was done. */

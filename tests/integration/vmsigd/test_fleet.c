@@ -84,7 +84,10 @@ static void operators_ask_any_host(void **state)
 	fleet_says(&hosts[0], "fleet leases",
 		"^ *[0-9]+ +vm +" FLEET_GUEST " +host1 +active +[0-9]+ +alice/");
 	fleet_says(&hosts[0], "fleet leases --json", "\"tenant\": ?\"alice\"");
-	fleet_says(&hosts[1], "fleet leases", "vm: host .host1. has it");
+	fleet_says(&hosts[1], "fleet leases",
+		"^ *[0-9]+ +vm +" FLEET_GUEST " +host1 +granted +[0-9]+ +alice/[0-9]+ +-");
+	fleet_says(&hosts[1], "fleet leases --json", "\"ttl_ms\": ?300000");
+	fleet_says(&hosts[1], "fleet ls", "^vm +" FLEET_GUEST " +FOREIGN +host1 +vm ");
 	fleet_says(&hosts[1], "fleet where vm", "^host1$");
 	fleet_says(&hosts[1], "endpoint ls", "^vm .* config +" FLEET_GUEST);
 	fleet_says(&hosts[1], "fleet watch --interval 50ms", "Z vm " FLEET_GUEST " FOREIGN host1$");

@@ -90,11 +90,23 @@ static void leases_and_watches(void **state)
 		"\"7\"}}");
 }
 
+static void pages(void **state)
+{
+	(void)state;
+	body_is(&(struct txn_request){.kind = TXN_PAGE, .prefix = "/a/", .limit = 2},
+		"/v3/kv/range", "{\"key\":\"L2Ev\",\"range_end\":\"L2Ew\",\"limit\":\"2\"}");
+	body_is(
+		&(struct txn_request){
+			.kind = TXN_PAGE, .prefix = "/a/", .after = "/a/b", .limit = 2},
+		"/v3/kv/range", "{\"key\":\"L2EvYgA=\",\"range_end\":\"L2Ew\",\"limit\":\"2\"}");
+}
+
 static void what_is_not_whole_is_not_sent(void **state)
 {
 	static const struct txn_request bad[] = {{.kind = TXN_WATCH_CANCEL},
 		{.kind = TXN_COMMIT, .txn = {.doomed = true}}, {.kind = TXN_WATCH, .prefix = ""},
 		{.kind = TXN_WATCH, .prefix = "a", .revision = -1},
+		{.kind = TXN_PAGE, .prefix = "a"}, {.kind = TXN_PAGE, .prefix = "", .limit = 1},
 		{.kind = TXN_LEASE_GRANT, .lease = 1}, {.kind = TXN_LEASE_GRANT, .ttl_s = 1},
 		{.kind = TXN_LEASE_KEEPALIVE}};
 	struct etcd_body body;
@@ -110,6 +122,7 @@ int main(void)
 		cmocka_unit_test(each_compare_has_its_field),
 		cmocka_unit_test(each_operation_is_in_its_branch),
 		cmocka_unit_test(leases_and_watches),
+		cmocka_unit_test(pages),
 		cmocka_unit_test(what_is_not_whole_is_not_sent),
 	};
 

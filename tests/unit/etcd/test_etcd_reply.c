@@ -84,6 +84,24 @@ static void one_that_did_not(void **state)
 	outcome_is(TXN_COMMIT, 200, "{" HEADER ",\"succeeded\":false}", TXN_GUARD_FAILED);
 }
 
+/* More than was asked for is no page's business. */
+static void pages(void **state)
+{
+	struct txn_answer answer = reply(TXN_PAGE, 200,
+		"{" HEADER ",\"kvs\":[{\"key\":\"L2Ev\",\"create_revision\":\"2\","
+		"\"mod_revision\":\"3\",\"version\":\"1\",\"value\":\"Yg==\"}],\"more\":true,"
+		"\"count\":\"7\"}");
+
+	(void)state;
+	assert_int_equal(answer.outcome, TXN_OK);
+	assert_int_equal(answer.n, 1);
+	assert_int_equal(answer.results[0].n, 1);
+	assert_memory_equal(answer.results[0].entries[0].value.data, "b", 1);
+	txn_answer_deinit(&answer);
+	outcome_is(TXN_PAGE, 200, "{" HEADER "}", TXN_OK);
+	outcome_is(TXN_PAGE, 200, "{" HEADER ",\"kvs\":7}", TXN_UNKNOWN);
+}
+
 static void leases(void **state)
 {
 	struct txn_answer answer =
@@ -192,6 +210,7 @@ int main(void)
 		cmocka_unit_test(one_that_did_not),
 		cmocka_unit_test(a_revision_that_no_store_reaches),
 		cmocka_unit_test(leases),
+		cmocka_unit_test(pages),
 		cmocka_unit_test(errors_that_say_that_nothing_happened),
 		cmocka_unit_test(errors_that_do_not),
 		cmocka_unit_test(what_is_no_answer),
