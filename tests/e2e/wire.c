@@ -7,7 +7,9 @@
  *   acquire NAME TTL_MS                              ok ID TOKEN EPOCH ENDPOINT
  *   resume ID TOKEN                                  the same
  *   renew ID TOKEN                                   ok MS
- *   write ID TOKEN EPOCH ENDPOINT SEQUENCE GPA WORD  ok, or ok replayed
+ *   release ID TOKEN                                 ok
+ *   write ID TOKEN EPOCH ENDPOINT SEQUENCE GPA WORD [old]
+ *                                                    ok [replayed] [old=HEX]: the bytes before
  *   ended                                            ok ID REASON HOST: waits for the end of a
  * lease
  */
@@ -166,6 +168,14 @@ static uint64_t number(const char *word)
 	return word ? strtoull(word, NULL, 0) : 0;
 }
 
+static void tell_applied(const Vmsig__WriteResult *result)
+{
+	printf("ok%s%s", result->replayed ? " replayed" : "", result->old.len ? " old=" : "");
+	for (size_t i = 0; i < result->old.len; i++)
+		printf("%02x", result->old.data[i]);
+	putchar('\n');
+}
+
 static void tell(const Vmsig__WriteMessage *message)
 {
 	const Vmsig__LeaseInfo *info = message->lease_info;
@@ -183,7 +193,10 @@ static void tell(const Vmsig__WriteMessage *message)
 			printf("%s %s\n", vmsig_error_name((int)message->write_result->outcome),
 				message->write_result->detail);
 		else
-			printf("ok%s\n", message->write_result->replayed ? " replayed" : "");
+			tell_applied(message->write_result);
+		break;
+	case VMSIG__WRITE_MESSAGE__BODY_DONE:
+		printf("ok\n");
 		break;
 	case VMSIG__WRITE_MESSAGE__BODY_ERROR:
 		printf("%s %s\n", vmsig_error_name((int)message->error->code),
@@ -240,6 +253,21 @@ static void do_renew(char **words)
 	vmsig__write_message__free_unpacked(message, NULL);
 }
 
+static void do_release(char **words)
+{
+	Vmsig__LeaseRelease body = VMSIG__LEASE_RELEASE__INIT;
+	Vmsig__WriteRequest request = VMSIG__WRITE_REQUEST__INIT;
+	Vmsig__WriteMessage *message;
+
+	body.lease = number(words[0]);
+	body.token = number(words[1]);
+	request.body_case = VMSIG__WRITE_REQUEST__BODY_LEASE_RELEASE;
+	request.lease_release = &body;
+	message = ask(&request);
+	tell(message);
+	vmsig__write_message__free_unpacked(message, NULL);
+}
+
 static void do_write(char **words)
 {
 	Vmsig__CmdMemwrite body = VMSIG__CMD_MEMWRITE__INIT;
@@ -258,6 +286,7 @@ static void do_write(char **words)
 	op.data = (ProtobufCBinaryData){.data = (uint8_t *)&word, .len = sizeof(word)};
 	body.ops = &ops;
 	body.n_ops = 1;
+	body.want_old = words[7] != NULL;
 	request.body_case = VMSIG__WRITE_REQUEST__BODY_MEMWRITE;
 	request.memwrite = &body;
 	message = ask(&request);
@@ -279,7 +308,7 @@ static const struct {
 	const char *name;
 	void (*run)(char **words);
 } commands[] = {{"acquire", do_acquire}, {"resume", do_resume}, {"renew", do_renew},
-	{"write", do_write}, {"ended", do_ended}};
+	{"release", do_release}, {"write", do_write}, {"ended", do_ended}};
 
 static void run(char *line)
 {

@@ -129,6 +129,11 @@ class Lab:
         self._owned.append(child)
         return child
 
+    def disown(self, child):
+        """It has ended before."""
+        if child in self._owned:
+            self._owned.remove(child)
+
     def close(self):
         for child in reversed(self._owned):
             child.signal(18)  # SIGCONT: a stopped child cannot end
