@@ -4,10 +4,13 @@
  * status` and in numbers.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "broker/fleet_seat.h"
 #include "broker/metrics/metrics.h"
 #include "vmsig/vmsig_error.h"
+
+#define MOVED_HOSTS 32u /* that are told apart in numbers; of more samples there is no room */
 
 static const char *const state_words[TENURE_STATES] = {
 	[TENURE_NONE] = "this host has not asked for the guest yet",
@@ -122,6 +125,29 @@ const char *fleet_shell_warning(struct fleet_shell *shell)
 	return frozen || cut_off || !status.answers ? shell->why : NULL;
 }
 
+/* Those that have moved, by their hosts. */
+static void count_moved(const struct fleet_shell *shell, struct metrics *metrics)
+{
+	const char *hosts[MOVED_HOSTS];
+	uint64_t counts[MOVED_HOSTS] = {0};
+	const struct seat *seat;
+	size_t n = 0, at;
+
+	for (seat = shell->seats; seat; seat = seat->hh.next) {
+		if (!seat->voyage.host[0])
+			continue;
+		for (at = 0; at < n && strcmp(hosts[at], seat->voyage.host) != 0; at++)
+			;
+		if (at == MOVED_HOSTS)
+			continue;
+		hosts[at] = seat->voyage.host;
+		n += at == n;
+		counts[at]++;
+	}
+	for (at = 0; at < n; at++)
+		metrics_add(metrics, METRICS_MOVED, hosts[at], counts[at]);
+}
+
 void fleet_shell_stats(const struct fleet_shell *shell, struct metrics *metrics)
 {
 	uint64_t counts[TENURE_STATES] = {0};
@@ -138,6 +164,7 @@ void fleet_shell_stats(const struct fleet_shell *shell, struct metrics *metrics)
 			metrics_add(metrics, METRICS_FLEET,
 				tenure_state_name((enum tenure_state)state), counts[state]);
 	}
+	count_moved(shell, metrics);
 	etcd_status(shell->etcd, &status);
 	metrics_add(metrics, METRICS_ETCD, "", status.requests);
 	metrics_add(metrics, METRICS_ETCD_FAILURES, "", status.failures);

@@ -67,6 +67,9 @@ enum metrics_type { METRICS_COUNTER, METRICS_GAUGE, METRICS_HISTOGRAM };
 		"Whether leases and writes can be recorded: 0 with a full or damaged disk")        \
 	X(FLEET, "vmsig_fleet_guests", GAUGE, "state",                                             \
 		"Guests of the fleet as this host has them, by state")                             \
+	X(MOVED, "vmsig_fleet_moved", GAUGE, "host",                                               \
+		"Guests that were migrated from here and have not come back, by the host that "    \
+		"has taken them")                                                                  \
 	X(ETCD, "vmsig_etcd_requests_total", COUNTER, "", "Requests to the fleet's etcd")          \
 	X(ETCD_FAILURES, "vmsig_etcd_failures_total", COUNTER, "",                                 \
 		"Times that a member of the fleet's etcd did not answer as it should")             \

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "clients/ctl/admin.h"
+#include "clients/ctl/hosted.h"
 #include "clients/ctl/message.h"
 
 #define LINE_MAX_BYTES 512
@@ -28,12 +29,29 @@ struct question {
 	Vmsig__AdminMessage__BodyCase wanted;
 	const char *what;
 	int (*print)(const Vmsig__AdminMessage *answer);
+	/* What is asked besides: printed, or with `json` added to that; NULL: nothing. */
+	int (*add)(const struct ctl *ctl, vmsig_admin *admin, json_t *json);
 };
 
 static const ProtobufCMessage *body_of(const Vmsig__AdminMessage *answer)
 {
 	/* Whichever it is: the union's members are pointers. */
 	return (const ProtobufCMessage *)answer->status;
+}
+
+static int tell(const struct ctl *ctl, const struct question *question, vmsig_admin *admin,
+	const Vmsig__AdminMessage *answer)
+{
+	json_t *json = ctl->json ? ctl_message_json(body_of(answer)) : NULL;
+	int code = ctl->json ? EXIT_OK : question->print(answer);
+
+	if (!code && question->add)
+		code = question->add(ctl, admin, json);
+	if (code || !json) {
+		json_decref(json);
+		return code;
+	}
+	return ctl_print_json(json);
 }
 
 static int ask(const struct ctl *ctl, const struct question *question)
@@ -47,8 +65,7 @@ static int ask(const struct ctl *ctl, const struct question *question)
 	code = ctl_admin_ask(ctl, admin, question->body_case, question->body, question->wanted,
 		&answer, question->what);
 	if (!code)
-		code = ctl->json ? ctl_print_json(ctl_message_json(body_of(answer)))
-				 : question->print(answer);
+		code = tell(ctl, question, admin, answer);
 	vmsig_admin_close(admin);
 	return code;
 }
@@ -110,6 +127,33 @@ static int print_status(const Vmsig__AdminMessage *answer)
 	return ctl_flush();
 }
 
+/* Guests that were migrated to other hosts, and to which. */
+static int add_moved(const struct ctl *ctl, vmsig_admin *admin, json_t *json)
+{
+	struct hosted_list list = {0};
+	json_t *array = json ? json_array() : NULL;
+	char line[LINE_MAX_BYTES];
+	int code = ctl_hosted_list(ctl, admin, &list);
+
+	for (size_t i = 0; !code && i < list.n; i++) {
+		const Vmsig__Hosted *endpoint = list.endpoints[i];
+
+		if (endpoint->state != VMSIG_STATE_MOVED)
+			continue;
+		snprintf(line, sizeof(line), "%s: %s", endpoint->name, endpoint->detail);
+		if (json)
+			json_array_append_new(
+				array, json_pack("{s:s, s:s}", "endpoint", endpoint->name, "detail",
+					       endpoint->detail));
+		else
+			print_clean("moved", line);
+	}
+	ctl_hosted_clear(&list);
+	if (json)
+		json_object_set_new(json, "moved", array);
+	return code ? code : ctl_flush();
+}
+
 static int run_status(struct ctl *ctl, int argc, char **argv)
 {
 	static Vmsig__StatusQuery body = VMSIG__STATUS_QUERY__INIT;
@@ -118,7 +162,8 @@ static int run_status(struct ctl *ctl, int argc, char **argv)
 		.body = &body,
 		.wanted = VMSIG__ADMIN_MESSAGE__BODY_STATUS,
 		.what = "cannot ask for the status",
-		.print = print_status};
+		.print = print_status,
+		.add = add_moved};
 
 	return run(ctl, argc, argv, &question);
 }
@@ -127,7 +172,9 @@ const struct ctl_command ctl_status = {
 	.name = "status",
 	.arguments = "",
 	.summary = "Show how the broker does, and what it warns of, as an administrator",
-	.help = "Counts are of the endpoints that the administrator may see.\n"
+	.help = "Counts are of the endpoints that the administrator may see. In a fleet, moved "
+		"are\n"
+		"guests that were migrated from here, and where to.\n"
 		"\n"
 		"Examples:\n"
 		"  vmsigctl status --identity admin\n"

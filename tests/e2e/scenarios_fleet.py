@@ -100,6 +100,9 @@ def fleet_migrated(lab):
     moved = sensor.wait("where the guest went", lambda event: event["event"] == "moved", 120)
     check("host2" in moved["detail"], f"the reason: {moved}")
     equal(here.holder.endpoint("vm1")["state"], "moved", "the state that is listed")
+    check("vm1: the guest has moved to the host 'host2'" in here.admin("status"),
+          here.admin("status"))
+    check("vmsig_fleet_moved{host=\"host2\"}" in here.admin("stats"), here.admin("stats"))
     equal(counter.wire.must("ended"), [counter.lease, "MOVED", "host2"], "the end of the lease")
     there.holder.wait_ready("vm2", int(counter.epoch))
     equal(there.holder.endpoint("vm2")["epoch"], int(counter.epoch), "the epoch on the target")

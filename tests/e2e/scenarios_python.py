@@ -126,6 +126,9 @@ def _write(vmsig, writer, connection, page):
           "what was written")
     check(not lease.held, "a lease that was released is held")
     _raises(vmsig.LeaseOver, lease.write, page, b"\7")
+    moved = vmsig.errors.error(-vmsig.errors.lib.VMSIG_ERR_MOVED,
+                               "the guest runs on the host 'host2' now, and so does its lease")
+    check(isinstance(moved, vmsig.Moved) and moved.host == "host2", f"where it went: {moved!r}")
 
 
 def _volatility(context):

@@ -4,6 +4,9 @@ subclasses. Names, numbers and sentences are libvmsig's (vmsig_error.h)."""
 
 from __future__ import annotations
 
+import re
+from typing import Optional
+
 from ._vmsig import ffi, lib
 
 
@@ -66,6 +69,16 @@ class UnknownOutcome(Error):
     """Nobody can tell whether the write was applied."""
 
 
+class Moved(Error):
+    """The guest was migrated to another host of the fleet, and its leases with it: go on there."""
+
+    @property
+    def host(self) -> Optional[str]:
+        """The host, as the fleet calls it, if the broker has named it."""
+        named = re.search(r"the host '([^']+)'", str(self))
+        return named.group(1) if named else None
+
+
 class Timeout(Error):
     """It took longer than allowed."""
 
@@ -85,6 +98,7 @@ _CLASSES: dict[int, type[Error]] = {
     lib.VMSIG_ERR_NO_LEASE: LeaseOver,
     lib.VMSIG_ERR_COMPARE_FAILED: CompareFailed,
     lib.VMSIG_ERR_UNKNOWN_OUTCOME: UnknownOutcome,
+    lib.VMSIG_ERR_MOVED: Moved,
     lib.VMSIG_ERR_TIMEOUT: Timeout,
 }
 
