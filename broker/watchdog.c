@@ -20,6 +20,7 @@
 
 #define NS_PER_MS 1000000u
 #define LOG_EVERY_MS 1000u
+#define CLOCK_EVERY_NS 2000000u /* the thread's own clock, which costs a system call */
 #define LOOK_MS 250
 #define ASK_MS 100 /* for the loop's thread to say whom it works for, if it can */
 #define ASK_SIGNAL (SIGRTMIN + 1)
@@ -29,6 +30,7 @@ struct watchdog {
 	struct shares *shares;
 	struct watchdog_counters counters;
 	uint64_t logged_ns, unlogged;
+	uint64_t clock_ns, computed_ns; /* when the thread's own clock was read, and what it said */
 
 	/* Of both threads: where the turn began; 0: the loop does not run yet. */
 	atomic_uint_fast64_t start_ns, start_idle_ns;
@@ -74,6 +76,24 @@ static uint64_t busy_ns(const struct watchdog *watchdog, uint64_t now_ns, uint64
 
 /* ---- turns that end ---- */
 
+/* What this thread has computed, and not waited for a CPU or in the kernel. */
+static uint64_t computed_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Not at each turn: of a long one it tells a little too much. */
+static void read_clock(struct watchdog *watchdog, uint64_t now_ns)
+{
+	if (now_ns - watchdog->clock_ns < CLOCK_EVERY_NS)
+		return;
+	watchdog->clock_ns = now_ns;
+	watchdog->computed_ns = computed_ns();
+}
+
 static void log_long(struct watchdog *watchdog, uint64_t now_ns, uint64_t ns)
 {
 	uint64_t piece_ns = 0;
@@ -84,6 +104,7 @@ static void log_long(struct watchdog *watchdog, uint64_t now_ns, uint64_t ns)
 		return;
 	}
 	log_warning("a turn of the loop took long", LOG_INT("ms", ns / NS_PER_MS),
+		LOG_INT("computed_ms", (computed_ns() - watchdog->computed_ns) / NS_PER_MS),
 		LOG_STR("owner", share ? share_kind_name(share) : "nobody's share"),
 		LOG_STR("name", share ? share_key(share) : ""),
 		LOG_INT("owner_ms", piece_ns / NS_PER_MS),
@@ -109,6 +130,7 @@ void watchdog_turn(struct watchdog *watchdog)
 	} else {
 		(void)shares_take_longest(watchdog->shares, &unused);
 	}
+	read_clock(watchdog, now_ns);
 	watchdog->start_idle_ns = idle_ns;
 	watchdog->start_ns = now_ns;
 }

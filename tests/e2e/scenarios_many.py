@@ -126,13 +126,15 @@ class Host:
         return float(values["vmsig_loop_longest_turn_seconds"]) * 1000
 
     def long_turns(self):
-        """Those above 20 ms: {who is said to have caused it: (how many, ms of the longest)}."""
+        """Those above 20 ms: {who is said to have caused it: (how many, ms of the longest, ms that
+        were computed in one, and not waited for a CPU, at most)}."""
         owners = {}
         for record in self.broker.records():
             if record["msg"] == "a turn of the loop took long":
                 owner = record.get("owner", "?")
-                n, longest = owners.get(owner, (0, 0))
-                owners[owner] = (n + 1, max(longest, record["ms"]))
+                n, longest, computed = owners.get(owner, (0, 0, 0))
+                owners[owner] = (n + 1, max(longest, record["ms"]),
+                                 max(computed, record["computed_ms"]))
         return owners
 
     def idle_cpu(self):

@@ -126,6 +126,55 @@ static void a_turn_that_hangs_is_told_with_its_owner(void **state)
 	assert_true(watchdog_counters(world->watchdog).longest_ns > 900000000);
 }
 
+/* What the log says of the turn that took long: at most so much was computed in it. */
+static long computed_ms(struct world *world)
+{
+	const char *field;
+
+	while (!strstr(logged(world), "took long") || !strchr(strstr(world->log, "took long"), '\n'))
+		uv_run(&world->loop, UV_RUN_NOWAIT);
+	field = strstr(strstr(world->log, "took long"), " computed_ms=");
+	assert_non_null(field);
+	return strtol(field + strlen(" computed_ms="), NULL, 10);
+}
+
+static uint64_t thread_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void on_wait(uv_timer_t *timer)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+}
+
+static void on_compute(uv_timer_t *timer)
+{
+	uint64_t until = thread_ns() + 500000000;
+
+	while (thread_ns() < until)
+		;
+}
+
+static void what_was_waited_is_not_told_as_computed(void **state)
+{
+	struct world *world = *state;
+
+	uv_timer_start(&world->timer, on_wait, 0, 0);
+	assert_true(computed_ms(world) < 250);
+}
+
+static void what_was_computed_is_told(void **state)
+{
+	struct world *world = *state;
+
+	uv_timer_start(&world->timer, on_compute, 0, 0);
+	assert_true(computed_ms(world) >= 500);
+}
+
 static void on_tick(uv_timer_t *timer)
 {
 	struct world *world = timer->data;
@@ -149,6 +198,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			a_turn_that_hangs_is_told_with_its_owner, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_was_waited_is_not_told_as_computed, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_was_computed_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(sleep_is_no_work, setup, teardown),
 	};
 
