@@ -160,21 +160,14 @@ static bool is_libvirt(const struct config_discover *config)
 
 /* ---- QMP sockets ---- */
 
-/* The file's name without its ending; "": that is no name. */
-static void name_of_file(char name[static INTERVIEW_NAME_MAX], const char *file)
-{
-	const char *dot = strrchr(file, '.');
-
-	snprintf(name, INTERVIEW_NAME_MAX, "%.*s",
-		(int)(dot ? dot - file : (ptrdiff_t)strlen(file)), file);
-}
-
 /* "": there is none that an endpoint can have. */
-static void name_socket(
-	char name[static INTERVIEW_NAME_MAX], int naming, const struct sockets_found *one)
+static void name_socket(char name[static INTERVIEW_NAME_MAX], const struct discovery_source *source,
+	const struct sockets_found *one)
 {
+	int naming = source->config->naming;
+
 	if (naming == CONFIG_NAMING_FILE)
-		name_of_file(name, one->file);
+		sockets_name(source->sockets, one->file, name, INTERVIEW_NAME_MAX);
 	else
 		snprintf(name, INTERVIEW_NAME_MAX, "%s",
 			naming == CONFIG_NAMING_NAME && scalar_is_name(one->name) ? one->name
@@ -200,7 +193,7 @@ static int socket_found(struct finding *ret_found, const struct discovery_source
 	int r = socket_labels(&labels, &found.nlabels, one);
 
 	*ret_found = (struct finding){.since_ns = one->born_ns};
-	name_socket(name, source->config->naming, one);
+	name_socket(name, source, one);
 	ret_found->nameless = !name[0];
 	snprintf(ret_found->uuid, sizeof(ret_found->uuid), "%s", one->uuid);
 	found.labels = labels;
@@ -221,7 +214,7 @@ static bool is_known(struct finding *ret_found, const struct discovery_source *s
 
 	if (!known || strcmp(known->uuid, one->uuid) != 0)
 		return false;
-	name_socket(name, source->config->naming, one);
+	name_socket(name, source, one);
 	if (strcmp(name, known->config->endpoints->name) != 0)
 		return false;
 	*ret_found = *known;
@@ -229,7 +222,7 @@ static bool is_known(struct finding *ret_found, const struct discovery_source *s
 	return true;
 }
 
-/* Sorted by file, and so by path: of one folder. */
+/* Sorted by file, and so by path: below one folder. */
 static void on_sockets(void *arg, const struct sockets_list *list)
 {
 	struct discovery_source *source = arg;

@@ -5,10 +5,10 @@
 /*
  * Finds what holds the loop: a turn that works for more than WATCHDOG_TURN_MS is logged with
  * whoever's piece of work took longest in it and how much of it the thread has computed (a little
- * more at most), which is less where it waited for a CPU; and one that has not ended after WATCHDOG_HANG_MS
- * while it hangs, from a thread of the watchdog's own, with whoever is being worked for and
- * where in the kernel the loop waits. It also sees to it that the process ends when it shall: what
- * hangs then, a file system say, is left to the kernel. One instance a process.
+ * more at most), which is less where it waited for a CPU; and one that has not ended after
+ * WATCHDOG_HANG_MS while it hangs, from a thread of the watchdog's own, with whoever is being
+ * worked for and where in the kernel the loop waits. It also sees to it that the process ends when
+ * it shall: what hangs then, a file system say, is left to the kernel. One instance a process.
  */
 
 #include <stdint.h>

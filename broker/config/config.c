@@ -162,18 +162,25 @@ static int check_domains(
 	return 0;
 }
 
-/* A glob is one of files: folders that come and go in between are not watched. */
+/* From the first one with a glob on; without any, none. */
+static unsigned count_levels(const char *path)
+{
+	const char *at = strpbrk(path, "*?[");
+	unsigned n = at != NULL;
+
+	for (; at && *at; at++)
+		n += *at == '/' && at[1] && at[1] != '/';
+	return n;
+}
+
 static int check_sockets(
 	const struct config_check *check, const struct config_discover *discover, size_t i)
 {
-	const char *slash = strrchr(discover->qmp, '/');
-	size_t folder = slash ? (size_t)(slash - discover->qmp) : 0;
-
-	if (strcspn(discover->qmp, "*?[") < folder)
+	if (count_levels(discover->qmp) > CONFIG_GLOBS_MAX)
 		return complain(check, "discover", i,
-			"qmp '%s': only its last component may be a glob; write an element of "
-			"'discover' for each folder",
-			discover->qmp);
+			"qmp '%s': it has more than %d components from the first glob on; name "
+			"more of the folder",
+			discover->qmp, CONFIG_GLOBS_MAX);
 	if (discover->endpoint.pids || strcmp(discover->domains, "*") != 0)
 		return complain(check, "discover", i,
 			"domains and pids belong to libvirt; a glob of sockets stands in 'qmp'");

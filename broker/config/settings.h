@@ -86,13 +86,15 @@ static inline struct selector_subject config_endpoint_subject(
 enum config_naming {
 	CONFIG_NAMING_NAME, /* QEMU's -name; or, if that cannot be one: */
 	CONFIG_NAMING_UUID, /* its -uuid */
-	CONFIG_NAMING_FILE, /* the socket's file, without what follows its last dot */
+	CONFIG_NAMING_FILE, /* what the glob stands for, without what follows its last dot */
 };
+
+#define CONFIG_GLOBS_MAX 8 /* components of `qmp`, from the first one with a glob on */
 
 /* Where endpoints come from by themselves: domains of libvirt, or QMP sockets. */
 struct config_discover {
 	char *libvirt;                   /* a URI, or: */
-	char *qmp;                       /* a folder, or a glob of files in one */
+	char *qmp;                       /* a folder, or a glob */
 	char *domains;                   /* a glob of libvirt's names */
 	int naming;                      /* enum config_naming */
 	uint32_t limit;                  /* how many at once */

@@ -3,15 +3,18 @@
 #define BROKER_ADAPTERS_QEMU_GLANCE_H
 
 /*
- * One look into a folder of QMP sockets: which of its names match, and are sockets that beneath.h
- * lets us have, each by descriptor. Before it looks it has inotify watch the folder and the one
- * above it, so that whatever comes later is told; of a folder that is not there, the next one above
- * that is. A job, because it touches file systems.
+ * One look for QMP sockets: into the folder of a globpath, and into those below it whose names
+ * match, level by level: which names match at the last one, and are sockets that beneath.h lets us
+ * have, each by descriptor. Before it looks into a folder it has inotify watch that, and the one
+ * above the first, so that whatever comes later is told; of a folder that is not there, the next
+ * one above that is. A job, because it touches file systems.
  *
  * Beyond `limit` sockets the oldest count, so that new ones drive out none that are served.
  *
  * Whoever may plant names makes looks last longer, and no more: they are read in pieces, and what
- * cannot be ours, by its type and owner, takes none of the room.
+ * cannot be ours, by its type and owner, takes none of the room. A folder below the first that
+ * cannot be looked into is told as a socket is that is refused, and hinders no other. Links stand
+ * for no folder.
  *
  * What is held by descriptor already is the same as long as its name has that inode, and is not
  * opened again: a look costs one system call for each name that is new.
@@ -24,14 +27,16 @@
 #include <sys/types.h>
 
 #include "broker/adapters/errand.h"
+#include "broker/adapters/qemu/globpath.h"
 
 #define GLANCE_WHY_MAX 512
 #define GLANCE_ENTRIES_MAX (1u << 22) /* names; what has more is no folder of sockets */
+#define GLANCE_FOLDERS_MAX 16384u     /* that match; what is beyond is not looked into */
 #define GLANCE_KEPT_MAX 65536u        /* sockets that may be ours; beyond it the oldest half */
 #define GLANCE_REFUSED_MAX 64 /* of these it is told why; a bound of what others may plant */
 
 struct glance_one {
-	char *file; /* its name in the folder */
+	char *file; /* below the globpath's folder */
 	int fd;     /* O_PATH; -1: it is refused */
 	dev_t dev;
 	ino_t ino;
@@ -49,8 +54,8 @@ struct glance_known {
 };
 
 struct glance_wanted {
-	const char *folder, *pattern; /* fnmatch(3) */
-	uid_t owner;                  /* as beneath.h has it */
+	const char *path; /* as globpath.h has it */
+	uid_t owner;      /* as beneath.h has it */
 	uint32_t limit;
 	int inotify; /* -1: nothing is watched; duplicated */
 	/* Sorted by file; taken over, with the names, whatever becomes of the look. */
@@ -58,9 +63,15 @@ struct glance_wanted {
 	size_t nknown;
 };
 
+/* That of a folder, and the level whose names count in it. */
+struct glance_watch {
+	int wd;
+	unsigned level;
+};
+
 struct glance {
 	struct errand errand; /* first */
-	char *folder, *pattern;
+	struct globpath glob;
 	uid_t owner;
 	uint32_t limit;
 	int inotify;
@@ -70,11 +81,13 @@ struct glance {
 	/* Found; sorted by name. Who takes a descriptor sets -1, a text NULL. */
 	struct glance_one *all;
 	size_t n;
-	size_t more;                /* sockets beyond the limit */
-	int here, above;            /* watches; -1: there is none */
+	size_t more;                  /* sockets beyond the limit */
+	struct glance_watch *watches; /* of what was looked into; whoever takes it sets NULL */
+	size_t nwatches;
+	int above;                  /* the watch above the first; -1: there is none */
 	char awaited[NAME_MAX + 1]; /* the name that counts in `above` */
 	char why[GLANCE_WHY_MAX];   /* "": the folder was looked through */
-	bool missing;               /* the folder, which is no fault */
+	bool missing;               /* the first folder, which is no fault */
 
 	struct glance_search *search; /* under way */
 };

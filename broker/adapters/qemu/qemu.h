@@ -14,7 +14,7 @@
  *
  * Below these, each with a header of its own:
  *
- *   sockets    QMP sockets in a folder, and what their QEMUs are called
+ *   sockets    QMP sockets in folders, and what their QEMUs are called
  *   transport  what speaks QMP where there is no socket of QEMU's, or:
  *   place      the QMP socket, found
  *   kept       a connection that a former broker has left

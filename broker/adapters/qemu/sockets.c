@@ -26,8 +26,7 @@
 
 struct sockets {
 	struct sockets_env env;
-	char *folder;
-	const char *pattern;
+	struct globpath glob;
 	struct job_line *line;
 	struct glance *glance; /* under way */
 	struct vigil vigil;
@@ -62,7 +61,7 @@ static void arm(struct sockets *sockets);
 
 static struct census_one *one_new(struct sockets *sockets, struct glance_one *found)
 {
-	size_t size = strlen(sockets->folder) + strlen(found->file) + 2;
+	size_t size = strlen(sockets->glob.folder) + strlen(found->file) + 2;
 	char *path = malloc(size);
 	struct census_one *one;
 
@@ -70,13 +69,14 @@ static struct census_one *one_new(struct sockets *sockets, struct glance_one *fo
 		free(path);
 		return NULL;
 	}
-	snprintf(path, size, "%s/%s", sockets->folder, found->file);
+	snprintf(path, size, "%s/%s", sockets->glob.folder, found->file);
 	one = census_one_new(&sockets->census, path, found->fd);
 	if (!one) {
 		free(path);
 		return NULL;
 	}
 	found->fd = -1;
+	one->file = one->path + strlen(sockets->glob.folder) + 1;
 	one->dev = found->dev;
 	one->ino = found->ino;
 	one->born_ns = found->born_ns;
@@ -213,7 +213,8 @@ static void log_refusal(struct sockets *sockets, const char *path, const char *w
 	rate_spend(&sockets->lines, 1);
 	if (sockets->left_out)
 		log_warning("lines about QMP sockets that are not served were left out",
-			LOG_STR("folder", sockets->folder), LOG_INT("count", sockets->left_out));
+			LOG_STR("folder", sockets->glob.folder),
+			LOG_INT("count", sockets->left_out));
 	sockets->left_out = 0;
 	log_warning("a QMP socket is not served", LOG_STR("qmp", path), LOG_STR("reason", why));
 }
@@ -240,7 +241,7 @@ static void sort_out(struct sockets *sockets, struct glance *glance)
 	for (size_t i = 0; i < glance->n; i++) {
 		struct glance_one one = glance->all[i];
 
-		snprintf(path, sizeof(path), "%s/%s", sockets->folder, one.file);
+		snprintf(path, sizeof(path), "%s/%s", sockets->glob.folder, one.file);
 		if ((one.fd >= 0 || one.known) && !sockets->env.is_taken(sockets->env.arg, path)) {
 			glance->all[i] = glance->all[n];
 			glance->all[n++] = one;
@@ -334,7 +335,7 @@ static void on_seen(struct errand *errand)
 	sockets->look_ms = now(sockets) + (sockets->again ? TOGETHER_MS : LOOK_MS);
 	sockets->again = false;
 	if (errand->result != -ECANCELED) {
-		vigil_set(&sockets->vigil, glance->here, glance->above, glance->awaited);
+		vigil_set(&sockets->vigil, glance);
 		complain_overflow(sockets);
 		complain(sockets, glance->missing ? "" : glance->why);
 		if (glance->missing || !glance->why[0])
@@ -378,8 +379,7 @@ static struct glance_known *known_ones(struct sockets *sockets, size_t *ret_n)
 static void look(struct sockets *sockets)
 {
 	const struct errand_owner owner = {.done = on_seen, .late = on_late, .arg = sockets};
-	struct glance_wanted wanted = {.folder = sockets->folder,
-		.pattern = sockets->pattern,
+	struct glance_wanted wanted = {.path = sockets->env.config->qmp,
 		.owner = sockets->env.config->endpoint.owner,
 		.limit = sockets->env.config->limit,
 		.inotify = sockets->vigil.fd};
@@ -451,33 +451,12 @@ static void arm(struct sockets *sockets)
 
 /* ---- life ---- */
 
-/* "/run/qemu/ *.qmp" is a glob in a folder, "/run/qemu" all of one. */
-static int split(struct sockets *sockets)
-{
-	char *slash;
-
-	size_t len = strlen(sockets->env.config->qmp);
-
-	while (len > 1 && sockets->env.config->qmp[len - 1] == '/')
-		len--;
-	sockets->folder = strndup(sockets->env.config->qmp, len);
-	if (!sockets->folder)
-		return -ENOMEM;
-	sockets->pattern = "*";
-	slash = strrchr(sockets->folder, '/');
-	if (!slash || !strpbrk(slash, "*?["))
-		return 0;
-	sockets->pattern = slash + 1;
-	*slash = '\0';
-	return 0;
-}
-
 static void maybe_free(struct sockets *sockets)
 {
 	if (!sockets->over || sockets->open || sockets->census.open)
 		return;
 	job_line_leave(sockets->line);
-	free(sockets->folder);
+	globpath_deinit(&sockets->glob);
 	free(sockets);
 }
 
@@ -517,15 +496,15 @@ int sockets_watch(struct sockets **ret_sockets, const struct sockets_env *env)
 		.closed = on_interview_closed,
 		.arg = sockets,
 		.due_ms = NEVER};
-	r = split(sockets);
+	r = globpath_init(&sockets->glob, env->config->qmp);
 	if (!r)
 		r = job_line_new(&sockets->line, env->jobs);
 	if (r) {
-		free(sockets->folder);
+		globpath_deinit(&sockets->glob);
 		free(sockets);
 		return r;
 	}
-	r = vigil_open(&sockets->vigil, env->loop, sockets->pattern, on_changed, sockets);
+	r = vigil_open(&sockets->vigil, env->loop, &sockets->glob, on_changed, sockets);
 	if (r)
 		log_warning("a folder of QMP sockets cannot be watched, and is looked through "
 			    "every 10 s; raise fs.inotify.max_user_instances",
@@ -558,6 +537,11 @@ struct sockets *sockets_forget(struct sockets *sockets)
 		vigil_close(&sockets->vigil, sockets->line, on_closed);
 	uv_close((uv_handle_t *)&sockets->timer, on_timer_closed);
 	return NULL;
+}
+
+void sockets_name(const struct sockets *sockets, const char *file, char *name, size_t size)
+{
+	globpath_name(&sockets->glob, file, name, size);
 }
 
 bool sockets_next_trouble(

@@ -3,12 +3,14 @@
 #define BROKER_ADAPTERS_QEMU_SOCKETS_H
 
 /*
- * The QMP sockets of a folder whose names match, and what their QEMUs are called. The folder is
- * watched, whether it is there already or not, and looked through at each event, some together, and
- * now and then without one. While it cannot be looked through, what was there stays.
+ * The QMP sockets that a path with globs means, and what their QEMUs are called. The folders in
+ * which they may be are watched, whether they are there already or not, and looked through at each
+ * event, some together, and now and then without one. While the first of them cannot be looked
+ * through, what was there stays.
  *
+ *   globpath   which sockets are meant
  *   census     sockets, and what their QEMUs say
- *   glance     one look into the folder, a job
+ *   glance     one look for them, a job
  *   vigil      inotify: when to look again
  *   interview  asks the QEMU at one socket
  *   disposal   closes what takes long to close
@@ -35,7 +37,7 @@ struct sockets;
 
 struct sockets_found {
 	const char *path;
-	const char *file; /* its last component */
+	const char *file; /* below the globpath's folder */
 	dev_t dev;
 	ino_t ino;
 	int64_t born_ns;         /* of the socket, by the host's clock of the day */
@@ -69,6 +71,9 @@ __attribute__((warn_unused_result)) int sockets_watch(
 void sockets_look(struct sockets *sockets);
 /* Nothing is called any more. Never waits. Accepts NULL, returns NULL. */
 struct sockets *sockets_forget(struct sockets *sockets);
+
+/* What a file can be called that was found; "": nothing. */
+void sockets_name(const struct sockets *sockets, const char *file, char *name, size_t size);
 
 /* A socket that is not listed. */
 struct sockets_trouble {

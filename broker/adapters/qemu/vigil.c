@@ -16,18 +16,51 @@
 	16 /* pieces that the next look makes superfluous; what is left brings another one         \
 	    */
 
+static int by_wd(const void *a, const void *b)
+{
+	const struct glance_watch *x = a, *y = b;
+
+	return (x->wd > y->wd) - (x->wd < y->wd);
+}
+
+/* One of those with that number, or NULL. */
+static const struct glance_watch *find(const struct glance_watch *watches, size_t n, int wd)
+{
+	const struct glance_watch key = {.wd = wd};
+
+	return n ? bsearch(&key, watches, n, sizeof(*watches), by_wd) : NULL;
+}
+
+/* A folder that is mounted at several places may be one of several levels. */
+static bool is_wanted(const struct vigil *vigil, const struct glance_watch *watch, const char *name)
+{
+	const struct glance_watch *end = vigil->watches + vigil->n;
+	int wd = watch->wd;
+
+	while (watch > vigil->watches && watch[-1].wd == wd)
+		watch--;
+	for (; watch < end && watch->wd == wd; watch++) {
+		if (fnmatch(vigil->glob->levels[watch->level], name, FNM_PERIOD) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Events are of a watch; the loss of some is of none. What ends a watch by itself is told by an
  * event of its own before (IN_DELETE_SELF, IN_UNMOUNT). */
 static bool matters(struct vigil *vigil, const struct inotify_event *event)
 {
+	const struct glance_watch *watch;
+
 	if (event->mask & IN_Q_OVERFLOW) {
 		vigil->overflows++;
 		return true;
 	}
 	if (event->mask & IN_IGNORED)
 		return false;
-	if (event->wd == vigil->here)
-		return !event->len || fnmatch(vigil->pattern, event->name, FNM_PERIOD) == 0;
+	watch = find(vigil->watches, vigil->n, event->wd);
+	if (watch)
+		return !event->len || is_wanted(vigil, watch, event->name);
 	/* Of a watch that the look under way has just set, or of one that was. */
 	if (event->wd != vigil->above)
 		return true;
@@ -65,13 +98,12 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 	vigil->changed(vigil->arg);
 }
 
-int vigil_open(struct vigil *vigil, uv_loop_t *loop, const char *pattern,
+int vigil_open(struct vigil *vigil, uv_loop_t *loop, const struct globpath *glob,
 	void (*changed)(void *arg), void *arg)
 {
 	int r;
 
-	*vigil = (struct vigil){
-		.here = -1, .above = -1, .pattern = pattern, .changed = changed, .arg = arg};
+	*vigil = (struct vigil){.above = -1, .glob = glob, .changed = changed, .arg = arg};
 	vigil->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (vigil->fd < 0)
 		return -errno;
@@ -85,22 +117,29 @@ int vigil_open(struct vigil *vigil, uv_loop_t *loop, const char *pattern,
 	return 0;
 }
 
-static void forget(const struct vigil *vigil, int watch, int here, int above)
+/* One that the kernel has ended is not there any more. */
+static void forget(const struct vigil *vigil, int watch, const struct glance *glance)
 {
-	/* One that the kernel has ended is not there any more. */
-	if (watch >= 0 && watch != here && watch != above)
+	if (watch >= 0 && watch != glance->above && !find(glance->watches, glance->nwatches, watch))
 		(void)!inotify_rm_watch(vigil->fd, watch);
 }
 
-void vigil_set(struct vigil *vigil, int here, int above, const char *awaited)
+void vigil_set(struct vigil *vigil, struct glance *glance)
 {
 	if (vigil->fd < 0)
 		return;
-	forget(vigil, vigil->here, here, above);
-	forget(vigil, vigil->above, here, above);
-	vigil->here = here;
-	vigil->above = above;
-	snprintf(vigil->awaited, sizeof(vigil->awaited), "%s", awaited);
+	if (glance->nwatches)
+		qsort(glance->watches, glance->nwatches, sizeof(*glance->watches), by_wd);
+	for (size_t i = 0; i < vigil->n; i++)
+		forget(vigil, vigil->watches[i].wd, glance);
+	forget(vigil, vigil->above, glance);
+	free(vigil->watches);
+	vigil->watches = glance->watches;
+	vigil->n = glance->nwatches;
+	glance->watches = NULL;
+	glance->nwatches = 0;
+	vigil->above = glance->above;
+	snprintf(vigil->awaited, sizeof(vigil->awaited), "%s", glance->awaited);
 }
 
 void vigil_wait(struct vigil *vigil)
@@ -118,6 +157,9 @@ static void on_closed(uv_handle_t *handle)
 	struct vigil *vigil = handle->data;
 	int *fd = malloc(sizeof(*fd));
 
+	free(vigil->watches);
+	vigil->watches = NULL;
+	vigil->n = 0;
 	if (fd) {
 		*fd = vigil->fd;
 		disposal_start(fd, 1, vigil->line);

@@ -3,7 +3,7 @@
 #define BROKER_ADAPTERS_QEMU_VIGIL_H
 
 /*
- * inotify on the loop, for a folder of sockets and the one above it (glance.h sets the watches):
+ * inotify on the loop, for folders of sockets and the one above them (glance.h sets the watches):
  * that something happened to a name that matters, and no more; what, is found by looking again.
  * That the kernel has lost events (IN_Q_OVERFLOW) is something that happened, too.
  *
@@ -16,14 +16,17 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "broker/adapters/qemu/glance.h"
 #include "broker/jobs.h"
 
 struct vigil {
 	uv_poll_t poll;
-	int fd; /* -1: there is no inotify, or it is closed */
-	int here, above;
+	int fd;                       /* -1: there is no inotify, or it is closed */
+	struct glance_watch *watches; /* sorted by wd */
+	size_t n;
+	int above;
 	char awaited[NAME_MAX + 1];
-	const char *pattern; /* fnmatch(3) of names in the folder; borrowed */
+	const struct globpath *glob; /* which names matter; borrowed */
 	uint64_t overflows;
 	void (*changed)(void *arg);
 	void (*closed)(void *arg);
@@ -33,9 +36,9 @@ struct vigil {
 
 /* -errno; then `fd` is -1, and vigil_close() need not be called. */
 __attribute__((warn_unused_result)) int vigil_open(struct vigil *vigil, uv_loop_t *loop,
-	const char *pattern, void (*changed)(void *arg), void *arg);
-/* What is watched from now on; -1: nothing. Others end. */
-void vigil_set(struct vigil *vigil, int here, int above, const char *awaited);
+	const struct globpath *glob, void (*changed)(void *arg), void *arg);
+/* What is watched from now on, with what the look has set; others end. Takes over the watches. */
+void vigil_set(struct vigil *vigil, struct glance *glance);
 /* Goes on, because a look begins: what happened before needs no other. */
 void vigil_wait(struct vigil *vigil);
 /* `closed` is called from the loop, until when the line has to stay: the descriptor is closed by a

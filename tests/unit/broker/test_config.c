@@ -210,7 +210,8 @@ static const struct {
 #endif
 	{TLS "discover:\n - {limit: 3}\n", {":3: ", "either 'libvirt"}},
 	{TLS "discover:\n - {libvirt: 'qemu:///system', qmp: q}\n", {":3: ", "and not both"}},
-	{TLS "discover:\n - {qmp: 'q/*/a.sock'}\n", {":3: ", "last component"}},
+	{TLS "discover:\n - {qmp: 'q/*/2/3/4/5/6/7/8/9.sock'}\n",
+		{":3: ", "more than 8 components"}},
 	{TLS "discover:\n - {qmp: q, domains: 'web*'}\n", {":3: ", "belong to libvirt"}},
 	{TLS "discover:\n - {qmp: q, name: domain}\n", {":3: ", "name"}},
 	{TLS "endpoints:\n - {name: a, adapter: file, low: 1MiB}\n", {":3: ", "no path"}},

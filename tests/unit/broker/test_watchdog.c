@@ -131,7 +131,8 @@ static long computed_ms(struct world *world)
 {
 	const char *field;
 
-	while (!strstr(logged(world), "took long") || !strchr(strstr(world->log, "took long"), '\n'))
+	while (!strstr(logged(world), "took long") ||
+		!strchr(strstr(world->log, "took long"), '\n'))
 		uv_run(&world->loop, UV_RUN_NOWAIT);
 	field = strstr(strstr(world->log, "took long"), " computed_ms=");
 	assert_non_null(field);
