@@ -15,11 +15,15 @@
 #include "vmsig/vmsig_error.h"
 
 #define IMAGE_FIRST 0xffffffff80000000ull /* symbols below are offsets into per-CPU memory */
+#define PERCPU_MAX (4u << 20)             /* bytes of that; Debian's kernels have some 200 KiB */
 #define ALIGN 8u
+#define BANNER_MAX 512u /* Linux' have some 200 bytes */
 
 enum section {
 	NONE,
 	TEXT,
+	PERCPU,
+	BANNER,
 	DATA,
 	MODULES,
 	SYMTAB,
@@ -32,10 +36,13 @@ enum section {
 	SECTIONS
 };
 
+/* crash takes a ".text" or ".data" without bytes for a file that somebody has stripped of them. */
 static const char *const names[SECTIONS] = {
 	[NONE] = "",
-	[TEXT] = ".text",
-	[DATA] = ".data",
+	[TEXT] = ".text.kernel",
+	[PERCPU] = ".data..percpu",
+	[BANNER] = ".rodata.banner",
+	[DATA] = ".data.kernel",
 	[MODULES] = ".modules",
 	[SYMTAB] = ".symtab",
 	[STRTAB] = ".strtab",
@@ -56,6 +63,9 @@ struct parts {
 	struct dwarf dwarf;     /* of the same types */
 	const uint8_t *strings; /* of both */
 	uint32_t strings_len;
+	char banner[BANNER_MAX]; /* with its NUL; "": there is none */
+	uint64_t banner_addr;
+	size_t percpu_len;      /* to 6.14: where per-CPU symbols end that begin at 0 */
 	size_t symbols, locals; /* in the file; the empty one among both */
 	size_t text_len;        /* of all names */
 	size_t names_len;       /* of sections */
@@ -63,9 +73,15 @@ struct parts {
 	size_t at[SECTIONS], len[SECTIONS];
 };
 
-static bool is_shown(const vmsig_symbol *symbol)
+/* The last one says where they end. */
+static bool is_percpu(const struct parts *parts, const vmsig_symbol *symbol)
 {
-	return symbol->addr >= IMAGE_FIRST;
+	return parts->percpu_len && symbol->addr <= parts->percpu_len;
+}
+
+static bool is_shown(const struct parts *parts, const vmsig_symbol *symbol)
+{
+	return symbol->addr >= IMAGE_FIRST || is_percpu(parts, symbol);
 }
 
 /* nm(1)'s letters: small ones are local. */
@@ -138,7 +154,7 @@ static void count(struct parts *parts)
 	for (size_t i = 0; i < n; i++) {
 		vmsig_symbol symbol = vmsig_os_symbol(parts->os, i);
 
-		if (!is_shown(&symbol))
+		if (!is_shown(parts, &symbol))
 			continue;
 		parts->symbols++;
 		parts->locals += is_local(&symbol);
@@ -153,6 +169,8 @@ static void lay_out(struct parts *parts)
 {
 	size_t at = sizeof(Elf64_Ehdr) + SECTIONS * sizeof(Elf64_Shdr);
 
+	parts->len[PERCPU] = parts->percpu_len;
+	parts->len[BANNER] = parts->banner[0] ? strlen(parts->banner) + 1 : 0;
 	parts->len[SYMTAB] = parts->symbols * sizeof(Elf64_Sym);
 	parts->len[STRTAB] = parts->text_len;
 	parts->len[BTF] = parts->btf_len;
@@ -172,6 +190,15 @@ static unsigned char info_of(const vmsig_symbol *symbol)
 
 	return ELF64_ST_INFO(
 		is_local(symbol) ? STB_LOCAL : STB_GLOBAL, function ? STT_FUNC : STT_OBJECT);
+}
+
+static Elf64_Section section_of(const struct parts *parts, const vmsig_symbol *symbol)
+{
+	if (parts->banner[0] && symbol->addr == parts->banner_addr)
+		return BANNER;
+	if (is_percpu(parts, symbol))
+		return PERCPU;
+	return ELF64_ST_TYPE(info_of(symbol)) == STT_FUNC ? TEXT : DATA;
 }
 
 /* Local symbols come first, as linkers have it; both keep the kernel's own order. */
@@ -206,10 +233,10 @@ static void put_symbols(uint8_t *bytes, struct parts *parts)
 		vmsig_symbol symbol = vmsig_os_symbol(parts->os, i);
 		Elf64_Sym out = {.st_value = symbol.addr};
 
-		if (!is_shown(&symbol))
+		if (!is_shown(parts, &symbol))
 			continue;
 		out.st_info = info_of(&symbol);
-		out.st_shndx = ELF64_ST_TYPE(out.st_info) == STT_FUNC ? TEXT : DATA;
+		out.st_shndx = section_of(parts, &symbol);
 		put_symbol(bytes, parts, is_local(&symbol) ? parts->next_local++ : next++, &out,
 			symbol.name);
 	}
@@ -239,6 +266,16 @@ static void put_sections(uint8_t *bytes, const struct parts *parts)
 {
 	Elf64_Shdr sections[SECTIONS] = {
 		[TEXT] = memory(parts, "_text", "_etext", SHF_EXECINSTR),
+		/* Its bytes, each CPU's at the start, are not there any more. */
+		[PERCPU] = {.sh_type = SHT_PROGBITS,
+			.sh_flags = SHF_ALLOC | SHF_WRITE,
+			.sh_size = parts->percpu_len,
+			.sh_addralign = 1},
+		[BANNER] = {.sh_type = SHT_PROGBITS,
+			.sh_flags = SHF_ALLOC,
+			.sh_addr = parts->banner_addr,
+			.sh_size = parts->len[BANNER],
+			.sh_addralign = 1},
 		[DATA] = memory(parts, "_sdata", "_end", SHF_WRITE),
 		[MODULES] = {.sh_type = SHT_NOBITS,
 			.sh_flags = SHF_ALLOC | SHF_EXECINSTR | SHF_WRITE,
@@ -306,6 +343,7 @@ static int make(struct symfile *file, struct parts *parts)
 	put_header(file->bytes, parts);
 	put_sections(file->bytes, parts);
 	put_symbols(file->bytes, parts);
+	put_bytes(file->bytes, parts, BANNER, (const uint8_t *)parts->banner);
 	put_bytes(file->bytes, parts, BTF, parts->btf);
 	put_bytes(file->bytes, parts, DEBUG_INFO, parts->dwarf.info);
 	put_bytes(file->bytes, parts, DEBUG_ABBREV, parts->dwarf.abbrev);
@@ -337,12 +375,35 @@ static int load_types(struct parts *parts, const struct context *context)
 	return r;
 }
 
+/* By which debuggers tell that file and memory are of one kernel. */
+static void load_banner(struct parts *parts, const struct context *context)
+{
+	uint64_t addr = addr_of(parts, "linux_banner");
+
+	if (!addr || vmsig_gva_read(context->mem, context->pod.kcr3, addr, parts->banner,
+			     sizeof(parts->banner) - 1))
+		parts->banner[0] = '\0';
+	parts->banner_addr = parts->banner[0] ? addr : 0;
+}
+
+static void find_percpu(struct parts *parts)
+{
+	vmsig_symbol start;
+	uint64_t end = addr_of(parts, "__per_cpu_end");
+
+	if (vmsig_os_symbol_find(parts->os, "__per_cpu_start", &start) && start.addr == 0 &&
+		end < PERCPU_MAX)
+		parts->percpu_len = end;
+}
+
 int symfile_init(struct symfile *file, const struct context *context, vmsig_os_handle *os)
 {
 	struct parts parts = {.os = os};
 	int r = load_types(&parts, context);
 
 	*file = (struct symfile){0};
+	load_banner(&parts, context);
+	find_percpu(&parts);
 	if (!r)
 		r = load_modules(&parts);
 	if (!r)

@@ -6,7 +6,8 @@
  * A kernel's symbols and types, and its modules' symbols, made of the guest's own tables, as an ELF
  * file that debuggers load beside its memory: .symtab with addresses as they are in the running
  * guest (no KASLR offset is to be added) and, when the kernel carries them, its types in .BTF and
- * in DWARF. It has no code: sections of text and data only say where these are.
+ * in DWARF. It has no code: sections of text and data only say where these are, but for the banner,
+ * by which crash finds that file and memory are of one kernel.
  */
 
 #include <stddef.h>

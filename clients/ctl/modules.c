@@ -209,7 +209,8 @@ const struct ctl_command ctl_symbols = {
 	.name = "symbols",
 	.arguments = "ENDPOINT [GLOB | --elf FILE | --isf FILE]",
 	.summary = "List the symbols of a guest's kernel, as /proc/kallsyms does",
-	.help = "  --elf FILE  symbols and types as an ELF file that gdb loads beside the memory\n"
+	.help = "  --elf FILE  symbols and types as an ELF file that gdb, crash and drgn load "
+		"beside the memory\n"
 		"  --isf FILE  the symbol table that Volatility 3 takes, for every boot of that "
 		"kernel\n"
 		"\n"

@@ -188,6 +188,28 @@ def _gdb_writes(lab, guest, broker, elf):
     check(f"{page:x}" in records and records.count("ops") >= 2, f"records of writes: {records}")
 
 
+def _drgn_with_types(holder, core, vmlinux):
+    script = ("import sys, drgn; from drgn.helpers.linux.pid import for_each_task; "
+              "p = drgn.Program(); p.set_core_dump(sys.argv[1]); p.load_debug_info([sys.argv[2]]); "
+              "print(*sorted(t.pid.value_() for t in for_each_task(p)))")
+    told = _tool("/usr/bin/python3", "-c", script, core, vmlinux)
+    lasting = {entry["pid"] for entry in holder.json("ps", "vm1")
+               if not entry["name"].startswith("kworker")}
+    check(lasting <= {int(pid) for pid in told.split()}, f"drgn lists {told}, there are {lasting}")
+
+
+def _crash_with_types(holder, boot, core, vmlinux):
+    done = subprocess.run(["crash", "-s", vmlinux, core], capture_output=True, text=True, timeout=600,
+                          input="sys\nmod\nrd linux_banner 2\np init_task.comm\nstruct list_head\n"
+                                "exit\n")
+    told = done.stdout
+    for wanted in (boot.release, "Linux version 6.", "swapper/0", "pvpanic_pci", "SIZE: 16"):
+        check(wanted in told, f"crash does not say {wanted}: {told}{done.stderr}")
+    module = next(entry for entry in holder.json("modules", "vm1") if entry["name"] == "pvpanic")
+    check(re.search(rf"pvpanic +{number(module['base']):x} +{module['size']} ", told),
+          f"crash has another idea of {module}: {told}")
+
+
 def _symbol_files(lab, guest, broker, holder, boot):
     """Symbols and types out of the guest, as debuggers and Volatility take them."""
     elf, banner = lab.path("vm1.elf"), boot.symbols["linux_banner"]
@@ -211,6 +233,11 @@ def _symbol_files(lab, guest, broker, holder, boot):
     equal(missing, [], f"symbols of a module of which there are {told.count('pvpanic')}")
     sections = _tool("readelf", "-SW", elf)
     check(".BTF" in sections, f"no types among {sections}")
+    core = lab.path("vm1.core")
+    holder.ctl("dump", "vm1", "-o", core)
+    _drgn_with_types(holder, core, elf)
+    _crash_with_types(holder, boot, core, elf)
+    os.unlink(core)
     os.unlink(elf)
 
     table = json.loads(holder.ctl("symbols", "vm1", "--isf", "-"))
@@ -402,24 +429,11 @@ def percept_debug(lab):
     vmlinux = os.environ.get("VMSIG_VMLINUX", "")
     if not os.path.exists(vmlinux):
         raise vmlab.Skip("VMSIG_VMLINUX names no vmlinux of the guest's kernel with its debug package")
-    guest, _, holder, boot = _scene(lab)
+    _, _, holder, boot = _scene(lab)
     core = lab.path("vm1.core")
     holder.ctl("dump", "vm1", "-o", core)
-    script = ("import sys, drgn; from drgn.helpers.linux.pid import for_each_task; "
-              "p = drgn.Program(); p.set_core_dump(sys.argv[1]); p.load_debug_info([sys.argv[2]]); "
-              "print(*sorted(t.pid.value_() for t in for_each_task(p)))")
-    told = _tool("/usr/bin/python3", "-c", script, core, vmlinux)
-    lasting = {entry["pid"] for entry in holder.json("ps", "vm1")
-               if not entry["name"].startswith("kworker")}
-    check(lasting <= {int(pid) for pid in told.split()}, f"drgn lists {told}, there are {lasting}")
-    done = subprocess.run(["crash", "-s", vmlinux, core], capture_output=True, text=True, timeout=600,
-                          input="sys\nmod\nrd linux_banner 2\np init_task.comm\nexit\n")
-    told = done.stdout
-    for wanted in (boot.release, "Linux version 6.", 'swapper/0', "pvpanic_pci"):
-        check(wanted in told, f"crash does not say {wanted}: {told}{done.stderr}")
-    module = next(entry for entry in holder.json("modules", "vm1") if entry["name"] == "pvpanic")
-    check(re.search(rf"pvpanic +{number(module['base']):x} +{module['size']} ", told),
-          f"crash has another idea of {module}: {told}")
+    _drgn_with_types(holder, core, vmlinux)
+    _crash_with_types(holder, boot, core, vmlinux)
 
 
 def _compare_untyped(lab, guest, broker, holder, truth):
