@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <utlist.h>
@@ -52,6 +53,8 @@ struct jobs {
 	uv_cond_t work; /* a line is ready, or it is the end */
 	uv_cond_t rest; /* a worker has ended */
 	bool stopping;
+	bool calls, tells;   /* let_go() wakes a worker, and the loop */
+	atomic_uint telling; /* threads that are about to */
 	struct worker *workers;
 	unsigned able, stuck; /* workers that are not written off, and those that are */
 	struct job_line *ready, *all;
@@ -63,6 +66,23 @@ static uint64_t now_ms(void)
 	return uv_hrtime() / NS_PER_MS;
 }
 
+/* Lets go of the lock, and wakes those who have to know only then: they would wait for it, and a
+ * thread that the loop has taken the CPU from, whose priority is higher, may not get it back soon.
+ */
+static void let_go(struct jobs *jobs)
+{
+	bool calls = jobs->calls, tells = jobs->tells && !jobs->closed;
+
+	jobs->calls = jobs->tells = false;
+	atomic_fetch_add(&jobs->telling, tells);
+	uv_mutex_unlock(&jobs->lock);
+	if (calls)
+		uv_cond_signal(&jobs->work);
+	if (tells)
+		wakeup_send(&jobs->wake);
+	atomic_fetch_sub(&jobs->telling, tells);
+}
+
 /* ---- under the lock ---- */
 
 static void line_settle(struct job_line *line)
@@ -72,7 +92,7 @@ static void line_settle(struct job_line *line)
 
 	if (ready && !line->ready) {
 		DL_APPEND(jobs->ready, line);
-		uv_cond_signal(&jobs->work);
+		jobs->calls = true;
 	} else if (!ready && line->ready) {
 		DL_DELETE(jobs->ready, line);
 	}
@@ -85,8 +105,7 @@ static void job_end(struct job *job)
 
 	job->waiting = false;
 	DL_APPEND(jobs->ended, job);
-	if (!jobs->closed)
-		wakeup_send(&jobs->wake);
+	jobs->tells = true;
 }
 
 static void job_withdraw(struct job *job)
@@ -135,9 +154,7 @@ static void worker_leave(struct worker *worker)
 	struct jobs *jobs = worker->jobs;
 
 	worker->ended = true;
-	uv_cond_signal(&jobs->rest);
-	if (!jobs->closed)
-		wakeup_send(&jobs->wake);
+	jobs->tells = true;
 }
 
 /* ---- a thread ---- */
@@ -159,13 +176,16 @@ static void *worker_main(void *arg)
 			continue;
 		}
 		job = take(jobs, worker);
-		uv_mutex_unlock(&jobs->lock);
+		let_go(jobs);
 		step = job->ops->work(job);
 		uv_mutex_lock(&jobs->lock);
 		give_back(worker, job, step);
+		let_go(jobs);
+		uv_mutex_lock(&jobs->lock);
 	}
 	worker_leave(worker);
-	uv_mutex_unlock(&jobs->lock);
+	let_go(jobs);
+	uv_cond_signal(&jobs->rest);
 	return NULL;
 }
 
@@ -317,7 +337,7 @@ void job_start(struct job *job, struct job_line *line)
 	DL_APPEND(line->queue, job);
 	line_settle(line);
 	workers_start(jobs);
-	uv_mutex_unlock(&jobs->lock);
+	let_go(jobs);
 }
 
 void job_cancel(struct job *job)
@@ -326,7 +346,7 @@ void job_cancel(struct job *job)
 
 	uv_mutex_lock(&jobs->lock);
 	job_withdraw(job);
-	uv_mutex_unlock(&jobs->lock);
+	let_go(jobs);
 }
 
 bool job_is_cancelled(const struct job *job)
@@ -365,7 +385,7 @@ struct job_line *job_line_free(struct job_line *line)
 		return NULL;
 	uv_mutex_lock(&line->jobs->lock);
 	line_cancel(line);
-	uv_mutex_unlock(&line->jobs->lock);
+	let_go(line->jobs);
 	line->orphan = true;
 	line_check(line);
 	return NULL;
@@ -455,8 +475,11 @@ static void workers_stop(struct jobs *jobs)
 		if (now >= until || uv_cond_timedwait(&jobs->rest, &jobs->lock, until - now))
 			break;
 	}
-	jobs->closed = true; /* nobody sends to the handle any more */
+	jobs->closed = true;
 	uv_mutex_unlock(&jobs->lock);
+	/* Nobody sends to the handle any more: who was about to needs a CPU, and nothing else. */
+	while (atomic_load(&jobs->telling))
+		nanosleep(&(struct timespec){.tv_nsec = NS_PER_MS / 10}, NULL);
 }
 
 void jobs_close(struct jobs *jobs)

@@ -356,16 +356,16 @@ void drain_wake_up(struct drain *drain)
 {
 	pthread_mutex_lock(&drain->lock);
 	drain->orders.position = ring_head(drain);
-	pthread_cond_signal(&drain->work);
 	pthread_mutex_unlock(&drain->lock);
+	pthread_cond_signal(&drain->work);
 }
 
 void drain_sync(struct drain *drain, uint64_t number)
 {
 	pthread_mutex_lock(&drain->lock);
 	drain->orders.sync = number;
-	pthread_cond_signal(&drain->work);
 	pthread_mutex_unlock(&drain->lock);
+	pthread_cond_signal(&drain->work);
 }
 
 void drain_prune(struct drain *drain, const struct journal_cut *cut, uint64_t after)
@@ -374,8 +374,8 @@ void drain_prune(struct drain *drain, const struct journal_cut *cut, uint64_t af
 	drain->orders.cut = *cut;
 	drain->orders.cut_after = after;
 	drain->orders.prune = true;
-	pthread_cond_signal(&drain->work);
 	pthread_mutex_unlock(&drain->lock);
+	pthread_cond_signal(&drain->work);
 }
 
 bool drain_is_pruning(struct drain *drain)
@@ -397,8 +397,8 @@ void drain_reopen(struct drain *drain)
 		return;
 	pthread_mutex_lock(&drain->lock);
 	drain->orders.reopen = true;
-	pthread_cond_signal(&drain->work);
 	pthread_mutex_unlock(&drain->lock);
+	pthread_cond_signal(&drain->work);
 }
 
 bool drain_stop(struct drain *drain, uint64_t patience_ms)

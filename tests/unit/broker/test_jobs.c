@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "broker/jobs.h"
+#include "broker/wakeup.h"
 
 #define PATIENCE_MS 30000
 #define LIMIT_MS 50
@@ -120,6 +121,34 @@ static int teardown(void **state)
 	assert_int_equal(uv_loop_close(&scene.loop), 0);
 	sem_destroy(&scene.gate);
 	return 0;
+}
+
+static struct job_line *_Atomic looked_at;
+
+void __real_wakeup_send(struct wakeup *wakeup);
+void __wrap_wakeup_send(struct wakeup *wakeup);
+
+/* The linker sends the jobs' wakes through here. Who held the lock meanwhile would wait for itself.
+ */
+void __wrap_wakeup_send(struct wakeup *wakeup)
+{
+	struct job_line *line = atomic_load(&looked_at);
+
+	if (line)
+		(void)job_line_is_stuck(line);
+	__real_wakeup_send(wakeup);
+}
+
+static void nobody_is_woken_to_wait_for_the_lock(void **state)
+{
+	struct probe probes[4];
+
+	atomic_store(&looked_at, scene.b);
+	for (unsigned i = 0; i < 4; i++)
+		probe_start(&probes[i], scene.a, 2, NULL);
+	job_cancel(&probes[3].job);
+	wait_for(scene.ended == 4);
+	atomic_store(&looked_at, NULL);
 }
 
 static void a_job_runs_elsewhere_and_ends_here(void **state)
@@ -256,6 +285,8 @@ static void the_end_does_not_wait_for_what_hangs(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			nobody_is_woken_to_wait_for_the_lock, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_job_runs_elsewhere_and_ends_here, setup, teardown),
 		cmocka_unit_test_setup_teardown(
