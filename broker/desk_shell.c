@@ -347,6 +347,11 @@ static void mark_end(void *ctx, uint32_t mark, const void *reply, size_t len)
 	marks_end(marks_of(ctx), mark, reply, len);
 }
 
+static void mark_hash(void *ctx, uint32_t mark, const uint8_t hash[static MARKS_HASH])
+{
+	marks_hash(marks_of(ctx), mark, hash);
+}
+
 static void mark_release(void *ctx, uint32_t mark)
 {
 	marks_release(marks_of(ctx), mark);
@@ -364,6 +369,7 @@ static const struct desk_mark_ops marks = {
 	.sum = mark_sum,
 	.pause = mark_pause,
 	.end = mark_end,
+	.hash = mark_hash,
 	.release = mark_release,
 	.next = mark_next,
 };

@@ -17,8 +17,8 @@ struct slot {
 	uint64_t state; /* enum mark_state; written after what it stands for */
 	struct ledger_key key;
 	uint8_t digest[LEDGER_DIGEST];
-	uint64_t key_sum; /* of key and digest */
-	uint64_t done, done_sum;
+	uint64_t key_sum;             /* of key and digest */
+	uint64_t done, done_sum;      /* PAUSED; of an ENDED one the sum is that of its hash */
 	uint64_t order;               /* in which they ended */
 	uint64_t reply_sum;           /* of order and reply */
 	uint32_t reply_len, data_sum; /* 0: none; it is part of the sums that follow it */
@@ -65,6 +65,17 @@ static uint64_t reply_sum(const struct slot *slot)
 {
 	return with_data(slot,
 		sum_of(&slot->order, sizeof(slot->order)) ^ sum_of(slot->reply, slot->reply_len));
+}
+
+/* Behind the reply; the order that is in its sum is of this one use of the slot. */
+static uint64_t hash_sum(const struct slot *slot)
+{
+	return sum_of(slot->reply + slot->reply_len, MARKS_HASH) ^ slot->reply_sum;
+}
+
+static bool has_room_for_hash(const struct slot *slot)
+{
+	return slot->reply_len + MARKS_HASH <= MARKS_REPLY_MAX;
 }
 
 /* ---- life ---- */
@@ -192,6 +203,16 @@ void marks_end(struct marks *marks, uint32_t mark, const void *reply, size_t len
 	state_set(slot, MARK_ENDED);
 }
 
+void marks_hash(struct marks *marks, uint32_t mark, const uint8_t hash[MARKS_HASH])
+{
+	struct slot *slot = slot_of(marks, mark);
+
+	if (!has_room_for_hash(slot))
+		return;
+	memcpy(slot->reply + slot->reply_len, hash, MARKS_HASH);
+	__atomic_store_n(&slot->done_sum, hash_sum(slot), __ATOMIC_SEQ_CST);
+}
+
 void marks_release(struct marks *marks, uint32_t mark)
 {
 	state_set(slot_of(marks, mark), MARK_FREE);
@@ -210,6 +231,14 @@ static enum mark_state state_of(const struct slot *slot)
 	return slot->state == MARK_TAKEN ? MARK_TAKEN : MARK_BEGUN;
 }
 
+static const uint8_t *hash_of(const struct slot *slot, enum mark_state state)
+{
+	bool is_there =
+		state == MARK_ENDED && has_room_for_hash(slot) && slot->done_sum == hash_sum(slot);
+
+	return is_there ? slot->reply + slot->reply_len : NULL;
+}
+
 bool marks_next(const struct marks *marks, uint32_t *cursor, struct mark_view *ret_view)
 {
 	while (*cursor < MARKS) {
@@ -226,7 +255,8 @@ bool marks_next(const struct marks *marks, uint32_t *cursor, struct mark_view *r
 			.sum = slot->data_sum,
 			.order = slot->order,
 			.reply = slot->reply,
-			.reply_len = state == MARK_ENDED ? slot->reply_len : 0};
+			.reply_len = state == MARK_ENDED ? slot->reply_len : 0,
+			.hash = hash_of(slot, state)};
 		return true;
 	}
 	return false;

@@ -34,6 +34,7 @@
 
 #define MARKS 4096u          /* commands between intent and durable result; 2 MiB of memory */
 #define MARKS_REPLY_MAX 400u /* of a packed WriteResult: a sentence, and some old bytes */
+#define MARKS_HASH 32u
 
 struct marks;
 
@@ -57,6 +58,9 @@ void marks_sum(struct marks *marks, uint32_t mark, uint32_t sum);
 void marks_pause(struct marks *marks, uint32_t mark, uint64_t done);
 /* The reply is at most MARKS_REPLY_MAX bytes. */
 void marks_end(struct marks *marks, uint32_t mark, const void *reply, size_t len);
+/* After that: the hash of what was there before, which took longer. Who is killed meanwhile leaves
+ * the reply without it; so does one that leaves no room for it. */
+void marks_hash(struct marks *marks, uint32_t mark, const uint8_t hash[static MARKS_HASH]);
 /* The result is durable, or nothing will come of the command. */
 void marks_release(struct marks *marks, uint32_t mark);
 
@@ -71,6 +75,7 @@ struct mark_view {
 	uint64_t order; /* ENDED: later ones have a higher one */
 	const uint8_t *reply; /* ENDED */
 	size_t reply_len;
+	const uint8_t *hash; /* ENDED: MARKS_HASH bytes; NULL: there is none */
 };
 
 /* The next one above `*cursor`, which starts at 0; false at the end. */

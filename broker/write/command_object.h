@@ -59,6 +59,7 @@ struct command {
 	uint8_t *old;              /* as they were when the bytes changed */
 	bool looked;               /* `before` is there */
 	bool seen, hashed;         /* `old` is, and its hash */
+	bool unhashed;             /* that is made with those of others, before it is told */
 	uint8_t data_hash[DESK_HASH], old_hash[DESK_HASH], new_hash[DESK_HASH];
 	uint64_t intent;                  /* id of its record; 0: there is none */
 	uint8_t reply[COMMAND_REPLY_MAX]; /* its outcome, packed */

@@ -15,4 +15,10 @@ struct command;
  * bulk data. 0 or -ENOMEM. */
 __attribute__((warn_unused_result)) int hashes_data(struct command *command);
 
+/* Whether the hash of the bytes that were there before one that was applied just now is better made
+ * with those of others: there are some, and its mark tells its outcome meanwhile. */
+bool hashes_wait(const struct command *command);
+/* Makes those that have waited; what fails is tried again for the record. */
+void hashes_old(struct desk *desk);
+
 #endif

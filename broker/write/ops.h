@@ -128,6 +128,7 @@ struct desk_mark_ops {
 	void (*sum)(void *ctx, uint32_t mark, uint32_t sum);
 	void (*pause)(void *ctx, uint32_t mark, uint64_t done);
 	void (*end)(void *ctx, uint32_t mark, const void *reply, size_t len);
+	void (*hash)(void *ctx, uint32_t mark, const uint8_t hash[static MARKS_HASH]);
 	void (*release)(void *ctx, uint32_t mark);
 	bool (*next)(void *ctx, uint32_t *cursor, struct mark_view *ret_view);
 };

@@ -8,6 +8,7 @@
 #include "broker/write/bill.h"
 #include "broker/write/command.h"
 #include "broker/write/docket.h"
+#include "broker/write/hashes.h"
 #include "broker/write/lane.h"
 #include "broker/write/operator.h"
 #include "broker/write/record.h"
@@ -80,6 +81,16 @@ static void keep_reply(struct command *command, const uint8_t *reply, size_t len
 	command->reply_len = len;
 }
 
+/* Of what was there before, for the mark. What fails here is tried again for the record. */
+static const uint8_t *mark_hash(struct command *command, size_t reply_len)
+{
+	command->unhashed = OUTCOME_MARK_HASH + reply_len + MARKS_HASH <= MARKS_REPLY_MAX &&
+			    hashes_wait(command);
+	if (!command->unhashed)
+		(void)!hash_seen(command);
+	return command->hashed ? command->old_hash : no_hash;
+}
+
 void outcome_mark(struct command *command)
 {
 	const struct desk_ops *ops = &command->desk->env.ops;
@@ -89,13 +100,11 @@ void outcome_mark(struct command *command)
 
 	if (!command->mark)
 		return;
-	/* What fails here is tried again for the record. */
-	(void)!hash_seen(command);
-	memcpy(text, command->hashed ? command->old_hash : no_hash, DESK_HASH);
 	result_fill(&result, command, SIZE_MAX);
 	if (vmsig__write_result__get_packed_size(&result) > sizeof(text) - OUTCOME_MARK_HASH)
 		result.old = (ProtobufCBinaryData){0};
 	len = vmsig__write_result__pack(&result, reply);
+	memcpy(text, mark_hash(command, len), DESK_HASH);
 	ops->marks->end(ops->ctx, command->mark, text, OUTCOME_MARK_HASH + len);
 	keep_reply(command, reply, len);
 }
@@ -234,6 +243,7 @@ void outcomes_tell(struct desk *desk)
 {
 	struct command *command;
 
+	hashes_old(desk);
 	while ((command = desk->lists[COMMAND_FINISHED])) {
 		count(command);
 		if (command->bulk)

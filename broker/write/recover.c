@@ -104,6 +104,12 @@ static bool is_zero(const uint8_t hash[static DESK_HASH])
 	return memcmp(hash, zero, DESK_HASH) == 0;
 }
 
+/* Of what was there before; NULL: the broker ended before it was made. */
+static const uint8_t *old_hash(const struct mark_view *mark)
+{
+	return mark->hash ? mark->hash : is_zero(mark->reply) ? NULL : mark->reply;
+}
+
 static void settle_ended(struct desk *desk, const struct mark_view *mark, uint64_t intent)
 {
 	const struct desk_ops *ops = &desk->env.ops;
@@ -122,8 +128,7 @@ static void settle_ended(struct desk *desk, const struct mark_view *mark, uint64
 		result->detail[0] ? result->detail
 				  : "the broker ended before it was recorded; its mark tells");
 	say_undigested(mark, why);
-	append_result(
-		desk, &mark->key, intent, result, is_zero(mark->reply) ? NULL : mark->reply, why);
+	append_result(desk, &mark->key, intent, result, old_hash(mark), why);
 	rename_bulk(desk, mark, intent, result->written);
 	batch_note(desk, ops->ledger->settle(ops->ctx, &mark->key, reply, len));
 	vmsig__write_result__free_unpacked(result, NULL);

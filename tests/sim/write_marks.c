@@ -19,6 +19,8 @@ struct slot {
 	uint32_t sum;
 	uint8_t reply[MARKS_REPLY_MAX];
 	size_t reply_len;
+	bool has_hash;
+	uint8_t hash[MARKS_HASH];
 };
 
 static struct slot slots[SLOTS];
@@ -110,7 +112,21 @@ static void mark_end(void *ctx, uint32_t mark, const void *reply, size_t len)
 	slot->order = ++last_order;
 	memcpy(slot->reply, reply, len);
 	slot->reply_len = len;
+	slot->has_hash = false;
 	model_marked(&slot->key);
+}
+
+static void mark_hash(void *ctx, uint32_t mark, const uint8_t hash[static MARKS_HASH])
+{
+	struct slot *slot;
+
+	if (is_ghost())
+		return;
+	slot = slot_get(mark);
+	if (slot->state != MARK_ENDED || slot->reply_len + MARKS_HASH > MARKS_REPLY_MAX)
+		broken("a mark that has no place for a hash");
+	slot->has_hash = true;
+	memcpy(slot->hash, hash, MARKS_HASH);
 }
 
 static void mark_release(void *ctx, uint32_t mark)
@@ -134,7 +150,8 @@ static bool mark_next(void *ctx, uint32_t *cursor, struct mark_view *ret_view)
 			.sum = slot->sum,
 			.order = slot->order,
 			.reply = slot->reply,
-			.reply_len = slot->reply_len};
+			.reply_len = slot->reply_len,
+			.hash = slot->has_hash ? slot->hash : NULL};
 		return true;
 	}
 	return false;
@@ -147,6 +164,7 @@ const struct desk_mark_ops mark_ops = {
 	.sum = mark_sum,
 	.pause = mark_pause,
 	.end = mark_end,
+	.hash = mark_hash,
 	.release = mark_release,
 	.next = mark_next,
 };

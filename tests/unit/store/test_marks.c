@@ -89,12 +89,14 @@ static enum mark_state found(struct mark_view *ret_view)
 		}
 	}
 	if (ret_view) {
-		static uint8_t reply[MARKS_REPLY_MAX];
+		static uint8_t reply[MARKS_REPLY_MAX], hash[MARKS_HASH];
 
 		*ret_view = view;
 		if (view.reply_len)
 			memcpy(reply, view.reply, view.reply_len);
 		ret_view->reply = reply;
+		if (view.hash)
+			ret_view->hash = memcpy(hash, view.hash, sizeof(hash));
 	}
 	marks_close(marks);
 	return view.state;
@@ -181,18 +183,6 @@ static void they_outlive_the_process(void **state)
 	}
 }
 
-/* What counts as none any more is not let go either. */
-static enum mark_state found_instead(void)
-{
-	enum mark_state state;
-	char was[512];
-
-	memcpy(was, path, sizeof(was));
-	state = found(NULL);
-	unlink(was);
-	return state;
-}
-
 static void change(off_t at)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -203,6 +193,74 @@ static void change(off_t at)
 	byte ^= 0xff;
 	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
 	close(fd);
+}
+
+static const uint8_t found_before[MARKS_HASH] = {1, 2, 3, [MARKS_HASH - 1] = 4};
+
+static void do_hash(struct marks *marks, uint32_t mark)
+{
+	do_end(marks, mark);
+	marks_hash(marks, mark, found_before);
+}
+
+/* The slot is the next command's, whose reply is as long. */
+static void do_hash_of_former(struct marks *marks, uint32_t mark)
+{
+	do_hash(marks, mark);
+	marks_release(marks, mark);
+	assert_int_equal(take(marks), mark);
+	do_end(marks, mark);
+}
+
+static void do_end_without_room(struct marks *marks, uint32_t mark)
+{
+	static const uint8_t reply[MARKS_REPLY_MAX - MARKS_HASH + 1];
+
+	marks_begin(marks, mark);
+	marks_end(marks, mark, reply, sizeof(reply));
+	marks_hash(marks, mark, found_before);
+}
+
+static void a_hash_joins_its_own_reply_and_no_other(void **state)
+{
+	struct mark_view view;
+
+	forget();
+	killed_after(do_hash);
+	assert_int_equal(found(&view), MARK_ENDED);
+	assert_int_equal(view.reply_len, 5);
+	assert_memory_equal(view.reply, "reply", 5);
+	assert_non_null(view.hash);
+	assert_memory_equal(view.hash, found_before, MARKS_HASH);
+	forget();
+	killed_after(do_hash_of_former);
+	assert_int_equal(found(&view), MARK_ENDED);
+	assert_null(view.hash);
+	forget();
+	killed_after(do_end_without_room);
+	assert_int_equal(found(&view), MARK_ENDED);
+	assert_int_equal(view.reply_len, MARKS_REPLY_MAX - MARKS_HASH + 1);
+	assert_null(view.hash);
+	/* One that was cut off in the middle, or damaged. */
+	for (off_t at = 0; at < (off_t)MARKS_HASH; at++) {
+		forget();
+		killed_after(do_hash);
+		change(HEADER + AT_REPLY + 5 + at);
+		assert_int_equal(found(&view), MARK_ENDED);
+		assert_null(view.hash);
+	}
+}
+
+/* What counts as none any more is not let go either. */
+static enum mark_state found_instead(void)
+{
+	enum mark_state state;
+	char was[512];
+
+	memcpy(was, path, sizeof(was));
+	state = found(NULL);
+	unlink(was);
+	return state;
 }
 
 /* Bytes of a slot that has ended which say nothing: how far it came before, and padding. */
@@ -387,6 +445,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(they_outlive_the_process),
 		TEST(what_is_damaged_proves_nothing),
+		TEST(a_hash_joins_its_own_reply_and_no_other),
 		TEST(another_boot_or_file_is_none),
 		TEST(a_file_of_another_size_is_none),
 		TEST(they_are_bounded),
