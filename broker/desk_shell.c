@@ -383,12 +383,12 @@ static int digest(void *ctx, const void *data, size_t len, uint8_t ret_digest[st
 
 static int digests(void *ctx, const struct multihash_message *messages, size_t n)
 {
+	const struct desk_shell *shell = ctx;
 	int r = 0;
 
-	if (multihash_pays(messages, n)) {
-		multihash_make(messages, n);
+	if (multihash_pays(shell->multihash, messages, n) &&
+		multihash_make(shell->multihash, messages, n))
 		return 0;
-	}
 	for (size_t i = 0; !r && i < n; i++)
 		r = digest(ctx, messages[i].data, messages[i].len, messages[i].ret_hash);
 	return r;
@@ -462,6 +462,7 @@ static int open_parts(struct desk_shell *shell, const struct desk_shell_env *env
 	int r;
 
 	shell->env = *env;
+	shell->multihash = multihash_new();
 	r = audit_new(&shell->audit, env->store);
 	if (!r)
 		r = ledger_new(&shell->ledger, env->store);
@@ -568,6 +569,7 @@ struct desk_shell *desk_shell_free(struct desk_shell *shell)
 	ledger_free(shell->ledger);
 	audit_free(shell->audit);
 	marks_close(shell->marks);
+	multihash_free(shell->multihash);
 	free(shell);
 	return NULL;
 }

@@ -49,14 +49,15 @@ struct desk_shell {
 	struct audit *audit;
 	struct ledger *ledger;
 	struct lease_store *leases;
-	struct marks *marks;   /* NULL: they could not be opened */
-	uint64_t granted;      /* token of the grant that is being stored; 0: none yet */
-	bool granting;         /* inside of a grant */
-	bool parted;           /* desk_shell_part() */
-	uint64_t asked, known; /* the last sync that is waited for, and that has ended */
-	uint64_t retained;     /* bytes of the log when its size was last looked at */
-	bool over;             /* it is too large */
-	uint64_t reclaim_ns;   /* when room is looked for again */
+	struct marks *marks;         /* NULL: they could not be opened */
+	struct multihash *multihash; /* NULL: hashes are made one by one */
+	uint64_t granted;            /* token of the grant that is being stored; 0: none yet */
+	bool granting;               /* inside of a grant */
+	bool parted;                 /* desk_shell_part() */
+	uint64_t asked, known;       /* the last sync that is waited for, and that has ended */
+	uint64_t retained;           /* bytes of the log when its size was last looked at */
+	bool over;                   /* it is too large */
+	uint64_t reclaim_ns;         /* when room is looked for again */
 	struct desk_stop *stops;
 	struct desk_room *rooms; /* that nobody uses */
 	bool rooms_used;         /* some were, since the last look */

@@ -4,7 +4,7 @@
 
 /*
  * Hashes of the bytes of operations: those of several commands of a tenant are made together, which
- * takes half of the time where the CPU can (proto/chain/multihash.h).
+ * takes half of the time where the CPU can (broker/multihash.h).
  */
 
 #include "broker/write/state.h"

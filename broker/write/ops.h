@@ -17,10 +17,10 @@
 #include <stdint.h>
 
 #include "broker/memwrite/memwrite.h"
+#include "broker/multihash.h"
 #include "broker/store/ledger.h"
 #include "broker/store/marks.h"
 #include "lease/lease.h"
-#include "proto/chain/multihash.h"
 #include "proto/wire/vmsig.pb-c.h"
 
 #define DESK_HASH 32            /* bytes of SHA-256 */

@@ -17,7 +17,6 @@
  *
  *   auditchain     the chain and its verification
  *   auditchain_md  its SHA-256
- *   multihash      SHA-256 of many messages at a time, which is no chain
  */
 
 #include <stdbool.h>
