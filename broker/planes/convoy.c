@@ -15,6 +15,7 @@
 #include "broker/planes/admin_client.h"
 #include "broker/planes/steward.h"
 #include "broker/read/core.h"
+#include "proto/wire/identity.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_error.h"
 
@@ -81,9 +82,10 @@ static void leases_pack(
 	}
 }
 
-/* What etcd says of it, beside what is known here. */
-static void atlas_pack(
-	struct convoy_answer *answer, const struct atlas_guest *guest, Vmsig__FleetGuest *packed)
+/* What etcd says of it, beside what is known here. Who has leases is not a monitor's business, on
+ * this host or on others. */
+static void atlas_pack(const struct admin_client *client, struct convoy_answer *answer,
+	const struct atlas_guest *guest, Vmsig__FleetGuest *packed)
 {
 	packed->name = text(guest->name);
 	/* A host that does not take part in a guest has not looked who has it. */
@@ -91,7 +93,8 @@ static void atlas_pack(
 		packed->holder = text(guest->host);
 		packed->target = text(guest->target);
 	}
-	leases_pack(answer, guest, packed);
+	if (conn_tenant(client->base.conn)->role == IDENTITY_ADMIN)
+		leases_pack(answer, guest, packed);
 }
 
 static void guest_pack(
@@ -107,14 +110,14 @@ static void guest_pack(
 	packed->right_ms = guest->right_ms;
 }
 
-static void away_pack(
-	struct convoy_answer *answer, const struct atlas_guest *guest, Vmsig__FleetGuest *packed)
+static void away_pack(const struct admin_client *client, struct convoy_answer *answer,
+	const struct atlas_guest *guest, Vmsig__FleetGuest *packed)
 {
 	packed->uuid = text(guest->uuid);
 	packed->state = text(guest->heard || guest->offered ? "FOREIGN" : "SILENT");
 	packed->epoch = guest->epoch;
 	packed->token = guest->token;
-	atlas_pack(answer, guest, packed);
+	atlas_pack(client, answer, guest, packed);
 }
 
 /* Those with an endpoint here; `here` gets which of the atlas's they are, seen or not. */
@@ -140,7 +143,7 @@ static void local_pack(const struct admin_client *client, struct convoy_answer *
 			continue;
 		guest_pack(info.name, &guest, packed);
 		if (known)
-			atlas_pack(answer, known, packed);
+			atlas_pack(client, answer, known, packed);
 	}
 }
 
@@ -167,7 +170,7 @@ static int guests_pack(
 	for (size_t i = 0; i < n; i++) {
 		packed = !here[i] && sees_away(client, &guests[i]) ? guest_new(answer) : NULL;
 		if (packed)
-			away_pack(answer, &guests[i], packed);
+			away_pack(client, answer, &guests[i], packed);
 	}
 	answer->body.more |= atlas && atlas_more(atlas);
 	free(here);

@@ -51,8 +51,9 @@ static int setup(void **state)
 	snprintf(tenants, sizeof(tenants),
 		"  - {name: part-v, role: admin, uids: [%u], endpoints: ['v*']}\n"
 		"  - {name: part-w, role: admin, uids: [%u], endpoints: ['w*']}\n"
-		"  - {name: part-l, role: admin, uids: [%u], endpoints: ['label:a=*']}\n",
-		getuid(), getuid(), getuid());
+		"  - {name: part-l, role: admin, uids: [%u], endpoints: ['label:a=*']}\n"
+		"  - {name: eyes, role: monitor, uids: [%u], endpoints: ['*']}\n",
+		getuid(), getuid(), getuid(), getuid());
 	fleet_scene.tenants = tenants;
 	daemon_ram(fleet_scene.hosts[1].daemon, "web", FLEET_RAM);
 	fleet_scene_configure(&fleet_scene.hosts[0], 1, FLEET_ENDPOINT("vm"));
@@ -88,6 +89,7 @@ static void guests_of_all_hosts_with_their_leases(void)
 	Vmsig__AdminMessage *message;
 	const Vmsig__FleetGuest *guest;
 	struct write_lease lease;
+	struct pki_cert cert;
 
 	lease = lease_of_web(&client);
 	message = ask(host, &host->admin, true);
@@ -110,6 +112,12 @@ static void guests_of_all_hosts_with_their_leases(void)
 	assert_int_equal(guest->leases[0]->uid, getuid());
 	assert_int_equal(guest->leases[0]->epoch, lease.epoch);
 	assert_int_equal(guest->leases[0]->ttl_ms, FLEET_LONG);
+	vmsig__admin_message__free_unpacked(message, NULL);
+	/* A monitor does not learn who has leases. */
+	part_new("eyes", "vmsig://monitor/eyes", &cert);
+	message = ask(host, &cert, true);
+	assert_int_equal(message->fleet_view->n_guests, 2);
+	assert_int_equal(find(message->fleet_view, OTHER)->n_leases, 0);
 	vmsig__admin_message__free_unpacked(message, NULL);
 	/* Whoever does not ask for them gets none of them. */
 	message = ask(host, &host->admin, false);
