@@ -24,10 +24,11 @@ HOSTS = 3
 SIZE = 1 << 20
 ADDRESS = 0x4000
 UUID = "6f1f2c1e-0000-4000-8000-0000000000cc"
-TTL = "2s"
+TTL = "3s"
 LEASE_MS = 2000
 WRITES = 60  # under a lease
 RENEWED = 20
+RETRIES = 100
 ENOUGH = 10  # writes that show that somebody can
 BROKEN_S = 6  # seconds that something stays broken, at most, in a long round
 SECONDS = float(os.environ.get("VMSIG_HISTORY_SECONDS", "0"))
@@ -120,25 +121,31 @@ class Client(threading.Thread):
         operation = {"op": "write", "host": self.host.name, "begin": time.monotonic_ns(),
                      "lease": lease, "token": token, "sequence": sequence,
                      "value": self.record.next_value(), "outcome": "unknown", "old": None}
-        answer = self.ask("write", lease, token, epoch, endpoint, sequence, hex(ADDRESS),
-                          operation["value"], "old")
-        for _ in range(100):
-            if not answer.startswith(SILENT) or self.over.is_set():
-                break
-            self.over.wait(0.1)
-            if self.ask("resume", lease, token).startswith("ok"):
-                answer = self.ask("write", lease, token, epoch, endpoint, sequence, hex(ADDRESS),
-                                  operation["value"], "old")
-        words = answer.split()
-        if words[0] == "ok":
+        words = ("write", lease, token, epoch, endpoint, sequence, hex(ADDRESS),
+                 operation["value"], "old")
+        answer = self.ask(*words)
+        repeated = answer.startswith(SILENT)
+        if repeated and self.resume(lease, token):
+            answer = self.ask(*words)
+        if answer.startswith("ok"):
             operation["outcome"] = "ok"
-            old = [word for word in words if word.startswith("old=")]
+            old = [word for word in answer.split() if word.startswith("old=")]
             operation["old"] = int.from_bytes(bytes.fromhex(old[0][4:]), "little") if old else None
-        elif not answer.startswith(SILENT):
-            operation["outcome"] = words[0]
+        elif not repeated:
+            operation["outcome"] = answer.split()[0]
+        # Else a refusal says nothing of the first attempt.
         operation["end"] = time.monotonic_ns()
         self.record.add(operation)
-        return words[0] == "ok"
+        return operation["outcome"] == "ok"
+
+    def resume(self, lease, token):
+        """Whether the lease is this client's again, after its connection was lost."""
+        for _ in range(RETRIES):
+            answer = self.ask("resume", lease, token)
+            if not answer.startswith(SILENT) or self.over.is_set():
+                return answer.startswith("ok")
+            self.over.wait(0.1)
+        return False
 
 
 class Fleet:
