@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "clients/sensors/guests.h"
+#include "guests.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/sensors/guests.h"
+#include "guests.h"
 
 #define PAGES_MAX (1u << 16)
 #define CALLS 450u /* as many as all kernels have that are of use here */

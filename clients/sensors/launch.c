@@ -5,6 +5,11 @@
  *
  *	VMSIG_IDENTITY=maker vmsig-launch m1 536870912 find my-vmm --ram-fd 3
  */
+/* memfd_create(2) and seals. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "clients/sensors/guests.h"
+#include "guests.h"
 
 struct procs_seen {
 	vmsig_proc_list *list;
