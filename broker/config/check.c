@@ -5,6 +5,7 @@
 #include <fnmatch.h>
 #include <libgen.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -382,6 +383,17 @@ static void check_shared(struct check *check)
 	free(places);
 }
 
+static void check_user(struct check *check)
+{
+	const struct config_sandbox *sandbox = &check->config->sandbox;
+
+	if (sandbox->enabled && sandbox->user && !getpwnam(sandbox->user))
+		complain(check,
+			"sandbox.user: there is no user '%s'; make it (useradd --system %s) or "
+			"name another",
+			sandbox->user, sandbox->user);
+}
+
 struct plane {
 	const char *key, *path;
 };
@@ -421,6 +433,7 @@ size_t check_config(const struct config *config, FILE *out)
 
 	check_tls(&check);
 	check_state_dir(&check);
+	check_user(&check);
 	check_planes(&check);
 	for (size_t i = 0; i < config->nendpoints; i++)
 		checks[config->endpoints[i].adapter](&check, &config->endpoints[i]);
@@ -532,6 +545,27 @@ void check_warn(const struct config *config, FILE *out)
 		warn_patterns(&check, &config->tenants[i]);
 	warn_history(&check);
 	warn_etcd(&check);
+}
+
+const char *check_idle_pattern(const struct config *config, const struct grant_tenant *tenant)
+{
+	const struct tenant *policy = &tenant->tenant;
+
+	if (!config->nendpoints || config->ndiscover)
+		return NULL;
+	for (size_t i = 0; i < policy->nendpoints; i++) {
+		if (!matches_any(config, NULL, policy->endpoints[i]))
+			return policy->endpoints[i];
+	}
+	for (size_t i = 0; i < tenant->nrules; i++) {
+		const struct grant_rule *rule = &tenant->rules[i];
+
+		for (size_t j = 0; j < rule->nendpoints; j++) {
+			if (!matches_any(config, policy, rule->endpoints[j]))
+				return rule->endpoints[j];
+		}
+	}
+	return NULL;
 }
 
 uint64_t check_audit_history(const struct config *config)

@@ -21,6 +21,10 @@ size_t check_config(const struct config *config, FILE *out);
  * seldom meant: "FILE: warning: what; what to do". */
 void check_warn(const struct config *config, FILE *out);
 
+/* A pattern of the tenant, or of its write rules, that names none of the configuration's endpoints
+ * that it may; NULL: there is none, or where some are discovered it cannot be told. */
+const char *check_idle_pattern(const struct config *config, const struct grant_tenant *tenant);
+
 /* Less of the audit log than that is worth a warning: an operator at its full default rate fills
  * the default size in 17 minutes, and nobody writes at that rate for long. */
 #define CHECK_HISTORY_S 600u

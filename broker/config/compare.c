@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/config/check.h"
 #include "broker/config/decode.h"
 #include "broker/config/equal.h"
 #include "broker/config/keys.h"
@@ -50,16 +51,29 @@ static void value_text(const struct decode_field *field, const void *object, cha
 	}
 }
 
+/* What is read at the start alone. */
+static bool is_read_at_start(const char *name)
+{
+	static const char *const keys[] = {"fleet.ca", "fleet.cert", "fleet.key"};
+	bool waits = strcmp(name, "state_dir") == 0 || strncmp(name, "sandbox.", 8) == 0 ||
+		     strncmp(name, "fleet.", 6) == 0;
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		waits = waits && strcmp(name, keys[i]) != 0;
+	return waits;
+}
+
 static int note_setting(struct compare_result *result, enum compare_section section,
 	const char *name, const struct decode_field *field, const void *old, const void *new)
 {
-	char from[76], to[76], detail[160];
+	char from[60], to[60], detail[160];
 
 	if (equal_value(field, old, new))
 		return 0;
 	value_text(field, old, from, sizeof(from));
 	value_text(field, new, to, sizeof(to));
-	snprintf(detail, sizeof(detail), "%s -> %s", from, to);
+	snprintf(detail, sizeof(detail), "%s -> %s%s", from, to,
+		is_read_at_start(name) ? "; from the next start on" : "");
 	return note(result, section, COMPARE_CHANGED, name, detail);
 }
 
@@ -166,10 +180,17 @@ static const struct decode_field *tenant_fields(void)
 	return field->fields;
 }
 
+/* `new`: the configuration that it is in now; NULL: it is gone. */
 static int note_tenant(struct compare_result *result, enum compare_kind kind,
-	const struct grant_tenant *tenant, const char *detail)
+	const struct config *new, const struct grant_tenant *tenant, const char *keys)
 {
-	char name[96];
+	const char *idle = new ? check_idle_pattern(new, tenant) : NULL;
+	char name[96], detail[160];
+
+	snprintf(detail, sizeof(detail), "%.64s", keys);
+	if (idle)
+		snprintf(detail, sizeof(detail), "%.64s%s'%.60s' names no endpoint", keys,
+			keys[0] ? "; " : "", idle);
 
 	snprintf(name, sizeof(name), "%s/%s", identity_role_name((enum identity_role)tenant->role),
 		tenant->tenant.name);
@@ -177,8 +198,8 @@ static int note_tenant(struct compare_result *result, enum compare_kind kind,
 }
 
 /* The keys that are different. */
-static int note_tenant_change(
-	struct compare_result *result, const struct grant_tenant *a, const struct grant_tenant *b)
+static int note_tenant_change(struct compare_result *result, const struct config *new,
+	const struct grant_tenant *a, const struct grant_tenant *b)
 {
 	char keys[160] = "";
 
@@ -189,7 +210,7 @@ static int note_tenant_change(
 			snprintf(keys + len, sizeof(keys) - len, "%s%s", len ? ", " : "",
 				field->key);
 	}
-	return keys[0] ? note_tenant(result, COMPARE_CHANGED, b, keys) : 0;
+	return keys[0] ? note_tenant(result, COMPARE_CHANGED, new, b, keys) : 0;
 }
 
 static int compare_tenants(
@@ -204,11 +225,11 @@ static int compare_tenants(
 		int order = a && b ? grant_order(a->role, a->tenant.name, b) : a ? -1 : 1;
 
 		if (a && order < 0)
-			r = note_tenant(result, COMPARE_REMOVED, a, "");
+			r = note_tenant(result, COMPARE_REMOVED, NULL, a, "");
 		else if (b && order > 0)
-			r = note_tenant(result, COMPARE_ADDED, b, "");
+			r = note_tenant(result, COMPARE_ADDED, new, b, "");
 		else if (a && b)
-			r = note_tenant_change(result, a, b);
+			r = note_tenant_change(result, new, a, b);
 		i += order <= 0;
 		j += order >= 0;
 	}

@@ -54,6 +54,27 @@ static void count_leases(const struct admin_client *client, Vmsig__Status *body)
 	}
 }
 
+struct unserved_count {
+	const struct admin_client *client;
+	uint32_t n;
+};
+
+static void count_one(void *arg, const struct steward_unserved *one)
+{
+	struct unserved_count *count = arg;
+
+	count->n += admin_sees(count->client, &one->subject);
+}
+
+static uint32_t count_unserved(const struct admin_client *client)
+{
+	const struct services *services = client->services;
+	struct unserved_count count = {.client = client};
+
+	services->steward->unserved(services->ctx, count_one, &count);
+	return count.n;
+}
+
 /* Names of endpoints and tenants occur in them, whoever may see those. */
 static void words_pack(
 	const struct admin_client *client, const struct steward_status *status, Vmsig__Status *body)
@@ -95,6 +116,7 @@ int report_on_status(void *state, void *message)
 	body.clients = conn_count(conn);
 	count_endpoints(client, &body);
 	count_leases(client, &body);
+	body.unserved = count_unserved(client);
 	return dialect_send(conn, request->request_id, VMSIG__ADMIN_MESSAGE__BODY_STATUS, &body);
 }
 

@@ -118,6 +118,9 @@ static int print_status(const Vmsig__AdminMessage *answer)
 	printf("%-11s%u, up %s\n", "pid", status->pid, age);
 	print_clean("config", status->config);
 	printf("%-11s%u, %u of them ready\n", "endpoints", status->endpoints, status->ready);
+	if (status->unserved)
+		printf("%-11s%u; see `vmsigctl endpoint ls` for why\n", "unserved",
+			status->unserved);
 	printf("%-11s%u, %u waiting\n", "leases", status->leases, status->waiters);
 	printf("%-11s%u\n", "clients", status->clients);
 	printf("%-11s%u\n", "tenants", status->tenants);

@@ -123,20 +123,24 @@ void discover_await_count(size_t wanted)
 	fail_msg("%zu endpoints and not %zu\n%s", n, wanted, daemon_log(discover.daemon));
 }
 
-/* What `endpoint ls` prints has a line with these words. */
-void discover_await_listed(const char *pattern)
+void discover_await_printed(const char *asked, const char *pattern)
 {
 	static const char script[] =
 		"cd '%s' && mkdir -p boss && ln -sf '%s' boss/key.pem && ln -sf '%s' boss/cert.pem "
 		"&& ln -sf '%s' boss/ca.pem && for i in $(seq 600); do '%s' --identity boss "
-		"--socket run/admin.sock endpoint ls > boss/list && grep -qE '%s' boss/list && "
+		"--socket run/admin.sock %s > boss/list && grep -qE '%s' boss/list && "
 		"exit 0; sleep 0.1; done; cat boss/list; exit 1";
 	char command[8 * PATH_MAX];
 
 	snprintf(command, sizeof(command), script, daemon_dir(discover.daemon), discover.admin.key,
-		discover.admin.cert, pki_ca(daemon_pki(discover.daemon)), VMSIGCTL, pattern);
+		discover.admin.cert, pki_ca(daemon_pki(discover.daemon)), VMSIGCTL, asked, pattern);
 	if (system(command))
 		fail_msg("no line has '%s'\n%s", pattern, daemon_log(discover.daemon));
+}
+
+void discover_await_listed(const char *pattern)
+{
+	discover_await_printed("endpoint ls", pattern);
 }
 
 /* That the kernel remembers. */

@@ -32,7 +32,9 @@ const char *discover_at(const char *format, ...) __attribute__((format(printf, 1
 /* "a b c": the endpoints' names in their order. */
 void discover_await_names(const char *wanted);
 void discover_await_count(size_t wanted);
-/* What `endpoint ls` prints has a line with these words. */
+/* What the administrator's command prints has a line with these words. */
+void discover_await_printed(const char *asked, const char *pattern);
+/* What `endpoint ls` prints has. */
 void discover_await_listed(const char *pattern);
 
 /* As many events as the kernel remembers for one that reads none, and one more. */

@@ -61,6 +61,7 @@ static void names_that_are_none_give_way_to_the_uuid(void **state)
 	daemon_await_log(discover.daemon, "no name that an endpoint can have", 2);
 	daemon_await_log(discover.daemon, "does not say what it is called", 1);
 	discover_await_listed("^- +unserved .* qmp .*e.qmp: .*-name or -uuid");
+	discover_await_printed("status", "^unserved +3; see `vmsigctl endpoint ls`");
 	discover_await_names(UUID_A " " UUID_B);
 }
 

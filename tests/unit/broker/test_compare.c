@@ -122,6 +122,65 @@ static void settings_are_told_with_their_values(void **state)
 	compare_deinit(&result);
 }
 
+static void what_waits_for_the_next_start_says_so(void **state)
+{
+	static const char fleet[] =
+		"fleet: {name: p, host: h, etcd: ['http://127.0.0.1:1'], ca: %s, ttl: %s}\n";
+	struct compare_result result;
+	char old[256], new[256];
+
+	snprintf(old, sizeof(old), fleet, "a", "10s");
+	snprintf(new, sizeof(new), fleet, "b", "20s");
+	compare(&result, old, new);
+	assert_int_equal(result.nchanges, 2);
+	for (size_t i = 0; i < result.nchanges; i++) {
+		bool waits = strstr(result.changes[i].detail, "from the next start on") != NULL;
+
+		assert_int_equal(waits, strcmp(result.changes[i].name, "fleet.ttl") == 0);
+	}
+	compare_deinit(&result);
+	compare(&result, "", "sandbox: {syscalls: log}\nstate_dir: other\n");
+	assert_int_equal(result.nchanges, 2);
+	for (size_t i = 0; i < result.nchanges; i++)
+		assert_non_null(strstr(result.changes[i].detail, "; from the next start on"));
+	compare_deinit(&result);
+}
+
+/* Who reloads a slip of the pen learns that it takes everything from a tenant. */
+static void patterns_that_name_nothing_are_told(void **state)
+{
+	static const char web1[] = "endpoints: [{name: web1, adapter: file, path: x, low: 1MiB}]\n";
+	struct compare_result result;
+	char old[512], new[512];
+
+	snprintf(old, sizeof(old),
+		"%stenants: [{name: a, role: sensor, uids: [1], endpoints: ['web*']}]\n", web1);
+	snprintf(new, sizeof(new),
+		"%stenants:\n  - {name: a, role: sensor, uids: [1], endpoints: ['wbe*']}\n"
+		"  - {name: b, role: operator, uids: [1], endpoints: [web1],\n"
+		"     write: [{endpoints: [db1]}]}\n",
+		web1);
+	compare(&result, old, new);
+	assert_int_equal(result.nchanges, 2);
+	for (size_t i = 0; i < result.nchanges; i++) {
+		bool sensor = strcmp(result.changes[i].name, "sensor/a") == 0;
+
+		assert_non_null(strstr(
+			result.changes[i].detail, sensor ? "endpoints; 'wbe*' names no endpoint"
+							 : "'db1' names no endpoint"));
+	}
+	compare_deinit(&result);
+	/* Where some are discovered nobody knows what they will be called. */
+	snprintf(new, sizeof(new),
+		"%sdiscover: [{qmp: /q}]\n"
+		"tenants: [{name: a, role: sensor, uids: [1], endpoints: ['wbe*']}]\n",
+		web1);
+	compare(&result, old, new);
+	for (size_t i = 0; i < result.nchanges; i++)
+		assert_null(strstr(result.changes[i].detail, "names no endpoint"));
+	compare_deinit(&result);
+}
+
 static void what_is_the_same_is_nothing(void **state)
 {
 	static const char text[] = "endpoints:\n  - {name: a, " E ", labels: {b: c, a: d}}\n";
@@ -159,6 +218,8 @@ int main(void)
 		cmocka_unit_test(endpoints_are_compared_by_name),
 		cmocka_unit_test(tenants_are_told_by_their_keys),
 		cmocka_unit_test(settings_are_told_with_their_values),
+		cmocka_unit_test(what_waits_for_the_next_start_says_so),
+		cmocka_unit_test(patterns_that_name_nothing_are_told),
 		cmocka_unit_test(what_is_the_same_is_nothing),
 		cmocka_unit_test(labels_are_sorted_and_checked),
 	};
