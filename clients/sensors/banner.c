@@ -144,6 +144,18 @@ static int run(vmsig *v, bool once)
 	return refused || ferror(stdout) ? 1 : 0;
 }
 
+static void usage(FILE *to)
+{
+	fprintf(to, "Usage: VMSIG_IDENTITY=DIR vmsig-banner [--once] [ENDPOINT]\n"
+		    "Prints the kernel's banner for every epoch of a guest.\n"
+		    "ENDPOINT is a name or a pattern; '*' without one.\n");
+}
+
+static bool is_option(const char *word, const char *letter, const char *name)
+{
+	return strcmp(word, letter) == 0 || strcmp(word, name) == 0;
+}
+
 int main(int argc, char **argv)
 {
 	bool once = argc > 1 && strcmp(argv[1], "--once") == 0;
@@ -160,9 +172,16 @@ int main(int argc, char **argv)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
 			return 1;
 	}
+	if (argc == 2 && is_option(argv[1], "-h", "--help")) {
+		usage(stdout);
+		return fflush(stdout) ? 1 : 0;
+	}
+	if (argc == 2 && is_option(argv[1], "-V", "--version")) {
+		printf("vmsig-banner %s\n", vmsig_version());
+		return fflush(stdout) ? 1 : 0;
+	}
 	if (argc - once > 2 || (argc > 1 && !once && argv[1][0] == '-')) {
-		fprintf(stderr, "Usage: VMSIG_IDENTITY=DIR vmsig-banner [--once] [ENDPOINT]\n"
-				"ENDPOINT is a name or a pattern; '*' without one.\n");
+		usage(stderr);
 		return 2;
 	}
 	if (vmsig_open(&v, &options, error, sizeof(error))) {

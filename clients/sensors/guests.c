@@ -159,6 +159,7 @@ int guests_run(const struct sensor *sensor, int argc, char **argv)
 	};
 	static struct guests guests;
 	char error[512];
+	bool asked;
 	vmsig *v;
 	int r;
 
@@ -166,12 +167,13 @@ int guests_run(const struct sensor *sensor, int argc, char **argv)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
 			return 1;
 	}
-	if (argc > 2 || (argc > 1 && argv[1][0] == '-')) {
-		fprintf(stderr,
+	asked = argc == 2 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0);
+	if (asked || argc > 2 || (argc > 1 && argv[1][0] == '-')) {
+		fprintf(asked ? stdout : stderr,
 			"Usage: VMSIG_IDENTITY=DIR %s [ENDPOINT]\n"
 			"ENDPOINT is a name or a pattern; '*' without one.\n",
 			sensor->program);
-		return 2;
+		return asked ? 0 : 2;
 	}
 	if (vmsig_open(&v, &options, error, sizeof(error))) {
 		fprintf(stderr, "%s: %s\n", sensor->program, error);

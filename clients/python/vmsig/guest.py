@@ -168,7 +168,8 @@ class Guest(Closing):
     def process(self, pid: int) -> Process:
         """Gone: there is none of that number."""
         found = ffi.new("vmsig_proc *")
-        errors.check(lib.vmsig_os_process(self.handle, pid, found))
+        result = lib.vmsig_os_process(self.handle, pid, found)
+        errors.check(result, f"there is no process {pid}" if result == -lib.VMSIG_ERR_GONE else "")
         return Process.of(found[0])
 
     def threads(self, process: Process) -> Found[Process]:
