@@ -82,8 +82,9 @@ def _calls_by_code(hider):
         check("x64_sys_call" in found[0][2], f"what it rests on: {found}")
 
 
-def _sensors(lab, guest, hider, entry, words):
-    """Both tell of what happens after their first look, whenever that is."""
+def _sensors(lab, guest, hider, changes):
+    """Both tell of what happens after their first look, whenever that is. `changes`: {what is told:
+    the address of a word}, of text and a system call; and of a module the links of the list."""
     holder = hider.holder
     environment = {**os.environ, "VMSIG_IDENTITY": holder.identity,
                    "VMSIG_SOCKET": holder.broker.socket}
@@ -99,13 +100,25 @@ def _sensors(lab, guest, hider, entry, words):
         guest.console.run("(exec sleep 3) & true")
         return any(line["name"] == "sleep" and line["endpoint"] == "vm1" for line in lines(procs))
 
-    def is_change_seen():
-        hider.write(entry, next(words).to_bytes(8, "little"))
-        return any(line["what"] == "call" and line["number"] == UNUSED for line in lines(intact))
-    words = itertools.cycle(words)
+    def told(**wanted):
+        return any(wanted.items() <= line.items() for line in lines(intact))
+
+    def is_change_seen(address, words, **wanted):
+        hider.write(address, next(words).to_bytes(8, "little"))
+        return told(**wanted)
+
     wait_until("a new process is reported", is_process_seen, every=1)
-    with hider.changed((entry, next(words))):
-        wait_until("a changed system call is reported", is_change_seen, every=1)
+    for what, wanted in (("call", {"number": UNUSED}), ("text", {})):
+        address = changes[what]
+        words = itertools.cycle((hider.word(address) ^ 0xf0, hider.word(address) ^ 0xff))
+        with hider.changed((address, next(words))):
+            wait_until(f"changed: {what}", lambda a=address, w=words, k=what, more=wanted:
+                       is_change_seen(a, w, what=k, **more), every=1)
+    with hider.unlinked(changes["module"]):
+        wait_until("a module that has gone is reported",
+                   lambda: told(what="module", name="pvpanic", loaded=False), every=1)
+    wait_until("a module that has come is reported",
+               lambda: told(what="module", name="pvpanic", loaded=True), every=1)
     procs.stop()
     intact.stop()
 
@@ -157,6 +170,6 @@ def compare(lab, guest, broker, holder, sleeper):
         equal(len(text), 1, f"pages of text: {text}")
     equal(_findings(holder), [], "findings when all is as it was")
     _anonymous(guest, holder)
-    _sensors(lab, guest, hider, symbols["sys_call_table"] + 8 * UNUSED,
-             (symbols["schedule"], symbols["schedule"] + 16))
+    _sensors(lab, guest, hider, {"call": symbols["sys_call_table"] + 8 * UNUSED, "text": crash + 16,
+                                 "module": links})
     hider.operator.must("release")
