@@ -99,6 +99,9 @@ def _compare_process(truth, found):
         equal(truth["command"], None, f"{what}: a thread of the kernel's with a command line")
     else:
         equal(found["command"], truth["command"], f"{what}: command")
+    # Others may have run meanwhile.
+    if truth["name"] == "sleep":
+        equal(found["state"], truth["state"], f"{what}: state")
 
 
 def processes(holder, truth):

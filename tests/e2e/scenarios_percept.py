@@ -3,6 +3,7 @@
 """What is found in a guest's memory, against what the guest's own /proc says."""
 
 import base64
+import ctypes
 import errno
 import hashlib
 import json
@@ -52,6 +53,23 @@ def _by_pid(holder, truth):
     check(all(line.split()[0] != "2" for line in below[1:]), f"others are in the tree: {below}")
     for command in ("threads", "maps", "files", "environ"):
         equal(holder.json(command, "--pid", pid, "vm1"), holder.json(command, "vm1", pid), command)
+
+
+def _by_descriptor(lab, guest, holder, boot):
+    """The library by a bare descriptor of the guest's memory, without a broker."""
+    lib = ctypes.CDLL(os.path.join(lab.build, "clients", "package", "libvmsig.so"))
+    lib.vmsig_os_symbol_count.restype = ctypes.c_size_t
+    os_handle, error = ctypes.c_void_p(), ctypes.create_string_buffer(256)
+    low = os.stat(guest.ram_path).st_size  # it is all below where devices are
+    with open(guest.ram_path, "rb") as ram:
+        status = lib.vmsig_linux_open_ro_fd(
+            ctypes.byref(os_handle), ram.fileno(), ctypes.c_uint64(low), ctypes.c_uint64(boot.kcr3),
+            5 if boot.la57 else 4, error, ctypes.c_size_t(len(error)))
+    equal((status, error.value), (0, b""), "by a bare descriptor")
+    equal(lib.vmsig_os_symbol_count(os_handle), len(holder.ctl("symbols", "vm1").splitlines()),
+          "symbols by a bare descriptor")
+    lib.vmsig_os_close.restype = ctypes.c_void_p
+    lib.vmsig_os_close(os_handle)
 
 
 def _places(holder, truth, boot):
@@ -402,6 +420,7 @@ def percept(lab):
     percept_truth.compare(holder, truth)
     _refusals(holder)
     _places(holder, truth, boot)
+    _by_descriptor(lab, guest, holder, boot)
     percept_content.compare(lab, guest, holder, _sleeper(truth)["pid"])
     percept_images.compare(lab, guest, holder)
     percept_check.compare(lab, guest, broker, holder, _sleeper(truth))
