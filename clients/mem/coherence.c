@@ -53,7 +53,8 @@ int mem_coherence_init(struct mem_coherence *coherence, int fd, uint32_t epoch, 
 		munmap(page, VMSIG_COHERENCE_SIZE);
 		return VMSIG_ERR_BAD_REQUEST;
 	}
-	*coherence = (struct mem_coherence){.page = page, .epoch = epoch};
+	*coherence =
+		(struct mem_coherence){.page = page, .epoch = epoch, .clock = mem_clock_find()};
 	coherence->state = __atomic_load_n(&coherence->page->state, __ATOMIC_ACQUIRE);
 	return 0;
 }

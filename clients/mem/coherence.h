@@ -22,8 +22,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 
+#include "clients/mem/clock.h"
 #include "vmsig/vmsig_coherence.h"
 #include "vmsig/vmsig_error.h"
 #include "vmsig/vmsig_event.h"
@@ -32,6 +32,7 @@ struct mem_coherence {
 	const vmsig_coherence *page; /* NULL: none attached, everything is coherent */
 	uint32_t epoch;              /* the epoch that reads must be of */
 	uint32_t state;              /* as of attaching or of the last change told by wait */
+	mem_clock_fn clock;          /* NULL without a page */
 };
 
 #define COHERENCE_INIT ((struct mem_coherence){0})
@@ -64,12 +65,8 @@ __attribute__((warn_unused_result)) static inline int mem_coherence_vouched(
 	const struct mem_coherence *coherence)
 {
 	uint64_t until = __atomic_load_n(&coherence->page->vouched_ns, __ATOMIC_ACQUIRE);
-	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec <= until
-		       ? 0
-		       : VMSIG_ERR_NO_BROKER;
+	return mem_clock_now(coherence->clock) <= until ? 0 : VMSIG_ERR_NO_BROKER;
 }
 
 /* 0, VMSIG_ERR_STALE_EPOCH, VMSIG_ERR_GONE, VMSIG_ERR_NO_BROKER or VMSIG_ERR_NOT_READY

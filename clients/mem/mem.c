@@ -165,6 +165,7 @@ int vmsig_mem_set_mode(vmsig_mem *mem, enum vmsig_mem_mode mode)
 	if (mode != VMSIG_MEM_MAPPED && mode != VMSIG_MEM_PREAD)
 		return -VMSIG_ERR_BAD_REQUEST;
 	mem->mode = mode;
+	tcache_flush(&mem->cache);
 	return 0;
 }
 

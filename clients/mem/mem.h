@@ -15,6 +15,7 @@
  *   read       reads
  *   readonly   writes, refused
  *   coherence  the page
+ *   clock      until when it is vouched for
  *   tcache     translations
  *   pmap       all that is mapped
  *   scan       searches

@@ -117,18 +117,27 @@ int vmsig_phys_read(vmsig_mem *mem, uint64_t gpa, void *buf, size_t len)
 /* The usual read: of one page that was walked before and that holds data, with nothing in its way.
  * False says nothing but that it has to be done the long way, which also tells errors. What is
  * right at the end was so at the beginning: an epoch and an owner do not come back to a page. */
-static inline bool read_cached(vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *buf, size_t len)
+static inline bool read_ready(vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *buf, size_t len)
 {
 	uint64_t into = gva & (PGWALK_PAGE - 1), off, sequence;
 
-	if (len - 1 >= PGWALK_PAGE - into || mem->mode != VMSIG_MEM_MAPPED || !mem->coherence.page)
+	if (len - 1 >= PGWALK_PAGE - into || !tcache_find_ready(&mem->cache, cr3, gva, &off))
 		return false;
 	sequence = __atomic_load_n(&mem->coherence.page->sequence, __ATOMIC_ACQUIRE);
-	if (!tcache_find(&mem->cache, cr3, gva, &off) ||
-		!mem_ram_known(&mem->ram, off >> RAM_PAGE_SHIFT))
-		return false;
 	memcpy(buf, mem->ram.base + off + into, len);
 	return mem_coherence_plain(&mem->coherence, sequence);
+}
+
+/* Whether the next one can be such a read: a page that is known to hold data stays so, and whoever
+ * changes the mode or the coherence page flushes the cache. */
+static void note_ready(vmsig_mem *mem, uint64_t cr3, uint64_t gva)
+{
+	uint64_t off;
+
+	if (mem->mode == VMSIG_MEM_MAPPED && mem->coherence.page &&
+		tcache_find(&mem->cache, cr3, gva, &off) &&
+		mem_ram_known(&mem->ram, off >> RAM_PAGE_SHIFT))
+		tcache_make_ready(&mem->cache, cr3, gva);
 }
 
 __attribute__((noinline)) static int gva_read(
@@ -144,13 +153,15 @@ __attribute__((noinline)) static int gva_read(
 		if (!mem_again(mem, sequence, mem_virt(mem, cr3, gva, buf, len), &r))
 			break;
 	}
+	if (!r)
+		note_ready(mem, cr3, gva);
 	return mem_public(r);
 }
 
 int vmsig_gva_read(vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *buf, size_t len)
 {
 	cr3 &= PGWALK_ADDR_MASK;
-	return read_cached(mem, cr3, gva, buf, len) ? 0 : gva_read(mem, cr3, gva, buf, len);
+	return read_ready(mem, cr3, gva, buf, len) ? 0 : gva_read(mem, cr3, gva, buf, len);
 }
 
 uint32_t mem_prot(uint32_t perm)

@@ -15,7 +15,7 @@
 #define TCACHE_ENTRIES 4096u /* 96 KiB; covers 16 MiB of guest-virtual space */
 
 struct tcache_entry {
-	uint64_t tag; /* start of the page, with TCACHE_VALID */
+	uint64_t tag; /* start of the page, with TCACHE_VALID, and TCACHE_READY or not */
 	uint64_t cr3;
 	uint64_t off; /* of the page in the file, bytes */
 };
@@ -25,6 +25,7 @@ struct tcache {
 };
 
 #define TCACHE_VALID 0x1u
+#define TCACHE_READY 0x2u /* its bytes may be read through the mapping; see read.c */
 #define TCACHE_PAGE_MASK (~(uint64_t)(PGWALK_PAGE - 1))
 
 static inline uint32_t tcache_slot(uint64_t cr3, uint64_t gva)
@@ -41,10 +42,28 @@ static inline bool tcache_find(
 {
 	const struct tcache_entry *entry = &cache->entries[tcache_slot(cr3, gva)];
 
-	if (entry->tag != ((gva & TCACHE_PAGE_MASK) | TCACHE_VALID) || entry->cr3 != cr3)
+	if ((entry->tag & ~(uint64_t)TCACHE_READY) != ((gva & TCACHE_PAGE_MASK) | TCACHE_VALID) ||
+		entry->cr3 != cr3)
 		return false;
 	*ret_off = entry->off;
 	return true;
+}
+
+/* The same of what is ready. */
+static inline bool tcache_find_ready(
+	const struct tcache *cache, uint64_t cr3, uint64_t gva, uint64_t *ret_off)
+{
+	const struct tcache_entry *entry = &cache->entries[tcache_slot(cr3, gva)];
+
+	*ret_off = entry->off;
+	return entry->tag == ((gva & TCACHE_PAGE_MASK) | TCACHE_VALID | TCACHE_READY) &&
+	       entry->cr3 == cr3;
+}
+
+/* What tcache_find() found just now is ready. */
+static inline void tcache_make_ready(struct tcache *cache, uint64_t cr3, uint64_t gva)
+{
+	cache->entries[tcache_slot(cr3, gva)].tag |= TCACHE_READY;
 }
 
 static inline void tcache_put(struct tcache *cache, uint64_t cr3, uint64_t gva, uint64_t off)

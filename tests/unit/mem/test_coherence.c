@@ -174,6 +174,50 @@ static void without_a_broker_nothing_is_read(void **state)
 	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_STALE_EPOCH);
 }
 
+/* A page that was read often is read by a short way, which asks for as much. */
+static void what_was_read_often_is_read_as_strictly(void **state)
+{
+	struct lab *lab = *state;
+	vmsig_coherence *page = lab->guest.page;
+	uint64_t word;
+
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(read_word(lab, &word), 0);
+	page->vouched_ns = 1;
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_NO_BROKER);
+	page->vouched_ns = UINT64_MAX;
+	assert_int_equal(read_word(lab, &word), 0);
+	page->owner |= VMSIG_COHERENCE_OWNER_DIED;
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_NO_BROKER);
+	page->owner &= ~VMSIG_COHERENCE_OWNER_DIED;
+	page->sequence++;
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_TORN);
+	page->sequence++;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(read_word(lab, &word), 0);
+	guest_set_epoch(&lab->guest, 7, VMSIG_STATE_UNREACHABLE);
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_NOT_READY);
+	guest_set_epoch(&lab->guest, 8, VMSIG_STATE_READY);
+	assert_int_equal(read_word(lab, &word), -VMSIG_ERR_STALE_EPOCH);
+}
+
+/* The mapping of what has gone is a SIGBUS. */
+static void what_was_read_often_obeys_the_mode(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t root = lab->guest.root, word;
+
+	/* Behind the page tables. */
+	guest_map(&lab->guest, 0x400000, 12 * MIB, GUEST_4K, GUEST_W);
+	guest_fill(&lab->guest, 12 * MIB, 4096);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(vmsig_gva_read(lab->mem, root, 0x400000, &word, 8), 0);
+	assert_int_equal(vmsig_mem_set_mode(lab->mem, VMSIG_MEM_PREAD), 0);
+	assert_int_equal(ftruncate(lab->guest.fd, 12 * MIB), 0);
+	assert_int_equal(
+		vmsig_gva_read(lab->mem, root, 0x400000, &word, 8), -VMSIG_ERR_OUT_OF_RANGE);
+}
+
 static void several_reads_belong_together_or_not(void **state)
 {
 	struct lab *lab = *state;
@@ -311,6 +355,8 @@ int main(void)
 		T(a_new_epoch_empties_the_cache),
 		T(a_write_that_does_not_end_is_torn),
 		T(without_a_broker_nothing_is_read),
+		T(what_was_read_often_is_read_as_strictly),
+		T(what_was_read_often_obeys_the_mode),
 		T(several_reads_belong_together_or_not),
 		T(without_a_page_there_is_nothing_to_ask),
 		T(what_is_no_coherence_page_is_refused),
