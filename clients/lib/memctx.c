@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clients/lib/locator.h"
@@ -78,6 +77,13 @@ static int parcel_index(
 	return r;
 }
 
+/* Others are for newer holders, and may be anything. */
+static bool is_known(const Vmsig__Descriptor *descriptor)
+{
+	return descriptor->purpose == VMSIG__DESCRIPTOR__PURPOSE__GUEST_RAM ||
+	       descriptor->purpose == VMSIG__DESCRIPTOR__PURPOSE__COHERENCE_PAGE;
+}
+
 static int parcel_take(vmsig *v, const Vmsig__Memctx *message, struct memctx_parcel *parcel)
 {
 	struct chan_fd_claim claims[CHAN_FDS_PER_FRAME];
@@ -88,8 +94,11 @@ static int parcel_take(vmsig *v, const Vmsig__Memctx *message, struct memctx_par
 	for (size_t i = 0; i < message->n_descriptors; i++) {
 		const Vmsig__Descriptor *is = message->descriptors[i];
 
-		claims[i] = (struct chan_fd_claim){
-			.dev = is->dev, .ino = is->ino, .size = is->size, .access = is->access};
+		claims[i] = (struct chan_fd_claim){.dev = is->dev,
+			.ino = is->ino,
+			.size = is->size,
+			.access = is->access,
+			.regular = is_known(is)};
 	}
 	r = chan_take_fds(v->link.chan, claims, message->n_descriptors, parcel->fds);
 	if (r)
@@ -109,22 +118,11 @@ static int parcel_take(vmsig *v, const Vmsig__Memctx *message, struct memctx_par
 	return 0;
 }
 
-/* chan_take_fds() has compared the size with what the kernel says. */
-static int parcel_check(vmsig *v, const Vmsig__Memctx *message, const struct memctx_parcel *parcel)
+/* chan_take_fds() has compared the size with what the kernel says, and that it is a file. */
+static int page_check(vmsig *v, const Vmsig__Memctx *message, const struct memctx_parcel *parcel)
 {
-	struct stat st;
-
-	for (size_t i = 0; i < parcel->nrams; i++) {
-		if (fstat(parcel->fds[parcel->rams[i]], &st) < 0)
-			return -errno;
-		if (!S_ISREG(st.st_mode))
-			return lie(v, message, "guest RAM is not a regular file");
-	}
-	if (parcel->coherence < 0)
-		return 0;
-	if (fstat(parcel->fds[parcel->coherence], &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)VMSIG_COHERENCE_SIZE)
+	if (parcel->coherence >= 0 &&
+		message->descriptors[parcel->coherence]->size < VMSIG_COHERENCE_SIZE)
 		return lie(v, message, "the coherence page is not one");
 	return 0;
 }
@@ -254,7 +252,7 @@ int memctx_receive(vmsig *v, const Vmsig__Memctx *message)
 	r = parcel_take(v, message, &parcel);
 	if (r)
 		goto out;
-	r = parcel_check(v, message, &parcel);
+	r = page_check(v, message, &parcel);
 	if (r)
 		goto out;
 	r = fields_check(v, message);

@@ -408,7 +408,8 @@ static int uplink_read(struct uplink *link)
 		}
 		if (r != VMSIG_ERR_WOULD_BLOCK)
 			return r;
-		if (!(fills++ && chan_took_all(link->chan)))
+		/* Whoever polls by level is told of what is behind descriptors, if there is any. */
+		if (!(fills++ && (chan_took_all(link->chan) || (link->polled && frames))))
 			r = turn_fill(link, &eof);
 		if (r == VMSIG_ERR_WOULD_BLOCK) {
 			link->more = false;
@@ -557,6 +558,7 @@ int uplink_step(struct uplink *link, int64_t until)
 	bool is_up = link->phase == PHASE_READY, unread = link->unread;
 	int64_t deadline = uplink_deadline(link), now = client_now();
 	struct timespec wait;
+	int r;
 
 	link->unread = false;
 	if (until <= now && !unread)
@@ -573,5 +575,8 @@ int uplink_step(struct uplink *link, int64_t until)
 			errno != EINTR)
 			return uplink_fail(link, VMSIG_ERR_IO, "poll: %s", strerror(errno));
 	}
-	return -uplink_process(link);
+	link->polled = true;
+	r = -uplink_process(link);
+	link->polled = false;
+	return r;
 }

@@ -72,6 +72,7 @@ struct uplink {
 	int epoll;
 	uint32_t armed;   /* interest in the socket that epoll knows of */
 	bool more;        /* frames may be left in the channel although the socket is quiet */
+	bool polled;      /* by uplink_step(), which is told again of what is left */
 	bool unread;      /* nobody has looked for what has come since the last uplink_send() */
 	int64_t deadline; /* of connecting; CLOCK_MONOTONIC ns, as all times here */
 	int64_t retry_at;

@@ -495,6 +495,7 @@ int chan_fd_describe_opened(int fd, uint32_t access, struct chan_fd_claim *ret_c
 		.ino = st.st_ino,
 		.size = (uint64_t)st.st_size,
 		.access = access,
+		.regular = S_ISREG(st.st_mode),
 	};
 	return 0;
 }
@@ -523,6 +524,8 @@ static const char *claim_mismatch(int fd, const struct chan_fd_claim *claim)
 		return "a received descriptor's file has another size than announced";
 	if (is.access != claim->access)
 		return "a received descriptor has another access mode than announced";
+	if (claim->regular && !is.regular)
+		return "a received descriptor is not of a regular file";
 	return NULL;
 }
 

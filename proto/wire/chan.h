@@ -87,7 +87,8 @@ int64_t chan_peer_until(const struct chan *chan);
  * descriptors that were truncated, unasked for, or more than may wait while no whole frame is
  * there (all are closed). */
 __attribute__((warn_unused_result)) int chan_fill(struct chan *chan);
-/* Whether the last chan_fill() read all that was there: another one would only find that out. */
+/* Whether the last chan_fill() read all that was there: another one would only find that out. One
+ * that has brought descriptors leaves what is behind them. */
 bool chan_took_all(const struct chan *chan);
 /* Writes what is queued. 0: all is written; VMSIG_ERR_WOULD_BLOCK: wait for POLLOUT;
  * VMSIG_ERR_BUSY: the kernel has too many descriptors in flight (ETOOMANYREFS), call again
@@ -138,6 +139,7 @@ struct chan_fd_claim {
 	uint64_t ino;
 	uint64_t size;   /* st_size in bytes */
 	uint32_t access; /* O_RDONLY, O_WRONLY or O_RDWR */
+	bool regular;    /* a regular file, and nothing else will do */
 };
 
 /* Describes `fd` for the message that will carry it. */

@@ -139,8 +139,11 @@ static bool fds_are_full(const struct wire *wire)
 	return wire->rx_fds_max && wire->rx_fds.len >= wire->rx_fds_max;
 }
 
-/* One recvmsg(2). *ret_more tells whether the socket may have more. */
-static int wire_recv(struct wire *wire, size_t max, size_t *ret_len, bool *ret_more)
+/* What is known of the socket after a read. */
+enum rest { REST_NONE, REST_BEHIND_FDS, REST_SOME };
+
+/* One recvmsg(2). */
+static int wire_recv(struct wire *wire, size_t max, size_t *ret_len, enum rest *ret_rest)
 {
 	struct buffer *rx = &wire->buffers.rx;
 	union control control;
@@ -174,28 +177,32 @@ static int wire_recv(struct wire *wire, size_t max, size_t *ret_len, bool *ret_m
 	buffer_commit(rx, (size_t)n);
 	*ret_len = (size_t)n;
 	/* A read stops after a descriptor-bearing chunk; any other short one has taken all. */
-	*ret_more = (size_t)n == max || msg.msg_controllen;
+	if (msg.msg_controllen)
+		*ret_rest = REST_BEHIND_FDS;
+	else
+		*ret_rest = (size_t)n == max ? REST_SOME : REST_NONE;
 	return 0;
 }
 
 int wire_fill(struct wire *wire)
 {
 	size_t total = 0;
-	bool more = true;
+	enum rest rest = REST_SOME;
 	int r = VMSIG_ERR_WOULD_BLOCK;
 
-	while (more && total < WIRE_FILL_MAX && wire->buffers.rx.len < WIRE_RX_MAX) {
+	/* Behind descriptors there is mostly nothing, and whoever polls is told of it. */
+	while (rest == REST_SOME && total < WIRE_FILL_MAX && wire->buffers.rx.len < WIRE_RX_MAX) {
 		size_t max = WIRE_RX_MAX - wire->buffers.rx.len;
 		size_t n = 0;
 
 		if (max > WIRE_FILL_MAX - total)
 			max = WIRE_FILL_MAX - total;
-		r = wire_recv(wire, max, &n, &more);
+		r = wire_recv(wire, max, &n, &rest);
 		if (r)
 			break;
 		total += n;
 	}
-	wire->took_all = !more;
+	wire->took_all = rest == REST_NONE;
 	if (wire->buffers.rx.len == 0)
 		buffer_trim(&wire->buffers.rx, 0);
 	if ((r == VMSIG_ERR_WOULD_BLOCK || r == VMSIG_ERR_BUSY) && total)
