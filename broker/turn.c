@@ -6,6 +6,7 @@
 #include "broker/desk_shell.h"
 #include "broker/fleet_shell.h"
 #include "broker/net/net.h"
+#include "broker/planes/ctx.h"
 #include "broker/shell.h"
 #include "broker/watchdog.h"
 
@@ -19,10 +20,13 @@ static void on_wake(uv_timer_t *timer)
 
 static void arm_wake(struct broker *broker)
 {
-	uint64_t deadline = core_deadline(broker->core), now = uv_hrtime();
+	uint64_t deadline = core_deadline(broker->core), now = uv_hrtime(),
+		 look = ctx_plane_deadline(&broker->services);
 	uint64_t delay = broker->desk ? desk_delay(broker->desk, boot_clock_ns()) : UINT64_MAX,
 		 awake = shares_deadline(broker->shares);
 
+	if (look < deadline)
+		deadline = look;
 	if (awake < deadline)
 		deadline = awake;
 	/* Deadlines of leases are on another clock. */
@@ -51,7 +55,10 @@ static void arm_hurry(struct broker *broker)
 
 static void run_parts(struct broker *broker)
 {
-	core_advance(broker->core, uv_hrtime());
+	uint64_t now = uv_hrtime();
+
+	ctx_plane_look(&broker->services, now);
+	core_advance(broker->core, now);
 	if (broker->fleet)
 		fleet_shell_turn(broker->fleet);
 	core_shell_perform(broker);

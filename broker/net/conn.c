@@ -216,6 +216,11 @@ int conn_send(struct conn *conn, const void *message, const int *fds, size_t nfd
 	return r;
 }
 
+bool conn_is_read(const struct conn *conn)
+{
+	return chan_is_read(conn->chan);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events);
 
 /* Each change costs two system calls in libuv's epoll: only when it is one. */

@@ -56,6 +56,8 @@ bool conn_has_room(const struct conn *conn);
  * the connection's on success. VMSIG_ERR_QUOTA: the queue is full, close the connection. */
 __attribute__((warn_unused_result)) int conn_send(
 	struct conn *conn, const void *message, const int *fds, size_t nfds);
+/* As chan_is_read(). */
+bool conn_is_read(const struct conn *conn);
 /* As chan_take_fds(), for planes that take descriptors. */
 __attribute__((warn_unused_result)) int conn_take_fds(
 	struct conn *conn, const struct chan_fd_claim *claims, size_t n, int *ret_fds);

@@ -26,10 +26,36 @@ struct ctx_client {
 	struct plane_client base;
 	struct core *core;
 	struct session *session;
-	uint64_t delivery;  /* of the MEMCTX that is not acknowledged; 0: none */
-	uint64_t handed_ns; /* when that was handed out */
-	uint64_t asked_ns;  /* when it subscribed to what is ready; 0: the context has gone out */
+	uint64_t delivery; /* of the MEMCTX that is not acknowledged; 0: none, or it will not be: */
+	bool is_quiet;     /* it does not say what it has taken unless it is asked to */
+	struct unsaid_node unsaid; /* while one is in flight of which it says nothing */
+	uint64_t handed_ns;        /* when that was handed out */
+	uint64_t asked_ns; /* when it subscribed to what is ready; 0: the context has gone out */
 };
+
+static struct unsaid *unsaid_of(const struct ctx_client *client)
+{
+	struct services *services = conn_user(client->base.conn);
+
+	return &services->unsaid;
+}
+
+/* Whether what it says nothing of is taken. */
+static bool take_unsaid(struct ctx_client *client)
+{
+	if (!client->unsaid.is_listed || !conn_is_read(client->base.conn))
+		return false;
+	unsaid_remove(unsaid_of(client), &client->unsaid);
+	/* It is outstanding. */
+	(void)!core_session_taken(client->session);
+	return true;
+}
+
+static bool on_look(struct unsaid_node *node)
+{
+	return take_unsaid(
+		(struct ctx_client *)((char *)node - offsetof(struct ctx_client, unsaid)));
+}
 
 /* ---- answers ---- */
 
@@ -193,6 +219,8 @@ static void greet(void *state, uint64_t features)
 
 	if (features & FEATURE_RAM_FILES)
 		session_take_files(client->session);
+	/* It has read all of the handshake, so the kernel says so if it says anything. */
+	client->is_quiet = (features & FEATURE_TAKEN_UNSAID) && conn_is_read(client->base.conn);
 }
 
 static const struct dialect dialect = {
@@ -202,7 +230,7 @@ static const struct dialect dialect = {
 	.nrules = sizeof(rules) / sizeof(rules[0]),
 	/* One request with one text in it, and unknown fields of a newer client. */
 	.budget = {.parts = 32, .bytes = 8192},
-	.features = FEATURE_RAM_FILES,
+	.features = FEATURE_RAM_FILES | FEATURE_TAKEN_UNSAID,
 	.greet = greet,
 };
 
@@ -355,6 +383,13 @@ static int parcel_pack(
 	return r;
 }
 
+/* Whoever waits for what this one holds hears of it sooner. */
+static bool has_to_be_said(const struct ctx_client *client)
+{
+	return !client->is_quiet || core_session_expects(client->session) ||
+	       core_is_crowded(client->core);
+}
+
 /* The descriptors are the connection's on success. */
 static int send_memctx(struct ctx_client *client, struct core_delivery *delivery)
 {
@@ -371,7 +406,7 @@ static int send_memctx(struct ctx_client *client, struct core_delivery *delivery
 	r = parcel_pack(&parcel, delivery, &body);
 	if (!r)
 		r = segments_pack(delivery, &body, &segments);
-	if (!r)
+	if (!r && has_to_be_said(client))
 		r = delivery_number(&client->delivery);
 	body.delivery = client->delivery;
 	message.body_case = VMSIG__CTX_MESSAGE__BODY_MEMCTX;
@@ -386,6 +421,11 @@ static int send_memctx(struct ctx_client *client, struct core_delivery *delivery
 	delivery->nfiles = 0;
 	delivery->page_fd = -1;
 	note_told(client);
+	if (client->delivery)
+		return 0;
+	core_session_unsaid(client->session);
+	unsaid_add(unsaid_of(client), &client->unsaid, client->handed_ns,
+		core_take_timeout(client->core));
 	return 0;
 }
 
@@ -419,6 +459,8 @@ static int client_writable(struct conn *conn, void *state)
 {
 	struct ctx_client *client = state;
 
+	/* Before anything is told that it has not read. */
+	(void)take_unsaid(client);
 	for (int i = 0; conn_has_room(conn); i++) {
 		struct core_delivery delivery = {.kind = VMSIG_EV_NONE};
 		int r;
@@ -431,8 +473,11 @@ static int client_writable(struct conn *conn, void *state)
 		if (!r)
 			r = deliver(client, &delivery);
 		delivery_close(&delivery);
-		if (r == VMSIG_ERR_WOULD_BLOCK)
+		if (r == VMSIG_ERR_WOULD_BLOCK) {
+			if (core_session_expects(client->session))
+				unsaid_want(unsaid_of(client), &client->unsaid);
 			return 0;
+		}
 		if (r == VMSIG_ERR_BUSY) {
 			conn_wake(conn, PULL_RETRY_MS);
 			return 0;
@@ -473,6 +518,13 @@ static int client_open(struct conn *conn, void **ret_state)
 	return 0;
 }
 
+static int client_frame(struct conn *conn, void *state, const uint8_t *data, size_t len)
+{
+	/* Before there is an answer that it has not read. */
+	(void)take_unsaid(state);
+	return dialect_frame(conn, state, data, len);
+}
+
 static void client_policy(struct conn *conn, void *state)
 {
 	struct ctx_client *client = state;
@@ -484,6 +536,7 @@ static void client_close(struct conn *conn, void *state)
 {
 	struct ctx_client *client = state;
 
+	unsaid_remove(unsaid_of(client), &client->unsaid);
 	session_free(client->session);
 	free(client);
 }
@@ -495,7 +548,7 @@ const struct plane_ops ctx_plane = {
 	.roles = IDENTITY_SENSOR | IDENTITY_OPERATOR,
 	.frame_max = PLANE_SMALL_FRAME,
 	.open = client_open,
-	.frame = dialect_frame,
+	.frame = client_frame,
 	.writable = client_writable,
 	.policy = client_policy,
 	.close = client_close,
@@ -513,6 +566,18 @@ void ctx_plane_disconnect(void *user, enum vmsig_error error)
 {
 	struct ctx_client *client = user;
 
+	if (error == VMSIG_ERR_TIMEOUT && take_unsaid(client))
+		return;
 	conn_close(client->base.conn, error,
 		error == VMSIG_ERR_TIMEOUT ? "the client did not take a MEMCTX in time" : NULL);
+}
+
+void ctx_plane_look(struct services *services, uint64_t now_ns)
+{
+	unsaid_look(&services->unsaid, now_ns, core_is_crowded(services->read), on_look);
+}
+
+uint64_t ctx_plane_deadline(const struct services *services)
+{
+	return unsaid_deadline(&services->unsaid, core_is_crowded(services->read));
 }

@@ -7,6 +7,7 @@
  * conn_user() is the struct services.
  *
  *   ctx.h         the read plane: ctx.sock, for sensors and operators
+ *   unsaid.h      contexts that nobody says to have taken
  *   write.h       the write plane: write.sock, for operators
  *   admin.h       the admin plane: admin.sock, for administrators
  *   admin_client.h  one of them
@@ -21,6 +22,7 @@
  */
 
 #include "broker/metrics/metrics.h"
+#include "broker/planes/unsaid.h"
 
 struct auditor;
 struct core;
@@ -31,7 +33,8 @@ struct steward_ops;
 struct services_counts {
 	struct metrics_errors refusals; /* requests that were answered with an error */
 	/* From request to answer, or first context; `context`: from handing one out until its
-	 * holder has acknowledged it; `bulk`: writes of data in a memfd, which `write` lacks. */
+	 * holder has acknowledged it, if it does; `bulk`: writes of data in a memfd, which `write`
+	 * lacks. */
 	struct histogram subscribe, context, lease, write, bulk, admin;
 };
 
@@ -43,6 +46,7 @@ struct services {
 	struct auditor *audit;             /* reads the audit log */
 	const struct steward_ops *steward; /* with `ctx` */
 	struct services_counts counts;
+	struct unsaid unsaid; /* of ctx.sock */
 };
 
 #endif

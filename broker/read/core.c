@@ -111,6 +111,16 @@ int core_endpoint_add(struct core *core, const struct core_endpoint_config *conf
 	return 0;
 }
 
+bool core_is_crowded(const struct core *core)
+{
+	return core->inflight.waiting > 0;
+}
+
+uint64_t core_take_timeout(const struct core *core)
+{
+	return core->take_timeout_ns;
+}
+
 void core_advance(struct core *core, uint64_t now_ns)
 {
 	core->now_ns = now_ns;

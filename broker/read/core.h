@@ -199,6 +199,16 @@ __attribute__((warn_unused_result)) int core_session_pull(
  * never sent). Without one outstanding: VMSIG_ERR_PROTOCOL. */
 __attribute__((warn_unused_result)) int core_session_taken(struct session *session);
 
+/* Nobody will say that the last MEMCTX was taken: the shell finds out by itself, and is notified
+ * when another one is due, so that it does. */
+void core_session_unsaid(struct session *session);
+/* Whether the session is to get another MEMCTX as soon as it may. */
+bool core_session_expects(const struct session *session);
+/* Whether sessions wait because too many MEMCTXs are not acknowledged. */
+bool core_is_crowded(const struct core *core);
+/* How long one may stay unacknowledged, ns. */
+uint64_t core_take_timeout(const struct core *core);
+
 /* The MEMCTX that was pulled last could not be sent, nor can it be now: it is still to be
  * told, and nothing is outstanding. Pull again later; the core does not notify. */
 void core_session_put_back(struct session *session, uint32_t endpoint);

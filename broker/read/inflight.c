@@ -273,7 +273,7 @@ void inflight_end(struct session *session)
 
 	if (!session->inflight.outstanding)
 		return;
-	session->inflight.outstanding = false;
+	session->inflight.outstanding = session->inflight.unsaid = false;
 	if (!session->inflight.overdue)
 		DL_DELETE2(inflight->outstanding, session, inflight.out_prev, inflight.out_next);
 	session->inflight.overdue = false;

@@ -260,6 +260,16 @@ void session_set_tenant(struct session *session, const struct tenant *tenant)
 	session_announce(session);
 }
 
+void core_session_unsaid(struct session *session)
+{
+	session->inflight.unsaid = session->inflight.outstanding;
+}
+
+bool core_session_expects(const struct session *session)
+{
+	return session->due_context != NULL;
+}
+
 int core_session_taken(struct session *session)
 {
 	if (!session->inflight.outstanding)

@@ -146,6 +146,7 @@ struct inflight {
 /* and a session's place in it. */
 struct inflight_place {
 	bool outstanding; /* a MEMCTX is not acknowledged */
+	bool unsaid;      /* and will not be: the shell finds out */
 	bool overdue;     /* and the shell was told to disconnect */
 	struct inflight_tenant *tenant;
 	struct charge room; /* of limits.inflight_contexts: for the outstanding one, or a turn's */

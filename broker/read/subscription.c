@@ -75,7 +75,8 @@ void subscription_update(struct subscription *subscription)
 
 	subscription_sort(subscription);
 	if (subscription->due == DUE_NEWS ||
-		(subscription->due == DUE_CONTEXT && !session->inflight.outstanding &&
+		(subscription->due == DUE_CONTEXT &&
+			(!session->inflight.outstanding || session->inflight.unsaid) &&
 			session->inflight.line != LINE_WAITING))
 		action_add(session->core, QUEUE_SESSION, &session->own, CORE_ACT_NOTIFY);
 }

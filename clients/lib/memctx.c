@@ -104,8 +104,8 @@ static int parcel_take(vmsig *v, const Vmsig__Memctx *message, struct memctx_par
 	if (r)
 		return lie(v, message, chan_error(v->link.chan));
 	parcel->n = message->n_descriptors;
-	/* The broker sends the next parcel only when this one was acknowledged. */
-	if (chan_pending_fds(v->link.chan))
+	/* The broker sends the next parcel only when this one was acknowledged, if it is to be. */
+	if (message->delivery && chan_pending_fds(v->link.chan))
 		return lie(v, message, "more descriptors came than the message announced");
 	for (size_t i = 0; i < parcel->n && r == 0; i++)
 		r = parcel_index(v, message, parcel, i);
@@ -196,6 +196,8 @@ static int taken_send(vmsig *v, const Vmsig__Memctx *message)
 	Vmsig__MemctxTaken body = VMSIG__MEMCTX_TAKEN__INIT;
 	uint64_t id;
 
+	if (!message->delivery)
+		return 0;
 	body.delivery = message->delivery;
 	return uplink_request(&v->link, VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN, &body, NULL, 0, &id);
 }

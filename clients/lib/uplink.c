@@ -269,7 +269,7 @@ static int hello_send(struct uplink *link)
 	uint64_t id;
 
 	body.version = PROTOCOL_VERSION;
-	body.features = FEATURE_RAM_FILES;
+	body.features = FEATURE_RAM_FILES | FEATURE_TAKEN_UNSAID;
 	body.software = software;
 	return uplink_request(link, ENVELOPE_HELLO, &body, NULL, 0, &id);
 }

@@ -386,6 +386,11 @@ bool chan_has_output(const struct chan *chan)
 	return chan->wire.buffers.tx.len > 0 || chan->small.len > 0;
 }
 
+bool chan_is_read(const struct chan *chan)
+{
+	return !chan->small.len && wire_is_read(&chan->wire);
+}
+
 size_t chan_output_bytes(const struct chan *chan)
 {
 	return chan->wire.buffers.tx.len +

@@ -96,6 +96,9 @@ bool chan_took_all(const struct chan *chan);
 __attribute__((warn_unused_result)) int chan_drain(struct chan *chan);
 /* Whether chan_drain() has something to write. */
 bool chan_has_output(const struct chan *chan);
+/* Whether the peer has read everything that was ever sent, descriptors among it: the kernel knows.
+ * False also where it does not. */
+bool chan_is_read(const struct chan *chan);
 /* Bytes of ciphertext queued and not yet written, or that are going to be; what a send queue's
  * limit looks at. */
 size_t chan_output_bytes(const struct chan *chan);

@@ -11,4 +11,8 @@
  * sends them to nobody else. */
 #define FEATURE_RAM_FILES 0x1u
 
+/* Read plane. The client answers a Memctx with MemctxTaken only if it has a number for that
+ * (Memctx.delivery), and takes another one behind it; the broker may leave the number out. */
+#define FEATURE_TAKEN_UNSAID 0x2u
+
 #endif

@@ -2,7 +2,9 @@
 #include "proto/wire/wire.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -304,6 +306,13 @@ static int wire_send(struct wire *wire)
 	buffer_consume(tx, (size_t)n);
 	wire->tx_sent += (uint64_t)n;
 	return 0;
+}
+
+bool wire_is_read(const struct wire *wire)
+{
+	int left = 0;
+
+	return !wire->buffers.tx.len && ioctl(wire->fd, SIOCOUTQ, &left) == 0 && left == 0;
 }
 
 int wire_drain(struct wire *wire)

@@ -83,6 +83,9 @@ __attribute__((warn_unused_result)) int wire_give(
 	struct wire *wire, const void *data, size_t len, const int *fds, size_t nfds);
 __attribute__((warn_unused_result)) int wire_drain(struct wire *wire);
 
+/* Whether the peer has read everything that was ever sent. */
+bool wire_is_read(const struct wire *wire);
+
 /* Position of the next byte that will be appended to buffers.tx. */
 uint64_t wire_tx_end(const struct wire *wire);
 

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "proto/wire/feature.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "tests/bench/line.h"
 #include "vmsig/vmsig_error.h"
@@ -46,6 +47,7 @@ static size_t hello_pack(uint8_t *buf)
 	Vmsig__Hello hello = VMSIG__HELLO__INIT;
 
 	hello.version = 1;
+	hello.features = FEATURE_TAKEN_UNSAID; /* as the library does */
 	request.body_case = VMSIG__CTX_REQUEST__BODY_HELLO;
 	request.hello = &hello;
 	return request_pack(&request, buf);
@@ -177,7 +179,8 @@ static void take_context(struct crowd *crowd, struct member *member, const Vmsig
 	keep_page(crowd, fds[1]);
 	close(fds[0]);
 	close(fds[1]);
-	queue(member, buf, taken_pack(memctx->delivery, buf));
+	if (memctx->delivery)
+		queue(member, buf, taken_pack(memctx->delivery, buf));
 	count(crowd, member);
 }
 

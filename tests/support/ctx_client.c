@@ -294,7 +294,8 @@ Vmsig__CtxMessage *ctx_client_expect_memctx(struct ctx_client *client, int ret_f
 	if (chan_take_fds(client->chan, claims, 2, ret_fds))
 		fail_msg("%s", chan_error(client->chan));
 	assert_int_equal(chan_pending_fds(client->chan), 0);
-	ctx_client_taken(client, message->memctx->delivery);
+	if (message->memctx->delivery)
+		ctx_client_taken(client, message->memctx->delivery);
 	return message;
 }
 

@@ -54,7 +54,7 @@ void ctx_client_expect_done(struct ctx_client *client, uint64_t id);
 /* Skips messages until the connection ends. */
 void ctx_client_expect_end(struct ctx_client *client);
 /* The next Memctx, other events of before skipped; its two descriptors, which the caller
- * closes, verified and acknowledged. */
+ * closes, verified and acknowledged unless it need not be. */
 Vmsig__CtxMessage *ctx_client_expect_memctx(struct ctx_client *client, int ret_fds[2]);
 
 /* The endpoint's epoch, once its guest is ready: asked for by a sensor that comes for it, and goes.

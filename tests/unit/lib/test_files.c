@@ -53,7 +53,34 @@ static void hello_offers_files(void **state)
 	fake_open(fake);
 	request = fake_request(fake, VMSIG__CTX_REQUEST__BODY_HELLO);
 	assert_true(request->hello->features & FEATURE_RAM_FILES);
+	assert_true(request->hello->features & FEATURE_TAKEN_UNSAID);
 	fake_request_free(request);
+}
+
+/* Of one without a number nothing is said, and another one may be right behind it. */
+static void what_need_not_be_said_is_not_said(void **state)
+{
+	struct fake *fake = *state;
+	struct fake_memctx memctx;
+
+	fake_connect(fake);
+	for (uint32_t epoch = 1; epoch <= 2; epoch++) {
+		fake_memctx_init(&memctx, "a", epoch);
+		memctx.body.delivery = 0;
+		fake_memctx_send(fake, &memctx);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		vmsig_delivery delivery = fake_expect(fake, VMSIG_EV_MEMCTX);
+
+		vmsig_delivery_clear(&delivery);
+		if (i)
+			break;
+		delivery = fake_expect(fake, VMSIG_EV_MEMCTX_INVALIDATED);
+		vmsig_delivery_clear(&delivery);
+	}
+	assert_int_equal(vmsig_subscribe(fake->v, "a"), 0);
+	/* The next that the broker hears. */
+	fake_grant(fake, "a");
 }
 
 static void put(int fd, uint64_t off, const char *text)
@@ -278,6 +305,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(hello_offers_files),
+		TEST(what_need_not_be_said_is_not_said),
 		TEST(several_files_are_one_memory),
 		TEST(there_may_be_many),
 		TEST(a_flag_alone_is_no_file),

@@ -50,6 +50,31 @@ static void a_session_has_one_at_a_time(void **state)
 	session_free(session);
 }
 
+/* The shell finds out whether it was taken, and has to know when somebody waits for that. */
+static void what_is_not_said_is_asked_for(void **state)
+{
+	struct rig *rig = *state;
+	struct session *session;
+
+	start(rig, 4, &session, 1);
+	rig_boot(rig, 2, "b", VMSIG_GUARD_SEALED);
+	assert_int_equal(rig_ready(rig, 2, 1), 0);
+	rig_drain(rig);
+	rig_expect(rig, session, M, 1);
+	core_session_unsaid(session);
+	assert_false(core_session_expects(session));
+	assert_int_equal(session_subscribe(session, "b"), 0);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, session));
+	rig_expect_nothing(rig, session);
+	assert_true(core_session_expects(session));
+	assert_int_equal(core_session_taken(session), 0);
+	rig_drain(rig);
+	assert_true(rig_notified(rig, session));
+	rig_expect(rig, session, M, 1);
+	session_free(session);
+}
+
 static void turns_come_in_order(void **state)
 {
 	struct rig *rig = *state;
@@ -408,6 +433,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
 	const struct CMUnitTest tests[] = {
 		T(a_session_has_one_at_a_time),
+		T(what_is_not_said_is_asked_for),
 		T(turns_come_in_order),
 		T(more_room_is_given_at_once),
 		T(a_full_connection_holds_nobody_up),
