@@ -200,13 +200,9 @@ static void broker_frame(
 
 static void take_bare(struct crowd *crowd, struct member *member, size_t len)
 {
-	const struct bare_request taken = {0};
-
 	if (len == BARE_NOTE)
 		return;
 	line_close_fds(member->chan, crowd->spec.bare->claims, BARE_FDS);
-	if (crowd->spec.answers)
-		queue(member, (const uint8_t *)&taken, sizeof(taken));
 	count(crowd, member);
 }
 

@@ -20,7 +20,6 @@ struct crowd_spec {
 	unsigned members;
 	unsigned window;         /* handshakes at once */
 	const struct bare *bare; /* the baselines' server is asked; NULL: a broker */
-	bool answers;            /* the baselines' server is told what has come, as a broker is */
 };
 
 struct crowd;

@@ -52,8 +52,6 @@ static void ask(struct asker *asker, const struct bare_request *request, size_t 
 	if (!request->nfds)
 		return;
 	line_close_fds(asker->line, asker->bare.claims, request->nfds);
-	if (request->duties & BARE_TELL)
-		line_send(asker->line, &(struct bare_request){0}, sizeof(*request));
 }
 
 static void ask_all(struct asker *asker, const struct bare_request *request, size_t len, unsigned n,
@@ -183,7 +181,7 @@ static double tell(struct asker *asker, struct crowd *crowd, uint16_t duties, un
 	return (double)began / NS_PER_MS;
 }
 
-static struct crowd *crowd_of(const struct asker *asker, const struct bench *bench, bool answers)
+static struct crowd *crowd_of(const struct asker *asker, const struct bench *bench)
 {
 	const struct crowd_spec spec = {.socket = asker->bare.socket,
 		.pki = bench->pki,
@@ -193,8 +191,7 @@ static struct crowd *crowd_of(const struct asker *asker, const struct bench *ben
 		.endpoints = 1,
 		.members = bench_count(bench, SUBSCRIBERS, 20),
 		.window = HANDSHAKES,
-		.bare = &asker->bare,
-		.answers = answers};
+		.bare = &asker->bare};
 
 	return crowd_open(&spec);
 }
@@ -206,8 +203,8 @@ void row_floor_fanout(const struct bench *bench)
 
 	asker_open(&with, bench, "sensor");
 	asker_open(&without, bench, "sensor");
-	told = crowd_of(&with, bench, true);
-	plain = crowd_of(&without, bench, false);
+	told = crowd_of(&with, bench);
+	plain = crowd_of(&without, bench);
 	for (unsigned i = 0; i < bench->rounds; i++) {
 		double bare = tell(&without, plain, 0, i + 2);
 
