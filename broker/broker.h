@@ -38,6 +38,7 @@
  *   stewardship     what administrators ask for
  *   jobs            work on threads, in lines
  *   wakeup          a thread wakes the loop
+ *   multihash       SHA-256 of many messages at a time
  *   thread          threads without signals
  *   runqueue        how long the loop waited for a CPU
  *   watchdog        turns that take too long

@@ -3,9 +3,10 @@
  * The transactions about a guest. Each compares what makes it safe and nothing else, so that every
  * compare is needed:
  *
- *   claim     the owner key is not there, or was left by this host (nobody alive is robbed), the
- *             deed is the one that was read
- *   renew     the owner key has this tenure's value all else  the deed is the one that was read
+ *   claim     the deed is the one that was read; the owner key is not there (nobody alive is
+ *             robbed), or was left by this host
+ *   renew     the owner key has this tenure's value
+ *   all else  the deed is the one that was read
  */
 #include <inttypes.h>
 #include <stdio.h>

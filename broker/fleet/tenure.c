@@ -267,7 +267,7 @@ static void looked(struct tenure *t, const struct txn_answer *answer)
 	t->revision = deed->n ? deed->entries[0].mod_revision : 0;
 	t->owner_there = owner->n;
 	t->owner_ours =
-		owner->n && fleet_lease(t->fleet) && owner->entries[0].lease == t->fleet->lease;
+		owner->n && t->fleet->lease_live && owner->entries[0].lease == t->fleet->lease;
 	t->owner_mine = owner->n && t->owner_len && owner->entries[0].value.len == t->owner_len &&
 			memcmp(owner->entries[0].value.data, t->owner, t->owner_len) == 0;
 	take_facts(t);
