@@ -71,7 +71,8 @@ int vmsig_lease_acquire_wait(vmsig_writer *writer, const vmsig_lease_request *re
 	return client_result(r);
 }
 
-int vmsig_lease_use(
+/* One that the broker lists as this tenant's, of nobody here. */
+static int lease_find(
 	vmsig_writer *writer, uint64_t id, uint64_t token, vmsig_lease **ret_lease, int timeout_ms)
 {
 	vmsig_lease_request request = {0};
@@ -91,7 +92,6 @@ int vmsig_lease_use(
 		r = vmsig_lease_acquire(writer, &request, &lease);
 		if (r)
 			break;
-		lease->borrowed = true;
 		lease->phase = VMSIG_LEASE_HELD;
 		lease->id = id;
 		lease->token = token;
@@ -105,6 +105,49 @@ int vmsig_lease_use(
 		return writer_fail(writer, r, "there is no such lease of this tenant any more");
 	*ret_lease = lease;
 	return r;
+}
+
+int vmsig_lease_use(
+	vmsig_writer *writer, uint64_t id, uint64_t token, vmsig_lease **ret_lease, int timeout_ms)
+{
+	int r = lease_find(writer, id, token, ret_lease, timeout_ms);
+
+	if (!r)
+		(*ret_lease)->borrowed = true;
+	return r;
+}
+
+/* The broker has said that it is this connection's. */
+static bool is_resumed(const vmsig_lease *lease)
+{
+	return lease->phase == VMSIG_LEASE_HELD && lease->asking == ASK_NONE &&
+	       lease->connection == lease->writer->link.number;
+}
+
+int vmsig_lease_resume(
+	vmsig_writer *writer, uint64_t id, uint64_t token, vmsig_lease **ret_lease, int timeout_ms)
+{
+	int64_t until = uplink_until(timeout_ms);
+	vmsig_lease *lease;
+	int r = lease_find(writer, id, token, &lease, timeout_ms);
+
+	if (r)
+		return r;
+	lease->silent = true;
+	r = -vmsig_writer_process(writer);
+	while (!r && !is_resumed(lease) && lease->phase != VMSIG_LEASE_OVER)
+		r = step(writer, until);
+	lease->silent = false;
+	if (!r && lease->phase == VMSIG_LEASE_OVER)
+		r = lease->error ? lease->error : VMSIG_ERR_NO_LEASE;
+	if (!r) {
+		*ret_lease = lease;
+		return 0;
+	}
+	/* It is not ours to give back. */
+	lease->borrowed = true;
+	vmsig_lease_free(lease);
+	return client_result(r);
 }
 
 int vmsig_lease_release_wait(vmsig_lease *lease, int timeout_ms)

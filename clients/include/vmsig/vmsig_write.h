@@ -65,7 +65,7 @@ enum vmsig_writer_event_kind {
 	VMSIG_WEV_GRANTED = 4,      /* lease */
 	VMSIG_WEV_REFUSED = 5,      /* lease, error, text: it is over before it began */
 	VMSIG_WEV_NOTICE = 6,       /* lease, revoke_in_ms: somebody of higher priority waits */
-	VMSIG_WEV_LOST = 7,         /* lease, error (LEASE_EXPIRED, LEASE_REVOKED, STALE_EPOCH...),
+	VMSIG_WEV_LOST = 7,         /* lease, error (LEASE_EXPIRED, LEASE_REVOKED, MOVED...),
 				     * text: nothing is sent under it any more */
 	VMSIG_WEV_RESUMED = 8,      /* lease: after a reconnection */
 };
@@ -111,6 +111,14 @@ VMSIG_API VMSIG_MUST_USE int vmsig_lease_acquire_wait(vmsig_writer *writer,
  * renewed nor resumed here, and only given back by an explicit vmsig_lease_release(). Waits for the
  * broker to say what it is. -NO_LEASE. */
 VMSIG_API VMSIG_MUST_USE int vmsig_lease_use(
+	vmsig_writer *writer, uint64_t id, uint64_t token, vmsig_lease **ret_lease, int timeout_ms);
+/* Takes over a lease of the same tenant and uid, and keeps it alive as one that was acquired here:
+ * that of a guest which was migrated to this broker's host (VMSIG_WEV_LOST of the one before says
+ * MOVED, and where to), or that of a process that has ended. Waits for the broker's word.
+ * -NO_LEASE: there is none, or not yet, or the token is another; it can be tried again until its
+ * TTL has passed, as after -TIMEOUT. A handle that still has it is not told, and gives it back
+ * when it is closed. */
+VMSIG_API VMSIG_MUST_USE int vmsig_lease_resume(
 	vmsig_writer *writer, uint64_t id, uint64_t token, vmsig_lease **ret_lease, int timeout_ms);
 /* Gives it back without waiting for the answer. Writes that were queued before are applied
  * before, whatever they are; a lease that is asked for after it is granted after it. */

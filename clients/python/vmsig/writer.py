@@ -309,6 +309,15 @@ class Writer(Closing):
             raise
         return Lease(self, lease[0])
 
+    def resume(self, id: int, token: int, *, timeout: Optional[float] = None) -> Lease:
+        """Takes over a lease of this tenant and uid: that of a guest which was migrated to this
+        broker's host (Moved says where it went), or that of a process that has ended. LeaseOver:
+        there is none, or not yet, or the token is another."""
+        milliseconds = -1 if timeout is None else max(0, int(timeout * 1000))
+        lease = ffi.new("vmsig_lease **")
+        self._check(lib.vmsig_lease_resume(self.handle, id, token, lease, milliseconds))
+        return Lease(self, lease[0])
+
     def _await(self, lease: Any, limit: Optional[float]) -> None:
         info = ffi.new("vmsig_lease_info *")
         while True:

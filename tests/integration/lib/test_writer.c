@@ -390,6 +390,40 @@ static void another_process_may_use_the_lease(void **state)
 	vmsig_writer_close(holder);
 }
 
+/* As whoever goes on where a guest was migrated to, or in the place of a process that has ended. */
+static void another_process_may_take_the_lease_over(void **state)
+{
+	struct desk_scene *scene = *state;
+	vmsig_writer *holder = writer_open(scene, "alice", &scene->alice);
+	vmsig_writer *heir = writer_open(scene, "alice", &scene->alice);
+	vmsig_writer *stranger = writer_open(scene, "bob", &scene->bob);
+	vmsig_lease *lease = acquire(holder, 3600000), *taken;
+	vmsig_lease_info info, after;
+
+	vmsig_lease_get(lease, &info);
+	assert_int_equal(write_word(lease, ADDR, 1), 0);
+	assert_int_equal(vmsig_lease_resume(stranger, info.id, info.token, &taken, DAEMON_WAIT_MS),
+		-VMSIG_ERR_NO_LEASE);
+	assert_int_equal(vmsig_lease_resume(heir, info.id, info.token + 1, &taken, DAEMON_WAIT_MS),
+		-VMSIG_ERR_NO_LEASE);
+	assert_int_equal(vmsig_lease_resume(heir, info.id + 1, info.token, &taken, DAEMON_WAIT_MS),
+		-VMSIG_ERR_NO_LEASE);
+	assert_int_equal(vmsig_lease_resume(heir, info.id, info.token, &taken, DAEMON_WAIT_MS), 0);
+	vmsig_lease_get(taken, &after);
+	assert_int_equal(after.token, info.token);
+	assert_int_equal(after.phase, VMSIG_LEASE_HELD);
+	assert_int_equal(write_word(taken, ADDR, 2), 0);
+	/* It looks after the lease from now on. */
+	desk_scene_restart(scene, SIGKILL);
+	await_event(heir, VMSIG_WEV_RESUMED);
+	assert_int_equal(write_word(taken, ADDR, 3), 0);
+	assert_int_equal(word_at(scene, ADDR), 3);
+	assert_int_equal(vmsig_lease_release_wait(taken, DAEMON_WAIT_MS), 0);
+	vmsig_writer_close(stranger);
+	vmsig_writer_close(heir);
+	vmsig_writer_close(holder);
+}
+
 static void bulk_data_goes_by_descriptor(void **state)
 {
 	const size_t len = 600 << 10;
@@ -497,6 +531,7 @@ int main(int argc, char **argv)
 		TEST(a_reset_of_the_guest_ends_the_lease),
 		TEST(a_killed_broker_costs_nothing),
 		TEST(another_process_may_use_the_lease),
+		TEST(another_process_may_take_the_lease_over),
 		TEST(bulk_data_goes_by_descriptor),
 		TEST(the_administrator_lists_revokes_and_reads_the_log),
 	};
