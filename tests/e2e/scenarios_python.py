@@ -131,6 +131,16 @@ def _write(vmsig, writer, connection, page):
     check(isinstance(moved, vmsig.Moved) and moved.host == "host2", f"where it went: {moved!r}")
 
 
+def _take_over(vmsig, writer, heir, page):
+    """As whoever goes on where the guest was migrated to."""
+    lease = writer.lease("vm1", [(page, page + 0xfff)], ttl=3600)
+    _raises(vmsig.LeaseOver, heir.resume, lease.id, lease.token + 1)
+    with heir.resume(lease.id, lease.token) as taken:
+        equal((taken.held, taken.id, taken.token), (True, lease.id, lease.token), "taken over")
+        equal(taken.write(page, b"\1" * 8, want_old=True).old, b"\2" * 8, "a write under it")
+    lease.close()
+
+
 def _volatility(context):
     """As Volatility opens a location, with the handlers that derive from its class."""
     resources = types.ModuleType("volatility3.framework.layers.resources")
@@ -179,6 +189,8 @@ def python(lab):
         page = int(guest.console.run("cat /run/page.txt").split()[1], 16)
         with vmsig.Connection() as second:
             _write(vmsig, writer, second, page)
+            with vmsig.Writer(operator, broker.write_socket) as heir:
+                _take_over(vmsig, writer, heir, page)
             _raises(vmsig.NotReady, second.context, "nothing", timeout=0)
         _volatility(context)
 
