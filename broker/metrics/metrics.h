@@ -32,7 +32,7 @@ enum metrics_type { METRICS_COUNTER, METRICS_GAUGE, METRICS_HISTOGRAM };
 	X(CONTEXTS, "vmsig_contexts_total", COUNTER, "", "MEMCTX that were handed out")            \
 	X(INVALIDATIONS, "vmsig_invalidations_total", COUNTER, "", "Readers told of a new epoch")  \
 	X(INFLIGHT, "vmsig_inflight_contexts", GAUGE, "",                                          \
-		"Pairs of descriptors that readers have not acknowledged")                         \
+		"Pairs of descriptors that readers are not known to have taken")                   \
 	X(LEASES, "vmsig_leases", GAUGE, "state", "Leases, by state")                              \
 	X(GRANTS, "vmsig_lease_grants_total", COUNTER, "", "Leases that were granted")             \
 	X(LEASE_ENDS, "vmsig_lease_ends_total", COUNTER, "reason", "Leases that ended, by reason") \
@@ -76,7 +76,7 @@ enum metrics_type { METRICS_COUNTER, METRICS_GAUGE, METRICS_HISTOGRAM };
 	X(OPERATION, "vmsig_operation_duration_seconds", HISTOGRAM, "operation",                   \
 		"From request to answer: subscribe, lease, write, bulk, handshake, admin; "        \
 		"context: "                                                                        \
-		"until its holder has acknowledged it")
+		"until its holder has acknowledged it, if it was asked to")
 
 enum metrics_id {
 #define METRICS_ID(id, name, type, label, help) METRICS_##id,

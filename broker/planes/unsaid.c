@@ -46,12 +46,10 @@ void unsaid_remove(struct unsaid *unsaid, struct unsaid_node *node)
 	*node = (struct unsaid_node){0};
 }
 
-/* Those that are wanted keep their places. */
+/* Also who is wanted: those that read nothing would be looked at in place of those that do. */
 static void look_again(struct unsaid *unsaid, struct unsaid_node *node, uint64_t now_ns)
 {
 	node->due_ns = now_ns + node->pause_ns;
-	if (node->is_wanted)
-		return;
 	DL_DELETE(unsaid->nodes, node);
 	DL_APPEND(unsaid->nodes, node);
 }

@@ -9,8 +9,9 @@
  * for the answer: each is looked at after a while, and sooner when somebody waits for what it
  * holds.
  *
- * A look goes over LOOKS_MOST of them at most, the one that has waited longest first. Pure: the
- * clock is passed in, and whoever has the connection is asked by a call.
+ * A look goes over LOOKS_MOST of them at most, the one that has waited longest first; who is wanted
+ * has its first look before all others, and then in turn with them. Pure: the clock is passed in,
+ * and whoever has the connection is asked by a call.
  */
 
 #include <stdbool.h>
@@ -25,7 +26,7 @@ struct unsaid_node {
 };
 
 struct unsaid {
-	struct unsaid_node *nodes; /* by due_ns, but for who is wanted: they come first */
+	struct unsaid_node *nodes; /* by due_ns, but for who has just been wanted: first */
 	size_t wanted;
 	uint64_t looked_ns; /* when somebody was last looked for in a hurry */
 };

@@ -4,11 +4,14 @@
 #include <dlfcn.h>
 #include <string.h>
 
-/* As the kernel calls them, by architecture. */
+/* As the kernel calls it. Where a long has 32 bits its times have as few, whatever the C library's
+ * have. */
 #if defined(__aarch64__)
 #define VDSO_CLOCK "__kernel_clock_gettime"
-#else
+#elif __SIZEOF_LONG__ == 8
 #define VDSO_CLOCK "__vdso_clock_gettime"
+#else
+#define VDSO_CLOCK ""
 #endif
 
 mem_clock_fn mem_clock_find(void)

@@ -83,7 +83,7 @@ static void what_is_not_read_ends_its_connection(void **state)
 	struct scene *scene = *state;
 	struct ctx_client client;
 
-	scene_configure(scene, "{take_timeout: 300ms, inflight_contexts: 1}", "{}");
+	scene_configure(scene, "{take_timeout: 1s, inflight_contexts: 1}", "{}");
 	scene_restart(scene);
 	open_quiet(&client, scene);
 	/* The answer and the context stay in the socket. */
@@ -99,13 +99,13 @@ static void who_has_read_stays(void **state)
 	struct scene *scene = *state;
 	struct ctx_client client;
 
-	scene_configure(scene, "{take_timeout: 300ms}", "{}");
+	/* Far above what it takes to read. */
+	scene_configure(scene, "{take_timeout: 3s}", "{}");
 	scene_restart(scene);
 	open_quiet(&client, scene);
 	subscribe(&client, "a1");
 	assert_false(expect_context(&client, NULL));
-	/* A slow machine only makes it longer. */
-	usleep(700000);
+	usleep(3500000);
 	ctx_client_list(&client);
 	ctx_client_free_message(ctx_client_expect(&client, VMSIG__CTX_MESSAGE__BODY_ENDPOINT_LIST));
 	assert_int_equal(daemon_log_count(scene->daemon, "did not take a MEMCTX in time"), 0);

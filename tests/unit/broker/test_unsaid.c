@@ -132,13 +132,28 @@ static void who_waits_for_more_comes_first(void **state)
 	unsaid_want(&unsaid, &holders[MANY - 1].node);
 	unsaid_want(&unsaid, &holders[MANY - 1].node);
 	assert_true(unsaid_deadline(&unsaid, false) == MS);
-	for (unsigned i = 1; i <= 3; i++)
-		unsaid_look(&unsaid, i * MS, false, take);
-	assert_int_equal(holders[MANY - 1].looks, 3);
+	unsaid_look(&unsaid, MS, false, take);
+	assert_int_equal(holders[MANY - 1].looks, 1);
+	assert_int_equal(looks(), 64);
+	/* And then with the others. */
+	assert_true(unsaid_deadline(&unsaid, false) == 2 * MS);
 	holders[MANY - 1].has_read = true;
-	unsaid_look(&unsaid, 4 * MS, false, take);
+	for (unsigned i = 2; holders[MANY - 1].node.is_listed && i <= 6; i++)
+		unsaid_look(&unsaid, i * MS, false, take);
 	assert_false(holders[MANY - 1].node.is_listed);
 	assert_true(unsaid_deadline(&unsaid, false) >= SECOND);
+}
+
+static void who_waits_and_does_not_read_is_in_nobodys_way(void **state)
+{
+	for (size_t i = 0; i < MANY; i++)
+		unsaid_add(&unsaid, &holders[i].node, 0, PATIENCE);
+	for (size_t i = 0; i < MANY / 2; i++)
+		unsaid_want(&unsaid, &holders[i].node);
+	holders[MANY - 1].has_read = true;
+	for (unsigned i = 1; i <= 4; i++)
+		unsaid_look(&unsaid, i * MS, true, take);
+	assert_false(holders[MANY - 1].node.is_listed);
 }
 
 int main(void)
@@ -151,6 +166,7 @@ int main(void)
 		cmocka_unit_test_setup(a_hurry_looks_at_some_at_a_time, setup),
 		cmocka_unit_test_setup(a_hurry_asks_each_once, setup),
 		cmocka_unit_test_setup(who_waits_for_more_comes_first, setup),
+		cmocka_unit_test_setup(who_waits_and_does_not_read_is_in_nobodys_way, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
