@@ -165,7 +165,8 @@ static void bid_claim(struct tenure *t, struct txn *txn)
 	delete_leaf(t, txn, "baggage");
 }
 
-/* Its tenure goes on, and nobody else was in between; what it had to wait for is left. */
+/* Its tenure goes on, and nobody else was in between; what it had to wait for is left. What came
+ * with another life of the guest goes at once: the next process would take it for this one's. */
 static void take_over(struct tenure *t, struct txn *txn, enum bid_kind bid)
 {
 	t->claim_wait_ns =
@@ -174,6 +175,8 @@ static void take_over(struct tenure *t, struct txn *txn, enum bid_kind bid)
 	compare_deed(t, txn);
 	put_owner(t, txn);
 	put_deed(t, txn);
+	if (!t->claim_brings)
+		delete_leaf(t, txn, "baggage");
 }
 
 /* The guest goes on in the epoch that the deed has for it, unless this host remembers a higher one.

@@ -217,6 +217,13 @@ static void renewed(struct tenure *t, uint64_t sent_ns)
 
 /* ---- answers ---- */
 
+static void drop_baggage(struct tenure *t)
+{
+	free(t->baggage);
+	t->baggage = NULL;
+	t->baggage_len = 0;
+}
+
 /* False: there is no memory for it, and nothing has changed. */
 static bool take_baggage(struct tenure *t, const struct txn_result *result)
 {
@@ -293,6 +300,8 @@ static void stored(struct tenure *t, const struct fleet_request *request)
 	case BID_CLAIM:
 	case BID_ADOPT:
 	case BID_ACCEPT:
+		if (!t->claim_brings)
+			drop_baggage(t);
 		became_mine(t);
 		t->owner_there = t->owner_mine = true;
 		renewed(t, request->sent_ns);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A broker that ends while its guests run: what it gives up is for its next process if that finds
- * the guest that had it, and for nobody else. */
+/* A broker that ends while its guests run: what it leaves is for its next process if that finds the
+ * guest that had it, and for nobody else. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -22,13 +23,14 @@ static struct scene {
 	uint64_t now_ns;
 	int64_t revision;
 	bool owned;
-	bool away;     /* what changes a deed is lost on the way */
-	uint64_t lost; /* its number */
+	unsigned changes; /* of a deed that are still heard; others are lost on the way */
+	uint64_t lost;    /* the number of one that was */
 	/* What the store has of the guest. */
 	struct deed deed;
 	int64_t mark_revision;
 	char owner[DEED_TEXT_MAX];
 	size_t owner_len;
+	bool baggage;
 } scene;
 
 /* ---- the store ---- */
@@ -64,11 +66,11 @@ static void answer_look(const struct txn_request *request)
 	char text[DEED_TEXT_MAX];
 	struct txn_entry owner = {
 		.value = {.data = (uint8_t *)scene.owner, .len = scene.owner_len}};
-	struct txn_entry mark = {.mod_revision = scene.mark_revision};
+	struct txn_entry mark = {.mod_revision = scene.mark_revision}, baggage = {0};
 	struct txn_result results[3] = {
 		{.kind = TXN_GET, .entries = &owner, .n = scene.owner_len != 0},
 		{.kind = TXN_GET, .entries = &mark, .n = scene.deed.change != 0},
-		{.kind = TXN_GET}};
+		{.kind = TXN_GET, .entries = &baggage, .n = scene.baggage}};
 
 	if (scene.deed.change)
 		mark.value = (struct txn_bytes){
@@ -89,17 +91,26 @@ static void put(const struct txn_op *op)
 	}
 }
 
+static void delete (const struct txn_op *op)
+{
+	if (strcmp(strrchr((const char *)op->key.data, '/'), "/baggage") == 0)
+		scene.baggage = false;
+}
+
 static void answer_change(const struct txn_request *request)
 {
 	const struct txn_ops *ops = &request->txn.branches[TXN_THEN];
 
-	if (scene.away) {
+	if (!scene.changes) {
 		scene.lost = request->number;
 		return;
 	}
+	scene.changes--;
 	for (size_t i = 0; i < ops->n; i++) {
 		if (ops->ops[i].kind == TXN_PUT)
 			put(&ops->ops[i]);
+		else if (ops->ops[i].kind == TXN_DELETE)
+			delete (&ops->ops[i]);
 	}
 	answer(request, NULL, 0);
 }
@@ -148,22 +159,28 @@ static void pass(unsigned seconds)
 
 /* ---- the guest ---- */
 
-/* A host that has a guest, in its epoch 5. */
-static int setup(void **state)
+static void begin(uint64_t nonce, uint32_t epoch, const char *session)
 {
 	const struct fleet_options options = {.fleet = "f",
 		.host = "h",
 		.boot = "b",
-		.nonce = 1,
+		.nonce = nonce,
 		.ttl_s = 10,
 		.timeout_ms = 1000};
 
-	(void)state;
-	scene = (struct scene){.now_ns = SECOND, .revision = 10};
+	scene.owned = false;
 	assert_int_equal(fleet_new(&scene.fleet, scene.now_ns, &options), 0);
-	assert_int_equal(fleet_guest_add(scene.fleet, "guest", 0, &scene, &scene.tenure), 0);
-	assert_int_equal(tenure_session(scene.tenure, scene.now_ns, "one"), 0);
+	assert_int_equal(fleet_guest_add(scene.fleet, "guest", epoch, &scene, &scene.tenure), 0);
+	assert_int_equal(tenure_session(scene.tenure, scene.now_ns, session), 0);
 	tenure_runs(scene.tenure, scene.now_ns);
+}
+
+/* A host that has a guest, in its epoch 5. */
+static int setup(void **state)
+{
+	(void)state;
+	scene = (struct scene){.now_ns = SECOND, .revision = 10, .changes = UINT_MAX};
+	begin(1, 0, "one");
 	pass(30);
 	assert_true(scene.owned);
 	tenure_epoch(scene.tenure, scene.now_ns, 5);
@@ -193,18 +210,31 @@ static void a_pause_keeps_epoch_and_session(void **state)
 static void a_pause_leaves_no_epoch_to_another_life_of_the_guest(void **state)
 {
 	(void)state;
-	scene.away = true;
+	scene.changes = 0;
 	tenure_gone(scene.tenure, scene.now_ns);
 	assert_int_equal(tenure_session(scene.tenure, scene.now_ns, "two"), 0);
 	tenure_runs(scene.tenure, scene.now_ns);
 	turn();
 	tenure_pauses(scene.tenure, scene.now_ns);
-	scene.away = false;
+	scene.changes = UINT_MAX;
 	fleet_answer(scene.fleet, scene.now_ns,
 		&(struct txn_answer){.number = scene.lost, .outcome = TXN_UNKNOWN});
 	pass(5);
 	assert_int_equal(scene.deed.status, DEED_RELEASED);
 	assert_string_equal(scene.deed.session, "");
+}
+
+/* The second process of three is killed as soon as it has the guest. */
+static void what_came_with_another_life_of_the_guest_is_gone(void **state)
+{
+	(void)state;
+	scene.baggage = true;
+	fleet_free(scene.fleet);
+	begin(2, 5, "two");
+	scene.changes = 1;
+	pass(5);
+	assert_string_equal(scene.deed.session, "two");
+	assert_false(scene.baggage);
 }
 
 int main(void)
@@ -213,6 +243,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_pause_keeps_epoch_and_session, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_pause_leaves_no_epoch_to_another_life_of_the_guest, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_came_with_another_life_of_the_guest_is_gone, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
