@@ -14,8 +14,8 @@
 #include "broker/log.h"
 
 #define FORMAT                                                                                     \
-	"vmsig-fleet 1\ncluster %" PRIu64 "\nrevision %" PRId64 "\ngeneration %" PRIu64            \
-	"\ncontact %" PRIu64 "\nboot %s\nend\n"
+	"vmsig-fleet 2\ncluster %" PRIu64 "\nrevision %" PRId64 "\ngeneration %" PRIu64            \
+	"\nepoch_floor %" PRIu32 "\ntoken_floor %" PRIu64 "\ncontact %" PRIu64 "\nboot %s\nend\n"
 #define TEXT_MAX 512
 
 struct fleet_keeper {
@@ -28,19 +28,44 @@ struct fleet_keeper {
 	int result;
 };
 
-static void parse(const char *text, struct fleet_memory *ret_memory)
+/* What does not fit is no number of ours. */
+/* NOLINTBEGIN(cert-err34-c) */
+static bool parse_newest(const char *text, struct fleet_memory *memory)
 {
-	struct fleet_memory memory = {0};
 	int end = 0;
 
-	/* NOLINTNEXTLINE(cert-err34-c): what does not fit is no number of ours */
-	if (sscanf(text,
-		    "vmsig-fleet 1 cluster %" SCNu64 " revision %" SCNd64 " generation %" SCNu64
-		    " contact %" SCNu64 " boot %63s end%n",
-		    &memory.cluster_id, &memory.revision, &memory.generation, &memory.contact_ns,
-		    memory.boot, &end) == 5 &&
-		end)
-		*ret_memory = memory;
+	return sscanf(text,
+		       "vmsig-fleet 2 cluster %" SCNu64 " revision %" SCNd64 " generation %" SCNu64
+		       " epoch_floor %" SCNu32 " token_floor %" SCNu64 " contact %" SCNu64
+		       " boot %63s end%n",
+		       &memory->cluster_id, &memory->revision, &memory->generation,
+		       &memory->epoch_floor, &memory->token_floor, &memory->contact_ns,
+		       memory->boot, &end) == 7 &&
+	       end;
+}
+
+/* Without floors, which are read from the store then. */
+static bool parse_first(const char *text, struct fleet_memory *memory)
+{
+	int end = 0;
+
+	return sscanf(text,
+		       "vmsig-fleet 1 cluster %" SCNu64 " revision %" SCNd64 " generation %" SCNu64
+		       " contact %" SCNu64 " boot %63s end%n",
+		       &memory->cluster_id, &memory->revision, &memory->generation,
+		       &memory->contact_ns, memory->boot, &end) == 5 &&
+	       end;
+}
+/* NOLINTEND(cert-err34-c) */
+
+static void parse(const char *text, struct fleet_memory *ret_memory)
+{
+	struct fleet_memory newest = {0}, first = {0};
+
+	if (parse_newest(text, &newest))
+		*ret_memory = newest;
+	else if (parse_first(text, &first))
+		*ret_memory = first;
 }
 
 static void load(const char *path, struct fleet_memory *ret_memory)
@@ -133,7 +158,8 @@ static void begin(struct fleet_keeper *keeper)
 	keeper->again = false;
 	keeper->running = true;
 	snprintf(keeper->text, sizeof(keeper->text), FORMAT, memory->cluster_id, memory->revision,
-		memory->generation, memory->contact_ns, memory->boot);
+		memory->generation, memory->epoch_floor, memory->token_floor, memory->contact_ns,
+		memory->boot);
 	keeper->job = (struct job){.ops = &ops, .arg = keeper};
 	job_start(&keeper->job, keeper->line);
 }

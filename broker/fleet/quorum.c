@@ -18,6 +18,10 @@ void quorum_init(struct fleet *fleet, const struct fleet_memory *memory)
 	struct quorum *quorum = &fleet->quorum;
 
 	quorum->memory = *memory;
+	quorum->generation = (struct deed_generation){.number = memory->generation,
+		.cluster_id = memory->cluster_id,
+		.epoch_floor = memory->epoch_floor,
+		.token_floor = memory->token_floor};
 	/* The clock goes on over a restart of the broker, not over one of the host. */
 	if (memory->cluster_id && strcmp(memory->boot, fleet->self.boot) == 0 &&
 		memory->contact_ns <= fleet->now_ns)
@@ -128,6 +132,21 @@ static void remember(struct fleet *fleet)
 	fleet_tell(fleet, FLEET_ACT_REMEMBER);
 }
 
+/* Epochs and tokens begin above the floors, now and after each bump that comes. Who has bumped may
+ * have known less than this host. */
+static void believe(struct quorum *quorum, const struct deed_generation *generation)
+{
+	struct fleet_memory *memory = &quorum->memory;
+
+	if (generation->epoch_floor > memory->epoch_floor)
+		memory->epoch_floor = generation->epoch_floor;
+	if (generation->token_floor > memory->token_floor)
+		memory->token_floor = generation->token_floor;
+	quorum->generation = *generation;
+	quorum->generation.epoch_floor = memory->epoch_floor;
+	quorum->generation.token_floor = memory->token_floor;
+}
+
 /* The cluster that answers is the one that this generation is of, and the revisions that were known
  * before are another's. */
 static void take_newer(struct fleet *fleet, const struct deed_generation *generation,
@@ -136,7 +155,7 @@ static void take_newer(struct fleet *fleet, const struct deed_generation *genera
 	struct fleet_memory *memory = &fleet->quorum.memory;
 	bool first = !memory->generation;
 
-	fleet->quorum.generation = *generation;
+	believe(&fleet->quorum, generation);
 	memory->generation = generation->number;
 	memory->cluster_id = answer->cluster_id;
 	memory->revision = answer->revision;
@@ -152,8 +171,8 @@ static bool takes_all(const struct deed_generation *generation)
 }
 
 /* Whether there is one. */
-static bool take_generation(
-	struct fleet *fleet, struct fleet_request *request, const struct txn_answer *answer)
+static bool take_generation(struct fleet *fleet, struct fleet_request *request,
+	const struct txn_answer *answer, struct deed_generation *ret_generation)
 {
 	const struct txn_result *result = answer->n == 1 ? answer->results : NULL;
 	struct deed_generation generation = {0};
@@ -177,9 +196,8 @@ static bool take_generation(
 		take_newer(fleet, &generation, answer);
 		request->revision = 0;
 	}
-	if (generation.number == quorum->memory.generation && !takes_all(&generation))
-		quorum->generation = generation;
 	quorum->cluster_seen = answer->cluster_id;
+	*ret_generation = generation;
 	return result->n;
 }
 
@@ -187,11 +205,13 @@ static void looked(
 	struct fleet *fleet, struct fleet_request *request, const struct txn_answer *answer)
 {
 	struct quorum *quorum = &fleet->quorum;
-	bool there = take_generation(fleet, request, answer);
+	struct deed_generation generation;
+	bool there = take_generation(fleet, request, answer, &generation);
 
 	if (!quorum_trusts(fleet, request, answer))
 		return;
 	if (there) {
+		believe(quorum, &generation);
 		quorum->met = true;
 		remember(fleet);
 		return;
@@ -228,18 +248,39 @@ static uint64_t floor_above(uint64_t a, uint64_t b, uint64_t room, uint64_t max)
 	return floor < max && room <= max - floor ? floor + room : floor;
 }
 
+/* Bumps that this host was not there for, as the store tells it: each has had room of its own. Not
+ * more than a few: whoever answers in the store's place uses no numbers up. */
+static uint64_t missed_bumps(const struct quorum *quorum)
+{
+	uint64_t missed = quorum->generation_seen > quorum->memory.generation
+				  ? quorum->generation_seen - quorum->memory.generation
+				  : 0;
+
+	return missed < FLEET_BUMPS_MISSED ? missed : FLEET_BUMPS_MISSED;
+}
+
+static struct deed_generation next_generation(
+	const struct quorum *quorum, uint32_t epoch_floor, uint64_t token_floor)
+{
+	const struct deed_generation *last = &quorum->generation;
+	uint64_t rooms = 1 + missed_bumps(quorum), number = quorum->generation_seen;
+
+	if (number < quorum->memory.generation)
+		number = quorum->memory.generation;
+	return (struct deed_generation){.number = number + 1,
+		.cluster_id = quorum->cluster_seen,
+		.epoch_floor = (uint32_t)floor_above(epoch_floor, last->epoch_floor,
+			rooms * FLEET_BUMP_EPOCHS, DEED_EPOCH_FLOOR_MAX),
+		.token_floor = floor_above(token_floor, last->token_floor,
+			rooms * FLEET_BUMP_TOKENS, DEED_TOKEN_FLOOR_MAX)};
+}
+
 /* Whatever has happened meanwhile: it is above all that this host knows of. What a store says that
  * is not believed is no reason to use numbers up. */
 int fleet_bump(struct fleet *fleet, uint64_t now_ns, uint32_t epoch_floor, uint64_t token_floor)
 {
 	struct quorum *quorum = &fleet->quorum;
-	const struct deed_generation *last = &quorum->generation;
-	struct deed_generation next = {.number = quorum->generation_seen,
-		.cluster_id = quorum->cluster_seen,
-		.epoch_floor = (uint32_t)floor_above(
-			epoch_floor, last->epoch_floor, FLEET_BUMP_EPOCHS, DEED_EPOCH_FLOOR_MAX),
-		.token_floor = floor_above(
-			token_floor, last->token_floor, FLEET_BUMP_TOKENS, DEED_TOKEN_FLOOR_MAX)};
+	struct deed_generation next;
 
 	fleet->now_ns = now_ns;
 	if (!quorum->frozen || epoch_floor > DEED_EPOCH_FLOOR_MAX ||
@@ -249,9 +290,7 @@ int fleet_bump(struct fleet *fleet, uint64_t now_ns, uint32_t epoch_floor, uint6
 		return VMSIG_ERR_BUSY;
 	if (quorum->look || !quorum->cluster_seen)
 		return VMSIG_ERR_NOT_READY;
-	if (next.number < quorum->memory.generation)
-		next.number = quorum->memory.generation;
-	next.number++;
+	next = next_generation(quorum, epoch_floor, token_floor);
 	fleet->changes++;
 	send(fleet, BID_BUMP, &next);
 	fleet->bumping = quorum->look;

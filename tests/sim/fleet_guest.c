@@ -179,6 +179,10 @@ static void reset(int g)
 		return;
 	service->life = service->had = ++guest->life;
 	service->epoch++;
+	/* Leases end with the epoch, and their holders are told. */
+	service->luggage.token = 0;
+	if (guest->leased_by == h)
+		guest->belief_until = 0;
 	/* One that is cut off goes on with epochs that are its own, and others may have come after
 	 * them. */
 	if (service->epoch > guest->epoch)

@@ -70,6 +70,7 @@ void host_broker_start(int h)
 
 		service->owned = false;
 		service->offer_at = 0;
+		service->token_floor = 0;
 		if (fleet_guest_add(host->fleet, world.guests[g].uuid, service->epoch,
 			    (void *)(uintptr_t)(g + 1), &service->tenure))
 			broken("the core takes no guest");
@@ -187,9 +188,13 @@ static void on_owned(int h, int g, const struct fleet_action *action)
 	/* Of a source that had nothing it knows nothing. */
 	if (action->baggage && !service->luggage.known)
 		service->luggage.writes = world.guests[g].writes;
+	service->token_floor = action->token_floor;
 	if (service->token < action->token_floor)
 		service->token = action->token_floor;
 	judge_owned(h, g, action);
+	/* Its leases of an epoch that is over have ended, as on a host without a fleet. */
+	if (!action->adopted && world.guests[g].leased_by == h)
+		world.guests[g].belief_until = 0;
 	if (action->epoch_kept && action->epoch_kept >= service->epoch)
 		service->epoch = action->epoch_kept;
 	else if (service->epoch <= action->epoch_floor)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What has to hold in sim_fleet, whatever happens. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "broker/fleet/deed.h"
@@ -102,7 +103,7 @@ void judge_owned(int h, int g, const struct fleet_action *action)
 		broken("I16: guest %d goes on at host %d without what was offered with it", g, h);
 	if (!action->baggage || !luggage->known)
 		return;
-	if (memcmp(luggage, &guest->offered, sizeof(*luggage)) != 0)
+	if (luggage->token != guest->offered.token || luggage->writes != guest->offered.writes)
 		broken("I16: what host %d got of guest %d is not what was offered last", h, g);
 	if (luggage->writes != guest->writes)
 		broken("I16: %llu writes of guest %d came to host %d, and %llu were acknowledged",
@@ -182,12 +183,13 @@ static void judge_deed(const struct txn_bytes *old, const struct txn_bytes *new)
 static void judge_offer(
 	int host, const char *key, const struct txn_bytes *old, const struct txn_bytes *new)
 {
+	const char *number = strstr(key, "guest-");
 	struct deed deed, before = {0};
 	int g;
 
-	if (!deed_read(&deed, new->data, new->len) || deed.status != DEED_OFFERED ||
-		sscanf(key, "/vmsig/sim/vm/guest-%d/", &g) != 1)
+	if (!number || !deed_read(&deed, new->data, new->len) || deed.status != DEED_OFFERED)
 		return;
+	g = (int)strtol(number + strlen("guest-"), NULL, 10);
 	if (old && !deed_read(&before, old->data, old->len))
 		broken("guard: a deed makes no sense");
 	if (deed.epoch > world.hosts[host].services[g].epoch && deed.epoch != before.epoch)

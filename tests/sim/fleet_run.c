@@ -99,24 +99,47 @@ static void fault(void)
 
 /* ---- operators ---- */
 
-static void bump(void)
+/* `vmsigctl fleet bump` at a host: its broker knows of its own guests alone. */
+static int operator_bumps(int h)
 {
+	struct host *host = &world.hosts[h];
+	struct tenure_view view;
 	uint32_t epoch = 0;
 	uint64_t token = 0;
 
-	/* Of the wall clock, which is above whatever was used, or will be by a host that has not
-	 * heard of it. */
 	for (int g = 0; g < GUESTS; g++) {
-		epoch = world.guests[g].epoch > epoch ? world.guests[g].epoch : epoch;
-		token = world.guests[g].token > token ? world.guests[g].token : token;
+		const struct service *service = &host->services[g];
+
+		tenure_look(service->tenure, &view);
+		epoch = service->epoch > epoch ? service->epoch : epoch;
+		token = service->token_floor > token ? service->token_floor : token;
+		token = view.token > token ? view.token : token;
 	}
+	return fleet_bump(host->fleet, host_clock(host), epoch, token);
+}
+
+/* Where it is to be said: at a host that was there for the last bump. */
+static bool is_newest(const struct host *host)
+{
 	for (int h = 0; h < HOSTS; h++) {
+		if (world.hosts[h].memory.generation > host->memory.generation)
+			return false;
+	}
+	return true;
+}
+
+/* One operator does, or one at each of several hosts. */
+static void bump(void)
+{
+	int first = (int)dice(HOSTS);
+
+	for (int i = 0; i < HOSTS; i++) {
+		int h = (first + i) % HOSTS;
 		struct host *host = &world.hosts[h];
 
-		if (!host->fleet || !fleet_frozen(host->fleet) || host->bumps)
+		if (!host->fleet || !fleet_frozen(host->fleet) || host->bumps || !is_newest(host))
 			continue;
-		host->bumps =
-			fleet_bump(host->fleet, host_clock(host), epoch + FLEET_EPOCHS, token) == 0;
+		host->bumps = operator_bumps(h) == 0;
 		host_perform(h);
 		if (host->bumps && dice(2))
 			break;

@@ -82,6 +82,7 @@ struct service {
 	bool owned;
 	struct luggage luggage; /* what it would offer now */
 	uint64_t offer_at;      /* 0: not */
+	uint64_t token_floor;   /* as the broker was told */
 	/* Durable: */
 	uint32_t epoch;
 	unsigned life; /* of the guest, which the epoch stands for */

@@ -62,6 +62,8 @@ static void serve(const struct txn_request *request)
 	answer(request, NULL);
 }
 
+static struct fleet_memory memory; /* of the host */
+
 static void turn(void)
 {
 	struct fleet_action action;
@@ -70,6 +72,8 @@ static void turn(void)
 	while (fleet_next_action(scene.fleet, &action)) {
 		if (action.kind == FLEET_ACT_REQUEST)
 			serve(action.request);
+		else if (action.kind == FLEET_ACT_REMEMBER)
+			memory = action.memory;
 	}
 }
 
@@ -85,22 +89,29 @@ static void bump(uint32_t epoch_floor, uint64_t token_floor)
 	assert_null(fleet_frozen(scene.fleet));
 }
 
-static int setup(void **state)
+static void begin(void)
 {
 	const struct fleet_options options = {.fleet = "f",
 		.host = "h",
 		.boot = "b",
 		.nonce = 1,
 		.ttl_s = 10,
-		.timeout_ms = 1000};
+		.timeout_ms = 1000,
+		.memory = memory};
 
+	assert_int_equal(fleet_new(&scene.fleet, scene.now_ns, &options), 0);
+	turn();
+}
+
+static int setup(void **state)
+{
 	(void)state;
+	memory = (struct fleet_memory){0};
 	scene = (struct scene){.now_ns = SECOND,
 		.cluster = 7,
 		.revision = 10,
 		.stored = {.number = 1, .cluster_id = 7}};
-	assert_int_equal(fleet_new(&scene.fleet, scene.now_ns, &options), 0);
-	turn();
+	begin();
 	return 0;
 }
 
@@ -148,6 +159,61 @@ static void one_that_is_not_believed_counts_for_nothing(void **state)
 	assert_true(scene.stored.token_floor < DEED_TOKEN_MAX / 2);
 }
 
+/* The store that an operator is asked about is older than the bump before, and so is all that the
+ * host's broker has heard since it was started. */
+static void a_broker_that_is_started_again_begins_above_them_too(void **state)
+{
+	struct deed_generation first;
+
+	(void)state;
+	bump(5000000, 50000000000);
+	scene.now_ns += 5 * SECOND;
+	turn();
+	first = scene.stored;
+	fleet_free(scene.fleet);
+	scene.stored = (struct deed_generation){.number = 1, .cluster_id = 7};
+	begin();
+	bump(0, 0);
+	assert_int_equal(scene.stored.number, first.number + 1);
+	assert_true(scene.stored.epoch_floor > first.epoch_floor);
+	assert_true(scene.stored.token_floor > first.token_floor);
+}
+
+/* It says that it is the same generation, and is not believed. */
+static void one_that_names_the_same_generation_counts_for_nothing(void **state)
+{
+	struct deed_generation first;
+
+	(void)state;
+	bump(5000000, 50000000000);
+	first = scene.stored;
+	scene.cluster++;
+	scene.stored.cluster_id = scene.cluster;
+	scene.stored.epoch_floor = 0;
+	scene.stored.token_floor = 0;
+	scene.now_ns += 5 * SECOND;
+	turn();
+	assert_non_null(fleet_frozen(scene.fleet));
+	assert_int_equal(fleet_bump(scene.fleet, scene.now_ns, 0, 0), 0);
+	turn();
+	assert_true(scene.stored.epoch_floor > first.epoch_floor);
+	assert_true(scene.stored.token_floor > first.token_floor);
+}
+
+/* Of which it knows the numbers alone. */
+static void it_leaves_room_for_bumps_without_this_host(void **state)
+{
+	(void)state;
+	scene.stored = (struct deed_generation){.number = 3,
+		.cluster_id = 6,
+		.epoch_floor = 2 * FLEET_BUMP_EPOCHS,
+		.token_floor = 2 * FLEET_BUMP_TOKENS};
+	bump(0, 0);
+	assert_int_equal(scene.stored.number, 4);
+	assert_true(scene.stored.epoch_floor > 2 * FLEET_BUMP_EPOCHS);
+	assert_true(scene.stored.token_floor > 2 * FLEET_BUMP_TOKENS);
+}
+
 /* Where there is no room left there is no less than was asked for, and no more than can be read. */
 static void the_last_ones_are_still_ones(void **state)
 {
@@ -190,6 +256,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(it_begins_above_each_one_before, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			one_that_is_not_believed_counts_for_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_broker_that_is_started_again_begins_above_them_too, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			one_that_names_the_same_generation_counts_for_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			it_leaves_room_for_bumps_without_this_host, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_last_ones_are_still_ones, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			floors_that_leave_no_numbers_are_not_believed, setup, teardown),
