@@ -26,12 +26,17 @@ bool bid_goes_on(const struct tenure *t)
 	return bid_is_current(t) && t->session[0] && strcmp(t->deed.session, t->session) == 0;
 }
 
+/* By what it says, which no two changes have in common: a store that was turned back counts
+ * revisions that it has counted before. */
 static void compare_deed(const struct tenure *t, struct txn *txn)
 {
-	char key[FLEET_KEY_MAX];
+	char key[FLEET_KEY_MAX], text[DEED_TEXT_MAX];
 
 	fleet_guest_key(t, "mark", key);
-	txn_compare_number(txn, key, TXN_MOD_REVISION, TXN_EQUAL, t->revision);
+	if (t->deed.change)
+		txn_compare_value(txn, key, TXN_EQUAL, text, deed_write(&t->deed, text));
+	else
+		txn_compare_number(txn, key, TXN_MOD_REVISION, TXN_EQUAL, t->revision);
 }
 
 static void put_deed(const struct tenure *t, struct txn *txn)
