@@ -21,8 +21,8 @@
  *
  * Why no two hosts write to one guest:
  *
- * - Each change of a deed compares it with the one that was read, and no two are alike, so deeds are
- * changed by one host after the other, and what was delayed or came twice does nothing.
+ * - Each change of a deed compares it with the one that was read, and no two are alike, so deeds
+ * are changed by one host after the other, and what was delayed or came twice does nothing.
  * - A holder may apply until t(it sent the last renewal that succeeded) + TTL x (1 - rho) - margin
  *   on its own CLOCK_BOOTTIME: in real time no longer than TTL. A renewal proves that the owner key
  *   is still its own. Who claims a guest that was not given up waits for TTL x (1 + rho) + margin,

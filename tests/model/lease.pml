@@ -3,7 +3,8 @@
  * The lease protocol, for spin(1): clients that acquire, write, release, fall silent or come
  * late, and a broker that expires leases, crashes and starts again. tests/model/check runs it.
  *
- * What is abstract: there is one range, so that all leases conflict. A client writes once
+ * What is abstract: there is one range, so that all leases conflict. Priorities are two, and
+ * whoever waits may preempt a lower one at any moment. A client writes once
  * under each lease, and may repeat it when a connection was lost, so a token is a sequence
  * number too. A write is two slices, each applied in one step that a crash may cut before the
  * bytes and after them. It is answered before its outcome is stored. Time is the flag `past` of a
@@ -11,7 +12,7 @@
  * there is none here. What is stored and marked survives the broker. Clients that pause between
  * any two steps are what spin tries anyway.
  *
- * Checked: I1 to I4 and I6 to I8 of the design by assertions; I10, as every run is finite and
+ * Checked: I1 to I4 and I6 to I9 of the design by assertions; I10, as every run is finite and
  * has to end with all clients served. With one of these defined, something has to be violated:
  *   UNFENCED     a write is applied for whoever asks
  *   NO_DEADLINE  a timer ends leases, but writes do not look at the clock
@@ -22,6 +23,11 @@
  *   NO_MARK      a crash takes the marks along, and what is open counts as never applied
  *   COMPARE      after a crash RAM is asked what became of a write, which the guest changes too
  *   NO_EXPIRY    leases never expire
+ *   NO_PRIORITY  who came first is granted first, whatever the priorities
+ *   NO_FIFO      of one priority anybody is granted first
+ *
+ * With TRACE the broker does what the real engine has done (trace_lease.c), and nothing else: what
+ * is asked is whether it can. With EQUAL nobody has a higher priority.
  */
 
 #ifndef CRASHES
@@ -73,7 +79,10 @@ byte slice;
 bool recording; /* it was answered, and its outcome is not stored yet */
 bool ending; /* the lease ends as soon as nothing is being applied */
 bool waiting[CLIENTS];
+byte first = NOBODY; /* of those who wait, who came first */
 byte crashes;
+
+bool prior[CLIENTS]; /* of the higher priority */
 
 /* The clock, and a witness who sees everything and forgets nothing. */
 bool past[TOKENS];
@@ -81,6 +90,7 @@ bool told[TOKENS];  /* somebody believes to hold the lease */
 bool ended[TOKENS]; /* somebody was told that it is over */
 byte newest_told, newest_applied;
 byte applied[TOKENS]; /* slices */
+bool behind[CLIENTS]; /* somebody waited when it came */
 byte finished;
 
 /* ---- the witness ---- */
@@ -127,6 +137,69 @@ inline witness_outcome(token, outcome)
 		(outcome == NEVER) == (applied[token] == 0));
 	assert(outcome == UNKNOWN || (outcome == WHOLE) == (applied[token] == SLICES))
 }
+
+#define OTHER(c) (1 - c)
+
+/* I9 */
+inline witness_turn(c)
+{
+	assert(!waiting[OTHER(c)] || prior[c] > prior[OTHER(c)] ||
+		(prior[c] == prior[OTHER(c)] && !behind[c]));
+	behind[c] = false;
+	behind[OTHER(c)] = false
+}
+
+/* ---- the trace ---- */
+
+#ifdef TRACE
+/* What can be seen of the engine, as trace_lease.c numbers it. */
+#define TRACE_END 0
+#define TRACE_ASK 1
+#define TRACE_CHOSEN 2
+#define TRACE_GRANTED 3
+#define TRACE_WRITE 4
+#define TRACE_DENIED 5
+#define TRACE_SLICE 6
+#define TRACE_CUT 7
+#define TRACE_OUTCOME 8
+#define TRACE_RELEASED 9
+#define TRACE_LATE 10
+#define TRACE_PAST 11
+#define TRACE_ENDED 12
+#define TRACE_CRASH 13
+
+/* What it has done next, for whom, and under which token, if that was known. */
+byte due, due_who, due_token;
+byte which; /* of the traces */
+short at;
+
+c_decl {
+\#include "trace.h"
+}
+
+/* In guards alone: what is admitted has to be so at the very step that was seen. */
+#define SEEN(event, c) (due == TRACE_##event && due_who == c)
+#define SEEN_TOKEN(event, c, token) (SEEN(event, c) && due_token == token)
+
+inline next()
+{
+	c_code {
+		const unsigned char *step = traces[now.which].steps[now.at];
+
+		now.due = step[0];
+		now.due_who = step[1];
+		now.due_token = step[2];
+		if (now.due == TRACE_END && !trace_seen[now.which])
+			printf("performed: trace %d\n", now.which);
+		trace_seen[now.which] |= now.due == TRACE_END;
+	};
+	at++
+}
+#else
+#define SEEN(event, c) true
+#define SEEN_TOKEN(event, c, token) true
+inline next() { skip }
+#endif
 
 /* ---- clients ---- */
 
@@ -199,6 +272,9 @@ proctype Client(byte me)
 #else
 #define ADMITTED(token, c) (held == token && holder == c && !ending && !PAST(token))
 #endif
+/* A refusal tells so. A lease that is preempted is over when that is stored: who is refused before
+ * may have it back after a crash. */
+#define OVER(token) (past[token] || held != token)
 #ifdef NO_RECHECK
 #define ADMITTED_STILL true
 #else
@@ -225,9 +301,35 @@ inline tell_grant(token, c)
 	answer[c]!GRANTED, token
 }
 
+/* Whose turn it is. */
+#ifdef NO_PRIORITY
+#define RANKS(c) (first == c)
+#else
+#ifdef NO_FIFO
+#define RANKS(c) (prior[c] >= prior[OTHER(c)])
+#else
+#define RANKS(c) (prior[c] > prior[OTHER(c)] || (prior[c] == prior[OTHER(c)] && first == c))
+#endif
+#endif
+#define PREEMPTED (waiting[OTHER(holder)] && prior[OTHER(holder)] > prior[holder])
+#define IS_NEXT(c) (waiting[c] && (!waiting[OTHER(c)] || RANKS(c)))
+
+inline queue(c)
+{
+	if
+	:: waiting[c]
+	:: else ->
+		behind[c] = waiting[OTHER(c)];
+		first = (waiting[OTHER(c)] -> first : c);
+		waiting[c] = true
+	fi
+}
+
 inline grant_begin(c)
 {
+	witness_turn(c);
 	waiting[c] = false;
+	first = (waiting[OTHER(c)] -> OTHER(c) : NOBODY);
 	granting = stored_last + 1;
 	granting_to = c;
 #ifdef LATE_STORE
@@ -248,8 +350,10 @@ inline grant_end()
 	granting_to = NOBODY
 }
 
+/* Its holder is told before anybody else gets one. */
 inline lease_end()
 {
+	ended[held] = true;
 	stored_token = 0;
 	stored_holder = NOBODY;
 	held = 0;
@@ -274,12 +378,19 @@ inline write_tell()
 	recording = true
 }
 
-/* Admitted and applied in one step, which a crash cuts where it likes. */
+/* Admitted and applied in one step, which a crash cuts where it likes; where traces are made it
+ * comes between steps. */
+#ifdef TRACE
+#define CUT_BY_CRASH false
+#else
+#define CUT_BY_CRASH (crashes < CRASHES)
+#endif
+
 inline write_slice()
 {
 	mark = BEGUN;
 	if
-	:: crashes < CRASHES -> crash(); start()
+	:: CUT_BY_CRASH -> crash(); start()
 	:: true ->
 		witness_slice(applying, slice);
 #ifdef COMPARE
@@ -287,7 +398,7 @@ inline write_slice()
 #endif
 		slice++;
 		if
-		:: crashes < CRASHES -> crash(); start()
+		:: CUT_BY_CRASH -> crash(); start()
 		:: true -> mark = (slice == SLICES -> ENDED : PAUSED)
 		fi
 	fi
@@ -298,26 +409,35 @@ inline write_begin(c)
 	if
 	:: stored_write[token] == WHOLE || stored_write[token] == PART ||
 			stored_write[token] == UNKNOWN ->
+		/* Or it is of a token that the witness has made equal to the others. */
+		if
+		:: SEEN_TOKEN(DENIED, c, token) -> next()
+		:: else
+		fi;
 		answer[c]!DONE, token
 	:: else ->
 		if
-		:: ADMITTED(token, c) && applying == 0 ->
+		:: ADMITTED(token, c) && applying == 0 && SEEN_TOKEN(WRITE, c, token) ->
+			next();
 			mark = TAKEN;
 			stored_write[token] = INTENT;
 			applying = token;
 			applying_for = c
-		:: else ->
-			ended[token] = true;
+		:: !(ADMITTED(token, c) && applying == 0) && SEEN_TOKEN(DENIED, c, token) ->
+			next();
+			ended[token] = ended[token] || OVER(token);
 			answer[c]!DONE, token
 		fi
 	fi
 }
 
+#define HOLDS(token, c) (held == token && holder == c && applying == 0)
+
 inline release(c)
 {
 	if
-	:: held == token && holder == c && applying == 0 -> lease_end()
-	:: else
+	:: HOLDS(token, c) && SEEN_TOKEN(RELEASED, c, token) -> next(); lease_end()
+	:: !HOLDS(token, c) && SEEN_TOKEN(LATE, c, token) -> next()
 	fi;
 	ended[token] = true;
 	answer[c]!DONE, token
@@ -328,7 +448,7 @@ inline serve(c)
 	request[c]?kind, token, from;
 	if
 	:: from != connection
-	:: from == connection && kind == ACQUIRE -> waiting[c] = true
+	:: from == connection && kind == ACQUIRE && SEEN(ASK, c) -> next(); queue(c)
 	:: from == connection && kind == WRITE -> write_begin(c)
 	:: from == connection && kind == RELEASE -> release(c)
 	fi;
@@ -380,8 +500,10 @@ inline crash()
 	recording = false;
 	ending = false;
 	for (k : 0 .. CLIENTS - 1) {
-		waiting[k] = false
+		waiting[k] = false;
+		behind[k] = false
 	}
+	first = NOBODY;
 	k = 0
 }
 
@@ -410,20 +532,31 @@ proctype Broker()
 end:	do
 	:: atomic { nempty(request[0]) -> serve(0) }
 	:: atomic { nempty(request[1]) -> serve(1) }
-	:: atomic { waiting[0] && !held && !granting -> grant_begin(0) }
-	:: atomic { waiting[1] && !held && !granting -> grant_begin(1) }
-	:: atomic { granting -> grant_end() }
+	:: atomic { IS_NEXT(0) && !held && !granting && SEEN(CHOSEN, 0) ->
+		next(); grant_begin(0) }
+	:: atomic { IS_NEXT(1) && !held && !granting && SEEN(CHOSEN, 1) ->
+		next(); grant_begin(1) }
+	:: atomic { granting && SEEN_TOKEN(GRANTED, granting_to, granting) ->
+		next(); grant_end() }
 	:: atomic { held && past[held] && !ending && !granting -> ending = true }
-	:: atomic { ending && DRAINED -> lease_end() }
+	:: atomic { held && !ending && !granting && PREEMPTED -> ending = true }
+	:: atomic { ending && DRAINED && SEEN_TOKEN(ENDED, holder, held) -> next(); lease_end() }
 	:: atomic { applying && slice < SLICES && !recording ->
 		if
-		:: ADMITTED_STILL -> write_slice()
-		/* A partial outcome tells that the lease is over. */
-		:: else -> mark = CUT; ended[applying] = true; write_tell()
+		:: ADMITTED_STILL && SEEN_TOKEN(SLICE, applying_for, applying) ->
+			next();
+			write_slice()
+		/* A partial outcome tells that the lease is over, or about to be. */
+		:: !ADMITTED_STILL && SEEN_TOKEN(CUT, applying_for, applying) ->
+			next();
+			mark = CUT;
+			ended[applying] = ended[applying] || OVER(applying);
+			write_tell()
 		fi }
 	:: atomic { applying && slice == SLICES && !recording -> write_tell() }
-	:: atomic { recording -> write_store((mark == CUT -> PART : WHOLE)) }
-	:: atomic { crashes < CRASHES -> crash(); start() }
+	:: atomic { recording && SEEN_TOKEN(OUTCOME, applying_for, applying) ->
+		next(); write_store((mark == CUT -> PART : WHOLE)) }
+	:: atomic { crashes < CRASHES && SEEN(CRASH, 0) -> next(); crash(); start() }
 	od
 }
 
@@ -431,7 +564,8 @@ end:	do
 proctype Clock()
 {
 end:	do
-	:: atomic { stored_last && !past[stored_last] -> past[stored_last] = true }
+	:: atomic { stored_last && !past[stored_last] && SEEN_TOKEN(PAST, 0, stored_last) ->
+		next(); past[stored_last] = true }
 	od
 }
 
@@ -441,6 +575,22 @@ init {
 			stored_write[finished] = NEVER
 		}
 		finished = 0;
+#ifdef TRACE
+		select(which : 0 .. TRACES - 1);
+		c_code {
+			now.prior[0] = traces[now.which].priors[0];
+			now.prior[1] = traces[now.which].priors[1];
+		};
+		next();
+#else
+#ifndef EQUAL
+		if
+		:: prior[0] = true
+		:: prior[1] = true
+		:: true
+		fi;
+#endif
+#endif
 		run Broker();
 #ifndef NO_EXPIRY
 		run Clock();
