@@ -7,6 +7,9 @@
 
 /* Numbers of requests from here on are of surveys: the fleet counts its own from 1. */
 #define NUMBERS (1ull << 63)
+/* Who is answered by one reading: an answer may have all of a large fleet in it, a millisecond or
+ * two of the loop, and those of a reading are given in one turn. */
+#define ANSWERS_MAX 4u
 
 static void go_on(struct fleet_survey *survey);
 
@@ -33,13 +36,23 @@ static void finish(struct fleet_survey *survey, bool known)
 
 static void begin(struct fleet_survey *survey)
 {
-	survey->served = survey->waiting;
-	survey->waiting = NULL;
+	for (unsigned n = 0; survey->waiting && n < ANSWERS_MAX; n++) {
+		struct steward_survey *asked = survey->waiting;
+
+		DL_DELETE(survey->waiting, asked);
+		DL_APPEND(survey->served, asked);
+	}
 	survey->atlas = atlas_new(survey->fleet);
 	if (survey->atlas)
 		go_on(survey);
 	else
 		answer_all(survey, NULL);
+}
+
+static void begin_next(struct fleet_survey *survey)
+{
+	while (!survey->atlas && survey->waiting)
+		begin(survey);
 }
 
 static void go_on(struct fleet_survey *survey)
@@ -60,8 +73,7 @@ void fleet_survey_ask(struct fleet_survey *survey, struct steward_survey *asked)
 		return;
 	}
 	DL_APPEND(survey->waiting, asked);
-	if (!survey->atlas)
-		begin(survey);
+	begin_next(survey);
 }
 
 void fleet_survey_forget(struct fleet_survey *survey, struct steward_survey *asked)
@@ -94,8 +106,7 @@ void fleet_survey_take(struct fleet_survey *survey, const struct txn_answer *ans
 		go_on(survey);
 	else
 		finish(survey, progress == ATLAS_COMPLETE);
-	if (!survey->atlas && survey->waiting)
-		begin(survey);
+	begin_next(survey);
 }
 
 void fleet_survey_end(struct fleet_survey *survey)

@@ -5,7 +5,7 @@
 /*
  * Reads all guests of the fleet out of etcd (fleet/atlas.h) for who asks for them. One reading at a
  * time: who comes while there is one waits for the next, so that nobody gets what is older than the
- * question, and many who look cost as much as one.
+ * question, and several who look cost as much as one.
  */
 
 #include <stdbool.h>

@@ -313,6 +313,9 @@ static int note(struct glance *glance, const struct dirent *entry)
 	struct statx stx;
 	dev_t dev;
 
+	/* A level that begins with a period may stand for these, which lead out of the folder. */
+	if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+		return 0;
 	if (fnmatch(glance->glob.levels[level], entry->d_name, FNM_PERIOD) != 0 ||
 		!file_of(glance, entry->d_name, file))
 		return 0;

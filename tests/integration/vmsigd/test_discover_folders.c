@@ -99,6 +99,16 @@ static void folders_of_others_are_not_looked_into(void **state)
 	discover_await_names("foreign vm1");
 }
 
+static void a_glob_leads_into_folders_only(void **state)
+{
+	discover_configure("", "qmp: 'q/.*/a.qmp', name: name");
+	crowd_add(discover.crowd, discover_at("q/a.qmp"), "beside", NULL, CROWD_HONEST);
+	crowd_add(discover.crowd, discover_at("a.qmp"), "above", NULL, CROWD_HONEST);
+	add_in(".red", "a.qmp", "below");
+	discover_start();
+	discover_await_names("below");
+}
+
 /* What the kernel did not remember is found, below the folders too. */
 static void lost_events_of_folders_are_made_up_for(void **state)
 {
@@ -150,6 +160,7 @@ int main(void)
 		DISCOVER_TEST(folders_come_and_go),
 		DISCOVER_TEST(folders_lie_in_folders),
 		DISCOVER_TEST(folders_of_others_are_not_looked_into),
+		DISCOVER_TEST(a_glob_leads_into_folders_only),
 		DISCOVER_TEST(lost_events_of_folders_are_made_up_for),
 		DISCOVER_TEST(hundreds_of_folders_come_at_once),
 	};
