@@ -74,22 +74,14 @@ static void lease_discard(struct lease *lease)
 	free(lease);
 }
 
-static int by_id(const struct lease *a, const struct lease *b)
-{
-	return a->view.id < b->view.id ? -1 : a->view.id > b->view.id;
-}
-
-/* lease_next() goes by the order of ids; only one that was granted elsewhere comes out of it. */
 static int lease_index(struct lease_engine *engine, struct lease *lease)
 {
-	if (lease->view.id > engine->last_id) {
-		HASH_ADD(hh, engine->leases, view.id, sizeof(lease->view.id), lease);
-		if (lease->hh.tbl)
-			engine->last_id = lease->view.id;
-	} else {
-		HASH_ADD_INORDER(hh, engine->leases, view.id, sizeof(lease->view.id), lease, by_id);
-	}
-	return lease->hh.tbl ? 0 : -ENOMEM;
+	HASH_ADD(hh, engine->leases, view.id, sizeof(lease->view.id), lease);
+	if (!lease->hh.tbl)
+		return -ENOMEM;
+	lease->order.id = lease->view.id;
+	idtree_insert(&engine->order, &lease->order);
+	return 0;
 }
 
 static int lease_enter(struct lease *lease, struct lease_endpoint *endpoint,
@@ -103,7 +95,7 @@ static int lease_enter(struct lease *lease, struct lease_endpoint *endpoint,
 	if (lease_index(engine, lease))
 		return -ENOMEM;
 	if (lease_attach(lease, session)) {
-		HASH_DEL(engine->leases, lease);
+		lease_unindex(lease);
 		return -ENOMEM;
 	}
 	engine->nleases++;

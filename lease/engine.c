@@ -115,6 +115,22 @@ static void endpoint_drop_leases(struct lease_endpoint *endpoint, uint64_t now_n
 	}
 }
 
+static void endpoint_set_away(struct lease_endpoint *endpoint, bool away)
+{
+	struct lease *lease;
+
+	endpoint->away = away;
+	DL_FOREACH2 (endpoint->leases, lease, peer_next)
+		lease_timer_update(lease);
+}
+
+/* What was due meanwhile is due now. */
+static void endpoint_back(struct lease_endpoint *endpoint)
+{
+	if (endpoint->away)
+		endpoint_set_away(endpoint, false);
+}
+
 int lease_endpoint_ready(
 	struct lease_engine *engine, uint64_t now_ns, uint32_t endpoint_id, uint32_t epoch)
 {
@@ -122,6 +138,7 @@ int lease_endpoint_ready(
 
 	if (!endpoint)
 		return -ENOMEM;
+	endpoint_back(endpoint);
 	if (endpoint->ready && endpoint->epoch == epoch)
 		return 0;
 	endpoint_drop_leases(endpoint, now_ns, VMSIG_ERR_STALE_EPOCH, &epoch);
@@ -138,7 +155,16 @@ void lease_endpoint_down(
 	if (!endpoint)
 		return;
 	endpoint->ready = false;
+	endpoint_back(endpoint);
 	endpoint_drop_leases(endpoint, now_ns, reason, NULL);
+}
+
+void lease_endpoint_away(struct lease_engine *engine, uint32_t endpoint_id)
+{
+	struct lease_endpoint *endpoint = lease_endpoint_find(engine, endpoint_id);
+
+	if (endpoint)
+		endpoint_set_away(endpoint, true);
 }
 
 void lease_endpoint_forget(struct lease_engine *engine, uint32_t endpoint_id)
@@ -215,9 +241,9 @@ static int lease_authorise(const struct lease_engine *engine, uint64_t now_ns, c
 	if (lease->view.state == LEASE_DRAINING)
 		return lease->view.reason ? (int)lease->view.reason : VMSIG_ERR_NO_LEASE;
 	if (now_ns >= lease->view.deadline_ns || now_ns >= lease->orphan_until_ns)
-		return VMSIG_ERR_LEASE_EXPIRED;
+		return lease->endpoint->away ? VMSIG_ERR_BUSY : VMSIG_ERR_LEASE_EXPIRED;
 	if (now_ns >= lease->view.revoke_at_ns && queue_wants(lease))
-		return VMSIG_ERR_LEASE_REVOKED;
+		return lease->endpoint->away ? VMSIG_ERR_BUSY : VMSIG_ERR_LEASE_REVOKED;
 	*ret_lease = lease;
 	return 0;
 }
@@ -257,6 +283,8 @@ int lease_release(struct lease_engine *engine, uint64_t now_ns, const char *tena
 		return 0;
 	}
 	r = lease_authorise(engine, now_ns, tenant, id, token, &lease);
+	if (!r && lease->endpoint->away)
+		r = VMSIG_ERR_BUSY;
 	if (r)
 		return r;
 	lease_drop(lease, now_ns, VMSIG_ERR_OK);
@@ -293,6 +321,8 @@ int lease_revoke(struct lease_engine *engine, uint64_t now_ns, uint64_t id, enum
 	lease = lease_get(engine, id);
 	if (!lease || lease->ended)
 		return VMSIG_ERR_NO_LEASE;
+	if (lease->view.state == LEASE_ACTIVE && lease->endpoint->away)
+		return VMSIG_ERR_BUSY;
 	lease_drop(lease, now_ns, reason);
 	return 0;
 }
@@ -407,18 +437,21 @@ bool lease_is_ending(const struct lease_engine *engine, uint64_t id, struct leas
 	return true;
 }
 
+static struct lease *lease_of_order(struct idtree_node *node)
+{
+	return (struct lease *)(void *)((char *)node - offsetof(struct lease, order));
+}
+
 bool lease_next(const struct lease_engine *engine, uint64_t *cursor, struct lease_view *ret_view)
 {
-	struct lease *lease = lease_get(engine, *cursor);
+	struct idtree_node *node = idtree_after(&engine->order, *cursor);
 
-	/* The table iterates in order of insertion, which is the order of ids. */
-	lease = lease ? lease->hh.next : engine->leases;
-	while (lease && (lease->ended || lease->view.id <= *cursor))
-		lease = lease->hh.next;
-	if (!lease)
+	while (node && lease_of_order(node)->ended)
+		node = idtree_after(&engine->order, node->id);
+	if (!node)
 		return false;
-	*cursor = lease->view.id;
-	*ret_view = lease->view;
+	*cursor = node->id;
+	*ret_view = lease_of_order(node)->view;
 	return true;
 }
 

@@ -35,6 +35,7 @@
  *   settle     who is next
  *   life       a lease and its actions
  *   queue      who waits for whom
+ *   idtree     leases in the order of their ids
  *   rangeset   which bytes are held
  *   timerheap  moments
  */
@@ -125,6 +126,10 @@ __attribute__((warn_unused_result)) int lease_endpoint_ready(
  * STALE_EPOCH, NO_WRITE_PATH, GONE... */
 void lease_endpoint_down(
 	struct lease_engine *engine, uint64_t now_ns, uint32_t endpoint, enum vmsig_error reason);
+/* The guest is on its way to another host, and so are its leases: none that is granted ends here,
+ * whatever time it is, until one of the two above is called, because nobody may be told of an end
+ * of what goes on elsewhere. What its holder asks for then, and cannot have, is BUSY. */
+void lease_endpoint_away(struct lease_engine *engine, uint32_t endpoint);
 
 /* ---- the holders ---- */
 
@@ -161,7 +166,8 @@ __attribute__((warn_unused_result)) int lease_release(struct lease_engine *engin
 __attribute__((warn_unused_result)) int lease_resume(struct lease_engine *engine, uint64_t now_ns,
 	const char *tenant, uint32_t uid, uint64_t id, uint64_t token, uint64_t session,
 	void *user);
-/* The administrator, a store that says "not mine any more", a policy that changed. */
+/* The administrator, a store that says "not mine any more", a policy that changed. BUSY: the guest
+ * is away. */
 __attribute__((warn_unused_result)) int lease_revoke(
 	struct lease_engine *engine, uint64_t now_ns, uint64_t id, enum vmsig_error reason);
 /* The session's waiters are dropped; its leases wait for it for the grace. */

@@ -141,7 +141,7 @@ void lease_timer_update(struct lease *lease)
 		due = TIMERHEAP_NEVER;
 	else if (view->state == LEASE_WAITING || view->state == LEASE_STORING)
 		due = lease->wait_until_ns;
-	else if (view->state == LEASE_ACTIVE)
+	else if (view->state == LEASE_ACTIVE && !lease->endpoint->away)
 		due = lease_earlier(view->deadline_ns,
 			lease_earlier(view->revoke_at_ns, lease->orphan_until_ns));
 	timerheap_set(&lease->engine->timers, &lease->timer, due);
@@ -167,12 +167,18 @@ void lease_finish(struct lease *lease)
 	lease_timer_update(lease);
 }
 
+void lease_unindex(struct lease *lease)
+{
+	HASH_DEL(lease->engine->leases, lease);
+	idtree_remove(&lease->engine->order, &lease->order);
+}
+
 void lease_free(struct lease *lease)
 {
 	struct lease_engine *engine = lease->engine;
 
 	lease_detach(lease);
-	HASH_DEL(engine->leases, lease);
+	lease_unindex(lease);
 	timerheap_unreserve(&engine->timers);
 	engine->nleases--;
 	free(lease);

@@ -15,6 +15,7 @@
 #include <uthash.h>
 #include <utlist.h>
 
+#include "lease/idtree.h"
 #include "lease/lease.h"
 #include "lease/rangeset.h"
 #include "lease/timerheap.h"
@@ -31,6 +32,7 @@ struct lease_endpoint {
 	uint32_t id;
 	uint32_t epoch;
 	bool ready;
+	bool away; /* ends are another host's to decide */
 	uint32_t nwaiters;
 	struct rangeset held;  /* STORING, ACTIVE, DRAINING */
 	struct lease *leases;  /* that have not ended, of all states */
@@ -61,6 +63,7 @@ struct lease {
 	uint32_t applying;
 	bool wanted; /* while it was STORING, by somebody who may preempt it */
 	struct timerheap_node timer;
+	struct idtree_node order;
 	struct lease *prev, *next;           /* in endpoint->waiters */
 	struct lease *peer_prev, *peer_next; /* in endpoint->leases */
 	struct lease *session_prev, *session_next;
@@ -81,9 +84,9 @@ struct lease {
 struct lease_engine {
 	struct lease_limits limits;
 	uint64_t next_id;
-	uint64_t last_id; /* the highest that there was */
 	uint32_t nleases;
 	struct lease *leases; /* by id */
+	struct idtree order;  /* of ids */
 	struct lease_endpoint *endpoints;
 	struct lease_endpoint *unsettled;
 	struct lease_session *sessions;
@@ -123,6 +126,9 @@ void lease_timer_update(struct lease *lease);
 /* Out of its endpoint and account; freed after its last action was taken. */
 void lease_finish(struct lease *lease);
 void lease_free(struct lease *lease);
+
+/* Nobody finds it any more. */
+void lease_unindex(struct lease *lease);
 
 /* Puts it among the session's; LEASE_NO_SESSION: among nobody's. -ENOMEM. */
 __attribute__((warn_unused_result)) int lease_attach(struct lease *lease, uint64_t session);

@@ -183,7 +183,7 @@ void desk_endpoint_ready(struct desk *desk, uint64_t now_ns, uint32_t endpoint, 
 /* The epoch is over: leases end, nothing is written any more. */
 void desk_endpoint_over(struct desk *desk, uint64_t now_ns, uint32_t endpoint);
 /* The guest is on its way to another host: nothing is written any more, and leases stay as they are
- * until one of the three others is called: none is renewed or given back. */
+ * until one of the three others is called: none is renewed, given back or over. */
 void desk_endpoint_leave(struct desk *desk, uint64_t now_ns, uint32_t endpoint);
 /* It is there: leases end here, with VMSIG_ERR_MOVED. */
 void desk_endpoint_moved(struct desk *desk, uint64_t now_ns, uint32_t endpoint, const char *host);

@@ -149,6 +149,8 @@ struct desk_guest_ops {
 	int (*may_write)(void *ctx, uint32_t endpoint, const char **ret_why);
 	/* Likewise whether leases may be had. NULL: they may. */
 	int (*may_grant)(void *ctx, uint32_t endpoint, const char **ret_why);
+	/* Whether a lease may be had for longer than was said last. NULL: it may. */
+	bool (*may_prolong)(void *ctx, uint32_t endpoint);
 	/* Stops the vCPUs for at most `bound_ms`. After 0, done() comes exactly once: 0: they
 	 * stand still until resume(); else they do not. One at a time for an endpoint. Else done()
 	 * does not come: VMSIG_ERR_UNSUPPORTED. */

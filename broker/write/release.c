@@ -7,6 +7,9 @@
 #include "broker/write/operator.h"
 #include "vmsig/vmsig_error.h"
 
+const char release_away[] =
+	"the guest is on its way to another host, and its leases with it; give it back there";
+
 static void tell(struct command *command, int error, const char *detail)
 {
 	struct desk *desk = command->desk;
@@ -89,7 +92,7 @@ int release_await(
 }
 
 /* Of one that was asked for again, as well: the lease may have ended otherwise, and before. */
-static void part(struct command *command)
+static void part(struct command *command, int error)
 {
 	struct desk *desk = command->desk;
 	const uint64_t lease = command->key.lease;
@@ -105,7 +108,7 @@ static void part(struct command *command)
 		command_free(command);
 	else if (!ending_is_open(desk, lease, NULL) ||
 		 (r = ending_await(desk, lease, &command->wait, 0)))
-		tell(command, r ? VMSIG_ERR_NO_MEMORY : 0, NULL);
+		tell(command, r ? VMSIG_ERR_NO_MEMORY : error, error ? release_away : NULL);
 }
 
 /* Those that were asked for once more are done with it. */
@@ -113,14 +116,16 @@ void release_begin(struct command *command)
 {
 	struct desk *desk = command->desk;
 	struct command *other, *next;
-
-	(void)!lease_release(
+	int r = lease_release(
 		desk->engine, desk->now_ns, command->tenant, command->key.lease, command->release);
+	/* One that has ended meanwhile is no failure. */
+	int error = r == VMSIG_ERR_BUSY ? r : 0;
+
 	DL_FOREACH_SAFE (command->lane->waiting, other, next) {
 		if (!other->release)
 			continue;
 		command_move(other, COMMAND_READY);
-		part(other);
+		part(other, error);
 	}
-	part(command);
+	part(command, error);
 }

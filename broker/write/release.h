@@ -11,6 +11,9 @@
 
 struct command;
 
+/* Why a lease whose guest is away cannot be given back here. */
+extern const char release_away[];
+
 /* It is in line behind the lease's commands. -ENOMEM; VMSIG_ERR_QUOTA: too many of the connection's
  * are not answered yet, as op->detail says. */
 __attribute__((warn_unused_result)) int release_new(struct desk *desk, struct desk_operator *op,

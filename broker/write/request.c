@@ -36,12 +36,14 @@ void desk_reload(struct desk *desk, uint64_t now_ns, const struct config *config
 		const struct selector_subject *subject =
 			desk_endpoint_subject(desk, lease.endpoint);
 
-		/* A restored one of a guest that is yet to be found is judged when that is. One
-		 * that is over already is no failure. */
+		/* A restored one of a guest that is yet to be found is judged when that is, and
+		 * one whose guest is away where that goes on. One that is over already is no
+		 * failure. */
 		if (subject && !operator_allows(desk, &lease, subject))
 			(void)!lease_revoke(
 				desk->engine, desk->now_ns, lease.id, VMSIG_ERR_LEASE_REVOKED);
 	}
+	sites_doubt(desk);
 }
 
 /* ---- requests ---- */
@@ -296,20 +298,28 @@ static bool is_away(const struct desk *desk, uint64_t lease, struct lease_view *
 	return site && site->away;
 }
 
-/* What another host has been told of a lease stays true: its holder hears how much is left of it.
- */
+/* What another host has been told of a lease stays true; and who takes a guest over waits for no
+ * longer than what was promised while this host had the right. It comes back, mostly, before a
+ * lease is over: so that is no failure, and its holder hears how much is left. */
 static bool is_frozen(const struct desk *desk, const struct desk_operator *op, uint64_t lease,
 	uint64_t token, uint64_t *ret_deadline_ns)
 {
+	const struct desk_ops *ops = &desk->env.ops;
 	struct lease_view view;
 
-	if (!is_away(desk, lease, &view) || strcmp(view.tenant, op->tenant->tenant.name) != 0 ||
-		view.token != token || view.state != LEASE_ACTIVE ||
-		view.deadline_ns <= desk->now_ns)
+	if (!is_away(desk, lease, &view) &&
+		(!ops->guests->may_prolong || !lease_find(desk->engine, lease, &view) ||
+			ops->guests->may_prolong(ops->ctx, view.endpoint)))
+		return false;
+	if (strcmp(view.tenant, op->tenant->tenant.name) != 0 || view.token != token ||
+		view.state != LEASE_ACTIVE || view.deadline_ns <= desk->now_ns)
 		return false;
 	*ret_deadline_ns = view.deadline_ns;
 	return true;
 }
+
+static const char away[] =
+	"the guest is on its way to another host, where it is decided whether the lease goes on";
 
 static int renew(struct desk *desk, struct desk_operator *op, uint64_t lease, uint64_t token,
 	uint32_t *ret_remaining_ms)
@@ -322,7 +332,7 @@ static int renew(struct desk *desk, struct desk_operator *op, uint64_t lease, ui
 			&deadline_ns);
 	if (!r)
 		*ret_remaining_ms = (uint32_t)((deadline_ns - desk->now_ns) / NS_PER_MS);
-	return r;
+	return r == VMSIG_ERR_BUSY && !op->detail[0] ? refuse(op, r, "%s", away) : r;
 }
 
 int desk_renew(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uint64_t lease,
@@ -394,9 +404,7 @@ int desk_release(struct desk *desk, uint64_t now_ns, struct desk_operator *op, u
 	*ret_later = false;
 	r = pay_request(desk, op);
 	if (!r && is_away(desk, lease, &view))
-		r = refuse(op, VMSIG_ERR_BUSY,
-			"the guest is on its way to another host, and its leases with it; give it "
-			"back there");
+		r = refuse(op, VMSIG_ERR_BUSY, "%s", release_away);
 	if (r)
 		return r;
 	r = lease_find(desk->engine, lease, &view) ? 0 : VMSIG_ERR_NO_LEASE;
@@ -421,7 +429,7 @@ static int resume(struct desk *desk, struct desk_operator *op, uint64_t lease, u
 	if (!r)
 		r = lease_resume(desk->engine, desk->now_ns, op->tenant->tenant.name, op->uid,
 			lease, token, op->session, NULL);
-	return r;
+	return r == VMSIG_ERR_BUSY && !op->detail[0] ? refuse(op, r, "%s", away) : r;
 }
 
 int desk_resume(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uint64_t lease,

@@ -16,6 +16,12 @@ struct site *site_find(const struct desk *desk, uint32_t id)
 	return site;
 }
 
+static void check(struct desk *desk, const struct site *site, const struct lease_view *lease)
+{
+	if (!operator_allows(desk, lease, &site->subject))
+		(void)!lease_revoke(desk->engine, desk->now_ns, lease->id, VMSIG_ERR_LEASE_REVOKED);
+}
+
 /* Leases survive a restart, and so does what the policy has taken away meanwhile: whose endpoint
  * is known can be held against it. */
 static void check_restored(struct desk *desk, const struct site *site)
@@ -27,10 +33,27 @@ static void check_restored(struct desk *desk, const struct site *site)
 		if (lease.endpoint != site->id)
 			continue;
 		desk->restored--;
-		if (!operator_allows(desk, &lease, &site->subject))
-			(void)!lease_revoke(
-				desk->engine, desk->now_ns, lease.id, VMSIG_ERR_LEASE_REVOKED);
+		check(desk, site, &lease);
 	}
+}
+
+void sites_doubt(struct desk *desk)
+{
+	for (struct site *site = desk->sites; site; site = site->hh.next)
+		site->doubted |= site->away;
+}
+
+/* The guest stays after all, and the policy may have changed while it was away. */
+static void check_doubted(struct desk *desk, struct site *site)
+{
+	struct lease_view lease;
+	uint64_t cursor = 0;
+
+	while (site->doubted && lease_next(desk->engine, &cursor, &lease)) {
+		if (lease.endpoint == site->id)
+			check(desk, site, &lease);
+	}
+	site->doubted = false;
 }
 
 static void site_release(struct site *site)
@@ -150,6 +173,7 @@ void desk_endpoint_ready(struct desk *desk, uint64_t now_ns, uint32_t endpoint, 
 		return;
 	if (!r)
 		r = lease_endpoint_ready(desk->engine, desk->now_ns, endpoint, epoch);
+	check_doubted(desk, site);
 	if (r)
 		desk_log(desk, DESK_LOG_ERROR, "the endpoint cannot be written to",
 			FACT_TEXT("endpoint", site->name), FACT_TEXT("error", error_text(r)));
@@ -176,6 +200,7 @@ void desk_endpoint_leave(struct desk *desk, uint64_t now_ns, uint32_t endpoint)
 		return;
 	target_close(desk, site);
 	site->away = true;
+	lease_endpoint_away(desk->engine, endpoint);
 }
 
 void desk_endpoint_moved(struct desk *desk, uint64_t now_ns, uint32_t endpoint, const char *host)

@@ -16,6 +16,7 @@ struct site {
 	struct command *quiescing;  /* has the vCPUs stopped, or wants to */
 	struct command *waiting;    /* want to after it */
 	struct desk_endpoint_stats stats;
+	bool doubted;  /* the policy has changed while it was away */
 	bool away;     /* its guest goes to another host, and what its leases say has gone there */
 	char host[64]; /* that has it now; "": this one, or it is not known */
 	bool gone;     /* is not configured any more; forgotten when it is unused */
@@ -28,6 +29,8 @@ struct site *site_find(const struct desk *desk, uint32_t id);
  * known. VMSIG_ERR_NOT_READY, VMSIG_ERR_BUSY. */
 __attribute__((warn_unused_result)) int site_check(
 	const struct desk *desk, const struct site *site, const char **ret_why);
+/* The policy is another one: what is away is judged when it is back. */
+void sites_doubt(struct desk *desk);
 void sites_free(struct desk *desk);
 
 #endif
