@@ -79,9 +79,12 @@ static void adopt(void *arg, const struct lease_view *lease)
 	desk_lease_adopt(shell->desk, shell->env.now_ns(), lease);
 }
 
-int desk_shell_unpack(struct desk_shell *shell, uint32_t endpoint, const void *data, size_t len)
+int desk_shell_unpack(
+	struct desk_shell *shell, struct baggage_intake *intake, const void *data, size_t len)
 {
-	return len ? baggage_take(shell->env.store, endpoint, shell->env.now_ns(), data, len, adopt,
-			     shell)
-		   : 0;
+	if (!intake->now_ns)
+		intake->now_ns = shell->env.now_ns();
+	intake->each = adopt;
+	intake->arg = shell;
+	return len ? baggage_take(shell->env.store, intake, data, len) : 0;
 }

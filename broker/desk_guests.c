@@ -122,6 +122,14 @@ static int guest_may_grant(void *ctx, uint32_t endpoint, const char **ret_why)
 				: 0;
 }
 
+static bool guest_may_prolong(void *ctx, uint32_t endpoint)
+{
+	const struct desk_shell *shell = ctx;
+
+	return !shell->env.fleet ||
+	       fleet_shell_may_prolong(shell->env.fleet, endpoint, shell->env.now_ns());
+}
+
 static int guest_may_write(void *ctx, uint32_t endpoint, const char **ret_why)
 {
 	const vmsig_memwrite_reg *reg = reg_of(ctx, endpoint);
@@ -263,6 +271,7 @@ const struct desk_guest_ops desk_guests = {
 	.close = guest_close,
 	.may_write = guest_may_write,
 	.may_grant = guest_may_grant,
+	.may_prolong = guest_may_prolong,
 	.quiesce = guest_quiesce,
 	.quiesced = guest_quiesced,
 	.resume = guest_resume,

@@ -22,6 +22,7 @@
 #include "broker/store/marks.h"
 #include "broker/write/desk.h"
 
+struct baggage_intake;
 struct closer;
 struct core;
 struct fleet_shell;
@@ -87,10 +88,11 @@ void desk_shell_prune(struct desk_shell *shell);
  * bytes is left out. `*ret_data` is the caller's. */
 __attribute__((warn_unused_result)) int desk_shell_pack(struct desk_shell *shell, uint32_t endpoint,
 	bool last, size_t max, uint8_t **ret_data, size_t *ret_len);
-/* What another host has packed becomes the endpoint's here, durably. VMSIG_ERR_INTERNAL: it is
- * damaged, and nothing was taken; VMSIG_ERR_IO: it may be tried again. */
+/* A step in which what another host has packed becomes an endpoint's here, as of baggage_take(),
+ * which says what of `intake` is the caller's. VMSIG_ERR_BUSY: there is more; VMSIG_ERR_INTERNAL:
+ * it is damaged, and nothing was taken; VMSIG_ERR_IO: it may be tried again. */
 __attribute__((warn_unused_result)) int desk_shell_unpack(
-	struct desk_shell *shell, uint32_t endpoint, const void *data, size_t len);
+	struct desk_shell *shell, struct baggage_intake *intake, const void *data, size_t len);
 
 /* ---- for its files ---- */
 

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct baggage_intake;
+
 struct fleet_shell_events {
 	/* This host has the guest, and its epoch is above all others' of it: leases may be had. */
 	void (*owned)(void *ctx, uint32_t endpoint, uint32_t epoch);
@@ -24,8 +26,9 @@ struct fleet_shell_events {
 	/* What goes with it, for the host that it came to; the caller frees it. VMSIG_ERR_BUSY:
 	 * something is under way yet, and is not waited for any longer with `last`. */
 	int (*pack)(void *ctx, uint32_t endpoint, bool last, uint8_t **ret_data, size_t *ret_len);
-	/* What came with it becomes durable here. VMSIG_ERR_IO: not now. */
-	int (*unpack)(void *ctx, uint32_t endpoint, const void *data, size_t len);
+	/* A step in which what came with it becomes durable here: baggage_take(). VMSIG_ERR_BUSY:
+	 * there is more; VMSIG_ERR_IO: not now. */
+	int (*unpack)(void *ctx, struct baggage_intake *intake, const void *data, size_t len);
 	/* The host has taken it: its leases end here. */
 	void (*moved)(void *ctx, uint32_t endpoint, const char *host);
 	/* After moved(): a guest is awaited here again. */

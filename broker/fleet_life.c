@@ -133,6 +133,7 @@ int fleet_shell_new(struct fleet_shell **ret_shell, const struct fleet_shell_env
 	if (!shell)
 		return -ENOMEM;
 	shell->env = *env;
+	shell->look_ns = UINT64_MAX;
 	shell->end = on_end;
 	r = open_fleet(shell);
 	if (!r)

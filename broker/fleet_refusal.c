@@ -64,6 +64,13 @@ int fleet_shell_may_write(
 	return VMSIG_ERR_BUSY;
 }
 
+bool fleet_shell_may_prolong(const struct fleet_shell *shell, uint32_t endpoint, uint64_t now_ns)
+{
+	const struct seat *seat = seat_find(shell, endpoint);
+
+	return seat && tenure_may_prolong(seat->tenure, now_ns);
+}
+
 bool fleet_shell_look(
 	const struct fleet_shell *shell, uint32_t endpoint, struct tenure_view *ret_view)
 {

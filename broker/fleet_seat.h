@@ -31,6 +31,11 @@ struct seat {
 	struct tenure *tenure; /* NULL: it waits */
 	bool ready;            /* a context can be had */
 	bool owned;
+	/* Its endpoint is gone, but not what is offered with its guest: it stays until the target
+	 * has that, for no longer than until then. */
+	bool parts;
+	bool parted; /* the target has it, or nobody will */
+	uint64_t parts_ns;
 	struct fleet_voyage voyage;
 	char name[64];
 	char session[FLEET_NAME_MAX + 1]; /* "": not known */
@@ -50,8 +55,8 @@ struct fleet_shell {
 	uv_timer_t timer; /* of the fleet; at the end of the farewell */
 	char why[FLEET_WHY_SIZE];
 	bool closing, timer_open, etcd_open;
-	bool packing; /* a guest that has left has to be packed */
-	bool pending; /* a further turn is wanted now */
+	uint64_t look_ns; /* when something is to be done for seats; UINT64_MAX: nothing is */
+	bool pending;     /* a further turn is wanted now */
 	/* As the last turn left it: until then there is nothing to do. */
 	uint64_t due_ns, changes;
 	uint64_t farewell_ns;
@@ -86,6 +91,8 @@ static inline struct seat *seat_waiting(const struct fleet_shell *shell, uint32_
 void fleet_seat_session(struct seat *seat, const char *fingerprint);
 /* The tenure of its own is told that the guest runs here, in its session. */
 void fleet_seat_run(struct seat *seat);
+/* One that parts: whether it has, and is freed. */
+bool fleet_seat_part(struct seat *seat, uint64_t now_ns);
 /* All of them, without a farewell. */
 void fleet_seats_free(struct fleet_shell *shell);
 

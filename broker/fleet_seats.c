@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include <openssl/evp.h>
 #include <utlist.h>
@@ -21,18 +20,29 @@
 
 #define NS_PER_MS 1000000u
 #define SESSION_BYTES 16u /* of a session's name: no two guests get one by accident or will */
+/* For how long what goes with a guest outlives its endpoint: etcd may be away for a while. */
+#define PART_NS 60000000000ull
 
 /* ---- endpoints ---- */
 
-static bool is_taken(const struct fleet_shell *shell, const char *uuid)
+static struct seat *seat_with(const struct fleet_shell *shell, const char *uuid)
 {
-	const struct seat *seat;
+	struct seat *seat = shell->seats;
 
-	for (seat = shell->seats; seat; seat = seat->hh.next) {
+	while (seat && strcmp(seat->uuid, uuid) != 0)
+		seat = seat->hh.next;
+	return seat;
+}
+
+static struct seat *seat_of_guest(struct seat *waiting, const char *uuid)
+{
+	struct seat *seat;
+
+	DL_FOREACH (waiting, seat) {
 		if (strcmp(seat->uuid, uuid) == 0)
-			return true;
+			break;
 	}
-	return false;
+	return seat;
 }
 
 /* Frees it if that fails. */
@@ -56,14 +66,25 @@ static int take_seat(struct seat *seat)
 	return r;
 }
 
+static void seat_end(struct seat *seat);
+
+static void end_parting(struct seat *seat)
+{
+	if (seat && seat->parts)
+		seat_end(seat);
+}
+
 void fleet_shell_add(struct fleet_shell *shell, uint32_t endpoint, const char *name,
 	const char *uuid, uint32_t epoch)
 {
 	/* Of one that is about to leave nobody wants to write. */
 	struct seat *seat = uuid && !shell->closing ? calloc(1, sizeof(*seat)) : NULL;
 
+	/* Who has the guest, or its name, here again waits for nobody. */
+	end_parting(seat_find(shell, endpoint));
 	if (!seat)
 		return;
+	end_parting(seat_with(shell, uuid));
 	*seat = (struct seat){.shell = shell, .endpoint = endpoint, .epoch = epoch};
 	snprintf(seat->name, sizeof(seat->name), "%s", name);
 	snprintf(seat->uuid, sizeof(seat->uuid), "%s", uuid);
@@ -71,7 +92,7 @@ void fleet_shell_add(struct fleet_shell *shell, uint32_t endpoint, const char *n
 		.ctx = shell->env.ctx,
 		.endpoint = endpoint,
 		.name = seat->name};
-	if (!is_taken(shell, uuid)) {
+	if (!seat_with(shell, uuid)) {
 		(void)!take_seat(seat);
 		return;
 	}
@@ -91,12 +112,8 @@ void fleet_seat_run(struct seat *seat)
 /* Who waited for a seat of this guest gets it. */
 static void hand_over(struct fleet_shell *shell, const char *uuid)
 {
-	struct seat *seat;
+	struct seat *seat = seat_of_guest(shell->waiting, uuid);
 
-	DL_FOREACH (shell->waiting, seat) {
-		if (strcmp(seat->uuid, uuid) == 0)
-			break;
-	}
 	if (!seat || shell->closing)
 		return;
 	DL_DELETE(shell->waiting, seat);
@@ -117,43 +134,83 @@ static void waiting_free(struct fleet_shell *shell, struct seat *seat)
 	free(seat);
 }
 
+static void seat_end(struct seat *seat)
+{
+	struct fleet_shell *shell = seat->shell;
+
+	HASH_DEL(shell->seats, seat);
+	/* Nobody is left who could end its leases otherwise. */
+	if (fleet_voyage_keeps(&seat->voyage) && !shell->closing)
+		shell->env.events->lost(shell->env.ctx, seat->endpoint);
+	fleet_guest_remove(seat->tenure, boot_clock_ns());
+	hand_over(shell, seat->uuid);
+	free(seat);
+}
+
+/* What ran a guest that has left ends at once, mostly, and with it a discovered endpoint: what goes
+ * with the guest is offered all the same, unless somebody waits for the seat. */
+static bool parts(const struct seat *seat)
+{
+	const struct fleet_shell *shell = seat->shell;
+
+	return fleet_voyage_keeps(&seat->voyage) && !shell->closing &&
+	       !seat_of_guest(shell->waiting, seat->uuid);
+}
+
+bool fleet_seat_part(struct seat *seat, uint64_t now_ns)
+{
+	if (!seat->parted && now_ns < seat->parts_ns)
+		return false;
+	if (!seat->parted)
+		log_warning("no host has taken the guest that has left, nor what goes with it; it "
+			    "begins a new epoch wherever it is",
+			LOG_STR("endpoint", seat->name), LOG_STR("uuid", seat->uuid));
+	seat_end(seat);
+	return true;
+}
+
 void fleet_shell_remove(struct fleet_shell *shell, uint32_t endpoint)
 {
 	struct seat *seat = seat_find(shell, endpoint);
 
 	waiting_free(shell, seat_waiting(shell, endpoint));
-	if (!seat)
+	if (!seat || seat->parts)
 		return;
-	HASH_DEL(shell->seats, seat);
-	fleet_guest_remove(seat->tenure, boot_clock_ns());
-	hand_over(shell, seat->uuid);
-	fleet_voyage_forget(&seat->voyage);
-	free(seat);
+	seat->parts = parts(seat);
+	if (!seat->parts) {
+		seat_end(seat);
+		return;
+	}
+	seat->parts_ns = boot_clock_ns() + PART_NS;
+	shell->look_ns = 0;
 }
 
-/* One that nobody can tell from others came by a migration all the same, and has to be known by
- * some name. */
-static void invent(struct seat *seat)
+/* One that came by a migration has to be known by some name, also when nobody can tell its kernel
+ * from another boot of it, and by the same one to a later process that goes on with its epoch. No
+ * other host has one of that name, and this one no other session. */
+static void name_by_epoch(const struct seat *seat, char *ret_name, size_t size)
 {
-	uint64_t number;
-
-	if (seat->voyage.step == PASSAGE_COMES &&
-		getrandom(&number, sizeof(number), 0) == sizeof(number))
-		snprintf(seat->session, sizeof(seat->session), "once-%016" PRIx64, number);
+	snprintf(ret_name, size, "epoch %s/%" PRIu32 "/%" PRIu32,
+		seat->shell->env.config->fleet.host, seat->endpoint, seat->epoch);
 }
 
 /* A fingerprint is longer than a name of the fleet, and has what no name has. "" if it cannot be
  * told: then a later process begins other epochs. */
 void fleet_seat_session(struct seat *seat, const char *fingerprint)
 {
+	const struct fleet_voyage *voyage = &seat->voyage;
 	unsigned char digest[EVP_MAX_MD_SIZE];
+	char name[FLEET_NAME_MAX + 64];
+	bool came = voyage->step == PASSAGE_COMES;
 
 	seat->session[0] = '\0';
-	if (seat->voyage.kernel[0])
-		fingerprint = seat->voyage.kernel;
-	else
-		invent(seat);
-	if (!*fingerprint || seat->session[0] ||
+	if (came && (!voyage->kernel[0] || (seat->owned && !voyage->lasts))) {
+		name_by_epoch(seat, name, sizeof(name));
+		fingerprint = name;
+	} else if (voyage->kernel[0]) {
+		fingerprint = voyage->kernel;
+	}
+	if (!*fingerprint ||
 		!EVP_Digest(fingerprint, strlen(fingerprint), digest, NULL, EVP_sha256(), NULL))
 		return;
 	for (size_t i = 0; i < SESSION_BYTES; i++)

@@ -30,15 +30,35 @@ static bool settle_epoch(struct seat *seat)
 	return false;
 }
 
+/* What is served goes by another name now: before its guest leaves, and when it has come. */
+static void rename_session(struct seat *seat)
+{
+	if (!seat->tenure || !seat->voyage.kernel[0] || seat->voyage.lasts)
+		return;
+	fleet_seat_session(seat, "");
+	(void)!tenure_session(seat->tenure, boot_clock_ns(), seat->session);
+}
+
+static void look_at(struct fleet_shell *shell, uint64_t at_ns)
+{
+	if (at_ns < shell->look_ns)
+		shell->look_ns = at_ns;
+}
+
 /* Whether leases may be had: in an epoch of its own, with what came along. */
 static bool settle(struct seat *seat)
 {
-	bool settled = settle_epoch(seat) &&
-		       fleet_voyage_unpack(&seat->voyage, seat->tenure, boot_clock_ns());
+	const struct fleet_bounds bounds = {.token = seat->token_floor, .epoch = seat->epoch};
 
-	/* What cannot be stored now is tried again. */
-	seat->shell->packing |= !settled;
-	return settled;
+	if (!settle_epoch(seat))
+		return false;
+	if (fleet_voyage_unpack(&seat->voyage, seat->tenure, &bounds, boot_clock_ns())) {
+		rename_session(seat);
+		return true;
+	}
+	/* What is not stored yet is gone on with. */
+	look_at(seat->shell, seat->voyage.retry_ns);
+	return false;
 }
 
 static struct seat *seat_or_waiting(const struct fleet_shell *shell, uint32_t endpoint)
@@ -69,6 +89,7 @@ bool fleet_shell_ready(
 		return false;
 	seat->ready = true;
 	seat->epoch = epoch;
+	fleet_voyage_proven(&seat->voyage);
 	fleet_seat_session(seat, fingerprint);
 	if (!seat->tenure)
 		return false;
@@ -76,13 +97,23 @@ bool fleet_shell_ready(
 	return seat->owned && settle(seat);
 }
 
+static void forget_session(struct seat *seat)
+{
+	seat->session[0] = '\0';
+	fleet_voyage_over(&seat->voyage, seat->tenure, boot_clock_ns());
+}
+
 bool fleet_shell_over(struct fleet_shell *shell, uint32_t endpoint)
 {
 	struct seat *seat = seat_or_waiting(shell, endpoint);
 
-	if (seat)
-		seat->ready = false;
-	return seat && fleet_voyage_keeps(&seat->voyage);
+	if (!seat)
+		return false;
+	seat->ready = false;
+	if (fleet_voyage_keeps(&seat->voyage))
+		return true;
+	forget_session(seat);
+	return false;
 }
 
 static void on_step(void *ctx, uint32_t endpoint, enum passage_step step)
@@ -92,23 +123,49 @@ static void on_step(void *ctx, uint32_t endpoint, enum passage_step step)
 
 	if (!seat || shell->closing)
 		return;
+	seat->voyage.step = step;
+	rename_session(seat);
 	fleet_voyage_step(&seat->voyage, seat->tenure, seat->ready, boot_clock_ns(), step);
-	shell->packing |= fleet_voyage_is_due(&seat->voyage);
+	if (fleet_voyage_is_due(&seat->voyage))
+		look_at(shell, 0);
 	shell->pending = true;
 }
 
-static void on_kernel(void *ctx, uint32_t endpoint, const char *kernel)
+static void on_kernel(void *ctx, uint32_t endpoint, const char *kernel, bool lasts)
+{
+	struct seat *seat = seat_or_waiting(ctx, endpoint);
+
+	if (!seat)
+		return;
+	snprintf(seat->voyage.kernel, sizeof(seat->voyage.kernel), "%s", kernel);
+	seat->voyage.lasts = lasts;
+}
+
+static void on_over(void *ctx, uint32_t endpoint)
+{
+	const struct fleet_shell *shell = ctx;
+	struct seat *seat = seat_or_waiting(shell, endpoint);
+
+	if (seat && !shell->closing)
+		forget_session(seat);
+}
+
+static void on_arrived(void *ctx, uint32_t endpoint)
 {
 	struct seat *seat = seat_or_waiting(ctx, endpoint);
 
 	if (seat)
-		snprintf(seat->voyage.kernel, sizeof(seat->voyage.kernel), "%s", kernel);
+		fleet_voyage_arrived(&seat->voyage, boot_clock_ns());
 }
 
 /* Of each endpoint by its id. */
 void fleet_shell_passage(struct fleet_shell *shell, struct passage *ret_passage)
 {
-	*ret_passage = (struct passage){.step = on_step, .kernel = on_kernel, .ctx = shell};
+	*ret_passage = (struct passage){.step = on_step,
+		.kernel = on_kernel,
+		.over = on_over,
+		.arrived = on_arrived,
+		.ctx = shell};
 }
 
 /* ---- actions ---- */
@@ -153,15 +210,24 @@ static void do_bumped(struct fleet_shell *shell, const struct fleet_action *acti
 		log_warning("the fleet trusts its etcd as it is now: an operator has bumped it");
 }
 
+/* Another host has it, or will: one that only waited for that is freed, though not in here. */
+static void let_go(struct seat *seat)
+{
+	fleet_voyage_forget(&seat->voyage);
+	seat->parted = seat->parts;
+	if (seat->parts)
+		look_at(seat->shell, 0);
+}
+
 static void lose(struct fleet_shell *shell, struct seat *seat)
 {
-	if (!seat->owned)
-		return;
+	bool had = seat->owned || fleet_voyage_keeps(&seat->voyage);
+
 	seat->owned = false;
+	let_go(seat);
 	/* Leases wait for the next process. */
-	if (shell->closing)
-		return;
-	shell->env.events->lost(shell->env.ctx, seat->endpoint);
+	if (had && !shell->closing)
+		shell->env.events->lost(shell->env.ctx, seat->endpoint);
 }
 
 static void do_lost(struct fleet_shell *shell, const struct fleet_action *action)
@@ -181,6 +247,7 @@ static void do_moved(struct fleet_shell *shell, const struct fleet_action *actio
 	log_info("the guest has moved", LOG_STR("endpoint", seat->name),
 		LOG_STR("host", action->host));
 	seat->owned = false;
+	let_go(seat);
 	fleet_voyage_moved(&seat->voyage, action->host);
 }
 
@@ -214,10 +281,13 @@ static void do_owned(struct fleet_shell *shell, const struct fleet_action *actio
 	seat->owned = true;
 	log_info("this host has the guest", LOG_STR("endpoint", seat->name),
 		LOG_INT("epoch_floor", seat->floor));
-	if (action->baggage &&
-		fleet_voyage_bring(&seat->voyage, action->baggage, action->baggage_len))
-		log_error("no memory for what came with the guest; restart vmsigd",
-			LOG_STR("endpoint", seat->name));
+	fleet_voyage_forget(&seat->voyage);
+	if (action->baggage)
+		fleet_voyage_bring(&seat->voyage);
+	if (action->error)
+		log_error("what was offered with the guest is larger than it may be, and is "
+			  "deleted: its leases are over",
+			LOG_STR("endpoint", seat->name), LOG_INT("bytes_max", FLEET_BAGGAGE_MAX));
 	if (seat->ready && settle(seat))
 		shell->env.events->owned(shell->env.ctx, seat->endpoint, seat->epoch);
 }
@@ -283,18 +353,26 @@ static void perform(struct fleet_shell *shell, const struct fleet_action *action
 
 /* ---- the way ---- */
 
+static void pack(struct fleet_shell *shell, struct seat *seat, uint64_t now_ns)
+{
+	struct tenure_view view;
+
+	tenure_look(seat->tenure, &view);
+	fleet_voyage_pack(&seat->voyage, seat->tenure, seat->owned || view.adopted, now_ns);
+	if (fleet_voyage_is_due(&seat->voyage))
+		look_at(shell, now_ns + PACK_NS);
+}
+
 static void go_on(struct fleet_shell *shell, struct seat *seat, uint64_t now_ns)
 {
 	const struct fleet_shell_env *env = &shell->env;
-	struct tenure_view view;
 
-	if (fleet_voyage_is_due(&seat->voyage)) {
-		tenure_look(seat->tenure, &view);
-		fleet_voyage_pack(&seat->voyage, seat->tenure, seat->owned || view.adopted, now_ns);
-		shell->packing |= fleet_voyage_is_due(&seat->voyage);
-	}
+	if (fleet_voyage_is_due(&seat->voyage))
+		pack(shell, seat, now_ns);
 	if (seat->voyage.brought && seat->ready && seat->owned && settle(seat))
 		env->events->owned(env->ctx, seat->endpoint, seat->epoch);
+	if (seat->parts && !fleet_seat_part(seat, now_ns))
+		look_at(shell, seat->parts_ns);
 }
 
 /* Guests that have left, and those that have come. */
@@ -302,9 +380,9 @@ static void go_on_all(struct fleet_shell *shell, uint64_t now_ns)
 {
 	struct seat *seat, *next;
 
-	if (!shell->packing)
+	if (now_ns < shell->look_ns)
 		return;
-	shell->packing = false;
+	shell->look_ns = UINT64_MAX;
 	HASH_ITER (hh, shell->seats, seat, next)
 		go_on(shell, seat, now_ns);
 }
@@ -321,8 +399,8 @@ static void arm(struct fleet_shell *shell, uint64_t now_ns)
 	uint64_t deadline = fleet_deadline(shell->fleet);
 	uint64_t delay;
 
-	if (shell->packing && now_ns + PACK_NS < deadline)
-		deadline = now_ns + PACK_NS;
+	if (shell->look_ns < deadline)
+		deadline = shell->look_ns;
 	if (shell->closing && shell->farewell_ns < deadline)
 		deadline = shell->farewell_ns;
 	shell->due_ns = deadline;

@@ -79,6 +79,9 @@ void fleet_shell_passage(struct fleet_shell *shell, struct passage *ret_passage)
  * borrowed until the next call. */
 __attribute__((warn_unused_result)) int fleet_shell_may_write(
 	const struct fleet_shell *shell, uint32_t endpoint, uint64_t now_ns, const char **ret_why);
+/* Whether holders of leases may be promised more time at `now_ns`: nobody else takes the guest over
+ * before that is over. */
+bool fleet_shell_may_prolong(const struct fleet_shell *shell, uint32_t endpoint, uint64_t now_ns);
 /* Tokens of the endpoint have to be above; 0: any. */
 uint64_t fleet_shell_token_floor(const struct fleet_shell *shell, uint32_t endpoint);
 /* Has the fleet know of a lease with this token. granted() or not_granted() comes, from a turn. */

@@ -13,6 +13,13 @@
 /* For writes that were begun before the migration, and for a tenure that a broker which was
  * restarted meanwhile has to find. */
 #define PATIENCE_NS 2000000000ull
+/* Source and target hear of the end of a migration by questions to two QEMUs: by so much the
+ * source may have been the first. */
+#define UNSEEN_NS 1000000000ull
+/* Between tries to store what came, while the store fails; and how long it is tried. */
+#define PAUSE_MIN_NS 20000000ull
+#define PAUSE_MAX_NS 2000000000ull
+#define STORE_PATIENCE_NS 60000000000ull
 
 /* ---- steps ---- */
 
@@ -35,16 +42,25 @@ static void stay(struct fleet_voyage *voyage, struct tenure *tenure, bool runs, 
 static void come(struct fleet_voyage *voyage, struct tenure *tenure, bool runs, uint64_t now_ns)
 {
 	come_back(voyage);
+	voyage->arrived_ns = now_ns;
 	if (tenure)
 		tenure_incoming(tenure, now_ns);
+}
+
+static void depart(const struct fleet_voyage *voyage, struct tenure *tenure, uint64_t now_ns)
+{
+	/* What goes may be another boot of the same kernel, at the same place. */
+	if (tenure && voyage->over)
+		(void)!tenure_session(tenure, now_ns, "");
+	if (tenure)
+		tenure_leaves(tenure, now_ns);
 }
 
 static void leave(struct fleet_voyage *voyage, struct tenure *tenure, bool runs, uint64_t now_ns)
 {
 	log_info("the guest is being migrated away; nothing is written meanwhile",
 		LOG_STR("endpoint", voyage->name));
-	if (tenure)
-		tenure_leaves(tenure, now_ns);
+	depart(voyage, tenure, now_ns);
 }
 
 static void part(struct fleet_voyage *voyage, struct tenure *tenure, bool runs, uint64_t now_ns)
@@ -52,8 +68,7 @@ static void part(struct fleet_voyage *voyage, struct tenure *tenure, bool runs, 
 	voyage->patience_ns = now_ns + PATIENCE_NS;
 	voyage->packed = false;
 	voyage->events->left(voyage->ctx, voyage->endpoint);
-	if (tenure)
-		tenure_leaves(tenure, now_ns);
+	depart(voyage, tenure, now_ns);
 }
 
 static void end(struct fleet_voyage *voyage, struct tenure *tenure, bool runs, uint64_t now_ns)
@@ -91,9 +106,27 @@ void fleet_voyage_begin(
 		tenure_runs(tenure, now_ns);
 }
 
+void fleet_voyage_arrived(struct fleet_voyage *voyage, uint64_t now_ns)
+{
+	voyage->arrived_ns = now_ns;
+}
+
+void fleet_voyage_over(struct fleet_voyage *voyage, struct tenure *tenure, uint64_t now_ns)
+{
+	voyage->over = true;
+	voyage->kernel[0] = '\0';
+	if (tenure && voyage->step == PASSAGE_LEAVES)
+		(void)!tenure_session(tenure, now_ns, "");
+}
+
+void fleet_voyage_proven(struct fleet_voyage *voyage)
+{
+	voyage->over = false;
+}
+
 bool fleet_voyage_keeps(const struct fleet_voyage *voyage)
 {
-	return voyage->step == PASSAGE_LEFT && !voyage->host[0];
+	return voyage->step == PASSAGE_LEFT && !voyage->host[0] && !voyage->over;
 }
 
 /* ---- what goes with it ---- */
@@ -114,8 +147,10 @@ static void offer(struct fleet_voyage *voyage, struct tenure *tenure, uint64_t n
 			"the guest cannot be offered to the host that it has moved to, and begins "
 			"a new epoch there",
 			LOG_STR("endpoint", voyage->name), LOG_STR("error", error_text(r)));
-	if (r)
+	if (r) {
+		voyage->events->lost(voyage->ctx, voyage->endpoint);
 		tenure_gone(tenure, now_ns);
+	}
 }
 
 void fleet_voyage_pack(
@@ -128,6 +163,8 @@ void fleet_voyage_pack(
 
 	if (!had && !last)
 		return;
+	/* Those of what was before it are over. */
+	had = had && !voyage->over;
 	if (had)
 		r = voyage->events->pack(voyage->ctx, voyage->endpoint, last, &data, &len);
 	if (r == VMSIG_ERR_BUSY && !last)
@@ -135,6 +172,9 @@ void fleet_voyage_pack(
 	if (r)
 		log_warning("what goes with the guest cannot be packed: its leases end",
 			LOG_STR("endpoint", voyage->name), LOG_STR("error", error_text(r)));
+	/* Which do not go along nobody else ends. */
+	if (r || !had)
+		voyage->events->lost(voyage->ctx, voyage->endpoint);
 	offer(voyage, tenure, now_ns, data, r ? 0 : len);
 	free(data);
 }
@@ -149,42 +189,91 @@ void fleet_voyage_moved(struct fleet_voyage *voyage, const char *host)
 
 void fleet_voyage_forget(struct fleet_voyage *voyage)
 {
-	free(voyage->baggage);
-	voyage->baggage = NULL;
-	voyage->baggage_len = 0;
 	voyage->brought = false;
+	voyage->intake = (struct baggage_intake){0};
+	voyage->tries_ns = voyage->pause_ns = voyage->retry_ns = 0;
 }
 
-int fleet_voyage_bring(struct fleet_voyage *voyage, const void *data, size_t len)
+void fleet_voyage_bring(struct fleet_voyage *voyage)
 {
 	fleet_voyage_forget(voyage);
-	voyage->baggage = malloc(len + 1);
-	if (!voyage->baggage)
-		return -ENOMEM;
-	if (len)
-		memcpy(voyage->baggage, data, len);
-	voyage->baggage_len = len;
 	voyage->brought = true;
-	return 0;
 }
 
-bool fleet_voyage_unpack(struct fleet_voyage *voyage, struct tenure *tenure, uint64_t now_ns)
+static void settle(struct fleet_voyage *voyage, struct tenure *tenure, uint64_t now_ns)
 {
+	fleet_voyage_forget(voyage);
+	tenure_settled(tenure, now_ns);
+}
+
+/* The first step is told from where to count. */
+static void begin(struct fleet_voyage *voyage, const struct fleet_bounds *bounds, uint64_t now_ns)
+{
+	struct baggage_intake *intake = &voyage->intake;
+
+	if (intake->now_ns)
+		return;
+	*intake = (struct baggage_intake){.endpoint = voyage->endpoint,
+		.now_ns = now_ns,
+		.age_ns = UNSEEN_NS,
+		.token_max = bounds->token,
+		.epoch_max = bounds->epoch};
+	if (voyage->arrived_ns && voyage->arrived_ns < now_ns)
+		intake->age_ns += now_ns - voyage->arrived_ns;
+}
+
+/* Whether it is not tried again. */
+static bool give_up(struct fleet_voyage *voyage, struct tenure *tenure, int error, uint64_t now_ns)
+{
+	if (!voyage->tries_ns) {
+		voyage->tries_ns = now_ns;
+		log_warning("what came with the guest cannot be stored yet, and nobody can write "
+			    "to it before it is; this is tried for a minute",
+			LOG_STR("endpoint", voyage->name), LOG_STR("error", error_text(error)));
+	}
+	if (now_ns - voyage->tries_ns < STORE_PATIENCE_NS) {
+		voyage->pause_ns = voyage->pause_ns ? 2 * voyage->pause_ns : PAUSE_MIN_NS;
+		if (voyage->pause_ns > PAUSE_MAX_NS)
+			voyage->pause_ns = PAUSE_MAX_NS;
+		voyage->retry_ns = now_ns + voyage->pause_ns;
+		return false;
+	}
+	log_error("what came with the guest could not be stored: those of its leases that are not "
+		  "here yet are over",
+		LOG_STR("endpoint", voyage->name), LOG_STR("error", error_text(error)));
+	settle(voyage, tenure, now_ns);
+	return true;
+}
+
+bool fleet_voyage_unpack(struct fleet_voyage *voyage, struct tenure *tenure,
+	const struct fleet_bounds *bounds, uint64_t now_ns)
+{
+	const uint8_t *data;
+	size_t len;
 	int r;
 
-	if (!voyage->brought)
+	/* Of one that was lost meanwhile there is nothing to be done. */
+	if (!voyage->brought || !tenure_baggage(tenure, &data, &len)) {
+		fleet_voyage_forget(voyage);
 		return true;
-	r = voyage->events->unpack(
-		voyage->ctx, voyage->endpoint, voyage->baggage, voyage->baggage_len);
-	if (r && r != VMSIG_ERR_INTERNAL)
+	}
+	if (now_ns < voyage->retry_ns)
 		return false;
+	begin(voyage, bounds, now_ns);
+	r = voyage->events->unpack(voyage->ctx, &voyage->intake, data, len);
+	if (r == VMSIG_ERR_BUSY) {
+		voyage->retry_ns = now_ns + 1;
+		return false;
+	}
+	if (r && r != VMSIG_ERR_INTERNAL)
+		return give_up(voyage, tenure, r, now_ns);
 	if (r)
-		log_error("what came with the guest is damaged: its leases are over",
+		log_error("what came with the guest is damaged, or names tokens or epochs that the "
+			  "fleet has not given: its leases are over",
 			LOG_STR("endpoint", voyage->name));
 	else
 		log_info("what came with the guest is here, and its leases wait for their holders",
 			LOG_STR("endpoint", voyage->name));
-	fleet_voyage_forget(voyage);
-	tenure_settled(tenure, now_ns);
+	settle(voyage, tenure, now_ns);
 	return true;
 }

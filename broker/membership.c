@@ -66,11 +66,11 @@ static int on_pack(void *ctx, uint32_t endpoint, bool last, uint8_t **ret_data, 
 			    : 0;
 }
 
-static int on_unpack(void *ctx, uint32_t endpoint, const void *data, size_t len)
+static int on_unpack(void *ctx, struct baggage_intake *intake, const void *data, size_t len)
 {
 	const struct broker *broker = ctx;
 
-	return broker->desk ? desk_shell_unpack(broker->desk_shell, endpoint, data, len)
+	return broker->desk ? desk_shell_unpack(broker->desk_shell, intake, data, len)
 			    : VMSIG_ERR_IO;
 }
 

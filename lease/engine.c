@@ -321,7 +321,8 @@ int lease_revoke(struct lease_engine *engine, uint64_t now_ns, uint64_t id, enum
 	lease = lease_get(engine, id);
 	if (!lease || lease->ended)
 		return VMSIG_ERR_NO_LEASE;
-	if (lease->view.state == LEASE_ACTIVE && lease->endpoint->away)
+	/* What is not durable was not packed either. */
+	if (reason != VMSIG_ERR_IO && lease->view.state == LEASE_ACTIVE && lease->endpoint->away)
 		return VMSIG_ERR_BUSY;
 	lease_drop(lease, now_ns, reason);
 	return 0;

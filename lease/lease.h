@@ -167,7 +167,7 @@ __attribute__((warn_unused_result)) int lease_resume(struct lease_engine *engine
 	const char *tenant, uint32_t uid, uint64_t id, uint64_t token, uint64_t session,
 	void *user);
 /* The administrator, a store that says "not mine any more", a policy that changed. BUSY: the guest
- * is away. */
+ * is away, unless the reason is IO: what is not durable has gone nowhere. */
 __attribute__((warn_unused_result)) int lease_revoke(
 	struct lease_engine *engine, uint64_t now_ns, uint64_t id, enum vmsig_error reason);
 /* The session's waiters are dropped; its leases wait for it for the grace. */

@@ -184,11 +184,14 @@ static void take_over(struct tenure *t, struct txn *txn, enum bid_kind bid)
 		delete_leaf(t, txn, "baggage");
 }
 
-/* The guest goes on in the epoch that the deed has for it, unless this host remembers a higher one.
- */
+/* The guest goes on in the epoch that the deed has for it, unless this host remembers a higher one,
+ * or the deed contradicts itself. A host that had the guest before does: it has told its sensors
+ * that the epoch is over, and what they have mapped since is RAM of a QEMU that is gone; were the
+ * epoch to come back, that would pass for the guest's memory. */
 static bool keep_epoch(struct tenure *t)
 {
-	if (!bid_goes_on(t) || t->deed.epoch <= t->deed.floor || t->deed.epoch < t->epoch)
+	if (!bid_goes_on(t) || t->deed.epoch <= t->deed.floor || t->deed.epoch > t->deed.reserved ||
+		t->deed.epoch < t->epoch)
 		return false;
 	t->claim_floor = t->deed.epoch - 1;
 	t->claim_kept = t->deed.epoch;

@@ -327,10 +327,9 @@ static void fill(struct tenure *t, enum fleet_action_kind kind, struct fleet_act
 	action->epoch_kept = t->epoch_kept;
 	action->token_floor = t->deed.token;
 	action->adopted = t->adopted;
-	if (!t->brought || t->settled)
-		return;
-	action->baggage = t->baggage;
-	action->baggage_len = t->baggage_len;
+	action->error = t->brought && t->baggage_oversize ? VMSIG_ERR_QUOTA : 0;
+	/* Else there is none. */
+	(void)!tenure_baggage(t, &action->baggage, &action->baggage_len);
 }
 
 static bool next_lease(struct fleet *fleet, struct tenure *t, struct fleet_action *ret_action)

@@ -148,6 +148,10 @@ __attribute__((warn_unused_result)) int tenure_offer(struct tenure *tenure, uint
 /* The migration has failed, or was cancelled: what was offered is taken back, if the target has not
  * taken it. */
 void tenure_stays(struct tenure *tenure, uint64_t now_ns);
+/* What FLEET_ACT_OWNED brought along, as long as it has to be settled; borrowed until the fleet is
+ * called again. False: there is nothing. */
+__attribute__((warn_unused_result)) bool tenure_baggage(
+	const struct tenure *tenure, const uint8_t **ret_data, size_t *ret_len);
 /* What FLEET_ACT_OWNED brought along is durable here. FLEET_ACT_SETTLED: and nowhere else any more,
  * so that who gets it again has not done anything yet. */
 void tenure_settled(struct tenure *tenure, uint64_t now_ns);
@@ -164,7 +168,12 @@ void tenure_epoch(struct tenure *tenure, uint64_t now_ns, uint32_t epoch);
  * memory. */
 __attribute__((warn_unused_result)) bool tenure_may_apply(
 	const struct tenure *tenure, uint64_t now_ns);
-/* From when to when that is so, if nothing comes in between; false: it is not so. */
+/* Whether the time of a lease may begin anew at `now_ns`. Who takes the guest over waits for the
+ * longest TTL from when nobody may apply any more, so none may begin after that; also while a
+ * migration is under way, until the guest is offered. */
+__attribute__((warn_unused_result)) bool tenure_may_prolong(
+	const struct tenure *tenure, uint64_t now_ns);
+/* From when to when bytes may be changed, if nothing comes in between; false: it is not so. */
 bool tenure_right(const struct tenure *tenure, uint64_t *ret_from_ns, uint64_t *ret_until_ns);
 
 /* ---- leases ---- */
@@ -295,6 +304,8 @@ struct fleet_action {
 	uint64_t token_floor;   /* local tokens have to be above */
 	const uint8_t *baggage; /* NULL: none; nothing is applied before SETTLED */
 	size_t baggage_len;
+	/* Of `error`, VMSIG_ERR_QUOTA: what was offered with it is larger than it may be, was not
+	 * read, and is deleted. */
 };
 
 bool fleet_next_action(struct fleet *fleet, struct fleet_action *ret_action);

@@ -108,6 +108,7 @@ struct tenure {
 	bool owner_ours; /* it hangs on this host's lease, be it of a tenure that is over */
 	uint8_t *baggage;
 	size_t baggage_len;
+	bool baggage_oversize; /* there is more than there may be, of which nothing is here */
 
 	/* Of this tenure. */
 	char nonce[DEED_NONCE_MAX + 1];

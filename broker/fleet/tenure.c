@@ -159,8 +159,9 @@ static void became_mine(struct tenure *t)
 		t->right_from_ns = quorum->quiet_until_ns;
 	/* What is of no use is deleted before anything is applied, so that nobody finds it later.
 	 */
-	t->brought = t->baggage && t->claim_bid != BID_CLAIM;
-	t->settled = t->brought && (!t->incoming || !t->claim_brings);
+	t->baggage_oversize = t->baggage_oversize && t->claim_brings;
+	t->brought = (t->baggage || t->baggage_oversize) && t->claim_bid != BID_CLAIM;
+	t->settled = t->brought && (!t->incoming || !t->claim_brings || t->baggage_oversize);
 	t->incoming = false;
 	t->right_until_ns = 0;
 	t->renew_ns = t->fleet->now_ns;
@@ -185,7 +186,7 @@ static void became_other(struct tenure *t)
 	t->offer_sent = t->offer_stored = 0;
 	if (released)
 		fleet_tell_of(t, FLEET_ACT_RELEASED);
-	else if (t->told || moved)
+	else if (t->told || moved || t->adopted)
 		fleet_tell_of(t, moved ? FLEET_ACT_MOVED : FLEET_ACT_LOST);
 	t->told = false;
 }
@@ -228,11 +229,13 @@ static void drop_baggage(struct tenure *t)
 static bool take_baggage(struct tenure *t, const struct txn_result *result)
 {
 	const struct txn_bytes *value = result->n ? &result->entries[0].value : NULL;
+	bool oversize = value && value->len > FLEET_BAGGAGE_MAX;
 	uint8_t *copy = NULL;
 
 	/* What came with the offer stays until it is settled. */
 	if (t->brought)
 		return true;
+	value = oversize ? NULL : value;
 	if (value) {
 		copy = MISHAP("baggage-memory") ? NULL : malloc(value->len + 1);
 		if (!copy)
@@ -243,6 +246,16 @@ static bool take_baggage(struct tenure *t, const struct txn_result *result)
 	free(t->baggage);
 	t->baggage = copy;
 	t->baggage_len = value ? value->len : 0;
+	t->baggage_oversize = oversize;
+	return true;
+}
+
+bool tenure_baggage(const struct tenure *t, const uint8_t **ret_data, size_t *ret_len)
+{
+	if (!t->brought || t->settled)
+		return false;
+	*ret_data = t->baggage;
+	*ret_len = t->baggage_len;
 	return true;
 }
 
@@ -487,9 +500,10 @@ static void think(struct tenure *t)
 		bid_send(t, bid);
 }
 
+/* On its way the guest is still this host's, and so are its leases. */
 static bool renews(const struct tenure *t)
 {
-	return t->want == WANT_IT && t->held && !t->gave && !t->over &&
+	return (t->want == WANT_IT || t->want == WANT_AWAY) && t->held && !t->gave && !t->over &&
 	       t->deed.status == DEED_HELD && !t->renewal;
 }
 

@@ -118,23 +118,23 @@ int baggage_add(struct baggage *baggage, const struct store *store, const struct
 	return r;
 }
 
-/* ---- taking ---- */
+/* ---- reading ---- */
 
 struct reading {
-	const uint8_t *at, *end;
+	const uint8_t *data;
+	size_t at, end;
 	uint64_t lease; /* that changes are of; 0: of none yet */
 	struct ledger_key intent;
 	bool open; /* the answer to `intent` comes next */
 	struct lease_range ranges[LEASE_RANGES_MAX];
 };
 
-static bool begin(struct reading *reading, const void *data, size_t len)
+static bool is_lease(const struct baggage_intake *intake, const struct change *grant)
 {
-	if (len < HEAD || memcmp(data, head, HEAD) != 0)
-		return false;
-	*reading = (struct reading){
-		.at = (const uint8_t *)data + HEAD, .end = (const uint8_t *)data + len};
-	return true;
+	return grant->key.lease && grant->nranges && grant->len <= LEASE_NAME_MAX &&
+	       !memchr(grant->bytes, 0, grant->len) && grant->number &&
+	       grant->number <= intake->token_max && grant->epoch &&
+	       grant->epoch <= intake->epoch_max && grant->ttl_ns && grant->ttl_ns <= INT64_MAX;
 }
 
 /* What is open here is open nowhere else: nobody is still to answer it, and no record of this host
@@ -152,32 +152,60 @@ static bool is_answer(struct reading *reading, const struct change *change)
 	return reading->lease && key->lease == reading->lease && (answers || intends);
 }
 
-static bool is_in_place(struct reading *reading, const struct change *change)
+static bool is_in_place(
+	const struct baggage_intake *intake, struct reading *reading, const struct change *change)
 {
 	if (change->kind == CHANGE_GRANT && !reading->open) {
 		reading->lease = change->key.lease;
-		return reading->lease && change->nranges && change->len <= LEASE_NAME_MAX &&
-		       change->number <= INT64_MAX && change->ttl_ns && change->ttl_ns <= INT64_MAX;
+		return is_lease(intake, change);
 	}
 	return is_answer(reading, change);
 }
 
-/* False: at the end; *ret_error. */
-static bool next(struct reading *reading, struct change *ret_change, int *ret_error)
+/* False: it is damaged. */
+static bool next(const struct baggage_intake *intake, struct reading *reading, struct change *ret)
 {
-	size_t left = (size_t)(reading->end - reading->at), size = 0;
+	size_t left = reading->end - reading->at, size = 0;
+	const uint8_t *at = reading->data + reading->at;
 
-	*ret_error = left || reading->open ? VMSIG_ERR_INTERNAL : 0;
 	if (left < 4)
 		return false;
 	for (unsigned i = 0; i < 4; i++)
-		size |= (size_t)reading->at[i] << 8 * i;
-	if (size > left - 4 || change_decode(ret_change, reading->ranges, reading->at + 4, size) ||
-		!is_in_place(reading, ret_change))
+		size |= (size_t)at[i] << 8 * i;
+	if (size > left - 4 || change_decode(ret, reading->ranges, at + 4, size) ||
+		!is_in_place(intake, reading, ret))
 		return false;
 	reading->at += 4 + size;
-	*ret_error = 0;
 	return true;
+}
+
+/* ---- taking ---- */
+
+/* What a step does, and forgets when it fails. */
+struct taking {
+	struct store *store;
+	struct baggage_intake *intake;
+	struct reading reading;
+	size_t leases[BAGGAGE_STEP / 64 + 2]; /* where those are that it has made durable */
+	size_t n;
+};
+
+/* A step does not end between what was written and its answer: a broker that is killed there would
+ * have the one without the other. */
+static bool goes_on(const struct reading *reading, size_t until)
+{
+	return reading->at < until || (reading->open && reading->at < reading->end);
+}
+
+static int check_some(struct taking *taking, size_t until)
+{
+	struct change change;
+
+	while (goes_on(&taking->reading, until)) {
+		if (!next(taking->intake, &taking->reading, &change))
+			return VMSIG_ERR_INTERNAL;
+	}
+	return taking->reading.open ? VMSIG_ERR_INTERNAL : 0;
 }
 
 static uint64_t later(uint64_t now_ns, uint64_t span_ns)
@@ -185,52 +213,90 @@ static uint64_t later(uint64_t now_ns, uint64_t span_ns)
 	return span_ns > INT64_MAX - now_ns ? INT64_MAX : now_ns + span_ns;
 }
 
-/* Spans become moments again. */
-static void localise(struct change *grant, uint32_t endpoint, uint64_t now_ns)
+static uint64_t less(uint64_t span_ns, uint64_t age_ns)
 {
-	grant->endpoint = endpoint;
-	grant->granted_ns = grant->granted_ns < now_ns ? now_ns - grant->granted_ns : 1;
-	grant->deadline_ns = later(now_ns, grant->deadline_ns);
-	grant->hold_until_ns = later(now_ns, grant->hold_until_ns);
+	return span_ns > age_ns ? span_ns - age_ns : 0;
 }
 
-static bool is_same(const struct table_lease *here, const struct change *grant)
+/* Spans become moments again: those of when the first step was done. */
+static void localise(const struct baggage_intake *intake, struct change *grant)
 {
-	return here->token == grant->number && here->endpoint == grant->endpoint;
+	uint64_t now_ns = intake->now_ns, age_ns = intake->age_ns;
+	uint64_t granted_ns = later(age_ns, grant->granted_ns);
+
+	grant->endpoint = intake->endpoint;
+	grant->granted_ns = granted_ns < now_ns ? now_ns - granted_ns : 1;
+	grant->deadline_ns = later(now_ns, less(grant->deadline_ns, age_ns));
+	grant->hold_until_ns = later(now_ns, less(grant->hold_until_ns, age_ns));
 }
 
-/* *ret_other: another lease has its number. */
-static int store_lease(struct store *store, const struct change *grant, bool *ret_other)
+/* The change at `at`, which is sound. */
+static void read_at(struct taking *taking, size_t at, struct change *ret_change)
 {
-	const struct table_lease *here = tables_lease(&store->tables, grant->key.lease);
-	const struct change drop = {.kind = CHANGE_DROP, .key.lease = grant->key.lease};
+	struct reading *reading = &taking->reading;
+	size_t after = reading->at;
+	uint64_t lease = reading->lease;
+
+	reading->at = at;
+	(void)!next(taking->intake, reading, ret_change);
+	/* What follows is of the lease that was read last. */
+	reading->at = after;
+	reading->lease = lease;
+}
+
+/* A lease is stored behind all of its answers, so that none is ever without them. */
+static int finish_lease(struct taking *taking)
+{
+	struct baggage_intake *intake = taking->intake;
+	const struct table_lease *here;
+	struct change grant;
 	int r = 0;
 
-	*ret_other = here && !is_same(here, grant);
-	if (*ret_other)
-		return 0;
-	if (here)
-		r = store_change(store, &drop);
-	return r ? r : store_change(store, grant);
+	if (intake->grant) {
+		read_at(taking, intake->grant, &grant);
+		localise(intake, &grant);
+		r = intake->here ? 0 : store_change(taking->store, &grant);
+		here = tables_lease(&taking->store->tables, grant.key.lease);
+		if (!r && here && !here->ended)
+			taking->leases[taking->n++] = intake->grant;
+	}
+	intake->grant = 0;
+	return r;
 }
 
-static int store_all(
-	struct store *store, uint32_t endpoint, uint64_t now_ns, const void *data, size_t len)
+/* One that an earlier process of this host has stored stays as it is, also if it has ended since:
+ * nobody brings back what was taken away. One of an earlier stay of the guest, in another epoch, or
+ * what was left by a process that got no further, makes room for it. */
+static int begin_lease(struct taking *taking, size_t at, const struct change *grant)
 {
-	struct reading reading;
-	struct change change;
-	bool other = false;
-	int r = begin(&reading, data, len) ? 0 : VMSIG_ERR_INTERNAL;
+	struct baggage_intake *intake = taking->intake;
+	const struct table_lease *here = tables_lease(&taking->store->tables, grant->key.lease);
+	const struct change drop = {.kind = CHANGE_DROP, .key.lease = grant->key.lease};
+	bool same = here && here->token == grant->number && here->endpoint == intake->endpoint;
+	int r = finish_lease(taking);
 
-	while (!r && next(&reading, &change, &r)) {
-		if (change.kind == CHANGE_GRANT) {
-			localise(&change, endpoint, now_ns);
-			r = store_lease(store, &change, &other);
-		} else if (!other) {
-			r = store_change(store, &change);
-		}
+	intake->other = here && !same;
+	intake->here = same && (!here->ended || here->epoch == grant->epoch);
+	intake->grant = intake->other ? 0 : at;
+	return r || intake->other || intake->here ? r : store_change(taking->store, &drop);
+}
+
+static int store_some(struct taking *taking, size_t until)
+{
+	struct reading *reading = &taking->reading;
+	struct change change;
+	size_t at = reading->at;
+	int r = 0;
+
+	for (; !r && goes_on(reading, until); at = reading->at) {
+		if (!next(taking->intake, reading, &change))
+			return VMSIG_ERR_INTERNAL;
+		if (change.kind == CHANGE_GRANT)
+			r = begin_lease(taking, at, &change);
+		else if (!taking->intake->other)
+			r = store_change(taking->store, &change);
 	}
-	return r;
+	return r || at < reading->end ? r : finish_lease(taking);
 }
 
 /* The tenant of a change is no string. */
@@ -254,35 +320,24 @@ static void view_fill(
 		.hold_until_ns = grant->hold_until_ns};
 }
 
-static void tell_all(const struct store *store, uint32_t endpoint, uint64_t now_ns,
-	const void *data, size_t len, void (*each)(void *arg, const struct lease_view *lease),
-	void *arg)
+static void tell(struct taking *taking)
 {
+	const struct baggage_intake *intake = taking->intake;
 	char tenant[LEASE_NAME_MAX + 1];
-	const struct table_lease *here;
-	struct reading reading;
 	struct lease_view view;
-	struct change change;
-	int r;
+	struct change grant;
 
-	if (!begin(&reading, data, len))
-		return;
-	while (next(&reading, &change, &r)) {
-		here = change.kind == CHANGE_GRANT ? tables_lease(&store->tables, change.key.lease)
-						   : NULL;
-		if (!here)
-			continue;
-		localise(&change, endpoint, now_ns);
-		if (!is_same(here, &change))
-			continue;
-		view_fill(&view, &change, tenant);
-		each(arg, &view);
+	for (size_t i = 0; i < taking->n; i++) {
+		read_at(taking, taking->leases[i], &grant);
+		localise(intake, &grant);
+		view_fill(&view, &grant, tenant);
+		intake->each(intake->arg, &view);
 	}
 }
 
-int baggage_take(struct store *store, uint32_t endpoint, uint64_t now_ns, const void *data,
-	size_t len, void (*each)(void *arg, const struct lease_view *lease), void *arg)
+static int store_step(struct taking *taking, size_t until)
 {
+	struct store *store = taking->store;
 	int r;
 
 	/* What somebody else has begun is not ours to take back. */
@@ -290,13 +345,51 @@ int baggage_take(struct store *store, uint32_t endpoint, uint64_t now_ns, const 
 		return VMSIG_ERR_IO;
 	r = store_begin(store);
 	if (!r)
-		r = store_all(store, endpoint, now_ns, data, len);
+		r = store_some(taking, until);
 	if (!r)
 		r = store_commit(store);
-	if (r) {
+	if (r)
 		store_rollback(store);
+	return r;
+}
+
+static int do_step(struct taking *taking)
+{
+	struct baggage_intake *intake = taking->intake;
+	struct reading *reading = &taking->reading;
+	size_t left = reading->end - reading->at;
+	size_t until = reading->at + (left < BAGGAGE_STEP ? left : BAGGAGE_STEP);
+	int r = intake->checked ? store_step(taking, until) : check_some(taking, until);
+
+	if (r)
 		return r;
-	}
-	tell_all(store, endpoint, now_ns, data, len, each, arg);
-	return 0;
+	intake->at = reading->at;
+	intake->lease = reading->lease;
+	if (intake->at < reading->end)
+		return VMSIG_ERR_BUSY;
+	if (intake->checked)
+		return 0;
+	intake->checked = true;
+	intake->at = HEAD;
+	return VMSIG_ERR_BUSY;
+}
+
+int baggage_take(struct store *store, struct baggage_intake *intake, const void *data, size_t len)
+{
+	const struct baggage_intake before = *intake;
+	struct taking taking = {.store = store, .intake = intake, .n = 0};
+	int r;
+
+	if (len < HEAD || memcmp(data, head, HEAD) != 0)
+		return VMSIG_ERR_INTERNAL;
+	taking.reading.data = data;
+	taking.reading.at = intake->at ? intake->at : HEAD;
+	taking.reading.end = len;
+	taking.reading.lease = intake->lease;
+	r = do_step(&taking);
+	if (r && r != VMSIG_ERR_BUSY)
+		*intake = before;
+	else
+		tell(&taking);
+	return r;
 }

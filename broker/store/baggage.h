@@ -11,6 +11,7 @@
  * has foreign input: it is taken as a whole, or refused.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,12 +33,34 @@ __attribute__((warn_unused_result)) int baggage_add(struct baggage *baggage,
 	const struct store *store, const struct lease_view *lease, uint64_t now_ns,
 	const void *unknown, size_t unknown_len);
 
-/* Makes all of it durable here, as the endpoint's, in a transaction of its own, and calls `each`
- * for the leases. One that is here already is replaced; another one that has its number stays, and
- * the one that came is left out. VMSIG_ERR_INTERNAL: it is damaged, and nothing was done; or as
- * store_commit(). */
-__attribute__((warn_unused_result)) int baggage_take(struct store *store, uint32_t endpoint,
-	uint64_t now_ns, const void *data, size_t len,
-	void (*each)(void *arg, const struct lease_view *lease), void *arg);
+#define BAGGAGE_STEP (16u << 10) /* bytes that one step looks through: well below a millisecond */
+
+/* Taking it in; zeroed but for the first ones. */
+struct baggage_intake {
+	uint32_t endpoint; /* whose it becomes */
+	uint64_t now_ns;   /* when that began */
+	uint64_t age_ns;   /* so long ago, at the most, it was packed: taken off what is left */
+	/* Of its leases none has a higher token or epoch, else it is damaged: other ones may have
+	 * theirs, or get them yet. */
+	uint64_t token_max;
+	uint32_t epoch_max;
+	void (*each)(void *arg, const struct lease_view *lease);
+	void *arg;
+
+	size_t at;      /* how far it got; 0: nowhere */
+	bool checked;   /* all of it is sound, and it is being stored */
+	uint64_t lease; /* that what comes next is of */
+	size_t grant;   /* where that lease is, which is still to be stored; 0: it is not */
+	bool here;      /* it is stored already */
+	bool other;     /* another one has its number, and stays: what comes is left out */
+};
+
+/* A step: makes some of it durable here in a transaction of its own, and calls each() for leases
+ * that are, with all that was written under them; then what is left of them begins to count. One
+ * that an earlier process has stored is not stored again. VMSIG_ERR_BUSY: there is more to do;
+ * VMSIG_ERR_INTERNAL: it is damaged, which is known before anything is stored; or as
+ * store_commit(), and nothing was done. The data is the same each time. */
+__attribute__((warn_unused_result)) int baggage_take(
+	struct store *store, struct baggage_intake *intake, const void *data, size_t len);
 
 #endif

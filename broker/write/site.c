@@ -173,7 +173,10 @@ void desk_endpoint_ready(struct desk *desk, uint64_t now_ns, uint32_t endpoint, 
 		return;
 	if (!r)
 		r = lease_endpoint_ready(desk->engine, desk->now_ns, endpoint, epoch);
-	check_doubted(desk, site);
+	if (!r)
+		check_doubted(desk, site);
+	else
+		lease_endpoint_down(desk->engine, desk->now_ns, endpoint, VMSIG_ERR_NO_WRITE_PATH);
 	if (r)
 		desk_log(desk, DESK_LOG_ERROR, "the endpoint cannot be written to",
 			FACT_TEXT("endpoint", site->name), FACT_TEXT("error", error_text(r)));

@@ -41,9 +41,25 @@ static void judge_pair(int g, int a, int b)
 			(ull)(until_b / MS), (ull)(world.now / MS));
 }
 
+/* Whoever has a lease renews it whenever that goes, and believes in it for as long. */
+static void prolong(int h, int g)
+{
+	const struct host *host = &world.hosts[h];
+	const struct service *service = &host->services[g];
+	struct guest *guest = &world.guests[g];
+
+	if (!host->fleet || !service->tenure || !service->luggage.token || guest->leased_by != h ||
+		(guest->where != h && guest->ghost != h) ||
+		!tenure_may_prolong(service->tenure, host_clock(host)))
+		return;
+	guest->belief_until = world.now + LEASE_TTL;
+}
+
 void judge_right(void)
 {
 	for (int g = 0; g < GUESTS; g++) {
+		for (int h = 0; h < HOSTS; h++)
+			prolong(h, g);
 		for (int a = 0; a < HOSTS; a++) {
 			for (int b = a + 1; b < HOSTS; b++)
 				judge_pair(g, a, b);

@@ -78,6 +78,7 @@ static void connect_later(struct qemu *q, const char *reason)
 	snprintf(q->down_reason, sizeof(q->down_reason), "%s", reason);
 	if (was_ready) {
 		q->owed = false;
+		qemu_voyage_over(q);
 		(void)!publisher_invalidated(&q->publisher, reason);
 	}
 	publisher_state(&q->publisher, VMSIG_STATE_GONE, q->down_reason);

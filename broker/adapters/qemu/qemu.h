@@ -105,6 +105,7 @@ struct qemu {
 
 	bool migrating;           /* or it is not known that none is */
 	enum passage_step voyage; /* told last */
+	bool awaits;              /* as was seen last: the guest is on its way here */
 	bool arrival; /* a migration brings the guest, and nothing was missed since before it ran */
 	struct quiesce quiesce;
 
@@ -155,6 +156,8 @@ void qemu_voyage_look(struct qemu *q);
 void qemu_voyage_event(struct qemu *q, const char *status);
 /* The guest was reset, or events were missed: who it is has to be seen from its memory. */
 void qemu_voyage_distrust(struct qemu *q);
+/* What was served is over. */
+void qemu_voyage_over(struct qemu *q);
 /* QEMU's process has ended. */
 void qemu_voyage_end(struct qemu *q);
 /* Says whose kernel is about to be published. */

@@ -42,6 +42,7 @@ void qemu_session_end(struct qemu *q, const char *reason)
 	}
 	q->owed = false;
 	snprintf(q->end_reason, sizeof(q->end_reason), "%s", reason);
+	qemu_voyage_over(q);
 	(void)!publisher_invalidated(&q->publisher, reason);
 }
 

@@ -44,9 +44,16 @@ static enum passage_step step_of(const struct qemu *q)
 
 void qemu_voyage_look(struct qemu *q)
 {
-	if (strcmp(q->inquiry.status, "inmigrate") == 0)
+	const struct passage *passage = q->env.passage;
+	bool waits = strcmp(q->inquiry.status, "inmigrate") == 0;
+	bool arrives = q->awaits && !waits;
+
+	if (waits)
 		q->arrival = true;
+	q->awaits = waits;
 	tell(q, step_of(q));
+	if (arrives && passage && passage->arrived && !q->removed)
+		passage->arrived(passage->ctx, q->env.endpoint);
 }
 
 /* Whoever moves it may end QEMU at once, and a small guest has left before QEMU can be asked. One
@@ -62,6 +69,14 @@ void qemu_voyage_event(struct qemu *q, const char *status)
 		tell(q, PASSAGE_LEAVES);
 	if (q->voyage == PASSAGE_LEAVES && completed)
 		tell(q, PASSAGE_LEFT);
+}
+
+void qemu_voyage_over(struct qemu *q)
+{
+	const struct passage *passage = q->env.passage;
+
+	if (q->voyage != PASSAGE_LEFT && passage && passage->over && !q->removed)
+		passage->over(passage->ctx, q->env.endpoint);
 }
 
 void qemu_voyage_distrust(struct qemu *q)
@@ -83,11 +98,12 @@ void qemu_voyage_identify(struct qemu *q)
 {
 	const struct passage *passage = q->env.passage;
 	char kernel[KERNEL_MAX] = "";
+	bool lasts = q->proof.placement || q->voyage != PASSAGE_COMES;
 
 	if (!passage || !passage->kernel)
 		return;
-	if (q->proof.placement || q->arrival || q->voyage != PASSAGE_COMES)
+	if (lasts || q->arrival)
 		snprintf(kernel, sizeof(kernel), "kernel-%" PRIx64 "-%" PRIx64, q->proof.kcr3,
 			q->proof.digest);
-	passage->kernel(passage->ctx, q->env.endpoint, kernel);
+	passage->kernel(passage->ctx, q->env.endpoint, kernel, lasts);
 }

@@ -384,13 +384,27 @@ static void on_step(void *ctx, uint32_t endpoint, enum passage_step step)
 	snprintf(scene.way + len, sizeof(scene.way) - len, "%s ", names[step]);
 }
 
-static void on_kernel(void *ctx, uint32_t endpoint, const char *known)
+static void on_kernel(void *ctx, uint32_t endpoint, const char *known, bool lasts)
 {
+	scene.lasts = lasts;
 	assert_true(strlen(known) < sizeof(scene.known));
 	snprintf(scene.known, sizeof(scene.known), "%s", known);
 }
 
-static const struct passage passage = {.step = on_step, .kernel = on_kernel};
+/* One that has left is not over. */
+static void on_over(void *ctx, uint32_t endpoint)
+{
+	assert_null(strstr(scene.way, "left"));
+	scene.overs++;
+}
+
+static void on_arrived(void *ctx, uint32_t endpoint)
+{
+	scene.arrivals++;
+}
+
+static const struct passage passage = {
+	.step = on_step, .kernel = on_kernel, .over = on_over, .arrived = on_arrived};
 
 void scene_adapter_start(void)
 {

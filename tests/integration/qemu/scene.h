@@ -74,6 +74,8 @@ extern struct scene {
 	char detail[512];
 	char way[128];  /* steps of the guest's way, in their order: "comes stays ..." */
 	char known[64]; /* kernel that was said last */
+	bool lasts;     /* ... and that it lasts */
+	unsigned overs, arrivals;
 } scene;
 
 /* Turns the loop until the condition holds. */

@@ -63,6 +63,21 @@ static void one_that_has_left_is_told_by_the_event(void **state)
 	wait_for(strstr(scene.detail, "migrated away"));
 }
 
+/* What leaves then is another boot, which may look the same, however quickly it has left. */
+static void one_that_is_reset_on_its_way_is_over_before_it_has_left(void **state)
+{
+	start_by_events();
+	migration_is("active");
+	wait_for(strcmp(scene.way, "leaves ") == 0);
+	assert_int_equal(scene.overs, 0);
+	scene.fake.is_source = true;
+	scene.fake.mute = true;
+	fake_qmp_say(&scene.fake, "{\"event\": \"RESET\", \"data\": {\"guest\": true}}");
+	migration_is("completed");
+	wait_for(strcmp(scene.way, "leaves left ") == 0);
+	assert_int_equal(scene.overs, 1);
+}
+
 static void one_that_has_left_may_be_made_to_run_on(void **state)
 {
 	scene_start();
@@ -113,6 +128,9 @@ static void one_that_comes_is_told_before_it_is_served(void **state)
 	wait_for(scene.memctx == 1);
 	assert_string_equal(scene.way, "comes ");
 	is_known_as("kernel-");
+	/* By its arrival alone, of which no later broker knows. */
+	assert_false(scene.lasts);
+	assert_int_equal(scene.arrivals, 1);
 }
 
 /* A broker that starts later knows it from QEMU, but has seen no resets. */
@@ -129,6 +147,9 @@ static void one_that_came_before_us_is_known_by_its_boot_alone(void **state)
 	scene_event("RESET");
 	wait_for(scene.memctx == 2);
 	is_known_as("kernel-");
+	assert_true(scene.lasts);
+	assert_int_equal(scene.arrivals, 0);
+	assert_int_equal(scene.overs, 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scene_setup, scene_teardown)
@@ -138,6 +159,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(one_that_is_cancelled_or_fails_stays),
 		TEST(one_that_has_left_is_told_by_the_event),
+		TEST(one_that_is_reset_on_its_way_is_over_before_it_has_left),
 		TEST(one_that_has_left_may_be_made_to_run_on),
 		TEST(one_that_stands_still_when_it_is_complete_has_left),
 		TEST(one_whose_qemu_ends_on_its_way_is_nowhere),

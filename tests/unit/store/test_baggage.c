@@ -21,6 +21,7 @@
 
 #define LEASE (77ull << 20)
 #define TOKEN 1234567ull
+#define EPOCH 7u
 #define LEFT_NS 5000u /* of the lease */
 #define ROOM (64u << 10)
 
@@ -33,11 +34,24 @@ struct host {
 
 static struct lab {
 	struct host from, to;
-	unsigned taken;
+	unsigned taken, steps;
 	struct lease_view lease;
 	char tenant[LEASE_NAME_MAX + 1];
 	struct lease_range range;
 } lab;
+
+/* The linker sends what the journal is to take through here. */
+int __real_journal_append(struct journal *journal, enum journal_type type,
+	const struct journal_keys *keys, size_t len, uint8_t **ret_body);
+int __wrap_journal_append(struct journal *journal, enum journal_type type,
+	const struct journal_keys *keys, size_t len, uint8_t **ret_body);
+static bool lab_fails;
+
+int __wrap_journal_append(struct journal *journal, enum journal_type type,
+	const struct journal_keys *keys, size_t len, uint8_t **ret_body)
+{
+	return lab_fails ? VMSIG_ERR_IO : __real_journal_append(journal, type, keys, len, ret_body);
+}
 
 static void host_open(struct host *host)
 {
@@ -93,7 +107,7 @@ static struct lease_view view(uint64_t now_ns)
 
 	return (struct lease_view){.id = LEASE,
 		.token = TOKEN,
-		.epoch = 7,
+		.epoch = EPOCH,
 		.uid = 1000,
 		.priority = 3,
 		.state = LEASE_ACTIVE,
@@ -135,10 +149,32 @@ static void on_lease(void *arg, const struct lease_view *lease)
 	strcpy(lab.tenant, lease->tenant);
 }
 
+static struct baggage_intake intake(uint64_t now_ns)
+{
+	return (struct baggage_intake){.endpoint = lab.to.endpoint,
+		.now_ns = now_ns,
+		.token_max = TOKEN,
+		.epoch_max = EPOCH,
+		.each = on_lease};
+}
+
+static int take_as(struct baggage_intake *way, const void *data, size_t len)
+{
+	int r;
+
+	lab.taken = lab.steps = 0;
+	do {
+		lab.steps++;
+		r = baggage_take(lab.to.store, way, data, len);
+	} while (r == VMSIG_ERR_BUSY);
+	return r;
+}
+
 static int take(const void *data, size_t len, uint64_t now_ns)
 {
-	lab.taken = 0;
-	return baggage_take(lab.to.store, lab.to.endpoint, now_ns, data, len, on_lease, NULL);
+	struct baggage_intake way = intake(now_ns);
+
+	return take_as(&way, data, len);
 }
 
 static void is_answered(uint64_t sequence)
@@ -148,11 +184,20 @@ static void is_answered(uint64_t sequence)
 
 	assert_int_equal(ledger_find(lab.to.ledger, &key, &entry), 0);
 	assert_true(entry.done);
-	assert_int_equal(entry.digest[0], sequence);
+	assert_int_equal(entry.digest[0], (uint8_t)sequence);
 	assert_int_equal(entry.intent, 0);
 	assert_int_equal(entry.reply_len, 5);
 	assert_memory_equal(entry.reply, "reply", 5);
 	free(entry.reply);
+}
+
+static void end_here(void)
+{
+	const struct change end = {.kind = CHANGE_END, .key.lease = LEASE, .number = 1};
+
+	assert_int_equal(store_begin(lab.to.store), 0);
+	assert_int_equal(store_change(lab.to.store, &end), 0);
+	assert_int_equal(store_commit(lab.to.store), 0);
 }
 
 /* ---- tests ---- */
@@ -170,7 +215,7 @@ static void all_of_it_is_there_and_durable(void **state)
 	assert_int_equal(lab.taken, 1);
 	assert_int_equal(lab.lease.id, LEASE);
 	assert_int_equal(lab.lease.token, TOKEN);
-	assert_int_equal(lab.lease.epoch, 7);
+	assert_int_equal(lab.lease.epoch, EPOCH);
 	assert_int_equal(lab.lease.endpoint, lab.to.endpoint);
 	assert_int_equal(lab.lease.deadline_ns, there_ns + LEFT_NS);
 	assert_int_equal(lab.lease.hold_until_ns, there_ns + 3 * LEFT_NS);
@@ -199,7 +244,134 @@ static void the_same_comes_twice(void **state)
 	assert_int_equal(take(baggage.data, baggage.len, 6000), 0);
 	assert_int_equal(lab.taken, 1);
 	is_answered(1);
+	/* The first one had less time. */
+	assert_int_equal(tables_lease(&lab.to.store->tables, LEASE)->deadline_ns, 5000 + LEFT_NS);
+	/* One that was taken away meanwhile stays so, also when its broker was killed before it
+	 * could say that all of it was there. */
+	end_here();
+	assert_int_equal(take(baggage.data, baggage.len, 7000), 0);
+	assert_int_equal(lab.taken, 0);
+	assert_true(tables_lease(&lab.to.store->tables, LEASE)->ended);
+	/* Of another epoch it is one that comes back with its guest. */
+	tables_lease(&lab.to.store->tables, LEASE)->epoch = EPOCH - 1;
+	assert_int_equal(take(baggage.data, baggage.len, 7000), 0);
+	assert_int_equal(lab.taken, 1);
+	assert_int_equal(tables_lease(&lab.to.store->tables, LEASE)->deadline_ns, 7000 + LEFT_NS);
 	free(baggage.data);
+}
+
+/* Between two hosts' clocks only spans can be told, and time goes on meanwhile. */
+static void what_the_way_took_is_taken_off(void **state)
+{
+	struct baggage baggage = pack(1000);
+	struct baggage_intake way = intake(50000);
+
+	way.age_ns = LEFT_NS - 1;
+	assert_int_equal(take_as(&way, baggage.data, baggage.len), 0);
+	assert_int_equal(lab.taken, 1);
+	assert_int_equal(lab.lease.deadline_ns, 50001);
+	assert_int_equal(lab.lease.hold_until_ns, 50000 + 2 * LEFT_NS + 1);
+	assert_int_equal(lab.lease.granted_ns, 50000 - 100 - (LEFT_NS - 1));
+	end_here();
+	tables_lease(&lab.to.store->tables, LEASE)->epoch = EPOCH - 1;
+	/* Whatever was left is over: it is told, with no time to be used. */
+	way = intake(60000);
+	way.age_ns = UINT64_MAX;
+	assert_int_equal(take_as(&way, baggage.data, baggage.len), 0);
+	assert_int_equal(lab.lease.deadline_ns, 60000);
+	assert_int_equal(lab.lease.hold_until_ns, 60000);
+	free(baggage.data);
+}
+
+/* As much as there may be, and no step does more than its part; a lease is never there without all
+ * that was written under it. */
+static void much_is_taken_in_steps(void **state)
+{
+	struct baggage_intake way = intake(5000);
+	struct baggage baggage = {.max = 16 * BAGGAGE_STEP};
+	const struct lease_view lease = view(1000);
+	unsigned steps = 0;
+	int r;
+
+	for (uint64_t sequence = 1; sequence <= 900; sequence++)
+		answer(sequence, true);
+	assert_int_equal(baggage_add(&baggage, lab.from.store, &lease, 1000, NULL, 0), 0);
+	assert_true(baggage.len > 4 * BAGGAGE_STEP);
+	lab.taken = 0;
+	for (r = VMSIG_ERR_BUSY; r == VMSIG_ERR_BUSY; steps++) {
+		size_t before = way.at;
+
+		assert_null(tables_lease(&lab.to.store->tables, LEASE));
+		r = baggage_take(lab.to.store, &way, baggage.data, baggage.len);
+		assert_true(way.at < before || way.at - before < BAGGAGE_STEP + 200);
+		assert_false(store_is_open(lab.to.store));
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(lab.taken, 1);
+	assert_true(steps > 8);
+	is_answered(1);
+	is_answered(900);
+	free(baggage.data);
+}
+
+/* A disk that is full for a while is no damage: it goes on where it was. */
+static void a_step_that_fails_is_done_again(void **state)
+{
+	struct baggage_intake way = intake(5000);
+	struct baggage baggage;
+
+	answer(1, true);
+	baggage = pack(1000);
+	lab.taken = 0;
+	assert_int_equal(
+		baggage_take(lab.to.store, &way, baggage.data, baggage.len), VMSIG_ERR_BUSY);
+	lab_fails = true;
+	assert_int_equal(baggage_take(lab.to.store, &way, baggage.data, baggage.len), VMSIG_ERR_IO);
+	lab_fails = false;
+	assert_int_equal(lab.taken, 0);
+	assert_null(tables_lease(&lab.to.store->tables, LEASE));
+	/* Nor what somebody else has open and does not end. */
+	assert_int_equal(store_begin(lab.to.store), 0);
+	assert_int_equal(baggage_take(lab.to.store, &way, baggage.data, baggage.len), VMSIG_ERR_IO);
+	assert_true(store_is_open(lab.to.store));
+	store_rollback(lab.to.store);
+	assert_int_equal(baggage_take(lab.to.store, &way, baggage.data, baggage.len), 0);
+	assert_int_equal(lab.taken, 1);
+	is_answered(1);
+	free(baggage.data);
+}
+
+/* Whoever writes into etcd gives no token that others may have, or get. */
+static void foreign_numbers_are_refused(void **state)
+{
+	struct baggage baggage = pack(1000);
+	struct baggage_intake way = intake(5000);
+
+	way.token_max = TOKEN - 1;
+	assert_int_equal(take_as(&way, baggage.data, baggage.len), VMSIG_ERR_INTERNAL);
+	way = intake(5000);
+	way.epoch_max = EPOCH - 1;
+	assert_int_equal(take_as(&way, baggage.data, baggage.len), VMSIG_ERR_INTERNAL);
+	assert_int_equal(lab.taken, 0);
+	assert_null(tables_lease(&lab.to.store->tables, LEASE));
+	assert_int_equal(take(baggage.data, baggage.len, 5000), 0);
+	assert_int_equal(lab.taken, 1);
+	free(baggage.data);
+}
+
+static void a_span_without_end_is_refused(void **state)
+{
+	static const uint64_t spans[] = {0, (uint64_t)INT64_MAX + 1, UINT64_MAX};
+	struct lease_view lease = view(1000);
+
+	for (size_t i = 0; i < sizeof(spans) / sizeof(*spans); i++) {
+		struct baggage baggage = {.max = ROOM};
+
+		lease.ttl_ns = spans[i];
+		assert_int_equal(baggage_add(&baggage, lab.from.store, &lease, 1000, NULL, 0), 0);
+		assert_int_equal(take(baggage.data, baggage.len, 5000), VMSIG_ERR_INTERNAL);
+		free(baggage.data);
+	}
 }
 
 static void a_lease_with_that_number_stays(void **state)
@@ -320,6 +492,32 @@ static void what_nobody_answers_is_refused(void **state)
 	free(baggage.data);
 }
 
+static void the_answers_of_each_lease_come_with_it(void **state)
+{
+	const struct ledger_key key = {.lease = LEASE + 1, .writer = 5, .sequence = 3};
+	static const uint8_t digest[LEDGER_DIGEST] = {3};
+	struct lease_view second = view(1000);
+	struct ledger_entry entry;
+	struct baggage baggage;
+
+	answer(1, true);
+	baggage = pack(1000);
+	second.id = LEASE + 1;
+	second.token = TOKEN - 1;
+	assert_int_equal(store_begin(lab.from.store), 0);
+	assert_int_equal(ledger_intend(lab.from.ledger, &key, digest, 99), 0);
+	assert_int_equal(ledger_settle(lab.from.ledger, &key, "other", 5), 0);
+	assert_int_equal(store_commit(lab.from.store), 0);
+	assert_int_equal(baggage_add(&baggage, lab.from.store, &second, 1000, NULL, 0), 0);
+	assert_int_equal(take(baggage.data, baggage.len, 5000), 0);
+	assert_int_equal(lab.taken, 2);
+	is_answered(1);
+	assert_int_equal(ledger_find(lab.to.ledger, &key, &entry), 0);
+	assert_memory_equal(entry.reply, "other", 5);
+	free(entry.reply);
+	free(baggage.data);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -327,11 +525,17 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(all_of_it_is_there_and_durable),
 		TEST(the_same_comes_twice),
+		TEST(what_the_way_took_is_taken_off),
+		TEST(much_is_taken_in_steps),
+		TEST(a_step_that_fails_is_done_again),
+		TEST(foreign_numbers_are_refused),
+		TEST(a_span_without_end_is_refused),
 		TEST(a_lease_with_that_number_stays),
 		TEST(what_is_under_way_is_waited_for_or_unknown),
 		TEST(one_that_does_not_fit_is_left_out),
 		TEST(damage_is_refused),
 		TEST(what_nobody_answers_is_refused),
+		TEST(the_answers_of_each_lease_come_with_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -479,3 +479,13 @@ uint64_t lab_word(struct lab *lab, uint64_t addr)
 	assert_int_equal(pread(lab->ram, &word, sizeof(word), (off_t)addr), sizeof(word));
 	return word;
 }
+
+int lab_unpack(struct lab *lab, struct baggage_intake *intake, const void *data, size_t len)
+{
+	int r;
+
+	do
+		r = desk_shell_unpack(lab->shell, intake, data, len);
+	while (r == VMSIG_ERR_BUSY);
+	return r;
+}

@@ -105,6 +105,10 @@ void lab_settle(struct lab *lab);
 /* Turns until so many events were told. */
 void lab_await(struct lab *lab, size_t n);
 
+/* All of what came with a guest; 0 or an error. */
+struct baggage_intake;
+int lab_unpack(struct lab *lab, struct baggage_intake *intake, const void *data, size_t len);
+
 /* Takes a lease of the whole endpoint. */
 void lab_lease(struct lab *lab);
 /* 0: granted or waiting. */

@@ -34,7 +34,11 @@ static void plant(struct lab *lab, uint64_t first)
 
 		assert_int_equal(baggage_add(&baggage, lab->store, &lease, lab_now(), NULL, 0), 0);
 	}
-	assert_int_equal(desk_shell_unpack(lab->shell, other.id, baggage.data, baggage.len), 0);
+	assert_int_equal(lab_unpack(lab,
+				 &(struct baggage_intake){
+					 .endpoint = other.id, .token_max = 1, .epoch_max = 1},
+				 baggage.data, baggage.len),
+		0);
 	free(baggage.data);
 	lab_turn(lab);
 }
