@@ -211,6 +211,11 @@ static bool take_entry(struct atlas *atlas, const struct txn_entry *entry)
 
 /* ---- answers ---- */
 
+static int by_uuid(const void *a, const void *b)
+{
+	return strcmp(((const struct atlas_guest *)a)->uuid, ((const struct atlas_guest *)b)->uuid);
+}
+
 static enum atlas_progress take_page(struct atlas *atlas, const struct txn_result *page)
 {
 	bool last = page->n < atlas->limit;
@@ -225,6 +230,9 @@ static enum atlas_progress take_page(struct atlas *atlas, const struct txn_resul
 	if (!last && !atlas->more)
 		return ATLAS_GOES_ON;
 	close_last(atlas);
+	/* Keys have their order with what follows the name in it. */
+	if (atlas->n)
+		qsort(atlas->guests, atlas->n, sizeof(*atlas->guests), by_uuid);
 	return ATLAS_COMPLETE;
 }
 
@@ -246,14 +254,14 @@ const struct atlas_guest *atlas_guests(const struct atlas *atlas, size_t *ret_n)
 	return atlas->guests;
 }
 
-static int by_uuid(const void *uuid, const void *guest)
+static int is_of(const void *uuid, const void *guest)
 {
 	return strcmp(uuid, ((const struct atlas_guest *)guest)->uuid);
 }
 
 const struct atlas_guest *atlas_find(const struct atlas *atlas, const char *uuid)
 {
-	return atlas->n ? bsearch(uuid, atlas->guests, atlas->n, sizeof(*atlas->guests), by_uuid)
+	return atlas->n ? bsearch(uuid, atlas->guests, atlas->n, sizeof(*atlas->guests), is_of)
 			: NULL;
 }
 

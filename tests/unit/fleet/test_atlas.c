@@ -156,6 +156,19 @@ static void what_hosts_have_is_there(void **state)
 	atlas_free(atlas);
 }
 
+static void one_name_may_begin_as_another_one(void **state)
+{
+	struct atlas *atlas;
+
+	(void)state;
+	put_mark("a-b", "host1", DEED_HELD);
+	put_mark("a", "host2", DEED_HELD);
+	atlas = read_all();
+	assert_string_equal(atlas_find(atlas, "a")->host, "host2");
+	assert_string_equal(atlas_find(atlas, "a-b")->host, "host1");
+	atlas_free(atlas);
+}
+
 static void many_come_in_pages(void **state)
 {
 	struct atlas *atlas;
@@ -255,6 +268,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(what_hosts_have_is_there, forget),
+		cmocka_unit_test_setup(one_name_may_begin_as_another_one, forget),
 		cmocka_unit_test_setup(many_come_in_pages, forget),
 		cmocka_unit_test_setup(a_page_that_is_too_long_is_read_in_small_ones, forget),
 		cmocka_unit_test_setup(a_store_that_does_not_answer_is_asked_twice, forget),
