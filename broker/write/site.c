@@ -159,12 +159,14 @@ void desk_endpoint_ready(struct desk *desk, uint64_t now_ns, uint32_t endpoint, 
 {
 	const struct desk_ops *ops = &desk->env.ops;
 	struct site *site = site_find(desk, endpoint);
+	bool away;
 	int r;
 
 	desk_enter(desk, now_ns);
 	if (!site || desk->closing)
 		return;
 	target_close(desk, site);
+	away = site->away;
 	site->epoch = epoch;
 	site->away = false;
 	site->host[0] = '\0';
@@ -175,7 +177,8 @@ void desk_endpoint_ready(struct desk *desk, uint64_t now_ns, uint32_t endpoint, 
 		r = lease_endpoint_ready(desk->engine, desk->now_ns, endpoint, epoch);
 	if (!r)
 		check_doubted(desk, site);
-	else
+	else if (away)
+		/* What has waited for it would wait for ever. */
 		lease_endpoint_down(desk->engine, desk->now_ns, endpoint, VMSIG_ERR_NO_WRITE_PATH);
 	if (r)
 		desk_log(desk, DESK_LOG_ERROR, "the endpoint cannot be written to",
