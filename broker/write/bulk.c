@@ -14,6 +14,7 @@
 #include "broker/write/payer.h"
 #include "broker/write/permit.h"
 #include "broker/write/site.h"
+#include "proto/mishap.h"
 
 #define PLAN_PART (4ull << 20) /* bytes whose addresses are looked up in one go: 1,024 pages */
 
@@ -77,7 +78,7 @@ static void plan_step(struct share_task *task);
 
 static struct bulk *bulk_new(struct command *command)
 {
-	struct bulk *bulk = calloc(1, sizeof(*bulk));
+	struct bulk *bulk = MISHAP("bulk-memory") ? NULL : calloc(1, sizeof(*bulk));
 
 	if (!bulk)
 		return NULL;

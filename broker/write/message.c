@@ -7,6 +7,7 @@
 
 #include "broker/write/command.h"
 #include "broker/write/operator.h"
+#include "proto/mishap.h"
 
 static bool lengths_ok(const Vmsig__WriteOp *op)
 {
@@ -38,7 +39,10 @@ static int ops_unpack(struct command *command)
 	if (r)
 		return r;
 	/* The operations, and the bytes before as the intent and as the write see them. */
-	command->memory = malloc(body->n_ops * sizeof(*command->ops) + 2 * (size_t)command->bytes);
+	command->memory =
+		MISHAP("message-memory")
+			? NULL
+			: malloc(body->n_ops * sizeof(*command->ops) + 2 * (size_t)command->bytes);
 	if (!command->memory)
 		return -ENOMEM;
 	command->ops = command->memory;
@@ -84,7 +88,7 @@ static int bulk_unpack(struct command *command)
 	command->bytes = command->body->bulk->len;
 	if (!command->body->want_old)
 		return 0;
-	command->memory = calloc(1, (size_t)command->bytes);
+	command->memory = MISHAP("old-bytes-memory") ? NULL : calloc(1, (size_t)command->bytes);
 	if (!command->memory)
 		return -ENOMEM;
 	command->old = command->before = command->memory;

@@ -6,6 +6,7 @@
 
 #include "broker/write/bill.h"
 #include "broker/write/record.h"
+#include "proto/mishap.h"
 
 #define REFUSAL_WINDOW_NS (10000ull * NS_PER_MS)
 /* What a person tries is worth its details. That there is too much is not. */
@@ -39,7 +40,7 @@ static struct refusal *refusal_find(struct desk *desk, const struct refusal_key 
 /* Without memory for it the next one is recorded like a first one. */
 static struct refusal *refusal_add(struct desk *desk, const struct refusal_key *key)
 {
-	struct refusal *refusal = calloc(1, sizeof(*refusal));
+	struct refusal *refusal = MISHAP("refusal-memory") ? NULL : calloc(1, sizeof(*refusal));
 
 	if (!refusal)
 		return NULL;

@@ -12,6 +12,7 @@
 #include "broker/write/permit.h"
 #include "broker/write/site.h"
 #include "broker/write/standstill.h"
+#include "proto/mishap.h"
 
 #define CHECK_PART (4ull << 20) /* bytes whose addresses are looked up in one go: 1,024 pages */
 
@@ -278,7 +279,7 @@ static int rooms_take(struct bulk *bulk)
 	const struct desk_bulk_ops *ops = ops_of(bulk)->bulk;
 	size_t n = (size_t)((bulk->len + DESK_ROOM - 1) / DESK_ROOM);
 
-	bulk->rooms = calloc(n, sizeof(*bulk->rooms));
+	bulk->rooms = MISHAP("rooms-memory") ? NULL : calloc(n, sizeof(*bulk->rooms));
 	if (!bulk->rooms)
 		return VMSIG_ERR_NO_MEMORY;
 	for (; bulk->nrooms < n; bulk->nrooms++) {

@@ -27,6 +27,7 @@ static const struct tenant tenants[TENANTS] = {
 		.quota = {.subscriptions = 2, .globs = 2}},
 };
 static const char *const patterns[] = {"*", "a*", "b*", "a0", "a1", "b0", "b1", "none", "?0"};
+#define PATTERNS (sizeof(patterns) / sizeof(patterns[0]))
 
 size_t index_of(const char *name)
 {
@@ -174,15 +175,38 @@ static void subscriber_enter(struct subscriber *subscriber)
 		subscriber->session = NULL;
 }
 
-static void subscriber_unsubscribe(struct subscriber *subscriber, const char *pattern)
+static bool looks_at(const struct subscriber *subscriber, const char *name)
 {
-	if (session_unsubscribe(subscriber->session, pattern) == 0)
-		memset(subscriber->histories, 0, sizeof(subscriber->histories));
+	const struct selector_subject subject = selector_named(name);
+
+	for (unsigned i = 0; i < PATTERNS; i++) {
+		if (subscriber->patterns & 1u << i && selector_matches(patterns[i], &subject))
+			return true;
+	}
+	return false;
+}
+
+static void subscriber_subscribe(struct subscriber *subscriber, unsigned pattern)
+{
+	if (session_subscribe(subscriber->session, patterns[pattern]) == 0)
+		subscriber->patterns |= 1u << pattern;
+}
+
+/* What another pattern names is looked at as before. */
+static void subscriber_unsubscribe(struct subscriber *subscriber, unsigned pattern)
+{
+	if (session_unsubscribe(subscriber->session, patterns[pattern]))
+		return;
+	subscriber->patterns &= ~(1u << pattern);
+	for (size_t i = 0; i < ENDPOINTS; i++) {
+		if (!looks_at(subscriber, names[i]))
+			memset(&subscriber->histories[i], 0, sizeof(subscriber->histories[i]));
+	}
 }
 
 void subscriber_step(struct subscriber *subscriber)
 {
-	const char *pattern = patterns[dice(sizeof(patterns) / sizeof(patterns[0]))];
+	unsigned pattern = dice(PATTERNS);
 
 	if (!subscriber->session) {
 		if (dice(2))
@@ -192,7 +216,7 @@ void subscriber_step(struct subscriber *subscriber)
 	switch (dice(world.faults ? 14 : 8)) {
 	case 0:
 	case 1:
-		(void)!session_subscribe(subscriber->session, pattern);
+		subscriber_subscribe(subscriber, pattern);
 		break;
 	case 2:
 		subscriber_unsubscribe(subscriber, pattern);

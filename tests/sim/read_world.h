@@ -54,8 +54,9 @@ struct adapter {
 struct subscriber {
 	struct session *session;
 	const struct tenant *tenant;
-	bool owed;        /* was notified, and has not pulled all of it */
-	bool outstanding; /* has not acknowledged a context */
+	bool owed;         /* was notified, and has not pulled all of it */
+	bool outstanding;  /* has not acknowledged a context */
+	unsigned patterns; /* bits: those that it has subscribed to */
 	bool has_held;
 	struct core_delivery held; /* FLAW_LATE_INVALIDATION */
 	struct history histories[ENDPOINTS];

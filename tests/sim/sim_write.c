@@ -235,6 +235,7 @@ static void world_make(uint64_t seed, uint64_t wall)
 	world.wall = world.wall_random = wall;
 	world.now = 1000 * MS;
 	world.faults = true;
+	sim.faults = &world.faults;
 	world.rests = seed % 2;
 	world.kill_sides = (const uint32_t[]){0, 200, 100, 40}[dice(4)];
 	world.fault_sides = (const uint32_t[]){0, 100, 40, 20}[dice(4)];
