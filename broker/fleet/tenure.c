@@ -546,6 +546,11 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
 static uint64_t next_ask_ns(const struct tenure *t)
 {
 	uint64_t at = UINT64_MAX;
@@ -554,7 +559,7 @@ static uint64_t next_ask_ns(const struct tenure *t)
 		if (!t->seen || (!t->damaged && decide(t) != NOTHING))
 			at = t->retry_ns;
 		else if (looks_again(t))
-			at = t->look_ns;
+			at = later(t->look_ns, t->retry_ns); /* a renewal puts that off, too */
 	}
 	return renews(t) ? earlier(at, t->renew_ns) : at;
 }

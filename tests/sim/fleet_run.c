@@ -169,6 +169,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+#define HURRIES 1000 /* steps in a row in which something is due at once */
+
 static uint64_t next(void)
 {
 	uint64_t at = world.now + MS * (1 + dice(400));
@@ -177,6 +179,9 @@ static uint64_t next(void)
 	at = earlier(at, store_next_expiry());
 	for (int h = 0; h < HOSTS; h++)
 		at = earlier(at, host_next(h));
+	world.hurries = at > world.now ? 0 : world.hurries + 1;
+	if (world.hurries > HURRIES)
+		broken("a timer is due for ever, and nothing is done for it");
 	return at > world.now ? at : world.now + 1;
 }
 

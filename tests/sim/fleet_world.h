@@ -115,6 +115,7 @@ struct world {
 	bool untrusted;      /* it was restored as another cluster, and no operator has bumped it */
 	uint64_t bump_at;    /* 0: nobody does */
 	uint64_t calm_until; /* no fault until then */
+	unsigned hurries;    /* steps in a row that something was due at once */
 	uint64_t owned, migrated, taken; /* how often; what happens never proves nothing */
 };
 
