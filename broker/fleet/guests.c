@@ -234,7 +234,7 @@ bool tenure_may_apply(const struct tenure *t, uint64_t now_ns)
 
 bool tenure_may_prolong(const struct tenure *t, uint64_t now_ns)
 {
-	return t->held && !t->gave && !t->over && now_ns < t->right_until_ns;
+	return t->told && t->held && !t->gave && !t->over && now_ns < t->right_until_ns;
 }
 
 void tenure_look(const struct tenure *t, struct tenure_view *ret_view)

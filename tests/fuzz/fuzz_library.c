@@ -36,18 +36,30 @@ static const struct unpack_budget budget = {.parts = 4096, .bytes = 1u << 20};
 static size_t pending;
 
 /* As large as the message says, within reason: what is compared before is not tried here. */
+static int foreign(const struct chan_fd_claim *claim)
+{
+	int fd;
+
+	if (claim->access == O_RDONLY && claim->ino % 7 == 0)
+		return claim->regular ? -1 : open("/dev/null", O_RDONLY | O_CLOEXEC);
+	fd = memfd_create("foreign", MFD_CLOEXEC);
+	if (fd >= 0 && claim->ino % 7)
+		(void)!ftruncate(fd, (off_t)(claim->size % RAM_MOST));
+	return fd;
+}
+
+/* What is no regular file is refused with all the others, as the real one does. */
 int __wrap_chan_take_fds(
 	struct chan *chan, const struct chan_fd_claim *claims, size_t n, int *ret_fds)
 {
 	(void)chan;
 	for (size_t i = 0; i < n; i++) {
-		ret_fds[i] = claims[i].access == O_RDONLY && claims[i].ino % 7 == 0
-				     ? open("/dev/null", O_RDONLY | O_CLOEXEC)
-				     : memfd_create("foreign", MFD_CLOEXEC);
-		if (ret_fds[i] < 0)
-			abort();
-		if (claims[i].ino % 7)
-			(void)!ftruncate(ret_fds[i], (off_t)(claims[i].size % RAM_MOST));
+		ret_fds[i] = foreign(&claims[i]);
+		if (ret_fds[i] >= 0)
+			continue;
+		while (i > 0)
+			close(ret_fds[--i]);
+		return VMSIG_ERR_PROTOCOL;
 	}
 	return 0;
 }
