@@ -19,7 +19,7 @@
 
 #define ATOMIC 0x3000u    /* one store */
 #define UNALIGNED 0x3011u /* a copy */
-#define CALLS_MAX 128     /* of one write and a release; far more than they make */
+#define CALLS_MAX 512     /* of one write and a release; far more than they make */
 /* A broker with a sanitizer takes three times as long to start: it dies at each third call. */
 #ifdef __SANITIZE_ADDRESS__
 #define CALL_STEP 3
