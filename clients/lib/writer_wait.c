@@ -43,6 +43,26 @@ int vmsig_writer_wait(vmsig_writer *writer, vmsig_writer_event *ret_event, int t
 
 /* ---- leases ---- */
 
+static bool is_held(const vmsig_lease *lease)
+{
+	return lease->phase == VMSIG_LEASE_HELD;
+}
+
+/* Until it is there, or over, which is told by the result and not by an event. */
+static int lease_await(vmsig_lease *lease, bool (*is_there)(const vmsig_lease *), int64_t until)
+{
+	int r;
+
+	lease->silent = true;
+	r = -vmsig_writer_process(lease->writer);
+	while (!r && !is_there(lease) && lease->phase != VMSIG_LEASE_OVER)
+		r = step(lease->writer, until);
+	lease->silent = false;
+	if (!r && lease->phase == VMSIG_LEASE_OVER)
+		r = lease->error ? lease->error : VMSIG_ERR_NO_LEASE;
+	return r;
+}
+
 int vmsig_lease_acquire_wait(vmsig_writer *writer, const vmsig_lease_request *request,
 	vmsig_lease **ret_lease, int timeout_ms)
 {
@@ -52,13 +72,7 @@ int vmsig_lease_acquire_wait(vmsig_writer *writer, const vmsig_lease_request *re
 
 	if (r)
 		return client_result(r);
-	lease->silent = true;
-	r = -vmsig_writer_process(writer);
-	while (!r && lease->phase != VMSIG_LEASE_HELD && lease->phase != VMSIG_LEASE_OVER)
-		r = step(writer, until);
-	lease->silent = false;
-	if (!r && lease->phase == VMSIG_LEASE_OVER)
-		r = lease->error ? lease->error : VMSIG_ERR_NO_LEASE;
+	r = lease_await(lease, is_held, until);
 	if (!r) {
 		*ret_lease = lease;
 		return 0;
@@ -120,7 +134,7 @@ int vmsig_lease_use(
 /* The broker has said that it is this connection's. */
 static bool is_resumed(const vmsig_lease *lease)
 {
-	return lease->phase == VMSIG_LEASE_HELD && lease->asking == ASK_NONE &&
+	return is_held(lease) && lease->asking == ASK_NONE &&
 	       lease->connection == lease->writer->link.number;
 }
 
@@ -133,13 +147,7 @@ int vmsig_lease_resume(
 
 	if (r)
 		return r;
-	lease->silent = true;
-	r = -vmsig_writer_process(writer);
-	while (!r && !is_resumed(lease) && lease->phase != VMSIG_LEASE_OVER)
-		r = step(writer, until);
-	lease->silent = false;
-	if (!r && lease->phase == VMSIG_LEASE_OVER)
-		r = lease->error ? lease->error : VMSIG_ERR_NO_LEASE;
+	r = lease_await(lease, is_resumed, until);
 	if (!r) {
 		*ret_lease = lease;
 		return 0;
