@@ -116,7 +116,7 @@ static int lease_find(
 	}
 	vmsig_lease_entries_free(entries);
 	if (r == -VMSIG_ERR_NO_LEASE)
-		return writer_fail(writer, r, "there is no such lease of this tenant any more");
+		writer_fail(writer, r, "there is no such lease of this tenant any more");
 	*ret_lease = lease;
 	return r;
 }
