@@ -37,8 +37,18 @@ class Terminal:
                     sys.exit(f"it ended; no {pattern!r} in {self.seen!r}")
         return match.end()
 
+    def await_keys(self):
+        """Between two lines the terminal is no keyboard: there Ctrl-D is a mark that a reader of
+        keys never gets."""
+        until = time.monotonic() + HANG_S
+        while termios.tcgetattr(self.fd)[3] & termios.ICANON:
+            if time.monotonic() > until:
+                sys.exit(f"it does not read keys; it has said {self.seen!r}")
+            time.sleep(0.01)
+
     def press(self, keys, wanted):
         """What comes after that is what is wanted; where it ends."""
+        self.await_keys()
         start = len(self.seen)
         os.write(self.fd, keys.encode())
         return self.expect(wanted, start)
@@ -53,6 +63,8 @@ class Terminal:
     def end(self):
         """How it ended: an exit status."""
         while True:  # what it says last
+            if not select.select([self.fd], [], [], HANG_S)[0]:
+                sys.exit(f"it does not end; it has said {self.seen!r}")
             try:
                 data = os.read(self.fd, 4096)
             except OSError:
