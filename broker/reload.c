@@ -34,6 +34,7 @@
 
 #define WRITER_LOOK_US 50000 /* between two looks at a file that is being written */
 #define WRITER_LOOKS 200     /* before that is given up */
+#define LOGGED_MAX 64u       /* changes */
 
 struct reload {
 	struct broker *broker;
@@ -58,35 +59,43 @@ struct reload {
 	char error[512];
 };
 
-/* ---- what is only read at start ---- */
+/* ---- what it changed, for who has no other answer ---- */
 
-static bool is_same_sandbox(const struct config_sandbox *a, const struct config_sandbox *b)
+static void log_change(const struct compare_change *change)
 {
-	return a->enabled == b->enabled && a->syscalls == b->syscalls &&
-	       a->landlock == b->landlock &&
-	       (a->user && b->user ? strcmp(a->user, b->user) == 0 : a->user == b->user);
+	const struct log_field fields[] = {
+		LOG_STR("section", compare_section_name(change->section)),
+		LOG_STR("name", change->name), LOG_STR("change", compare_kind_name(change->kind)),
+		LOG_STR("detail", change->detail), {.type = LOG_FIELD_END}};
+
+	log_record(change->warns ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+		change->warns ? "changed by the reload, but see `detail`" : "changed by the reload",
+		fields);
 }
 
-static void warn_unchanged(const struct config *old, const struct config *config)
+/* Those with a warning first: of a long list the rest is only counted. */
+static void log_changes(const struct compare_result *changes)
 {
-	const struct {
-		const char *key;
-		bool changed;
-	} settings[] = {
-		{"state_dir", strcmp(old->state_dir, config->state_dir) != 0},
-		{"audit.size: the size of its steps",
-			old->audit.size_max != config->audit.size_max},
-		{"listen.write: bulk data, and stopping guests around writes",
-			config->write.given && !old->write.given},
-		{"sandbox", !is_same_sandbox(&old->sandbox, &config->sandbox)},
-		{"fleet, but for its keys", !config_fleet_equal(old, config)},
-	};
+	size_t told = 0, all = 0;
 
-	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
-		if (settings[i].changed)
-			log_warning("the setting changes with the next start, not with a reload",
-				LOG_STR("key", settings[i].key));
+	for (int warns = 1; warns >= 0; warns--) {
+		for (size_t i = 0; i < changes->nchanges && told < LOGGED_MAX; i++) {
+			if (changes->changes[i].warns == warns) {
+				log_change(&changes->changes[i]);
+				told++;
+			}
+		}
 	}
+	for (int section = 0; section < COMPARE_SECTIONS; section++) {
+		for (int kind = 0; kind < COMPARE_KINDS; kind++)
+			all += changes->counts[section][kind];
+	}
+	if (all > told)
+		log_info("the reload changed more than is listed", LOG_INT("more", all - told));
+}
+
+static void warn_of_sandbox(const struct config *config)
+{
 	if (!sandbox_serves(config))
 		log_warning("there is an endpoint of QEMU or libvirt without 'ram' now, or "
 			    "'discover', and the sandbox that was shut at the start keeps vmsigd "
@@ -220,7 +229,8 @@ static int adopt(struct reload *reload)
 		return r;
 	}
 	reload->config = NULL;
-	warn_unchanged(old, config);
+	log_changes(&reload->changes);
+	warn_of_sandbox(config);
 	reload_warn(config);
 	broker->config = config;
 	look_at_keys(broker);

@@ -12,10 +12,12 @@
 #include "broker/config/keys.h"
 #include "broker/config/scalar.h"
 
+#define FROM_THE_START "from the next start on"
+
 /* ---- what changed ---- */
 
 static int note(struct compare_result *result, enum compare_section section, enum compare_kind kind,
-	const char *name, const char *detail)
+	bool warns, const char *name, const char *detail)
 {
 	struct compare_change *change;
 
@@ -29,14 +31,28 @@ static int note(struct compare_result *result, enum compare_section section, enu
 	change = &result->changes[result->nchanges++];
 	change->section = section;
 	change->kind = kind;
+	change->warns = warns;
 	snprintf(change->name, sizeof(change->name), "%s", name);
 	snprintf(change->detail, sizeof(change->detail), "%s", detail);
 	return 0;
 }
 
+/* Its texts, as far as they fit. */
+static void list_text(const struct decode_field *field, const void *object, char *buf, size_t size)
+{
+	size_t n = equal_count(object, field), len = 0;
+
+	snprintf(buf, size, "none");
+	for (size_t i = 0; i < n && len < size; i++)
+		len += (size_t)snprintf(buf + len, size - len, "%s%s", i ? " " : "",
+			equal_text_of(object, field, i));
+}
+
 static void value_text(const struct decode_field *field, const void *object, char *buf, size_t size)
 {
-	if (equal_is_text(field->type)) {
+	if (equal_is_text_list(field->type)) {
+		list_text(field, object, buf, size);
+	} else if (equal_is_text(field->type)) {
 		const char *text = equal_text(object, field->offset);
 
 		snprintf(buf, size, "%s", text ? text : "none");
@@ -51,30 +67,37 @@ static void value_text(const struct decode_field *field, const void *object, cha
 	}
 }
 
-/* What is read at the start alone. */
-static bool is_read_at_start(const char *name)
+/* What of a setting is read at the start alone, by the begin of its name; NULL: nothing. */
+static const char *part_of_start(const char *name)
 {
-	static const char *const keys[] = {"fleet.ca", "fleet.cert", "fleet.key"};
-	bool waits = strcmp(name, "state_dir") == 0 || strncmp(name, "sandbox.", 8) == 0 ||
-		     strncmp(name, "fleet.", 6) == 0;
+	static const char all[] = "";
+	static const struct {
+		const char *begin, *part;
+	} settings[] = {{"state_dir", all}, {"audit.size", "the size of its steps "},
+		{"sandbox.", all}, {"fleet.ca", NULL}, {"fleet.cert", NULL}, {"fleet.key", NULL},
+		{"fleet.", all}};
 
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-		waits = waits && strcmp(name, keys[i]) != 0;
-	return waits;
+	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+		if (strncmp(name, settings[i].begin, strlen(settings[i].begin)) == 0)
+			return settings[i].part;
+	}
+	return NULL;
 }
 
 static int note_setting(struct compare_result *result, enum compare_section section,
 	const char *name, const struct decode_field *field, const void *old, const void *new)
 {
-	char from[60], to[60], detail[160];
+	const char *part = part_of_start(name);
+	char from[48], to[48], later[64] = "", detail[160];
 
 	if (equal_value(field, old, new))
 		return 0;
 	value_text(field, old, from, sizeof(from));
 	value_text(field, new, to, sizeof(to));
-	snprintf(detail, sizeof(detail), "%s -> %s%s", from, to,
-		is_read_at_start(name) ? "; from the next start on" : "");
-	return note(result, section, COMPARE_CHANGED, name, detail);
+	if (part)
+		snprintf(later, sizeof(later), "; %s" FROM_THE_START, part);
+	snprintf(detail, sizeof(detail), "%s -> %s%s", from, to, later);
+	return note(result, section, COMPARE_CHANGED, part != NULL, name, detail);
 }
 
 /* The sections of the file that are no lists. */
@@ -96,19 +119,32 @@ static int compare_map(struct compare_result *result, enum compare_section secti
 	return r;
 }
 
+/* The threads and processes of the write plane are made at the start. */
+static int note_socket(
+	struct compare_result *result, const char *name, const struct config_listen *new)
+{
+	bool later = strcmp(name, "write") == 0;
+	char detail[160];
+
+	snprintf(detail, sizeof(detail), "%.64s%s", new->path,
+		later ? "; bulk data, and stopping guests around writes, " FROM_THE_START : "");
+	return note(result, COMPARE_LISTEN, COMPARE_ADDED, later, name, detail);
+}
+
 static int compare_listen(struct compare_result *result, const char *name,
 	const struct config_listen *old, const struct config_listen *new)
 {
 	char detail[160];
 
-	if (old->given != new->given)
-		return note(result, COMPARE_LISTEN, new->given ? COMPARE_ADDED : COMPARE_REMOVED,
-			name, new->given ? new->path : old->path);
+	if (new->given && !old->given)
+		return note_socket(result, name, new);
+	if (old->given && !new->given)
+		return note(result, COMPARE_LISTEN, COMPARE_REMOVED, false, name, old->path);
 	if (!new->given || (strcmp(old->path, new->path) == 0 && old->mode == new->mode))
 		return 0;
 	snprintf(detail, sizeof(detail), "%.64s mode %o -> %.64s mode %o", old->path, old->mode,
 		new->path, new->mode);
-	return note(result, COMPARE_LISTEN, COMPARE_CHANGED, name, detail);
+	return note(result, COMPARE_LISTEN, COMPARE_CHANGED, false, name, detail);
 }
 
 static int compare_sockets(
@@ -129,7 +165,7 @@ static int compare_settings(
 
 	for (; !r && field->key; field++) {
 		if (strcmp(field->key, "discover") == 0 && !equal_value(field, old, new))
-			r = note(result, COMPARE_SETTINGS, COMPARE_CHANGED, field->key,
+			r = note(result, COMPARE_SETTINGS, COMPARE_CHANGED, false, field->key,
 				"looked for as it says now");
 		else if (strcmp(field->key, "listen") == 0)
 			r = compare_sockets(result, old, new);
@@ -159,11 +195,11 @@ static int compare_endpoints(
 		int order = a && b ? strcmp(a->name, b->name) : a ? -1 : 1;
 
 		if (a && order < 0)
-			r = note(result, COMPARE_ENDPOINTS, COMPARE_REMOVED, a->name, "");
+			r = note(result, COMPARE_ENDPOINTS, COMPARE_REMOVED, false, a->name, "");
 		else if (b && order > 0)
-			r = note(result, COMPARE_ENDPOINTS, COMPARE_ADDED, b->name, "");
+			r = note(result, COMPARE_ENDPOINTS, COMPARE_ADDED, false, b->name, "");
 		else if (a && b && !config_endpoint_equal(a, b))
-			r = note(result, COMPARE_ENDPOINTS, COMPARE_CHANGED, a->name,
+			r = note(result, COMPARE_ENDPOINTS, COMPARE_CHANGED, false, a->name,
 				"starts anew, in another epoch");
 		i += order <= 0;
 		j += order >= 0;
@@ -194,7 +230,7 @@ static int note_tenant(struct compare_result *result, enum compare_kind kind,
 
 	snprintf(name, sizeof(name), "%s/%s", identity_role_name((enum identity_role)tenant->role),
 		tenant->tenant.name);
-	return note(result, COMPARE_TENANTS, kind, name, detail);
+	return note(result, COMPARE_TENANTS, kind, idle != NULL, name, detail);
 }
 
 /* The keys that are different. */
@@ -259,6 +295,17 @@ void compare_deinit(struct compare_result *result)
 bool compare_is_empty(const struct compare_result *result)
 {
 	return result->nchanges == 0;
+}
+
+const char *compare_kind_name(enum compare_kind kind)
+{
+	static const char *const names[COMPARE_KINDS] = {
+		[COMPARE_ADDED] = "added",
+		[COMPARE_REMOVED] = "removed",
+		[COMPARE_CHANGED] = "changed",
+	};
+
+	return names[kind];
 }
 
 const char *compare_section_name(enum compare_section section)

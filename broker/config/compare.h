@@ -27,6 +27,7 @@ enum compare_kind { COMPARE_ADDED, COMPARE_REMOVED, COMPARE_CHANGED, COMPARE_KIN
 struct compare_change {
 	enum compare_section section;
 	enum compare_kind kind;
+	bool warns; /* it waits for the next start, or names nothing: `detail` says so */
 	char name[96];
 	char detail[160]; /* "64 -> 128"; "" where there is no more to say */
 };
@@ -45,7 +46,8 @@ __attribute__((warn_unused_result)) int compare_configs(
 	struct compare_result *ret_result, const struct config *old, const struct config *config);
 void compare_deinit(struct compare_result *result);
 bool compare_is_empty(const struct compare_result *result);
-/* "endpoints", ...; static. */
+/* "endpoints", ...; "added", ...; static. */
 const char *compare_section_name(enum compare_section section);
+const char *compare_kind_name(enum compare_kind kind);
 
 #endif

@@ -513,19 +513,6 @@ struct config *config_unref(struct config *config)
 	return NULL;
 }
 
-bool config_fleet_equal(const struct config *a, const struct config *b)
-{
-	const struct decode_field *field = keys_config;
-	struct config same = {.fleet = a->fleet};
-
-	while (strcmp(field->key, "fleet") != 0)
-		field++;
-	same.fleet.ca = b->fleet.ca;
-	same.fleet.cert = b->fleet.cert;
-	same.fleet.key = b->fleet.key;
-	return a->fleet.given == b->fleet.given && equal_structs(field->fields, &same, b);
-}
-
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b)
 {
 	return equal_structs(keys_endpoint, a, b);

@@ -63,8 +63,6 @@ __attribute__((warn_unused_result)) int config_provided(
 	struct config **ret_config, const struct config_endpoint *offered);
 bool config_discover_equal(const struct config_discover *a, const struct config_discover *b);
 
-/* But for its keys. */
-bool config_fleet_equal(const struct config *a, const struct config *b);
 bool config_endpoint_equal(const struct config_endpoint *a, const struct config_endpoint *b);
 
 /* Fills by_name and by_identity; once the rest is there. -ENOMEM. */

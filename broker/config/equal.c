@@ -14,9 +14,14 @@ const char *equal_text(const void *object, size_t offset)
 	return *(char *const *)at(object, offset);
 }
 
-static size_t count_at(const void *object, const struct decode_field *field)
+size_t equal_count(const void *object, const struct decode_field *field)
 {
 	return *(const size_t *)at(object, field->count_offset);
+}
+
+const char *equal_text_of(const void *object, const struct decode_field *field, size_t index)
+{
+	return (*(char *const *const *)at(object, field->offset))[index];
 }
 
 bool equal_is_text(enum decode_type type)
@@ -24,7 +29,7 @@ bool equal_is_text(enum decode_type type)
 	return type <= DECODE_NAME;
 }
 
-static bool is_text_list(enum decode_type type)
+bool equal_is_text_list(enum decode_type type)
 {
 	return type == DECODE_STRING_LIST || type == DECODE_PATH_LIST || type == DECODE_LABELS;
 }
@@ -68,9 +73,9 @@ static bool element_equal(
 static bool list_equal(const struct decode_field *field, const void *a, const void *b)
 {
 	const char *x = equal_text(a, field->offset), *y = equal_text(b, field->offset);
-	size_t n = count_at(a, field);
+	size_t n = equal_count(a, field);
 
-	if (n != count_at(b, field))
+	if (n != equal_count(b, field))
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		if (!element_equal(field, x, y, i))
@@ -87,7 +92,7 @@ bool equal_value(const struct decode_field *field, const void *a, const void *b)
 	if (field->type == DECODE_MAP)
 		return equal_structs(field->fields, a, b);
 	if (field->type == DECODE_LIST || field->type == DECODE_UINT32_LIST ||
-		is_text_list(field->type))
+		equal_is_text_list(field->type))
 		return list_equal(field, a, b);
 	if (equal_is_text(field->type))
 		return same_text(equal_text(a, field->offset), equal_text(b, field->offset));

@@ -21,6 +21,11 @@ bool equal_value(const struct decode_field *field, const void *a, const void *b)
 bool equal_is_text(enum decode_type type);
 /* Of such a field; NULL: it was not given. */
 const char *equal_text(const void *object, size_t offset);
+/* Several. */
+bool equal_is_text_list(enum decode_type type);
+/* Of such a field, or of any other list: how many; and one of them. */
+size_t equal_count(const void *object, const struct decode_field *field);
+const char *equal_text_of(const void *object, const struct decode_field *field, size_t index);
 /* Of a field of a number, an enumeration or a bool. */
 uint64_t equal_number(const void *object, const struct decode_field *field);
 

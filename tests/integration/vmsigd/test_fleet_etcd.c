@@ -56,7 +56,7 @@ static void its_keys_change_with_a_reload(void **state)
 	reload(host, "configuration reloaded");
 	daemon_await_log(host->daemon, "writes go on", 1);
 	assert_int_equal(fleet_scene_put(&client, host, &lease, 11), 0);
-	assert_int_equal(daemon_log_count(host->daemon, "changes with the next start"), 0);
+	assert_int_equal(daemon_log_count(host->daemon, "from the next start on"), 0);
 	write_client_close(&client);
 	assert_int_equal(daemon_stop(host->daemon, SIGTERM), 0);
 	pki_free(before);

@@ -140,6 +140,37 @@ static void signals_in_a_row_are_one_more_reload(void **state)
 	ctx_client_close(&client);
 }
 
+/* Who sends a signal has the log for an answer. */
+static void the_log_says_what_a_signal_changed(void **state)
+{
+	struct scene *scene = *state;
+	static const char *const lines[] = {
+		"\"warning\" msg=\"changed by the reload, but see `detail`\" section=\"tenants\" "
+		"name=\"sensor/acme\" change=\"changed\" "
+		"detail=\"endpoints; 'wbe*' names no endpoint\"",
+		"\"warning\" msg=\"changed by the reload, but see `detail`\" section=\"settings\" "
+		"name=\"audit.size\" change=\"changed\" "
+		"detail=\"1GiB -> 2GiB; the size of its steps from the next start on\"",
+		"\"info\" msg=\"changed by the reload\" section=\"tenants\" "
+		"name=\"sensor/globex\" change=\"removed\"",
+		"\"info\" msg=\"changed by the reload\" section=\"limits\" "
+		"name=\"limits.leases\" change=\"changed\"",
+	};
+	char text[512];
+
+	snprintf(text, sizeof(text),
+		"endpoints: [{name: a, adapter: file, path: a1.ram, low: 1MiB}]\n"
+		"audit: {size: 2GiB}\nlimits: {leases: 17}\n"
+		"tenants: [{name: acme, role: sensor, uids: [%u], endpoints: ['wbe*']}]\n",
+		(unsigned)getuid());
+	daemon_configure(scene->daemon, "%s", text);
+	scene_reload(scene);
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		if (daemon_log_count(scene->daemon, lines[i]) != 1)
+			fail_msg("no '%s' in:\n%s", lines[i], daemon_log(scene->daemon));
+	}
+}
+
 static void check_finds_what_endpoints_share(void **state)
 {
 	struct scene *scene = *state;
@@ -185,6 +216,7 @@ int main(void)
 		T(a_policy_without_tenants_is_refused),
 		T(a_file_that_cannot_be_had_changes_nothing),
 		T(signals_in_a_row_are_one_more_reload),
+		T(the_log_says_what_a_signal_changed),
 		T(check_finds_what_endpoints_share),
 	};
 

@@ -139,10 +139,37 @@ static void what_waits_for_the_next_start_says_so(void **state)
 		assert_int_equal(waits, strcmp(result.changes[i].name, "fleet.ttl") == 0);
 	}
 	compare_deinit(&result);
-	compare(&result, "", "sandbox: {syscalls: log}\nstate_dir: other\n");
+	compare(&result, "",
+		"sandbox: {syscalls: log}\nstate_dir: other\naudit: {size: 2GiB}\n"
+		"listen: {write: {path: /w}}\n");
+	assert_int_equal(result.nchanges, 4);
+	for (size_t i = 0; i < result.nchanges; i++) {
+		assert_true(result.changes[i].warns);
+		assert_non_null(strstr(result.changes[i].detail, "from the next start on"));
+	}
+	compare_deinit(&result);
+	compare(&result, "listen: {write: {path: /w}}\n", "audit: {age: 1h}\n");
 	assert_int_equal(result.nchanges, 2);
 	for (size_t i = 0; i < result.nchanges; i++)
-		assert_non_null(strstr(result.changes[i].detail, "; from the next start on"));
+		assert_false(result.changes[i].warns);
+	compare_deinit(&result);
+}
+
+static void lists_of_texts_are_told_as_they_are_written(void **state)
+{
+	static const char fleet[] = "fleet: {name: p, host: h, etcd: [%s]}\n";
+	struct compare_result result;
+	char old[256], new[256];
+
+	snprintf(old, sizeof(old), fleet, "'http://127.0.0.1:1'");
+	snprintf(new, sizeof(new), fleet, "'http://127.0.0.1:1', 'http://127.0.0.1:2'");
+	compare(&result, old, new);
+	assert_int_equal(result.nchanges, 1);
+	expect(&result, 0, COMPARE_SETTINGS, COMPARE_CHANGED, "fleet.etcd",
+		"http://127.0.0.1:1 -> http://127.0.0.1:1 http://127.0.0.1:2; from the next start");
+	compare_deinit(&result);
+	compare(&result, old, "");
+	expect(&result, 2, COMPARE_SETTINGS, COMPARE_CHANGED, "fleet.etcd", ":1 -> none");
 	compare_deinit(&result);
 }
 
@@ -219,6 +246,7 @@ int main(void)
 		cmocka_unit_test(tenants_are_told_by_their_keys),
 		cmocka_unit_test(settings_are_told_with_their_values),
 		cmocka_unit_test(what_waits_for_the_next_start_says_so),
+		cmocka_unit_test(lists_of_texts_are_told_as_they_are_written),
 		cmocka_unit_test(patterns_that_name_nothing_are_told),
 		cmocka_unit_test(what_is_the_same_is_nothing),
 		cmocka_unit_test(labels_are_sorted_and_checked),
