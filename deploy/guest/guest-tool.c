@@ -16,10 +16,13 @@
  *   guest-tool forks N SECONDS FILE   starts N processes in a second, each of which ends at once,
  *                                     and writes the pid of each into FILE before it can end
  *   guest-tool as UID COMMAND...      runs a program of busybox as another user
+ *   guest-tool memfd FILE WORD...     copies a program into a file that is in memory alone and has
+ *                                     it open as it runs it, with these words as its command line
  *   guest-tool kexec KERNEL INITRD    starts another kernel without passing through firmware
  *   guest-tool nested real|long SECONDS   keeps this CPU in a guest of its own, in that mode, which
  *                                     does nothing, and prints "nested"; needs /dev/kvm
  */
+#define _GNU_SOURCE /* memfd_create(2), environ(7) */
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <linux/reboot.h>
@@ -34,6 +37,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -351,6 +356,24 @@ static int run_as(uid_t uid, char **command)
 	return fail(command[0]);
 }
 
+static int run_memfd(const char *path, char **words)
+{
+	int from = open(path, O_RDONLY | O_CLOEXEC), memfd = memfd_create("seen", 0);
+	struct stat stat;
+
+	if (from < 0 || memfd < 0 || fstat(from, &stat) < 0)
+		return fail(path);
+	while (stat.st_size > 0) {
+		ssize_t n = sendfile(memfd, from, NULL, (size_t)stat.st_size);
+
+		if (n <= 0)
+			return fail("memfd");
+		stat.st_size -= n;
+	}
+	fexecve(memfd, words, environ);
+	return fail("fexecve");
+}
+
 int main(int argc, char **argv)
 {
 	if (argc >= 3 && strcmp(argv[1], "symbols") == 0)
@@ -369,14 +392,15 @@ int main(int argc, char **argv)
 		return forks((unsigned)atol(argv[2]), atol(argv[3]), argv[4]);
 	if (argc >= 4 && strcmp(argv[1], "as") == 0)
 		return run_as((uid_t)atol(argv[2]), argv + 3);
+	if (argc >= 4 && strcmp(argv[1], "memfd") == 0)
+		return run_memfd(argv[2], argv + 3);
 	if (argc == 4 && strcmp(argv[1], "kexec") == 0)
 		return start_kernel(argv[2], argv[3]);
 	if (argc == 4 && strcmp(argv[1], "nested") == 0)
 		return nested(strcmp(argv[2], "long") == 0, (unsigned)atol(argv[3]));
 	fprintf(stderr, "usage: guest-tool symbols NAME... | page FILE [MIN_GPA] | "
 			"watch FILE SECONDS | incr FILE N | pair FILE SECONDS | "
-			"threads N SECONDS | forks N SECONDS FILE | as UID COMMAND... | kexec "
-			"KERNEL INITRD | "
-			"nested real|long SECONDS\n");
+			"threads N SECONDS | forks N SECONDS FILE | as UID COMMAND... | "
+			"memfd FILE WORD... | kexec KERNEL INITRD | nested real|long SECONDS\n");
 	return 2;
 }

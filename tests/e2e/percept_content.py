@@ -30,7 +30,9 @@ TRUTH = (
     "for f in * .*; do [ -f $f ] && echo \"@section $f $(cat $f)\"; done; "
     "grep -F '[pvpanic]' /proc/kallsyms | sed 's/^/@export /'; "
     "md5sum /bin/busybox /run/numbers | sed 's/^/@file /'; "
-    "grep -ls '[1]00006' /proc/[0-9]*/cmdline | sed 's/^/@holder /'")
+    "grep -ls '[1]00006' /proc/[0-9]*/cmdline | sed 's/^/@holder /'; "
+    "p=$(grep -ls '[1]00008' /proc/[0-9]*/cmdline); "
+    "for f in ${p%cmdline}fd/*; do case $(readlink $f) in /memfd:*) echo \"@memfd $f\";; esac; done")
 
 
 def _address(text):
@@ -106,7 +108,17 @@ def _modules(holder, sections, exports):
     equal(missing, [], "exports that are no symbols")
 
 
-def _files(holder, lines, gone, lab):
+def _open_file(lab, holder, pid, fd):
+    path = lab.path("open")
+    holder.ctl("cat", "vm1", "--pid", pid, "--fd", fd, "--output", path)
+    with open(path, "rb") as file:
+        digest = hashlib.md5(file.read()).hexdigest()
+    os.unlink(path)
+    return digest
+
+
+def _files(lab, holder, lines, gone, memory):
+    """`gone` has a deleted file on descriptor 7, `memory` a program that no file system has."""
     wanted = {words[1]: words[0] for words in (line.split() for line in lines)}
     # The second is a link, as the third is with a folder before it.
     for path, same in (("/bin/busybox", "/bin/busybox"), ("/bin/sh", "/bin/busybox"),
@@ -114,11 +126,9 @@ def _files(holder, lines, gone, lab):
         text = holder.ctl("cat", "vm1", path)
         equal(hashlib.md5(text).hexdigest(), wanted[same], f"{path}, {len(text)} bytes")
     pid = next(line.split("/")[2] for line in gone if line.split("/")[2].isdigit())
-    path = lab.path("gone")
-    holder.ctl("cat", "vm1", "--pid", pid, "--fd", "7", "--output", path)
-    with open(path, "rb") as file:
-        equal(hashlib.md5(file.read()).hexdigest(), wanted["/bin/busybox"], "a deleted file")
-    os.unlink(path)
+    equal(_open_file(lab, holder, pid, "7"), wanted["/bin/busybox"], "a deleted file")
+    _, _, runs, _, memfd = memory[0].split("/")
+    equal(_open_file(lab, holder, runs, memfd), wanted["/bin/busybox"], "a memfd")
     told = holder.json("cat", "vm1", "/run/numbers")
     equal((told["resident"], told["mode"] & 0o777), (told["pages"], 0o644), "about a file")
     for words, status in ((("cat", "vm1", "/run/nothing"), 3), (("cat", "vm1", "--fd", "1"), 2),
@@ -136,7 +146,8 @@ LISTS = {
     "mounts": lambda lab, holder, told: _mounts(holder, told["mount"]),
     "dmesg": lambda lab, holder, told: _log(holder, told["log"]),
     "parts": lambda lab, holder, told: _modules(holder, told["section"], told["export"]),
-    "cat": lambda lab, holder, told: _files(holder, told["file"], told["holder"], lab),
+    "cat": lambda lab, holder, told: _files(lab, holder, told["file"], told["holder"],
+                                              told["memfd"]),
 }
 
 

@@ -14,9 +14,10 @@ PREPARE = (
     "sh -c 'sleep 0 & exec sleep 100004' & "
     "PERCEPT=seen guest-tool as 65534 sleep 100005 & "
     "guest-tool threads 3 100007 & "
+    "guest-tool memfd /bin/busybox sleep 100008 & "
     "insmod /modules/pvpanic.ko; insmod /modules/pvpanic-pci.ko; "
     # Each runs what it will; then the one that nobody waits for has ended, too.
-    "for i in 1 2 3 4 5 7; do "
+    "for i in 1 2 3 4 5 7 8; do "
     "until grep -qs \"[1]0000$i\" /proc/[0-9]*/cmdline; do sleep 1; done; done; "
     "until grep -qs '(sleep) Z' /proc/[0-9]*/stat; do sleep 1; done; "
     "until grep -qs 'thread-2' /proc/[0-9]*/task/*/comm; do sleep 1; done")
