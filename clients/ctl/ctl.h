@@ -35,6 +35,7 @@
  *   exec           exec
  *   fleet          who may write to which guest, over hosts
  *   gdb            gdb
+ *   gdb_link       how gdb gets to it
  *   gdb_write      what it writes
  *   operator       connections of operators
  *   lease          lease

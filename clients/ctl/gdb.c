@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `vmsigctl gdb`: gdb's remote protocol on standard input and output, for
+ * `vmsigctl gdb`: gdb's remote protocol, for
  *
  *   (gdb) target remote | vmsigctl gdb web1
  *
- * No socket, no port, no daemon. gdb reads memory under the kernel's root or that of a process. It
- * changes nothing, but with --write memory: each write under a lease, as gdb_write.h has it. The
- * broker has no registers of CPUs: those of a process are what it entered the kernel with last,
- * those of the kernel where its first thread (kthreadd) gave its CPU away. What is not known of
- * them is told as unavailable.
+ * on standard input and output, or on a socket of its user's (gdb_link.h). gdb reads memory under
+ * the kernel's root or that of a process. It changes nothing, but with --write memory: each write
+ * under a lease, as gdb_write.h has it. The broker has no registers of CPUs: those of a process are
+ * what it entered the kernel with last, those of the kernel where its first thread (kthreadd) gave
+ * its CPU away. What is not known of them is told as unavailable.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "clients/common/rsp.h"
+#include "clients/ctl/gdb_link.h"
 #include "clients/ctl/gdb_write.h"
 #include "clients/ctl/place.h"
 
@@ -34,6 +33,7 @@ static const char target[] =
 struct gdb {
 	const struct ctl *ctl;
 	const char *endpoint;
+	struct ctl_gdb_link link;
 	struct context context;
 	vmsig_os_handle *os; /* NULL: what runs there is not known */
 	vmsig_proc process;  /* whose registers are shown */
@@ -276,17 +276,11 @@ static void answer(struct gdb *gdb)
 
 /* ---- the connection ---- */
 
-static int put(const char *bytes, size_t len)
-{
-	fwrite(bytes, 1, len, stdout);
-	return ctl_flush();
-}
-
 static int put_answer(const struct gdb *gdb)
 {
 	static char frame[4 * RSP_PACKET_MAX + 5];
 
-	return put(frame, rsp_frame(gdb->answer, gdb->len, frame));
+	return ctl_gdb_link_put(&gdb->link, frame, rsp_frame(gdb->answer, gdb->len, frame));
 }
 
 static int handle_event(struct gdb *gdb, enum rsp_event event)
@@ -298,11 +292,11 @@ static int handle_event(struct gdb *gdb, enum rsp_event event)
 	case RSP_PACKET:
 		answer(gdb);
 		if (acked)
-			code = put("+", 1);
+			code = ctl_gdb_link_put(&gdb->link, "+", 1);
 		/* Nothing is answered to the wish to end the target. */
 		return code || (gdb->detached && !gdb->len) ? code : put_answer(gdb);
 	case RSP_BAD:
-		return acked ? put("-", 1) : EXIT_OK;
+		return acked ? ctl_gdb_link_put(&gdb->link, "-", 1) : EXIT_OK;
 	case RSP_INTERRUPT:
 		answer_stopped(gdb, "");
 		return put_answer(gdb);
@@ -316,20 +310,13 @@ static int handle_event(struct gdb *gdb, enum rsp_event event)
 /* Until gdb goes. */
 static int serve(struct gdb *gdb)
 {
-	uint8_t buf[4096];
+	unsigned char buf[4096];
 	int code = EXIT_OK;
+	size_t len = 1;
 
-	while (!code && !gdb->detached) {
-		ssize_t n = read(STDIN_FILENO, buf, sizeof(buf));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return ctl_fail(
-				VMSIG_ERR_IO, "cannot read what gdb says: %s", strerror(errno));
-		if (n == 0)
-			return EXIT_OK;
-		for (ssize_t i = 0; i < n && !code && !gdb->detached; i++)
+	while (!code && len && !gdb->detached) {
+		code = ctl_gdb_link_take(&gdb->link, buf, sizeof(buf), &len);
+		for (size_t i = 0; i < len && !code && !gdb->detached; i++)
 			code = handle_event(gdb, rsp_take(&gdb->rsp, buf[i]));
 	}
 	return code;
@@ -337,10 +324,11 @@ static int serve(struct gdb *gdb)
 
 /* ---- the command ---- */
 
-enum { OPT_WRITE = CTL_OPT_FIRST };
+enum { OPT_WRITE = CTL_OPT_FIRST, OPT_LISTEN };
 
 struct gdb_options {
 	struct ctl_place place;
+	const char *listen; /* NULL: standard input and output */
 	bool write;
 };
 
@@ -348,9 +336,12 @@ static bool handle(void *ctx, int code, const char *value)
 {
 	struct gdb_options *options = ctx;
 
-	if (code != OPT_WRITE)
+	if (code == OPT_WRITE)
+		options->write = true;
+	else if (code == OPT_LISTEN)
+		options->listen = value;
+	else
 		return ctl_place_option(&options->place, code, value);
-	options->write = true;
 	return true;
 }
 
@@ -378,9 +369,49 @@ static void learn(struct gdb *gdb, const char *pid)
 	}
 }
 
+static void leave(struct gdb *gdb)
+{
+	gdb->os = vmsig_os_close(gdb->os);
+	context_close(&gdb->context);
+}
+
+/* The guest as it is when a gdb comes, for as long as that stays. EXIT_OK, or the exit code. */
+static int serve_one(struct gdb *gdb, struct ctl_place *place)
+{
+	int code = ctl_place_open(gdb->ctl, gdb->endpoint, place, &gdb->context);
+
+	if (code)
+		return code;
+	gdb->rsp = (struct rsp){0};
+	gdb->physical = gdb->no_ack = gdb->detached = false;
+	learn(gdb, place->pid);
+	code = serve(gdb);
+	leave(gdb);
+	return code;
+}
+
+/* One after another, until somebody ends us. What goes wrong with one is said, and the next may
+ * come. */
+static int serve_all(struct gdb *gdb, struct ctl_place *place)
+{
+	/* Not when the first one comes, but now one learns that there is no such guest. */
+	int code = ctl_place_open(gdb->ctl, gdb->endpoint, place, &gdb->context);
+
+	if (code)
+		return code;
+	leave(gdb);
+	ctl_note("for gdb: target remote %s", gdb->link.path);
+	while (ctl_gdb_link_next(&gdb->link)) {
+		(void)!serve_one(gdb, place);
+		ctl_gdb_link_drop(&gdb->link);
+	}
+	return EXIT_OK;
+}
+
 static int run_gdb(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option own[] = {{"pid", required_argument, NULL, CTL_OPT_PID},
+		{"listen", required_argument, NULL, OPT_LISTEN},
 		{"write", no_argument, NULL, OPT_WRITE}, {NULL, 0, NULL, 0}};
 	static struct gdb gdb;
 	struct gdb_options options = {0};
@@ -393,27 +424,28 @@ static int run_gdb(struct ctl *ctl, int argc, char **argv)
 	gdb.ctl = ctl;
 	gdb.endpoint = argv[optind];
 	gdb.may_write = options.write;
-	code = ctl_place_open(ctl, gdb.endpoint, &options.place, &gdb.context);
-	if (code)
-		return code;
 	if (gdb.may_write)
 		code = ctl_gdb_may_write(ctl);
-	if (!code) {
-		learn(&gdb, options.place.pid);
-		code = serve(&gdb);
-	}
-	vmsig_os_close(gdb.os);
-	context_close(&gdb.context);
+	if (!code)
+		code = ctl_gdb_link_open(&gdb.link, options.listen);
+	if (code)
+		return code;
+	code = options.listen ? serve_all(&gdb, &options.place) : serve_one(&gdb, &options.place);
+	ctl_gdb_link_close(&gdb.link);
 	return code;
 }
 
 const struct ctl_command ctl_gdb = {
 	.name = "gdb",
-	.arguments = "ENDPOINT [--pid PID] [--write]",
-	.summary = "Speak gdb's remote protocol on standard input and output",
+	.arguments = "ENDPOINT [--pid PID] [--listen FILE] [--write]",
+	.summary = "Speak gdb's remote protocol on a pipe or a socket",
 	.help = "  --pid PID  memory of a process, and the registers with which it entered the\n"
 		"             kernel last; else the kernel's memory, and the registers with which\n"
 		"             its first thread gave its CPU away last\n"
+		"  --listen FILE\n"
+		"             make a socket for gdbs of your own, one after another, until it is "
+		"told\n"
+		"             to end; else it speaks on standard input and output with one\n"
 		"  --write    let gdb write memory, each time under a lease; `vmsigctl undo` "
 		"takes\n"
 		"             it back. Else it can change nothing\n"
@@ -423,6 +455,8 @@ const struct ctl_command ctl_gdb = {
 		"Examples:\n"
 		"  gdb -ex 'target remote | vmsigctl gdb web1'\n"
 		"  gdb -ex 'target remote | vmsigctl gdb web1 --pid 812 --write'\n"
+		"  vmsigctl gdb web1 --listen web1.gdb &\n"
+		"  gdb -ex 'target remote web1.gdb'\n"
 		"  (gdb) maintenance packet Qqemu.PhyMemMode:1\n",
 	.run = run_gdb,
 };

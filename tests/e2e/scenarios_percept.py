@@ -158,6 +158,49 @@ def _gdb(holder, boot):
     check("Cannot access memory" in done.stderr, f"gdb could write: {done.stderr}")
 
 
+CONNECT = ("import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(60); "
+           "s.connect(sys.argv[1]); s.sendall(b'$?#3f'); print(s.recv(16))")
+LIST = "import os, sys; print(os.listdir(sys.argv[1]))"
+
+
+def _as_stranger(script, path):
+    """What somebody else gets there."""
+    done = subprocess.run(["/usr/bin/python3", "-c", script, path], capture_output=True, text=True,
+                          timeout=120, user=65534, group=65534, extra_groups=[])
+    return done.stdout + done.stderr
+
+
+def _gdb_socket(lab, guest, holder, boot):
+    """A socket in place of the pipe: for its owner alone, for one gdb after another, and of the
+    guest as it is when that comes."""
+    path, banner = lab.path("vm1.gdb"), boot.symbols["linux_banner"]
+    child = lab.own(Child(holder.argv("gdb", "vm1", "--listen", path), lab.log("gdb")))
+    wait_until("it listens", lambda: f"target remote {path}" in child.text(), 60)
+    equal(os.stat(path).st_mode & 0o777, 0o600, "mode of the socket")
+    asked = ("gdb", "-nx", "-batch", "-ex", f"target remote {path}", "-ex", f"x/s {banner:#x}")
+    for end in ("detach", "disconnect", "kill"):
+        told = _tool(*asked, "-ex", end)
+        check(boot.version[:60] in told, f"gdb reads by a socket: {told}")
+    check("PermissionError" in _as_stranger(CONNECT, path), "somebody else may connect")
+    os.chmod(path, 0o666)
+    for _ in range(3):
+        told = _as_stranger(CONNECT, path)
+        check("S05" not in told and "$" not in told, f"somebody else is answered: {told}")
+    check("65534 may not" in child.text(), f"of a stranger: {child.text()}")
+    again = subprocess.run(holder.argv("gdb", "vm1", "--listen", path), capture_output=True,
+                           text=True, timeout=60, check=False)
+    equal(again.returncode, 1, "exit status where a socket is already")
+    check("there already" in again.stderr, f"where a socket is already: {again.stderr}")
+    epoch = holder.json("info", "vm1")["epoch"]
+    guest.reset()
+    holder.wait_ready(epoch=epoch + 1)
+    told = _tool(*asked[:-1], "x/xb $rsp", "-ex", "detach")
+    check("0xff" in told, f"after a reset: {told}")
+    child.signal(15)
+    equal(child.wait(), 0, "exit status of what was told to end")
+    check(not os.path.exists(path), "the socket is there still")
+
+
 def _gdb_registers(holder, boot, elf):
     """What was saved of tasks that do not run."""
     target = "target remote | " + " ".join(holder.argv("gdb", "vm1"))
@@ -300,6 +343,10 @@ class _Mounted:
 def _mount(lab, holder, guest, boot, truth):
     mounted = _Mounted(lab, holder)
     equal(os.listdir(mounted.folder), ["vm1"], "endpoints")
+    told = _as_stranger(LIST, mounted.folder)
+    check("PermissionError" in told and "vm1" not in told, f"somebody else sees: {told}")
+    equal(_as_stranger(LIST, os.path.dirname(mounted.folder)).count("mounted"), 1,
+          "what somebody else sees beside")
     again = subprocess.run(
         holder.argv("mount", mounted.folder), capture_output=True, timeout=60, check=False
     )
@@ -344,6 +391,10 @@ def _mount(lab, holder, guest, boot, truth):
     equal(hashlib.md5(mounted.read("pid", loaded, "exe")).hexdigest(), own, "exe")
     equal(os.stat(mounted.path("pid", loaded, "exe")).st_size,
           os.stat(lab.path("tests", "loaded")).st_size, "size of exe")
+    memfd = next(process["pid"] for process in truth.processes.values()
+                 if process["command"] and process["command"][-1] == "100008")
+    equal(hashlib.md5(mounted.read("pid", memfd, "exe")).hexdigest(),
+          guest.console.run("md5sum /bin/busybox").split()[0], "exe of what is in memory alone")
     check("exe" not in os.listdir(mounted.path("pid", 2)), "a kernel thread was started from a file")
     links = {int(fd): os.readlink(mounted.path("pid", pid, "fd", fd))
              for fd in os.listdir(mounted.path("pid", pid, "fd"))}
@@ -440,6 +491,7 @@ def percept_tools(lab):
     _dump_flat(lab, holder, boot)
     _gdb(holder, boot)
     _mount(lab, holder, guest, boot, truth)
+    _gdb_socket(lab, guest, holder, guest.boot())
 
 
 def percept_debug(lab):
