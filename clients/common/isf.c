@@ -398,6 +398,19 @@ static void put_symbol(struct isf *isf, const vmsig_symbol *symbol)
 	fputc('}', isf->file);
 }
 
+/* Where the kernel would be loaded had nothing been randomised: its linker says so, and its own
+ * table does not, and LibVMI finds page tables by it. */
+static void put_physical_start(struct isf *isf)
+{
+	vmsig_symbol start;
+
+	if (!vmsig_os_symbol_find(isf->os, "startup_64", &start) || start.addr < IMAGE_FIRST)
+		return;
+	put_name(isf, "phys_startup_64");
+	fprintf(isf->file, "{\"address\":%" PRIu64 "}",
+		(uint64_t)(start.addr - isf->slide - IMAGE_FIRST));
+}
+
 static int put_symbols(struct isf *isf)
 {
 	size_t n = vmsig_os_symbol_count(isf->os);
@@ -413,6 +426,7 @@ static int put_symbols(struct isf *isf)
 		if (all[i].addr >= IMAGE_FIRST && (!i || strcmp(all[i - 1].name, all[i].name) != 0))
 			put_symbol(isf, &all[i]);
 	}
+	put_physical_start(isf);
 	close_object(isf);
 	free(all);
 	return 0;

@@ -304,6 +304,8 @@ def _symbol_files(lab, guest, broker, holder, boot):
     table = json.loads(holder.ctl("symbols", "vm1", "--isf", "-"))
     slide = boot.symbols["_text"] - 0xffffffff81000000
     equal(table["symbols"]["linux_banner"]["address"], banner - slide, "an address in the table")
+    equal(table["symbols"]["phys_startup_64"]["address"],
+          boot.symbols["_text"] - slide - 0xffffffff80000000, "where it would be loaded")
     text = base64.b64decode(table["symbols"]["linux_banner"]["constant_data"])
     equal(text.rstrip(b"\0\n").decode(), boot.version.strip(), "the banner in the table")
     task = table["user_types"]["task_struct"]
