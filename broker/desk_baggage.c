@@ -72,11 +72,11 @@ int desk_shell_pack(struct desk_shell *shell, uint32_t endpoint, bool last, size
 	return 0;
 }
 
-static void adopt(void *arg, const struct lease_view *lease)
+static int adopt(void *arg, const struct lease_view *lease)
 {
 	struct desk_shell *shell = arg;
 
-	desk_lease_adopt(shell->desk, shell->env.now_ns(), lease);
+	return desk_lease_adopt(shell->desk, shell->env.now_ns(), lease);
 }
 
 int desk_shell_unpack(

@@ -505,10 +505,9 @@ bool lease_has_actions(const struct lease_engine *engine)
 	return engine->actions != NULL;
 }
 
-bool lease_next_action(struct lease_engine *engine, struct lease_action *ret_action)
+bool lease_first_action(struct lease_engine *engine, struct lease_action *ret_action)
 {
 	struct lease *lease = engine->actions;
-	enum lease_action_kind kind;
 
 	/* A lease whose last action was taken is freed at the next call, because the view that
 	 * was handed out borrows from it. */
@@ -519,10 +518,19 @@ bool lease_next_action(struct lease_engine *engine, struct lease_action *ret_act
 	}
 	if (!lease)
 		return false;
-	kind = (enum lease_action_kind)__builtin_ctz(lease->pending);
-	ret_action->kind = kind;
+	ret_action->kind = (enum lease_action_kind)__builtin_ctz(lease->pending);
 	ret_action->lease = lease->view;
-	lease->pending &= ~(1u << kind);
+	return true;
+}
+
+bool lease_next_action(struct lease_engine *engine, struct lease_action *ret_action)
+{
+	struct lease *lease;
+
+	if (!lease_first_action(engine, ret_action))
+		return false;
+	lease = engine->actions;
+	lease->pending &= ~(1u << ret_action->kind);
 	if (!lease->pending && !lease->ended)
 		DL_DELETE2(engine->actions, lease, action_prev, action_next);
 	return true;

@@ -241,6 +241,9 @@ struct lease_action {
 	struct lease_view lease;
 };
 
+/* Takes the next one. */
 bool lease_next_action(struct lease_engine *engine, struct lease_action *ret_action);
+/* Looks at it, and leaves it: whoever cannot perform it now takes none. */
+bool lease_first_action(struct lease_engine *engine, struct lease_action *ret_action);
 
 #endif

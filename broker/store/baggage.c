@@ -320,19 +320,21 @@ static void view_fill(
 		.hold_until_ns = grant->hold_until_ns};
 }
 
-static void tell(struct taking *taking)
+static int tell(struct taking *taking)
 {
 	const struct baggage_intake *intake = taking->intake;
 	char tenant[LEASE_NAME_MAX + 1];
 	struct lease_view view;
 	struct change grant;
+	int r = 0;
 
-	for (size_t i = 0; i < taking->n; i++) {
+	for (size_t i = 0; !r && i < taking->n; i++) {
 		read_at(taking, taking->leases[i], &grant);
 		localise(intake, &grant);
 		view_fill(&view, &grant, tenant);
-		intake->each(intake->arg, &view);
+		r = intake->each(intake->arg, &view);
 	}
+	return r;
 }
 
 static int store_step(struct taking *taking, size_t until)
@@ -378,7 +380,7 @@ int baggage_take(struct store *store, struct baggage_intake *intake, const void 
 {
 	const struct baggage_intake before = *intake;
 	struct taking taking = {.store = store, .intake = intake, .n = 0};
-	int r;
+	int r, told = 0;
 
 	if (len < HEAD || memcmp(data, head, HEAD) != 0)
 		return VMSIG_ERR_INTERNAL;
@@ -387,9 +389,10 @@ int baggage_take(struct store *store, struct baggage_intake *intake, const void 
 	taking.reading.end = len;
 	taking.reading.lease = intake->lease;
 	r = do_step(&taking);
+	if (!r || r == VMSIG_ERR_BUSY)
+		told = tell(&taking);
+	r = told ? told : r;
 	if (r && r != VMSIG_ERR_BUSY)
 		*intake = before;
-	else
-		tell(&taking);
 	return r;
 }

@@ -44,7 +44,7 @@ struct baggage_intake {
 	 * theirs, or get them yet. */
 	uint64_t token_max;
 	uint32_t epoch_max;
-	void (*each)(void *arg, const struct lease_view *lease);
+	int (*each)(void *arg, const struct lease_view *lease);
 	void *arg;
 
 	size_t at;      /* how far it got; 0: nowhere */
@@ -59,7 +59,9 @@ struct baggage_intake {
  * that are, with all that was written under them; then what is left of them begins to count. One
  * that an earlier process has stored is not stored again. VMSIG_ERR_BUSY: there is more to do;
  * VMSIG_ERR_INTERNAL: it is damaged, which is known before anything is stored; or as
- * store_commit(), and nothing was done. The data is the same each time. */
+ * store_commit(), and nothing was done. What each() gives and is not 0 ends the step; it is done
+ * again when it is asked for again, but that nothing is stored twice: then each() comes for all of
+ * its leases that have not ended meanwhile. The data is the same each time. */
 __attribute__((warn_unused_result)) int baggage_take(
 	struct store *store, struct baggage_intake *intake, const void *data, size_t len);
 

@@ -132,7 +132,7 @@ static uint64_t record_due(const struct desk *desk)
 uint64_t desk_delay(const struct desk *desk, uint64_t now_ns)
 {
 	/* Leases wait for a restarted broker. */
-	uint64_t due = desk->closing ? UINT64_MAX : lease_deadline(desk->engine);
+	uint64_t due = desk->closing ? UINT64_MAX : lessor_deadline(desk);
 	uint64_t record = record_due(desk);
 
 	if (pipeline_is_ready(desk))

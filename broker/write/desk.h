@@ -163,8 +163,9 @@ void desk_committed(struct desk *desk, uint64_t now_ns, uint64_t ticket, int res
 void desk_lease_stored(struct desk *desk, uint64_t now_ns, uint64_t lease, uint64_t token);
 void desk_lease_failed(struct desk *desk, uint64_t now_ns, uint64_t lease, enum vmsig_error error);
 /* One that another host has granted came with its guest, and is durable here: it waits for its
- * holder. One that cannot be had here ends. */
-void desk_lease_adopt(struct desk *desk, uint64_t now_ns, const struct lease_view *lease);
+ * holder. One that cannot be had here ends. -ENOMEM: neither, and it is to be tried again. */
+__attribute__((warn_unused_result)) int desk_lease_adopt(
+	struct desk *desk, uint64_t now_ns, const struct lease_view *lease);
 /* It is not this broker's any more. */
 void desk_lease_lost(struct desk *desk, uint64_t now_ns, uint64_t lease, enum vmsig_error error);
 

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "proto/mishap.h"
+
 static struct ending *ending_find(const struct desk *desk, uint64_t lease)
 {
 	struct ending *ending = NULL;
@@ -18,9 +20,10 @@ static struct ending *ending_get(struct desk *desk, uint64_t lease)
 
 	if (ending)
 		return ending;
-	ending = calloc(1, sizeof(*ending));
+	ending = MISHAP("ending-memory") ? NULL : calloc(1, sizeof(*ending));
 	if (!ending)
 		return NULL;
+	ending->desk = desk;
 	ending->lease = lease;
 	HASH_ADD(hh, desk->endings, lease, sizeof(ending->lease), ending);
 	if (!ending->hh.tbl) {
@@ -30,36 +33,53 @@ static struct ending *ending_get(struct desk *desk, uint64_t lease)
 	return ending;
 }
 
+static void ending_put(struct ending *ending)
+{
+	if (--ending->refs || ending->open)
+		return;
+	HASH_DEL(ending->desk->endings, ending);
+	free(ending);
+}
+
 bool ending_is_open(const struct desk *desk, uint64_t lease, uint32_t *ret_endpoint)
 {
 	const struct ending *ending = ending_find(desk, lease);
 	struct lease_view view;
 	bool in_engine = lease_is_ending(desk->engine, lease, &view);
 
-	if (!ending && !in_engine)
+	if (!in_engine && !(ending && ending->open))
 		return false;
 	if (ret_endpoint)
 		*ret_endpoint = in_engine ? view.endpoint : ending->endpoint;
 	return true;
 }
 
-int ending_await(struct desk *desk, uint64_t lease, struct desk_wait *wait, int error)
+int ending_reserve(struct desk *desk, uint64_t lease, struct desk_wait *wait)
 {
-	struct ending *ending = ending_get(desk, lease);
-
-	if (!ending)
+	wait->ending = ending_get(desk, lease);
+	if (!wait->ending)
 		return -ENOMEM;
-	wait->error = error;
-	wait->ending = ending;
-	DL_APPEND(ending->waits, wait);
+	wait->ending->refs++;
 	return 0;
+}
+
+void ending_await(struct desk_wait *wait, int error)
+{
+	wait->error = error;
+	DL_APPEND(wait->ending->waits, wait);
 }
 
 void ending_cancel(struct desk_wait *wait)
 {
-	if (wait->ending)
-		DL_DELETE(wait->ending->waits, wait);
+	struct ending *ending = wait->ending;
+
+	if (!ending)
+		return;
+	if (wait->prev)
+		DL_DELETE(ending->waits, wait);
+	wait->prev = wait->next = NULL;
 	wait->ending = NULL;
+	ending_put(ending);
 }
 
 void desk_wait_cancel(struct desk_wait *wait)
@@ -85,13 +105,15 @@ static void answer(struct ending *ending, int result)
 	}
 }
 
-/* Without memory whoever asks again hears that there is no such lease. */
-void ending_begin(struct desk *desk, const struct lease_view *lease)
+int ending_begin(struct desk *desk, const struct lease_view *lease)
 {
 	struct ending *ending = ending_get(desk, lease->id);
 
-	if (ending)
-		ending->endpoint = lease->endpoint;
+	if (!ending)
+		return -ENOMEM;
+	ending->endpoint = lease->endpoint;
+	ending->open = true;
+	return 0;
 }
 
 void ending_settle(struct desk *desk, uint64_t lease, int result)
@@ -100,11 +122,10 @@ void ending_settle(struct desk *desk, uint64_t lease, int result)
 
 	if (!ending)
 		return;
+	ending->refs++;
 	answer(ending, result);
-	if (result)
-		return;
-	HASH_DEL(desk->endings, ending);
-	free(ending);
+	ending->open = result != 0;
+	ending_put(ending);
 }
 
 void endings_free(struct desk *desk)
@@ -114,10 +135,11 @@ void endings_free(struct desk *desk)
 	/* HASH_ITER takes the next one before, which the analyser does not see through. */
 	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
 	HASH_ITER (hh, desk->endings, ending, next) {
+		ending->open = false;
+		ending->refs++;
 		while (ending->waits)
 			ending_cancel(ending->waits);
-		HASH_DEL(desk->endings, ending);
-		free(ending);
+		ending_put(ending);
 	}
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */
 }

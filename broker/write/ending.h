@@ -15,8 +15,11 @@
 #include "broker/write/state.h"
 
 struct ending {
+	struct desk *desk;
 	uint64_t lease;
 	uint32_t endpoint;
+	bool open;     /* the lease is over, and that is not durable */
+	unsigned refs; /* waits that have it */
 	struct desk_wait *waits;
 	UT_hash_handle hh; /* desk->endings */
 };
@@ -24,15 +27,19 @@ struct ending {
 /* Whether the lease is over, and its end is not durable yet; *ret_endpoint (may be NULL) is where
  * it was. */
 bool ending_is_open(const struct desk *desk, uint64_t lease, uint32_t *ret_endpoint);
-/* The wait is answered with `error` when the end of the lease, which is open, is durable. -ENOMEM.
+/* The wait has what it takes to hear of the end of the lease: whoever asks for that has this
+ * before, so that nothing is over and then answered with a failure. -ENOMEM. */
+__attribute__((warn_unused_result)) int ending_reserve(
+	struct desk *desk, uint64_t lease, struct desk_wait *wait);
+/* The wait, which was reserved, is answered with `error` when the end, which is open, is durable.
  */
-__attribute__((warn_unused_result)) int ending_await(
-	struct desk *desk, uint64_t lease, struct desk_wait *wait, int error);
-/* It is not answered any more; also when it was. */
+void ending_await(struct desk_wait *wait, int error);
+/* It has nothing reserved and is not answered any more; also when it was. */
 void ending_cancel(struct desk_wait *wait);
 
-/* The end is in the open batch, or will be in a later one. */
-void ending_begin(struct desk *desk, const struct lease_view *lease);
+/* The end is to be in the open batch, or in a later one. -ENOMEM. */
+__attribute__((warn_unused_result)) int ending_begin(
+	struct desk *desk, const struct lease_view *lease);
 /* It is durable (0), or could not be made so: who waits is told. */
 void ending_settle(struct desk *desk, uint64_t lease, int result);
 /* Nobody is told. */

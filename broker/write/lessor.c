@@ -65,26 +65,46 @@ static int restore(void *arg, const struct lease_view *lease)
 	return 0;
 }
 
-void desk_lease_adopt(struct desk *desk, uint64_t now_ns, const struct lease_view *lease)
+/* The engine has it (0), or it is over, and *ret_end is what that is owed by; -ENOMEM. */
+static int adopt(struct desk *desk, const struct lease_view *lease, struct notice **ret_end)
+{
+	struct notice *end = notice_new(desk, LEASE_ACT_STORE_END, lease);
+	int r = end ? lease_adopt(desk->engine, desk->now_ns, lease) : -ENOMEM;
+
+	if (r > 0)
+		r = ending_begin(desk, lease) ? -ENOMEM : r;
+	if (r <= 0 && end)
+		notice_free(desk, end);
+	*ret_end = r > 0 ? end : NULL;
+	return r;
+}
+
+int desk_lease_adopt(struct desk *desk, uint64_t now_ns, const struct lease_view *lease)
 {
 	static char detail[] = "it came with its guest from another host";
 	struct lease_view here;
+	struct notice *end;
 	Vmsig__AuditRecord record;
 	int r;
 
 	desk_enter(desk, now_ns);
-	/* A broker that was killed at this point has restored it. */
-	if (lease_find(desk->engine, lease->id, &here))
-		return;
-	r = lease_adopt(desk->engine, desk->now_ns, lease);
+	/* A broker that was killed at this point has restored it; or this is asked again. */
+	if (lease_find(desk->engine, lease->id, &here) || ending_is_open(desk, lease->id, NULL))
+		return 0;
+	r = adopt(desk, lease, &end);
+	if (r < 0)
+		return r;
 	record_lease(&record, desk, VMSIG__AUDIT_RECORD__KIND__RESTORED, lease);
-	record.outcome = r < 0 ? VMSIG_ERR_NO_MEMORY : (uint32_t)r;
+	record.outcome = (uint32_t)r;
 	record.detail = detail;
 	record_append_lease(desk, &record, lease);
-	if (r)
+	if (end) {
 		store_end(desk, lease);
-	else if (!operator_allows(desk, lease, desk_endpoint_subject(desk, lease->endpoint)))
+		DL_APPEND(desk->notices, end);
+	} else if (!operator_allows(desk, lease, desk_endpoint_subject(desk, lease->endpoint))) {
 		(void)!lease_revoke(desk->engine, desk->now_ns, lease->id, VMSIG_ERR_LEASE_REVOKED);
+	}
+	return 0;
 }
 
 int lessor_init(struct desk *desk)
@@ -134,7 +154,7 @@ static void number_is_taken(struct desk *desk, uint64_t lease)
 	lease_store_failed(desk->engine, desk->now_ns, lease, VMSIG_ERR_BUSY);
 }
 
-static void do_store_grant(struct desk *desk, const struct lease_view *lease)
+static bool do_store_grant(struct desk *desk, const struct lease_view *lease)
 {
 	const struct desk_ops *ops = &desk->env.ops;
 	uint64_t id = lease->id, token = 0;
@@ -145,7 +165,7 @@ static void do_store_grant(struct desk *desk, const struct lease_view *lease)
 			       : ops->leases->grant(ops->ctx, lease, desk->now_ns, &token);
 	if (r == VMSIG_ERR_BUSY) {
 		number_is_taken(desk, id);
-		return;
+		return false;
 	}
 	batch_note(desk, r);
 	if (r)
@@ -153,60 +173,58 @@ static void do_store_grant(struct desk *desk, const struct lease_view *lease)
 	else if (token)
 		lease_stored(desk->engine, desk->now_ns, id, token);
 	/* Its grant may be told by a later batch than this one, in which it is stored. */
-	if (!r && token)
-		(void)notice_add(desk, LEASE_ACT_STORE_GRANT, lease);
+	return !r && token;
 }
 
-static void do_granted(struct desk *desk, const struct lease_view *lease)
+static bool do_granted(struct desk *desk, const struct lease_view *lease)
 {
 	desk->counts.grants++;
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__GRANT);
-	(void)notice_add(desk, LEASE_ACT_GRANTED, lease);
+	return true;
 }
 
-static void do_store_renew(struct desk *desk, const struct lease_view *lease)
+static bool do_store_renew(struct desk *desk, const struct lease_view *lease)
 {
 	const struct desk_ops *ops = &desk->env.ops;
 
 	batch_begin(desk);
 	if (!desk->batch.failed)
 		batch_note(desk, ops->leases->renew(ops->ctx, lease));
-	(void)notice_add(desk, LEASE_ACT_STORE_RENEW, lease);
+	return true;
 }
 
-static void do_notice(struct desk *desk, const struct lease_view *lease)
+static bool do_notice(struct desk *desk, const struct lease_view *lease)
 {
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__NOTICE);
-	(void)notice_add(desk, LEASE_ACT_NOTICE, lease);
+	return true;
 }
 
 /* Also of one that nobody was told of. */
-static void do_store_end(struct desk *desk, const struct lease_view *lease)
+static bool do_store_end(struct desk *desk, const struct lease_view *lease)
 {
-	ending_begin(desk, lease);
 	store_end(desk, lease);
-	if (notice_add(desk, LEASE_ACT_STORE_END, lease))
-		ending_settle(desk, lease->id, -ENOMEM);
+	return true;
 }
 
-static void do_ended(struct desk *desk, const struct lease_view *lease)
+static bool do_ended(struct desk *desk, const struct lease_view *lease)
 {
 	metrics_errors_note(&desk->counts.ends, (int)lease->reason);
 	append(desk, lease, VMSIG__AUDIT_RECORD__KIND__END);
-	(void)notice_add(desk, LEASE_ACT_ENDED, lease);
 	replay_forget(desk, lease->id);
+	return true;
 }
 
-static void do_refused(struct desk *desk, const struct lease_view *lease)
+static bool do_refused(struct desk *desk, const struct lease_view *lease)
 {
 	Vmsig__AuditRecord record;
 
 	record_lease(&record, desk, VMSIG__AUDIT_RECORD__KIND__REFUSED, lease);
 	refusal_record(desk, &record);
-	(void)notice_add(desk, LEASE_ACT_REFUSED, lease);
+	return true;
 }
 
-static void (*const performers[])(struct desk *, const struct lease_view *) = {
+/* Whether somebody waits for the batch with it. */
+static bool (*const performers[])(struct desk *, const struct lease_view *) = {
 	[LEASE_ACT_STORE_GRANT] = do_store_grant,
 	[LEASE_ACT_GRANTED] = do_granted,
 	[LEASE_ACT_STORE_RENEW] = do_store_renew,
@@ -217,7 +235,7 @@ static void (*const performers[])(struct desk *, const struct lease_view *) = {
 };
 
 /* Without memory for the share it is nobody's time. */
-static void perform(struct desk *desk, const struct lease_action *action)
+static void perform(struct desk *desk, const struct lease_action *action, struct notice *notice)
 {
 	struct share *share = NULL;
 	struct share_scope scope;
@@ -225,9 +243,67 @@ static void perform(struct desk *desk, const struct lease_action *action)
 	if (share_get(desk->env.shares, SHARE_TENANT, action->lease.tenant, &share))
 		share = NULL;
 	share_enter(&scope, desk->env.shares, share);
-	performers[action->kind](desk, &action->lease);
+	if (performers[action->kind](desk, &action->lease))
+		DL_APPEND(desk->notices, notice);
+	else
+		notice_free(desk, notice);
 	(void)share_leave(&scope);
 	share_unref(share);
+}
+
+/* ---- without memory ----
+ *
+ * What it takes to tell what comes of an action is had before that is taken from the engine: an
+ * end of which nobody knows could not be owed to the store, and a grant that is not told would
+ * be waited for. */
+
+#define STARVED_NS (10ull * NS_PER_MS) /* until it is tried again */
+
+static struct notice *prepare(struct desk *desk, const struct lease_action *action)
+{
+	if (action->kind == LEASE_ACT_STORE_END && ending_begin(desk, &action->lease))
+		return NULL;
+	return notice_new(desk, action->kind, &action->lease);
+}
+
+static void starve(struct desk *desk, const struct lease_action *action)
+{
+	if (!desk->starved_ns)
+		desk_log(desk, DESK_LOG_ERROR,
+			"out of memory; what becomes of leases has to wait for some",
+			FACT_NUMBER("lease", action->lease.id), NO_FACT);
+	desk->starved_ns = desk->now_ns + STARVED_NS;
+}
+
+static bool is_starved(const struct desk *desk)
+{
+	return desk->now_ns < desk->starved_ns;
+}
+
+/* Whether there was one that could be. */
+static bool perform_next(struct desk *desk)
+{
+	struct lease_action action;
+	struct notice *notice;
+
+	if (is_starved(desk) || !lease_first_action(desk->engine, &action))
+		return false;
+	notice = prepare(desk, &action);
+	if (!notice) {
+		starve(desk, &action);
+		return false;
+	}
+	desk->starved_ns = 0;
+	(void)lease_next_action(desk->engine, &action);
+	perform(desk, &action, notice);
+	return true;
+}
+
+uint64_t lessor_deadline(const struct desk *desk)
+{
+	uint64_t due = lease_deadline(desk->engine);
+
+	return due < desk->starved_ns ? desk->starved_ns : due;
 }
 
 /* ---- ends that are owed ---- */
@@ -276,17 +352,18 @@ static void settle_end(struct desk *desk, const struct notice *notice, int resul
 
 bool lessor_has_work(const struct desk *desk)
 {
-	return lease_has_actions(desk->engine) || (desk->owed && !batch_is_stuck(desk));
+	return (lease_has_actions(desk->engine) && !is_starved(desk)) ||
+	       (desk->owed && !batch_is_stuck(desk));
 }
 
 void lessor_collect(struct desk *desk)
 {
 	const unsigned most = desk->env.lease_actions ? desk->env.lease_actions : LESSOR_ACTIONS;
-	struct lease_action action;
+	unsigned n = 0;
 
 	pay_ends(desk);
-	for (unsigned i = 0; i < most && lease_next_action(desk->engine, &action); i++)
-		perform(desk, &action);
+	while (n < most && perform_next(desk))
+		n++;
 }
 
 bool lessor_waits(const struct desk *desk)

@@ -23,8 +23,11 @@ void lessor_free(struct desk *desk);
 
 /* Whether the engine wants something, or something is owed and may be tried. */
 bool lessor_has_work(const struct desk *desk);
-/* Performs what the engine wants, into the batch. */
+/* Performs what the engine wants, into the batch. What there is no memory for stays with the
+ * engine, and so does all that comes after it, in its order. */
 void lessor_collect(struct desk *desk);
+/* When it has to be, at the latest; UINT64_MAX: never. */
+uint64_t lessor_deadline(const struct desk *desk);
 /* Whether somebody waits for what the batch says. */
 bool lessor_waits(const struct desk *desk);
 /* The batch was committed, or not: operators are told, unless there is a ticket to wait for. */

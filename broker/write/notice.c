@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/write/notice.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #include "broker/write/operator.h"
+#include "proto/mishap.h"
 
-static struct notice *make(
+struct notice *notice_new(
 	struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease)
 {
-	struct notice *notice = malloc(sizeof(*notice));
+	struct notice *notice = MISHAP("notice-memory") ? NULL : malloc(sizeof(*notice));
 
 	if (!notice)
 		return NULL;
@@ -27,20 +27,6 @@ static struct notice *make(
 		return notice;
 	free(notice);
 	return NULL;
-}
-
-int notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease)
-{
-	struct notice *notice = make(desk, kind, lease);
-
-	if (!notice) {
-		desk_log(desk, DESK_LOG_ERROR,
-			"out of memory; an operator is not told of its lease",
-			FACT_NUMBER("lease", lease->id), NO_FACT);
-		return -ENOMEM;
-	}
-	DL_APPEND(desk->notices, notice);
-	return 0;
 }
 
 const struct notice *notice_of_grant(const struct desk *desk, uint64_t lease)

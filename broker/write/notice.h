@@ -21,8 +21,9 @@ struct notice {
 	UT_hash_handle hh; /* GRANTED: desk->grants */
 };
 
-/* For desk->notices. -ENOMEM: nobody is told, which the log says. */
-int notice_add(struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease);
+/* NULL without memory. */
+struct notice *notice_new(
+	struct desk *desk, enum lease_action_kind kind, const struct lease_view *lease);
 /* Telling may close connections, but performs no action. */
 void notice_tell(struct desk *desk, const struct notice *notice);
 void notice_free(struct desk *desk, struct notice *notice);

@@ -51,8 +51,12 @@ static int make(struct command **ret_command, struct desk *desk, struct desk_ope
 	command->key.lease = lease;
 	command->request_id = request_id;
 	command->wait.done = on_ended;
-	*ret_command = command;
-	return 0;
+	r = ending_reserve(desk, lease, &command->wait);
+	if (r)
+		command_free(command);
+	else
+		*ret_command = command;
+	return r;
 }
 
 int release_new(struct desk *desk, struct desk_operator *op, uint64_t request_id, uint64_t lease,
@@ -74,21 +78,40 @@ int release_new(struct desk *desk, struct desk_operator *op, uint64_t request_id
 	return 0;
 }
 
-int release_await(
-	struct desk *desk, struct desk_operator *op, uint64_t request_id, uint64_t lease, int error)
+/* Whether it was this operator's, with this token. */
+static bool was_holder(
+	struct desk *desk, const struct desk_operator *op, uint64_t lease, uint64_t token)
+{
+	const struct desk_ops *ops = &desk->env.ops;
+	char tenant[LEASE_NAME_MAX + 1];
+	uint64_t had;
+
+	return ops->leases->find(ops->ctx, lease, tenant, &had) == 0 &&
+	       strcmp(tenant, op->tenant->tenant.name) == 0 && had == token;
+}
+
+static void await(struct command *command, int error)
+{
+	command_move(command, COMMAND_PARTING);
+	ending_await(&command->wait, error);
+}
+
+int release_now(struct desk *desk, struct desk_operator *op, uint64_t request_id, uint64_t lease,
+	uint64_t token, bool *ret_later)
 {
 	struct command *command;
 	int r = make(&command, desk, op, request_id, lease);
 
 	if (r)
 		return r;
-	r = ending_await(desk, lease, &command->wait, error);
-	if (r) {
+	r = lease_release(desk->engine, desk->now_ns, op->tenant->tenant.name, lease, token);
+	*ret_later =
+		ending_is_open(desk, lease, NULL) && (!r || was_holder(desk, op, lease, token));
+	if (*ret_later)
+		await(command, r);
+	else
 		command_free(command);
-		return r;
-	}
-	command_move(command, COMMAND_PARTING);
-	return 0;
+	return *ret_later ? 0 : r;
 }
 
 /* Of one that was asked for again, as well: the lease may have ended otherwise, and before. */
@@ -97,18 +120,17 @@ static void part(struct command *command, int error)
 	struct desk *desk = command->desk;
 	const uint64_t lease = command->key.lease;
 	struct desk_operator *op = operator_find(desk, command->session);
-	int r = 0;
 
 	if (op)
 		op->releases--;
-	command_move(command, COMMAND_PARTING);
 	lane_leave(command);
 	/* Nobody is told any more; the lease is the next broker's if its end is not recorded. */
 	if (desk->closing)
 		command_free(command);
-	else if (!ending_is_open(desk, lease, NULL) ||
-		 (r = ending_await(desk, lease, &command->wait, 0)))
-		tell(command, r ? VMSIG_ERR_NO_MEMORY : error, error ? release_away : NULL);
+	else if (ending_is_open(desk, lease, NULL))
+		await(command, 0);
+	else
+		tell(command, error, error ? release_away : NULL);
 }
 
 /* Those that were asked for once more are done with it. */

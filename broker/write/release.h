@@ -18,10 +18,10 @@ extern const char release_away[];
  * are not answered yet, as op->detail says. */
 __attribute__((warn_unused_result)) int release_new(struct desk *desk, struct desk_operator *op,
 	uint64_t request_id, uint64_t lease, uint64_t token);
-/* Of a lease whose end is open: it is answered with `error` when that is recorded. As above.
- */
-__attribute__((warn_unused_result)) int release_await(struct desk *desk, struct desk_operator *op,
-	uint64_t request_id, uint64_t lease, int error);
+/* At once, whoever's it is: with *ret_later it is answered when the end of the lease is recorded.
+ * What the engine says; or as above, and nothing has happened. */
+__attribute__((warn_unused_result)) int release_now(struct desk *desk, struct desk_operator *op,
+	uint64_t request_id, uint64_t lease, uint64_t token, bool *ret_later);
 /* Its turn has come. */
 void release_begin(struct command *command);
 

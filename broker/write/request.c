@@ -358,18 +358,6 @@ int desk_renew(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uin
 	return r;
 }
 
-/* Whether it was this operator's, with this token. */
-static bool was_holder(
-	struct desk *desk, const struct desk_operator *op, uint64_t lease, uint64_t token)
-{
-	const struct desk_ops *ops = &desk->env.ops;
-	char tenant[LEASE_NAME_MAX + 1];
-	uint64_t had;
-
-	return ops->leases->find(ops->ctx, lease, tenant, &had) == 0 &&
-	       strcmp(tenant, op->tenant->tenant.name) == 0 && had == token;
-}
-
 /* Whether this is the lease's holder, and what it is told otherwise. */
 static int release_check(
 	struct desk *desk, const char *tenant, const struct lease_view *lease, uint64_t token)
@@ -379,19 +367,6 @@ static int release_check(
 
 	/* That is about writing. */
 	return r == VMSIG_ERR_STALE_EPOCH ? 0 : r;
-}
-
-/* At once. What comes after the end of a held lease waits for that to be recorded. */
-static int release_now(struct desk *desk, struct desk_operator *op, uint64_t request_id,
-	uint64_t lease, uint64_t token, bool *ret_later)
-{
-	int r = lease_release(desk->engine, desk->now_ns, op->tenant->tenant.name, lease, token);
-
-	if (!ending_is_open(desk, lease, NULL) || (r && !was_holder(desk, op, lease, token)))
-		return r;
-	r = release_await(desk, op, request_id, lease, r);
-	*ret_later = !r;
-	return r;
 }
 
 int desk_release(struct desk *desk, uint64_t now_ns, struct desk_operator *op, uint64_t request_id,
@@ -499,13 +474,17 @@ int desk_revoke(struct desk *desk, uint64_t now_ns, const struct desk_admin *adm
 	/* Another host may be making it its own at this moment: it is revoked where it is then. */
 	if (is_away(desk, lease, &view))
 		return VMSIG_ERR_BUSY;
+	r = ending_reserve(desk, lease, wait);
+	if (r)
+		return r;
 	r = revoke(desk, admin, lease);
 	/* That there is none any more is not said before it is recorded, either. */
-	if (!ending_is_open(desk, lease, NULL))
-		return r;
-	r = ending_await(desk, lease, wait, r);
-	*ret_later = !r;
-	return r;
+	*ret_later = ending_is_open(desk, lease, NULL);
+	if (*ret_later)
+		ending_await(wait, r);
+	else
+		ending_cancel(wait);
+	return *ret_later ? 0 : r;
 }
 
 bool desk_lease_next(struct desk *desk, uint64_t *cursor, struct lease_view *ret_view)

@@ -94,6 +94,7 @@ struct desk {
 	struct notice *grants;  /* those of them all that say so, by lease */
 	struct ending *endings; /* by lease */
 	size_t restored;        /* leases that have not been held against the policy */
+	uint64_t starved_ns;    /* when memory for what the engine wants is asked for again */
 
 	struct command *all;
 	struct command *taken; /* by key: their numbers are in use */

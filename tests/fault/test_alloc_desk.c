@@ -2,7 +2,8 @@
 /*
  * Out of memory at every allocation of the write plane, one after the other: it starts or says
  * that it did not, each write has a true answer or none, nothing leaks, and the desk that is
- * opened afterwards tells the same.
+ * opened afterwards tells the same. Of a lease that ends nobody is told before the end is stored,
+ * and then everybody is.
  */
 #include <string.h>
 
@@ -130,10 +131,80 @@ static void each_allocation_fails_once(void **state)
 	assert_true(n > 50);
 }
 
+static bool has_lease(struct lab *lab, uint64_t lease)
+{
+	struct lease_view view;
+
+	return desk_lease_find(lab->desk, lease, &view);
+}
+
+/* It is over for its holder, as far as he was told. */
+static bool is_told(struct lab *lab, uint64_t lease, uint64_t request)
+{
+	return lab_count(lab, LAB_ENDED, lease) > 0 ||
+	       (lab_count(lab, LAB_RELEASED, request) > 0 &&
+		       lab_told(lab, LAB_RELEASED, request).code == 0);
+}
+
+static void end_stored(struct lab *lab)
+{
+	const uint64_t lease = lab->lease;
+
+	lab_store_works(lab, true);
+	turns(lab);
+	/* One that found no memory at all is sent again. */
+	if (has_lease(lab, lease))
+		assert_int_equal(lab_release(lab), 0);
+	turns(lab);
+	assert_int_equal(lab_count(lab, LAB_ENDED, lease), 1);
+	lab_kill(lab);
+	assert_false(has_lease(lab, lease));
+}
+
+/* The store fails meanwhile. Whether an allocation failed, which was the n-th. */
+static bool end_without(size_t n, bool killed)
+{
+	struct lab *lab = lab_new();
+	uint64_t lease;
+	bool failed;
+
+	assert_int_equal(lab_open(lab), 0);
+	lab_lease(lab);
+	lease = lab->lease;
+	lab_store_works(lab, false);
+	alloc_fail_at(n);
+	(void)!lab_release(lab);
+	turns(lab);
+	failed = alloc_failed();
+	alloc_fail_at(0);
+	assert_false(is_told(lab, lease, lab->next_request));
+	if (killed) {
+		lab_store_works(lab, true);
+		lab_kill(lab);
+		assert_true(has_lease(lab, lease));
+	} else {
+		end_stored(lab);
+	}
+	lab_close(lab);
+	lab_free(lab);
+	return failed;
+}
+
+static void an_end_is_told_when_it_is_stored(void **state)
+{
+	size_t n = 0;
+
+	while (end_without(++n, false))
+		assert_true(n < MOST);
+	/* What nobody was told of comes back. */
+	(void)!end_without(1, true);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_allocation_fails_once),
+		cmocka_unit_test(an_end_is_told_when_it_is_stored),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

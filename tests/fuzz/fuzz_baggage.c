@@ -65,12 +65,13 @@ static void lease_have(struct store *store, uint32_t endpoint)
 		abort();
 }
 
-static void on_lease(void *arg, const struct lease_view *lease)
+static int on_lease(void *arg, const struct lease_view *lease)
 {
 	if (lease->endpoint != ENDPOINT || !lease->id || !lease->nranges ||
 		lease->deadline_ns < NOW_NS)
 		abort();
 	(void)!lease_adopt(arg, NOW_NS, lease);
+	return 0;
 }
 
 static void take(struct store *store, struct lease_engine *engine, const uint8_t *data, size_t size)

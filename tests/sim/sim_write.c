@@ -21,6 +21,7 @@
  *
  *   sim_write [--seeds N] [--first S] [--seed S] [--steps N] [--only A-B,C] [--verbose 1]
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,8 @@ static void revoked(unsigned index, int error)
 
 	say("the revocation of lease %llu is answered: %s", (unsigned long long)lease->id,
 		vmsig_error_name(error));
+	if (error == -ENOMEM)
+		return;
 	if (error && error != VMSIG_ERR_NO_LEASE && error != VMSIG_ERR_IO)
 		broken("a revocation is answered with %s", vmsig_error_name(error));
 	/* Of an endpoint that the desk does not know yet nothing is said. */

@@ -168,7 +168,9 @@ void broker_reload(unsigned policy)
 	for (unsigned i = 0; i < world.nleases; i++) {
 		struct model_lease *lease = &world.leases[i];
 
-		if (lease->phase != OVER && !policy_allows(policy, lease))
+		/* One that has survived a restart is judged when its endpoint is known. */
+		if (lease->phase != OVER && desk_endpoint_name(world.desk, lease->site + 1) &&
+			!policy_allows(policy, lease))
 			model_end(lease, CAUSE_POLICY);
 	}
 	desk_reload(world.desk, world.now, policy_config(policy));

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,7 @@ struct host {
 static struct lab {
 	struct host from, to;
 	unsigned taken, steps;
+	unsigned refused; /* leases, before one is taken */
 	struct lease_view lease;
 	char tenant[LEASE_NAME_MAX + 1];
 	struct lease_range range;
@@ -141,12 +143,17 @@ static struct baggage pack(uint64_t now_ns)
 	return baggage;
 }
 
-static void on_lease(void *arg, const struct lease_view *lease)
+static int on_lease(void *arg, const struct lease_view *lease)
 {
+	if (lab.refused > 0) {
+		lab.refused--;
+		return -ENOMEM;
+	}
 	lab.taken++;
 	lab.lease = *lease;
 	lab.range = lease->ranges[0];
 	strcpy(lab.tenant, lease->tenant);
+	return 0;
 }
 
 static struct baggage_intake intake(uint64_t now_ns)
@@ -335,6 +342,11 @@ static void a_step_that_fails_is_done_again(void **state)
 	assert_int_equal(baggage_take(lab.to.store, &way, baggage.data, baggage.len), VMSIG_ERR_IO);
 	assert_true(store_is_open(lab.to.store));
 	store_rollback(lab.to.store);
+	/* Nor what there is no memory for, which is durable by then. */
+	lab.refused = 1;
+	assert_int_equal(baggage_take(lab.to.store, &way, baggage.data, baggage.len), -ENOMEM);
+	assert_int_equal(lab.taken, 0);
+	assert_non_null(tables_lease(&lab.to.store->tables, LEASE));
 	assert_int_equal(baggage_take(lab.to.store, &way, baggage.data, baggage.len), 0);
 	assert_int_equal(lab.taken, 1);
 	is_answered(1);

@@ -241,6 +241,41 @@ static void one_that_expires_on_its_way_does_not_come_alive(void **state)
 	lab_free(there);
 }
 
+/* Somebody has these bytes: it is over, also for the next broker, whatever the disk does. */
+static void one_that_cannot_be_had_here_does_not_come_back(void **state)
+{
+	struct lab *here = *state, *there = lab_new();
+	uint8_t *data = NULL;
+	struct lease_view view;
+	size_t len = 0;
+
+	assert_non_null(there);
+	assert_int_equal(lab_open(there), 0);
+	lab_lease(there);
+	lab_lease(here);
+	assert_int_equal(lab_release(here), 0);
+	lab_await(here, 3);
+	lab_lease(here);
+	assert_int_not_equal(here->lease, there->lease);
+	leave(here);
+	assert_int_equal(desk_shell_pack(here->shell, here->endpoint, true, ROOM, &data, &len), 0);
+	assert_int_equal(take(there, data, len, 0), 0);
+	assert_false(desk_lease_find(there->desk, here->lease, &view));
+	/* What else is in that batch fails. */
+	lab_store_works(there, false);
+	assert_int_equal(lab_release(there), 0);
+	lab_turn(there);
+	assert_int_equal(ends(there), 0);
+	lab_store_works(there, true);
+	lab_pass(1000 * LAB_MS);
+	lab_await(there, 3);
+	lab_kill(there);
+	assert_false(desk_lease_find(there->desk, here->lease, &view));
+	free(data);
+	lab_close(there);
+	lab_free(there);
+}
+
 static void one_that_comes_in_time_has_what_is_left(void **state)
 {
 	struct lab *here = *state, *there = lab_new();
@@ -277,6 +312,7 @@ int main(void)
 		TEST(one_that_is_not_durable_ends),
 		TEST(without_the_right_no_time_is_promised),
 		TEST(one_that_expires_on_its_way_does_not_come_alive),
+		TEST(one_that_cannot_be_had_here_does_not_come_back),
 		TEST(one_that_comes_in_time_has_what_is_left),
 	};
 
