@@ -6,7 +6,8 @@
  * Which file systems guest RAM may be on, asked before the file system itself is: each access
  * to a file on FUSE, NFS and their like takes as long as somebody else likes, and holders and
  * the write plane access RAM by mapping. So RAM is on memory or a local disk, and what is
- * about a file system is read from the kernel's table of mounts.
+ * about a file system is read from the kernel's table of mounts, anew whenever one has come or
+ * gone.
  */
 
 #include <stdbool.h>
@@ -19,8 +20,9 @@
 /* Whether a file system of that type, as in /proc/filesystems, may have guest RAM. */
 bool mounts_type_is_local(const char *type);
 
-/* The type of the mount with that id (statx(2), stx_mnt_id) of our own namespace. 0; -ENOENT
- * when there is none; -errno. */
+/* The type of the mount with that id (statx(2), stx_mnt_id) of our own namespace. The caller has
+ * something of the mount open, so that the id stays its. Keeps the table, and a descriptor of it.
+ * Any thread. 0; -ENOENT when there is none; -errno. */
 __attribute__((warn_unused_result)) int mounts_type_of_id(
 	uint64_t id, char ret_type[static MOUNTS_TYPE_MAX]);
 
