@@ -21,6 +21,9 @@
  * from its other business. */
 #define FRAMES_PER_TURN 64u
 #define FILLS_PER_TURN 64u
+/* Bytes of requests that are sent before all are there: the broker has work, and no larger buffer
+ * is needed. */
+#define RUN (64u << 10)
 
 static const struct chan_limits limits = {
 	.frame_max = CHAN_FRAME_MAX,
@@ -249,6 +252,7 @@ static int packed_send(
 int uplink_request(struct uplink *link, int body_case, void *body, const int *fds, size_t nfds,
 	uint64_t *ret_id)
 {
+	size_t before = chan_output_bytes(link->chan);
 	struct envelope request;
 	int r;
 
@@ -256,6 +260,9 @@ int uplink_request(struct uplink *link, int body_case, void *body, const int *fd
 	r = packed_send(link, &request.base, fds, nfds);
 	if (r)
 		return r;
+	/* What fails now fails again when all is written. */
+	if (chan_output_bytes(link->chan) / RUN > before / RUN)
+		(void)!chan_drain(link->chan);
 	*ret_id = ++link->last_id;
 	return 0;
 }

@@ -175,6 +175,7 @@ vmsig_writer *vmsig_writer_close(vmsig_writer *writer)
 	uplink_deinit(&writer->link);
 	vmsig_lease_entries_free(writer->listing.list);
 	free(writer->events);
+	spares_deinit(&writer->spares);
 	free(writer);
 	return NULL;
 }

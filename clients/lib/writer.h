@@ -11,6 +11,7 @@
  *   writer_receive.c  messages of the broker
  *   writer_list.c     a list of leases that arrives in pages
  *   writer_wait.c     calls that wait
+ *   spares.h          memory of writes that are over
  *
  * It is one object in several files, and not several that need each other: the handle owns its
  * leases, a lease its writes, and none of them can be made, used or freed without the others. An
@@ -22,6 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "clients/lib/spares.h"
 #include "clients/lib/uplink.h"
 #include "proto/wire/vmsig.pb-c.h"
 #include "vmsig/vmsig_write.h"
@@ -37,10 +39,10 @@ struct writer_write {
 	Vmsig__CmdMemwrite body;
 	Vmsig__WriteBulk bulk;
 	Vmsig__Descriptor data;
-	Vmsig__WriteOp *ops, **op_pointers;
-	unsigned char *bytes; /* what the operations point to */
-	int fd;               /* of bulk data, or -1 */
-	uint64_t request_id;  /* in this connection; 0: is to be sent (again) */
+	Vmsig__WriteOp *ops, **op_pointers; /* behind it, and then what they point to */
+	struct spares *spares;              /* where its memory goes */
+	int fd;                             /* of bulk data, or -1 */
+	uint64_t request_id;                /* in this connection; 0: is to be sent (again) */
 	int64_t asked_until;
 	bool used; /* was sent in some connection: the broker may have applied it */
 	vmsig_write_fn done;
@@ -93,6 +95,7 @@ struct vmsig_writer {
 	uint64_t id; /* named in every command */
 	vmsig_lease *leases;
 	uint32_t nleases;
+	struct spares spares;
 	struct writer_listing listing;
 	vmsig_writer_event *events; /* ring */
 	uint32_t events_head, events_count, events_size;

@@ -23,10 +23,7 @@ static struct writer_write *write_free(struct writer_write *write)
 		return NULL;
 	if (write->fd >= 0)
 		close(write->fd);
-	free(write->ops);
-	free(write->op_pointers);
-	free(write->bytes);
-	free(write);
+	spares_give(write->spares, write);
 	return NULL;
 }
 
@@ -50,15 +47,13 @@ static size_t bytes_of(const vmsig_write_op *ops, size_t nops)
 	return sum;
 }
 
-static int ops_copy(struct writer_write *write, const vmsig_write_op *ops, size_t nops)
+static void ops_copy(struct writer_write *write, const vmsig_write_op *ops, size_t nops)
 {
 	unsigned char *at;
 
-	write->ops = calloc(nops, sizeof(*write->ops));
-	write->op_pointers = calloc(nops, sizeof(*write->op_pointers));
-	write->bytes = at = malloc(bytes_of(ops, nops) + 1);
-	if (!write->ops || !write->op_pointers || !write->bytes)
-		return -ENOMEM;
+	write->ops = (Vmsig__WriteOp *)(void *)(write + 1);
+	write->op_pointers = (Vmsig__WriteOp **)(void *)(write->ops + nops);
+	at = (unsigned char *)(write->op_pointers + nops);
 	for (size_t i = 0; i < nops; i++) {
 		Vmsig__WriteOp *op = write->op_pointers[i] = &write->ops[i];
 
@@ -72,17 +67,22 @@ static int ops_copy(struct writer_write *write, const vmsig_write_op *ops, size_
 	}
 	write->body.ops = write->op_pointers;
 	write->body.n_ops = nops;
-	return 0;
 }
 
-static struct writer_write *write_new(
-	vmsig_lease *lease, uint32_t flags, vmsig_write_fn done, void *arg)
+/* With room behind it for so many operations and what they point to. */
+static struct writer_write *write_new(vmsig_lease *lease, size_t nops, size_t bytes, uint32_t flags,
+	vmsig_write_fn done, void *arg)
 {
-	struct writer_write *write = calloc(1, sizeof(*write));
+	struct spares *spares = &lease->writer->spares;
+	struct writer_write *write = spares_take(
+		spares, sizeof(*write) +
+				nops * (sizeof(*write->ops) + sizeof(*write->op_pointers)) + bytes);
 
 	if (!write)
 		return NULL;
+	memset(write, 0, sizeof(*write));
 	vmsig__cmd_memwrite__init(&write->body);
+	write->spares = spares;
 	write->lease = lease;
 	write->fd = -1;
 	write->done = done;
@@ -158,13 +158,11 @@ int vmsig_write(vmsig_lease *lease, const vmsig_write_op *ops, size_t nops, uint
 		r = ops_check(lease->writer, ops, nops);
 	if (r)
 		return -r;
-	write = write_new(lease, flags, done, arg);
-	r = write ? ops_copy(write, ops, nops) : -ENOMEM;
-	if (r) {
-		write_free(write);
+	write = write_new(lease, nops, bytes_of(ops, nops), flags, done, arg);
+	if (!write)
 		return writer_fail(
 			lease->writer, -VMSIG_ERR_NO_MEMORY, "out of memory for a write");
-	}
+	ops_copy(write, ops, nops);
 	write_queue(write);
 	return 0;
 }
@@ -226,7 +224,7 @@ int vmsig_write_bulk(vmsig_lease *lease, uint64_t addr, uint32_t op_flags, uint6
 		r = bulk_check(lease->writer, memfd, len, flags);
 	if (r)
 		return -r;
-	write = write_new(lease, flags, done, arg);
+	write = write_new(lease, 0, 0, flags, done, arg);
 	r = write ? bulk_fill(write, addr, op_flags, cr3, memfd, offset, len) : -ENOMEM;
 	if (r) {
 		write_free(write);
