@@ -28,6 +28,7 @@ static int mem_new(vmsig_mem **ret_mem, const struct mem_files *files, uint64_t 
 	if (!mem)
 		return -ENOMEM;
 	mem->levels = 4;
+	mem->copy = mem_copy_find();
 	r = mem_ram_init(&mem->ram, files->fds, files->sizes, files->n);
 	if (!r && nseg)
 		r = physmap_init(&mem->map, segs, nseg, mem->ram.size);

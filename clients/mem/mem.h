@@ -16,6 +16,7 @@
  *   readonly   writes, refused
  *   coherence  the page
  *   clock      until when it is vouched for
+ *   copy       of a page
  *   tcache     translations
  *   pmap       all that is mapped
  *   scan       searches
@@ -27,6 +28,7 @@
 #include <stdint.h>
 
 #include "clients/mem/coherence.h"
+#include "clients/mem/copy.h"
 #include "clients/mem/ram.h"
 #include "clients/mem/tcache.h"
 #include "proto/guest/pgwalk.h"
@@ -48,6 +50,7 @@ struct vmsig_mem {
 	struct physmap map;
 	struct mem_coherence coherence;
 	struct tcache cache;
+	mem_copy_fn copy;
 	unsigned levels;
 	enum vmsig_mem_mode mode;
 };

@@ -124,7 +124,7 @@ static inline bool read_ready(vmsig_mem *mem, uint64_t cr3, uint64_t gva, void *
 	if (len - 1 >= PGWALK_PAGE - into || !tcache_find_ready(&mem->cache, cr3, gva, &off))
 		return false;
 	sequence = __atomic_load_n(&mem->coherence.page->sequence, __ATOMIC_ACQUIRE);
-	memcpy(buf, mem->ram.base + off + into, len);
+	mem_copy(mem->copy, buf, mem->ram.base + off + into, len);
 	return mem_coherence_plain(&mem->coherence, sequence);
 }
 
