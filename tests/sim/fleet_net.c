@@ -27,7 +27,9 @@ struct parcel {
 	bool deleted;
 };
 
+/* First come, first slot: behind `top` none is used. */
 static struct parcel parcels[PARCELS];
+static size_t top;
 static uint64_t broken_until;
 struct sabotage sabotage;
 
@@ -118,8 +120,10 @@ static struct txn_request request_dup(const struct txn_request *request)
 static struct parcel *parcel_new(enum parcel_kind kind, int host, uint64_t due)
 {
 	for (size_t i = 0; i < PARCELS; i++) {
-		if (parcels[i].kind != PARCEL_FREE)
+		if (i < top && parcels[i].kind != PARCEL_FREE)
 			continue;
+		if (i == top)
+			top++;
 		parcels[i] = (struct parcel){.kind = kind,
 			.host = host,
 			.broker = world.hosts[host].brokers,
@@ -135,11 +139,13 @@ static void parcel_free(struct parcel *parcel)
 	if (parcel->kind == PARCEL_ANSWER)
 		txn_answer_deinit(&parcel->answer);
 	*parcel = (struct parcel){0};
+	while (top && parcels[top - 1].kind == PARCEL_FREE)
+		top--;
 }
 
 void net_reset(void)
 {
-	for (size_t i = 0; i < PARCELS; i++)
+	for (size_t i = top; i-- > 0;)
 		parcel_free(&parcels[i]);
 	broken_until = 0;
 }
@@ -207,7 +213,7 @@ void net_announce(const char *key, int64_t revision, bool deleted)
 void net_break(uint64_t until)
 {
 	broken_until = until;
-	for (size_t i = 0; i < PARCELS; i++) {
+	for (size_t i = top; i-- > 0;) {
 		if (parcels[i].kind != PARCEL_TIMEOUT)
 			parcel_free(&parcels[i]);
 	}
@@ -217,7 +223,7 @@ uint64_t net_next(void)
 {
 	uint64_t next = UINT64_MAX;
 
-	for (size_t i = 0; i < PARCELS; i++) {
+	for (size_t i = 0; i < top; i++) {
 		if (parcels[i].kind != PARCEL_FREE && parcels[i].due < next)
 			next = parcels[i].due;
 	}
@@ -271,7 +277,7 @@ static void arrive_request(struct parcel *parcel)
 /* The first answer is the one that counts, or that none came in time. */
 static void settle_number(const struct parcel *parcel)
 {
-	for (size_t i = 0; i < PARCELS; i++) {
+	for (size_t i = 0; i < top; i++) {
 		struct parcel *other = &parcels[i];
 
 		if (other != parcel && other->host == parcel->host &&
@@ -313,7 +319,7 @@ static void arrive_notice(struct parcel *parcel)
 
 void net_deliver(void)
 {
-	for (size_t i = 0; i < PARCELS; i++) {
+	for (size_t i = 0; i < top; i++) {
 		struct parcel *parcel = &parcels[i];
 		int host = parcel->host;
 

@@ -191,6 +191,8 @@ static void show(void)
 	static char before[512];
 	char line[512] = "";
 
+	if (!sim_is_verbose())
+		return;
 	for (int g = 0; g < GUESTS; g++) {
 		size_t len = strlen(line);
 

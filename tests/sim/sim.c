@@ -127,6 +127,11 @@ void say(const char *format, ...)
 	va_end(args);
 }
 
+bool sim_is_verbose(void)
+{
+	return verbose;
+}
+
 void broken(const char *format, ...)
 {
 	va_list args;

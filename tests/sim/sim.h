@@ -42,6 +42,8 @@ uint32_t dice(uint32_t sides);
 uint64_t sim_roll(uint64_t *random);
 /* What happens, with --verbose. */
 __attribute__((format(printf, 1, 2))) void say(const char *format, ...);
+/* Whether it is said at all: what is costly to tell need not be made. */
+bool sim_is_verbose(void);
 /* Says the seed, the step and what is wrong, and ends the program. */
 __attribute__((format(printf, 1, 2), noreturn)) void broken(const char *format, ...);
 
