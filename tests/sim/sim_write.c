@@ -34,6 +34,7 @@
 #include "vmsig/vmsig_error.h"
 
 struct world world;
+struct disk *disk;
 unsigned long long tallies[TALLIES];
 
 bool is_ghost(void)
@@ -204,7 +205,7 @@ static void step(void)
 	if (!world.ghost)
 		do_fault();
 	if (world.desk && !world.ghost)
-		disk_step();
+		disk_step(disk);
 	if (world.desk && !world.ghost)
 		bulk_work(false);
 	if (world.desk && !world.ghost && dice(5))
@@ -224,6 +225,36 @@ static void step(void)
 }
 
 /* ---- seeds ---- */
+
+static bool ask_ghost(void *arg)
+{
+	return is_ghost();
+}
+
+static void time_is_lost(void *arg)
+{
+	model_may_end(CAUSE_DISK);
+}
+
+static void marked(void *arg, const struct ledger_key *key)
+{
+	model_marked(key);
+}
+
+static void disk_make(void)
+{
+	const struct disk_env env = {.now_ns = &world.now,
+		.wall_ns = &world.wall,
+		.faults = &world.faults,
+		.fault_sides = &world.fault_sides,
+		.desk = &world.desk,
+		.endpoints = SITES,
+		.is_ghost = ask_ghost,
+		.may_end = time_is_lost,
+		.marked = marked};
+
+	disk = disk_new(&env);
+}
 
 static void world_make(uint64_t seed, uint64_t wall)
 {
@@ -246,7 +277,6 @@ static void world_make(uint64_t seed, uint64_t wall)
 	for (unsigned i = 0; i < CLIENTS; i++)
 		world.clients[i] = (struct client){.tenant = tenants[i], .uid = 1001 + tenants[i]};
 	disk_make();
-	slots_clear();
 	guests_make();
 }
 
@@ -257,7 +287,7 @@ static uint64_t run(uint64_t seed, unsigned steps, uint64_t wall)
 	while (sim_next(steps))
 		step();
 	settle();
-	disk_free();
+	disk = disk_free(disk);
 	return world.trace;
 }
 

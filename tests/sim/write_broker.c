@@ -29,16 +29,17 @@ static void on_log(
 static void ops_fill(struct desk_ops *ops)
 {
 	*ops = (struct desk_ops){
-		.records = &record_ops,
-		.leases = &lease_ops,
-		.ledger = &ledger_ops,
-		.marks = &mark_ops,
+		.records = &disk_records,
+		.leases = &disk_leases,
+		.ledger = &disk_ledger,
+		.marks = &disk_marks,
 		.guests = &guest_ops,
 		.bulk = &bulk_ops,
 		.digest = sim_digest,
 		.digests = sim_digests,
 		.fd_close = fd_close,
 		.log = on_log,
+		.ctx = disk,
 	};
 }
 
@@ -58,12 +59,10 @@ static void clear(bool power)
 	world.ghost = false;
 	world.kill_in = 0;
 	world.stopping = false;
-	disk_restart(power);
+	disk_restart(disk, power);
 	guests_forget();
 	for (unsigned i = 0; power && i < SITES; i++)
 		guest_reboot(&world.guests[i]);
-	if (power)
-		slots_clear();
 	model_crash(power);
 }
 
@@ -120,7 +119,7 @@ void broker_stop(void)
 	for (unsigned turns = 0; !is_closed && !world.ghost; turns++) {
 		if (turns == TURNS)
 			broken("I10: the desk does not end");
-		disk_step();
+		disk_step(disk);
 		bulk_work(true);
 		for (unsigned i = 0; i < SITES; i++)
 			guest_step(&world.guests[i]);

@@ -71,7 +71,7 @@ void model_end(struct model_lease *lease, unsigned cause)
 
 void model_over(struct model_lease *lease)
 {
-	if (lease->token && disk_leaves_lease(lease->id))
+	if (lease->token && disk_leaves_lease(disk, lease->id))
 		broken("I4: somebody is told that lease %llu is over, and a broker that is killed "
 		       "now gives it back",
 			(unsigned long long)lease->id);
@@ -216,7 +216,7 @@ static void check_quota(unsigned tenant, unsigned held, unsigned waits)
  * there than anybody was told of. */
 static bool is_left_over(const struct lease_view *view)
 {
-	return disk_is_shared() && model_lease(view->id)->phase == OVER;
+	return disk_is_shared(disk) && model_lease(view->id)->phase == OVER;
 }
 
 void model_check(void)
@@ -243,7 +243,7 @@ void model_check(void)
 
 static void lease_crash(struct model_lease *lease)
 {
-	bool lives = lease->token && disk_has_lease(lease->id);
+	bool lives = lease->token && disk_has_lease(disk, lease->id);
 
 	lease->session = 0;
 	lease->causes |= CAUSE_RESTART;

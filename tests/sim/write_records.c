@@ -14,8 +14,8 @@ static bool is_about(const Vmsig__AuditRecord *record, const struct body *body)
 
 const Vmsig__AuditRecord *records_intent(const struct body *body)
 {
-	for (size_t i = disk_durable(); i > 0; i--) {
-		const Vmsig__AuditRecord *record = disk_record(i - 1);
+	for (size_t i = disk_durable(disk); i > 0; i--) {
+		const Vmsig__AuditRecord *record = disk_record(disk, i - 1);
 
 		if (record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_INTENT &&
 			is_about(record, body))
@@ -28,8 +28,8 @@ static void check_intent(const Vmsig__AuditRecord *intent)
 {
 	unsigned results = 0;
 
-	for (size_t i = intent->id; i < disk_committed(); i++) {
-		const Vmsig__AuditRecord *record = disk_record(i);
+	for (size_t i = intent->id; i < disk_committed(disk); i++) {
+		const Vmsig__AuditRecord *record = disk_record(disk, i);
 
 		results += record->kind == VMSIG__AUDIT_RECORD__KIND__WRITE_RESULT &&
 			   record->intent == intent->id;
@@ -76,9 +76,9 @@ void records_check_end(const struct model_lease *lease)
 			     command->body.lease != lease->id ||
 			     command->body.token != lease->token;
 
-		for (size_t j = disk_committed(); !found && j > 0; j--)
-			found = is_result(disk_record(j - 1)) &&
-				is_about(disk_record(j - 1), &command->body);
+		for (size_t j = disk_committed(disk); !found && j > 0; j--)
+			found = is_result(disk_record(disk, j - 1)) &&
+				is_about(disk_record(disk, j - 1), &command->body);
 		if (!found)
 			broken("digest: the end of lease %llu is told, and %llu bytes of command "
 			       "%u have no record",
@@ -89,8 +89,8 @@ void records_check_end(const struct model_lease *lease)
 
 static void check_outcome(const struct model_command *command)
 {
-	for (size_t i = 0; i < disk_committed(); i++) {
-		const Vmsig__AuditRecord *record = disk_record(i);
+	for (size_t i = 0; i < disk_committed(disk); i++) {
+		const Vmsig__AuditRecord *record = disk_record(disk, i);
 
 		if (is_result(record) && is_about(record, &command->body) &&
 			record->outcome == command->outcome &&
@@ -109,8 +109,8 @@ static void check_outcome(const struct model_command *command)
 
 void records_check(void)
 {
-	for (size_t i = 0; i < disk_committed(); i++) {
-		const Vmsig__AuditRecord *record = disk_record(i);
+	for (size_t i = 0; i < disk_committed(disk); i++) {
+		const Vmsig__AuditRecord *record = disk_record(disk, i);
 
 		if (record->id != i + 1)
 			broken("I12: record %llu stands where %zu should",

@@ -13,7 +13,7 @@
 /* A moment in which everything that waits for the world is done. */
 static void quiet_step(void)
 {
-	disk_step();
+	disk_step(disk);
 	bulk_work(true);
 	for (unsigned i = 0; i < SITES; i++)
 		guest_step(&world.guests[i]);
@@ -106,8 +106,8 @@ static void check_charges(void)
 		broken("charge: %u descriptors stay open", fds_open());
 	if (rooms_used())
 		broken("charge: %u rooms for bytes before stay in use", rooms_used());
-	if (slots_used())
-		broken("charge: %u marks stay in use", slots_used());
+	if (disk_marks_used(disk))
+		broken("charge: %u marks stay in use", disk_marks_used(disk));
 }
 
 /* All that the policy lets a tenant hold at once can be had, and written to. */
@@ -155,8 +155,8 @@ void settle(void)
 	say("the faults stop");
 	world.faults = false;
 	world.kill_in = 0;
-	disk_heal();
-	if (world.desk && disk_is_lost())
+	disk_heal(disk);
+	if (world.desk && disk_is_lost(disk))
 		broker_bury(false);
 	while (!world.desk)
 		broker_start();

@@ -66,7 +66,7 @@ static void check_grant(const struct model_lease *lease, const struct lease_view
 	if (view->deadline_ns > world.now + lease->ttl_ns)
 		broken("I3: lease %llu is granted for longer than was asked for",
 			(unsigned long long)lease->id);
-	if (!disk_has_lease(lease->id))
+	if (!disk_has_lease(disk, lease->id))
 		broken("lease %llu is granted and not stored", (unsigned long long)lease->id);
 	check_order(lease);
 }

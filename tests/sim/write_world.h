@@ -9,10 +9,8 @@
  *
  *   sim_write.c       the seeds, the steps, the end
  *   write_broker.c    the desk's life: started, turned, stopped, killed
- *   write_disk.c      records in batches: slow, full, failing, cut off by the power
- *   write_rows.c      leases and the ledger, which change with them
+ *   disk.h            what is durable: slow, full, failing, cut off by the power
  *   write_records.c     what has to be recorded, against the reference
- *   write_marks.c     what outlives the process beside them
  *   write_guest.c     RAM with page tables that the guest turns, and its adapter
  *   write_visit.c     what the desk stores there
  *   write_bulk.c      data of large commands, and the threads that read it
@@ -30,6 +28,7 @@
 #include "broker/config/config.h"
 #include "broker/write/desk.h"
 #include "broker/write/ops.h"
+#include "tests/sim/disk.h"
 #include "tests/sim/sim.h"
 
 #define SITES 2
@@ -190,6 +189,7 @@ struct world {
 };
 
 extern struct world world;
+extern struct disk *disk; /* of the seed */
 extern const char *const tenant_names[TENANTS];
 
 /* How often what happened, over all seeds. */
@@ -222,30 +222,6 @@ bool broker_turn(void);
 void broker_step(void);
 void broker_reload(unsigned policy);
 
-/* ---- write_disk.c ---- */
-void disk_make(void);
-void disk_free(void);
-/* Rolls how it is, answers what waits for it. */
-void disk_step(void);
-void disk_heal(void);
-/* It says that nothing will be durable any more before the broker starts anew. */
-bool disk_is_lost(void);
-/* Leases are not granted in the batches of the records. */
-bool disk_is_shared(void);
-/* Nothing but what was committed is left. */
-void disk_restart(bool power);
-/* Records that are there to stay, and (committed) that a broker that is killed leaves. */
-const Vmsig__AuditRecord *disk_record(size_t index);
-size_t disk_durable(void);
-size_t disk_committed(void);
-/* Whether this lease is stored and has not ended. */
-bool disk_has_lease(uint64_t id);
-/* Whether a broker that is killed now leaves it. */
-bool disk_leaves_lease(uint64_t id);
-extern const struct desk_record_ops record_ops;
-extern const struct desk_lease_ops lease_ops;
-extern const struct desk_ledger_ops ledger_ops;
-
 /* ---- write_records.c ---- */
 /* The newest intent of this command that bytes may follow; NULL: none. */
 const Vmsig__AuditRecord *records_intent(const struct body *body);
@@ -253,12 +229,6 @@ const Vmsig__AuditRecord *records_intent(const struct body *body);
 void records_check_end(const struct model_lease *lease);
 /* Each intent has one result, each told outcome its record. */
 void records_check(void);
-
-/* ---- write_marks.c ---- */
-/* The host has booted: none is left. */
-void slots_clear(void);
-unsigned slots_used(void);
-extern const struct desk_mark_ops mark_ops;
 
 /* ---- write_guest.c ---- */
 void guests_make(void);

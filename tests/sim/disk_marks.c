@@ -3,126 +3,119 @@
  * Marks, which outlive a broker that is killed and not the host. They are few, so that commands
  * wait for some; and now and then they cannot be opened.
  */
-#include "tests/sim/write_world.h"
+#include "tests/sim/disk_state.h"
 
 #include <string.h>
 
 #include "vmsig/vmsig_error.h"
 
-#define SLOTS 8
-
-struct slot {
-	enum mark_state state;
-	struct ledger_key key;
-	uint8_t digest[LEDGER_DIGEST];
-	uint64_t done, order;
-	uint32_t sum;
-	uint8_t reply[MARKS_REPLY_MAX];
-	size_t reply_len;
-	bool has_hash;
-	uint8_t hash[MARKS_HASH];
-};
-
-static struct slot slots[SLOTS];
-static uint64_t last_order;
-static bool is_open;
-
-void slots_clear(void)
+void marks_lose(struct disk *disk)
 {
-	memset(slots, 0, sizeof(slots));
+	memset(disk->slots, 0, sizeof(disk->slots));
 }
 
-unsigned slots_used(void)
+unsigned disk_marks_used(const struct disk *disk)
 {
 	unsigned n = 0;
 
 	for (size_t i = 0; i < SLOTS; i++)
-		n += slots[i].state != MARK_FREE;
+		n += disk->slots[i].state != MARK_FREE;
 	return n;
 }
 
 static int mark_open(void *ctx, char *error, size_t error_size)
 {
+	struct disk *disk = ctx;
+
 	/* It takes as long as the disk likes. */
-	if (!is_ghost() && world.faults && dice(3) == 0)
+	if (!disk_is_ghost(disk) && *disk->env.faults && dice(3) == 0)
 		return VMSIG_ERR_WOULD_BLOCK;
-	is_open = !is_ghost() && !(world.faults && dice(24) == 0);
-	return is_open ? 0 : VMSIG_ERR_IO;
+	disk->marks_open = !disk_is_ghost(disk) && !(*disk->env.faults && dice(24) == 0);
+	return disk->marks_open ? 0 : VMSIG_ERR_IO;
 }
 
 static int mark_take(void *ctx, const struct ledger_key *key,
 	const uint8_t digest[static LEDGER_DIGEST], uint32_t *ret_mark)
 {
-	if (is_ghost())
+	struct disk *disk = ctx;
+
+	if (disk_is_ghost(disk))
 		return VMSIG_ERR_BUSY;
-	if (!is_open)
+	if (!disk->marks_open)
 		broken("marks are used and are not open");
 	for (uint32_t i = 0; i < SLOTS; i++) {
-		if (slots[i].state != MARK_FREE)
+		if (disk->slots[i].state != MARK_FREE)
 			continue;
-		slots[i] = (struct slot){.state = MARK_TAKEN, .key = *key};
-		memcpy(slots[i].digest, digest, LEDGER_DIGEST);
+		disk->slots[i] = (struct slot){.state = MARK_TAKEN, .key = *key};
+		memcpy(disk->slots[i].digest, digest, LEDGER_DIGEST);
 		*ret_mark = i + 1;
 		return 0;
 	}
 	return VMSIG_ERR_BUSY;
 }
 
-static struct slot *slot_get(uint32_t mark)
+static struct slot *slot_get(struct disk *disk, uint32_t mark)
 {
-	if (!mark || mark > SLOTS || slots[mark - 1].state == MARK_FREE)
+	if (!mark || mark > SLOTS || disk->slots[mark - 1].state == MARK_FREE)
 		broken("a mark that was not taken");
-	return &slots[mark - 1];
+	return &disk->slots[mark - 1];
 }
 
 static void mark_begin(void *ctx, uint32_t mark)
 {
-	if (!is_ghost())
-		slot_get(mark)->state = MARK_BEGUN;
+	struct disk *disk = ctx;
+
+	if (!disk_is_ghost(disk))
+		slot_get(disk, mark)->state = MARK_BEGUN;
 }
 
 static void mark_sum(void *ctx, uint32_t mark, uint32_t sum)
 {
+	struct disk *disk = ctx;
+
 	if (!sum)
 		broken("bulk data without a sum");
-	if (!is_ghost())
-		slot_get(mark)->sum = sum;
+	if (!disk_is_ghost(disk))
+		slot_get(disk, mark)->sum = sum;
 }
 
 static void mark_pause(void *ctx, uint32_t mark, uint64_t done)
 {
+	struct disk *disk = ctx;
 	struct slot *slot;
 
-	if (is_ghost())
+	if (disk_is_ghost(disk))
 		return;
-	slot = slot_get(mark);
+	slot = slot_get(disk, mark);
 	slot->state = MARK_PAUSED;
 	slot->done = done;
-	model_marked(&slot->key);
+	disk->env.marked(disk->env.arg, &slot->key);
 }
 
 static void mark_end(void *ctx, uint32_t mark, const void *reply, size_t len)
 {
+	struct disk *disk = ctx;
 	struct slot *slot;
 
-	if (is_ghost())
+	if (disk_is_ghost(disk))
 		return;
-	slot = slot_get(mark);
+	slot = slot_get(disk, mark);
 	slot->state = MARK_ENDED;
-	slot->order = ++last_order;
+	slot->order = ++disk->last_order;
 	memcpy(slot->reply, reply, len);
 	slot->reply_len = len;
 	slot->has_hash = false;
-	model_marked(&slot->key);
+	disk->env.marked(disk->env.arg, &slot->key);
 }
 
 static void mark_hash(void *ctx, uint32_t mark, const uint8_t hash[static MARKS_HASH])
 {
+	struct disk *disk = ctx;
 	struct slot *slot;
 
-	if (is_ghost())
+	if (disk_is_ghost(disk))
 		return;
-	slot = slot_get(mark);
+	slot = slot_get(disk, mark);
 	if (slot->state != MARK_ENDED || slot->reply_len + MARKS_HASH > MARKS_REPLY_MAX)
 		broken("a mark that has no place for a hash");
 	slot->has_hash = true;
@@ -131,14 +124,18 @@ static void mark_hash(void *ctx, uint32_t mark, const uint8_t hash[static MARKS_
 
 static void mark_release(void *ctx, uint32_t mark)
 {
-	if (!is_ghost())
-		slot_get(mark)->state = MARK_FREE;
+	struct disk *disk = ctx;
+
+	if (!disk_is_ghost(disk))
+		slot_get(disk, mark)->state = MARK_FREE;
 }
 
 static bool mark_next(void *ctx, uint32_t *cursor, struct mark_view *ret_view)
 {
-	while (!is_ghost() && *cursor < SLOTS) {
-		const struct slot *slot = &slots[(*cursor)++];
+	struct disk *disk = ctx;
+
+	while (!disk_is_ghost(disk) && *cursor < SLOTS) {
+		const struct slot *slot = &disk->slots[(*cursor)++];
 
 		if (slot->state == MARK_FREE)
 			continue;
@@ -157,7 +154,7 @@ static bool mark_next(void *ctx, uint32_t *cursor, struct mark_view *ret_view)
 	return false;
 }
 
-const struct desk_mark_ops mark_ops = {
+const struct desk_mark_ops disk_marks = {
 	.open = mark_open,
 	.take = mark_take,
 	.begin = mark_begin,
