@@ -75,6 +75,33 @@ void idtree_remove(struct idtree *tree, struct idtree_node *node)
 	join(place, node->low, node->high);
 }
 
+struct idtree_node *idtree_find(const struct idtree *tree, uint64_t id)
+{
+	struct idtree_node *node = tree->root;
+
+	while (node && node->id != id)
+		node = id < node->id ? node->low : node->high;
+	return node;
+}
+
+struct idtree_node *idtree_first(const struct idtree *tree)
+{
+	struct idtree_node *node = tree->root;
+
+	while (node && node->low)
+		node = node->low;
+	return node;
+}
+
+struct idtree_node *idtree_pop(struct idtree *tree)
+{
+	struct idtree_node *node = tree->root;
+
+	if (node)
+		join(&tree->root, node->low, node->high);
+	return node;
+}
+
 struct idtree_node *idtree_after(const struct idtree *tree, uint64_t id)
 {
 	struct idtree_node *node = tree->root, *found = NULL;

@@ -24,7 +24,12 @@ struct idtree {
 void idtree_insert(struct idtree *tree, struct idtree_node *node);
 /* It is in the tree. */
 void idtree_remove(struct idtree *tree, struct idtree_node *node);
-/* The lowest one above `id`, or NULL. */
+/* The one with that id, or NULL. */
+struct idtree_node *idtree_find(const struct idtree *tree, uint64_t id);
+/* The lowest one, and the lowest one above `id`, or NULL. */
+struct idtree_node *idtree_first(const struct idtree *tree);
 struct idtree_node *idtree_after(const struct idtree *tree, uint64_t id);
+/* Takes any one out, for whoever takes all; NULL: it is empty. */
+struct idtree_node *idtree_pop(struct idtree *tree);
 
 #endif

@@ -5,33 +5,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An entry that could not be added has hh.tbl == NULL; the default would exit. */
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-#include <utlist.h>
-
 #define WRITER_LEAST 4 /* slots of a new writer */
 #define OVERHEAD 32    /* bytes of an answer beside it: the allocator's, and the slot */
 
-struct writer_key {
-	uint64_t lease, writer;
-};
-
 /* Its answers in the order of their slots. */
 struct answer_writer {
-	struct writer_key key;
+	struct idtree_node node;
 	struct ledger_answer **slots;
 	uint32_t n, capacity;
-	uint32_t open;              /* without a reply */
-	struct answer_writer *next; /* of the lease */
-	UT_hash_handle hh;
+	uint32_t open; /* without a reply */
 };
 
 struct answer_lease {
-	uint64_t lease;
-	struct answer_writer *writers;
-	UT_hash_handle hh;
+	struct idtree_node node;
+	struct idtree writers;
 };
+
+static struct answer_writer *writer_of(struct idtree_node *node)
+{
+	return (struct answer_writer *)(void *)node;
+}
+
+static struct answer_lease *lease_of(struct idtree_node *node)
+{
+	return (struct answer_lease *)(void *)node;
+}
 
 static uint64_t slot_of(uint64_t sequence)
 {
@@ -57,24 +55,17 @@ struct ledger_answer *answer_new(uint64_t sequence, const uint8_t digest[LEDGER_
 
 /* ---- writers ---- */
 
+static struct answer_lease *lease_find(const struct answers *answers, uint64_t lease)
+{
+	return lease_of(idtree_find(&answers->leases, lease));
+}
+
 static struct answer_writer *writer_find(
 	const struct answers *answers, uint64_t lease, uint64_t writer)
 {
-	const struct writer_key key = {.lease = lease, .writer = writer};
-	struct answer_writer *found = NULL;
+	const struct answer_lease *found = lease_find(answers, lease);
 
-	/* The hash reads the key's bytes, which the analyser loses sight of. */
-	/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
-	HASH_FIND(hh, answers->writers, &key, sizeof(key), found);
-	return found;
-}
-
-static struct answer_lease *lease_find(const struct answers *answers, uint64_t lease)
-{
-	struct answer_lease *found = NULL;
-
-	HASH_FIND(hh, answers->leases, &lease, sizeof(lease), found);
-	return found;
+	return found ? writer_of(idtree_find(&found->writers, writer)) : NULL;
 }
 
 static struct answer_lease *lease_get(struct answers *answers, uint64_t lease)
@@ -86,12 +77,9 @@ static struct answer_lease *lease_get(struct answers *answers, uint64_t lease)
 	found = calloc(1, sizeof(*found));
 	if (!found)
 		return NULL;
-	found->lease = lease;
-	HASH_ADD(hh, answers->leases, lease, sizeof(found->lease), found);
-	if (found->hh.tbl)
-		return found;
-	free(found);
-	return NULL;
+	found->node.id = lease;
+	idtree_insert(&answers->leases, &found->node);
+	return found;
 }
 
 static struct answer_writer *writer_get(struct answers *answers, const struct ledger_key *key)
@@ -105,13 +93,8 @@ static struct answer_writer *writer_get(struct answers *answers, const struct le
 	writer = lease ? calloc(1, sizeof(*writer)) : NULL;
 	if (!writer)
 		return NULL;
-	writer->key = (struct writer_key){.lease = key->lease, .writer = key->writer};
-	HASH_ADD(hh, answers->writers, key, sizeof(writer->key), writer);
-	if (!writer->hh.tbl) {
-		free(writer);
-		return NULL;
-	}
-	LL_PREPEND(lease->writers, writer);
+	writer->node.id = key->writer;
+	idtree_insert(&lease->writers, &writer->node);
 	answers->bytes += sizeof(*writer);
 	return writer;
 }
@@ -233,10 +216,12 @@ struct ledger_answer *answers_take(struct answers *answers, const struct ledger_
 
 static uint64_t lease_cost(const struct answer_lease *lease)
 {
-	const struct answer_writer *writer;
 	uint64_t bytes = 0;
 
-	LL_FOREACH (lease->writers, writer) {
+	for (struct idtree_node *node = idtree_first(&lease->writers); node;
+		node = idtree_after(&lease->writers, node->id)) {
+		const struct answer_writer *writer = writer_of(node);
+
 		bytes += sizeof(*writer);
 		for (uint32_t i = 0; i < writer->n; i++)
 			bytes += cost_of(writer->slots[i]);
@@ -247,66 +232,39 @@ static uint64_t lease_cost(const struct answer_lease *lease)
 struct answer_lease *answers_detach(struct answers *answers, uint64_t lease)
 {
 	struct answer_lease *found = lease_find(answers, lease);
-	struct answer_writer *writer;
 
 	if (!found)
 		return NULL;
-	HASH_DEL(answers->leases, found);
-	/* Each of them is in both, which the analyser does not know. */
-	/* NOLINTBEGIN(clang-analyzer-core.NullDereference) */
-	LL_FOREACH (found->writers, writer)
-		HASH_DEL(answers->writers, writer);
-	/* NOLINTEND(clang-analyzer-core.NullDereference) */
+	idtree_remove(&answers->leases, &found->node);
 	answers->bytes -= lease_cost(found);
 	return found;
 }
 
-/* What finds no memory is forgotten: its lease is over for long. */
 void answers_attach(struct answers *answers, struct answer_lease *lease)
 {
-	struct answer_writer *writer, *next;
-
 	/* What came in its place was taken back, and has left its empty hull. */
-	answers_free(answers_detach(answers, lease->lease));
-	HASH_ADD(hh, answers->leases, lease, sizeof(lease->lease), lease);
-	if (!lease->hh.tbl) {
-		answers_free(lease);
-		return;
-	}
-	LL_FOREACH_SAFE (lease->writers, writer, next) {
-		HASH_ADD(hh, answers->writers, key, sizeof(writer->key), writer);
-		if (writer->hh.tbl)
-			continue;
-		LL_DELETE(lease->writers, writer);
-		writer_free(writer);
-	}
+	answers_free(answers_detach(answers, lease->node.id));
+	idtree_insert(&answers->leases, &lease->node);
 	answers->bytes += lease_cost(lease);
 }
 
 void answers_free(struct answer_lease *lease)
 {
-	struct answer_writer *writer, *next;
+	struct idtree_node *node;
 
 	if (!lease)
 		return;
-	LL_FOREACH_SAFE (lease->writers, writer, next)
-		writer_free(writer);
+	while ((node = idtree_pop(&lease->writers)))
+		writer_free(writer_of(node));
 	free(lease);
 }
 
 void answers_deinit(struct answers *answers)
 {
-	struct answer_lease *lease, *next;
+	struct idtree_node *node;
 
-	/* The elements go as a whole: they need not be taken out one by one. */
-	HASH_CLEAR(hh, answers->writers);
-	/* HASH_ITER takes the next one before, which the analyser does not see through. */
-	/* NOLINTBEGIN(clang-analyzer-unix.Malloc) */
-	HASH_ITER (hh, answers->leases, lease, next) {
-		HASH_DEL(answers->leases, lease);
-		answers_free(lease);
-	}
-	/* NOLINTEND(clang-analyzer-unix.Malloc) */
+	while ((node = idtree_pop(&answers->leases)))
+		answers_free(lease_of(node));
 	*answers = (struct answers){0};
 }
 
@@ -324,66 +282,83 @@ uint64_t answers_highest(const struct answers *answers, uint64_t lease, uint64_t
 	return highest;
 }
 
-static int compare(const struct ledger_key *a, const struct ledger_key *b)
+/* The one with the lowest number above `above` that has no reply, or NULL. */
+static const struct ledger_answer *writer_next_open(
+	const struct answer_writer *writer, uint64_t above)
 {
-	if (a->lease != b->lease)
-		return a->lease < b->lease ? -1 : 1;
-	if (a->writer != b->writer)
-		return a->writer < b->writer ? -1 : 1;
-	return a->sequence < b->sequence ? -1 : a->sequence > b->sequence;
-}
+	const struct ledger_answer *lowest = NULL;
 
-struct lowest {
-	struct ledger_key above, key;
-	const struct ledger_answer *answer;
-};
-
-static void look(struct lowest *lowest, const struct answer_writer *writer)
-{
-	for (uint32_t i = 0; i < writer->n; i++) {
+	for (uint32_t i = 0; writer->open && i < writer->n; i++) {
 		const struct ledger_answer *answer = writer->slots[i];
-		const struct ledger_key key = {.lease = writer->key.lease,
-			.writer = writer->key.writer,
-			.sequence = answer->sequence};
 
-		if (answer->done || compare(&key, &lowest->above) <= 0 ||
-			(lowest->answer && compare(&key, &lowest->key) >= 0))
-			continue;
-		lowest->key = key;
-		lowest->answer = answer;
+		if (!answer->done && answer->sequence > above &&
+			(!lowest || answer->sequence < lowest->sequence))
+			lowest = answer;
 	}
+	return lowest;
 }
 
+/* From the key's writer on: of others of that lease all numbers count. */
+static const struct ledger_answer *lease_next_open(
+	const struct answer_lease *lease, struct ledger_key *key)
+{
+	struct idtree_node *node = idtree_find(&lease->writers, key->writer);
+	const struct ledger_answer *answer =
+		node ? writer_next_open(writer_of(node), key->sequence) : NULL;
+
+	while (!answer && (node = idtree_after(&lease->writers, key->writer))) {
+		key->writer = node->id;
+		answer = writer_next_open(writer_of(node), 0);
+	}
+	return answer;
+}
+
+/* The lowest lease of all is above a cursor of zeros: no lease has the number 0. */
 bool answers_next_open(const struct answers *answers, struct ledger_key *cursor,
 	const struct ledger_answer **ret_answer)
 {
-	struct lowest lowest = {.above = *cursor};
+	const struct answer_lease *lease = lease_find(answers, cursor->lease);
+	struct ledger_key key = *cursor;
+	const struct ledger_answer *answer = lease ? lease_next_open(lease, &key) : NULL;
+	struct idtree_node *node;
 
-	for (const struct answer_writer *writer = answers->writers; writer;
-		writer = writer->hh.next) {
-		if (writer->open)
-			look(&lowest, writer);
+	while (!answer && (node = idtree_after(&answers->leases, key.lease))) {
+		key = (struct ledger_key){.lease = node->id};
+		answer = lease_next_open(lease_of(node), &key);
 	}
-	if (!lowest.answer)
+	if (!answer)
 		return false;
-	*cursor = lowest.key;
-	*ret_answer = lowest.answer;
+	key.sequence = answer->sequence;
+	*cursor = key;
+	*ret_answer = answer;
 	return true;
 }
 
-static int each_of_writer(const struct answer_writer *writer,
+static int each_of_writer(uint64_t lease, const struct answer_writer *writer,
 	int (*each)(void *arg, const struct ledger_key *key, const struct ledger_answer *answer),
 	void *arg)
 {
 	int r = 0;
 
 	for (uint32_t i = 0; !r && i < writer->n; i++) {
-		const struct ledger_key key = {.lease = writer->key.lease,
-			.writer = writer->key.writer,
+		const struct ledger_key key = {.lease = lease,
+			.writer = writer->node.id,
 			.sequence = writer->slots[i]->sequence};
 
 		r = each(arg, &key, writer->slots[i]);
 	}
+	return r;
+}
+
+static int each_of_lease(const struct answer_lease *lease,
+	int (*each)(void *arg, const struct ledger_key *key, const struct ledger_answer *answer),
+	void *arg)
+{
+	struct idtree_node *node = idtree_first(&lease->writers);
+	int r = 0;
+
+	for (; node && !r; node = idtree_after(&lease->writers, node->id))
+		r = each_of_writer(lease->node.id, writer_of(node), each, arg);
 	return r;
 }
 
@@ -392,22 +367,18 @@ int answers_each_of(const struct answers *answers, uint64_t lease,
 	void *arg)
 {
 	const struct answer_lease *found = lease_find(answers, lease);
-	const struct answer_writer *writer = found ? found->writers : NULL;
-	int r = 0;
 
-	for (; writer && !r; writer = writer->next)
-		r = each_of_writer(writer, each, arg);
-	return r;
+	return found ? each_of_lease(found, each, arg) : 0;
 }
 
 int answers_each(const struct answers *answers,
 	int (*each)(void *arg, const struct ledger_key *key, const struct ledger_answer *answer),
 	void *arg)
 {
+	struct idtree_node *node = idtree_first(&answers->leases);
 	int r = 0;
 
-	for (const struct answer_writer *writer = answers->writers; writer && !r;
-		writer = writer->hh.next)
-		r = each_of_writer(writer, each, arg);
+	for (; node && !r; node = idtree_after(&answers->leases, node->id))
+		r = each_of_lease(lease_of(node), each, arg);
 	return r;
 }

@@ -6,6 +6,10 @@
  * What became of each (lease, writer, sequence), in memory: for each writer the newest
  * LEDGER_WINDOW numbers, as a ring whose slots are allocated when they are used.
  *
+ * Clients choose writers, and as many leases as they like are kept for a while. So there is no
+ * table of all of them: each lease has a tree of its own writers, which costs nobody else a step
+ * whatever they are called, and nothing is ever put in order anew.
+ *
  * Returns: 0 or -ENOMEM.
  */
 
@@ -14,6 +18,7 @@
 #include <stdint.h>
 
 #include "broker/store/ledger.h"
+#include "lease/idtree.h"
 
 struct ledger_answer {
 	uint64_t sequence, intent;
@@ -24,11 +29,9 @@ struct ledger_answer {
 };
 
 struct answer_lease;
-struct answer_writer;
 
 struct answers {
-	struct answer_lease *leases;
-	struct answer_writer *writers;
+	struct idtree leases;
 	uint64_t bytes; /* of memory, about */
 };
 

@@ -175,33 +175,9 @@ static void embedded_settled(struct lease_store *store, int result)
 	}
 }
 
-static int by_id(const void *a, const void *b)
-{
-	const struct table_lease *const *left = a, *const *right = b;
-
-	return (*left)->id < (*right)->id ? -1 : (*left)->id > (*right)->id;
-}
-
-/* Those that were not ended, in the order of their ids. NULL: no memory. */
-static const struct table_lease **held(const struct store_tables *tables, size_t *ret_n)
-{
-	const struct table_lease **all =
-		calloc(HASH_COUNT(tables->leases) + 1, sizeof(struct table_lease *));
-
-	*ret_n = 0;
-	if (!all)
-		return NULL;
-	for (const struct table_lease *lease = tables->leases; lease; lease = lease->hh.next) {
-		if (!lease->ended)
-			all[(*ret_n)++] = lease;
-	}
-	qsort(all, *ret_n, sizeof(struct table_lease *), by_id);
-	return all;
-}
-
 static struct lease_view view_of(const struct table_lease *lease)
 {
-	return (struct lease_view){.id = lease->id,
+	return (struct lease_view){.id = lease->node.id,
 		.endpoint = lease->endpoint,
 		.epoch = lease->epoch,
 		.token = lease->token,
@@ -216,20 +192,21 @@ static struct lease_view view_of(const struct table_lease *lease)
 		.hold_until_ns = lease->hold_until_ns};
 }
 
-/* `each` may end the one that it is called for. */
+/* Those that were not ended. `each` may end the one that it is called for. */
 static int embedded_load(struct lease_store *store,
 	int (*each)(void *arg, const struct lease_view *lease), void *arg)
 {
-	size_t n;
-	const struct table_lease **all = held(&embedded_of(store)->db->tables, &n);
-	int r = all ? 0 : -ENOMEM;
+	const struct store_tables *tables = &embedded_of(store)->db->tables;
+	const struct table_lease *lease = tables_lease_first(tables), *next;
+	int r = 0;
 
-	for (size_t i = 0; !r && i < n; i++) {
-		const struct lease_view view = view_of(all[i]);
+	for (; !r && lease; lease = next) {
+		const struct lease_view view = view_of(lease);
 
-		r = each(arg, &view);
+		next = tables_lease_after(tables, lease);
+		if (!lease->ended)
+			r = each(arg, &view);
 	}
-	free(all);
 	return r;
 }
 

@@ -118,7 +118,7 @@ int ledger_prune(struct ledger *ledger, uint64_t ended_before, bool *ret_more)
 	for (unsigned i = 0;
 		!r && i < PRUNE_BATCH && (lease = next_old(&ledger->store->tables, ended_before));
 		i++) {
-		const struct change drop = {.kind = CHANGE_DROP, .key.lease = lease->id};
+		const struct change drop = {.kind = CHANGE_DROP, .key.lease = lease->node.id};
 
 		r = store_change(ledger->store, &drop);
 		*ret_more = true;

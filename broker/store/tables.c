@@ -18,6 +18,11 @@ void tables_init(struct store_tables *tables)
 	*tables = (struct store_tables){.next_lease = 1};
 }
 
+static struct table_lease *lease_of(struct idtree_node *node)
+{
+	return (struct table_lease *)(void *)node;
+}
+
 static void lease_free(struct table_lease *lease)
 {
 	free(lease->ranges);
@@ -27,7 +32,7 @@ static void lease_free(struct table_lease *lease)
 void tables_deinit(struct store_tables *tables)
 {
 	struct table_endpoint *endpoint, *next_endpoint;
-	struct table_lease *lease, *next_lease;
+	struct idtree_node *lease;
 
 	HASH_CLEAR(hh_name, tables->endpoints_by_name);
 	/* HASH_ITER takes the next one before, which the analyser does not see through. */
@@ -36,11 +41,9 @@ void tables_deinit(struct store_tables *tables)
 		HASH_DEL(tables->endpoints, endpoint);
 		free(endpoint);
 	}
-	HASH_ITER (hh, tables->leases, lease, next_lease) {
-		HASH_DEL(tables->leases, lease);
-		lease_free(lease);
-	}
 	/* NOLINTEND(clang-analyzer-unix.Malloc) */
+	while ((lease = idtree_pop(&tables->leases)))
+		lease_free(lease_of(lease));
 	answers_deinit(&tables->answers);
 	tables_init(tables);
 }
@@ -65,10 +68,18 @@ struct table_endpoint *tables_endpoint_named(const struct store_tables *tables, 
 
 struct table_lease *tables_lease(const struct store_tables *tables, uint64_t id)
 {
-	struct table_lease *found = NULL;
+	return lease_of(idtree_find(&tables->leases, id));
+}
 
-	HASH_FIND(hh, tables->leases, &id, sizeof(id), found);
-	return found;
+struct table_lease *tables_lease_first(const struct store_tables *tables)
+{
+	return lease_of(idtree_first(&tables->leases));
+}
+
+struct table_lease *tables_lease_after(
+	const struct store_tables *tables, const struct table_lease *lease)
+{
+	return lease_of(idtree_after(&tables->leases, lease->node.id));
 }
 
 /* ---- endpoints ---- */
@@ -190,7 +201,7 @@ static struct table_lease *lease_make(const struct change *change)
 	memcpy(lease->ranges, change->ranges, change->nranges * sizeof(*lease->ranges));
 	memcpy(lease->tenant, change->bytes, change->len);
 	lease->nranges = change->nranges;
-	lease->id = change->key.lease;
+	lease->node.id = change->key.lease;
 	lease->token = change->number;
 	lease->endpoint = change->endpoint;
 	lease->epoch = change->epoch;
@@ -214,11 +225,7 @@ static int apply_grant(struct store_tables *tables, const struct change *change,
 	lease = lease_make(change);
 	if (!lease)
 		return -ENOMEM;
-	HASH_ADD(hh, tables->leases, id, sizeof(lease->id), lease);
-	if (!lease->hh.tbl) {
-		lease_free(lease);
-		return -ENOMEM;
-	}
+	idtree_insert(&tables->leases, &lease->node);
 	/* A token that was not used after all may stay away. */
 	if (endpoint && endpoint->token < lease->token)
 		endpoint->token = lease->token;
@@ -269,7 +276,7 @@ static int apply_drop(struct store_tables *tables, const struct change *change, 
 	if (lease) {
 		if (lease->ended)
 			DL_DELETE(tables->ended, lease);
-		HASH_DEL(tables->leases, lease);
+		idtree_remove(&tables->leases, &lease->node);
 	}
 	*undo = (struct undo){.kind = UNDO_DROP,
 		.lease = lease,
@@ -336,13 +343,13 @@ static int apply_forget(struct store_tables *tables, const struct change *change
 
 static int apply_boot(struct store_tables *tables, const struct change *change, struct undo *undo)
 {
-	struct table_lease *lease, *next;
+	struct table_lease *lease;
 
 	if (change->len >= sizeof(tables->boot_id))
 		return VMSIG_ERR_INTERNAL;
 	memcpy(tables->boot_id, change->bytes, change->len);
 	tables->boot_id[change->len] = '\0';
-	HASH_ITER (hh, tables->leases, lease, next) {
+	for (lease = tables_lease_first(tables); lease; lease = tables_lease_after(tables, lease)) {
 		if (!lease->ended)
 			lease_end(tables, lease, change->number);
 	}
@@ -430,10 +437,8 @@ static void undo_drop(struct store_tables *tables, struct undo *undo)
 		answers_attach(&tables->answers, undo->dropped);
 	if (!lease)
 		return;
-	HASH_ADD(hh, tables->leases, id, sizeof(lease->id), lease);
-	if (!lease->hh.tbl)
-		lease_free(lease);
-	else if (lease->ended)
+	idtree_insert(&tables->leases, &lease->node);
+	if (lease->ended)
 		DL_PREPEND(tables->ended, lease);
 }
 
@@ -449,7 +454,7 @@ void tables_undo(struct store_tables *tables, struct undo *undo)
 		undo_epoch(tables, undo);
 		break;
 	case UNDO_GRANT:
-		HASH_DEL(tables->leases, undo->lease);
+		idtree_remove(&tables->leases, &undo->lease->node);
 		lease_free(undo->lease);
 		break;
 	case UNDO_RENEW:

@@ -33,21 +33,23 @@ struct table_endpoint {
 	char name[];
 };
 
+/* Those that have ended are kept for a while, as many as there were: a table of them would have to
+ * be put in order anew now and then, all at once. */
 struct table_lease {
-	uint64_t id, token;
+	struct idtree_node node; /* by its id */
+	uint64_t token;
 	uint32_t endpoint, epoch, uid, priority;
 	uint64_t ttl_ns, granted_ns, deadline_ns, hold_until_ns;
 	uint64_t ended;             /* seconds of the wall clock; 0: it was not */
 	struct lease_range *ranges; /* until it has ended */
 	size_t nranges;
 	struct table_lease *prev, *next; /* of tables.ended */
-	UT_hash_handle hh;
 	char tenant[LEASE_NAME_MAX + 1];
 };
 
 struct store_tables {
 	struct table_endpoint *endpoints, *endpoints_by_name;
-	struct table_lease *leases;
+	struct idtree leases;
 	struct table_lease *ended; /* in the order in which they did */
 	struct answers answers;
 	uint64_t next_lease;              /* above every id that was ever used */
@@ -97,5 +99,9 @@ void tables_keep(struct undo *undo);
 struct table_endpoint *tables_endpoint(const struct store_tables *tables, uint32_t id);
 struct table_endpoint *tables_endpoint_named(const struct store_tables *tables, const char *name);
 struct table_lease *tables_lease(const struct store_tables *tables, uint64_t id);
+/* The one with the lowest id, and the next one; NULL: there is none. */
+struct table_lease *tables_lease_first(const struct store_tables *tables);
+struct table_lease *tables_lease_after(
+	const struct store_tables *tables, const struct table_lease *lease);
 
 #endif

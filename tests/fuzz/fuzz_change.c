@@ -23,6 +23,16 @@ struct sums {
 	uint64_t endpoints, named, leases, next_lease, total, epoch_floor;
 };
 
+static size_t count_leases(const struct store_tables *tables)
+{
+	size_t n = 0;
+
+	for (const struct table_lease *lease = tables_lease_first(tables); lease;
+		lease = tables_lease_after(tables, lease))
+		n++;
+	return n;
+}
+
 static struct sums sums_of(const struct store_tables *tables)
 {
 	struct sums sums;
@@ -30,7 +40,7 @@ static struct sums sums_of(const struct store_tables *tables)
 	memset(&sums, 0, sizeof(sums));
 	sums.endpoints = HASH_COUNT(tables->endpoints);
 	sums.named = HASH_CNT(hh_name, tables->endpoints_by_name);
-	sums.leases = HASH_COUNT(tables->leases);
+	sums.leases = count_leases(tables);
 	sums.next_lease = tables->next_lease;
 	sums.total = tables->total;
 	sums.epoch_floor = tables->epoch_floor;

@@ -91,6 +91,29 @@ static void those_below_a_high_one_are_shallow(void **state)
 	assert_null(lab.tree.root);
 }
 
+static void what_is_there_is_found(void **state)
+{
+	(void)state;
+	assert_null(idtree_first(&lab.tree));
+	assert_null(idtree_pop(&lab.tree));
+	put(0, 0);
+	put(1, UINT64_MAX);
+	for (unsigned i = 2; i < 100; i++)
+		put(i, 3ull * i);
+	for (unsigned i = 0; i < 100; i++)
+		assert_ptr_equal(idtree_find(&lab.tree, lab.nodes[i].id), &lab.nodes[i]);
+	assert_null(idtree_find(&lab.tree, 7));
+	assert_ptr_equal(idtree_first(&lab.tree), &lab.nodes[0]);
+	assert_ptr_equal(idtree_after(&lab.tree, 0), &lab.nodes[2]);
+	for (unsigned i = 0; i < 100; i++) {
+		struct idtree_node *node = idtree_pop(&lab.tree);
+
+		assert_non_null(node);
+		assert_null(idtree_find(&lab.tree, node->id));
+	}
+	assert_null(lab.tree.root);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -99,6 +122,7 @@ int main(void)
 		TEST(the_next_one_is_the_next_higher),
 		TEST(those_that_follow_each_other_are_shallow),
 		TEST(those_below_a_high_one_are_shallow),
+		TEST(what_is_there_is_found),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

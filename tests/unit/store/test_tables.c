@@ -85,9 +85,10 @@ static struct lines known(const struct store_tables *tables)
 			e->session);
 		add(&lines, line);
 	}
-	for (const struct table_lease *l = tables->leases; l; l = l->hh.next) {
+	for (const struct table_lease *l = tables_lease_first(tables); l;
+		l = tables_lease_after(tables, l)) {
 		snprintf(line, sizeof(line),
-			"lease %lu %u %u %lu %s %u %u %lu %lu %lu %lu %lu %zu %lx", l->id,
+			"lease %lu %u %u %lu %s %u %u %lu %lu %lu %lu %lu %zu %lx", l->node.id,
 			l->endpoint, l->epoch, l->token, l->tenant, l->uid, l->priority, l->ttl_ns,
 			l->granted_ns, l->deadline_ns, l->hold_until_ns, l->ended,
 			l->ended ? 0 : l->nranges, l->ended ? 0 : l->ranges[l->nranges - 1].last);
