@@ -11,6 +11,7 @@
  *   exposition  numbers as text
  *   scrape      one look at the broker
  *   server      who asks, over HTTP
+ *   visitors    who is connected, and who goes when there are too many
  *   main        the program
  */
 

@@ -15,7 +15,9 @@
 
 #include <microhttpd.h>
 
-#define CONNECTIONS_MAX 16u
+#include "clients/exporter/visitors.h"
+
+#define BACKLOG 128
 #define SILENT_S 10u    /* of a connection */
 #define LOOK_MS 500     /* between two looks whether a signal has come */
 #define MEMORY 16384u   /* bytes of one connection */
@@ -29,6 +31,7 @@ struct server {
 	char own[HOST_MAX]; /* this host's name */
 	struct MHD_Response *page, *missing, *unable, *refused, *misled;
 	bool failing; /* the last look failed, which is said once */
+	struct visitors visitors;
 };
 
 static volatile sig_atomic_t ended;
@@ -206,7 +209,7 @@ static int socket_open(const char *listen_at, char *error, size_t error_size)
 	if (!r)
 		r = bind(fd, found->ai_addr, found->ai_addrlen);
 	if (!r)
-		r = listen(fd, (int)CONNECTIONS_MAX);
+		r = listen(fd, BACKLOG);
 	freeaddrinfo(found);
 	if (r) {
 		snprintf(error, error_size, "cannot listen at %s: %s", listen_at, strerror(errno));
@@ -215,6 +218,21 @@ static int socket_open(const char *listen_at, char *error, size_t error_size)
 		return -1;
 	}
 	return fd;
+}
+
+static void on_connection(void *arg, struct MHD_Connection *connection, void **visitor,
+	enum MHD_ConnectionNotificationCode code)
+{
+	struct server *server = arg;
+	const union MHD_ConnectionInfo *info;
+
+	if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+		visitors_remove(&server->visitors, *visitor);
+		*visitor = NULL;
+		return;
+	}
+	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	*visitor = info ? visitors_add(&server->visitors, info->connect_fd) : NULL;
 }
 
 unsigned server_port(const struct server *server)
@@ -247,7 +265,8 @@ struct server *server_new(
 	if (fd < 0)
 		return server_free(server);
 	server->daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, server,
-		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
+		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+		VISITORS_MAX + VISITORS_LEAVE, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
 		MHD_OPTION_CONNECTION_TIMEOUT, SILENT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 		(size_t)MEMORY, MHD_OPTION_END);
 	if (server->daemon)
