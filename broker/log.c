@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "broker/log_writer.h"
+#include "proto/utf8.h"
 
 #define RECORD_MAX 2048 /* below PIPE_BUF, so that records of threads do not mix */
 
@@ -45,47 +46,6 @@ static void put_closing(struct record *record, char c)
 	record->text[record->len++] = c;
 }
 
-/* Bytes of the well-formed UTF-8 sequence at `text`, 0 when there is none (RFC 3629). */
-static size_t utf8_length(const unsigned char *text)
-{
-	static const struct {
-		unsigned char first, last, second_first, second_last;
-		size_t len;
-	} forms[] = {
-		{0x00, 0x7f, 0, 0, 1},
-		{0xc2, 0xdf, 0x80, 0xbf, 2},
-		{0xe0, 0xe0, 0xa0, 0xbf, 3},
-		{0xe1, 0xec, 0x80, 0xbf, 3},
-		{0xed, 0xed, 0x80, 0x9f, 3},
-		{0xee, 0xef, 0x80, 0xbf, 3},
-		{0xf0, 0xf0, 0x90, 0xbf, 4},
-		{0xf1, 0xf3, 0x80, 0xbf, 4},
-		{0xf4, 0xf4, 0x80, 0x8f, 4},
-	};
-
-	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-		size_t n = 1;
-
-		if (text[0] < forms[i].first || text[0] > forms[i].last)
-			continue;
-		if (forms[i].len > 1 &&
-			(text[1] < forms[i].second_first || text[1] > forms[i].second_last))
-			return 0;
-		/* The terminating NUL is no continuation byte, so this stays inside. */
-		while (n < forms[i].len && (n == 1 || (text[n] & 0xc0) == 0x80))
-			n++;
-		return n == forms[i].len ? n : 0;
-	}
-	return 0;
-}
-
-/* C0, DEL and C1: some of them drive terminals. */
-static bool is_control(const unsigned char *text, size_t len)
-{
-	return (len == 1 && (text[0] < 0x20 || text[0] == 0x7f)) ||
-	       (len == 2 && text[0] == 0xc2 && text[1] < 0xa0);
-}
-
 /* One character, whole or not at all. Returns how many bytes of `text` it took. */
 static size_t put_character(struct record *record, const unsigned char *text)
 {
@@ -99,7 +59,7 @@ static size_t put_character(struct record *record, const unsigned char *text)
 	if (*text == '"' || *text == '\\') {
 		snprintf(escape, sizeof(escape), "\\%c", *text);
 		put_text(record, escape);
-	} else if (is_control(text, len)) {
+	} else if (utf8_is_control(text, len)) {
 		snprintf(escape, sizeof(escape), "\\u%04x", text[len - 1]);
 		put_text(record, escape);
 	} else {

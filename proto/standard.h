@@ -10,6 +10,7 @@
  *   error     names and sentences of errors
  *   system    names of systems and proofs
  *   mishap    where simulators let things go wrong
+ *   utf8      text of others, for people
  */
 
 /* Before anything else in main(): puts /dev/null where nothing is, opened in the wrong

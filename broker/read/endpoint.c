@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/utf8.h"
+
 struct endpoint *endpoint_by_id(struct core *core, uint32_t id)
 {
 	struct endpoint *endpoint = NULL;
@@ -56,25 +58,25 @@ static void set_state(struct endpoint *endpoint, enum vmsig_endpoint_state state
 	page_write(endpoint);
 }
 
-static bool detail_equal(const struct endpoint *endpoint, const vmsig_event *ev)
+/* Adapters tell what others have told them: a QEMU why it refuses something. */
+static void detail_of(const vmsig_event *ev, char detail[static ENDPOINT_DETAIL_MAX + 1])
 {
 	size_t len = ev->payload.data ? ev->payload.len : 0;
+	char text[ENDPOINT_DETAIL_MAX + UTF8_MAX];
 
-	if (len > ENDPOINT_DETAIL_MAX)
-		len = ENDPOINT_DETAIL_MAX;
-	return strlen(endpoint->detail) == len &&
-	       (!len || memcmp(endpoint->detail, ev->payload.data, len) == 0);
+	len = len < sizeof(text) - 1 ? len : sizeof(text) - 1;
+	if (len)
+		memcpy(text, ev->payload.data, len);
+	text[len] = '\0';
+	utf8_clean(detail, ENDPOINT_DETAIL_MAX + 1, text);
 }
 
-static void set_detail(struct endpoint *endpoint, const vmsig_event *ev)
+static bool detail_equal(const struct endpoint *endpoint, const vmsig_event *ev)
 {
-	size_t len = ev->payload.data ? ev->payload.len : 0;
+	char detail[ENDPOINT_DETAIL_MAX + 1];
 
-	if (len > ENDPOINT_DETAIL_MAX)
-		len = ENDPOINT_DETAIL_MAX;
-	if (len)
-		memcpy(endpoint->detail, ev->payload.data, len);
-	endpoint->detail[len] = '\0';
+	detail_of(ev, detail);
+	return strcmp(endpoint->detail, detail) == 0;
 }
 
 /* R6: raise, invalidate, revoke, tell, and last ask for a new bootstrap. */
@@ -255,7 +257,7 @@ static int on_state(struct endpoint *endpoint, const vmsig_event *ev)
 		return 0;
 	if (has_context(endpoint) && !keeps_context(status->state))
 		end_session(endpoint);
-	set_detail(endpoint, ev);
+	detail_of(ev, endpoint->detail);
 	set_state(endpoint, (enum vmsig_endpoint_state)status->state);
 	tell_all(endpoint);
 	return 0;

@@ -96,9 +96,10 @@ static int print_leases(const struct leases *leases)
 static json_t *guest_json(uint64_t id, const Vmsig__FleetGuest *guest, const char *state,
 	uint32_t epoch, const char *tenant, uint32_t uid)
 {
-	return json_pack("{s:I, s:s, s:s, s:s, s:s, s:i, s:s, s:i}", "id", (json_int_t)id,
+	return json_pack("{s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:I}", "id", (json_int_t)id,
 		"endpoint", ctl_fleet_name(guest), "uuid", guest->uuid, "host", guest->holder,
-		"state", state, "epoch", (int)epoch, "tenant", tenant, "uid", (int)uid);
+		"state", state, "epoch", (json_int_t)epoch, "tenant", tenant, "uid",
+		(json_int_t)uid);
 }
 
 static json_t *lease_json(const vmsig_lease_entry *lease, const Vmsig__FleetGuest *guest)

@@ -12,6 +12,7 @@
 #include "clients/lib/ask.h"
 #include "clients/lib/uplink.h"
 #include "clients/lib/writer.h"
+#include "proto/wire/clean.h"
 #include "proto/wire/vmsig.pb-c.h"
 
 #define HASH_BYTES 32u
@@ -50,6 +51,9 @@ static Vmsig__AdminMessage *copy(const struct envelope *message)
 		protobuf_c_message_pack(&message->base, packed);
 		answer = vmsig__admin_message__unpack(NULL, len, packed);
 	}
+	/* Whoever asks shows it as it is. */
+	if (answer)
+		clean_texts(&answer->base);
 	free(packed);
 	return answer;
 }
@@ -60,9 +64,11 @@ static int on_message(void *owner, const struct envelope *message)
 
 	if (!message->request_id && message->body_case == ENVELOPE_ERROR) {
 		const Vmsig__Error *error = message->body;
+		char text[CLIENT_TEXT_MAX + 1];
 
+		client_clean_text(text, sizeof(text), error->detail);
 		return uplink_fail(
-			&admin->link, VMSIG_ERR_DISCONNECTED, "the broker says: %s", error->detail);
+			&admin->link, VMSIG_ERR_DISCONNECTED, "the broker says: %s", text);
 	}
 	if (!message->request_id || message->request_id > admin->link.last_id)
 		return uplink_fail(&admin->link, VMSIG_ERR_PROTOCOL,

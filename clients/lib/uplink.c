@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clients/lib/dial.h"
+#include "proto/utf8.h"
 #include "proto/wire/feature.h"
 #include "proto/wire/pack.h"
 #include "proto/wire/unpack.h"
@@ -61,14 +62,7 @@ int client_result(int r)
 
 void client_clean_text(char *to, size_t size, const char *text)
 {
-	size_t i;
-
-	for (i = 0; i + 1 < size && text[i]; i++) {
-		unsigned char c = (unsigned char)text[i];
-
-		to[i] = c < 0x20 || c == 0x7f ? '?' : text[i];
-	}
-	to[i] = '\0';
+	utf8_clean(to, size, text);
 }
 
 int uplink_fail(struct uplink *link, int code, const char *format, ...)

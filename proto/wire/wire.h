@@ -34,6 +34,7 @@
  *   feature   what a side can do
  *   unpack    decoding within a budget
  *   pack      encoding without measuring first
+ *   clean     texts that were received
  */
 
 #include <stdbool.h>

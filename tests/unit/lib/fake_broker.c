@@ -279,7 +279,7 @@ void fake_error(struct fake *fake, uint64_t id, int code)
 {
 	Vmsig__Error body = VMSIG__ERROR__INIT;
 	Vmsig__CtxMessage message = VMSIG__CTX_MESSAGE__INIT;
-	char detail[] = "because\nof this";
+	char detail[] = "because\nof this\xc2\x9b\xff";
 
 	body.code = (uint32_t)code;
 	body.detail = detail;

@@ -426,6 +426,45 @@ static void sessions_have_a_limit(void **state)
 		session_free(sessions[i]);
 }
 
+/* Who has a word in it may be a QEMU that was taken over. */
+static void what_is_told_of_an_endpoint_is_text(void **state)
+{
+	struct rig *rig = *state;
+	struct session *session = rig_session(rig, &rig_all, 1);
+	struct core_delivery told;
+	char why[400] = "";
+
+	rig_boot(rig, 1, "a", VMSIG_GUARD_SEALED);
+	assert_int_equal(session_subscribe(session, "a"), 0);
+	rig_drain(rig);
+	rig_expect(rig, session, S, 1);
+	strcpy(why, "QEMU: \x1b[2J\xc2\x9b\xff");
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_BOOTING, why), 0);
+	rig_drain(rig);
+	told = rig_expect(rig, session, S, 1);
+	assert_string_equal(told.detail, "QEMU: ?[2J??");
+	/* Where it is cut no character is. */
+	strcpy(why, "x");
+	while (strlen(why) + 3 < sizeof(why))
+		strcat(why, "\xc3\xa9");
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_BOOTING, why), 0);
+	rig_drain(rig);
+	told = rig_expect(rig, session, S, 1);
+	assert_int_equal(strlen(told.detail), 255);
+	assert_memory_equal(told.detail, why, 255);
+	/* It is the same still, which is told nobody. */
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_BOOTING, why), 0);
+	rig_drain(rig);
+	rig_expect_nothing(rig, session);
+	strcpy(why, "");
+	while (strlen(why) + 3 < sizeof(why))
+		strcat(why, "\xc3\xa9");
+	assert_int_equal(rig_state(rig, 1, VMSIG_STATE_BOOTING, why), 0);
+	rig_drain(rig);
+	assert_int_equal(strlen(rig_expect(rig, session, S, 1).detail), 254);
+	session_free(session);
+}
+
 /* Told, and read on in the same epoch, also by who comes later: first the context, then what is
  * the matter with it. */
 static void a_guest_that_panicked_stays_readable(void **state)
@@ -537,6 +576,7 @@ int main(void)
 		T(globs_have_a_quota_of_their_own),
 		T(patterns_that_overlap_are_counted),
 		T(a_guest_out_of_contact_keeps_its_epoch),
+		T(what_is_told_of_an_endpoint_is_text),
 		T(a_guest_that_panicked_stays_readable),
 		T(a_guest_that_moved_is_told_to_be_elsewhere),
 		T(a_weak_guard_gets_a_reason_and_no_context),
