@@ -21,6 +21,8 @@
 
 #define BACKLOG 1024   /* the kernel caps it at net.core.somaxconn */
 #define ACCEPT_BATCH 4 /* per wake-up: a storm of them leaves most of the time to others */
+/* Then no more, however few: one that is refused takes longer than one that waits. */
+#define ACCEPT_NS 15000u
 #define NOBODY ((uid_t)-1)
 
 static int spare_open(void)
@@ -59,8 +61,9 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct listener *listener = poll->data;
 	struct conns *conns = listener->lobby->conns;
+	uint64_t until_ns = uv_hrtime() + ACCEPT_NS;
 
-	for (int i = 0; i < ACCEPT_BATCH; i++) {
+	for (int i = 0; i < ACCEPT_BATCH && (!i || uv_hrtime() < until_ns); i++) {
 		int fd;
 
 		if (closer_pending(conns->rights.closer) > CLOSER_QUEUE / 2) {
