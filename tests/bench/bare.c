@@ -17,10 +17,19 @@
 #include <utlist.h>
 #include <uv.h>
 
+#include "broker/multihash.h"
 #include "tests/bench/line.h"
 #include "vmsig/vmsig_error.h"
 
+#define PAGE 4096u
 #define IDENTITY 192u /* bytes of what identifies a write */
+
+/* What is to be stored, together with what comes with it. */
+struct held {
+	struct bare_request request;
+	size_t len;
+	uint8_t data[PAGE], old[PAGE];
+};
 
 struct server {
 	uv_loop_t loop;
@@ -30,7 +39,10 @@ struct server {
 	struct peer *peers;
 	int fds[BARE_FDS];
 	uint8_t reply[CHAN_FRAME_MAX];
-	uint8_t ram[4096], old[4096];
+	uint8_t ram[PAGE];
+	struct multihash *multihash; /* NULL: one hash at a time */
+	struct held held[MULTIHASH_LANES];
+	size_t nheld;
 };
 
 struct peer {
@@ -115,18 +127,58 @@ static void tell_everybody(struct peer *asker, const struct bare_request *reques
 	}
 }
 
-/* The bytes go to where they belong, and those that were there away from it. */
-static void peer_store(struct server *server, const uint8_t *data, size_t len)
+/* As many together as are there, where that is faster. */
+static void hash_all(struct server *server, bool old)
 {
+	uint8_t hashes[MULTIHASH_LANES][SHA256_DIGEST_LENGTH];
+	struct multihash_message messages[MULTIHASH_LANES];
+
+	for (size_t i = 0; i < server->nheld; i++) {
+		const struct held *held = &server->held[i];
+
+		messages[i] = (struct multihash_message){.data = old ? held->old : held->data,
+			.len = held->len,
+			.ret_hash = hashes[i]};
+	}
+	if (multihash_pays(server->multihash, messages, server->nheld) &&
+		multihash_make(server->multihash, messages, server->nheld))
+		return;
+	for (size_t i = 0; i < server->nheld; i++)
+		SHA256(messages[i].data, messages[i].len, hashes[i]);
+}
+
+/* The bytes go to where they belong, and those that were there away from it. */
+static void peer_store(struct peer *peer)
+{
+	struct server *server = peer->server;
 	uint8_t hash[SHA256_DIGEST_LENGTH];
 
-	if (len > sizeof(server->ram))
-		len = sizeof(server->ram);
-	SHA256(data, len, hash);
-	SHA256(server->reply, IDENTITY, hash);
-	memcpy(server->old, server->ram, len);
-	memcpy(server->ram, data, len);
-	SHA256(server->old, len, hash);
+	if (!server->nheld)
+		return;
+	hash_all(server, false);
+	for (size_t i = 0; i < server->nheld; i++) {
+		struct held *held = &server->held[i];
+
+		SHA256(server->reply, IDENTITY, hash);
+		memcpy(held->old, server->ram, held->len);
+		memcpy(server->ram, held->data, held->len);
+	}
+	hash_all(server, true);
+	for (size_t i = 0; i < server->nheld; i++)
+		peer_reply(peer, &server->held[i].request);
+	server->nheld = 0;
+}
+
+static void peer_hold(
+	struct peer *peer, const struct bare_request *request, const uint8_t *data, size_t len)
+{
+	struct held *held = &peer->server->held[peer->server->nheld++];
+
+	held->request = *request;
+	held->len = len < PAGE ? len : PAGE;
+	memcpy(held->data, data, held->len);
+	if (peer->server->nheld == MULTIHASH_LANES)
+		peer_store(peer);
 }
 
 static void peer_frame(struct peer *peer, const uint8_t *data, size_t len)
@@ -137,8 +189,10 @@ static void peer_frame(struct peer *peer, const uint8_t *data, size_t len)
 		memcpy(&request, data, sizeof(request));
 	if (request.duties & BARE_LOOK)
 		chan_look_for_fds(peer->chan);
-	if (request.duties & BARE_HASH)
-		peer_store(peer->server, data, len);
+	if (request.duties & BARE_HASH) {
+		peer_hold(peer, &request, data, len);
+		return;
+	}
 	if (request.everybody)
 		tell_everybody(peer, &request);
 	else if (request.duties & BARE_TELL)
@@ -161,6 +215,7 @@ static int peer_receive(struct peer *peer)
 		if (!r)
 			peer_frame(peer, data, len);
 	}
+	peer_store(peer);
 	return r == VMSIG_ERR_WOULD_BLOCK && filled == VMSIG_ERR_DISCONNECTED ? filled : r;
 }
 
@@ -198,6 +253,7 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 __attribute__((noreturn)) static void serve(struct server *server)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	server->multihash = multihash_new();
 	uv_loop_init(&server->loop);
 	uv_poll_init(&server->loop, &server->listener, server->listen_fd);
 	server->listener.data = server;

@@ -13,6 +13,7 @@
 #define NS_PER_S 1e9
 #define NS_PER_MS 1e6
 #define PAGE 4096u
+#define RUN (64u << 10) /* bytes of ciphertext in one sendmsg(2) */
 #define SUBSCRIBERS 1000u
 #define HANDSHAKES 64u
 
@@ -138,6 +139,8 @@ static uint64_t stream(struct chan *line, unsigned n)
 		for (; sent < n && sent - done < VMSIG_WRITE_WINDOW; sent++) {
 			if (chan_send(line, frame, desk_request_size(PAGE), NULL, 0))
 				bench_die("cannot queue a frame: %s", chan_error(line));
+			if (chan_output_bytes(line) >= RUN)
+				line_drain(line);
 		}
 		line_drain(line);
 		line_await(line, POLLIN);
