@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
@@ -38,8 +39,14 @@ struct closer {
 	pthread_cond_t idle;  /* for closer_free(): a hand has come back */
 	pthread_t warden;
 	bool ending;
+	bool rests; /* the warden: until somebody tells that a hand is busy */
 	unsigned nhands, nbusy;
+	unsigned nidle;   /* hands that wait for work */
 	size_t head, len; /* of the ring */
+	/* For whoever only asks: the loop does so for each connection, and must not wait for a
+	 * thread that has the lock and no CPU. */
+	atomic_size_t pending; /* in the ring or with a hand */
+	atomic_uint nstuck;
 	struct hand hands[CLOSER_THREADS];
 	struct closer_entry ring[CLOSER_QUEUE];
 };
@@ -85,27 +92,41 @@ static void tell(struct closer *closer, uid_t uid)
 	pthread_mutex_lock(&closer->lock);
 }
 
+/* Signals are sent without the lock: who is woken wants it. */
 static void close_one(struct closer *closer, struct hand *hand)
 {
 	struct closer_entry entry = closer->ring[closer->head];
+	bool wakes = closer->rests;
 
+	closer->rests = false;
 	closer->head = (closer->head + 1) % CLOSER_QUEUE;
 	closer->len--;
 	closer->nbusy++;
 	hand->busy = true;
 	hand->uid = entry.uid;
 	hand->since_ms = now_ms();
-	pthread_cond_signal(&closer->watch);
 	pthread_mutex_unlock(&closer->lock);
+	if (wakes)
+		pthread_cond_signal(&closer->watch);
 	close(entry.fd);
 	pthread_mutex_lock(&closer->lock);
 	hand->busy = false;
 	closer->nbusy--;
+	atomic_fetch_sub(&closer->pending, 1);
 	if (hand->told) {
 		hand->told = false;
+		atomic_fetch_sub(&closer->nstuck, 1);
 		tell(closer, entry.uid);
 	}
-	pthread_cond_signal(&closer->idle);
+	if (closer->ending)
+		pthread_cond_signal(&closer->idle);
+}
+
+static void wait_for_work(struct closer *closer)
+{
+	closer->nidle++;
+	pthread_cond_wait(&closer->work, &closer->lock);
+	closer->nidle--;
 }
 
 static void *hand_run(void *arg)
@@ -118,7 +139,7 @@ static void *hand_run(void *arg)
 		if (closer->len)
 			close_one(closer, hand);
 		else
-			pthread_cond_wait(&closer->work, &closer->lock);
+			wait_for_work(closer);
 	}
 	pthread_mutex_unlock(&closer->lock);
 	return NULL;
@@ -159,6 +180,7 @@ static void watch_one(struct closer *closer, struct hand *hand)
 		pthread_kill(hand->thread, NUDGE);
 	if (age >= CLOSER_STUCK_MS && !hand->told) {
 		hand->told = true;
+		atomic_fetch_add(&closer->nstuck, 1);
 		tell(closer, hand->uid);
 	}
 }
@@ -170,6 +192,7 @@ static void *warden_run(void *arg)
 	pthread_mutex_lock(&closer->lock);
 	while (!closer->ending || closer->nbusy) {
 		if (!closer->nbusy) {
+			closer->rests = true;
 			pthread_cond_wait(&closer->watch, &closer->lock);
 			continue;
 		}
@@ -262,6 +285,8 @@ struct closer *closer_free(struct closer *closer)
 
 void closer_give(struct closer *closer, int fd, uid_t uid)
 {
+	bool wakes = false;
+
 	if (!closer) {
 		close(fd);
 		return;
@@ -272,28 +297,24 @@ void closer_give(struct closer *closer, int fd, uid_t uid)
 	if (closer->len < CLOSER_QUEUE) {
 		closer->ring[(closer->head + closer->len++) % CLOSER_QUEUE] =
 			(struct closer_entry){.fd = fd, .uid = uid};
-		pthread_cond_signal(&closer->work);
+		atomic_fetch_add(&closer->pending, 1);
+		wakes = closer->nidle;
 	}
 	pthread_mutex_unlock(&closer->lock);
+	if (wakes)
+		pthread_cond_signal(&closer->work);
 }
 
 size_t closer_pending(struct closer *closer)
 {
-	size_t count;
-
-	if (!closer)
-		return 0;
-	pthread_mutex_lock(&closer->lock);
-	count = closer->len + closer->nbusy;
-	pthread_mutex_unlock(&closer->lock);
-	return count;
+	return closer ? atomic_load(&closer->pending) : 0;
 }
 
 unsigned closer_stuck_of(struct closer *closer, uid_t uid)
 {
 	unsigned count;
 
-	if (!closer)
+	if (!closer || !atomic_load(&closer->nstuck))
 		return 0;
 	pthread_mutex_lock(&closer->lock);
 	count = stuck_count(closer, uid);
