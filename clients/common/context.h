@@ -21,6 +21,7 @@
  *   rsp      frames of gdb's protocol
  *   table    tables that people read
  *   text     numbers and durations that people type
+ *   tree     what is below what
  *   value    JSON values
  */
 

@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "clients/common/text.h"
+#include "clients/common/tree.h"
 #include "clients/ctl/guest.h"
 
 #define COMMAND_SHOWN 200u /* bytes of a command line in a table */
-#define DEPTH_SHOWN 40u
 
 enum { OPT_TREE = CTL_OPT_FIRST };
 
@@ -78,7 +78,7 @@ static void add_command(
 {
 	char text[COMMAND_SHOWN + 1];
 	size_t len;
-	int indent = (int)(2 * (depth < DEPTH_SHOWN ? depth : DEPTH_SHOWN));
+	int indent = (int)(2 * depth);
 
 	if (vmsig_os_command_line(guest->os, process, text, COMMAND_SHOWN, &len) || !len) {
 		table_add(table, "%*s[%s]", indent, "", process->name);
@@ -111,98 +111,32 @@ static void add_row(
 
 /* ---- lists ---- */
 
-/* A process below its parent. What has none, and what a guest has made its own ancestor, is at the
- * top. */
-struct tree {
+struct rows {
 	struct table *table;
 	struct ctl_guest *guest;
 	const vmsig_proc_list *list;
-	size_t *order; /* of the list, by parents */
-	bool *shown;
 };
 
-static int by_parent(const void *a, const void *b, void *ctx)
+static void add_process(void *ctx, size_t index, unsigned depth)
 {
-	const vmsig_proc *processes = ctx;
-	size_t x = *(const size_t *)a, y = *(const size_t *)b;
+	const struct rows *rows = ctx;
 
-	return processes[x].parent != processes[y].parent
-		       ? (processes[x].parent > processes[y].parent) -
-				 (processes[x].parent < processes[y].parent)
-		       : (x > y) - (x < y);
-}
-
-/* The first place in the order whose parent is not less. */
-static size_t first_child(const struct tree *tree, uint32_t parent)
-{
-	size_t first = 0, end = tree->list->count;
-
-	while (first < end) {
-		size_t middle = first + (end - first) / 2;
-
-		if (tree->list->processes[tree->order[middle]].parent < parent)
-			first = middle + 1;
-		else
-			end = middle;
-	}
-	return first;
-}
-
-static void add_children(struct tree *tree, uint32_t parent, unsigned depth);
-
-static void add_branch(struct tree *tree, size_t index, unsigned depth)
-{
-	tree->shown[index] = true;
-	add_row(tree->table, tree->guest, &tree->list->processes[index], depth);
-	if (depth < DEPTH_SHOWN)
-		add_children(tree, tree->list->processes[index].pid, depth + 1);
-}
-
-static void add_children(struct tree *tree, uint32_t parent, unsigned depth)
-{
-	for (size_t i = first_child(tree, parent); i < tree->list->count; i++) {
-		size_t index = tree->order[i];
-
-		if (tree->list->processes[index].parent != parent)
-			break;
-		if (!tree->shown[index])
-			add_branch(tree, index, depth);
-	}
-}
-
-/* Of `top` alone, or of all when that is none of the list. */
-static void add_from(struct tree *tree, size_t top)
-{
-	if (top < tree->list->count) {
-		add_branch(tree, top, 0);
-		return;
-	}
-	add_children(tree, 0, 0);
-	for (size_t i = 0; i < tree->list->count; i++) {
-		if (!tree->shown[i])
-			add_branch(tree, i, 0);
-	}
+	add_row(rows->table, rows->guest, &rows->list->processes[index], depth);
 }
 
 static int add_tree(
 	struct table *table, struct ctl_guest *guest, const vmsig_proc_list *list, size_t top)
 {
-	struct tree tree = {.table = table, .guest = guest, .list = list};
-	int code = EXIT_OK;
+	struct rows rows = {table, guest, list};
+	struct tree_node *nodes = calloc(list->count + 1, sizeof(*nodes));
+	bool done = nodes;
 
-	tree.shown = calloc(list->count + 1, sizeof(*tree.shown));
-	tree.order = calloc(list->count + 1, sizeof(*tree.order));
-	if (tree.shown && tree.order) {
-		for (size_t i = 0; i < list->count; i++)
-			tree.order[i] = i;
-		qsort_r(tree.order, list->count, sizeof(*tree.order), by_parent, list->processes);
-		add_from(&tree, top);
-	} else {
-		code = ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for %zu processes", list->count);
-	}
-	free(tree.order);
-	free(tree.shown);
-	return code;
+	for (size_t i = 0; done && i < list->count; i++)
+		nodes[i] = (struct tree_node){list->processes[i].pid, list->processes[i].parent};
+	done = done && tree_walk(nodes, list->count, top, add_process, &rows);
+	free(nodes);
+	return done ? EXIT_OK
+		    : ctl_fail(VMSIG_ERR_NO_MEMORY, "no memory for %zu processes", list->count);
 }
 
 static int print_table(struct ctl_guest *guest, const vmsig_proc_list *list, bool tree, size_t top)
