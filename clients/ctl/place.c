@@ -85,3 +85,28 @@ int ctl_place_open(const struct ctl *ctl, const char *endpoint, struct ctl_place
 	*ret_context = guest.context;
 	return EXIT_OK;
 }
+
+static int fail_range(const char *why)
+{
+	ctl_fail_with(VMSIG_ERR_BAD_REQUEST, NULL, "%s", why);
+	return EXIT_USAGE;
+}
+
+int ctl_place_open_range(const struct ctl *ctl, const char *endpoint, struct ctl_place *place,
+	uint64_t *start, uint64_t last, struct context *ret_context)
+{
+	int code;
+
+	if (place->symbol && *start)
+		return fail_range("--start and --symbol are two places to begin at: give one");
+	if (*start > last)
+		return fail_range("--start is above --end");
+	code = ctl_place_open(ctl, endpoint, place, ret_context);
+	if (code || !place->symbol)
+		return code;
+	*start = place->addr;
+	if (*start <= last)
+		return EXIT_OK;
+	context_close(ret_context);
+	return fail_range("the symbol is above --end");
+}

@@ -31,5 +31,9 @@ bool ctl_place_option(struct ctl_place *place, int code, const char *value);
 /* ctl_context_open(), for that place: `context` reads under its root. */
 int ctl_place_open(const struct ctl *ctl, const char *endpoint, struct ctl_place *place,
 	struct context *ret_context);
+/* The same for a look from *start to `last`: where there is a symbol, *start is what it names, and
+ * may not be given beside. */
+int ctl_place_open_range(const struct ctl *ctl, const char *endpoint, struct ctl_place *place,
+	uint64_t *start, uint64_t last, struct context *ret_context);
 
 #endif

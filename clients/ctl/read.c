@@ -324,18 +324,17 @@ static int print_range(void *ctx, const vmsig_range *range)
 static int run_pmap(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option own[] = {{"start", required_argument, NULL, OPT_START},
-		{"end", required_argument, NULL, OPT_END},
-		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
+		{"end", required_argument, NULL, OPT_END}, CTL_PLACE_OPTIONS, {NULL, 0, NULL, 0}};
 	struct pmap_options options = {.end = UINT64_MAX};
 	struct context context;
 	int code = ctl_options(ctl, &ctl_pmap, argc, argv, own, handle_pmap, &options), r;
 
 	if (code)
 		return code;
-	if (optind + 1 != argc || options.start > options.end)
-		return ctl_usage(
-			&ctl_pmap, "it takes one ENDPOINT, and --start is not above --end");
-	code = ctl_place_open(ctl, argv[optind], &options.place, &context);
+	if (optind + 1 != argc)
+		return ctl_usage(&ctl_pmap, "it takes one ENDPOINT");
+	code = ctl_place_open_range(
+		ctl, argv[optind], &options.place, &options.start, options.end, &context);
 	if (code)
 		return code;
 	r = vmsig_pmap(context.mem, context.root, options.start, options.end, print_range, ctl);
@@ -349,10 +348,12 @@ static int run_pmap(struct ctl *ctl, int argc, char **argv)
 
 const struct ctl_command ctl_pmap = {
 	.name = "pmap",
-	.arguments = "ENDPOINT [--pid PID] [--start ADDR] [--end ADDR]",
+	.arguments = "ENDPOINT [--pid PID] [--start ADDR | --symbol NAME] [--end ADDR]",
 	.summary = "Print what the kernel's page tables map: range, rights, page size, length",
 	.help = "  --start ADDR  first guest-virtual address (default 0)\n"
 		"  --end ADDR    last one (default the highest)\n"
+		"  --symbol NAME[+OFFSET]\n"
+		"                the first one is that of a symbol of the kernel\n"
 		"  --pid PID     what a process' page tables map\n"
 		"\n"
 		"Rights: r w x, and u for user or k for kernel only.\n"

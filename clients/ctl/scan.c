@@ -64,21 +64,21 @@ static int run_scan(struct ctl *ctl, int argc, char **argv)
 	static const struct option own[] = {{"virt", no_argument, NULL, OPT_VIRT},
 		{"start", required_argument, NULL, OPT_START},
 		{"end", required_argument, NULL, OPT_END},
-		{"limit", required_argument, NULL, OPT_LIMIT},
-		{"pid", required_argument, NULL, CTL_OPT_PID}, {NULL, 0, NULL, 0}};
+		{"limit", required_argument, NULL, OPT_LIMIT}, CTL_PLACE_OPTIONS,
+		{NULL, 0, NULL, 0}};
 	struct ctl_scan scan = {.ctl = ctl, .range.last = UINT64_MAX};
 	struct context context;
 	int code = ctl_options(ctl, &ctl_scan, argc, argv, own, handle, &scan), r;
 
 	if (code)
 		return code;
-	if (optind + 2 != argc || scan.range.start > scan.range.last)
-		return ctl_usage(
-			&ctl_scan, "it takes ENDPOINT PATTERN, and --start is not above --end");
+	if (optind + 2 != argc)
+		return ctl_usage(&ctl_scan, "it takes ENDPOINT PATTERN");
 	if (!text_pattern(argv[optind + 1], PATTERN_MAX, scan.pattern, &scan.len))
 		return ctl_usage(
 			&ctl_scan, "PATTERN is text, str:TEXT or hex:DIGITS of 1 to 4096 bytes");
-	code = ctl_place_open(ctl, argv[optind], &scan.place, &context);
+	code = ctl_place_open_range(
+		ctl, argv[optind], &scan.place, &scan.range.start, scan.range.last, &context);
 	if (code)
 		return code;
 	r = context_scan(&context, !scan.is_virtual, &scan.range, scan.pattern, scan.len,
@@ -94,17 +94,21 @@ static int run_scan(struct ctl *ctl, int argc, char **argv)
 const struct ctl_command ctl_scan = {
 	.name = "scan",
 	.arguments =
-		"ENDPOINT PATTERN [--virt | --pid PID] [--start ADDR] [--end ADDR] [--limit N]",
+		"ENDPOINT PATTERN [--virt | --pid PID] [--start ADDR | --symbol NAME] [--end ADDR] "
+		"[--limit N]",
 	.summary = "Print every address where the pattern is",
 	.help = "  PATTERN       text, str:TEXT, or hex:DIGITS\n"
 		"  --virt        scan what the kernel maps; else guest-physical memory\n"
 		"  --pid PID     scan what a process has mapped\n"
 		"  --start ADDR  first address\n"
 		"  --end ADDR    last one\n"
+		"  --symbol NAME[+OFFSET]\n"
+		"                scan what is mapped from a symbol of the kernel on\n"
 		"  --limit N     stop after N matches\n"
 		"\n"
 		"Examples:\n"
 		"  vmsigctl scan web1 'Linux version' --limit 1\n"
-		"  vmsigctl scan web1 hex:7f454c46 --virt --start 0xffffffff80000000\n",
+		"  vmsigctl scan web1 hex:7f454c46 --virt --start 0xffffffff80000000\n"
+		"  vmsigctl scan web1 'Linux version' --symbol linux_banner --limit 1\n",
 	.run = run_scan,
 };

@@ -26,6 +26,9 @@ def _refusals(holder):
     for words, status in ((("maps", "vm1", "99999"), 3), (("maps", "vm1", "x"), 2),
                           (("symbols", "vm1", "no_such_symbol"), 3), (("ps", "nothing"), 3),
                           (("ps", "vm1", "--pid", "99999"), 3), (("ps", "vm1", "--pid", "x"), 2),
+                          (("pmap", "vm1", "--symbol", "_text", "--start", "1"), 2),
+                          (("scan", "vm1", "x", "--symbol", "_text", "--end", "1"), 2),
+                          (("pmap", "vm1", "--symbol", "no_such_symbol"), 3),
                           (("maps", "vm1"), 2), (("maps", "vm1", "1", "--pid", "1"), 2)):
         try:
             holder.ctl(*words)
@@ -78,6 +81,14 @@ def _places(holder, truth, boot):
     equal(banner.decode().strip(), boot.version, "linux_banner by its name")
     page = holder.json("translate", "vm1", "--symbol", "_text+0x1000")
     equal(number(page["gva"]), boot.symbols["_text"] + 0x1000, "_text+0x1000")
+    place = holder.json("scan", "vm1", "Linux version", "--symbol", "linux_banner", "--limit", "1")
+    equal((number(place["addr"]), place["space"]), (boot.symbols["linux_banner"], "virtual"),
+          "the first banner from its symbol on")
+    beyond = hex(boot.symbols["linux_banner"] + 4095)
+    none = holder.ctl("scan", "vm1", boot.version[:60], "--symbol", "linux_banner+1", "--end", beyond)
+    equal(none, b"", "a banner behind its beginning")
+    begins = holder.ctl("pmap", "vm1", "--symbol", "_text").decode().splitlines()[0]
+    equal(int(begins.split("-")[0], 16), boot.symbols["_text"], "pmap from a symbol on")
     sleeper = _sleeper(truth)
     pid = str(sleeper["pid"])
     first = sleeper["maps"][0]
