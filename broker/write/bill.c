@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "proto/mishap.h"
+
 /* What was not used is saved up for so long: a burst of work is no flood. */
 #define SAVED_S 64u
 /* Acquire, renew, release and resume, of one tenant. 64 leases of the shortest TTL, renewed at
@@ -60,7 +62,7 @@ static struct bill *bill_find(struct desk *desk, const char *tenant)
 
 static struct bill *bill_new(struct desk *desk, const struct grant_tenant *tenant)
 {
-	struct bill *bill = calloc(1, sizeof(*bill));
+	struct bill *bill = MISHAP("bill-memory") ? NULL : calloc(1, sizeof(*bill));
 
 	if (!bill)
 		return NULL;

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "proto/mishap.h"
+
 #define BUDGETS_MAX 16384 /* rules in use; forgotten beyond that: all start full again */
 
 static void key_make(
@@ -28,7 +30,7 @@ static struct budget *budget_get(
 		return budget;
 	if (HASH_COUNT(desk->budgets) >= BUDGETS_MAX)
 		budgets_free(desk);
-	budget = calloc(1, sizeof(*budget));
+	budget = MISHAP("budget-memory") ? NULL : calloc(1, sizeof(*budget));
 	if (!budget)
 		return NULL;
 	budget->key = key;

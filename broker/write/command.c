@@ -10,6 +10,7 @@
 #include "broker/write/ending.h"
 #include "broker/write/operator.h"
 #include "broker/write/site.h"
+#include "proto/mishap.h"
 #include "proto/wire/unpack.h"
 
 /* ---- states ---- */
@@ -116,7 +117,7 @@ static void identify(struct command *command, const struct desk_operator *op)
 int command_new(struct command **ret_command, struct desk *desk, const struct desk_operator *op,
 	Vmsig__WriteRequest *request, int bulk_fd)
 {
-	struct command *command = calloc(1, sizeof(*command));
+	struct command *command = MISHAP("command-memory") ? NULL : calloc(1, sizeof(*command));
 
 	if (!command)
 		return -ENOMEM;
@@ -229,7 +230,7 @@ uint8_t *command_scratch(struct desk *desk, size_t size)
 
 	if (size <= desk->scratch_size)
 		return desk->scratch;
-	grown = realloc(desk->scratch, size);
+	grown = MISHAP("scratch-memory") ? NULL : realloc(desk->scratch, size);
 	if (!grown)
 		return NULL;
 	desk->scratch = grown;

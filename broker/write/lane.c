@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "broker/write/command.h"
+#include "proto/mishap.h"
 
 struct lane *lane_find(const struct desk *desk, uint64_t lease)
 {
@@ -20,7 +21,7 @@ static struct lane *lane_get(struct desk *desk, uint64_t lease)
 
 	if (lane)
 		return lane;
-	lane = calloc(1, sizeof(*lane));
+	lane = MISHAP("lane-memory") ? NULL : calloc(1, sizeof(*lane));
 	if (!lane)
 		return NULL;
 	lane->lease = lease;

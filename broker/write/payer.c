@@ -79,7 +79,7 @@ static int fill(struct payer *payer)
 	payer->data[0] = malloc(DESK_READING);
 	payer->data[1] = malloc(DESK_READING);
 	payer->old = malloc(DESK_READING);
-	if (!payer->data[0] || !payer->data[1] || !payer->old)
+	if (MISHAP("reading-memory") || !payer->data[0] || !payer->data[1] || !payer->old)
 		return -ENOMEM;
 	return ops->bulk->line_open(ops->ctx, &payer->line);
 }

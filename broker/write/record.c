@@ -9,6 +9,7 @@
 #include "broker/write/command.h"
 #include "broker/write/operator.h"
 #include "broker/write/site.h"
+#include "proto/mishap.h"
 
 static char *text(const char *string)
 {
@@ -96,7 +97,7 @@ static void *pieces_memory(struct desk *desk, size_t size)
 
 	if (size <= desk->pieces_size)
 		return desk->pieces;
-	grown = realloc(desk->pieces, size);
+	grown = MISHAP("pieces-memory") ? NULL : realloc(desk->pieces, size);
 	if (!grown)
 		return NULL;
 	desk->pieces = grown;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "broker/write/command.h"
+#include "proto/mishap.h"
 
 #define WRITERS_MAX 1024 /* processes that have written under one lease */
 
@@ -42,7 +43,7 @@ static struct tally *tally_get(struct desk *desk, uint64_t lease)
 
 	if (tally)
 		return tally;
-	tally = calloc(1, sizeof(*tally));
+	tally = MISHAP("tally-memory") ? NULL : calloc(1, sizeof(*tally));
 	if (!tally)
 		return NULL;
 	tally->lease = lease;
@@ -118,7 +119,8 @@ static int writer_pay(struct writer *writer, struct tally *tally, struct command
 static int writer_add(struct command *command, uint64_t used)
 {
 	struct tally *tally = tally_get(command->desk, command->key.lease);
-	struct writer *writer = tally ? calloc(1, sizeof(*writer)) : NULL;
+	struct writer *writer =
+		tally && !MISHAP("writer-memory") ? calloc(1, sizeof(*writer)) : NULL;
 	int r = writer ? writer_pay(writer, tally, command) : -ENOMEM;
 
 	if (r) {

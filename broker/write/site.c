@@ -7,6 +7,7 @@
 
 #include "broker/write/command_object.h"
 #include "broker/write/operator.h"
+#include "proto/mishap.h"
 
 struct site *site_find(const struct desk *desk, uint32_t id)
 {
@@ -80,14 +81,16 @@ static int site_label(struct site *site, const struct selector_subject *subject)
 int desk_endpoint_add(struct desk *desk, uint32_t endpoint, const struct selector_subject *subject)
 {
 	struct site *site = site_find(desk, endpoint);
+	int r;
 
 	/* Its labels may be others than those that somebody was judged by. */
 	desk->policy++;
 	if (site) {
-		site->gone = false;
-		return site_label(site, subject);
+		r = site_label(site, subject);
+		site->gone &= r != 0;
+		return r;
 	}
-	site = calloc(1, sizeof(*site));
+	site = MISHAP("site-memory") ? NULL : calloc(1, sizeof(*site));
 	if (!site)
 		return -ENOMEM;
 	site->id = endpoint;
