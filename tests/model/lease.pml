@@ -25,6 +25,16 @@
  *   NO_EXPIRY    leases never expire
  *   NO_PRIORITY  who came first is granted first, whatever the priorities
  *   NO_FIFO      of one priority anybody is granted first
+ *   EARLY_END    the end of a lease is told before it is stored
+ *   REFUSAL_ENDS whoever is refused while a lease drains was told of its end
+ *
+ * Who is told of an end: its holder, and who gave it back. A write that is refused tells that it was
+ * not done, and no more. The broker says LEASE_REVOKED while a preempted lease drains, before its end
+ * is stored, and a crash then gives the lease back; what was said stays true, because a refused write
+ * is not applied unless it is sent again, and its number is not used up or has this outcome for ever.
+ * It could not be otherwise for a write that was cut in the middle: its outcome is stored before the
+ * end, and told before that. Whoever wants to know whether a lease is over waits for the word of that
+ * (in the library VMSIG_WEV_LOST); a deadline that has passed needs none, because it is stored.
  *
  * With TRACE the broker does what the real engine has done (trace_lease.c), and nothing else: what
  * is asked is whether it can. With EQUAL nobody has a higher priority.
@@ -272,9 +282,12 @@ proctype Client(byte me)
 #else
 #define ADMITTED(token, c) (held == token && holder == c && !ending && !PAST(token))
 #endif
-/* A refusal tells so. A lease that is preempted is over when that is stored: who is refused before
- * may have it back after a crash. */
+/* Whether a refusal is as good as the word of the end: what it says is stored by then. */
+#ifdef REFUSAL_ENDS
+#define OVER(token) (past[token] || held != token || ending)
+#else
 #define OVER(token) (past[token] || held != token)
+#endif
 #ifdef NO_RECHECK
 #define ADMITTED_STILL true
 #else
@@ -360,6 +373,12 @@ inline lease_end()
 	holder = NOBODY;
 	ending = false
 }
+
+#ifdef EARLY_END
+inline end_early() { ended[held] = true }
+#else
+inline end_early() { skip }
+#endif
 
 inline write_store(outcome)
 {
@@ -539,7 +558,7 @@ end:	do
 	:: atomic { granting && SEEN_TOKEN(GRANTED, granting_to, granting) ->
 		next(); grant_end() }
 	:: atomic { held && past[held] && !ending && !granting -> ending = true }
-	:: atomic { held && !ending && !granting && PREEMPTED -> ending = true }
+	:: atomic { held && !ending && !granting && PREEMPTED -> ending = true; end_early() }
 	:: atomic { ending && DRAINED && SEEN_TOKEN(ENDED, holder, held) -> next(); lease_end() }
 	:: atomic { applying && slice < SLICES && !recording ->
 		if

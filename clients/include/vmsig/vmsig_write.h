@@ -201,7 +201,8 @@ typedef struct {
  * vmsig_write_result_clear() after a blocking call. */
 typedef struct {
 	int outcome; /* 0, or a negated enum vmsig_error. Nothing was written except for -PARTIAL
-		      * (see `written`) and, possibly, -UNKNOWN_OUTCOME */
+		      * (see `written`) and, possibly, -UNKNOWN_OUTCOME. It is about this write;
+		      * that the lease is over is said by VMSIG_WEV_LOST */
 	uint64_t sequence;
 	uint32_t failed_op;       /* the operation that an error is about */
 	uint64_t written;         /* bytes */
