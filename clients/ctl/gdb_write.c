@@ -23,7 +23,7 @@ int ctl_gdb_may_write(const struct ctl *ctl)
 }
 
 /* What is written is written, whether it can be undone or not. */
-static void keep_undo(int folder, const struct ctl_hold *hold, const vmsig_write_op *op,
+static void keep_undo(struct undo_room *room, const struct ctl_hold *hold, const vmsig_write_op *op,
 	const vmsig_write_result *result)
 {
 	struct undo_record record = {.epoch = hold->info.epoch,
@@ -36,23 +36,24 @@ static void keep_undo(int folder, const struct ctl_hold *hold, const vmsig_write
 	char name[UNDO_NAME_MAX];
 
 	snprintf(record.endpoint, sizeof(record.endpoint), "%s", hold->endpoint);
-	if (undo_record_save(folder, &record, name))
+	if (undo_record_save(room, &record, name))
 		ctl_note("what gdb wrote to %s at 0x%" PRIx64
 			 " is there, and `vmsigctl undo` does not know of it",
 			hold->endpoint, op->addr);
 }
 
-/* The folder comes first: where none can be, nothing is written. */
+/* Room for what undoes it comes first: where none can be, nothing is written. */
 static int write_held(
 	const struct ctl *ctl, struct ctl_hold *hold, uint32_t epoch, const struct ctl_piece *piece)
 {
 	vmsig_write_result result = {0};
-	int folder, code, r;
+	struct undo_room room;
+	int code, r;
 
 	if (hold->info.epoch != epoch)
 		return ctl_fail(VMSIG_ERR_STALE_EPOCH,
 			"%s was reset since gdb began to look: nothing is written", hold->endpoint);
-	code = undo_folder_open(&folder);
+	code = undo_room_take(&room, piece->len);
 	if (code)
 		return code;
 	r = ctl_piece_write(ctl, hold, piece, &result);
@@ -60,8 +61,8 @@ static int write_held(
 		code = ctl_write_fail(
 			hold->writer, r, &result, hold->endpoint, piece->op.addr, piece->len);
 	else
-		keep_undo(folder, hold, &piece->op, &result);
-	close(folder);
+		keep_undo(&room, hold, &piece->op, &result);
+	undo_room_give(&room);
 	vmsig_write_result_clear(&result);
 	return code;
 }

@@ -20,6 +20,8 @@
 #define SUFFIX ".json"
 #define STAMP_DIGITS 20 /* of a 64-bit number, so that names sort as numbers do */
 #define LEN_MAX (16u << 20)
+#define ROOM_PER_BYTE 6u /* old, written and mask, in hexadecimal */
+#define ROOM_BESIDE 4096u
 
 /* ---- the folder ---- */
 
@@ -113,9 +115,56 @@ static uint64_t stamp_new(const struct undo_names *names)
 	return stamp > newest ? stamp : newest + 1;
 }
 
-static int write_json(int folder, const char *name, const json_t *json)
+static int room_open(struct undo_room *room, size_t len)
 {
-	int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), r;
+	struct timespec now;
+	int r;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	snprintf(room->name, sizeof(room->name), ".new-%d-%09ld", (int)getpid(), now.tv_nsec);
+	room->fd = openat(
+		room->folder, room->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (room->fd < 0)
+		return -errno;
+	do {
+		r = posix_fallocate(room->fd, 0, (off_t)(len * ROOM_PER_BYTE + ROOM_BESIDE));
+	} while (r == EINTR);
+	return -r;
+}
+
+int undo_room_take(struct undo_room *room, size_t len)
+{
+	int code, r;
+
+	*room = UNDO_ROOM_NONE;
+	code = undo_folder_open(&room->folder);
+	if (code)
+		return code;
+	r = room_open(room, len);
+	if (!r)
+		return EXIT_OK;
+	undo_room_give(room);
+	return ctl_fail(VMSIG_ERR_IO,
+		"there is no room for an undo record: %s; nothing was written; set VMSIG_UNDO_DIR "
+		"to another folder, or write with --no-undo",
+		strerror(-r));
+}
+
+void undo_room_give(struct undo_room *room)
+{
+	if (room->fd >= 0) {
+		close(room->fd);
+		unlinkat(room->folder, room->name, 0);
+	}
+	if (room->folder >= 0)
+		close(room->folder);
+	*room = UNDO_ROOM_NONE;
+}
+
+/* In the place of the room, of which nothing stays behind the record's end. */
+static int write_json(const struct undo_room *room, const json_t *json)
+{
+	int fd = fcntl(room->fd, F_DUPFD_CLOEXEC, 0), r;
 	FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
 
 	if (!file) {
@@ -125,42 +174,42 @@ static int write_json(int folder, const char *name, const json_t *json)
 		return r;
 	}
 	r = json_dumpf(json, file, JSON_INDENT(1)) < 0 ? -EIO : 0;
+	if (fflush(file) == EOF || ftruncate(fd, ftello(file)) < 0)
+		r = -errno;
 	return fclose(file) == EOF ? -errno : r;
 }
 
-/* Under a name of its own first, then linked to the one it gets: link(2) does not replace. */
-static int store(int folder, const json_t *json, uint64_t stamp, char name[static UNDO_NAME_MAX])
+/* link(2) does not replace what has that name. */
+static int store(const struct undo_room *room, const json_t *json, uint64_t stamp,
+	char name[static UNDO_NAME_MAX])
 {
-	char temporary[UNDO_NAME_MAX];
-	int r;
+	int r = write_json(room, json);
 
-	snprintf(
-		temporary, sizeof(temporary), ".new-%d-%08" PRIx32, (int)getpid(), (uint32_t)stamp);
-	r = write_json(folder, temporary, json);
-	if (!r) {
-		do {
-			snprintf(name, UNDO_NAME_MAX, "%0*" PRIu64 SUFFIX, STAMP_DIGITS, stamp++);
-			r = linkat(folder, temporary, folder, name, 0) < 0 ? -errno : 0;
-		} while (r == -EEXIST);
+	while (!r) {
+		snprintf(name, UNDO_NAME_MAX, "%0*" PRIu64 SUFFIX, STAMP_DIGITS, stamp++);
+		if (linkat(room->folder, room->name, room->folder, name, 0) == 0)
+			return 0;
+		r = errno == EEXIST ? 0 : -errno;
 	}
-	unlinkat(folder, temporary, 0);
+	name[0] = '\0';
 	return r;
 }
 
-int undo_record_save(int folder, struct undo_record *record, char ret_name[static UNDO_NAME_MAX])
+int undo_record_save(
+	struct undo_room *room, struct undo_record *record, char ret_name[static UNDO_NAME_MAX])
 {
 	struct undo_names names = {0};
 	json_t *json;
-	int code = undo_names_read(folder, &names), r;
+	int code = undo_names_read(room->folder, &names), r;
 
 	if (code)
 		return code;
 	text_time_now(0, record->time);
 	json = record_json(record);
-	r = json ? store(folder, json, stamp_new(&names), ret_name) : -ENOMEM;
+	r = json ? store(room, json, stamp_new(&names), ret_name) : -ENOMEM;
 	json_decref(json);
 	for (size_t i = 0; !r && i + UNDO_KEPT <= names.count; i++)
-		unlinkat(folder, names.entries[i]->d_name, 0);
+		unlinkat(room->folder, names.entries[i]->d_name, 0);
 	undo_names_clear(&names);
 	return r ? ctl_fail(VMSIG_ERR_IO, "cannot store an undo record: %s", strerror(-r))
 		 : EXIT_OK;

@@ -35,9 +35,24 @@ struct undo_record {
 
 /* Opens the folder, which is made when it is not there. The caller closes it. */
 int undo_folder_open(int *ret_folder);
-/* Stores it as the newest one, and drops the oldest beyond UNDO_KEPT. Fills in
+
+/* Room on the disk for the record of a write that is yet to be made: a full one is found before
+ * anything is written that could not be undone then. */
+struct undo_room {
+	int folder, fd; /* -1: there is none */
+	char name[UNDO_NAME_MAX];
+};
+
+#define UNDO_ROOM_NONE ((struct undo_room){.folder = -1, .fd = -1})
+
+/* For `len` bytes. The caller gives it back, whether it was used or not. */
+int undo_room_take(struct undo_room *room, size_t len);
+void undo_room_give(struct undo_room *room);
+/* Stores the record there as the newest one, and drops the oldest beyond UNDO_KEPT. Fills in
  * record->time. */
-int undo_record_save(int folder, struct undo_record *record, char ret_name[static UNDO_NAME_MAX]);
+int undo_record_save(struct undo_room *room, struct undo_record *record,
+	char ret_name[static UNDO_NAME_MAX]);
+
 /* The names of the folder's records, oldest first. */
 struct undo_names {
 	struct dirent **entries;

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "clients/ctl/piece.h"
 #include "clients/ctl/undo_record.h"
@@ -107,7 +106,7 @@ struct write_job {
 	uint64_t addr;
 	struct write_data data;
 	unsigned char *expect, *mask; /* data.len bytes, or NULL */
-	int undo_folder;              /* or -1 */
+	struct undo_room undo;
 	char undo_name[UNDO_NAME_MAX];
 };
 
@@ -161,7 +160,7 @@ static int job_prepare(struct write_job *job)
 		code = job_bytes(job, "--mask", options->mask, &job->mask);
 	/* Before anything is written: then it is too late to say that it cannot be undone. */
 	if (!code && job->data.bytes && !options->no_undo)
-		code = undo_folder_open(&job->undo_folder);
+		code = undo_room_take(&job->undo, job->data.len);
 	return code;
 }
 
@@ -170,8 +169,7 @@ static void job_clear(struct write_job *job)
 	write_data_clear(&job->data);
 	free(job->expect);
 	free(job->mask);
-	if (job->undo_folder >= 0)
-		close(job->undo_folder);
+	undo_room_give(&job->undo);
 }
 
 /* ---- writing ---- */
@@ -190,7 +188,7 @@ static int write_whole(const struct ctl *ctl, const struct write_job *job, struc
 		.flags = options->quiesce ? VMSIG_WRITE_QUIESCE : 0,
 		.memfd = -1};
 
-	if (options->show_old || job->undo_folder >= 0)
+	if (options->show_old || job->undo.fd >= 0)
 		piece.flags |= VMSIG_WRITE_WANT_OLD;
 	return ctl_piece_write(ctl, hold, &piece, ret_result);
 }
@@ -210,10 +208,10 @@ static int keep_undo(
 		.written = job->data.bytes,
 		.mask = job->mask};
 
-	if (job->undo_folder < 0)
+	if (job->undo.fd < 0)
 		return EXIT_OK;
 	snprintf(record.endpoint, sizeof(record.endpoint), "%s", job->endpoint);
-	return undo_record_save(job->undo_folder, &record, job->undo_name);
+	return undo_record_save(&job->undo, &record, job->undo_name);
 }
 
 static json_t *outcome_json(const struct write_job *job, const vmsig_lease_info *lease)
@@ -317,7 +315,7 @@ static int job_write(const struct ctl *ctl, struct write_job *job, vmsig_writer 
 static int run_write(struct ctl *ctl, int argc, char **argv)
 {
 	struct write_options options = {.ctl = ctl};
-	struct write_job job = {.options = &options, .data = WRITE_DATA_INIT, .undo_folder = -1};
+	struct write_job job = {.options = &options, .data = WRITE_DATA_INIT, .undo = UNDO_ROOM_NONE};
 	vmsig_writer *writer = NULL;
 	int code = ctl_options(ctl, &ctl_write, argc, argv, own_options, handle, &options);
 
