@@ -40,10 +40,9 @@ static void usage(FILE *stream)
 		"  -c, --config FILE  configuration (default " DEFAULT_CONFIG ")\n"
 		"      --check        check the configuration, say what is wrong, and exit\n"
 		"      --explain TENANT ENDPOINT\n"
-		"                     say what the policy gives the tenant (or ROLE/TENANT) on "
-		"the\n"
-		"                     endpoint, and which line says so, and exit; status 3: "
-		"nothing\n"
+		"                     say what the policy gives the tenant (or ROLE/TENANT) on\n"
+		"                     the endpoint, and which line says so, and exit; status 3:\n"
+		"                     nothing\n"
 		"      --json         say so in JSON\n"
 		"      --version      print the version and exit\n"
 		"  -h, --help         print this and exit\n"
@@ -173,8 +172,9 @@ static int check(const struct config *config)
 	if (check_config(config, stderr))
 		return 1;
 	check_warn(config, stderr);
-	printf("%s: ok, %zu endpoints, %zu tenants\n", config->file, config->nendpoints,
-		config->ntenants);
+	printf("%s: ok, %zu endpoint%s, %zu tenant%s\n", config->file, config->nendpoints,
+		config->nendpoints == 1 ? "" : "s", config->ntenants,
+		config->ntenants == 1 ? "" : "s");
 	return 0;
 }
 

@@ -18,6 +18,7 @@
  *   exits    exit statuses
  *   folder   where tools keep what outlives them
  *   moment   moments in time
+ *   page     help in 80 columns
  *   rsp      frames of gdb's protocol
  *   table    tables that people read
  *   text     numbers and durations that people type

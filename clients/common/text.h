@@ -22,6 +22,12 @@ bool text_duration(const char *text, uint32_t *ret_ms);
 /* GPA+LEN, of at least one byte. */
 bool text_range(const char *text, vmsig_lease_range *ret_range);
 
+/* Behind a noun that is counted: "1 byte", "2 bytes". */
+static inline const char *text_plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
 #define TEXT_TIME_MAX 48
 /* A moment of CLOCK_REALTIME: ISO 8601 in UTC, with this many digits behind the second. */
 void text_time(uint64_t real_ns, int digits, char ret_text[static TEXT_TIME_MAX]);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/common/nearest.h"
+#include "clients/common/page.h"
 #include "clients/ctl/ctl.h"
 #include "proto/standard.h"
 
@@ -18,24 +20,23 @@ static const struct ctl_command *const commands[] = {&ctl_ls, &ctl_info, &ctl_wa
 	&ctl_policy, &ctl_pki, &ctl_version, &ctl_help};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-static void usage(FILE *stream)
+static void usage(FILE *to)
 {
-	fputs("usage: vmsigctl [OPTION]... COMMAND [ARGUMENT]...\n"
-	      "\n"
-	      "Looks into guest memory through the host's broker, vmsigd.\n"
-	      "\n"
-	      "Commands:\n",
-		stream);
+	page_print(to, "usage: vmsigctl [OPTION]... COMMAND [ARGUMENT]...\n"
+		       "\n"
+		       "Looks into guest memory through the host's broker, vmsigd.\n"
+		       "\n"
+		       "Commands:\n");
 	for (size_t i = 0; i < COMMANDS; i++)
-		fprintf(stream, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-	fprintf(stream,
+		page_print(to, "  %-10s  %s\n", commands[i]->name, commands[i]->summary);
+	page_print(to,
 		"\n%s"
 		"  -V, --version   the version, in front of a command\n"
 		"\n"
 		"Exit status: 0 done; 1 error; 2 wrong usage; 3 no such endpoint, or forbidden;\n"
-		"4 not ready in time; 5 cannot connect; 6 the guest was reset meanwhile;\n"
-		"7 an address is not mapped, or not leased; 8 somebody else holds the lease;\n"
-		"9 the lease is over; 10 other bytes were there than expected; 11 only a part was\n"
+		"4 not ready in time; 5 cannot connect; 6 the guest was reset meanwhile; 7 an\n"
+		"address is not mapped, or not leased; 8 somebody else holds the lease; 9 the\n"
+		"lease is over; 10 other bytes were there than expected; 11 only a part was\n"
 		"written; 12 it cannot be told whether it was written; 13 the endpoint cannot be\n"
 		"written to; 14 busy, or a quota is used up; 15 the audit log is not intact.\n"
 		"`exec` and `lease acquire` exit as their command does; 124: the lease was lost.\n",
@@ -82,7 +83,13 @@ static const struct ctl_command *command_find(const char *name)
 
 static int no_command(const char *name)
 {
-	ctl_fail_with(VMSIG_ERR_BAD_REQUEST, "see `vmsigctl -h`", "there is no command '%s'", name);
+	struct nearest nearest = nearest_to(name);
+
+	for (size_t i = 0; i < COMMANDS; i++)
+		nearest_offer(&nearest, commands[i]->name);
+	ctl_fail_with(VMSIG_ERR_BAD_REQUEST, "see `vmsigctl -h`", "there is no command '%s'%s%s%s",
+		name, nearest.name ? ", perhaps '" : "", nearest.name ? nearest.name : "",
+		nearest.name ? "'" : "");
 	return EXIT_USAGE;
 }
 

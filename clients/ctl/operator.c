@@ -220,6 +220,6 @@ int ctl_write_fail(const vmsig_writer *writer, int error, const vmsig_write_resu
 		return ctl_fail(error,
 			"only %" PRIu64 " of %zu bytes at 0x%" PRIx64 " of %s were written: %s",
 			result->written, len, addr, endpoint, why);
-	return ctl_fail(error, "cannot write %zu bytes at 0x%" PRIx64 " of %s: %s", len, addr,
-		endpoint, why);
+	return ctl_fail(error, "cannot write %zu byte%s at 0x%" PRIx64 " of %s: %s", len,
+		text_plural(len), addr, endpoint, why);
 }

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clients/common/nearest.h"
+#include "clients/common/page.h"
+
 #define OPTIONS_MAX 24
 #define VALUE_MAX 160 /* of a sentence about a value */
 
@@ -24,17 +27,17 @@ static const struct option global_options[] = {
 const char ctl_options_help[] =
 	"Global options:\n"
 	"  --identity DIR  folder with key.pem, cert.pem, ca.pem (or VMSIG_IDENTITY)\n"
-	"  --socket PATH   the broker's socket (or VMSIG_SOCKET; default " VMSIG_CTX_SOCKET "),\n"
-	"                  of leases and writes (or VMSIG_WRITE_SOCKET), of the\n"
+	"  --socket PATH   the broker's socket (or VMSIG_SOCKET; " VMSIG_CTX_SOCKET "), of\n"
+	"                  leases and writes (or VMSIG_WRITE_SOCKET), of the\n"
 	"                  administrator's commands (or VMSIG_ADMIN_SOCKET)\n"
 	"  --json          output for programs, one JSON value a line; errors too\n"
-	"  --wait T        how long to wait for an endpoint that is not ready, or for a lease:\n"
-	"                  500ms, 5s, 2min; a number is seconds (default 10s)\n"
+	"  --wait T        how long to wait for an endpoint that is not ready, or for a\n"
+	"                  lease: 500ms, 5s, 2min; a number is seconds (default 10s)\n"
 	"  -h, --help      help; `vmsigctl COMMAND -h` has examples\n";
 
 static void command_help(const struct ctl_command *command)
 {
-	printf("usage: vmsigctl %s%s%s\n\n%s.\n\n%s%s%s", command->name,
+	page_print(stdout, "usage: vmsigctl %s%s%s\n\n%s.\n\n%s%s%s", command->name,
 		command->arguments[0] ? " " : "", command->arguments, command->summary,
 		command->help, command->help[0] ? "\n" : "", ctl_options_help);
 }
@@ -93,12 +96,27 @@ static void look_ahead(
 	free(words);
 }
 
+/* The long option that was meant by one that there is not; NULL: nobody knows. */
+static const char *option_near(const char *word, const struct option *all)
+{
+	char name[VALUE_MAX];
+	struct nearest nearest;
+
+	if (strncmp(word, "--", 2) != 0)
+		return NULL;
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(word + 2, "="), word + 2);
+	nearest = nearest_to(name);
+	for (; all->name; all++)
+		nearest_offer(&nearest, all->name);
+	return nearest.name;
+}
+
 /* What is wrong with the option that getopt(3) has stopped at. An option that there is has its code
  * in optopt then; a letter may stand within a word. */
 static const char *option_wrong(
 	char text[static VALUE_MAX], char *const *argv, const struct option *all)
 {
-	const char *word = argv[optind - 1];
+	const char *word = argv[optind - 1], *near = option_near(word, all);
 	bool exists = false;
 
 	for (; all->name; all++)
@@ -106,11 +124,12 @@ static const char *option_wrong(
 	if (optopt && optopt <= CHAR_MAX && strncmp(word, "--", 2) != 0)
 		snprintf(text, VALUE_MAX, exists ? "'-%c' needs a value" : "wrong option '-%c'",
 			optopt);
+	else if (exists)
+		snprintf(text, VALUE_MAX, "'%.80s'%s", word,
+			strchr(word, '=') ? " takes no value" : " needs a value");
 	else
-		snprintf(text, VALUE_MAX, "%s'%.80s'%s", exists ? "" : "wrong option ", word,
-			!exists             ? ""
-			: strchr(word, '=') ? " takes no value"
-					    : " needs a value");
+		snprintf(text, VALUE_MAX, "wrong option '%.80s'%s%s%s", word,
+			near ? ", perhaps '--" : "", near ? near : "", near ? "'" : "");
 	return text;
 }
 

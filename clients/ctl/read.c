@@ -133,8 +133,8 @@ static int read_into(const struct read_options *options, struct context *context
 	int r = context_read(context, options->physical, addr, buf, len);
 
 	if (r)
-		return ctl_fail(r, "cannot read %zu bytes at 0x%" PRIx64 ": %s", len, addr,
-			vmsig_error_text(r));
+		return ctl_fail(r, "cannot read %zu byte%s at 0x%" PRIx64 ": %s", len,
+			text_plural(len), addr, vmsig_error_text(r));
 	return EXIT_OK;
 }
 
@@ -165,9 +165,10 @@ static const char *complain(const struct read_options *options, int nargs, char 
 		return "it takes ENDPOINT ADDR LEN, or ENDPOINT LEN with --symbol";
 	if (options->physical && (named || options->place.pid))
 		return "--phys has no processes and no symbols";
-	if ((!named && !text_number(args[1], ret_addr)) || !text_number(args[nargs - 1], ret_len) ||
-		!*ret_len)
-		return "ADDR and LEN are numbers like 0x1000 or 4096";
+	if (!named && !text_number(args[1], ret_addr))
+		return "ADDR is a number like 0x1000; a symbol goes with --symbol NAME instead";
+	if (!text_number(args[nargs - 1], ret_len) || !*ret_len)
+		return "LEN is a number of bytes like 64, and not 0";
 	if (*ret_len > READ_MAX)
 		return "LEN is at most 1 GiB";
 	if (options->format == FORMAT_U64 && *ret_len % sizeof(uint64_t))

@@ -123,7 +123,7 @@ const struct ctl_command ctl_sockets = {
 		"\n"
 		"Examples:\n"
 		"  vmsigctl sockets web1\n"
-		"  vmsigctl sockets web1 --json | jq -r '.[] | select(.state == \"listening\") | "
-		".local'\n",
+		"  vmsigctl sockets web1 --json |\n"
+		"      jq -r '.[] | select(.state == \"listening\") | .local'\n",
 	.run = run_sockets,
 };

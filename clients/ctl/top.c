@@ -213,10 +213,12 @@ static void head_text(const struct top *top, char one[static ROW_MAX], char two[
 	const Vmsig__Status *status = top->now.status;
 
 	snprintf(one, ROW_MAX,
-		"vmsigd %s, up %" PRIu64 " s: %u endpoints, %u ready; %u leases, %u waiting; "
-		"%u clients of %u tenants",
-		status->version, status->uptime_ms / 1000, status->endpoints, status->ready,
-		status->leases, status->waiters, status->clients, status->tenants);
+		"vmsigd %s, up %" PRIu64 " s: %u endpoint%s, %u ready; %u lease%s, %u waiting; "
+		"%u client%s of %u tenant%s",
+		status->version, status->uptime_ms / 1000, status->endpoints,
+		text_plural(status->endpoints), status->ready, status->leases,
+		text_plural(status->leases), status->waiters, status->clients,
+		text_plural(status->clients), status->tenants, text_plural(status->tenants));
 	if (top->now.counted)
 		snprintf(two, ROW_MAX,
 			"dropped: %" PRIu64 " requests refused, %" PRIu64 " connections closed, "

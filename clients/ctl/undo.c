@@ -160,9 +160,9 @@ static int report(
 		json_object_set_new(json, "dropped", json_boolean(drops));
 		return ctl_print_json(json);
 	}
-	printf("%s %zu bytes at 0x%" PRIx64 " of %s\n",
-		drops ? "dropped the record of" : "restored", record->len, record->addr,
-		record->endpoint);
+	printf("%s %zu byte%s at 0x%" PRIx64 " of %s\n",
+		drops ? "dropped the record of" : "restored", record->len, text_plural(record->len),
+		record->addr, record->endpoint);
 	return EXIT_OK;
 }
 

@@ -122,8 +122,7 @@ static int room_open(struct undo_room *room, size_t len)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(room->name, sizeof(room->name), ".new-%d-%09ld", (int)getpid(), now.tv_nsec);
-	room->fd = openat(
-		room->folder, room->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	room->fd = openat(room->folder, room->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (room->fd < 0)
 		return -errno;
 	do {

@@ -50,8 +50,8 @@ int undo_room_take(struct undo_room *room, size_t len);
 void undo_room_give(struct undo_room *room);
 /* Stores the record there as the newest one, and drops the oldest beyond UNDO_KEPT. Fills in
  * record->time. */
-int undo_record_save(struct undo_room *room, struct undo_record *record,
-	char ret_name[static UNDO_NAME_MAX]);
+int undo_record_save(
+	struct undo_room *room, struct undo_record *record, char ret_name[static UNDO_NAME_MAX]);
 
 /* The names of the folder's records, oldest first. */
 struct undo_names {

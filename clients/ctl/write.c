@@ -137,8 +137,8 @@ static int job_bytes(
 		return ctl_fail(VMSIG_ERR_NO_MEMORY, "out of memory");
 	if (!text_hex_parse(text, job->data.len, *ret_bytes, &len) || len != job->data.len)
 		return ctl_usage(&ctl_write,
-			"%s takes %zu bytes in hexadecimal, as many as are written", option,
-			job->data.len);
+			"%s takes %zu byte%s in hexadecimal, as many as are written", option,
+			job->data.len, text_plural(job->data.len));
 	return EXIT_OK;
 }
 
@@ -242,8 +242,8 @@ static int print_outcome(const struct ctl *ctl, const struct write_job *job,
 	if (job->options->show_old)
 		text_hex_print(job->addr, result->old, result->old_len);
 	else
-		printf("wrote %zu bytes at 0x%" PRIx64 " of %s\n", job->data.len, job->addr,
-			job->endpoint);
+		printf("wrote %zu byte%s at 0x%" PRIx64 " of %s\n", job->data.len,
+			text_plural(job->data.len), job->addr, job->endpoint);
 	return EXIT_OK;
 }
 
@@ -315,7 +315,8 @@ static int job_write(const struct ctl *ctl, struct write_job *job, vmsig_writer 
 static int run_write(struct ctl *ctl, int argc, char **argv)
 {
 	struct write_options options = {.ctl = ctl};
-	struct write_job job = {.options = &options, .data = WRITE_DATA_INIT, .undo = UNDO_ROOM_NONE};
+	struct write_job job = {
+		.options = &options, .data = WRITE_DATA_INIT, .undo = UNDO_ROOM_NONE};
 	vmsig_writer *writer = NULL;
 	int code = ctl_options(ctl, &ctl_write, argc, argv, own_options, handle, &options);
 

@@ -93,7 +93,7 @@ static int run_lease(struct shim *shim, int argc, char **argv)
 const struct shim_command shim_command_lease = {
 	.name = "lease",
 	.arguments = "[acquire|release|show]",
-	.summary = "Take the lease again, give it back, or show it",
+	.summary = "Take the lease, give it back, or show it",
 	.help = "After the lease was lost nothing is written before `lease acquire`: what is there "
 		"may\n"
 		"be somebody else's by now. It asks for what the command line has asked for, and\n"

@@ -123,7 +123,7 @@ static int run_translate(struct shim *shim, int argc, char **argv)
 const struct shim_command shim_command_translate = {
 	.name = "translate",
 	.arguments = "ADDR [pid PID]",
-	.summary = "Show where a virtual address is in guest-physical memory",
+	.summary = "Show where in RAM a virtual address is",
 	.help = "ADDR is a number, or NAME[+OFFSET] of a symbol of the guest's kernel.\n"
 		"\n"
 		"Examples:\n"

@@ -117,7 +117,7 @@ static int run_log(struct shim *shim, int argc, char **argv)
 const struct shim_command shim_command_log = {
 	.name = "log",
 	.arguments = "",
-	.summary = "Show what was written in this run, and what came of it",
+	.summary = "Show this run's writes and their outcomes",
 	.help = "The broker's own record is shown to administrators by `vmsigctl audit`.\n",
 	.run = run_log,
 };

@@ -109,7 +109,7 @@ static int run_epoch(struct shim *shim, int argc, char **argv)
 const struct shim_command shim_command_epoch = {
 	.name = "epoch",
 	.arguments = "",
-	.summary = "Show the guest's epoch, and whether it can be read",
+	.summary = "Show the epoch, and if it can be read",
 	.help = "An epoch is what lies between two resets of the guest. A new one is told at "
 		"once;\n"
 		"it ends the lease.\n",

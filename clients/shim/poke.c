@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "clients/common/exits.h"
+#include "clients/common/text.h"
 #include "clients/common/value.h"
 #include "clients/shim/arguments.h"
 #include "clients/shim/command.h"
@@ -21,7 +22,7 @@ static int print_entry(struct shim *shim, const struct shim_entry *entry)
 				"space", entry->physical ? "physical" : "virtual", "epoch",
 				(json_int_t)entry->epoch, "old",
 				entry->old ? value_bytes(entry->old, entry->len) : NULL));
-	printf("wrote %zu bytes at 0x%" PRIx64, entry->len, entry->addr);
+	printf("wrote %zu byte%s at 0x%" PRIx64, entry->len, text_plural(entry->len), entry->addr);
 	if (entry->old)
 		fputs(", where was ", stdout);
 	for (size_t i = 0; entry->old && i < entry->len && i < BYTES_SHOWN; i++)
@@ -60,8 +61,8 @@ static int fail_entry(struct shim *shim, int error, const struct shim_entry *ent
 		return shim_output_fail(output, error,
 			"only %" PRIu64 " of %zu bytes at 0x%" PRIx64 " were written: %s",
 			entry->written, entry->len, entry->addr, entry->text);
-	return shim_output_fail(output, error, "cannot write %zu bytes at 0x%" PRIx64 ": %s",
-		entry->len, entry->addr, entry->text);
+	return shim_output_fail(output, error, "cannot write %zu byte%s at 0x%" PRIx64 ": %s",
+		entry->len, text_plural(entry->len), entry->addr, entry->text);
 }
 
 /* ---- poke, cas ---- */
@@ -190,7 +191,7 @@ static int run_undo(struct shim *shim, int argc, char **argv)
 const struct shim_command shim_command_undo = {
 	.name = "undo",
 	.arguments = "",
-	.summary = "Write back what the last poke or cas of this run has replaced",
+	.summary = "Take back this run's last poke or cas",
 	.help = "Nothing is changed when other bytes are there than it has left, or when the guest "
 		"was\n"
 		"reset since. Said again, it takes back the one before.\n",
