@@ -7,6 +7,8 @@
  *	web1 epoch 3: Linux version 6.1.0-18-cloud-amd64 (...)
  *
  * and goes on across resets of guests and restarts of the broker.
+ *
+ *	cc -o banner banner.c $(pkg-config --cflags --libs libvmsig)
  */
 
 #include <ctype.h>

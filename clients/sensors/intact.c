@@ -11,6 +11,8 @@
  * Kernels from 6.9 on, and older ones that were mended after it, do not call by that table: there a
  * system call that leads elsewhere is a change of text, and `vmsigctl check` follows the code.
  * Text changes without an attacker, too: when somebody traces, or by live patches.
+ *
+ *	cc -o intact intact.c guests.c $(pkg-config --cflags --libs libvmsig)
  */
 
 #include <inttypes.h>

@@ -4,6 +4,8 @@
  * the broker, and runs a VMM that has it on descriptor 3; the endpoint ends with the VMM.
  *
  *	VMSIG_IDENTITY=maker vmsig-launch m1 536870912 find my-vmm --ram-fd 3
+ *
+ *	cc -o launch launch.c $(pkg-config --cflags --libs libvmsig)
  */
 /* memfd_create(2) and seals. */
 #ifndef _GNU_SOURCE

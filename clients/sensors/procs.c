@@ -8,6 +8,8 @@
  *
  * Those that were there at the first look are not new. What lives shorter than it takes until the
  * next look is not seen.
+ *
+ *	cc -o procs procs.c guests.c $(pkg-config --cflags --libs libvmsig)
  */
 
 #include <inttypes.h>
