@@ -44,8 +44,11 @@ def _look_around(vmsig, context, boot):
     equal(len(context.mem.pmap(limit=3)), 3, "ranges of a limited map")
     with context.mem.coherent():
         context.mem.read(place, 8)
-    _raises(vmsig.NotMapped, context.mem.read_virtual, 0x1000, 8)
-    _raises(vmsig.OutOfRange, context.mem.read, 1 << 45, 8)
+    refused = _raises(vmsig.NotMapped, context.mem.read_virtual, 0x1000, 8)
+    check("8 bytes at 0x1000" in str(refused), f"where is not said: {refused}")
+    refused = _raises(vmsig.OutOfRange, context.mem.read, 1 << 45, 8)
+    check(hex(1 << 45) in str(refused), f"where is not said: {refused}")
+    check("0x1000" in str(_raises(vmsig.NotMapped, context.mem.translate, 0x1000)), "where is not said")
     _raises(vmsig.OutOfRange, context.mem.view, place, 1 << 45)
 
 

@@ -29,7 +29,7 @@ from .connection import Connection, Endpoint, Event
 from .content import File, Finding, Image, LogRecord, Mount, Name, Registers, Socket
 from .context import Context, Memory, Page
 from .errors import (CompareFailed, Error, Forbidden, Gone, LeaseHeld, LeaseOver, Moved, NoBroker,
-                     NotMapped, NotReady, OutOfRange, StaleEpoch, Timeout, Torn, UnknownOutcome)
+                     NoSuchEndpoint, NotMapped, NotReady, OutOfRange, StaleEpoch, Timeout, Torn, UnknownOutcome)
 from .ffi import text as _text
 from .guest import Found, Guest, Map, Module, OpenFile, Process, Symbol
 from .writer import Lease, Op, Writer, WriterEvent, Written
@@ -45,7 +45,7 @@ __version__ = _text(_lib.vmsig_version())
 __all__ = [
     "CompareFailed", "Connection", "Context", "Endpoint", "Error", "Event", "File", "Finding",
     "Forbidden", "Found", "Gone", "Guest", "Image", "Lease", "LeaseHeld", "LeaseOver", "LogRecord", "Map",
-    "Memory", "Module", "Mount", "Moved", "Name", "NoBroker", "NotMapped", "NotReady", "Op", "OpenFile",
+    "Memory", "Module", "Mount", "Moved", "Name", "NoBroker", "NoSuchEndpoint", "NotMapped", "NotReady", "Op", "OpenFile",
     "OutOfRange", "PROT_EXEC", "PROT_READ", "PROT_USER", "PROT_WRITE", "Page", "Process",
     "Registers", "Socket", "StaleEpoch", "Symbol", "Timeout", "Torn", "UnknownOutcome", "Writer", "WriterEvent", "Written",
 ]

@@ -56,13 +56,14 @@ class Memory:
     def read(self, address: int, length: int) -> bytes:
         """`length` bytes at a guest-physical address. OutOfRange: not all of them are RAM."""
         buffer = ffi.new("unsigned char[]", length)
-        errors.check(lib.vmsig_phys_read(self.handle, address, buffer, length))
+        errors.check_at(lib.vmsig_phys_read(self.handle, address, buffer, length), address, length)
         return bytes(ffi.buffer(buffer))
 
     def read_virtual(self, address: int, length: int, root: Optional[int] = None) -> bytes:
         """`length` bytes at a guest-virtual address under the page tables of `root` (the kernel's)."""
         buffer = ffi.new("unsigned char[]", length)
-        errors.check(lib.vmsig_gva_read(self.handle, self._root(root), address, buffer, length))
+        errors.check_at(lib.vmsig_gva_read(self.handle, self._root(root), address, buffer, length),
+                        address, length)
         return bytes(ffi.buffer(buffer))
 
     def view(self, address: int, length: int) -> memoryview:
@@ -70,9 +71,9 @@ class Memory:
         that the epoch is over or whether a write is under way. They outlive the context. All of them
         are in one piece of RAM, else OutOfRange. Looking at a hole of the RAM file allocates it."""
         place = ffi.new("vmsig_phys_place *")
-        errors.check(lib.vmsig_phys_locate(self.handle, address, place))
+        errors.check_at(lib.vmsig_phys_locate(self.handle, address, place), address, length)
         if length <= 0 or length > place.len:
-            raise errors.error(lib.VMSIG_ERR_OUT_OF_RANGE)
+            errors.check_at(lib.VMSIG_ERR_OUT_OF_RANGE, address, length)
         start = place.offset - place.offset % mmap.ALLOCATIONGRANULARITY
         mapping = mmap.mmap(place.fd, place.offset + length - start, mmap.MAP_SHARED, mmap.PROT_READ,
                             offset=start)
@@ -81,7 +82,7 @@ class Memory:
     def translate(self, address: int, root: Optional[int] = None) -> Page:
         """The page that maps a guest-virtual address. NotMapped: none does."""
         found = ffi.new("vmsig_range *")
-        errors.check(lib.vmsig_gva_translate(self.handle, self._root(root), address, found))
+        errors.check_at(lib.vmsig_gva_translate(self.handle, self._root(root), address, found), address)
         return Page.of(found)
 
     def pmap(self, start: int = 0, last: int = TOP, root: Optional[int] = None,

@@ -41,6 +41,10 @@ class Torn(Error):
     """What was read changed meanwhile."""
 
 
+class NoSuchEndpoint(Error):
+    """There is no such endpoint, or none that this tenant may see."""
+
+
 class NotMapped(Error):
     """Nothing is mapped, or resident, at that address."""
 
@@ -89,6 +93,7 @@ _CLASSES: dict[int, type[Error]] = {
     lib.VMSIG_ERR_GONE: Gone,
     lib.VMSIG_ERR_NO_BROKER: NoBroker,
     lib.VMSIG_ERR_TORN: Torn,
+    lib.VMSIG_ERR_NO_SUCH_ENDPOINT: NoSuchEndpoint,
     lib.VMSIG_ERR_NOT_MAPPED: NotMapped,
     lib.VMSIG_ERR_OUT_OF_RANGE: OutOfRange,
     lib.VMSIG_ERR_FORBIDDEN: Forbidden,
@@ -112,3 +117,11 @@ def check(result: int, text: str = "") -> None:
     """Raises what a call of the library returned, unless that is 0."""
     if result:
         raise error(result, text)
+
+
+def check_at(result: int, address: int, length: int = 0) -> None:
+    """The same of what was done at an address, which the text then names."""
+    if result:
+        what = f"{length} bytes at {address:#x}" if length else f"{address:#x}"
+        sentence = ffi.string(lib.vmsig_error_text(abs(result))).decode()
+        raise error(result, f"{what}: {sentence}")
