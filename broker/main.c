@@ -3,6 +3,7 @@
  * and end. */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "broker/adapters/adapter.h"
 #include "broker/adapters/qemu/guardian.h"
@@ -138,11 +140,19 @@ static int fail_as_json(int error, const char *text, const char *hint)
 	return 1;
 }
 
+/* Behind the word that there is no configuration where nobody has named one. */
+static const char *missing_hint(const char *file)
+{
+	if (strcmp(file, DEFAULT_CONFIG) != 0 || access(file, F_OK) == 0 || errno != ENOENT)
+		return "";
+	return "; write it, see vmsigd.yaml(5), or name another one with -c FILE";
+}
+
 static int load_failed(const struct arguments *arguments, int error, const char *why)
 {
 	if (arguments->as_json)
 		return fail_as_json(error, why, NULL);
-	fprintf(stderr, "%s\n", why);
+	fprintf(stderr, "%s%s\n", why, missing_hint(arguments->file));
 	return 1;
 }
 
@@ -342,11 +352,24 @@ static int look(const struct arguments *arguments)
 	return code;
 }
 
+/* By its whole path, as administrators are told it in whatever folder they are. */
+static int load_to_serve(struct config **ret_config, const struct arguments *arguments)
+{
+	char path[PATH_MAX], folder[PATH_MAX], error[512];
+	const char *file = arguments->file;
+	int r;
+
+	if (file[0] != '/' && getcwd(folder, sizeof(folder)) &&
+		snprintf(path, sizeof(path), "%s/%s", folder, file) < (int)sizeof(path))
+		file = path;
+	r = config_load(ret_config, file, error, sizeof(error));
+	return r ? load_failed(arguments, r, error) : 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments arguments = {.file = DEFAULT_CONFIG};
 	struct config *config;
-	char error[512];
 	int code;
 
 	/* Whatever else was left open to us could be written to by accident, or taken over. */
@@ -357,9 +380,6 @@ int main(int argc, char **argv)
 		return code;
 	if (arguments.check || arguments.explain)
 		return look(&arguments);
-	if (config_load(&config, arguments.file, error, sizeof(error))) {
-		fprintf(stderr, "%s\n", error);
-		return 1;
-	}
-	return serve(config);
+	code = load_to_serve(&config, &arguments);
+	return code ? code : serve(config);
 }
