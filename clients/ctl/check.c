@@ -69,6 +69,8 @@ static int find_all(struct checking *check)
 		return code;
 	if (first)
 		ctl_note("the kernel's text is compared from the next check on");
+	if (!check->count && !partial && !check->ctl->json)
+		ctl_note("nothing was found, which is no proof that there is nothing");
 	code = check->ctl->json ? ctl_print_json(json_incref(check->array))
 	       : check->count   ? ctl_print_table(&check->table)
 				: EXIT_OK;

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import os
+import subprocess
 
 from vmlab import Operator, check, equal, number
 from vmlab.process import Child, wait_until
@@ -123,6 +124,12 @@ def _sensors(lab, guest, hider, changes):
     intact.stop()
 
 
+def _plain_check(holder):
+    """As people see it; None when the guest changed whenever it was looked at."""
+    told = subprocess.run(holder.argv("check", "vm1"), capture_output=True, text=True, check=False)
+    return told if told.returncode == 0 else None
+
+
 def _anonymous(guest, holder):
     """A program that may run what came from no file."""
     guest.console.run("(LD_LIBRARY_PATH=/lib loaded anonymous >/run/anonymous.txt &) ; "
@@ -136,6 +143,9 @@ def _anonymous(guest, holder):
     check(str(pid) in found[0]["finding"], f"whose it is: {found}")
     guest.console.run(f"kill {pid}; until ! [ -e /proc/{pid} ]; do sleep 1; done")
     equal(_findings(holder), [], "findings when that has ended")
+    told = wait_until("a list of nothing is whole", lambda: _plain_check(holder))
+    equal(told.stdout, "", "findings for people")
+    check("nothing was found" in told.stderr, f"people are not told that it has looked: {told.stderr}")
 
 
 def compare(lab, guest, broker, holder, sleeper):
