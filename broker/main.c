@@ -46,7 +46,7 @@ static void usage(FILE *stream)
 		"                     the endpoint, and which line says so, and exit; status 3:\n"
 		"                     nothing\n"
 		"      --json         say so in JSON\n"
-		"      --version      print the version and exit\n"
+		"  -V, --version      print the version and exit\n"
 		"  -h, --help         print this and exit\n"
 		"\n"
 		"SIGHUP reads the configuration, policy and certificates again; SIGTERM ends.\n");
@@ -284,19 +284,19 @@ static const char *misuse(const struct arguments *arguments)
 /* Negative: go on; else what to exit with. */
 static int parse(int argc, char **argv, struct arguments *arguments)
 {
-	enum { OPT_CHECK = 256, OPT_VERSION, OPT_EXPLAIN, OPT_JSON };
+	enum { OPT_CHECK = 256, OPT_EXPLAIN, OPT_JSON };
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"check", no_argument, NULL, OPT_CHECK},
 		{"explain", no_argument, NULL, OPT_EXPLAIN},
 		{"json", no_argument, NULL, OPT_JSON},
-		{"version", no_argument, NULL, OPT_VERSION},
+		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) >= 0) {
+	while ((option = getopt_long(argc, argv, "c:hV", options, NULL)) >= 0) {
 		switch (option) {
 		case 'c':
 			arguments->file = optarg;
@@ -310,7 +310,7 @@ static int parse(int argc, char **argv, struct arguments *arguments)
 		case OPT_JSON:
 			arguments->as_json = true;
 			break;
-		case OPT_VERSION:
+		case 'V':
 			puts("vmsigd " VMSIG_VERSION);
 			return said();
 		case 'h':

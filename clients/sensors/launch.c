@@ -26,6 +26,9 @@
 
 #define RAM 3 /* the VMM's descriptor of it */
 #define LOOK_MS 100
+#define USAGE                                                                                      \
+	"Usage: VMSIG_IDENTITY=DIR vmsig-launch NAME BYTES KCR3|find VMM [ARGUMENT...]\n"          \
+	"Runs a VMM with RAM of so many bytes on descriptor 3, which the broker serves as NAME."
 
 static int fail(const char *what, const char *why)
 {
@@ -61,8 +64,14 @@ int main(int argc, char **argv)
 	int ram, code;
 	pid_t vmm;
 
-	if (argc < 5)
-		return fail("usage", "vmsig-launch NAME BYTES KCR3|find VMM [ARGUMENT...]");
+	if (argc == 2 && strcmp(argv[1], "-h") == 0) {
+		puts(USAGE);
+		return fflush(stdout) ? 1 : 0;
+	}
+	if (argc < 5) {
+		fprintf(stderr, "%s\n", USAGE);
+		return 2;
+	}
 	guest.name = argv[1];
 	guest.low = strtoull(argv[2], NULL, 0);
 	guest.levels = strcmp(argv[3], "find") == 0 ? 0 : 4;

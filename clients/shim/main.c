@@ -24,8 +24,7 @@ enum {
 	OPT_PRIORITY,
 	OPT_NO_WAIT,
 	OPT_WAIT,
-	OPT_JSON,
-	OPT_VERSION
+	OPT_JSON
 };
 
 static const struct option options[] = {{"identity", required_argument, NULL, OPT_IDENTITY},
@@ -35,8 +34,7 @@ static const struct option options[] = {{"identity", required_argument, NULL, OP
 	{"priority", required_argument, NULL, OPT_PRIORITY},
 	{"no-wait", no_argument, NULL, OPT_NO_WAIT}, {"wait", required_argument, NULL, OPT_WAIT},
 	{"json", no_argument, NULL, OPT_JSON}, {"keep-going", no_argument, NULL, 'k'},
-	{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, OPT_VERSION},
-	{NULL, 0, NULL, 0}};
+	{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
 
 static void usage(FILE *stream)
 {
@@ -61,7 +59,7 @@ static void usage(FILE *stream)
 	      "  --json            answers and news for programs, one JSON value a line\n"
 	      "  -k, --keep-going  a script goes on behind a command that has failed\n"
 	      "  -h, --help        help\n"
-	      "  --version         print the version\n"
+	      "  -V, --version     print the version\n"
 	      "\n"
 	      "Times are 500ms, 5s, 2min; a number is seconds.\n"
 	      "\n"
@@ -154,17 +152,21 @@ static int take_command_line(struct shim *shim, int argc, char **argv)
 	struct shim_options *to = &shim->options;
 	int code;
 
-	while ((code = getopt_long(argc, argv, "kh", options, NULL)) >= 0) {
+	opterr = 0;
+	while ((code = getopt_long(argc, argv, ":khV", options, NULL)) >= 0) {
 		if (code == 'h') {
 			usage(stdout);
 			exit(shim_output_end());
 		}
-		if (code == OPT_VERSION) {
+		if (code == 'V') {
 			printf("vmsig-shim %s\n", vmsig_version());
 			exit(shim_output_end());
 		}
-		if (code == '?')
-			return EXIT_USAGE;
+		if (code == '?' || code == ':')
+			return shim_output_usage(&shim->output,
+				code == '?' ? "wrong option '%s'; see `vmsig-shim -h`"
+					    : "'%s' needs a value; see `vmsig-shim -h`",
+				argv[optind - 1]);
 		if (!take_option(shim, code, optarg))
 			return shim_output_usage(&shim->output,
 				"'%s' is no value for its option; see `vmsig-shim -h`", optarg);
