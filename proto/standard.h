@@ -6,6 +6,7 @@
  * Descriptors 0 to 2. A program that is started without one of them would get it for the first
  * file that it opens, and libraries that print would write into a guest's RAM or a socket.
  *
+ *   nearest   which name was meant
  *   standard  descriptors 0 to 2
  *   error     names and sentences of errors
  *   system    names of systems and proofs

@@ -12,6 +12,7 @@
 
 #include "broker/config/document.h"
 #include "broker/config/scalar.h"
+#include "proto/nearest.h"
 #include "vmsig/vmsig_error.h"
 
 #define LABEL_VALUE_MAX 191u /* bytes */
@@ -299,24 +300,18 @@ static const struct decode_field *field_find(const struct decode_field *fields, 
 static int complain_unknown(
 	struct decoder *decoder, const struct decode_field *fields, const yaml_node_t *key)
 {
-	const struct decode_field *field, *nearest = NULL;
-	unsigned best = 3; /* more edits than this is another word */
+	const struct decode_field *field;
+	struct nearest nearest = nearest_to(text(key));
 	char names[512] = "";
 
 	for (field = fields; field->key; field++) {
-		unsigned distance = scalar_distance(text(key), field->key);
-
-		/* Of a short word nothing is left when two letters in three are others. */
-		if (distance < best && 2 * distance <= strlen(text(key))) {
-			best = distance;
-			nearest = field;
-		}
+		nearest_offer(&nearest, field->key);
 		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
 			names[0] ? ", " : "", field->key);
 	}
-	if (nearest)
+	if (nearest.name)
 		return complain(decoder, key, "there is no key '%s'; did you mean '%s'?", text(key),
-			nearest->key);
+			nearest.name);
 	return complain(decoder, key, "there is no key '%s'; known here: %s", text(key), names);
 }
 

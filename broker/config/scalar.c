@@ -8,7 +8,6 @@
 
 #include "vmsig/vmsig_error.h"
 
-#define WORD_MAX 31u
 #define NAME_MAX_BYTES 63u
 
 struct unit {
@@ -140,34 +139,4 @@ bool scalar_is_name(const char *text)
 			return false;
 	}
 	return true;
-}
-
-static unsigned min3(unsigned a, unsigned b, unsigned c)
-{
-	unsigned m = a < b ? a : b;
-
-	return m < c ? m : c;
-}
-
-unsigned scalar_distance(const char *a, const char *b)
-{
-	unsigned row[WORD_MAX + 1];
-	size_t na = strlen(a), nb = strlen(b);
-
-	if (na > WORD_MAX || nb > WORD_MAX)
-		return UINT32_MAX;
-	for (size_t j = 0; j <= nb; j++)
-		row[j] = (unsigned)j;
-	for (size_t i = 1; i <= na; i++) {
-		unsigned diagonal = row[0];
-
-		row[0] = (unsigned)i;
-		for (size_t j = 1; j <= nb; j++) {
-			unsigned above = row[j];
-
-			row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-			diagonal = above;
-		}
-	}
-	return row[nb];
 }

@@ -21,7 +21,4 @@ void scalar_format(enum decode_type type, uint64_t value, char *buf, size_t size
 
 bool scalar_is_name(const char *text);
 
-/* Edit distance (Levenshtein) of two words; words beyond 31 bytes are far from everything. */
-unsigned scalar_distance(const char *a, const char *b);
-
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/common/nearest.h"
+#include "proto/nearest.h"
 #include "clients/common/page.h"
 #include "clients/ctl/ctl.h"
 #include "proto/standard.h"

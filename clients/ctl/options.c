@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clients/common/nearest.h"
+#include "proto/nearest.h"
 #include "clients/common/page.h"
 
 #define OPTIONS_MAX 24

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "clients/common/nearest.h"
+#include "proto/nearest.h"
 
 #include <stddef.h>
 #include <string.h>
 
-#define LEN_MAX 32u /* longer words are nobody's slip */
-#define SHORT 4u    /* letters of a word in which one wrong letter is much */
+#define LEN_MAX 32u     /* longer words are nobody's slip */
+#define DISTANCE_MAX 2u /* more letters than these make another word */
 
 static unsigned smaller(unsigned a, unsigned b)
 {
@@ -46,7 +46,7 @@ static unsigned distance_of(const char *a, size_t a_len, const char *b, size_t b
 
 struct nearest nearest_to(const char *word)
 {
-	return (struct nearest){.word = word, .distance = strlen(word) > SHORT ? 3 : 2};
+	return (struct nearest){.word = word, .distance = DISTANCE_MAX + 1};
 }
 
 void nearest_offer(struct nearest *nearest, const char *name)
@@ -54,11 +54,11 @@ void nearest_offer(struct nearest *nearest, const char *name)
 	size_t word_len = strlen(nearest->word), name_len = strlen(name);
 	unsigned distance;
 
-	/* Nothing is left of a name of which every letter is another one. */
-	if (word_len < 2 || word_len > LEN_MAX || name_len > LEN_MAX)
+	if (word_len > LEN_MAX || name_len > LEN_MAX)
 		return;
 	distance = distance_of(nearest->word, word_len, name, name_len);
-	if (distance < nearest->distance && distance < name_len) {
+	/* Of a short word nothing is left when two letters in three are others. */
+	if (distance < nearest->distance && 2 * distance <= word_len) {
 		nearest->name = name;
 		nearest->distance = distance;
 	}

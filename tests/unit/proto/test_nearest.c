@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "clients/common/nearest.h"
+#include "proto/nearest.h"
 
 static const char *meant(const char *word)
 {
@@ -39,7 +39,8 @@ static void finds_nothing_far_away(void **state)
 	assert_null(meant(""));
 	assert_null(meant("x"));
 	assert_null(meant("xy"));
-	assert_null(meant("rxxd"));
+	assert_null(meant("rxx"));
+	assert_null(meant("rexxxd"));
 	assert_null(meant("a-word-that-is-much-longer-than-any-name-there-is"));
 }
 

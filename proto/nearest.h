@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef CLIENTS_COMMON_NEAREST_H
-#define CLIENTS_COMMON_NEAREST_H
+#ifndef PROTO_NEAREST_H
+#define PROTO_NEAREST_H
 
 /*
  * Which of some names was meant by a word that is none of them: the one that the fewest letters
