@@ -482,6 +482,24 @@ static bool matches_any(const struct config *config, const struct tenant *seen, 
 	return false;
 }
 
+/* Of the endpoints that a rule names for a tenant who sees them. */
+static bool writes_any(
+	const struct config *config, const struct tenant *seen, const struct grant_rule *rule)
+{
+	for (size_t i = 0; i < config->nendpoints; i++) {
+		const struct config_endpoint *endpoint = &config->endpoints[i];
+		const struct selector_subject subject = config_endpoint_subject(endpoint);
+
+		if (!endpoint->writable || !tenant_sees(seen, &subject))
+			continue;
+		for (size_t j = 0; j < rule->nendpoints; j++) {
+			if (selector_matches(rule->endpoints[j], &subject))
+				return true;
+		}
+	}
+	return false;
+}
+
 static void warn_patterns(const struct check *check, const struct grant_tenant *tenant)
 {
 	const char *role = identity_role_name((enum identity_role)tenant->role);
@@ -505,7 +523,30 @@ static void warn_patterns(const struct check *check, const struct grant_tenant *
 					"them in its 'endpoints' as well",
 					policy->name, role, rule->endpoints[j]);
 		}
+		if (matches_any(check->config, policy, rule->endpoints[0]) &&
+			!writes_any(check->config, policy, rule))
+			warn(check,
+				"tenant '%s' (%s): no endpoint of the write rule for '%s' can be "
+				"written to; add 'writable: yes' to those that are to be",
+				policy->name, role, rule->endpoints[0]);
 	}
+}
+
+/* The socket that a tenant of the role connects to. */
+static void warn_plane(const struct check *check, const struct grant_tenant *tenant)
+{
+	const struct config *config = check->config;
+	const char *plane = NULL;
+
+	if (tenant->role == IDENTITY_OPERATOR && !config->write.given)
+		plane = "write";
+	else if (tenant->role & (IDENTITY_ADMIN | IDENTITY_MONITOR | IDENTITY_PROVIDER) &&
+		 !config->admin.given)
+		plane = "admin";
+	if (plane)
+		warn(check, "tenant '%s' (%s): there is no socket for it; add '%s: {}' to 'listen'",
+			tenant->tenant.name, identity_role_name((enum identity_role)tenant->role),
+			plane);
 }
 
 static void warn_history(const struct check *check)
@@ -543,6 +584,10 @@ void check_warn(const struct config *config, FILE *out)
 	/* Without any, and where some are discovered, what they will be called is not known yet. */
 	for (size_t i = 0; config->nendpoints && !config->ndiscover && i < config->ntenants; i++)
 		warn_patterns(&check, &config->tenants[i]);
+	for (size_t i = 0; i < config->ntenants; i++)
+		warn_plane(&check, &config->tenants[i]);
+	if (!config->ntenants)
+		warn(&check, "there are no tenants, so nobody is served; name them in 'tenants'");
 	warn_history(&check);
 	warn_etcd(&check);
 }
