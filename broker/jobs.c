@@ -15,6 +15,7 @@
 
 #define LOWER_PRIORITY 10 /* steps of nice(2): a tenth of the loop's share when both want it */
 #define LOOK_MS 100       /* how exactly a limit is kept */
+#define AGAIN_MS 1        /* until the loop tries again to have the lock */
 #define CLOSE_MS 2000     /* for the steps that run at the end */
 #define NS_PER_MS 1000000u
 
@@ -34,30 +35,39 @@ struct job_line {
 	struct job *running;
 	size_t jobs_count; /* not done(); of the loop thread */
 	bool ready;        /* in jobs->ready */
-	bool stuck;
+	atomic_bool stuck;
 	bool orphan;                          /* job_line_free() was called */
+	bool ends, withdraws;                 /* all of it, or some, once the lock is had */
 	struct job_line *prev, *next;         /* ready */
 	struct job_line *all_prev, *all_next; /* all */
 };
 
-/* The lock guards the lines, the workers and the list of ended jobs, nothing else. */
+/* The lock guards what lines have, what workers do and the list of ended jobs, nothing else. The
+ * loop does not wait for it: a worker that has it, and whose CPU somebody else has taken, lets go
+ * of it when he gets one again, which on a loaded host took a third of a second. What the loop
+ * wants meanwhile is kept until it has the lock. */
 struct jobs {
 	uv_loop_t *loop;
 	struct wakeup wake; /* something has ended */
 	uv_timer_t timer;   /* looks for late steps while there are jobs */
+	uv_timer_t again;   /* tries to have the lock */
 	size_t count;       /* of jobs that are not done() */
 	unsigned threads;   /* wanted */
 	bool closed;
+	bool withdraws;     /* from lines that say so */
+	struct job *wanted; /* started, and in no line yet */
+	struct job_line *all;
+	struct worker *workers;
+	unsigned able, stuck; /* workers that are not written off, and those that are */
 
 	uv_mutex_t lock;
 	uv_cond_t work; /* a line is ready, or it is the end */
 	uv_cond_t rest; /* a worker has ended */
 	bool stopping;
-	bool calls, tells;   /* let_go() wakes a worker, and the loop */
+	unsigned calls;      /* let_go() wakes so many workers, */
+	bool tells;          /* and the loop */
 	atomic_uint telling; /* threads that are about to */
-	struct worker *workers;
-	unsigned able, stuck; /* workers that are not written off, and those that are */
-	struct job_line *ready, *all;
+	struct job_line *ready;
 	struct job *ended;
 };
 
@@ -71,12 +81,16 @@ static uint64_t now_ms(void)
  */
 static void let_go(struct jobs *jobs)
 {
-	bool calls = jobs->calls, tells = jobs->tells && !jobs->closed;
+	unsigned calls = jobs->calls;
+	bool tells = jobs->tells && !jobs->closed;
 
-	jobs->calls = jobs->tells = false;
+	jobs->calls = 0;
+	jobs->tells = false;
 	atomic_fetch_add(&jobs->telling, tells);
 	uv_mutex_unlock(&jobs->lock);
-	if (calls)
+	if (calls > 1)
+		uv_cond_broadcast(&jobs->work);
+	else if (calls)
 		uv_cond_signal(&jobs->work);
 	if (tells)
 		wakeup_send(&jobs->wake);
@@ -92,7 +106,7 @@ static void line_settle(struct job_line *line)
 
 	if (ready && !line->ready) {
 		DL_APPEND(jobs->ready, line);
-		jobs->calls = true;
+		jobs->calls++;
 	} else if (!ready && line->ready) {
 		DL_DELETE(jobs->ready, line);
 	}
@@ -138,7 +152,7 @@ static void give_back(struct worker *worker, struct job *job, enum job_step step
 
 	worker->job = NULL;
 	line->running = NULL;
-	line->stuck = false;
+	atomic_store(&line->stuck, false);
 	job->finished = step == JOB_DONE;
 	if (step == JOB_DONE || job_is_cancelled(job)) {
 		job_end(job);
@@ -177,7 +191,8 @@ static void *worker_main(void *arg)
 		}
 		job = take(jobs, worker);
 		let_go(jobs);
-		step = job->ops->work(job);
+		/* One that was cancelled is taken all the same when the loop could not say so. */
+		step = job_is_cancelled(job) ? JOB_AGAIN : job->ops->work(job);
 		uv_mutex_lock(&jobs->lock);
 		give_back(worker, job, step);
 		let_go(jobs);
@@ -235,9 +250,7 @@ static void workers_reap(struct jobs *jobs)
 
 static void line_free(struct job_line *line)
 {
-	uv_mutex_lock(&line->jobs->lock);
 	DL_DELETE2(line->jobs->all, line, all_prev, all_next);
-	uv_mutex_unlock(&line->jobs->lock);
 	free(line);
 }
 
@@ -247,15 +260,73 @@ static void line_check(struct job_line *line)
 		line_free(line);
 }
 
+/* With the lock. */
+static void line_cancel(struct job_line *line)
+{
+	while (line->queue)
+		job_withdraw(line->queue);
+	if (line->running)
+		atomic_store(&line->running->cancel, true);
+}
+
+/* With the lock. */
+static void line_withdraw(struct job_line *line)
+{
+	struct job *job, *next;
+
+	if (line->ends)
+		line_cancel(line);
+	DL_FOREACH_SAFE (line->queue, job, next) {
+		if (job_is_cancelled(job))
+			job_withdraw(job);
+	}
+	line->ends = line->withdraws = false;
+}
+
+/* With the lock: what was wanted while it could not be had. */
+static void catch_up(struct jobs *jobs)
+{
+	struct job_line *line;
+	struct job *job;
+
+	while ((job = jobs->wanted)) {
+		DL_DELETE(jobs->wanted, job);
+		job->waiting = true;
+		DL_APPEND(job->line->queue, job);
+		line_settle(job->line);
+	}
+	if (!jobs->withdraws)
+		return;
+	jobs->withdraws = false;
+	DL_FOREACH2 (jobs->all, line, all_next) {
+		if (line->ends || line->withdraws)
+			line_withdraw(line);
+	}
+}
+
+static void on_again(uv_timer_t *timer);
+
+/* Whether the loop has the lock; else it tries again by itself. */
+static bool enter(struct jobs *jobs)
+{
+	if (uv_mutex_trylock(&jobs->lock)) {
+		if (!jobs->closed)
+			(void)uv_timer_start(&jobs->again, on_again, AGAIN_MS, 0); /* cannot fail */
+		return false;
+	}
+	catch_up(jobs);
+	return true;
+}
+
+/* With the lock, of which it lets go. */
 static void deliver(struct jobs *jobs)
 {
 	struct job *ended, *job, *next;
 
-	uv_mutex_lock(&jobs->lock);
 	workers_reap(jobs);
 	ended = jobs->ended;
 	jobs->ended = NULL;
-	uv_mutex_unlock(&jobs->lock);
+	let_go(jobs);
 	DL_FOREACH_SAFE (ended, job, next) {
 		struct job_line *line = job->line;
 
@@ -270,9 +341,16 @@ static void on_wake(void *arg)
 {
 	struct jobs *jobs = arg;
 
+	if (!enter(jobs))
+		return;
 	deliver(jobs);
 	if (!jobs->count && !jobs->closed)
 		uv_timer_stop(&jobs->timer);
+}
+
+static void on_again(uv_timer_t *timer)
+{
+	on_wake(timer->data);
 }
 
 static bool is_late(const struct worker *worker, uint64_t now)
@@ -301,7 +379,8 @@ static struct job *first_late(struct jobs *jobs)
 		}
 		if (job->late)
 			continue;
-		job->late = job->line->stuck = true;
+		job->late = true;
+		atomic_store(&job->line->stuck, true);
 		atomic_store(&job->cancel, true);
 		return job;
 	}
@@ -314,10 +393,11 @@ static void on_timer(uv_timer_t *timer)
 	struct job *job;
 
 	do {
-		uv_mutex_lock(&jobs->lock);
+		if (!enter(jobs))
+			return;
 		job = first_late(jobs);
+		let_go(jobs);
 		workers_start(jobs);
-		uv_mutex_unlock(&jobs->lock);
 		/* It can end meanwhile, but is there until this thread has called done(). */
 		if (job && job->ops->late)
 			job->ops->late(job);
@@ -332,21 +412,23 @@ void job_start(struct job *job, struct job_line *line)
 	line->jobs_count++;
 	if (jobs->count++ == 0)
 		(void)uv_timer_start(&jobs->timer, on_timer, LOOK_MS, LOOK_MS); /* cannot fail */
-	uv_mutex_lock(&jobs->lock);
-	job->waiting = true;
-	DL_APPEND(line->queue, job);
-	line_settle(line);
+	DL_APPEND(jobs->wanted, job);
 	workers_start(jobs);
-	let_go(jobs);
+	if (enter(jobs))
+		let_go(jobs);
 }
 
 void job_cancel(struct job *job)
 {
 	struct jobs *jobs = job->line->jobs;
 
-	uv_mutex_lock(&jobs->lock);
-	job_withdraw(job);
-	let_go(jobs);
+	atomic_store(&job->cancel, true);
+	if (enter(jobs)) {
+		job_withdraw(job);
+		let_go(jobs);
+	} else {
+		job->line->withdraws = jobs->withdraws = true;
+	}
 }
 
 bool job_is_cancelled(const struct job *job)
@@ -363,29 +445,21 @@ int job_line_new(struct job_line **ret_line, struct jobs *jobs)
 	if (!line)
 		return -ENOMEM;
 	line->jobs = jobs;
-	uv_mutex_lock(&jobs->lock);
 	DL_APPEND2(jobs->all, line, all_prev, all_next);
-	uv_mutex_unlock(&jobs->lock);
 	*ret_line = line;
 	return 0;
-}
-
-/* Called with the lock. */
-static void line_cancel(struct job_line *line)
-{
-	while (line->queue)
-		job_withdraw(line->queue);
-	if (line->running)
-		atomic_store(&line->running->cancel, true);
 }
 
 struct job_line *job_line_free(struct job_line *line)
 {
 	if (!line)
 		return NULL;
-	uv_mutex_lock(&line->jobs->lock);
-	line_cancel(line);
-	let_go(line->jobs);
+	if (enter(line->jobs)) {
+		line_cancel(line);
+		let_go(line->jobs);
+	} else {
+		line->ends = line->jobs->withdraws = true;
+	}
 	line->orphan = true;
 	line_check(line);
 	return NULL;
@@ -399,12 +473,7 @@ void job_line_leave(struct job_line *line)
 
 bool job_line_is_stuck(const struct job_line *line)
 {
-	bool stuck;
-
-	uv_mutex_lock(&line->jobs->lock);
-	stuck = line->stuck;
-	uv_mutex_unlock(&line->jobs->lock);
-	return stuck;
+	return atomic_load(&line->stuck);
 }
 
 bool job_line_is_closed(const struct job_line *line)
@@ -421,7 +490,8 @@ static int handles_init(struct jobs *jobs)
 	if (r)
 		return r;
 	(void)uv_timer_init(jobs->loop, &jobs->timer); /* cannot fail */
-	jobs->timer.data = jobs;
+	(void)uv_timer_init(jobs->loop, &jobs->again);
+	jobs->timer.data = jobs->again.data = jobs;
 	return 0;
 }
 
@@ -465,6 +535,7 @@ static void workers_stop(struct jobs *jobs)
 	struct job_line *line;
 
 	uv_mutex_lock(&jobs->lock);
+	catch_up(jobs);
 	jobs->stopping = true;
 	DL_FOREACH2 (jobs->all, line, all_next)
 		line_cancel(line);
@@ -487,9 +558,11 @@ void jobs_close(struct jobs *jobs)
 	if (!jobs || jobs->closed)
 		return;
 	workers_stop(jobs);
+	uv_mutex_lock(&jobs->lock);
 	deliver(jobs);
 	wakeup_close(&jobs->wake, NULL);
 	uv_close((uv_handle_t *)&jobs->timer, NULL);
+	uv_close((uv_handle_t *)&jobs->again, NULL);
 }
 
 struct jobs *jobs_free(struct jobs *jobs)
@@ -513,8 +586,6 @@ struct jobs *jobs_free(struct jobs *jobs)
 
 void jobs_stats(struct jobs *jobs, struct metrics *metrics)
 {
-	uv_mutex_lock(&jobs->lock);
 	metrics_add(metrics, METRICS_POOL, "unfinished", jobs->count);
 	metrics_add(metrics, METRICS_POOL, "stuck", jobs->stuck);
-	uv_mutex_unlock(&jobs->lock);
 }

@@ -123,32 +123,102 @@ static int teardown(void **state)
 	return 0;
 }
 
-static struct job_line *_Atomic looked_at;
+/* ---- the lock ---- */
+
+static _Thread_local bool has_lock;
+
+/* A worker that has the lock and no CPU. */
+static struct {
+	pthread_t loop;
+	atomic_bool wanted, is_there, waited_for;
+	sem_t gate;
+} holder;
 
 void __real_wakeup_send(struct wakeup *wakeup);
 void __wrap_wakeup_send(struct wakeup *wakeup);
+void __real_uv_mutex_lock(uv_mutex_t *lock);
+void __wrap_uv_mutex_lock(uv_mutex_t *lock);
+int __real_uv_mutex_trylock(uv_mutex_t *lock);
+int __wrap_uv_mutex_trylock(uv_mutex_t *lock);
+void __real_uv_mutex_unlock(uv_mutex_t *lock);
+void __wrap_uv_mutex_unlock(uv_mutex_t *lock);
 
-/* The linker sends the jobs' wakes through here. Who held the lock meanwhile would wait for itself.
- */
+/* The linker sends the jobs' calls through these. */
 void __wrap_wakeup_send(struct wakeup *wakeup)
 {
-	struct job_line *line = atomic_load(&looked_at);
-
-	if (line)
-		(void)job_line_is_stuck(line);
+	assert_false(has_lock);
 	__real_wakeup_send(wakeup);
 }
 
-static void nobody_is_woken_to_wait_for_the_lock(void **state)
+void __wrap_uv_mutex_lock(uv_mutex_t *lock)
+{
+	if (atomic_load(&holder.is_there) && pthread_equal(pthread_self(), holder.loop)) {
+		atomic_store(&holder.waited_for, true);
+		sem_post(&holder.gate);
+	}
+	__real_uv_mutex_lock(lock);
+	has_lock = true;
+}
+
+int __wrap_uv_mutex_trylock(uv_mutex_t *lock)
+{
+	int r = __real_uv_mutex_trylock(lock);
+
+	has_lock = !r;
+	return r;
+}
+
+void __wrap_uv_mutex_unlock(uv_mutex_t *lock)
+{
+	if (!pthread_equal(pthread_self(), holder.loop) && atomic_exchange(&holder.wanted, false)) {
+		atomic_store(&holder.is_there, true);
+		sem_wait(&holder.gate);
+		atomic_store(&holder.is_there, false);
+	}
+	has_lock = false;
+	__real_uv_mutex_unlock(lock);
+}
+
+static void nobody_is_woken_with_the_lock(void **state)
 {
 	struct probe probes[4];
 
-	atomic_store(&looked_at, scene.b);
 	for (unsigned i = 0; i < 4; i++)
 		probe_start(&probes[i], scene.a, 2, NULL);
 	job_cancel(&probes[3].job);
 	wait_for(scene.ended == 4);
-	atomic_store(&looked_at, NULL);
+}
+
+static void the_loop_waits_for_no_thread_that_has_the_lock(void **state)
+{
+	struct probe first, second, cancelled, dropped;
+	struct job_line *line;
+
+	holder.loop = pthread_self();
+	atomic_store(&holder.waited_for, false);
+	assert_int_equal(sem_init(&holder.gate, 0, 0), 0);
+	atomic_store(&holder.wanted, true);
+	probe_start(&first, scene.a, 1, NULL);
+	wait_for(atomic_load(&holder.is_there));
+	probe_start(&second, scene.b, 1, NULL);
+	probe_start(&cancelled, scene.b, 1, NULL);
+	job_cancel(&cancelled.job);
+	assert_int_equal(job_line_new(&line, scene.jobs), 0);
+	probe_start(&dropped, line, 1, NULL);
+	assert_false(job_line_is_stuck(line));
+	job_line_free(line);
+	/* Looks for late steps, too. */
+	for (unsigned i = 0; i < 30; i++)
+		uv_run(&scene.loop, UV_RUN_ONCE);
+	assert_int_equal(scene.ended, 0);
+	assert_false(atomic_load(&holder.waited_for));
+	sem_post(&holder.gate);
+	wait_for(scene.ended == 4);
+	assert_int_equal(first.steps + second.steps, 0);
+	assert_int_equal(cancelled.steps, 1);
+	assert_int_equal(dropped.steps, 1);
+	assert_false(cancelled.job.finished || dropped.job.finished);
+	sem_destroy(&holder.gate);
 }
 
 static void a_job_runs_elsewhere_and_ends_here(void **state)
@@ -285,8 +355,9 @@ static void the_end_does_not_wait_for_what_hangs(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(nobody_is_woken_with_the_lock, setup, teardown),
 		cmocka_unit_test_setup_teardown(
-			nobody_is_woken_to_wait_for_the_lock, setup, teardown),
+			the_loop_waits_for_no_thread_that_has_the_lock, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_job_runs_elsewhere_and_ends_here, setup, teardown),
 		cmocka_unit_test_setup_teardown(
