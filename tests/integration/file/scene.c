@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/integration/file/scene.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "broker/adapters/provider/offer.h"
 #include "broker/jobs.h"
 #include "broker/ram/beneath.h"
+#include "broker/ram/mounts.h"
 #include "tests/support/descriptors.h"
 #include "vmsig/vmsig_error.h"
 
@@ -147,6 +149,8 @@ void ram_put_kernels(const struct image_linux *a, const struct image_linux *b)
 
 int setup(void **state)
 {
+	char type[MOUNTS_TYPE_MAX];
+
 	memset(&scene, 0, sizeof(scene));
 	snprintf(scene.name, sizeof(scene.name), "vm");
 	snprintf(scene.dir, sizeof(scene.dir), "/tmp/vmsig-file-XXXXXX");
@@ -162,6 +166,8 @@ int setup(void **state)
 		.owner = BENEATH_ANYBODY,
 		.low = SIZE,
 		.poll_ms = POLL_MS};
+	/* What is kept for the process is open from here on: the table of mounts. */
+	assert_int_equal(mounts_type_of_id(0, type), -ENOENT);
 	scene.fds = descriptors_open();
 	assert_int_equal(jobs_new(&scene.jobs, &scene.loop, 2), 0);
 	return 0;
