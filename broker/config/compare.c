@@ -88,7 +88,7 @@ static int note_setting(struct compare_result *result, enum compare_section sect
 	const char *name, const struct decode_field *field, const void *old, const void *new)
 {
 	const char *part = part_of_start(name);
-	char from[48], to[48], later[64] = "", detail[160];
+	char from[48], to[48], later[64] = "", detail[176];
 
 	if (equal_value(field, old, new))
 		return 0;
