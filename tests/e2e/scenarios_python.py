@@ -30,6 +30,20 @@ def _raises(kind, call, *arguments, **named):
     raise AssertionError(f"{call} did not raise {kind}")
 
 
+def _dumped(address):
+    """Whether a core dump of this process would have what is mapped at that address."""
+    inside = False
+    with open("/proc/self/smaps", encoding="ascii") as lines:
+        for line in lines:
+            word = line.split(maxsplit=1)[0]
+            if "-" in word:
+                start, end = (int(number, 16) for number in word.split("-"))
+                inside = start <= address < end
+            elif inside and word == "VmFlags:":
+                return "dd" not in line.split()
+    raise AssertionError(f"nothing is mapped at {address:#x}")
+
+
 def _look_around(vmsig, context, boot):
     banner = boot.symbols["linux_banner"]
     text = context.mem.read_virtual(banner, 60)
@@ -39,6 +53,9 @@ def _look_around(vmsig, context, boot):
     equal(context.mem.read(place, 60), text, "the same by its physical address")
     equal(bytes(context.mem.view(place, 60)), text, "the same, as it lies in RAM")
     check(_raises(TypeError, context.mem.view(place, 60).__setitem__, 0, 0), "a view can be written")
+    view = context.mem.view(place, 60)
+    check(not _dumped(int(vmsig.ffi.ffi.cast("uintptr_t", vmsig.ffi.ffi.from_buffer(view)))),
+          "a core dump has the guest's memory")
     equal(context.mem.scan(text, banner - 64, banner + 64, virtual=True), [banner], "scan")
     check(place in context.mem.scan(text), "a scan of RAM")
     equal(len(context.mem.pmap(limit=3)), 3, "ranges of a limited map")

@@ -77,6 +77,9 @@ class Memory:
         start = place.offset - place.offset % mmap.ALLOCATIONGRANULARITY
         mapping = mmap.mmap(place.fd, place.offset + length - start, mmap.MAP_SHARED, mmap.PROT_READ,
                             offset=start)
+        # A core dump would have, and for that allocate, all of it: a memfd has no name, so to the
+        # kernel it is memory of the process's own.
+        mapping.madvise(mmap.MADV_DONTDUMP)
         return memoryview(mapping)[place.offset - start:]
 
     def translate(self, address: int, root: Optional[int] = None) -> Page:

@@ -7,10 +7,13 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -298,6 +301,45 @@ static void a_holder_can_sleep_until_the_epoch_ends(void **state)
 	assert_int_equal(vmsig_mem_wait(lab->mem, -1), 0);
 }
 
+/* Another holder, whose mapping is as read-only: the kernel lets it move who sleeps at the page to
+ * a futex of its own, where nobody is told anything. Then the epoch ends. */
+static void *lure_away(void *arg)
+{
+	const struct timespec pause = {.tv_nsec = 1000 * 1000};
+	struct guest *guest = arg;
+	char path[64];
+	uint32_t *elsewhere = mmap(NULL, sizeof(*elsewhere), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const vmsig_coherence *page;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", guest->coherence_fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	page = mmap(NULL, VMSIG_COHERENCE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	if (fd < 0 || page == MAP_FAILED || elsewhere == MAP_FAILED)
+		return arg;
+	/* Nobody is woken, one is moved. */
+	while (syscall(SYS_futex, &page->change, FUTEX_REQUEUE, 0, 1ul, elsewhere, 0) != 1)
+		nanosleep(&pause, NULL);
+	guest_set_epoch(guest, 8, VMSIG_STATE_INVALID);
+	munmap((void *)(uintptr_t)page, VMSIG_COHERENCE_SIZE);
+	munmap(elsewhere, sizeof(*elsewhere));
+	close(fd);
+	return NULL;
+}
+
+static void who_is_lured_away_looks_all_the_same(void **state)
+{
+	struct lab *lab = *state;
+	pthread_t thread;
+	void *trouble;
+
+	assert_int_equal(pthread_create(&thread, NULL, lure_away, &lab->guest), 0);
+	assert_int_equal(vmsig_mem_wait(lab->mem, -1), 0);
+	pthread_join(thread, &trouble);
+	assert_null(trouble);
+}
+
 #define WORDS 64u
 #define ROUNDS 3000u
 
@@ -362,6 +404,7 @@ int main(void)
 		T(what_is_no_coherence_page_is_refused),
 		T(a_huge_page_is_no_coherence_page),
 		T(a_holder_can_sleep_until_the_epoch_ends),
+		T(who_is_lured_away_looks_all_the_same),
 		T(no_torn_read_is_ever_good),
 	};
 
