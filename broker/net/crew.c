@@ -3,11 +3,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
-
-#include <utlist.h>
 
 #include "broker/thread.h"
 #include "broker/wakeup.h"
@@ -17,48 +16,72 @@
 
 struct crew {
 	struct wakeup wake;
-	_Atomic(struct crew_task *) finished; /* the last one first */
-	size_t under_way;                     /* not done(); of the loop */
+	/* The last one first. The loop waits for nobody: a thread that has a lock and whose CPU
+	 * others have taken lets go of it when they let it. */
+	_Atomic(struct crew_task *) given, finished;
+	size_t under_way; /* not done(); of the loop */
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;
 	unsigned nthreads, threads_max;
 	pthread_t threads[THREADS_MAX];
 
-	/* Held for some instructions only, never for a call of the kernel's. */
-	pthread_mutex_t lock;
-	pthread_cond_t work; /* something waits, or it is the end */
-	unsigned idle;
+	sem_t work; /* so many have been given and not taken; at the end one more for each thread */
+	atomic_int free; /* threads that have nothing to do, less what has been given for them */
 	bool ending;
-	struct crew_task *waiting;
+
+	/* Of the threads alone, for some instructions. */
+	pthread_mutex_t lock;
+	struct crew_task *waiting; /* the first one first */
 };
+
+static void push(_Atomic(struct crew_task *) *stack, struct crew_task *task)
+{
+	struct crew_task *last = atomic_load(stack);
+
+	do
+		task->next = last;
+	while (!atomic_compare_exchange_weak(stack, &last, task));
+}
+
+/* All of it, in the order in which it came. */
+static struct crew_task *take_all(_Atomic(struct crew_task *) *stack)
+{
+	struct crew_task *task = atomic_exchange(stack, NULL), *first = NULL;
+
+	while (task) {
+		struct crew_task *before = task->next;
+
+		task->next = first;
+		first = task;
+		task = before;
+	}
+	return first;
+}
 
 /* ---- a thread ---- */
 
-/* NULL: it is the end. */
+/* NULL: it is the end, for which nothing is left. */
 static struct crew_task *take(struct crew *crew)
 {
 	struct crew_task *task;
 
+	atomic_fetch_add(&crew->free, 1);
+	while (sem_wait(&crew->work) && errno == EINTR)
+		;
 	pthread_mutex_lock(&crew->lock);
-	crew->idle++;
-	while (!crew->waiting && !crew->ending)
-		pthread_cond_wait(&crew->work, &crew->lock);
-	crew->idle--;
+	if (!crew->waiting)
+		crew->waiting = take_all(&crew->given);
 	task = crew->waiting;
 	if (task)
-		DL_DELETE(crew->waiting, task);
+		crew->waiting = task->next;
 	pthread_mutex_unlock(&crew->lock);
 	return task;
 }
 
 static void give_back(struct crew *crew, struct crew_task *task)
 {
-	struct crew_task *last = atomic_load(&crew->finished);
-
-	do
-		task->next = last;
-	while (!atomic_compare_exchange_weak(&crew->finished, &last, task));
+	push(&crew->finished, task);
 	wakeup_send(&crew->wake);
 }
 
@@ -91,10 +114,9 @@ static void finish(struct crew *crew)
 {
 	if (!crew->closing || crew->under_way || crew->ending)
 		return;
-	pthread_mutex_lock(&crew->lock);
 	crew->ending = true;
-	pthread_mutex_unlock(&crew->lock);
-	pthread_cond_broadcast(&crew->work);
+	for (unsigned i = 0; i < crew->nthreads; i++)
+		sem_post(&crew->work);
 	/* The one that sent last may not have come back from it. */
 	for (unsigned i = 0; i < crew->nthreads; i++)
 		pthread_join(crew->threads[i], NULL);
@@ -102,25 +124,10 @@ static void finish(struct crew *crew)
 	wakeup_close(&crew->wake, on_closed);
 }
 
-/* What was done first comes first. */
-static struct crew_task *take_finished(struct crew *crew)
-{
-	struct crew_task *task = atomic_exchange(&crew->finished, NULL), *first = NULL;
-
-	while (task) {
-		struct crew_task *before = task->next;
-
-		task->next = first;
-		first = task;
-		task = before;
-	}
-	return first;
-}
-
 static void on_wake(void *arg)
 {
 	struct crew *crew = arg;
-	struct crew_task *task = take_finished(crew);
+	struct crew_task *task = take_all(&crew->finished);
 	bool any = task;
 
 	while (task) {
@@ -134,12 +141,12 @@ static void on_wake(void *arg)
 		finish(crew);
 }
 
-/* One more, if all are busy. */
-static int reinforce(struct crew *crew, bool busy)
+/* One more, if none is free for what is given now. */
+static int reinforce(struct crew *crew)
 {
 	int r;
 
-	if (!busy || crew->nthreads == crew->threads_max)
+	if (atomic_load(&crew->free) > 0 || crew->nthreads == crew->threads_max)
 		return 0;
 	r = thread_start(&crew->threads[crew->nthreads], NULL, 0, thread_run, crew);
 	crew->nthreads += !r;
@@ -148,19 +155,13 @@ static int reinforce(struct crew *crew, bool busy)
 
 int crew_give(struct crew *crew, struct crew_task *task)
 {
-	bool busy;
-	int r;
+	int r = reinforce(crew);
 
-	pthread_mutex_lock(&crew->lock);
-	busy = !crew->idle || crew->waiting;
-	pthread_mutex_unlock(&crew->lock);
-	r = reinforce(crew, busy);
 	if (r)
 		return r;
-	pthread_mutex_lock(&crew->lock);
-	DL_APPEND(crew->waiting, task);
-	pthread_mutex_unlock(&crew->lock);
-	pthread_cond_signal(&crew->work);
+	atomic_fetch_sub(&crew->free, 1);
+	push(&crew->given, task);
+	sem_post(&crew->work);
 	crew->under_way++;
 	return 0;
 }
@@ -181,7 +182,7 @@ int crew_new(struct crew **ret_crew, uv_loop_t *loop, unsigned threads)
 	}
 	crew->threads_max = threads < THREADS_MAX ? threads : THREADS_MAX;
 	pthread_mutex_init(&crew->lock, NULL);
-	pthread_cond_init(&crew->work, NULL);
+	sem_init(&crew->work, 0, 0);
 	*ret_crew = crew;
 	return 0;
 }
@@ -198,7 +199,7 @@ struct crew *crew_free(struct crew *crew)
 {
 	if (!crew)
 		return NULL;
-	pthread_cond_destroy(&crew->work);
+	sem_destroy(&crew->work);
 	pthread_mutex_destroy(&crew->lock);
 	free(crew);
 	return NULL;

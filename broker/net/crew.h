@@ -20,7 +20,7 @@ struct crew_task {
 	void (*done)(struct crew_task *task); /* from the loop; the task is the caller's again */
 
 	/* private */
-	struct crew_task *prev, *next;
+	struct crew_task *next;
 };
 
 /* Up to `threads` of them. -errno. */

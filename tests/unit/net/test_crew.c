@@ -2,6 +2,7 @@
 /* A crew does all that it is given, below the loop's priority, before it says that it is closed. */
 #include "broker/net/crew.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -117,6 +118,30 @@ static void what_is_done_may_give_more(void **state)
 	assert_int_equal(uv_loop_close(&loop), 0);
 }
 
+/* ---- the lock ---- */
+
+static pthread_t watched;
+static atomic_uint locked;
+
+int __real_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock);
+
+/* The linker sends the broker's calls through here. */
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+	if (pthread_equal(pthread_self(), watched))
+		atomic_fetch_add(&locked, 1);
+	return __real_pthread_mutex_lock(lock);
+}
+
+/* Whom it would wait for may have no CPU for as long as others like. */
+static void the_loop_takes_no_lock(void **state)
+{
+	watched = pthread_self();
+	all_is_done_before_it_is_closed(state);
+	assert_int_equal(atomic_load(&locked), 0);
+}
+
 static void one_that_has_nothing_to_do_ends(void **state)
 {
 	struct crew *crew;
@@ -165,6 +190,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_is_done_before_it_is_closed),
+		cmocka_unit_test(the_loop_takes_no_lock),
 		cmocka_unit_test(what_is_done_may_give_more),
 		cmocka_unit_test(what_is_done_may_close_it),
 		cmocka_unit_test(one_that_has_nothing_to_do_ends),
