@@ -8,10 +8,13 @@
 #include <unistd.h>
 
 #include "clients/common/corefile.h"
+#include "clients/common/moment.h"
 #include "clients/ctl/guest.h"
 #include "clients/ctl/output.h"
 
 #define PIECE (1u << 20)
+#define MIB (1024.0 * 1024.0)
+#define PROGRESS_MS 200
 
 static const struct {
 	const char *name;
@@ -28,6 +31,9 @@ struct dump {
 	uint8_t *buf;
 	uint64_t at;   /* of the output, when it cannot seek */
 	uint64_t data; /* bytes that were no holes */
+	uint64_t size; /* of all of it */
+	bool shows;
+	int64_t next; /* when it is shown again how far this is */
 };
 
 enum { OPT_FORMAT = CTL_OPT_FIRST };
@@ -49,6 +55,15 @@ static bool handle(void *ctx, int code, const char *value)
 	return false;
 }
 
+static void show(struct dump *dump, uint64_t done)
+{
+	if (!dump->shows || moment_now() < dump->next)
+		return;
+	dump->next = moment_in_ms(PROGRESS_MS);
+	fprintf(stderr, "\r%s: %.1f of %.1f MiB", dump->output, (double)done / MIB,
+		(double)dump->size / MIB);
+}
+
 /* ---- output; all return 0 or a positive errno ---- */
 
 static int put(struct dump *dump, uint64_t at, const uint8_t *bytes, size_t len)
@@ -66,6 +81,7 @@ static int put(struct dump *dump, uint64_t at, const uint8_t *bytes, size_t len)
 		len -= (size_t)n;
 	}
 	dump->at = at;
+	show(dump, at);
 	return 0;
 }
 
@@ -196,7 +212,11 @@ static int write_out(const struct ctl *ctl, struct ctl_guest *guest, struct dump
 
 	if (r)
 		return ctl_guest_fail(guest, r, "memory");
+	dump->size = file->size;
+	dump->shows = ctl_shows_progress();
 	r = put_all(dump, file);
+	if (dump->next)
+		fputs("\r\033[K", stderr);
 	if (r)
 		return ctl_fail(VMSIG_ERR_IO, "cannot write %s: %s", dump->output, strerror(r));
 	return judge(ctl, guest, dump, file, sequence);
