@@ -8,10 +8,19 @@
 #include "clients/ctl/piece.h"
 #include "clients/ctl/undo_record.h"
 
+/* --socket is the read plane's. */
+static int open_writer(const struct ctl *ctl, vmsig_writer **ret_writer)
+{
+	struct ctl other = *ctl;
+
+	other.socket = NULL;
+	return ctl_writer_open(&other, ret_writer);
+}
+
 int ctl_gdb_may_write(const struct ctl *ctl)
 {
 	vmsig_writer *writer;
-	int code = ctl_writer_open(ctl, &writer), folder;
+	int code = open_writer(ctl, &writer), folder;
 
 	if (code)
 		return code;
@@ -82,7 +91,7 @@ int ctl_gdb_write(const struct ctl *ctl, const char *endpoint, const struct cont
 		.len = len};
 	struct ctl_hold hold;
 	vmsig_writer *writer;
-	int code = ctl_writer_open(ctl, &writer);
+	int code = open_writer(ctl, &writer);
 
 	if (code)
 		return code;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "clients/ctl/piece.h"
+#include "clients/ctl/place.h"
 #include "clients/ctl/undo_record.h"
 #include "clients/ctl/write_parts.h"
 
@@ -18,6 +19,7 @@ struct write_options {
 	unsigned width; /* of a number, in bytes */
 	const char *text;
 	const char *expect, *mask;
+	struct ctl_place place;
 	uint64_t cr3;
 	bool physical, has_cr3, quiesce, show_old, no_undo;
 };
@@ -46,7 +48,7 @@ static const struct option own_options[] = {{"hex", required_argument, NULL, OPT
 	{"mask", required_argument, NULL, OPT_MASK}, {"phys", no_argument, NULL, OPT_PHYS},
 	{"cr3", required_argument, NULL, OPT_CR3}, {"quiesce", no_argument, NULL, OPT_QUIESCE},
 	{"show-old", no_argument, NULL, OPT_SHOW_OLD}, {"no-undo", no_argument, NULL, OPT_NO_UNDO},
-	{"timeout", required_argument, NULL, OPT_TIMEOUT}, {NULL, 0, NULL, 0}};
+	{"timeout", required_argument, NULL, OPT_TIMEOUT}, CTL_PLACE_OPTIONS, {NULL, 0, NULL, 0}};
 
 static bool set_source(
 	struct write_options *options, enum source source, unsigned width, const char *text)
@@ -62,6 +64,8 @@ static bool handle(void *ctx, int code, const char *value)
 {
 	struct write_options *options = ctx;
 
+	if (ctl_place_option(&options->place, code, value))
+		return true;
 	switch (code) {
 	case OPT_HEX:
 		return set_source(options, SOURCE_HEX, 0, value);
@@ -103,7 +107,8 @@ static bool handle(void *ctx, int code, const char *value)
 struct write_job {
 	const struct write_options *options;
 	const char *endpoint;
-	uint64_t addr;
+	uint64_t addr, cr3;
+	uint32_t epoch; /* that the address was looked up in; 0: it was not */
 	struct write_data data;
 	unsigned char *expect, *mask; /* data.len bytes, or NULL */
 	struct undo_room undo;
@@ -142,15 +147,36 @@ static int job_bytes(
 	return EXIT_OK;
 }
 
-static int job_prepare(struct write_job *job)
+/* Symbols and processes, of the read plane: --socket is the write plane's. */
+static int job_locate(const struct ctl *ctl, struct write_job *job)
+{
+	struct ctl_place place = job->options->place;
+	struct ctl reader = *ctl;
+	struct context context;
+	int code;
+
+	if (!place.symbol && !place.pid)
+		return EXIT_OK;
+	reader.socket = NULL;
+	code = ctl_place_open(&reader, job->endpoint, &place, &context);
+	if (code)
+		return code;
+	job->epoch = context.pod.epoch;
+	if (place.symbol)
+		job->addr = place.addr;
+	if (place.pid)
+		job->cr3 = context.root;
+	context_close(&context);
+	return EXIT_OK;
+}
+
+static int job_prepare(const struct ctl *ctl, struct write_job *job)
 {
 	const struct write_options *options = job->options;
 	int code = job_data(job);
 
 	if (code)
 		return code;
-	if (job->data.len - 1 > UINT64_MAX - job->addr)
-		return ctl_usage(&ctl_write, "ADDR and the length wrap around");
 	if (!job->data.bytes && (options->expect || options->mask || options->show_old))
 		return ctl_usage(&ctl_write,
 			"--expect, --mask and --show-old are for at most %u KiB",
@@ -158,6 +184,10 @@ static int job_prepare(struct write_job *job)
 	code = job_bytes(job, "--expect", options->expect, &job->expect);
 	if (!code)
 		code = job_bytes(job, "--mask", options->mask, &job->mask);
+	if (!code)
+		code = job_locate(ctl, job);
+	if (!code && job->data.len - 1 > UINT64_MAX - job->addr)
+		return ctl_usage(&ctl_write, "ADDR and the length wrap around");
 	/* Before anything is written: then it is too late to say that it cannot be undone. */
 	if (!code && job->data.bytes && !options->no_undo)
 		code = undo_room_take(&job->undo, job->data.len);
@@ -179,7 +209,7 @@ static int write_whole(const struct ctl *ctl, const struct write_job *job, struc
 {
 	const struct write_options *options = job->options;
 	struct ctl_piece piece = {.op = {.addr = job->addr,
-					  .cr3 = options->cr3,
+					  .cr3 = job->cr3,
 					  .flags = options->physical ? 0 : VMSIG_OP_VIRTUAL,
 					  .len = (uint32_t)job->data.len,
 					  .data = job->data.bytes,
@@ -200,7 +230,7 @@ static int keep_undo(
 {
 	struct undo_record record = {.epoch = lease->epoch,
 		.addr = job->addr,
-		.cr3 = job->options->cr3,
+		.cr3 = job->cr3,
 		.is_virtual = !job->options->physical,
 		.quiesce = job->options->quiesce,
 		.len = job->data.len,
@@ -280,7 +310,7 @@ static int write_parts_tell(const struct ctl *ctl, struct write_job *job, struct
 		.hold = hold,
 		.data = &job->data,
 		.addr = job->addr,
-		.cr3 = job->options->cr3,
+		.cr3 = job->cr3,
 		.op_flags = job->options->physical ? 0 : VMSIG_OP_VIRTUAL,
 		.flags = job->options->quiesce ? VMSIG_WRITE_QUIESCE : 0};
 	vmsig_write_result result;
@@ -297,6 +327,17 @@ static int write_parts_tell(const struct ctl *ctl, struct write_job *job, struct
 	return code;
 }
 
+/* The guest may have been reset since its address was looked up, and is another one then. */
+static int job_write_held(const struct ctl *ctl, struct write_job *job, struct ctl_hold *hold)
+{
+	if (job->epoch && hold->info.epoch != job->epoch)
+		return ctl_fail(VMSIG_ERR_STALE_EPOCH,
+			"%s was reset since the address was looked up: nothing is written",
+			job->endpoint);
+	return job->data.bytes ? write_whole_tell(ctl, job, hold)
+			       : write_parts_tell(ctl, job, hold);
+}
+
 static int job_write(const struct ctl *ctl, struct write_job *job, vmsig_writer *writer)
 {
 	const vmsig_lease_range range = {job->addr, job->addr + (job->data.len - 1)};
@@ -306,10 +347,26 @@ static int job_write(const struct ctl *ctl, struct write_job *job, vmsig_writer 
 
 	if (code)
 		return code;
-	code = job->data.bytes ? write_whole_tell(ctl, job, &hold)
-			       : write_parts_tell(ctl, job, &hold);
+	code = job_write_held(ctl, job, &hold);
 	ctl_hold_put(ctl, &hold);
 	return code;
+}
+
+/* What is wrong with the command line, or NULL. */
+static const char *complain(
+	const struct write_options *options, int nargs, char *const *args, uint64_t *ret_addr)
+{
+	bool named = options->place.symbol != NULL;
+
+	if (nargs != (named ? 1 : 2) || (!named && !text_number(args[1], ret_addr)))
+		return "it takes ENDPOINT and an ADDR like 0x6000, or ENDPOINT and --symbol";
+	if (options->nsources != 1)
+		return "say what to write with one of --hex, --file, --u8, --u16, --u32, --u64";
+	if (options->physical && (named || options->place.pid))
+		return "--phys has no processes and no symbols";
+	if (options->has_cr3 && (options->physical || options->place.pid))
+		return "--cr3 is for guest-virtual addresses, not --phys, and instead of --pid";
+	return NULL;
 }
 
 static int run_write(struct ctl *ctl, int argc, char **argv)
@@ -318,19 +375,17 @@ static int run_write(struct ctl *ctl, int argc, char **argv)
 	struct write_job job = {
 		.options = &options, .data = WRITE_DATA_INIT, .undo = UNDO_ROOM_NONE};
 	vmsig_writer *writer = NULL;
+	const char *complaint;
 	int code = ctl_options(ctl, &ctl_write, argc, argv, own_options, handle, &options);
 
 	if (code)
 		return code;
-	if (optind + 2 != argc || !text_number(argv[optind + 1], &job.addr))
-		return ctl_usage(&ctl_write, "it takes ENDPOINT and an ADDR like 0x6000");
-	if (options.nsources != 1)
-		return ctl_usage(&ctl_write,
-			"say what to write with one of --hex, --file, --u8, --u16, --u32, --u64");
-	if (options.physical && options.has_cr3)
-		return ctl_usage(&ctl_write, "--cr3 is for guest-virtual addresses, not --phys");
+	complaint = complain(&options, argc - optind, argv + optind, &job.addr);
+	if (complaint)
+		return ctl_usage(&ctl_write, "%s", complaint);
+	job.cr3 = options.cr3;
 	job.endpoint = argv[optind];
-	code = job_prepare(&job);
+	code = job_prepare(ctl, &job);
 	if (!code)
 		code = ctl_writer_open(ctl, &writer);
 	if (!code)
@@ -342,9 +397,11 @@ static int run_write(struct ctl *ctl, int argc, char **argv)
 
 const struct ctl_command ctl_write = {
 	.name = "write",
-	.arguments = "ENDPOINT ADDR (--hex H | --file F | --u8|--u16|--u32|--u64 V)\n"
-		     "       [--expect HEX] [--mask HEX] [--phys | --cr3 X] [--quiesce]\n"
-		     "       [--show-old] [--no-undo] [--timeout T]",
+	.arguments =
+		"ENDPOINT (ADDR | --symbol NAME)\n"
+		"       (--hex H | --file F | --u8|--u16|--u32|--u64 V)\n"
+		"       [--expect HEX] [--mask HEX] [--phys | --cr3 X | --pid PID] [--quiesce]\n"
+		"       [--show-old] [--no-undo] [--timeout T]",
 	.summary = "Write guest memory under a lease; `vmsigctl undo` takes it back",
 	.help = "  --hex H       bytes, two hexadecimal digits each\n"
 		"  --file F      the bytes of a file, or with - of standard input\n"
@@ -352,7 +409,8 @@ const struct ctl_command ctl_write = {
 		"  --expect HEX  write only if these bytes are there\n"
 		"  --mask HEX    compare and write only the bits that are set here\n"
 		"  --phys        ADDR is guest-physical; else guest-virtual in the kernel\n"
-		"  --cr3 X       guest-virtual under this root instead\n"
+		"  --cr3 X       guest-virtual under this root instead\n" CTL_PLACE_HELP
+		"                 (both are looked up at the socket of VMSIG_SOCKET)\n"
 		"  --quiesce     stop the guest's CPUs meanwhile\n"
 		"  --show-old    print the bytes that were there before\n"
 		"  --no-undo     keep no record for `vmsigctl undo`\n"
@@ -372,6 +430,7 @@ const struct ctl_command ctl_write = {
 		"Examples:\n"
 		"  vmsigctl write web1 0xffffffff82a0f1c8 --u32 1 --expect 00000000\n"
 		"  vmsigctl write web1 0x6000 --phys --hex 9090 --show-old\n"
+		"  vmsigctl write web1 --symbol panic_timeout --u32 10\n"
 		"  vmsigctl write web1 0x2000000 --phys --file payload.bin\n",
 	.run = run_write,
 };

@@ -230,6 +230,29 @@ def _gdb_registers(holder, boot, elf):
     check("$2 = 0x33" in told and "0x0f\t0x05" in told, f"behind its system call: {told}")
 
 
+def _operate(lab, broker, operator, *arguments):
+    environment = {**os.environ, "VMSIG_SOCKET": broker.socket, "VMSIG_IDENTITY": operator.identity}
+    done = subprocess.run([lab.program("vmsigctl"), *arguments], env=environment, check=True,
+                          capture_output=True, text=True, timeout=60)
+    return done.stdout
+
+
+def _write_by_name(lab, guest, broker, holder):
+    """Where a symbol of the kernel is, or under a process' root; seen inside, and taken back."""
+    operator = Holder(broker, "operator/ops")
+    os.environ.update(VMSIG_WRITE_SOCKET=broker.write_socket, VMSIG_UNDO_DIR=lab.path("undo"))
+    show = "cat /proc/sys/kernel/panic"
+    before = guest.console.run(show).strip()
+    _operate(lab, broker, operator, "write", "vm1", "--symbol", "panic_timeout", "--u32", "4711")
+    equal(guest.console.run(show).strip(), "4711", "what the guest sees by the symbol")
+    _operate(lab, broker, operator, "undo")
+    equal(guest.console.run(show).strip(), before, "what it sees when that was taken back")
+    first = holder.json("maps", "vm1", "1")[0]["start"]
+    told = _operate(lab, broker, operator, "write", "vm1", first, "--pid", "1", "--hex", "7f454c46",
+                    "--expect", "7f454c46", "--show-old")
+    check("7f 45 4c 46" in told, f"what process 1 has at {first}: {told}")
+
+
 def _gdb_writes(lab, guest, broker, elf):
     """As an operator; it is seen inside, leased, audited, and taken back."""
     operator = Holder(broker, "operator/ops")
@@ -239,16 +262,11 @@ def _gdb_writes(lab, guest, broker, elf):
     show = f"tail -c +{offset + 1} /run/gdb | head -c 8 | hexdump -v -e '1/1 \"%02x\"'; echo"
     before = guest.console.run(show).strip()
     wanted = f"set var *(unsigned long *){page:#x} = 0x1122334455667788"
-    target = "target remote | env -u VMSIG_SOCKET " + " ".join(operator.argv("gdb", "vm1", "--write"))
+    target = "target remote | " + " ".join(operator.argv("gdb", "vm1", "--write"))
     physical = ("-ex", "maintenance packet Qqemu.PhyMemMode:1")
-    # --socket would be that of all planes.
-    target = target.replace("env -u VMSIG_SOCKET", f"env VMSIG_SOCKET={broker.socket}").replace(
-        f"--socket {broker.socket} ", "")
     _tool("gdb", "-nx", "-batch", "-ex", target, *physical, "-ex", wanted, "-ex", "detach")
     equal(guest.console.run(show).strip(), "8877665544332211", "what the guest sees")
-    environment = {**os.environ, "VMSIG_SOCKET": broker.socket, "VMSIG_IDENTITY": operator.identity}
-    subprocess.run([lab.program("vmsigctl"), "undo"], env=environment, check=True,
-                   capture_output=True, timeout=60)
+    _operate(lab, broker, operator, "undo")
     equal(guest.console.run(show).strip(), before, "what the guest sees when it was taken back")
     done = subprocess.run(["gdb", "-nx", "-batch", elf, "-ex", target, "-ex", "break *&schedule",
                            "-ex", "continue"], capture_output=True, text=True, timeout=120)
@@ -295,6 +313,7 @@ def _symbol_files(lab, guest, broker, holder, boot):
     check('= "swapper/0' in told, f"gdb knows the first task: {told}")
     comm = re.search(r"\(char \(\*\)\[16\]\) (0x[0-9a-f]+)", told)
     _gdb_registers(holder, boot, elf)
+    _write_by_name(lab, guest, broker, holder)
     _gdb_writes(lab, guest, broker, elf)
     symbols = _tool("readelf", "-sW", elf)
     check(re.search(rf"{banner:016x} +0 OBJECT +GLOBAL .* linux_banner$", symbols, re.M),
