@@ -72,24 +72,52 @@ static size_t stem(const char *part, size_t len, bool is_file)
 	return dot ? (size_t)(dot - part) : len;
 }
 
+/* Behind what `name` has of other parts: a hyphen stands between two, so one of a part's own is
+ * doubled, and may not be next to that. False: it does not fit, or cannot be told. */
+static bool add_part(char *name, size_t size, const char *part, size_t len, bool is_one_of_several)
+{
+	size_t used = strlen(name);
+
+	if (is_one_of_several && len && (part[0] == '-' || part[len - 1] == '-'))
+		return false;
+	if (used)
+		name[used++] = '-';
+	for (size_t i = 0; i < len; i++) {
+		bool is_doubled = is_one_of_several && part[i] == '-';
+
+		if (used + 1 + is_doubled >= size)
+			return false;
+		name[used++] = part[i];
+		if (is_doubled)
+			name[used++] = '-';
+	}
+	if (used >= size)
+		return false;
+	name[used] = '\0';
+	return true;
+}
+
+static unsigned count_globs(const struct globpath *glob)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < glob->n; i++)
+		n += is_glob(glob->levels[i], strlen(glob->levels[i]));
+	return n;
+}
+
 void globpath_name(const struct globpath *glob, const char *file, char *name, size_t size)
 {
-	size_t used = 0;
+	bool are_several = count_globs(glob) > 1;
 
 	name[0] = '\0';
 	for (unsigned i = 0; i < glob->n && *file; i++) {
 		size_t len = strcspn(file, "/"), taken = stem(file, len, i + 1 == glob->n);
 
-		if (is_glob(glob->levels[i], strlen(glob->levels[i]))) {
-			if (used + taken + 2 > size) {
-				name[0] = '\0';
-				return;
-			}
-			if (used)
-				name[used++] = '-';
-			memcpy(name + used, file, taken);
-			used += taken;
-			name[used] = '\0';
+		if (is_glob(glob->levels[i], strlen(glob->levels[i])) &&
+			!add_part(name, size, file, taken, are_several)) {
+			name[0] = '\0';
+			return;
 		}
 		file += len + (file[len] == '/');
 	}

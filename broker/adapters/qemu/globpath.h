@@ -24,7 +24,9 @@ __attribute__((warn_unused_result)) int globpath_init(struct globpath *glob, con
 void globpath_deinit(struct globpath *glob);
 
 /* What a file can be called: the parts of it that a glob stood for, '-' between them, and of the
- * last one not what follows its last dot. "" when it does not fit. */
+ * last one not what follows its last dot. Files in different folders have different names: of
+ * several parts, a '-' in one is doubled. "" when it does not fit, or one of several parts begins
+ * or ends with '-'. */
 void globpath_name(const struct globpath *glob, const char *file, char *name, size_t size);
 
 #endif

@@ -47,6 +47,13 @@ static void a_file_is_called_by_what_globs_stand_for(void **state)
 		{"/run/qemu/*/qmp.sock", "web1.d/qmp.sock", "web1.d"},
 		{"/run/*/qmp/*.sock", "red/qmp/web1.sock", "red-web1"},
 		{"/run/*/*", "red/0123456789012345678901234567", ""},
+		{"/run/*/*", "red/012345678901234567890123456", "red-012345678901234567890123456"},
+		/* Two files in folders of two tenants never have one name. */
+		{"/run/*/*.sock", "red-blue/x.sock", "red--blue-x"},
+		{"/run/*/*.sock", "red/blue-x.sock", "red-blue--x"},
+		{"/run/*/*.sock", "red/-x.sock", ""},
+		{"/run/*/*.sock", "red-/x.sock", ""},
+		{"/run/*/q.sock", "red-/q.sock", "red-"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
