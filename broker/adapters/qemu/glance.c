@@ -65,6 +65,13 @@ static int watch(const struct glance *glance, int folder, uint32_t mask)
 	return inotify_add_watch(glance->inotify, path, mask);
 }
 
+int glance_watch_order(const void *a, const void *b)
+{
+	const struct glance_watch *x = a, *y = b;
+
+	return (x->wd > y->wd) - (x->wd < y->wd);
+}
+
 static void *grow(void *array, size_t n, size_t *room, size_t size)
 {
 	size_t more = *room ? 2 * *room : 64;
@@ -532,8 +539,12 @@ static int run(struct errand *errand)
 		r = search->reading ? read_names(glance) : open_some(glance);
 	if (r == -ENOMEM)
 		why(glance, "out of memory");
-	if (r != VMSIG_ERR_WOULD_BLOCK)
-		search_free(glance);
+	if (r == VMSIG_ERR_WOULD_BLOCK)
+		return r;
+	search_free(glance);
+	if (glance->nwatches)
+		qsort(glance->watches, glance->nwatches, sizeof(*glance->watches),
+			glance_watch_order);
 	return r;
 }
 

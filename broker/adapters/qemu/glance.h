@@ -82,7 +82,7 @@ struct glance {
 	struct glance_one *all;
 	size_t n;
 	size_t more;                  /* sockets beyond the limit */
-	struct glance_watch *watches; /* of what was looked into; whoever takes it sets NULL */
+	struct glance_watch *watches; /* of what was looked into, sorted; who takes it sets NULL */
 	size_t nwatches;
 	int above;                  /* the watch above the first; -1: there is none */
 	char awaited[NAME_MAX + 1]; /* the name that counts in `above` */
@@ -91,6 +91,9 @@ struct glance {
 
 	struct glance_search *search; /* under way */
 };
+
+/* By their number, for qsort() and bsearch(). */
+int glance_watch_order(const void *a, const void *b);
 
 /* Starts. Its result says nothing beside what it found. -errno. */
 __attribute__((warn_unused_result)) int glance_start(struct glance **ret_glance,

@@ -335,7 +335,7 @@ static void on_seen(struct errand *errand)
 	sockets->look_ms = now(sockets) + (sockets->again ? TOGETHER_MS : LOOK_MS);
 	sockets->again = false;
 	if (errand->result != -ECANCELED) {
-		vigil_set(&sockets->vigil, glance);
+		vigil_set(&sockets->vigil, glance, sockets->line);
 		complain_overflow(sockets);
 		complain(sockets, glance->missing ? "" : glance->why);
 		if (glance->missing || !glance->why[0])

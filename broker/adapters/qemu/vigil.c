@@ -16,19 +16,12 @@
 	16 /* pieces that the next look makes superfluous; what is left brings another one         \
 	    */
 
-static int by_wd(const void *a, const void *b)
-{
-	const struct glance_watch *x = a, *y = b;
-
-	return (x->wd > y->wd) - (x->wd < y->wd);
-}
-
 /* One of those with that number, or NULL. */
 static const struct glance_watch *find(const struct glance_watch *watches, size_t n, int wd)
 {
 	const struct glance_watch key = {.wd = wd};
 
-	return n ? bsearch(&key, watches, n, sizeof(*watches), by_wd) : NULL;
+	return n ? bsearch(&key, watches, n, sizeof(*watches), glance_watch_order) : NULL;
 }
 
 /* A folder that is mounted at several places may be one of several levels. */
@@ -117,22 +110,36 @@ int vigil_open(struct vigil *vigil, uv_loop_t *loop, const struct globpath *glob
 	return 0;
 }
 
-/* One that the kernel has ended is not there any more. */
-static void forget(const struct vigil *vigil, int watch, const struct glance *glance)
+/* Those that the look has not set again. One that the kernel has ended may be among them. */
+static size_t ended(const struct vigil *vigil, const struct glance *glance, int *wds)
 {
-	if (watch >= 0 && watch != glance->above && !find(glance->watches, glance->nwatches, watch))
-		(void)!inotify_rm_watch(vigil->fd, watch);
+	size_t n = 0, j = 0;
+
+	for (size_t i = 0; i < vigil->n; i++) {
+		int wd = vigil->watches[i].wd;
+
+		while (j < glance->nwatches && glance->watches[j].wd < wd)
+			j++;
+		if ((j == glance->nwatches || glance->watches[j].wd != wd) && wd != glance->above &&
+			(!n || wds[n - 1] != wd))
+			wds[n++] = wd;
+	}
+	if (vigil->above >= 0 && vigil->above != glance->above &&
+		!find(glance->watches, glance->nwatches, vigil->above))
+		wds[n++] = vigil->above;
+	return n;
 }
 
-void vigil_set(struct vigil *vigil, struct glance *glance)
+void vigil_set(struct vigil *vigil, struct glance *glance, struct job_line *line)
 {
+	int *wds;
+
 	if (vigil->fd < 0)
 		return;
-	if (glance->nwatches)
-		qsort(glance->watches, glance->nwatches, sizeof(*glance->watches), by_wd);
-	for (size_t i = 0; i < vigil->n; i++)
-		forget(vigil, vigil->watches[i].wd, glance);
-	forget(vigil, vigil->above, glance);
+	wds = calloc(vigil->n + 1, sizeof(*wds));
+	/* Without memory they go on, and raise events that bring about a look. */
+	if (wds)
+		disposal_watches(vigil->fd, wds, ended(vigil, glance, wds), line);
 	free(vigil->watches);
 	vigil->watches = glance->watches;
 	vigil->n = glance->nwatches;

@@ -37,8 +37,9 @@ struct vigil {
 /* -errno; then `fd` is -1, and vigil_close() need not be called. */
 __attribute__((warn_unused_result)) int vigil_open(struct vigil *vigil, uv_loop_t *loop,
 	const struct globpath *glob, void (*changed)(void *arg), void *arg);
-/* What is watched from now on, with what the look has set; others end. Takes over the watches. */
-void vigil_set(struct vigil *vigil, struct glance *glance);
+/* What is watched from now on, with what the look has set; others end, by a job of the line, and so
+ * before the next look sets any. Takes over the watches. */
+void vigil_set(struct vigil *vigil, struct glance *glance, struct job_line *line);
 /* Goes on, because a look begins: what happened before needs no other. */
 void vigil_wait(struct vigil *vigil);
 /* `closed` is called from the loop, until when the line has to stay: the descriptor is closed by a

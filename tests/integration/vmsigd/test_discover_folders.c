@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* QMP sockets in folders that come and go themselves: a glob may stand for each part of a path. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,6 +55,65 @@ static void folders_come_and_go(void **state)
 	discover_await_names("");
 	assert_int_equal(rename(discover_at("p"), discover_at("q")), 0);
 	discover_await_names("vm2 vm4");
+}
+
+/* Of all of the broker's. */
+static unsigned count_watches(void)
+{
+	char path[64], line[256];
+	unsigned n = 0;
+	struct dirent *entry;
+	DIR *all;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)daemon_pid(discover.daemon));
+	all = opendir(path);
+	assert_non_null(all);
+	while ((entry = readdir(all))) {
+		int fd = openat(dirfd(all), entry->d_name, O_RDONLY | O_CLOEXEC);
+		FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
+
+		while (file && fgets(line, sizeof(line), file))
+			n += strncmp(line, "inotify ", 8) == 0;
+		if (file)
+			fclose(file);
+	}
+	closedir(all);
+	return n;
+}
+
+static void await_watches(unsigned n)
+{
+	for (int i = 0; count_watches() != n; i++) {
+		if (i == 6000)
+			fail_msg("there are %u watches and not %u", count_watches(), n);
+		usleep(10000);
+	}
+}
+
+/* Whoever goes does not stay watched, though the folder is there still. */
+static void watches_end_with_what_they_are_for(void **state)
+{
+	char name[16];
+
+	discover_configure("", "qmp: 'q/vm*/qmp.sock', name: file");
+	discover_start();
+	await_watches(2); /* the folder and the one above */
+	for (int i = 0; i < 600; i++) {
+		snprintf(name, sizeof(name), "vm%d", i);
+		assert_int_equal(mkdir(discover_at("q/%s", name), 0755), 0);
+	}
+	await_watches(602);
+	for (int i = 0; i < 600; i++) {
+		char other[32];
+
+		snprintf(name, sizeof(name), "vm%d", i);
+		snprintf(other, sizeof(other), "%s", discover_at("q/old%d", i));
+		assert_int_equal(rename(discover_at("q/%s", name), other), 0);
+	}
+	await_watches(2);
+	add_in("vm1", "qmp.sock", "x");
+	discover_await_names("vm1");
+	await_watches(3);
 }
 
 static void folders_lie_in_folders(void **state)
@@ -158,6 +219,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DISCOVER_TEST(folders_come_and_go),
+		DISCOVER_TEST(watches_end_with_what_they_are_for),
 		DISCOVER_TEST(folders_lie_in_folders),
 		DISCOVER_TEST(folders_of_others_are_not_looked_into),
 		DISCOVER_TEST(a_glob_leads_into_folders_only),
