@@ -40,6 +40,9 @@ struct claims {
  * endpoint's own claim is no obstacle: it is moved. */
 __attribute__((warn_unused_result)) const char *claim_take(
 	struct claim *claim, struct claims *claims, const struct ram *ram, const char *name);
+/* The same without taking anything, for who needs several. */
+const char *claim_obstacle(
+	const struct claim *claim, const struct claims *claims, const struct ram *ram);
 /* Does nothing when it is not taken. */
 void claim_drop(struct claim *claim);
 /* False: it was not taken, was dropped, or somebody else has the file now. */

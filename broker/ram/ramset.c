@@ -154,6 +154,9 @@ const char *ramset_claim(struct ramset *set, struct claims *claims, const char *
 {
 	const char *other = NULL;
 
+	/* Who cannot have all of them takes nothing from anybody. */
+	for (size_t i = 0; !other && i < set->n; i++)
+		other = claim_obstacle(&set->parts[i].claim, claims, set->parts[i].file);
 	for (size_t i = 0; !other && i < set->n; i++)
 		other = claim_take(&set->parts[i].claim, claims, set->parts[i].file, name);
 	for (size_t i = 0; other && i < set->n; i++)

@@ -178,6 +178,41 @@ static void each_file_has_one_endpoint(void **state)
 	assert_null(claims.taken);
 }
 
+/* Of somebody who may only read it, and is not its owner. */
+static struct ram *borrowed_of(struct lab *lab, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct ram *ram = NULL;
+
+	assert_true(fd >= 0);
+	if (ram_open_given(&ram, fd, path, getuid() + 1, lab->error, sizeof(lab->error)))
+		fail_msg("%s: %s", path, lab->error);
+	close(fd);
+	assert_true(ram_is_borrowed(ram));
+	return ram;
+}
+
+static void who_cannot_have_all_takes_nothing(void **state)
+{
+	struct lab *lab = *state;
+	struct claims claims = {0};
+	struct claim lent = {0}, own = {0};
+	struct ram *borrowed = borrowed_of(lab, lab->paths[0]), *last = ram_of(lab, lab->paths[2]);
+
+	assert_null(claim_take(&lent, &claims, borrowed, "lent"));
+	assert_null(claim_take(&own, &claims, last, "own"));
+	assert_string_equal(ramset_claim(lab->set, &claims, "vm1"), "own");
+	assert_true(claim_holds(&lent));
+	assert_true(claim_holds(&own));
+	claim_drop(&own);
+	assert_null(ramset_claim(lab->set, &claims, "vm1"));
+	assert_false(claim_holds(&lent));
+	lab->set = ramset_free(lab->set);
+	assert_null(claims.taken);
+	ram_free(borrowed);
+	ram_free(last);
+}
+
 static void the_worst_change_counts(void **state)
 {
 	struct lab *lab = *state;
@@ -238,6 +273,7 @@ int main(void)
 		TEST(every_file_is_handed_out_read_only),
 		TEST(the_guard_is_the_weakest_one),
 		TEST(each_file_has_one_endpoint),
+		TEST(who_cannot_have_all_takes_nothing),
 		TEST(the_worst_change_counts),
 		TEST(what_cannot_be_one_is_refused),
 		TEST(fingerprints_tell_sets_apart),
