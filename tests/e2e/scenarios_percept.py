@@ -100,8 +100,13 @@ def _places(holder, truth, boot):
     check(f"{first['start']:016x}-" in mapped, f"pmap of a process has no {first['start']:#x}")
 
 
+PATIENT = ("-iex", "set remotetimeout 60")  # two seconds are few on a loaded machine
+
+
 def _tool(*argv):
     """What another program makes of a dump."""
+    if argv[0] == "gdb":
+        argv = ("gdb", *PATIENT, *argv[1:])
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     equal(done.returncode, 0, f"{argv[0]}: {done.stderr}")
     return done.stdout
@@ -163,7 +168,7 @@ def _gdb(holder, boot):
                  "-ex", f"x/s {boot.physical('linux_banner'):#x}", "-ex", "detach")
     equal(told.count(boot.version[:60]), 2, f"banners in what gdb says: {told}")
     check("(bad)" not in told, f"gdb disassembles: {told}")
-    done = subprocess.run(["gdb", "-nx", "-batch", "-ex", target,
+    done = subprocess.run(["gdb", *PATIENT, "-nx", "-batch", "-ex", target,
                            "-ex", f"set var *(char *){banner:#x} = 0"],
                           capture_output=True, text=True, timeout=120)
     check("Cannot access memory" in done.stderr, f"gdb could write: {done.stderr}")
@@ -268,7 +273,7 @@ def _gdb_writes(lab, guest, broker, elf):
     equal(guest.console.run(show).strip(), "8877665544332211", "what the guest sees")
     _operate(lab, broker, operator, "undo")
     equal(guest.console.run(show).strip(), before, "what the guest sees when it was taken back")
-    done = subprocess.run(["gdb", "-nx", "-batch", elf, "-ex", target, "-ex", "break *&schedule",
+    done = subprocess.run(["gdb", *PATIENT, "-nx", "-batch", elf, "-ex", target, "-ex", "break *&schedule",
                            "-ex", "continue"], capture_output=True, text=True, timeout=120)
     check("Cannot insert breakpoint" in done.stderr, f"a breakpoint: {done.stdout}{done.stderr}")
     records = subprocess.run(
