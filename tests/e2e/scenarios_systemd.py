@@ -4,6 +4,7 @@
 
 import glob
 import os
+import subprocess
 
 import vmlab
 from vmlab import Broker, Holder, Operator, Sensor, check, equal, number, wait_until
@@ -53,11 +54,13 @@ class Service:
         log = lab.log("vmsigd")
         guest = f"MEMORY=256M\nOPTIONS={guest_options(lab)}\n"
         self.systemd = Systemd(
-            lab, [*glob.glob(f"{UNITS}/vmsigd*"), f"{UNITS}/run-vmsig-ram.mount", RECIPE],
+            lab, [*glob.glob(f"{UNITS}/vmsigd*"), *glob.glob(f"{UNITS}/vmsig-keys.*"),
+                  f"{UNITS}/run-vmsig-ram.mount", RECIPE],
             changes={SERVICE: f"[Service]\nStandardError=append:{log}\n{WATCHDOG}",
                      "vmsig-guest@.service": f"[Service]\nStandardError=append:{log}\n"},
             files={"vmsig/vmsigd.yaml": config, "vmsig-guests/web1.conf": guest},
-            users={"vmsig": VMSIG_UID, "web1": GUEST_UID}, programs=[lab.program("vmsigd")])
+            users={"vmsig": VMSIG_UID, "web1": GUEST_UID},
+            programs=[lab.program("vmsigd"), lab.program("vmsigctl")])
         self.holder = Inside(self.systemd, self.broker, "sensor/acme")
         self.systemd.run("start", "vmsigd-ctx.socket", "vmsigd-write.socket", "vmsigd-admin.socket",
                          SERVICE)
@@ -84,11 +87,47 @@ class Service:
         equal(number(self.holder.json("info", "web1")["kcr3"]), number(self.info["kcr3"]), "kcr3")
 
 
+def until(systemd, path):
+    """When a certificate, or a list, ends."""
+    kind, option = ("crl", "-nextupdate") if "crl" in path else ("x509", "-enddate")
+    return subprocess.run(systemd.argv("openssl", kind, "-in", path, "-noout", option), check=True,
+                          capture_output=True, text=True, timeout=60).stdout
+
+
+def keys_are_renewed(lab, service):
+    """The timer's service, once without an authority and once with keys that end soon."""
+    systemd, crl, cert = service.systemd, "/etc/vmsig/ca/crl.pem", "/etc/vmsig/broker/cert.pem"
+
+    def pki(*arguments):
+        subprocess.run(systemd.argv("vmsigctl", "pki", *arguments), check=True, timeout=60,
+                       stdout=subprocess.DEVNULL)
+
+    def reloads():
+        with open(lab.log("vmsigd"), encoding="utf-8") as file:
+            return file.read().count("configuration reloaded")
+
+    before = reloads()
+    systemd.run("start", "vmsig-keys.timer", "vmsig-keys.service")
+    equal(systemd.property("vmsig-keys.service", "ConditionResult"), "no", "without an authority")
+    pki("init", "/etc/vmsig/ca")
+    pki("issue", "--ca", "/etc/vmsig/ca", "--days", "10", "broker", "h", "/etc/vmsig/broker")
+    pki("renew", "--ca", "/etc/vmsig/ca", "--crl", "--days", "10")
+    subprocess.run(systemd.argv("chown", "-R", "vmsig", "/etc/vmsig/broker"), check=True, timeout=60)
+    old = until(systemd, crl), until(systemd, cert)
+    systemd.run("start", "vmsig-keys.service")
+    check(until(systemd, crl) != old[0] and until(systemd, cert) != old[1], f"renewed: {old}")
+    wait_until("the broker has read them", lambda: reloads() > before, 60)
+    new = until(systemd, crl), until(systemd, cert)
+    systemd.run("start", "vmsig-keys.service")
+    equal((until(systemd, crl), until(systemd, cert)), new, "what is not due")
+
+
 def systemd_service(lab):
     """Started and ready by notify, started anew without a new epoch, and ended by the watchdog."""
     service = Service(lab, [{"name": "web1", "adapter": "qemu", "min_guard": "ro-mount",
                              "qmp": "/run/vmsig-guest-web1/qmp.sock", **TIMES, "writable": True}])
     service.live_on(("restart", "reload", "restart"))
+    keys_are_renewed(lab, service)
     # It has nothing to leave, so that nobody can say that the guest was not reset meanwhile.
     service.systemd.run("kill", "--signal=STOP", SERVICE)
     wait_until("the watchdog has ended it",
