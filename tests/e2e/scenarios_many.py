@@ -9,6 +9,7 @@ few boot by themselves. tests/e2e/many runs it with hundreds.
 
 import os
 import signal
+import subprocess
 import time
 
 import vmlab
@@ -19,8 +20,10 @@ LOADED = int(os.environ.get("VMSIG_MANY_LOADED", "4"))  # of them
 BOOTED = int(os.environ.get("VMSIG_MANY_BOOTED", "0"))  # before them
 SECONDS = float(os.environ.get("VMSIG_MANY_SECONDS", "0.2"))  # of looking at the idle broker
 MEMORY = "80M"
-APPEND = "init_on_alloc=0 init_on_free=0"  # what the kernel does not need stays unwritten
+# What the kernel does not need stays unwritten, or is zeros again, which take no memory.
+APPEND = "init_on_alloc=0 init_on_free=1"
 WAVE = 8
+PATIENCE = 600  # seconds; on a loaded machine hundreds take their time
 HERTZ = os.sysconf("SC_CLK_TCK")
 
 
@@ -74,8 +77,9 @@ class Host:
 
     def add(self, loaded):
         extra = ["-S"] + (["-incoming", f"exec:cat {self.state}"] if loaded else [])
-        self.guests.append(Guest(self.lab, f"vm{len(self.guests):03}", memory=MEMORY,
-                                 append=APPEND, extra=extra))
+        guest = Guest(self.lab, f"vm{len(self.guests):03}", memory=MEMORY, append=APPEND, extra=extra)
+        guest.settled = False
+        self.guests.append(guest)
 
     def add_all(self, n, loaded):
         """Those with a kernel are spread among the others."""
@@ -89,8 +93,14 @@ class Host:
 
     @staticmethod
     def _settle(guest):
+        """Stands still; what QEMU has only looked at while it loaded is given back."""
+        if guest.settled:
+            return
         wait_until(f"{guest.name} stands still", lambda: guest.qmp.execute(
-            "query-status")["status"] in ("paused", "prelaunch"), 120)
+            "query-status")["status"] in ("paused", "prelaunch"), PATIENCE)
+        if "-incoming" in guest.child.argv:
+            subprocess.run(["fallocate", "--dig-holes", guest.ram_path], check=True)
+        guest.settled = True
 
     def drop(self, n):
         """All but the first n end."""
@@ -117,7 +127,7 @@ class Host:
     def await_up(self):
         """How long it took, and what it has cost the broker: seconds, seconds of CPU time."""
         began, before = time.monotonic(), cpu_seconds(self.broker)
-        wait_until(f"{len(self.guests)} guests are up", self.is_up, 120, 0.25)
+        wait_until(f"{len(self.guests)} guests are up", self.is_up, PATIENCE, 0.25)
         return time.monotonic() - began, cpu_seconds(self.broker) - before
 
     def longest_turn_ms(self):
