@@ -7,22 +7,52 @@
 
 /* Numbers of requests from here on are of surveys: the fleet counts its own from 1. */
 #define NUMBERS (1ull << 63)
-/* Who is answered by one reading: an answer may have all of a large fleet in it, a millisecond or
- * two of the loop, and those of a reading are given in one turn. */
-#define ANSWERS_MAX 4u
 
-static void go_on(struct fleet_survey *survey);
+/* ---- who asks ---- */
+
+static void leave(struct steward_survey *asked)
+{
+	if (asked->list)
+		DL_DELETE(*asked->list, asked);
+	asked->list = NULL;
+}
+
+static void enter(struct steward_survey **list, struct steward_survey *asked)
+{
+	leave(asked);
+	DL_APPEND(*list, asked);
+	asked->list = list;
+}
 
 /* Whoever is told may forget others, and does not ask again. */
-static void answer_all(struct fleet_survey *survey, const struct atlas *atlas)
+static void tell_known(struct fleet_survey *survey)
 {
 	struct steward_survey *asked;
 
 	while ((asked = survey->served)) {
-		DL_DELETE(survey->served, asked);
-		asked->done(asked, atlas);
+		enter(&survey->told, asked);
+		asked->done(asked, true);
 	}
 }
+
+static void tell_unknown(struct steward_survey **list)
+{
+	struct steward_survey *asked;
+
+	while ((asked = *list)) {
+		leave(asked);
+		asked->done(asked, false);
+	}
+}
+
+/* ---- reading ---- */
+
+static void drop_latest(struct fleet_survey *survey)
+{
+	survey->latest = atlas_free(survey->latest);
+}
+
+static void go_on(struct fleet_survey *survey);
 
 /* `known`: it is complete. */
 static void finish(struct fleet_survey *survey, bool known)
@@ -30,28 +60,30 @@ static void finish(struct fleet_survey *survey, bool known)
 	struct atlas *atlas = survey->atlas;
 
 	survey->atlas = NULL;
-	answer_all(survey, known ? atlas : NULL);
-	atlas_free(atlas);
+	if (!known || !survey->served) {
+		atlas_free(atlas);
+		tell_unknown(&survey->served);
+		return;
+	}
+	drop_latest(survey);
+	survey->latest = atlas;
+	tell_known(survey);
 }
 
 static void begin(struct fleet_survey *survey)
 {
-	for (unsigned n = 0; survey->waiting && n < ANSWERS_MAX; n++) {
-		struct steward_survey *asked = survey->waiting;
-
-		DL_DELETE(survey->waiting, asked);
-		DL_APPEND(survey->served, asked);
-	}
+	while (survey->waiting)
+		enter(&survey->served, survey->waiting);
 	survey->atlas = atlas_new(survey->fleet);
 	if (survey->atlas)
 		go_on(survey);
 	else
-		answer_all(survey, NULL);
+		tell_unknown(&survey->served);
 }
 
 static void begin_next(struct fleet_survey *survey)
 {
-	while (!survey->atlas && survey->waiting)
+	if (!survey->atlas && survey->waiting)
 		begin(survey);
 }
 
@@ -68,25 +100,26 @@ static void go_on(struct fleet_survey *survey)
 
 void fleet_survey_ask(struct fleet_survey *survey, struct steward_survey *asked)
 {
+	asked->list = NULL;
 	if (survey->over) {
-		asked->done(asked, NULL);
+		asked->done(asked, false);
 		return;
 	}
-	DL_APPEND(survey->waiting, asked);
+	enter(&survey->waiting, asked);
 	begin_next(survey);
+}
+
+const struct atlas *fleet_survey_atlas(
+	const struct fleet_survey *survey, const struct steward_survey *asked)
+{
+	return asked->list == &survey->told ? survey->latest : NULL;
 }
 
 void fleet_survey_forget(struct fleet_survey *survey, struct steward_survey *asked)
 {
-	const struct steward_survey *one;
-
-	DL_FOREACH (survey->served, one) {
-		if (one != asked)
-			continue;
-		DL_DELETE(survey->served, asked);
-		return;
-	}
-	DL_DELETE(survey->waiting, asked);
+	leave(asked);
+	if (!survey->told)
+		drop_latest(survey);
 }
 
 bool fleet_survey_takes(const struct fleet_survey *survey, const struct txn_answer *answer)
@@ -112,8 +145,9 @@ void fleet_survey_take(struct fleet_survey *survey, const struct txn_answer *ans
 void fleet_survey_end(struct fleet_survey *survey)
 {
 	survey->over = true;
-	finish(survey, false);
-	survey->served = survey->waiting;
-	survey->waiting = NULL;
-	answer_all(survey, NULL);
+	survey->atlas = atlas_free(survey->atlas);
+	tell_unknown(&survey->served);
+	tell_unknown(&survey->waiting);
+	tell_unknown(&survey->told);
+	drop_latest(survey);
 }

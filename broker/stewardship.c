@@ -164,7 +164,14 @@ static void survey(void *ctx, struct steward_survey *asked)
 	if (broker->fleet)
 		fleet_survey_ask(fleet_shell_survey(broker->fleet), asked);
 	else
-		asked->done(asked, NULL);
+		asked->done(asked, false);
+}
+
+static const struct atlas *atlas(void *ctx, const struct steward_survey *asked)
+{
+	const struct broker *broker = ctx;
+
+	return broker->fleet ? fleet_survey_atlas(fleet_shell_survey(broker->fleet), asked) : NULL;
 }
 
 /* Those of a fleet that has ended were told so. */
@@ -316,6 +323,7 @@ const struct steward_ops stewardship = {
 	.fleet = fleet,
 	.fleet_guest = fleet_guest,
 	.fleet_survey = survey,
+	.fleet_atlas = atlas,
 	.fleet_forget = forget,
 	.fleet_bump = bump,
 	.status = status_fill,

@@ -278,6 +278,27 @@ static int check_rules(
 	return 0;
 }
 
+/* Administrators and monitors see guests without an endpoint here by their `endpoints`. */
+static int check_away(
+	const struct config_check *check, const struct grant_tenant *tenant, size_t index)
+{
+	const struct tenant *policy = &tenant->tenant;
+
+	if (policy->nfleet && tenant->role != IDENTITY_OPERATOR && tenant->role != IDENTITY_SENSOR)
+		return complain(check, "tenants", index,
+			"the %s '%s' has a 'fleet' list, which only operators and sensors can use; "
+			"remove it, its 'endpoints' name those guests as well",
+			identity_role_name((enum identity_role)tenant->role), policy->name);
+	for (size_t i = 0; i < policy->nfleet; i++) {
+		if (strncmp(policy->fleet[i], SELECTOR_LABEL, strlen(SELECTOR_LABEL)) == 0)
+			return complain(check, "tenants", index,
+				"tenant '%s': 'fleet' has '%s', but labels of other hosts' "
+				"endpoints are not known here; write globs of their names",
+				policy->name, policy->fleet[i]);
+	}
+	return 0;
+}
+
 static int check_tenants(const struct config_check *check)
 {
 	const struct config *config = check->config;
@@ -285,6 +306,8 @@ static int check_tenants(const struct config_check *check)
 	for (size_t i = 0; i < config->ntenants; i++) {
 		int r = check_rules(check, &config->tenants[i], i);
 
+		if (!r)
+			r = check_away(check, &config->tenants[i], i);
 		if (r)
 			return r;
 	}

@@ -126,6 +126,8 @@ static const struct decode_field tenant_fields[] = {
 		.required = true},
 	{"endpoints", DECODE_STRING_LIST, TE(tenant.endpoints),
 		.count_offset = TE(tenant.nendpoints), .max = 4096},
+	{"fleet", DECODE_STRING_LIST, TE(tenant.fleet), .count_offset = TE(tenant.nfleet),
+		.max = 4096},
 	{"min_guard", DECODE_ENUM, TE(tenant.min_guard), .choices = guards,
 		.standard = VMSIG_GUARD_NONE},
 	{"quota", DECODE_MAP, .fields = quota_fields},

@@ -15,6 +15,7 @@ static const struct {
 } acts[PATRON_ACTS] = {
 	[PATRON_REFUSAL] = {1000, 2500000},
 	[PATRON_DEED] = {10, 25000000},
+	[PATRON_SURVEY] = {4, 25000000},
 };
 
 static const struct account_kind kind = {.owner = "tenant",

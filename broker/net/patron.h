@@ -20,6 +20,9 @@ enum patron_act {
 	PATRON_REFUSAL,
 	/* What the audit log keeps of a guest that it provides: guests are reset less often. */
 	PATRON_DEED,
+	/* A look at all guests of the fleet: etcd is read for it, and who watches needs no more
+	 * than some in a second. */
+	PATRON_SURVEY,
 	PATRON_ACTS
 };
 

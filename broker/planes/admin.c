@@ -262,8 +262,8 @@ static const struct request_rule rules[] = {
 	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_REMOVE] = {hosting_on_remove, true, ACT},
 	[VMSIG__ADMIN_REQUEST__BODY_ENDPOINT_INVALIDATE] = {hosting_on_invalidate, true, ACT},
 	[VMSIG__ADMIN_REQUEST__BODY_RELOAD] = {renew_on_reload, true, ACT},
-	[VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY] = {convoy_on_query, true, LOOK},
-	[VMSIG__ADMIN_REQUEST__BODY_FLEET_BUMP] = {convoy_on_bump, true, ACT},
+	[VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY] = {bump_on_query, true, LOOK},
+	[VMSIG__ADMIN_REQUEST__BODY_FLEET_BUMP] = {bump_on_bump, true, ACT},
 	[VMSIG__ADMIN_REQUEST__BODY_PROVIDE] = {provide_on_provide, true, OFFER},
 	[VMSIG__ADMIN_REQUEST__BODY_PROVIDE_INVALIDATE] = {provide_on_invalidate, true, OFFER},
 	[VMSIG__ADMIN_REQUEST__BODY_PROVIDE_END] = {provide_on_end, true, OFFER},
@@ -301,6 +301,7 @@ static int client_open(struct conn *conn, void **ret_state)
 	account_set_limit(&client->account, ADMIN_REVOCATIONS, REVOCATIONS_MAX);
 	account_set_limit(&client->account, ADMIN_RELOADS, RELOADS_MAX);
 	provide_begin(client);
+	convoy_begin(&client->convoy, conn);
 	*ret_state = client;
 	return 0;
 }
@@ -310,7 +311,7 @@ static void client_close(struct conn *conn, void *state)
 	struct admin_client *client = state;
 
 	renew_forget(client);
-	convoy_forget(client);
+	convoy_end(&client->convoy);
 	provide_forget(client);
 	/* One that is dropped is not the first any more, which the analyser does not see through.
 	 */
@@ -326,6 +327,11 @@ static void client_close(struct conn *conn, void *state)
 	free(client);
 }
 
+static int client_writable(struct conn *conn, void *state)
+{
+	return convoy_answer(&((struct admin_client *)state)->convoy);
+}
+
 const struct plane_ops admin_plane = {
 	.name = "admin",
 	.dialect = &dialect,
@@ -335,6 +341,7 @@ const struct plane_ops admin_plane = {
 	.frame_max = PLANE_SMALL_FRAME,
 	.open = client_open,
 	.frame = dialect_frame,
+	.writable = client_writable,
 	.close = client_close,
 	.farewell = dialect_farewell,
 };

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "broker/planes/admin_client.h"
 
-#include <string.h>
-
 #include "broker/boot_clock.h"
 
 struct account_actor admin_actor(const struct admin_client *client)
@@ -19,13 +17,7 @@ bool admin_sees(const struct admin_client *client, const struct selector_subject
 
 bool admin_sees_all(const struct admin_client *client)
 {
-	const struct tenant *tenant = &conn_tenant(client->base.conn)->tenant;
-
-	for (size_t i = 0; i < tenant->nendpoints; i++) {
-		if (strcmp(tenant->endpoints[i], "*") == 0)
-			return true;
-	}
-	return false;
+	return tenant_sees_all(&conn_tenant(client->base.conn)->tenant);
 }
 
 const char *admin_all_needed(void)

@@ -11,12 +11,13 @@
  *   report.c   how the broker does
  *   renew.c    the configuration, read again
  *   provide.c  guests of providers
- *   convoy.c   the fleet that this host is in
+ *   bump.c     the fleet that this host is in
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "broker/planes/convoy.h"
 #include "broker/planes/dialect.h"
 #include "broker/planes/services.h"
 #include "broker/planes/steward.h"
@@ -24,7 +25,6 @@
 #include "broker/write/desk.h"
 
 struct audit_asked;
-struct convoy_asked;
 struct renew_asked;
 struct revoke_asked;
 
@@ -39,7 +39,7 @@ struct admin_client {
 	struct audit_asked *asked;
 	struct revoke_asked *revokes;
 	struct renew_asked *renewals;
-	struct convoy_asked *surveys;
+	struct convoy convoy;
 	struct steward_provider provider;
 };
 
@@ -69,8 +69,8 @@ int hosting_on_invalidate(void *state, void *message);
 int report_on_status(void *state, void *message);
 int report_on_stats(void *state, void *message);
 int renew_on_reload(void *state, void *message);
-int convoy_on_query(void *state, void *message);
-int convoy_on_bump(void *state, void *message);
+int bump_on_query(void *state, void *message);
+int bump_on_bump(void *state, void *message);
 int provide_on_provide(void *state, void *message);
 int provide_on_invalidate(void *state, void *message);
 int provide_on_end(void *state, void *message);
@@ -78,6 +78,5 @@ void provide_begin(struct admin_client *client);
 /* The connection ends. */
 void provide_forget(struct admin_client *client);
 void renew_forget(struct admin_client *client);
-void convoy_forget(struct admin_client *client);
 
 #endif

@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "broker/log.h"
+#include "broker/planes/convoy.h"
 #include "broker/planes/dialect.h"
 #include "broker/planes/services.h"
 #include "proto/wire/feature.h"
@@ -26,6 +27,7 @@ struct ctx_client {
 	struct plane_client base;
 	struct core *core;
 	struct session *session;
+	struct convoy convoy;
 	uint64_t delivery; /* of the MEMCTX that is not acknowledged; 0: none, or it will not be: */
 	bool is_quiet;     /* it does not say what it has taken unless it is asked to */
 	struct unsaid_node unsaid; /* while one is in flight of which it says nothing */
@@ -206,11 +208,20 @@ static int on_memctx_taken(void *state, void *message)
 	return core_session_taken(client->session);
 }
 
+static int on_fleet_query(void *state, void *message)
+{
+	const Vmsig__CtxRequest *request = message;
+	struct ctx_client *client = state;
+
+	return convoy_query(&client->convoy, request->request_id, request->fleet_query->whole);
+}
+
 static const struct request_rule rules[] = {
 	[VMSIG__CTX_REQUEST__BODY_LIST] = {on_list, true},
 	[VMSIG__CTX_REQUEST__BODY_SUBSCRIBE] = {on_subscribe, true},
 	[VMSIG__CTX_REQUEST__BODY_UNSUBSCRIBE] = {on_unsubscribe, true},
 	[VMSIG__CTX_REQUEST__BODY_MEMCTX_TAKEN] = {on_memctx_taken, false},
+	[VMSIG__CTX_REQUEST__BODY_FLEET_QUERY] = {on_fleet_query, true},
 };
 
 static void greet(void *state, uint64_t features)
@@ -455,12 +466,8 @@ static int deliver(struct ctx_client *client, struct core_delivery *delivery)
 	}
 }
 
-static int client_writable(struct conn *conn, void *state)
+static int tell(struct conn *conn, struct ctx_client *client)
 {
-	struct ctx_client *client = state;
-
-	/* Before anything is told that it has not read. */
-	(void)take_unsaid(client);
 	for (int i = 0; conn_has_room(conn); i++) {
 		struct core_delivery delivery = {.kind = VMSIG_EV_NONE};
 		int r;
@@ -495,6 +502,17 @@ static int client_writable(struct conn *conn, void *state)
 	return 0;
 }
 
+static int client_writable(struct conn *conn, void *state)
+{
+	struct ctx_client *client = state;
+	int r;
+
+	/* Before anything is told that it has not read. */
+	(void)take_unsaid(client);
+	r = convoy_answer(&client->convoy);
+	return r ? r : tell(conn, client);
+}
+
 /* ---- plane ---- */
 
 static int client_open(struct conn *conn, void **ret_state)
@@ -514,6 +532,7 @@ static int client_open(struct conn *conn, void **ret_state)
 		free(client);
 		return r;
 	}
+	convoy_begin(&client->convoy, conn);
 	*ret_state = client;
 	return 0;
 }
@@ -537,6 +556,7 @@ static void client_close(struct conn *conn, void *state)
 	struct ctx_client *client = state;
 
 	unsaid_remove(unsaid_of(client), &client->unsaid);
+	convoy_end(&client->convoy);
 	session_free(client->session);
 	free(client);
 }

@@ -15,7 +15,9 @@
  *   hosting.c     endpoints, as administrators see them
  *   report.c      how the broker does
  *   renew.c       a reload that is asked for
+ *   bump.c        the fleet, as administrators ask about it
  *   provide.c     guests that providers offer
+ *   convoy.h      the fleet that this host is in, for all who may ask
  *   dialect.h     what they do alike: Hello, errors, what may come when
  *   lease_info.h  leases as write and admin tell of them
  *   steward.h     what administrators have the shell do

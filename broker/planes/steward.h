@@ -33,9 +33,11 @@ struct steward_reload {
 
 /* One who waits for all guests of the fleet; embedded in what the asker has. */
 struct steward_survey {
-	/* NULL: etcd could not be asked. Borrowed for the call, which comes once, perhaps before
-	 * fleet_survey() returns. */
-	void (*done)(struct steward_survey *asked, const struct atlas *atlas);
+	/* They are known: fleet_atlas() has them until fleet_forget(), for the asker's next turn.
+	 * Else etcd could not be asked, and nothing has to be forgotten; also after they were
+	 * known, when this host leaves the fleet. Perhaps before fleet_survey() returns. */
+	void (*done)(struct steward_survey *asked, bool known);
+	struct steward_survey **list; /* that it is in; NULL: none */
 	struct steward_survey *prev, *next;
 };
 
@@ -114,7 +116,10 @@ struct steward_ops {
 	bool (*fleet_guest)(void *ctx, uint32_t endpoint, struct steward_guest *ret_guest);
 	/* All that etcd has; this host is in a fleet. */
 	void (*fleet_survey)(void *ctx, struct steward_survey *asked);
-	/* It is not answered any more. */
+	/* What it has asked for, or what was read since; borrowed until the loop's next turn. NULL:
+	 * it is not known. */
+	const struct atlas *(*fleet_atlas)(void *ctx, const struct steward_survey *asked);
+	/* It is not waited for, or not wanted, any more. */
 	void (*fleet_forget)(void *ctx, struct steward_survey *asked);
 	/* As fleet(); VMSIG_ERR_BAD_REQUEST: nothing is frozen; _NOT_READY, _BUSY. */
 	int (*fleet_bump)(void *ctx, struct steward_bump *ret_bump);

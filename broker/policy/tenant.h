@@ -32,11 +32,20 @@ struct tenant {
 	char *name;
 	char **endpoints; /* selectors */
 	size_t nendpoints;
+	/* Of guests of the fleet without an endpoint here: globs of the names that these have on
+	 * the hosts that have them, which are those hosts' own. None: it hears of no such guest. */
+	char **fleet;
+	size_t nfleet;
 	int min_guard; /* enum vmsig_guard; weaker endpoints are not served to this tenant */
 	struct tenant_quota quota;
 };
 
 /* Whether the tenant may know of the endpoint at all. */
 bool tenant_sees(const struct tenant *tenant, const struct selector_subject *endpoint);
+/* Whether it may know of everything there is: of what concerns all endpoints alike. */
+bool tenant_sees_all(const struct tenant *tenant);
+/* Whether it may know of a guest of the fleet that has no endpoint here, and this name, or "", on
+ * its host. */
+bool tenant_sees_away(const struct tenant *tenant, const char *name);
 
 #endif

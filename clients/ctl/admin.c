@@ -5,11 +5,9 @@
 
 #include "clients/lib/ask.h"
 
-#define AGAIN_MS 500 /* between two attempts */
-
 static int admin_connect(const struct ctl *ctl, bool patient, vmsig_admin **ret_admin)
 {
-	const struct timespec pause = {.tv_nsec = AGAIN_MS * 1000000l};
+	const struct timespec pause = {.tv_nsec = CTL_AGAIN_MS * 1000000l};
 	char error[VMSIG_DETAIL_MAX + 1] = "";
 	vmsig_options options;
 	int code = ctl_connection(ctl, CTL_PLANE_ADMIN, &options), r;

@@ -247,8 +247,11 @@ int ctl_connect_fail(int error, const char *socket, const char *why)
 	return EXIT_CONNECT;
 }
 
-int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
+/* EXIT_OK, or the exit code after a message. `patient`: as long as there is no broker it is looked
+ * for again, but nobody waits for what nobody reads. */
+static int connect_with(const struct ctl *ctl, bool patient, vmsig **ret_vmsig)
 {
+	const struct timespec pause = {.tv_nsec = CTL_AGAIN_MS * 1000000l};
 	vmsig_options options;
 	char error[VMSIG_DETAIL_MAX + 1] = "";
 	vmsig *v;
@@ -257,17 +260,33 @@ int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
 	if (code)
 		return code;
 	options.flags = VMSIG_OPT_NO_RECONNECT;
-	r = vmsig_open(&v, &options, error, sizeof(error));
-	if (r)
-		return ctl_identity_fail(error);
-	r = vmsig_wait_connected(v, -1);
-	if (r) {
-		code = ctl_connect_fail(r, options.socket_path, vmsig_last_error(v));
+	for (;;) {
+		if (vmsig_open(&v, &options, error, sizeof(error)))
+			return ctl_identity_fail(error);
+		r = vmsig_wait_connected(v, -1);
+		if (!r || !patient || r != -VMSIG_ERR_DISCONNECTED || ctl_output_is_gone())
+			break;
 		vmsig_close(v);
-		return code;
+		nanosleep(&pause, NULL);
 	}
-	*ret_vmsig = v;
-	return EXIT_OK;
+	if (!r) {
+		*ret_vmsig = v;
+		return EXIT_OK;
+	}
+	code = ctl_connect_fail(r, options.socket_path, vmsig_last_error(v));
+	vmsig_close(v);
+	return code;
+}
+
+int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig)
+{
+	return connect_with(ctl, false, ret_vmsig);
+}
+
+int ctl_reconnect(const struct ctl *ctl, vmsig **v)
+{
+	*v = vmsig_close(*v);
+	return connect_with(ctl, true, v);
 }
 
 /* Reads deliveries until the context is there. What the endpoint said last is the reason

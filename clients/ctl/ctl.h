@@ -97,6 +97,7 @@ struct ctl {
 	uint32_t wait_ms;    /* for an endpoint that is not ready, or a lease that others hold */
 };
 
+#define CTL_AGAIN_MS 500 /* between two attempts to connect */
 #define CTL_SYSTEM_MAX (VMSIG_RELEASE_MAX + 64)
 
 enum ctl_plane { CTL_PLANE_CTX, CTL_PLANE_WRITE, CTL_PLANE_ADMIN };
@@ -194,6 +195,9 @@ int ctl_identity_fail(const char *why);
 int ctl_connect_fail(int error, const char *socket, const char *why);
 /* Opens and connects to the read plane. EXIT_OK, or the exit code after a message. */
 int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig);
+/* The same after a connection was lost: waits for a broker for as long as there is none and
+ * somebody reads the output. */
+int ctl_reconnect(const struct ctl *ctl, vmsig **v);
 
 /* Subscribes to the endpoint and waits for its context, which the caller closes. */
 int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct context *ret_context);

@@ -14,15 +14,16 @@ static const struct ctl_command fleet_ls, fleet_hosts, fleet_where, fleet_bump;
 /* ---- asking ---- */
 
 /* The answer is the connection's. */
-static int ask(const struct ctl *ctl, vmsig_admin **ret_admin, const Vmsig__FleetView **ret_view)
+static int ask(
+	const struct ctl *ctl, struct ctl_fleet *ret_fleet, const Vmsig__FleetView **ret_view)
 {
-	int code = ctl_admin_connect(ctl, ret_admin);
+	int code = ctl_fleet_open(ctl, ret_fleet);
 
 	if (code)
 		return code;
-	code = ctl_fleet_ask(ctl, *ret_admin, ret_view);
+	code = ctl_fleet_ask(ret_fleet, ret_view);
 	if (code)
-		vmsig_admin_close(*ret_admin);
+		ctl_fleet_close(ret_fleet);
 	return code;
 }
 
@@ -37,6 +38,15 @@ static int no_arguments(struct ctl *ctl, const struct ctl_command *command, int 
 
 /* ---- ls ---- */
 
+/* 0: that is not known, or not told. */
+static void number_add(struct table *table, uint64_t number)
+{
+	if (number)
+		table_add(table, "%" PRIu64, number);
+	else
+		table_add(table, "-");
+}
+
 static void guest_add(struct table *table, const Vmsig__FleetGuest *guest)
 {
 	table_add(table, "%s", guest->endpoint[0] ? guest->endpoint : "-");
@@ -44,8 +54,8 @@ static void guest_add(struct table *table, const Vmsig__FleetGuest *guest)
 	table_add(table, "%s", guest->state);
 	table_add(table, "%s", guest->holder[0] ? guest->holder : "-");
 	table_add(table, "%s", guest->name[0] ? guest->name : "-");
-	table_add(table, "%u", guest->epoch);
-	table_add(table, "%" PRIu64, guest->token);
+	number_add(table, guest->present);
+	number_add(table, guest->token);
 	table_add(table, "%.1f s", (double)guest->right_ms / 1000.0);
 }
 
@@ -69,15 +79,15 @@ static int print_guests(const Vmsig__FleetView *view)
 static int run_ls(struct ctl *ctl, int argc, char **argv)
 {
 	const Vmsig__FleetView *view;
-	vmsig_admin *admin;
+	struct ctl_fleet fleet;
 	int code = no_arguments(ctl, &fleet_ls, argc, argv);
 
 	if (!code)
-		code = ask(ctl, &admin, &view);
+		code = ask(ctl, &fleet, &view);
 	if (code)
 		return code;
 	code = ctl->json ? ctl_print_json(ctl_message_json(&view->base)) : print_guests(view);
-	vmsig_admin_close(admin);
+	ctl_fleet_close(&fleet);
 	return code;
 }
 
@@ -88,10 +98,13 @@ static const struct ctl_command fleet_ls = {
 	.help = "STATE is OWNED where this host may write, for RIGHT; FOREIGN where HOST may, and\n"
 		"SILENT where HOST has not been heard of lately. ENDPOINT is the guest's name\n"
 		"here, AS that on HOST. An administrator of a part sees guests whose endpoint\n"
-		"here, or else whose name on HOST, is of that part.\n"
+		"here, or else whose name on HOST, is of that part; sensors and operators see "
+		"those\n"
+		"with an endpoint here that they may see, and others as the key 'fleet' of the\n"
+		"policy allows. EPOCH is told of guests of this host.\n"
 		"\n"
 		"Examples:\n"
-		"  vmsigctl fleet ls --identity admin\n"
+		"  vmsigctl fleet ls\n"
 		"  vmsigctl fleet ls --json | jq '.guests[] | select(.state != \"OWNED\")'\n",
 	.run = run_ls,
 };
@@ -134,15 +147,15 @@ static int print_hosts(const Vmsig__FleetView *view)
 static int run_hosts(struct ctl *ctl, int argc, char **argv)
 {
 	const Vmsig__FleetView *view;
-	vmsig_admin *admin;
+	struct ctl_fleet fleet;
 	int code = no_arguments(ctl, &fleet_hosts, argc, argv);
 
 	if (!code)
-		code = ask(ctl, &admin, &view);
+		code = ask(ctl, &fleet, &view);
 	if (code)
 		return code;
 	code = ctl->json ? ctl_print_json(ctl_message_json(&view->base)) : print_hosts(view);
-	vmsig_admin_close(admin);
+	ctl_fleet_close(&fleet);
 	return code;
 }
 
@@ -223,17 +236,17 @@ static int print_where(const struct ctl *ctl, const Vmsig__FleetView *view, cons
 static int run_where(struct ctl *ctl, int argc, char **argv)
 {
 	const Vmsig__FleetView *view;
-	vmsig_admin *admin;
+	struct ctl_fleet fleet;
 	int code = ctl_options(ctl, &fleet_where, argc, argv, NULL, NULL, NULL);
 
 	if (!code && optind + 1 != argc)
 		code = ctl_usage(&fleet_where, "it takes an endpoint's name or a UUID");
 	if (!code)
-		code = ask(ctl, &admin, &view);
+		code = ask(ctl, &fleet, &view);
 	if (code)
 		return code;
 	code = print_where(ctl, view, argv[optind]);
-	vmsig_admin_close(admin);
+	ctl_fleet_close(&fleet);
 	return code;
 }
 
@@ -297,7 +310,7 @@ static int run_fleet(struct ctl *ctl, int argc, char **argv)
 const struct ctl_command ctl_fleet = {
 	.name = "fleet",
 	.arguments = "ls | hosts | leases | where NAME | watch | bump",
-	.summary = "Show which host may write to which guest, as an administrator",
+	.summary = "Show which host may write to which guest",
 	.help = "  ls             guests, of all hosts\n"
 		"  hosts          hosts that have them\n"
 		"  leases         their leases\n"
@@ -305,7 +318,9 @@ const struct ctl_command ctl_fleet = {
 		"  watch          each change of a guest's state or host\n"
 		"  bump           trust the fleet's etcd as it is now\n"
 		"\n"
-		"The local broker is asked; nobody but brokers has a certificate for etcd.\n",
+		"The local broker is asked, for what the policy lets this identity see; nobody "
+		"but\n"
+		"brokers has a certificate for etcd.\n",
 	.has_command = true,
 	.has_actions = true,
 	.run = run_fleet,

@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include "clients/ctl/fleet.h"
+#include "clients/ctl/operator.h"
+
+#define CANNOT_LIST "cannot list leases"
 
 /* What is asked of the broker. */
 struct leases {
@@ -42,13 +45,22 @@ static void guest_add(struct table *table, uint64_t id, const Vmsig__FleetGuest 
 	table_add(table, "%s", guest->holder);
 }
 
+/* Who others are is not told to an operator. */
+static void holder_add(struct table *table, const char *tenant, uint32_t uid, const char *away)
+{
+	if (tenant[0])
+		table_add(table, "%s/%u%s", tenant, uid, away);
+	else
+		table_add(table, "-%s", away);
+}
+
 static void lease_add(
 	struct table *table, const vmsig_lease_entry *lease, const Vmsig__FleetGuest *guest)
 {
 	guest_add(table, lease->id, guest);
 	table_add(table, "%s", vmsig_lease_state_name(lease->state));
 	table_add(table, "%u", lease->epoch);
-	table_add(table, "%s/%u%s", lease->tenant, lease->uid, lease->connected ? "" : " (away)");
+	holder_add(table, lease->tenant, lease->uid, lease->connected ? "" : " (away)");
 	table_add(table, "%.1f s", lease->remaining_ms / 1000.0);
 }
 
@@ -60,7 +72,7 @@ static void away_add(struct table *table, const Vmsig__FleetGuest *guest)
 		guest_add(table, lease->lease, guest);
 		table_add(table, "granted");
 		table_add(table, "%u", lease->epoch);
-		table_add(table, "%s/%u", lease->tenant, lease->uid);
+		holder_add(table, lease->tenant, lease->uid, "");
 		table_add(table, "-");
 	}
 }
@@ -96,10 +108,15 @@ static int print_leases(const struct leases *leases)
 static json_t *guest_json(uint64_t id, const Vmsig__FleetGuest *guest, const char *state,
 	uint32_t epoch, const char *tenant, uint32_t uid)
 {
-	return json_pack("{s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:I}", "id", (json_int_t)id,
-		"endpoint", ctl_fleet_name(guest), "uuid", guest->uuid, "host", guest->holder,
-		"state", state, "epoch", (json_int_t)epoch, "tenant", tenant, "uid",
-		(json_int_t)uid);
+	json_t *json = json_pack("{s:I, s:s, s:s, s:s, s:s, s:I}", "id", (json_int_t)id, "endpoint",
+		ctl_fleet_name(guest), "uuid", guest->uuid, "host", guest->holder, "state", state,
+		"epoch", (json_int_t)epoch);
+
+	if (tenant[0]) {
+		json_object_set_new(json, "tenant", json_string(tenant));
+		json_object_set_new(json, "uid", json_integer(uid));
+	}
+	return json;
 }
 
 static json_t *lease_json(const vmsig_lease_entry *lease, const Vmsig__FleetGuest *guest)
@@ -145,27 +162,68 @@ static int print_json(const struct leases *leases)
 
 /* ---- the command ---- */
 
+static int list_all(const struct ctl_fleet *fleet, vmsig_lease_entries **ret_entries)
+{
+	int r = vmsig_admin_leases(fleet->admin, ret_entries, (int)fleet->ctl->wait_ms);
+
+	return r ? ctl_fail(r, CANNOT_LIST ": %s", vmsig_admin_last_error(fleet->admin)) : EXIT_OK;
+}
+
+static int list_own(const struct ctl_fleet *fleet, vmsig_lease_entries **ret_entries)
+{
+	vmsig_writer *writer;
+	int code, r;
+
+	if (fleet->ctl->socket)
+		return ctl_usage(&ctl_fleet_leases,
+			"an operator's are at two sockets, which --socket cannot name; set "
+			"VMSIG_SOCKET and VMSIG_WRITE_SOCKET");
+	code = ctl_writer_open(fleet->ctl, &writer);
+	if (code)
+		return code;
+	r = vmsig_lease_list(writer, ret_entries, (int)fleet->ctl->wait_ms);
+	if (r)
+		code = ctl_fail(r, CANNOT_LIST ": %s", vmsig_writer_last_error(writer));
+	vmsig_writer_close(writer);
+	return code;
+}
+
+/* Of this host. */
+static int list(const struct ctl_fleet *fleet, vmsig_lease_entries **ret_entries)
+{
+	switch (fleet->role) {
+	case IDENTITY_SENSOR:
+		ctl_fail_with(VMSIG_ERR_FORBIDDEN, "ask as an operator or an administrator",
+			CANNOT_LIST ": sensors have none");
+		return EXIT_NOT_FOUND;
+	case IDENTITY_OPERATOR:
+		return list_own(fleet, ret_entries);
+	default:
+		return list_all(fleet, ret_entries);
+	}
+}
+
 static int run_leases(struct ctl *ctl, int argc, char **argv)
 {
 	struct leases leases = {0};
-	vmsig_admin *admin;
-	int code = ctl_options(ctl, &ctl_fleet_leases, argc, argv, NULL, NULL, NULL), r;
+	struct ctl_fleet fleet;
+	int code = ctl_options(ctl, &ctl_fleet_leases, argc, argv, NULL, NULL, NULL);
 
 	if (!code && optind != argc)
 		code = ctl_usage(&ctl_fleet_leases, "it takes no arguments");
 	if (!code)
-		code = ctl_admin_connect(ctl, &admin);
+		code = ctl_fleet_open(ctl, &fleet);
 	if (code)
 		return code;
-	r = vmsig_admin_leases(admin, &leases.entries, (int)ctl->wait_ms);
-	code = r ? ctl_fail(r, "cannot list leases: %s", vmsig_admin_last_error(admin))
-		 : ctl_fleet_ask(ctl, admin, &leases.view);
+	code = list(&fleet, &leases.entries);
+	if (!code)
+		code = ctl_fleet_ask(&fleet, &leases.view);
 	if (!code) {
 		code = ctl->json ? print_json(&leases) : print_leases(&leases);
 		ctl_fleet_complain(leases.view);
 	}
 	vmsig_lease_entries_free(leases.entries);
-	vmsig_admin_close(admin);
+	ctl_fleet_close(&fleet);
 	return code;
 }
 
@@ -175,10 +233,12 @@ const struct ctl_command ctl_fleet_leases = {
 	.summary = "List the leases of the fleet's guests, of all hosts",
 	.help = "Of a guest that another host has, what was granted and has not ended (state\n"
 		"granted): how long it lasts yet, and who waits, that host's broker knows.\n"
-		"ENDPOINT is the guest's name here, or else on HOST.\n"
+		"ENDPOINT is the guest's name here, or else on HOST. An operator is not told "
+		"whose\n"
+		"others' leases are; it asks ctx.sock and write.sock.\n"
 		"\n"
 		"Examples:\n"
-		"  vmsigctl fleet leases --identity admin\n"
+		"  vmsigctl fleet leases\n"
 		"  vmsigctl fleet leases --json | jq '.[] | select(.host == \"host2\")'\n",
 	.run = run_leases,
 };

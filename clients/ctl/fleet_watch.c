@@ -24,7 +24,7 @@ struct known {
 
 struct watched {
 	const struct ctl *ctl;
-	vmsig_admin *admin;
+	struct ctl_fleet fleet;
 	uint32_t interval_ms;
 	struct known *known;
 	size_t n;
@@ -165,7 +165,7 @@ static void take_problem(struct watched *watched, const Vmsig__FleetView *view)
 static int look(struct watched *watched)
 {
 	const Vmsig__FleetView *view;
-	int code = ctl_fleet_ask(watched->ctl, watched->admin, &view);
+	int code = ctl_fleet_ask(&watched->fleet, &view);
 
 	if (code)
 		return code;
@@ -189,7 +189,7 @@ static int follow(struct watched *watched)
 	while ((!code || code == EXIT_CONNECT) && !ctl_output_is_gone()) {
 		if (!code)
 			nanosleep(&pause, NULL);
-		else if (ctl_admin_reconnect(watched->ctl, &watched->admin))
+		else if (ctl_fleet_reopen(&watched->fleet))
 			break;
 		code = look(watched);
 	}
@@ -218,12 +218,12 @@ static int run_watch(struct ctl *ctl, int argc, char **argv)
 	if (!code && optind != argc)
 		code = ctl_usage(&ctl_fleet_watch, "it takes no arguments");
 	if (!code)
-		code = ctl_admin_connect(ctl, &watched.admin);
+		code = ctl_fleet_open(ctl, &watched.fleet);
 	if (code)
 		return code;
 	code = follow(&watched);
 	free(watched.known);
-	vmsig_admin_close(watched.admin);
+	ctl_fleet_close(&watched.fleet);
 	return code;
 }
 

@@ -13,6 +13,7 @@
  *   system.c        names of endpoints, and what runs in one, as the broker says
  *   epochs.c        what it was told last: order across reconnections
  *   listing.c       a list that arrives in pages
+ *   lookout.c       the fleet
  *   delivery.c      what waits for the holder
  *   blocking.c      calls that wait
  *
@@ -63,6 +64,14 @@ struct listing {
 	int error;                   /* of a blocking call: positive, 0, -1 while it goes on */
 };
 
+/* One question about the fleet. */
+struct lookout {
+	uint64_t request_id; /* 0: none is under way */
+	int64_t until;
+	Vmsig__FleetView *view; /* the answer */
+	int error;              /* positive: there is none */
+};
+
 struct delivery_queue {
 	vmsig_delivery *ring; /* size entries */
 	uint32_t size;
@@ -78,6 +87,7 @@ struct vmsig {
 	struct client_subscription *subscriptions;
 	uint32_t nsubscriptions;
 	struct listing listing;
+	struct lookout lookout;
 	struct delivery_queue queue;
 	struct told *told;
 };
@@ -135,6 +145,14 @@ __attribute__((warn_unused_result)) int listing_page(vmsig *v, const Vmsig__Endp
 /* Ends it with a positive error; nothing when none is under way. */
 void listing_fail(vmsig *v, int error, const char *text);
 void listing_deinit(vmsig *v);
+
+/* ---- lookout.c ---- */
+
+/* The view is borrowed. */
+__attribute__((warn_unused_result)) int lookout_take(vmsig *v, const Vmsig__FleetView *view);
+/* Ends it with a positive error; nothing when none is under way. */
+void lookout_fail(vmsig *v, int error, const char *text);
+void lookout_deinit(vmsig *v);
 
 /* ---- delivery.c ---- */
 

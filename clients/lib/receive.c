@@ -23,6 +23,8 @@ static int on_answer(vmsig *v, uint64_t id, int error, const char *text)
 			v, VMSIG_ERR_PROTOCOL, "the broker answers what it was not asked");
 	if (id == v->listing.request_id)
 		listing_fail(v, error ? error : VMSIG_ERR_PROTOCOL, text);
+	else if (id == v->lookout.request_id)
+		lookout_fail(v, error ? error : VMSIG_ERR_PROTOCOL, text);
 	else
 		client_subscription_answer(v, id, error, text);
 	return 0;
@@ -58,6 +60,16 @@ static int on_list(void *ctx, const struct envelope *message)
 			v, VMSIG_ERR_PROTOCOL, "the broker sent a list it was not asked for");
 	/* One that nobody waits for any more comes late. */
 	return id == v->listing.request_id ? listing_page(v, message->body) : 0;
+}
+
+static int on_fleet_view(void *ctx, const struct envelope *message)
+{
+	vmsig *v = ctx;
+	uint64_t id = message->request_id;
+
+	if (!id || id > v->link.last_id)
+		return client_fail(v, VMSIG_ERR_PROTOCOL, "the broker tells of a fleet unasked");
+	return id == v->lookout.request_id ? lookout_take(v, message->body) : 0;
 }
 
 static void tell_invalidated(vmsig *v, uint32_t endpoint, const char *name, uint32_t epoch)
@@ -160,6 +172,7 @@ static const uplink_handler handlers[] = {
 	[VMSIG__CTX_MESSAGE__BODY_MEMCTX] = on_memctx,
 	[VMSIG__CTX_MESSAGE__BODY_MEMCTX_INVALIDATED] = on_invalidated,
 	[VMSIG__CTX_MESSAGE__BODY_ENDPOINT_STATE] = on_state,
+	[VMSIG__CTX_MESSAGE__BODY_FLEET_VIEW] = on_fleet_view,
 };
 
 int receive_message(vmsig *v, const struct envelope *message)

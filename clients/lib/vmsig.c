@@ -28,6 +28,7 @@ static void on_down(void *owner, int code, bool news)
 	vmsig_delivery *delivery;
 
 	listing_fail(v, VMSIG_ERR_DISCONNECTED, v->link.error);
+	lookout_fail(v, VMSIG_ERR_DISCONNECTED, v->link.error);
 	client_subscription_all_reset(v);
 	if (!news)
 		return;
@@ -58,6 +59,7 @@ static bool is_overdue(const void *owner, int64_t now)
 	const vmsig *v = owner;
 
 	return (v->listing.request_id && v->listing.until <= now) ||
+	       (v->lookout.request_id && v->lookout.until <= now) ||
 	       client_subscription_all_overdue(v, now);
 }
 
@@ -71,6 +73,8 @@ static int64_t next_deadline(const void *owner)
 	deadline = client_subscription_all_deadline(v);
 	if (v->listing.request_id && v->listing.until < deadline)
 		deadline = v->listing.until;
+	if (v->lookout.request_id && v->lookout.until < deadline)
+		deadline = v->lookout.until;
 	return deadline;
 }
 
@@ -122,6 +126,7 @@ vmsig *vmsig_close(vmsig *v)
 	uplink_deinit(&v->link);
 	delivery_queue_deinit(&v->queue);
 	listing_deinit(v);
+	lookout_deinit(v);
 	while (v->subscriptions)
 		client_subscription_free(v, v->subscriptions);
 	epochs_deinit(v);

@@ -36,7 +36,7 @@ void fleet_scene_configure(struct fleet_host *host, unsigned number, const char 
 		"endpoints:\n"
 		"  - %s\n"
 		"tenants:\n"
-		"  - {name: alice, role: operator, uids: [%u], endpoints: ['*'],\n"
+		"  - {name: alice, role: operator, uids: [%u], endpoints: ['*'], fleet: ['*'],\n"
 		"     write: [{endpoints: ['*'], ttl_max: 300s}]}\n"
 		"  - {name: acme, role: sensor, uids: [%u], endpoints: ['*']}\n"
 		"  - {name: root, role: admin, uids: [%u], endpoints: ['*']}\n"
@@ -191,13 +191,14 @@ int fleet_scene_resume(struct write_client *client, const struct write_lease *le
 /* ---- administrators ---- */
 
 /* The connection stays open for it. */
-Vmsig__AdminMessage *fleet_scene_ask_as(struct fleet_host *host, const struct pki_cert *who,
-	Vmsig__AdminRequest *request, Vmsig__AdminMessage__BodyCase body)
+Vmsig__AdminMessage *fleet_scene_ask_at(struct fleet_host *host, const char *socket,
+	const struct pki_cert *who, Vmsig__AdminRequest *request,
+	Vmsig__AdminMessage__BodyCase body)
 {
 	struct write_client client;
 	Vmsig__AdminMessage *message;
 
-	write_client_open(&client, host->daemon, "admin.sock", who);
+	write_client_open(&client, host->daemon, socket, who);
 	write_client_send_admin(&client, request);
 	message = write_client_receive_admin(&client);
 	assert_non_null(message);
@@ -205,6 +206,12 @@ Vmsig__AdminMessage *fleet_scene_ask_as(struct fleet_host *host, const struct pk
 		assert_int_equal(message->body_case, body);
 	write_client_close(&client);
 	return message;
+}
+
+Vmsig__AdminMessage *fleet_scene_ask_as(struct fleet_host *host, const struct pki_cert *who,
+	Vmsig__AdminRequest *request, Vmsig__AdminMessage__BodyCase body)
+{
+	return fleet_scene_ask_at(host, "admin.sock", who, request, body);
 }
 
 Vmsig__AdminMessage *fleet_scene_ask_admin(

@@ -78,6 +78,10 @@ Vmsig__AdminMessage *fleet_scene_ask_admin(
 /* The same, as another one. */
 Vmsig__AdminMessage *fleet_scene_ask_as(struct fleet_host *host, const struct pki_cert *who,
 	Vmsig__AdminRequest *request, Vmsig__AdminMessage__BodyCase body);
+/* At another socket: what is asked of the fleet is the same bytes at both of its planes. */
+Vmsig__AdminMessage *fleet_scene_ask_at(struct fleet_host *host, const char *socket,
+	const struct pki_cert *who, Vmsig__AdminRequest *request,
+	Vmsig__AdminMessage__BodyCase body);
 /* What the host's broker says of its guest. */
 void fleet_scene_view_is(struct fleet_host *host, const char *state, const char *holder);
 /* The answer's error, 0: it was done. */

@@ -52,24 +52,50 @@ static void the_second_is_refused_and_takes_over_from_the_dead(void **state)
 		assert_int_equal(daemon_stop(hosts[i].daemon, SIGTERM), 0);
 }
 
-/* The command's output, as root of this host, until it ends or has so many lines. */
-static void fleet_says(struct fleet_host *host, const char *arguments, const char *pattern)
+/* The command's output, as somebody of this host, until it ends or has so many lines. */
+static void says(struct fleet_host *host, const struct pki_cert *who, const char *arguments,
+	const char *pattern)
 {
 	/* What follows something is left when its first line has come. */
 	static const char script[] =
 		"cd %s && mkdir -p id && cp %s id/key.pem && cp %s id/cert.pem && cp %s id/ca.pem;"
-		" \"%s\" --identity id --socket run/admin.sock %s >out 2>&1 & pid=$!;"
+		" export VMSIG_SOCKET=run/ctx.sock VMSIG_WRITE_SOCKET=run/write.sock"
+		" VMSIG_ADMIN_SOCKET=run/admin.sock;"
+		" \"%s\" --identity id %s >out 2>&1 & pid=$!;"
 		" for i in $(seq 1200); do grep -qE '%s' %s/out && break; sleep 0.05; done;"
 		" kill $pid 2>/dev/null; wait $pid; grep -qE '%s' %s/out || { cat %s/out >&2; exit "
 		"1; }";
 	char command[10 * PATH_MAX];
 	const char *dir = daemon_dir(host->daemon);
 
-	snprintf(command, sizeof(command), script, dir, host->admin.key, host->admin.cert,
+	snprintf(command, sizeof(command), script, dir, who->key, who->cert,
 		pki_ca(daemon_pki(host->daemon)), VMSIGCTL, arguments, pattern, dir, pattern, dir,
 		dir);
 	if (system(command))
 		fail_msg("vmsigctl %s does not say '%s'", arguments, pattern);
+}
+
+static void fleet_says(struct fleet_host *host, const char *arguments, const char *pattern)
+{
+	says(host, &host->admin, arguments, pattern);
+}
+
+/* The same of who has no rights on etcd, nor on the admin plane. */
+static void tenants_ask(struct fleet_host *hosts)
+{
+	says(&hosts[0], &hosts[0].operator, "fleet ls",
+		"^vm +" FLEET_GUEST " +OWNED +host1 +vm +[0-9]+ +- ");
+	says(&hosts[1], &hosts[1].operator, "fleet where vm", "^host1$");
+	says(&hosts[1], &hosts[1].operator, "fleet hosts", "^host1 +1$");
+	says(&hosts[1], &hosts[1].operator, "fleet leases",
+		"^ *[0-9]+ +vm +" FLEET_GUEST " +host1 +granted +[0-9]+ +alice/[0-9]+ +-");
+	says(&hosts[0], &hosts[0].operator, "fleet leases",
+		"^ *[0-9]+ +vm +" FLEET_GUEST " +host1 +active +[0-9]+ +alice/");
+	says(&hosts[1], &hosts[1].sensor, "fleet ls", "^vm +" FLEET_GUEST " +FOREIGN +host1 ");
+	says(&hosts[1], &hosts[1].sensor, "fleet watch --interval 50ms",
+		"Z vm " FLEET_GUEST " FOREIGN host1$");
+	says(&hosts[1], &hosts[1].sensor, "fleet leases", "sensors have none");
+	says(&hosts[1], &hosts[1].sensor, "fleet bump", "role");
 }
 
 static void operators_ask_any_host(void **state)
@@ -92,6 +118,7 @@ static void operators_ask_any_host(void **state)
 	fleet_says(&hosts[1], "endpoint ls", "^vm .* config +" FLEET_GUEST);
 	fleet_says(&hosts[1], "fleet watch --interval 50ms", "Z vm " FLEET_GUEST " FOREIGN host1$");
 	fleet_says(&hosts[0], "fleet watch --json", "\"state\": ?\"OWNED\"");
+	tenants_ask(hosts);
 	write_client_close(&first);
 	for (size_t i = 0; i < 2; i++)
 		assert_int_equal(daemon_stop(hosts[i].daemon, SIGTERM), 0);

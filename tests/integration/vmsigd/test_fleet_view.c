@@ -27,6 +27,20 @@ static Vmsig__AdminMessage *ask(struct fleet_host *host, const struct pki_cert *
 	return fleet_scene_ask_as(host, who, &request, VMSIG__ADMIN_MESSAGE__BODY_FLEET_VIEW);
 }
 
+/* As a sensor or an operator. */
+static Vmsig__AdminMessage *ask_tenant(
+	struct fleet_host *host, const struct pki_cert *who, bool whole)
+{
+	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
+	Vmsig__FleetQuery body = VMSIG__FLEET_QUERY__INIT;
+
+	body.whole = whole;
+	request.body_case = VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY;
+	request.fleet_query = &body;
+	return fleet_scene_ask_at(
+		host, "ctx.sock", who, &request, VMSIG__ADMIN_MESSAGE__BODY_FLEET_VIEW);
+}
+
 /* NULL: it is not told of. */
 static const Vmsig__FleetGuest *find(const Vmsig__FleetView *view, const char *uuid)
 {
@@ -45,15 +59,19 @@ static void part_new(const char *name, const char *uri, struct pki_cert *ret_cer
 
 static int setup(void **state)
 {
-	static char tenants[512];
+	static char tenants[1024];
 
 	fleet_scene_setup(state);
 	snprintf(tenants, sizeof(tenants),
 		"  - {name: part-v, role: admin, uids: [%u], endpoints: ['v*']}\n"
 		"  - {name: part-w, role: admin, uids: [%u], endpoints: ['w*']}\n"
 		"  - {name: part-l, role: admin, uids: [%u], endpoints: ['label:a=*']}\n"
-		"  - {name: eyes, role: monitor, uids: [%u], endpoints: ['*']}\n",
-		getuid(), getuid(), getuid(), getuid());
+		"  - {name: eyes, role: monitor, uids: [%u], endpoints: ['*']}\n"
+		"  - {name: none, role: sensor, uids: [%u], endpoints: ['w*'], fleet: ['v*', "
+		"'guest']}\n"
+		"  - {name: far, role: sensor, uids: [%u], endpoints: ['v*'], fleet: ['w*']}\n"
+		"  - {name: bob, role: operator, uids: [%u], endpoints: [], fleet: ['web']}\n",
+		getuid(), getuid(), getuid(), getuid(), getuid(), getuid(), getuid());
 	fleet_scene.tenants = tenants;
 	daemon_ram(fleet_scene.hosts[1].daemon, "web", FLEET_RAM);
 	fleet_scene_configure(&fleet_scene.hosts[0], 1, FLEET_ENDPOINT("vm"));
@@ -78,7 +96,7 @@ static void start(void)
 static struct write_lease lease_of_web(struct write_client *client)
 {
 	fleet_scene_open(client, &fleet_scene.hosts[1]);
-	write_client_ask(client, "web", 0, 0, FLEET_LONG, 0, true);
+	write_client_ask(client, "web", 0, 0, FLEET_LONG, 0, false);
 	return write_client_granted(client);
 }
 
@@ -151,6 +169,136 @@ static void the_policy_of_the_host_that_is_asked_applies(void)
 	sees(host, &cert, NULL);
 }
 
+/* What is beside the guests, and is not for tenants. */
+static void only_guests(const Vmsig__FleetView *view)
+{
+	assert_string_equal(view->name, "test");
+	assert_string_equal(view->host, "host1");
+	assert_string_equal(view->etcd, "");
+	assert_string_equal(view->version, "");
+	assert_string_equal(view->problem, "");
+	for (size_t i = 0; i < view->n_guests; i++)
+		assert_int_equal(view->guests[i]->token, 0);
+}
+
+static void tenant_sees(
+	struct fleet_host *host, const struct pki_cert *who, const char *here, const char *away)
+{
+	Vmsig__AdminMessage *message = ask_tenant(host, who, true);
+	const Vmsig__FleetView *view = message->fleet_view;
+	const Vmsig__FleetGuest *guest;
+
+	only_guests(view);
+	assert_int_equal(view->n_guests, (here ? 1u : 0u) + (away ? 1u : 0u));
+	guest = here ? find(view, here) : NULL;
+	assert_true(!here || guest);
+	if (guest) {
+		assert_string_equal(guest->endpoint, "vm");
+		assert_string_equal(guest->state, "OWNED");
+		assert_string_equal(guest->holder, "host1");
+		assert_int_not_equal(guest->present, 0);
+		assert_true(guest->present <= guest->epoch);
+	}
+	guest = away ? find(view, away) : NULL;
+	assert_true(!away || guest);
+	if (guest) {
+		assert_string_equal(guest->endpoint, "");
+		assert_string_equal(guest->name, "web");
+		assert_string_equal(guest->holder, "host2");
+		assert_int_equal(guest->present, 0);
+	}
+	vmsig__admin_message__free_unpacked(message, NULL);
+}
+
+/* The lease of the other host's guest, which is alice's. */
+static void tenant_sees_lease(
+	struct fleet_host *host, const struct pki_cert *who, bool lease, const char *tenant)
+{
+	Vmsig__AdminMessage *message = ask_tenant(host, who, true);
+	const Vmsig__FleetGuest *guest = find(message->fleet_view, OTHER);
+
+	assert_non_null(guest);
+	assert_int_equal(guest->n_leases, lease);
+	if (lease) {
+		assert_int_not_equal(guest->leases[0]->lease, 0);
+		assert_string_equal(guest->leases[0]->tenant, tenant);
+		assert_int_equal(guest->leases[0]->uid, tenant[0] ? getuid() : 0);
+	}
+	vmsig__admin_message__free_unpacked(message, NULL);
+}
+
+/* What has an endpoint here is seen by that alone; what has none, by what the policy says of the
+ * fleet, and without that not at all. */
+static void tenants_see_what_their_policy_names(void)
+{
+	struct fleet_host *host = &fleet_scene.hosts[0];
+	struct write_client client;
+	Vmsig__AdminMessage *message;
+	struct pki_cert none, far, bob;
+
+	part_new("none", "vmsig://sensor/none", &none);
+	part_new("far", "vmsig://sensor/far", &far);
+	part_new("bob", "vmsig://operator/bob", &bob);
+	/* It may see each endpoint here, and hears nothing of others. */
+	tenant_sees(host, &host->sensor, FLEET_GUEST, NULL);
+	/* Names of other hosts do not show what is hidden here, nor the other way round. */
+	tenant_sees(host, &none, NULL, NULL);
+	tenant_sees(host, &far, FLEET_GUEST, OTHER);
+	tenant_sees(host, &bob, NULL, OTHER);
+	message = ask_tenant(host, &far, false);
+	assert_int_equal(message->fleet_view->n_guests, 1);
+	assert_false(message->fleet_view->alone);
+	vmsig__admin_message__free_unpacked(message, NULL);
+	(void)lease_of_web(&client);
+	tenant_sees_lease(host, &far, false, "");
+	tenant_sees_lease(host, &bob, true, "");
+	tenant_sees_lease(host, &host->operator, true, "alice");
+	write_client_close(&client);
+}
+
+/* One question at a time is a connection's, and who asks without an end waits, but gets its
+ * answers; a question that is waited for no more harms nobody. */
+static void questions_are_bounded(void)
+{
+	Vmsig__AdminRequest request = VMSIG__ADMIN_REQUEST__INIT;
+	Vmsig__FleetQuery body = VMSIG__FLEET_QUERY__INIT;
+	struct fleet_host *host = &fleet_scene.hosts[0];
+	struct write_client client;
+	unsigned answers = 0, refusals = 0;
+
+	body.whole = true;
+	request.body_case = VMSIG__ADMIN_REQUEST__BODY_FLEET_QUERY;
+	request.fleet_query = &body;
+	cluster_signal(fleet_scene.cluster, 0, SIGSTOP);
+	write_client_open(&client, host->daemon, "ctx.sock", &host->sensor);
+	for (unsigned i = 0; i < 3; i++)
+		write_client_send_admin(&client, &request);
+	for (unsigned i = 0; i < 3; i++) {
+		Vmsig__AdminMessage *message = write_client_receive_admin(&client);
+
+		assert_non_null(message);
+		if (message->body_case == VMSIG__ADMIN_MESSAGE__BODY_ERROR) {
+			assert_int_equal(message->error->code, VMSIG_ERR_QUOTA);
+			refusals++;
+		} else {
+			assert_true(message->fleet_view->alone);
+			answers++;
+		}
+		vmsig__admin_message__free_unpacked(message, NULL);
+	}
+	assert_int_equal(answers, 1);
+	assert_int_equal(refusals, 2);
+	write_client_send_admin(&client, &request);
+	write_client_close(&client);
+	cluster_signal(fleet_scene.cluster, 0, SIGCONT);
+	for (unsigned i = 0; i < 12; i++) {
+		Vmsig__AdminMessage *message = ask_tenant(host, &host->sensor, true);
+
+		assert_int_equal(message->fleet_view->n_guests, 1);
+		vmsig__admin_message__free_unpacked(message, NULL);
+	}
+}
+
 static void await_state(struct fleet_host *host, const char *uuid, const char *state)
 {
 	bool reached = false;
@@ -201,6 +349,8 @@ static void the_whole_fleet_is_seen_from_one_host(void **state)
 	start();
 	guests_of_all_hosts_with_their_leases();
 	the_policy_of_the_host_that_is_asked_applies();
+	tenants_see_what_their_policy_names();
+	questions_are_bounded();
 	without_etcd_a_host_says_that_it_is_alone();
 	what_becomes_of_a_host_is_seen();
 	assert_int_equal(daemon_stop(fleet_scene.hosts[0].daemon, SIGTERM), 0);

@@ -298,6 +298,8 @@ static void several_files_are_a_list_of_paths(void **state)
 static const char *const writes[][2] = {
 	{"role: sensor, uids: [1], write: [{endpoints: [a]}]", "only operators"},
 	{"role: operator, uids: [1], write: [{}]", "'endpoints' is missing"},
+	{"role: admin, uids: [1], fleet: [a]", "only operators and sensors"},
+	{"role: sensor, uids: [1], fleet: [a, 'label:b=c']", "labels of other hosts"},
 	{"role: operator, uids: [1], write: [{endpoints: [a], ttl_min: 2s, ttl_max: 1s}]",
 		"ttl_min is above ttl_max"},
 	{"role: operator, uids: [1], write: [{endpoints: [a], ranges: "
