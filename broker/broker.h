@@ -27,6 +27,7 @@
  *   desk_sources    its bulk data
  *   fleet_shell     binds the fleet to the world
  *   fleet_seat      its inside
+ *   fleet_damper    a guest that goes and stays too often
  *   fleet_refusal   whether this host may write to a guest, and why not
  *   fleet_keys      the keys for etcd
  *   fleet_memory    what the fleet has to know again after a restart

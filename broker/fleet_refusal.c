@@ -38,6 +38,10 @@ static const char *explain(struct fleet_shell *shell, const struct seat *seat)
 			"when no "
 			"host has the guest, delete that key, and it is taken anew",
 			view.uuid);
+	else if (seat->damper.holds)
+		snprintf(shell->why, sizeof(shell->why),
+			"migrations of the guest begin and end again and again; it is asked for "
+			"again when its QEMU has been quiet for a while, a minute at most");
 	else if (view.state == TENURE_FOREIGN || seat->voyage.host[0])
 		snprintf(shell->why, sizeof(shell->why), "the host '%s' has the guest; write there",
 			view.state == TENURE_FOREIGN ? view.holder : seat->voyage.host);
@@ -56,12 +60,13 @@ int fleet_shell_may_write(
 
 	if (seat && tenure_may_apply(seat->tenure, now_ns))
 		return 0;
-	if (!ret_why)
-		return VMSIG_ERR_BUSY;
 	/* The sentence is made in what is the shell's own. */
-	*ret_why = seat ? explain(seat->shell, seat)
-			: "the guest has no identity in the fleet; its endpoint needs a 'uuid'";
-	return VMSIG_ERR_BUSY;
+	if (ret_why)
+		*ret_why = seat ? explain(seat->shell, seat)
+				: "the guest has no identity in the fleet; its endpoint needs a "
+				  "'uuid'";
+	/* One that has left from here is waited for by nobody. */
+	return seat && seat->voyage.host[0] ? VMSIG_ERR_MOVED : VMSIG_ERR_BUSY;
 }
 
 bool fleet_shell_may_prolong(const struct fleet_shell *shell, uint32_t endpoint, uint64_t now_ns)

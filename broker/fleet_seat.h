@@ -13,6 +13,7 @@
 #include <utlist.h>
 #include <uv.h>
 
+#include "broker/fleet_damper.h"
 #include "broker/fleet_shell.h"
 #include "broker/fleet_survey.h"
 #include "broker/fleet_voyage.h"
@@ -36,6 +37,7 @@ struct seat {
 	bool parts;
 	bool parted; /* the target has it, or nobody will */
 	uint64_t parts_ns;
+	struct fleet_damper damper; /* of what the adapter says of its way */
 	struct fleet_voyage voyage;
 	char name[64];
 	char session[FLEET_NAME_MAX + 1]; /* "": not known */

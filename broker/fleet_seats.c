@@ -183,6 +183,7 @@ void fleet_shell_remove(struct fleet_shell *shell, uint32_t endpoint)
 	}
 	seat->parts_ns = boot_clock_ns() + PART_NS;
 	shell->look_ns = 0;
+	shell->pending = true;
 }
 
 /* One that came by a migration has to be known by some name, also when nobody can tell its kernel

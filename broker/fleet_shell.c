@@ -116,19 +116,40 @@ bool fleet_shell_over(struct fleet_shell *shell, uint32_t endpoint)
 	return false;
 }
 
-static void on_step(void *ctx, uint32_t endpoint, enum passage_step step)
+static void take_step(struct seat *seat, enum passage_step step)
 {
-	struct fleet_shell *shell = ctx;
-	struct seat *seat = seat_or_waiting(shell, endpoint);
-
-	if (!seat || shell->closing)
-		return;
 	seat->voyage.step = step;
 	rename_session(seat);
 	fleet_voyage_step(&seat->voyage, seat->tenure, seat->ready, boot_clock_ns(), step);
 	if (fleet_voyage_is_due(&seat->voyage))
-		look_at(shell, 0);
-	shell->pending = true;
+		look_at(seat->shell, 0);
+	seat->shell->pending = true;
+}
+
+static void hold_step(struct seat *seat, uint64_t until_ns, uint64_t now_ns)
+{
+	if (seat->damper.until_ns != until_ns)
+		log_warning("migrations of the guest begin and end again and again: what QEMU says "
+			    "of that waits",
+			LOG_STR("endpoint", seat->name),
+			LOG_INT("ms", (seat->damper.until_ns - now_ns) / NS_PER_MS));
+	look_at(seat->shell, seat->damper.until_ns);
+	seat->shell->pending = true;
+}
+
+static void on_step(void *ctx, uint32_t endpoint, enum passage_step step)
+{
+	struct fleet_shell *shell = ctx;
+	struct seat *seat = seat_or_waiting(shell, endpoint);
+	uint64_t now_ns = boot_clock_ns(), until_ns;
+
+	if (!seat || shell->closing)
+		return;
+	until_ns = seat->damper.until_ns;
+	if (fleet_damper_step(&seat->damper, now_ns, step))
+		take_step(seat, step);
+	else if (seat->damper.holds)
+		hold_step(seat, until_ns, now_ns);
 }
 
 static void on_kernel(void *ctx, uint32_t endpoint, const char *kernel, bool lasts)
@@ -363,10 +384,21 @@ static void pack(struct fleet_shell *shell, struct seat *seat, uint64_t now_ns)
 		look_at(shell, now_ns + PACK_NS);
 }
 
+static void take_held(struct fleet_shell *shell, struct seat *seat, uint64_t now_ns)
+{
+	enum passage_step step;
+
+	if (fleet_damper_due(&seat->damper, now_ns, &step))
+		take_step(seat, step);
+	if (seat->damper.holds)
+		look_at(shell, seat->damper.until_ns);
+}
+
 static void go_on(struct fleet_shell *shell, struct seat *seat, uint64_t now_ns)
 {
 	const struct fleet_shell_env *env = &shell->env;
 
+	take_held(shell, seat, now_ns);
 	if (fleet_voyage_is_due(&seat->voyage))
 		pack(shell, seat, now_ns);
 	if (seat->voyage.brought && seat->ready && seat->owned && settle(seat))
@@ -385,6 +417,9 @@ static void go_on_all(struct fleet_shell *shell, uint64_t now_ns)
 	shell->look_ns = UINT64_MAX;
 	HASH_ITER (hh, shell->seats, seat, next)
 		go_on(shell, seat, now_ns);
+	/* One without a tenure notes what is said of it. */
+	DL_FOREACH (shell->waiting, seat)
+		take_held(shell, seat, now_ns);
 }
 
 /* ---- the loop ---- */
