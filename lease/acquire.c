@@ -122,7 +122,8 @@ static void lease_set_terms(struct lease *lease, uint64_t now_ns,
 			       : terms->ttl_max_ns;
 	view->hold_max_ns = terms->hold_max_ns;
 	lease->leases_max = terms->leases;
-	lease->wait_until_ns = lease_after(now_ns, clamp(request->wait_ns, 0, terms->wait_max_ns));
+	lease->view.wait_until_ns =
+		lease_after(now_ns, clamp(request->wait_ns, 0, terms->wait_max_ns));
 }
 
 static int check_quota(const struct lease_endpoint *endpoint, const struct lease_account *account,

@@ -100,8 +100,9 @@ struct lease_view {
 	uint64_t ttl_ns;
 	uint64_t hold_max_ns; /* a span, of the terms; 0 of a restored lease */
 	uint64_t granted_ns, deadline_ns, hold_until_ns; /* moments; 0 until it is ACTIVE */
-	uint64_t revoke_at_ns; /* of a preemption under way; UINT64_MAX otherwise */
-	bool told;             /* somebody knows of the grant */
+	uint64_t revoke_at_ns;  /* of a preemption under way; UINT64_MAX otherwise */
+	uint64_t wait_until_ns; /* WAITING: then its request fails */
+	bool told;              /* somebody knows of the grant */
 	void *user;
 };
 

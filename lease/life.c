@@ -140,7 +140,7 @@ void lease_timer_update(struct lease *lease)
 	if (lease->ended)
 		due = TIMERHEAP_NEVER;
 	else if (view->state == LEASE_WAITING || view->state == LEASE_STORING)
-		due = lease->wait_until_ns;
+		due = lease->view.wait_until_ns;
 	else if (view->state == LEASE_ACTIVE && !lease->endpoint->away)
 		due = lease_earlier(view->deadline_ns,
 			lease_earlier(view->revoke_at_ns, lease->orphan_until_ns));

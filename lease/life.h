@@ -58,7 +58,7 @@ struct lease {
 	struct lease_endpoint *endpoint;
 	struct lease_account *account;
 	struct lease_session *session; /* NULL: view.session is LEASE_NO_SESSION */
-	uint64_t wait_until_ns, orphan_until_ns;
+	uint64_t orphan_until_ns;
 	uint32_t leases_max; /* that the tenant may hold, this one included */
 	uint32_t applying;
 	bool wanted; /* while it was STORING, by somebody who may preempt it */

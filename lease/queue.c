@@ -136,7 +136,7 @@ bool queue_is_blocked(const struct lease *lease)
 static bool waits_so_long(const struct lease *waiter, const struct lease *held)
 {
 	return held->view.revoke_at_ns == UINT64_MAX ||
-	       waiter->wait_until_ns > held->view.revoke_at_ns;
+	       waiter->view.wait_until_ns > held->view.revoke_at_ns;
 }
 
 bool queue_wants(const struct lease *held)

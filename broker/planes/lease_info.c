@@ -62,7 +62,10 @@ int lease_info_fill(Vmsig__LeaseInfo *info, const struct lease_view *lease, cons
 	info->state = (uint32_t)lease->state;
 	info->priority = lease->priority;
 	info->ttl_ms = (uint32_t)(lease->ttl_ns / NS_PER_MS);
-	info->remaining_ms = lease->state == LEASE_ACTIVE ? millis_until(lease->deadline_ns) : 0;
+	if (lease->state == LEASE_ACTIVE)
+		info->remaining_ms = millis_until(lease->deadline_ns);
+	else if (lease->state == LEASE_WAITING)
+		info->remaining_ms = millis_until(lease->wait_until_ns);
 	info->connected = lease->session != LEASE_NO_SESSION;
 	owner_pack(info, lease, viewer);
 	return ranges_pack(info, lease);

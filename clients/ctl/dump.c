@@ -198,9 +198,9 @@ static int judge(const struct ctl *ctl, struct ctl_guest *guest, const struct du
 			 "written",
 			guest->endpoint);
 	if (ctl->json && strcmp(dump->output, "-") != 0)
-		return ctl_print_json(json_pack("{s:s, s:I, s:I, s:i, s:b}", "file", dump->output,
+		return ctl_print_json(json_pack("{s:s, s:I, s:I, s:I, s:b}", "file", dump->output,
 			"size", (json_int_t)file->size, "data", (json_int_t)dump->data, "epoch",
-			(int)guest->context.epoch, "coherent", r == 0));
+			(json_int_t)guest->context.epoch, "coherent", r == 0));
 	return EXIT_OK;
 }
 

@@ -9,12 +9,13 @@
 
 static json_t *endpoint_json(const vmsig_endpoint *endpoint)
 {
-	return json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:b, s:i, s:s, s:o}", "name",
-		endpoint->name, "id", (int)endpoint->id, "epoch", (int)endpoint->epoch, "state",
-		vmsig_state_name(endpoint->state), "guard", vmsig_guard_name(endpoint->guard),
-		"adapter", endpoint->adapter, "ram_bytes", (json_int_t)endpoint->ram_bytes,
-		"writable", endpoint->writable, "subscribers", (int)endpoint->subscribers, "detail",
-		endpoint->detail, "system", ctl_system_json(&endpoint->system));
+	return json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:b, s:I, s:s, s:o}", "name",
+		endpoint->name, "id", (json_int_t)endpoint->id, "epoch",
+		(json_int_t)endpoint->epoch, "state", vmsig_state_name(endpoint->state), "guard",
+		vmsig_guard_name(endpoint->guard), "adapter", endpoint->adapter, "ram_bytes",
+		(json_int_t)endpoint->ram_bytes, "writable", endpoint->writable, "subscribers",
+		(json_int_t)endpoint->subscribers, "detail", endpoint->detail, "system",
+		ctl_system_json(&endpoint->system));
 }
 
 static int list(const struct ctl *ctl, vmsig_endpoint_list **ret_list)
@@ -149,8 +150,8 @@ static int print_context_json(const char *name, const struct context *context)
 	const vmsig_memctx *pod = &context->pod;
 
 	return ctl_print_json(json_pack(
-		"{s:s, s:i, s:s, s:s, s:o, s:o, s:i, s:b, s:b, s:b, s:o, s:o, s:o}", "name", name,
-		"epoch", (int)pod->epoch, "state", vmsig_state_name(context_state(context)),
+		"{s:s, s:I, s:s, s:s, s:o, s:o, s:i, s:b, s:b, s:b, s:o, s:o, s:o}", "name", name,
+		"epoch", (json_int_t)pod->epoch, "state", vmsig_state_name(context_state(context)),
 		"guard", vmsig_guard_name(context->delivery.guard), "kcr3", value_hex(pod->kcr3),
 		"low", value_hex(pod->low), "levels", pod->flags & VMSIG_MEMCTX_LA57 ? 5 : 4,
 		"read_only", (pod->flags & VMSIG_MEMCTX_RDONLY) != 0, "la57",

@@ -100,9 +100,10 @@ static int print_json(const struct read_options *options, const struct context *
 {
 	static const char *const keys[] = {"hex", "hex", "u64", "str"};
 
-	return ctl_print_json(json_pack("{s:o, s:I, s:s, s:i, s:o}", "addr", value_hex(addr), "len",
+	return ctl_print_json(json_pack("{s:o, s:I, s:s, s:I, s:o}", "addr", value_hex(addr), "len",
 		(json_int_t)len, "space", options->physical ? "physical" : "virtual", "epoch",
-		(int)context->pod.epoch, keys[options->format], value_json(options, bytes, len)));
+		(json_int_t)context->pod.epoch, keys[options->format],
+		value_json(options, bytes, len)));
 }
 
 static int print_bytes(

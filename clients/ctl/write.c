@@ -246,9 +246,9 @@ static int keep_undo(
 
 static json_t *outcome_json(const struct write_job *job, const vmsig_lease_info *lease)
 {
-	return json_pack("{s:s, s:o, s:I, s:s, s:i, s:I}", "endpoint", job->endpoint, "addr",
+	return json_pack("{s:s, s:o, s:I, s:s, s:I, s:I}", "endpoint", job->endpoint, "addr",
 		value_hex(job->addr), "len", (json_int_t)job->data.len, "space",
-		job->options->physical ? "physical" : "virtual", "epoch", (int)lease->epoch,
+		job->options->physical ? "physical" : "virtual", "epoch", (json_int_t)lease->epoch,
 		"lease", (json_int_t)lease->id);
 }
 
