@@ -44,6 +44,20 @@ int permit_bytes(void *arg, uint64_t now_ns, const struct lease_range *range)
 		body->lease, body->token, body->epoch, range);
 }
 
+/* What the guest had of leases has gone where it has gone. */
+static int no_lease(struct command *command)
+{
+	const char *host = command->site->host;
+
+	if (!host[0])
+		return VMSIG_ERR_NO_LEASE;
+	snprintf(command->detail, sizeof(command->detail),
+		"the guest has moved to the host '%s', and its leases with it; resume the lease "
+		"there",
+		host);
+	return VMSIG_ERR_MOVED;
+}
+
 /* Everything but the range. */
 static int lease_check(struct command *command)
 {
@@ -52,7 +66,7 @@ static int lease_check(struct command *command)
 
 	if (!lease_find(command->desk->engine, command->key.lease, &lease) ||
 		lease.endpoint != command->body->endpoint || !lease.nranges)
-		return VMSIG_ERR_NO_LEASE;
+		return no_lease(command);
 	probe = (struct lease_range){.start = lease.ranges[0].start, .last = lease.ranges[0].start};
 	return permit_bytes(command, command->desk->now_ns, &probe);
 }

@@ -72,7 +72,8 @@ static void intend(struct command *command)
 static bool is_lease_error(int error)
 {
 	return error == VMSIG_ERR_NO_LEASE || error == VMSIG_ERR_LEASE_EXPIRED ||
-	       error == VMSIG_ERR_LEASE_REVOKED || error == VMSIG_ERR_STALE_EPOCH;
+	       error == VMSIG_ERR_LEASE_REVOKED || error == VMSIG_ERR_STALE_EPOCH ||
+	       error == VMSIG_ERR_MOVED;
 }
 
 static int plan_ops(struct command *command)

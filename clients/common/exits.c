@@ -34,6 +34,7 @@ static const struct {
 	{VMSIG_ERR_NO_WRITE_PATH, EXIT_NO_WRITE},
 	{VMSIG_ERR_BUSY, EXIT_BUSY},
 	{VMSIG_ERR_QUOTA, EXIT_BUSY},
+	{VMSIG_ERR_MOVED, EXIT_MOVED},
 };
 
 enum exit_status exit_status(int error)

@@ -21,6 +21,7 @@ enum exit_status {
 	EXIT_NO_WRITE = 13, /* the endpoint cannot be written to */
 	EXIT_BUSY = 14,     /* busy, or a quota is used up; it may work later */
 	EXIT_BROKEN = 15,   /* the audit log is not intact */
+	EXIT_MOVED = 16,    /* the guest runs on another host now */
 	EXIT_LOST = 124,    /* `lease acquire` had to end its command, as timeout(1) says it */
 };
 

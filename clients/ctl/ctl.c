@@ -71,7 +71,10 @@ int ctl_fail(int error, const char *format, ...)
 
 int ctl_fail_about(const char *name, int error, const char *why)
 {
-	return ctl_fail(error, "%s: %s", name, failure_why(name, why));
+	int code = ctl_fail(error, "%s: %s", name, failure_why(name, why));
+
+	/* No broker was asked: it is no such thing. */
+	return error == -VMSIG_ERR_BAD_REQUEST ? EXIT_USAGE : code;
 }
 
 void ctl_fail_with(int error, const char *hint, const char *format, ...)
@@ -299,6 +302,9 @@ static int context_wait(const struct ctl *ctl, const char *endpoint, struct cont
 		vmsig_delivery delivery = VMSIG_DELIVERY_INIT;
 		int r = vmsig_wait(context->connection, &delivery, moment_left_ms(until));
 
+		if (r == -VMSIG_ERR_TIMEOUT && context->state == VMSIG_STATE_MOVED)
+			return ctl_fail(VMSIG_ERR_MOVED, "%s is not here: %s", endpoint,
+				context_why(context));
 		if (r == -VMSIG_ERR_TIMEOUT)
 			return ctl_fail(VMSIG_ERR_NOT_READY, "%s is not ready: %s", endpoint,
 				context_why(context));
@@ -333,4 +339,32 @@ int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct context
 	if (code)
 		context_close(ret_context);
 	return code;
+}
+
+bool ctl_moved(const struct ctl *ctl, const char *endpoint, char why[static VMSIG_DETAIL_MAX + 1])
+{
+	const struct ctl elsewhere = {.identity = ctl->identity};
+	vmsig_endpoint_list *list = NULL;
+	vmsig_options options;
+	char error[VMSIG_DETAIL_MAX + 1];
+	vmsig *v = NULL;
+	bool moved = false;
+
+	if (ctl_connection(&elsewhere, CTL_PLANE_CTX, &options))
+		return false;
+	options.flags = VMSIG_OPT_NO_RECONNECT;
+	if (vmsig_open(&v, &options, error, sizeof(error)) || vmsig_wait_connected(v, -1) ||
+		vmsig_list(v, &list, -1))
+		list = NULL;
+	for (size_t i = 0; list && i < list->count; i++) {
+		const vmsig_endpoint *one = &list->endpoints[i];
+
+		if (one->state != VMSIG_STATE_MOVED || strcmp(one->name, endpoint) != 0)
+			continue;
+		moved = true;
+		snprintf(why, VMSIG_DETAIL_MAX + 1, "%s", one->detail);
+	}
+	vmsig_endpoint_list_free(list);
+	vmsig_close(v);
+	return moved;
 }

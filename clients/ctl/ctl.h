@@ -136,9 +136,10 @@ extern const char ctl_options_help[];
 extern const struct ctl_command ctl_ls, ctl_info, ctl_watch, ctl_read, ctl_translate, ctl_pmap,
 	ctl_scan, ctl_ps, ctl_threads, ctl_maps, ctl_files, ctl_sockets, ctl_mounts, ctl_dmesg,
 	ctl_modules, ctl_sections, ctl_exports, ctl_imports, ctl_symbols, ctl_environ, ctl_cat,
-	ctl_check, ctl_dump, ctl_gdb, ctl_mount, ctl_exec, ctl_lease, ctl_lease_acquire, ctl_write,
-	ctl_undo, ctl_audit, ctl_pki, ctl_version, ctl_help, ctl_status, ctl_stats, ctl_reload,
-	ctl_clients, ctl_disconnect, ctl_endpoint, ctl_fleet, ctl_top, ctl_policy, ctl_provide;
+	ctl_check, ctl_dump, ctl_gdb, ctl_mount, ctl_exec, ctl_lease, ctl_lease_acquire,
+	ctl_lease_resume, ctl_write, ctl_undo, ctl_audit, ctl_pki, ctl_version, ctl_help,
+	ctl_status, ctl_stats, ctl_reload, ctl_clients, ctl_disconnect, ctl_endpoint, ctl_fleet,
+	ctl_top, ctl_policy, ctl_provide;
 
 /* What a group runs: the action that the arguments name; `say` is the complaint when they name
  * none. */
@@ -198,6 +199,10 @@ int ctl_connect(const struct ctl *ctl, vmsig **ret_vmsig);
 /* The same after a connection was lost: waits for a broker for as long as there is none and
  * somebody reads the output. */
 int ctl_reconnect(const struct ctl *ctl, vmsig **v);
+
+/* Whether the endpoint's guest has gone to another host, and the broker's sentence about it; false
+ * also when the read plane cannot be asked. Says nothing. */
+bool ctl_moved(const struct ctl *ctl, const char *endpoint, char why[static VMSIG_DETAIL_MAX + 1]);
 
 /* Subscribes to the endpoint and waits for its context, which the caller closes. */
 int ctl_context_open(const struct ctl *ctl, const char *endpoint, struct context *ret_context);

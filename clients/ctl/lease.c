@@ -17,11 +17,11 @@ static const struct ctl_command lease_ls, lease_release, lease_revoke;
 
 static json_t *entry_json(const vmsig_lease_entry *entry)
 {
-	json_t *json = json_pack("{s:I, s:s, s:s, s:i, s:I, s:i, s:i, s:b, s:b, s:o}", "id",
+	json_t *json = json_pack("{s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:o}", "id",
 		(json_int_t)entry->id, "endpoint", entry->endpoint, "state",
-		vmsig_lease_state_name(entry->state), "epoch", (int)entry->epoch, "priority",
-		(json_int_t)entry->priority, "ttl_ms", (int)entry->ttl_ms, "remaining_ms",
-		(int)entry->remaining_ms, "mine", entry->mine, "connected", entry->connected,
+		vmsig_lease_state_name(entry->state), "epoch", (json_int_t)entry->epoch, "priority",
+		(json_int_t)entry->priority, "ttl_ms", (json_int_t)entry->ttl_ms, "remaining_ms",
+		(json_int_t)entry->remaining_ms, "mine", entry->mine, "connected", entry->connected,
 		"ranges", value_ranges(entry->ranges, entry->nranges));
 
 	/* Who others are is not told to an operator. */
@@ -192,8 +192,7 @@ static int release(const struct ctl *ctl, uint64_t id, uint64_t token)
 	if (!r)
 		r = vmsig_lease_release_wait(lease, (int)ctl->wait_ms);
 	if (r)
-		code = ctl_fail(r, "cannot release lease %" PRIu64 ": %s", id,
-			vmsig_writer_last_error(writer));
+		code = ctl_lease_fail(ctl, writer, r, id, getenv(CTL_ENV_ENDPOINT), "release");
 	vmsig_lease_free(lease);
 	vmsig_writer_close(writer);
 	return code ? code : report(ctl, "released", id);
@@ -211,20 +210,16 @@ static int run_release(struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option own[] = {
 		{"token", required_argument, NULL, OPT_TOKEN}, {NULL, 0, NULL, 0}};
-	const char *text = getenv(CTL_ENV_TOKEN);
+	const char *text = NULL;
 	uint64_t id, token;
 	int code = ctl_options(ctl, &lease_release, argc, argv, own, handle_release, &text);
 
 	if (code)
 		return code;
-	if (optind + 1 != argc || !text_number(argv[optind], &id))
+	if (optind + 1 != argc)
 		return ctl_usage(&lease_release, "it takes the ID of a lease");
-	if (!text)
-		return ctl_usage(
-			&lease_release, "the token is missing: --token N or " CTL_ENV_TOKEN);
-	if (!text_number(text, &token))
-		return ctl_usage(&lease_release, "'%s' is no token", text);
-	return release(ctl, id, token);
+	code = ctl_lease_words(&lease_release, argv[optind], text, &id, &token);
+	return code ? code : release(ctl, id, token);
 }
 
 static const struct ctl_command lease_release = {
@@ -274,21 +269,22 @@ static const struct ctl_command lease_revoke = {
 /* ---- the group ---- */
 
 static const struct ctl_action actions[] = {{"acquire", &ctl_lease_acquire}, {"ls", &lease_ls},
-	{"release", &lease_release}, {"revoke", &lease_revoke}};
+	{"release", &lease_release}, {"resume", &ctl_lease_resume}, {"revoke", &lease_revoke}};
 
 static int run_lease(struct ctl *ctl, int argc, char **argv)
 {
 	return ctl_run_action(ctl, &ctl_lease, actions, sizeof(actions) / sizeof(actions[0]),
-		"say acquire, ls, release or revoke", argc, argv);
+		"say acquire, ls, release, resume or revoke", argc, argv);
 }
 
 const struct ctl_command ctl_lease = {
 	.name = "lease",
-	.arguments = "acquire ENDPOINT -- CMD | ls | release ID | revoke ID",
+	.arguments = "acquire ENDPOINT -- CMD | ls | release ID | resume ID -- CMD | revoke ID",
 	.summary = "Hold, list and end leases: the right to write to a guest",
 	.help = "  acquire        hold a lease while a command runs\n"
 		"  ls             list leases\n"
 		"  release        give one back\n"
+		"  resume         go on with one: of a guest that has moved here, say\n"
 		"  revoke         take one away\n"
 		"\n"
 		"`vmsigctl lease acquire -h` and so on have options and examples.\n"

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `vmsigctl lease acquire`: holds a lease in the foreground, for as long as it runs. */
+/* `vmsigctl lease acquire` and `resume`: hold a lease in the foreground, for as long as a command
+ * runs.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -295,6 +297,13 @@ static bool handle(void *ctx, int code, const char *value)
 	}
 }
 
+static void holding_close(struct holding *holding)
+{
+	if (holding->signals >= 0)
+		close(holding->signals);
+	vmsig_writer_close(holding->writer);
+}
+
 static int acquire(const struct ctl *ctl, const vmsig_lease_request *request, char **command)
 {
 	struct holding holding = {.endpoint = request->endpoint, .signals = -1};
@@ -305,9 +314,7 @@ static int acquire(const struct ctl *ctl, const vmsig_lease_request *request, ch
 	code = ctl_lease_ask(ctl, holding.writer, request, &holding.lease);
 	if (!code)
 		code = holding_command(ctl, &holding, command);
-	if (holding.signals >= 0)
-		close(holding.signals);
-	vmsig_writer_close(holding.writer);
+	holding_close(&holding);
 	return code;
 }
 
@@ -356,4 +363,67 @@ const struct ctl_command ctl_lease_acquire = {
 		"  vmsigctl lease acquire web1 --ttl 2s --no-wait -- \\\n"
 		"      sh -c 'vmsigctl write web1 0x6000 --phys --u8 1 && ./check-guest'\n",
 	.run = run_acquire,
+};
+
+/* ---- resume ---- */
+
+enum { OPT_TOKEN = CTL_OPT_FIRST };
+
+static bool handle_resume(void *ctx, int code, const char *value)
+{
+	*(const char **)ctx = value;
+	return code == OPT_TOKEN;
+}
+
+static int resume(const struct ctl *ctl, uint64_t id, uint64_t token, char **command)
+{
+	struct holding holding = {.signals = -1};
+	int code = ctl_writer_open(ctl, &holding.writer), r;
+
+	if (code)
+		return code;
+	r = vmsig_lease_resume(holding.writer, id, token, &holding.lease, (int)ctl->wait_ms);
+	if (r)
+		code = ctl_lease_fail(
+			ctl, holding.writer, r, id, getenv(CTL_ENV_ENDPOINT), "resume");
+	if (!code) {
+		vmsig_lease_get(holding.lease, &holding.info);
+		holding.endpoint = holding.info.endpoint;
+		code = holding_command(ctl, &holding, command);
+	}
+	holding_close(&holding);
+	return code;
+}
+
+static int run_resume(struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option own[] = {
+		{"token", required_argument, NULL, OPT_TOKEN}, {NULL, 0, NULL, 0}};
+	const char *text = NULL;
+	uint64_t id, token;
+	int code = ctl_options(ctl, &ctl_lease_resume, argc, argv, own, handle_resume, &text);
+
+	if (code)
+		return code;
+	if (argc - optind < 2)
+		return ctl_usage(&ctl_lease_resume, "it takes ID -- CMD");
+	code = ctl_lease_words(&ctl_lease_resume, argv[optind], text, &id, &token);
+	return code ? code : resume(ctl, id, token, argv + optind + 1);
+}
+
+const struct ctl_command ctl_lease_resume = {
+	.name = "lease resume",
+	.arguments = "ID [--token N] -- CMD [ARG]...",
+	.summary = "Go on with a lease of this identity, and hold it while a command runs",
+	.help = "  --token N  of the lease (default: VMSIG_TOKEN, as `lease acquire` sets it)\n"
+		"\n"
+		"Takes over a lease of the same tenant and uid whose holder has ended, or whose\n"
+		"guest has moved to this broker's host: it has the same ID and token there. A\n"
+		"process that still holds it is not told, and gives it back when it ends. All "
+		"else\n"
+		"is as with `lease acquire`.\n"
+		"\n"
+		"Examples:\n"
+		"  vmsigctl lease resume \"$VMSIG_LEASE\" -- ./patch-guest\n",
+	.run = run_resume,
 };

@@ -89,6 +89,32 @@ int ctl_lease_ask(const struct ctl *ctl, vmsig_writer *writer, const vmsig_lease
 
 /* ---- the lease to write under ---- */
 
+int ctl_lease_fail(const struct ctl *ctl, const vmsig_writer *writer, int error, uint64_t id,
+	const char *endpoint, const char *what)
+{
+	char why[VMSIG_DETAIL_MAX + 1];
+
+	if (error != -VMSIG_ERR_NO_LEASE || !endpoint || !ctl_moved(ctl, endpoint, why))
+		return ctl_fail(error, "cannot %s lease %" PRIu64 ": %s", what, id,
+			vmsig_writer_last_error(writer));
+	ctl_fail_with(VMSIG_ERR_MOVED, "say `vmsigctl lease resume` at that host's broker",
+		"cannot %s lease %" PRIu64 " of %s here: %s", what, id, endpoint, why);
+	return EXIT_MOVED;
+}
+
+int ctl_lease_words(const struct ctl_command *command, const char *id, const char *token,
+	uint64_t *ret_id, uint64_t *ret_token)
+{
+	token = token ? token : getenv(CTL_ENV_TOKEN);
+	if (!text_number(id, ret_id))
+		return ctl_usage(command, "'%s' is no ID of a lease", id);
+	if (!token)
+		return ctl_usage(command, "the token is missing: --token N or " CTL_ENV_TOKEN);
+	if (!text_number(token, ret_token))
+		return ctl_usage(command, "'%s' is no token", token);
+	return EXIT_OK;
+}
+
 /* EXIT_OK without a lease: the environment names none of this endpoint. */
 static int lease_from_environment(const struct ctl *ctl, vmsig_writer *writer, const char *endpoint,
 	struct ctl_hold *ret_hold)
@@ -108,8 +134,7 @@ static int lease_from_environment(const struct ctl *ctl, vmsig_writer *writer, c
 	}
 	r = vmsig_lease_use(writer, id, token, &ret_hold->lease, (int)ctl->wait_ms);
 	if (r)
-		return ctl_fail(r, "cannot use lease %" PRIu64 " of " CTL_ENV_LEASE ": %s", id,
-			vmsig_writer_last_error(writer));
+		return ctl_lease_fail(ctl, writer, r, id, endpoint, "use");
 	vmsig_lease_get(ret_hold->lease, &ret_hold->info);
 	if (strcmp(ret_hold->info.endpoint, endpoint) != 0)
 		ret_hold->lease = vmsig_lease_free(ret_hold->lease);

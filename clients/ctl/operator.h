@@ -27,6 +27,15 @@ int ctl_writer_open(const struct ctl *ctl, vmsig_writer **ret_writer);
 int ctl_lease_ask(const struct ctl *ctl, vmsig_writer *writer, const vmsig_lease_request *request,
 	vmsig_lease **ret_lease);
 
+/* The message for a lease of the tenant that cannot be had, and its exit code; with the host when
+ * its guest has moved there. `endpoint`: NULL, it is not known; `what` was wanted: a verb. */
+int ctl_lease_fail(const struct ctl *ctl, const vmsig_writer *writer, int error, uint64_t id,
+	const char *endpoint, const char *what);
+/* "17" and the text of its token, NULL: VMSIG_TOKEN has it. EXIT_OK, or EXIT_USAGE after a message.
+ */
+int ctl_lease_words(const struct ctl_command *command, const char *id, const char *token,
+	uint64_t *ret_id, uint64_t *ret_token);
+
 /* Of a write under way. */
 struct ctl_answer {
 	bool there;

@@ -10,6 +10,7 @@ from vmlab import fleet
 from vmlab.fleet import OURS, TTL_MS, Counter, Etcd
 
 MEMORY = "256M"
+MOVED = 16  # how vmsigctl ends
 UUID = "6f1f2c1e-0000-4000-8000-0000000000aa"
 
 
@@ -115,10 +116,31 @@ def fleet_migrated(lab):
     counter.must(20)
     equal(inside(there.guest), counter.count, "what a program in the guest sees")
     equal(there.word("vm2", counter.address), counter.count, "the word")
-    # Nothing can be had at the source any more.
+    # Nothing can be had at the source any more, and whoever asks there hears where to go.
     answer = source.do("acquire", "vm1", TTL_MS)
-    check(answer.startswith("BUSY") and "host2" in answer, f"a lease at the source: {answer}")
+    check(answer.startswith("MOVED") and "host2" in answer, f"a lease at the source: {answer}")
+    answer = source.do("write", counter.lease, counter.token, counter.epoch, counter.source, 1 << 20,
+                       hex(counter.address), 1)
+    check(answer.startswith("MOVED") and "host2" in answer, f"a write at the source: {answer}")
+    lease = {"VMSIG_LEASE": counter.lease, "VMSIG_TOKEN": counter.token}
+    write = ("write", "vm1", hex(counter.address), "--phys", "--u64", "1")
+    for words, names in ((write, lease), (write, {}), (("read", "vm1", "0", "8", "--phys"), {}),
+                         (("ps", "vm1"), {}),
+                         (("lease", "acquire", "vm1", "--", "true"), {}),
+                         (("lease", "resume", counter.lease, "--", "true"),
+                          {**lease, "VMSIG_LEASE_ENDPOINT": "vm1"})):
+        code, said = here.operator(*words, names=names)
+        check(code == MOVED and "host2" in said, f"{words} at the source: {code}, {said}")
     check("OWNED" in there.admin("fleet", "ls"), there.admin("fleet", "ls"))
+    equal(here.operator("fleet", "where", "vm1"), (0, "host2\n"), "what an operator hears at the source")
+    # As a command, too, a lease goes on where its guest is.
+    counter.wire.child.kill()
+    code, said = there.operator(
+        "lease", "resume", counter.lease, "--", "sh", "-c",
+        f"exec {lab.program('vmsigctl')} write vm2 {counter.address:#x} --phys --u64 77",
+        names=lease)
+    check(code == 0, f"lease resume: {code}, {said}")
+    equal(there.word("vm2", counter.address), 77, "the word after `lease resume`")
     here.guest.kill()
     there.broker.stop()
     here.broker.stop()

@@ -131,6 +131,16 @@ class Host:
              self.broker.identity("admin/root"), *words],
             check=True, capture_output=True, text=True, timeout=60).stdout
 
+    def operator(self, *words, names=None):
+        """vmsigctl as an operator: its exit status, and what it says."""
+        done = subprocess.run(
+            [self.lab.program("vmsigctl"), *words], capture_output=True, text=True, timeout=60,
+            check=False, env={**os.environ, "VMSIG_IDENTITY": self.broker.identity("operator/ops"),
+                              "VMSIG_SOCKET": self.broker.socket,
+                              "VMSIG_WRITE_SOCKET": self.broker.write_socket,
+                              "VMSIG_UNDO_DIR": self.lab.path("tmp", "undo"), **(names or {})})
+        return done.returncode, done.stdout + done.stderr
+
     def word(self, guest, address):
         return int.from_bytes(self.holder.read(guest, address, 8, phys=True), "little")
 
@@ -146,6 +156,7 @@ class Counter:
         self.wire = Wire(host.broker)
         words = self.wire.must("acquire", guest, TTL_MS)
         self.lease, self.token, self.epoch, self.endpoint = words
+        self.source = self.endpoint  # as its first host calls it
 
     def send(self, count):
         return self.wire.do("write", self.lease, self.token, self.epoch, self.endpoint, count,

@@ -91,6 +91,30 @@ static void the_end_of_one_that_is_away_is_not_told(void **state)
 	assert_int_equal(lab_told(lab, LAB_ENDED, lab->lease).code, VMSIG_ERR_MOVED);
 }
 
+/* Who writes under it here hears where it is. */
+static void a_write_after_it_says_where_to_go(void **state)
+{
+	struct lab *lab = *state;
+	uint64_t request;
+
+	lab_lease(lab);
+	leave(lab);
+	desk_endpoint_moved(lab->desk, lab_now(), lab->endpoint, "host2");
+	assert_int_equal(ends(lab), 1);
+	request = lab_write(lab, 1, 0x1000, 7);
+	while (!lab_count(lab, LAB_REJECTED, request))
+		lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, request).code, VMSIG_ERR_MOVED);
+	assert_non_null(strstr(lab->rejected, "host2"));
+	assert_int_equal(lab_word(lab, 0x1000), 0);
+	/* And when the guest is back there is no such lease. */
+	come_back(lab);
+	request = lab_write(lab, 2, 0x1000, 7);
+	while (!lab_count(lab, LAB_REJECTED, request))
+		lab_turn(lab);
+	assert_int_equal(lab_told(lab, LAB_REJECTED, request).code, VMSIG_ERR_NO_LEASE);
+}
+
 static void one_that_is_over_when_its_guest_stays_ends_then(void **state)
 {
 	struct lab *lab = *state;
@@ -305,6 +329,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(nothing_that_is_away_is_changed),
 		TEST(the_end_of_one_that_is_away_is_not_told),
+		TEST(a_write_after_it_says_where_to_go),
 		TEST(one_that_is_over_when_its_guest_stays_ends_then),
 		TEST(a_release_that_waits_is_refused),
 		TEST(a_policy_that_changes_waits_for_the_guest),
