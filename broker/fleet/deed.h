@@ -56,6 +56,9 @@ struct deed {
  * take the others' numbers away. */
 #define DEED_EPOCH_FLOOR_MAX (DEED_EPOCH_MAX / 2)
 #define DEED_TOKEN_FLOOR_MAX (DEED_TOKEN_MAX / 2)
+/* So many operators' bumps, each by itself, nobody has missed: a number beyond that is forged, and
+ * must not leave the next bump without one. */
+#define DEED_BUMPS_MAX (1ull << 32)
 
 /* What the fleet trusts. */
 struct deed_generation {

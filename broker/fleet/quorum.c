@@ -170,6 +170,12 @@ static bool takes_all(const struct deed_generation *generation)
 	       generation->token_floor > DEED_TOKEN_FLOOR_MAX;
 }
 
+static bool jumps(const struct quorum *quorum, const struct deed_generation *generation)
+{
+	return generation->number > quorum->memory.generation &&
+	       generation->number - quorum->memory.generation > DEED_BUMPS_MAX;
+}
+
 /* Whether there is one. */
 static bool take_generation(struct fleet *fleet, struct fleet_request *request,
 	const struct txn_answer *answer, struct deed_generation *ret_generation)
@@ -184,9 +190,11 @@ static bool take_generation(struct fleet *fleet, struct fleet_request *request,
 	if (result->n && !deed_read_generation(&generation, result->entries[0].value.data,
 				 result->entries[0].value.len))
 		freeze(fleet, "the fleet's generation in the store is damaged");
-	if (generation.number > quorum->generation_seen)
+	if (generation.number > quorum->generation_seen && !jumps(quorum, &generation))
 		quorum->generation_seen = generation.number;
-	if (takes_all(&generation))
+	if (jumps(quorum, &generation))
+		freeze(fleet, "the fleet's generation is one that no bump has made");
+	else if (takes_all(&generation))
 		freeze(fleet, "the fleet's generation leaves no epochs or tokens for its guests");
 	else if (result->n && generation.cluster_id != answer->cluster_id)
 		freeze(fleet, "the store says that it is another cluster: it was restored");

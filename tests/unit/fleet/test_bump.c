@@ -248,6 +248,28 @@ static void floors_that_leave_no_numbers_are_not_believed(void **state)
 	is_not_believed(scene.stored.number);
 }
 
+/* Nor the numbers of bumps themselves. */
+static void a_generation_that_leaves_none_is_not_believed(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t before = scene.stored.number;
+
+		scene.stored.number = i ? before + DEED_BUMPS_MAX + 1 : INT64_MAX;
+		scene.now_ns += 5 * SECOND;
+		turn();
+		assert_non_null(fleet_frozen(scene.fleet));
+		assert_int_equal(fleet_bump(scene.fleet, scene.now_ns, 0, 0), 0);
+		turn();
+		assert_null(fleet_frozen(scene.fleet));
+		assert_int_equal(scene.stored.number, before + 1);
+	}
+	scene.stored.number += DEED_BUMPS_MAX;
+	scene.now_ns += 5 * SECOND;
+	turn();
+	assert_null(fleet_frozen(scene.fleet));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -265,6 +287,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_last_ones_are_still_ones, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			floors_that_leave_no_numbers_are_not_believed, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_generation_that_leaves_none_is_not_believed, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
