@@ -79,12 +79,20 @@ static int adopt(void *arg, const struct lease_view *lease)
 	return desk_lease_adopt(shell->desk, shell->env.now_ns(), lease);
 }
 
+static void limit(void *arg, struct lease_view *lease)
+{
+	const struct desk_shell *shell = arg;
+
+	desk_lease_limit(shell->desk, shell->env.now_ns(), lease);
+}
+
 int desk_shell_unpack(
 	struct desk_shell *shell, struct baggage_intake *intake, const void *data, size_t len)
 {
 	if (!intake->now_ns)
 		intake->now_ns = shell->env.now_ns();
 	intake->each = adopt;
+	intake->limit = limit;
 	intake->arg = shell;
 	return len ? baggage_take(shell->env.store, intake, data, len) : 0;
 }

@@ -218,6 +218,42 @@ static uint64_t less(uint64_t span_ns, uint64_t age_ns)
 	return span_ns > age_ns ? span_ns - age_ns : 0;
 }
 
+/* The tenant of a change is no string. */
+static void view_fill(
+	struct lease_view *view, const struct change *grant, char tenant[static LEASE_NAME_MAX + 1])
+{
+	memcpy(tenant, grant->bytes, grant->len);
+	tenant[grant->len] = '\0';
+	*view = (struct lease_view){.id = grant->key.lease,
+		.token = grant->number,
+		.endpoint = grant->endpoint,
+		.epoch = grant->epoch,
+		.uid = grant->uid,
+		.priority = grant->priority,
+		.tenant = tenant,
+		.ranges = grant->ranges,
+		.nranges = grant->nranges,
+		.ttl_ns = grant->ttl_ns,
+		.granted_ns = grant->granted_ns,
+		.deadline_ns = grant->deadline_ns,
+		.hold_until_ns = grant->hold_until_ns};
+}
+
+/* This host's bounds. */
+static void limit(const struct baggage_intake *intake, struct change *grant)
+{
+	char tenant[LEASE_NAME_MAX + 1];
+	struct lease_view view;
+
+	if (!intake->limit)
+		return;
+	view_fill(&view, grant, tenant);
+	intake->limit(intake->arg, &view);
+	grant->ttl_ns = view.ttl_ns;
+	grant->deadline_ns = view.deadline_ns;
+	grant->hold_until_ns = view.hold_until_ns;
+}
+
 /* Spans become moments again: those of when the first step was done. */
 static void localise(const struct baggage_intake *intake, struct change *grant)
 {
@@ -228,6 +264,7 @@ static void localise(const struct baggage_intake *intake, struct change *grant)
 	grant->granted_ns = granted_ns < now_ns ? now_ns - granted_ns : 1;
 	grant->deadline_ns = later(now_ns, less(grant->deadline_ns, age_ns));
 	grant->hold_until_ns = later(now_ns, less(grant->hold_until_ns, age_ns));
+	limit(intake, grant);
 }
 
 /* The change at `at`, which is sound. */
@@ -297,27 +334,6 @@ static int store_some(struct taking *taking, size_t until)
 			r = store_change(taking->store, &change);
 	}
 	return r || at < reading->end ? r : finish_lease(taking);
-}
-
-/* The tenant of a change is no string. */
-static void view_fill(
-	struct lease_view *view, const struct change *grant, char tenant[static LEASE_NAME_MAX + 1])
-{
-	memcpy(tenant, grant->bytes, grant->len);
-	tenant[grant->len] = '\0';
-	*view = (struct lease_view){.id = grant->key.lease,
-		.token = grant->number,
-		.endpoint = grant->endpoint,
-		.epoch = grant->epoch,
-		.uid = grant->uid,
-		.priority = grant->priority,
-		.tenant = tenant,
-		.ranges = grant->ranges,
-		.nranges = grant->nranges,
-		.ttl_ns = grant->ttl_ns,
-		.granted_ns = grant->granted_ns,
-		.deadline_ns = grant->deadline_ns,
-		.hold_until_ns = grant->hold_until_ns};
 }
 
 static int tell(struct taking *taking)

@@ -45,6 +45,9 @@ struct baggage_intake {
 	uint64_t token_max;
 	uint32_t epoch_max;
 	int (*each)(void *arg, const struct lease_view *lease);
+	/* May have it last less (ttl, deadline, hold_until), before any of it is stored; NULL:
+	 * nobody wants that. */
+	void (*limit)(void *arg, struct lease_view *lease);
 	void *arg;
 
 	size_t at;      /* how far it got; 0: nowhere */

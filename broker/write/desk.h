@@ -166,6 +166,9 @@ void desk_lease_failed(struct desk *desk, uint64_t now_ns, uint64_t lease, enum 
  * holder. One that cannot be had here ends. -ENOMEM: neither, and it is to be tried again. */
 __attribute__((warn_unused_result)) int desk_lease_adopt(
 	struct desk *desk, uint64_t now_ns, const struct lease_view *lease);
+/* Such a lease lasts no longer than the policy lets one last here: hold_max counts from its grant,
+ * wherever that was. */
+void desk_lease_limit(struct desk *desk, uint64_t now_ns, struct lease_view *lease);
 /* It is not this broker's any more. */
 void desk_lease_lost(struct desk *desk, uint64_t now_ns, uint64_t lease, enum vmsig_error error);
 

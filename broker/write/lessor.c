@@ -65,6 +65,27 @@ static int restore(void *arg, const struct lease_view *lease)
 	return 0;
 }
 
+/* Not beyond a span from then. */
+static void at_most(uint64_t *moment_ns, uint64_t from_ns, uint64_t span_ns)
+{
+	if (*moment_ns > from_ns && *moment_ns - from_ns > span_ns)
+		*moment_ns = from_ns + span_ns;
+}
+
+void desk_lease_limit(struct desk *desk, uint64_t now_ns, struct lease_view *lease)
+{
+	const struct grant_rule *rule = operator_rule(desk, lease->tenant, lease->uid,
+		desk_endpoint_subject(desk, lease->endpoint), NULL);
+
+	/* One that the policy does not allow at all is revoked. */
+	if (!rule)
+		return;
+	at_most(&lease->ttl_ns, 0, rule->ttl_max_ns);
+	at_most(&lease->hold_until_ns, lease->granted_ns, rule->hold_max_ns);
+	at_most(&lease->deadline_ns, now_ns, lease->ttl_ns);
+	at_most(&lease->deadline_ns, lease->hold_until_ns, 0);
+}
+
 /* The engine has it (0), or it is over, and *ret_end is what that is owed by; -ENOMEM. */
 static int adopt(struct desk *desk, const struct lease_view *lease, struct notice **ret_end)
 {

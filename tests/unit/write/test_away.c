@@ -322,6 +322,42 @@ static void one_that_comes_in_time_has_what_is_left(void **state)
 	lab_free(there);
 }
 
+/* The source's policy may be another one, and so may what is said of it. */
+static void one_that_comes_lasts_no_longer_than_one_of_here(void **state)
+{
+	const struct grant_rule before = lab_rule;
+	struct lab *here = *state, *there = lab_new();
+	uint8_t *data = NULL;
+	struct lease_view view;
+	size_t len = 0;
+	uint64_t granted_ns;
+
+	assert_non_null(there);
+	assert_int_equal(lab_open(there), 0);
+	lab_lease(here);
+	granted_ns = lab_now();
+	leave(here);
+	assert_int_equal(desk_shell_pack(here->shell, here->endpoint, true, ROOM, &data, &len), 0);
+	lab_rule.ttl_max_ns = 30000 * LAB_MS;
+	lab_rule.hold_max_ns = 600000 * LAB_MS;
+	lab_pass(6000 * LAB_MS);
+	assert_int_equal(take(there, data, len, 6000 * LAB_MS), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(desk_lease_find(there->desk, here->lease, &view));
+		assert_int_equal(view.ttl_ns, 30000 * LAB_MS);
+		assert_int_equal(view.deadline_ns, granted_ns + 36000 * LAB_MS);
+		assert_int_equal(view.hold_until_ns, granted_ns + 600000 * LAB_MS);
+		/* A broker that starts again knows that too. */
+		if (i)
+			break;
+		lab_kill(there);
+	}
+	lab_rule = before;
+	free(data);
+	lab_close(there);
+	lab_free(there);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, lab_setup, lab_teardown)
 
 int main(void)
@@ -339,6 +375,7 @@ int main(void)
 		TEST(one_that_expires_on_its_way_does_not_come_alive),
 		TEST(one_that_cannot_be_had_here_does_not_come_back),
 		TEST(one_that_comes_in_time_has_what_is_left),
+		TEST(one_that_comes_lasts_no_longer_than_one_of_here),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
