@@ -138,7 +138,7 @@ static uint32_t least_floor(const struct tenure *t)
 {
 	uint32_t floor = t->fleet->quorum.generation.epoch_floor;
 
-	return max32(max32(t->deed.reserved, floor), t->epoch);
+	return max32(max32(t->deed.reserved, floor), max32(t->epoch, t->epoch_seen));
 }
 
 static void begin_epochs(struct tenure *t, uint32_t floor)

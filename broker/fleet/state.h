@@ -123,7 +123,8 @@ struct tenure {
 	bool over; /* its guest is gone, whatever has come after it: to be given up */
 	uint64_t right_from_ns, right_until_ns;
 	uint64_t renew_ns, retry_ns, look_ns;
-	uint32_t epoch; /* the guest's here */
+	uint32_t epoch;      /* the guest's here */
+	uint32_t epoch_seen; /* no deed that was read has reserved more, whatever became of it */
 	uint32_t epoch_floor, epoch_kept;
 	bool brought;  /* the baggage is the user's, and not settled */
 	bool settled;  /* it is, and can be deleted */

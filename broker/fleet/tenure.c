@@ -268,6 +268,14 @@ static void settled(struct tenure *t)
 	fleet_tell_of(t, FLEET_ACT_SETTLED);
 }
 
+/* Whoever deletes a deed brings no epochs back where it was seen. One that takes all of them says
+ * more than anybody can have used. */
+static void note_epochs(struct tenure *t)
+{
+	if (t->deed.reserved > t->epoch_seen && t->deed.reserved <= DEED_EPOCH_FLOOR_MAX)
+		t->epoch_seen = t->deed.reserved;
+}
+
 static void looked(struct tenure *t, const struct txn_answer *answer)
 {
 	const struct txn_result *owner = answer->results, *deed = owner + 1;
@@ -284,6 +292,7 @@ static void looked(struct tenure *t, const struct txn_answer *answer)
 	t->deed = (struct deed){0};
 	t->damaged = deed->n &&
 		     !deed_read(&t->deed, deed->entries[0].value.data, deed->entries[0].value.len);
+	note_epochs(t);
 	t->revision = deed->n ? deed->entries[0].mod_revision : 0;
 	t->owner_there = owner->n;
 	t->owner_ours =
@@ -360,6 +369,7 @@ static void lane_answer(
 		looked(t, answer);
 	} else {
 		t->deed = t->bidden;
+		note_epochs(t);
 		/* A rekeying leaves the deed as it is. */
 		if (request->bid != BID_REKEY)
 			t->revision = answer->revision;

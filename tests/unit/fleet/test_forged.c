@@ -259,12 +259,31 @@ static void that_it_has_given_it_up(void **state)
 	is_claimed_anew(deed.floor + 1);
 }
 
+/* Another host's, and then none: this one has used nothing of it, but has seen it. */
+static void that_is_deleted_brings_no_epochs_back(void **state)
+{
+	struct deed deed;
+
+	(void)state;
+	read_mark(&deed);
+	snprintf(deed.holder.host, sizeof(deed.holder.host), "x");
+	snprintf(deed.holder.nonce, sizeof(deed.holder.nonce), "x.1");
+	deed.reserved = 100000;
+	forge(&deed);
+	turn();
+	assert_false(may_apply());
+	forge(NULL);
+	is_claimed_anew(100000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(an_offer_that_it_did_not_make, setup, teardown),
 		cmocka_unit_test_setup_teardown(that_it_has_given_it_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(that_makes_no_sense, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			that_is_deleted_brings_no_epochs_back, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
