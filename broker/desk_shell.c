@@ -431,18 +431,36 @@ static void retain(struct desk_shell *shell)
 		shell->over = false;
 }
 
+/* Leases that ended long ago, or, when there are too many, any that has ended: as fast as new ones
+ * come, a step a turn. */
+static void forget(struct desk_shell *shell)
+{
+	uint64_t now_s, now_ns;
+
+	if (!shell->forgets && !store_is_crowded(shell->env.store))
+		return;
+	now_s = (uint64_t)time(NULL);
+	now_ns = shell->env.now_ns();
+	if (now_ns < shell->forget_ns)
+		return;
+	shell->forget_error = ledger_prune(
+		shell->ledger, now_s > LEDGER_KEEP_S ? now_s - LEDGER_KEEP_S : 0, &shell->forgets);
+	/* The log says it once a minute, desk_shell_prune(). */
+	if (shell->forget_error)
+		shell->forget_ns = now_ns + RECLAIM_NS;
+}
+
 void desk_shell_prune(struct desk_shell *shell)
 {
 	const struct config_audit *config = &shell->env.config->audit;
-	uint64_t now_s = (uint64_t)time(NULL);
-	bool more = true;
 	int r;
 
 	desk_forget(shell->desk);
 	desk_rooms_prune(shell);
 	r = audit_prune(shell->audit, config->size_max, config->age_max_ms, &shell->over);
-	if (!r && now_s > LEDGER_KEEP_S)
-		r = ledger_prune(shell->ledger, now_s - LEDGER_KEEP_S, &more);
+	if (!r)
+		r = shell->forget_error;
+	shell->forgets = true;
 	if (r)
 		log_warning("old records cannot be dropped", LOG_STR("error", error_text(r)),
 			LOG_STR("store", store_error(shell->env.store)));
@@ -546,6 +564,7 @@ void desk_shell_turn(struct desk_shell *shell)
 {
 	desk_turn(shell->desk, shell->env.now_ns());
 	retain(shell);
+	forget(shell);
 }
 
 bool desk_shell_rest(struct desk_shell *shell)

@@ -58,6 +58,9 @@ struct desk_shell {
 	uint64_t asked, known;       /* the last sync that is waited for, and that has ended */
 	uint64_t retained;           /* bytes of the log when its size was last looked at */
 	bool over;                   /* it is too large */
+	bool forgets;                /* there are leases that ended long ago */
+	uint64_t forget_ns;          /* not before: the store would not have it */
+	int forget_error;            /* why not */
 	uint64_t reclaim_ns;         /* when room is looked for again */
 	struct desk_stop *stops;
 	struct desk_room *rooms; /* that nobody uses */

@@ -108,24 +108,28 @@ static const struct table_lease *next_old(const struct store_tables *tables, uin
 
 int ledger_prune(struct ledger *ledger, uint64_t ended_before, bool *ret_more)
 {
+	const struct store_tables *tables = &ledger->store->tables;
 	const struct table_lease *lease;
-	int r = store_alone(ledger->store);
+	int r;
 
 	*ret_more = false;
 	/* What is kept must not take all of the memory. */
-	if (store_pressure(ledger->store) != STORE_PRESSURE_NONE)
+	if (store_is_crowded(ledger->store))
 		ended_before = UINT64_MAX;
-	for (unsigned i = 0;
-		!r && i < PRUNE_BATCH && (lease = next_old(&ledger->store->tables, ended_before));
+	if (!next_old(tables, ended_before))
+		return 0;
+	r = store_alone(ledger->store);
+	for (unsigned i = 0; !r && i < PRUNE_BATCH && (lease = next_old(tables, ended_before));
 		i++) {
 		const struct change drop = {.kind = CHANGE_DROP, .key.lease = lease->node.id};
 
 		r = store_change(ledger->store, &drop);
-		*ret_more = true;
 	}
 	if (!r)
 		r = store_commit(ledger->store);
 	if (r)
 		store_rollback(ledger->store);
+	else
+		*ret_more = next_old(tables, ended_before) != NULL;
 	return r;
 }

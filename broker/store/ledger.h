@@ -63,7 +63,7 @@ __attribute__((warn_unused_result)) int ledger_highest(
 
 /* Forgets leases that ended before the moment (seconds of CLOCK_REALTIME), or earlier when there
  * are too many, and what was written under them, in a transaction of its own, some hundred at a
- * time. */
+ * time; then `*ret_more` says whether there are others to be forgotten. */
 __attribute__((warn_unused_result)) int ledger_prune(
 	struct ledger *ledger, uint64_t ended_before, bool *ret_more);
 

@@ -13,9 +13,9 @@
 
 /* Bodies of one thing that begins: an intent and a result of many ranges, with their changes. */
 #define BEGINNING_BYTES (64u << 10)
-/* Of answers in memory. Beyond half of it who writes more than others waits, and ended leases'
- * answers go early; beyond it everybody does. */
-#define ANSWERS_MAX (512ull << 20)
+/* Of answers and leases in memory. Beyond half of it who writes more than others waits, and ended
+ * leases go early, with their answers; beyond it everybody does. */
+#define KEPT_MAX (512ull << 20)
 
 uint64_t store_now_ms(void)
 {
@@ -256,15 +256,24 @@ int store_persist_session(struct store *store, uint32_t id, uint32_t epoch, cons
 
 /* ---- the disk ---- */
 
+static uint64_t kept_bytes(const struct store *store)
+{
+	return store->tables.answers.bytes + store->tables.lease_bytes;
+}
+
+bool store_is_crowded(const struct store *store)
+{
+	return kept_bytes(store) > KEPT_MAX / 2;
+}
+
 enum store_pressure store_pressure(const struct store *store)
 {
 	enum journal_pressure pressure =
 		store->journal ? journal_pressure(store->journal) : JOURNAL_PRESSURE_NONE;
-	uint64_t answers = store->tables.answers.bytes;
 
-	if (pressure == JOURNAL_PRESSURE_FULL || answers > ANSWERS_MAX)
+	if (pressure == JOURNAL_PRESSURE_FULL || kept_bytes(store) > KEPT_MAX)
 		return STORE_PRESSURE_FULL;
-	if (pressure == JOURNAL_PRESSURE_HIGH || answers > ANSWERS_MAX / 2)
+	if (pressure == JOURNAL_PRESSURE_HIGH || store_is_crowded(store))
 		return STORE_PRESSURE_HIGH;
 	return STORE_PRESSURE_NONE;
 }

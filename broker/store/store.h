@@ -186,6 +186,8 @@ enum store_pressure {
 };
 /* How far the disk is behind, and how much is kept in memory. */
 enum store_pressure store_pressure(const struct store *store);
+/* Whether so much of that is kept in memory that ended leases are to be forgotten early. */
+bool store_is_crowded(const struct store *store);
 /* Looks whether there is room again. */
 bool store_reclaim(struct store *store);
 /* Why nothing may be granted or written: the disk is full or takes nothing, or the state is

@@ -10,6 +10,7 @@
 #include "vmsig/vmsig_error.h"
 
 #define EPOCH_MAX (UINT32_MAX - 1)
+#define LEASE_BYTES (sizeof(struct table_lease) + 32) /* and what the allocator takes */
 
 /* ---- life ---- */
 
@@ -214,6 +215,18 @@ static struct table_lease *lease_make(const struct change *change)
 	return lease;
 }
 
+static void lease_insert(struct store_tables *tables, struct table_lease *lease)
+{
+	idtree_insert(&tables->leases, &lease->node);
+	tables->lease_bytes += LEASE_BYTES;
+}
+
+static void lease_remove(struct store_tables *tables, struct table_lease *lease)
+{
+	idtree_remove(&tables->leases, &lease->node);
+	tables->lease_bytes -= LEASE_BYTES;
+}
+
 static int apply_grant(struct store_tables *tables, const struct change *change, struct undo *undo)
 {
 	struct table_endpoint *endpoint = tables_endpoint(tables, change->endpoint);
@@ -225,7 +238,7 @@ static int apply_grant(struct store_tables *tables, const struct change *change,
 	lease = lease_make(change);
 	if (!lease)
 		return -ENOMEM;
-	idtree_insert(&tables->leases, &lease->node);
+	lease_insert(tables, lease);
 	/* A token that was not used after all may stay away. */
 	if (endpoint && endpoint->token < lease->token)
 		endpoint->token = lease->token;
@@ -276,7 +289,7 @@ static int apply_drop(struct store_tables *tables, const struct change *change, 
 	if (lease) {
 		if (lease->ended)
 			DL_DELETE(tables->ended, lease);
-		idtree_remove(&tables->leases, &lease->node);
+		lease_remove(tables, lease);
 	}
 	*undo = (struct undo){.kind = UNDO_DROP,
 		.lease = lease,
@@ -437,7 +450,7 @@ static void undo_drop(struct store_tables *tables, struct undo *undo)
 		answers_attach(&tables->answers, undo->dropped);
 	if (!lease)
 		return;
-	idtree_insert(&tables->leases, &lease->node);
+	lease_insert(tables, lease);
 	if (lease->ended)
 		DL_PREPEND(tables->ended, lease);
 }
@@ -454,7 +467,7 @@ void tables_undo(struct store_tables *tables, struct undo *undo)
 		undo_epoch(tables, undo);
 		break;
 	case UNDO_GRANT:
-		idtree_remove(&tables->leases, &undo->lease->node);
+		lease_remove(tables, undo->lease);
 		lease_free(undo->lease);
 		break;
 	case UNDO_RENEW:

@@ -51,6 +51,7 @@ struct store_tables {
 	struct table_endpoint *endpoints, *endpoints_by_name;
 	struct idtree leases;
 	struct table_lease *ended; /* in the order in which they did */
+	uint64_t lease_bytes;      /* of memory, about */
 	struct answers answers;
 	uint64_t next_lease;              /* above every id that was ever used */
 	uint32_t last_endpoint;           /* the highest id that was ever used */
