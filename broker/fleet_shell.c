@@ -2,6 +2,7 @@
 #include "broker/fleet_shell.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #include "broker/boot_clock.h"
 #include "broker/fleet/deed.h"
@@ -497,11 +498,21 @@ bool fleet_shell_is_pending(const struct fleet_shell *shell)
 	return shell->pending;
 }
 
+/* Tokens are at least the microseconds of the wall clock of the host that gave them: those of which
+ * nobody here knows are about as high as this. */
+static uint64_t wall_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 int fleet_shell_bump(struct fleet_shell *shell)
 {
 	const struct seat *seat;
 	uint32_t epoch = 0;
-	uint64_t token = 0, floor;
+	uint64_t token = wall_us(), floor;
 
 	for (seat = shell->seats; seat; seat = seat->hh.next) {
 		floor = fleet_shell_token_floor(shell, seat->endpoint);

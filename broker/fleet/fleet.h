@@ -71,7 +71,7 @@
 #define FLEET_UUID_MAX 36u                      /* bytes of a guest's identity */
 #define FLEET_EPOCHS 4096u                      /* that are reserved at a time */
 #define FLEET_BUMP_EPOCHS (256u * FLEET_EPOCHS) /* as 256 hosts in a row reserve */
-#define FLEET_BUMP_TOKENS (1ull << 32)          /* as a lease a second takes in 136 years */
+#define FLEET_BUMP_TOKENS (1ull << 32)          /* as wall clocks of hosts may differ: 71 minutes */
 #define FLEET_BUMPS_MISSED 8u                   /* that a bump leaves room for as well */
 #define FLEET_BAGGAGE_MAX (384u << 10)          /* bytes */
 
@@ -240,13 +240,14 @@ void fleet_clusters(const struct fleet *fleet, uint64_t *ret_trusted, uint64_t *
 int64_t fleet_lease(const struct fleet *fleet);
 
 /* An operator says that the store is to be trusted as it is now. All epochs and tokens begin above
- * these, above where they began after each bump before, and above what each host remembers; with
- * room for what hosts have used of which the store has forgotten and that are gone, as far as there
- * are numbers: FLEET_BUMP_EPOCHS, FLEET_BUMP_TOKENS, and as much again for each bump that the store
- * has had without this host. Of bumps that are in neither's memory nobody knows here: it is said on
- * a host that was there for the last one. FLEET_ACT_BUMPED answers.
- * VMSIG_ERR_BAD_REQUEST: it is not frozen; VMSIG_ERR_BUSY: another bump is under way;
- * VMSIG_ERR_NOT_READY: the store has not answered yet. */
+ * these (of tokens that are taken from wall clocks: above what this one says), above where they
+ * began after each bump before, and above what each host remembers; with room for what hosts have
+ * used of which the store has forgotten and that are gone, as far as there are numbers:
+ * FLEET_BUMP_EPOCHS, FLEET_BUMP_TOKENS, and as much again for each bump that the store has had
+ * without this host. Of bumps that are in neither's memory nobody knows here: it is said on a host
+ * that was there for the last one. FLEET_ACT_BUMPED answers. VMSIG_ERR_BAD_REQUEST: it is not
+ * frozen; VMSIG_ERR_BUSY: another bump is under way; VMSIG_ERR_NOT_READY: the store has not
+ * answered yet. */
 __attribute__((warn_unused_result)) int fleet_bump(
 	struct fleet *fleet, uint64_t now_ns, uint32_t epoch_floor, uint64_t token_floor);
 
