@@ -28,6 +28,7 @@ struct disk_env {
 	const uint64_t *now_ns, *wall_ns;
 	const bool *faults;
 	const uint32_t *fault_sides; /* of the dice that say that it is full; 0: it never is */
+	uint32_t sync_sides;         /* likewise that a sync fails */
 	struct desk **desk;          /* that is told of late answers */
 	uint32_t endpoints;          /* have ids from 1 on */
 	/* Each call of the desk asks once: whether it has no effect any more. */
@@ -38,6 +39,9 @@ struct disk_env {
 	void (*marked)(void *arg, const struct ledger_key *key);
 	void *arg;
 };
+
+/* Room for one more in an array of `*size`, of which `n` are used; new ones are zeroed. */
+void disk_grow(void *array, size_t n, size_t *size, size_t each);
 
 struct disk *disk_new(const struct disk_env *env);
 /* Accepts NULL, returns NULL. */
@@ -72,6 +76,26 @@ size_t disk_committed(const struct disk *disk);
 bool disk_has_lease(const struct disk *disk, uint64_t id);
 /* Whether a broker that is killed now leaves it. */
 bool disk_leaves_lease(const struct disk *disk, uint64_t id);
+/* As the end of the host does. */
+void disk_forget_marks(struct disk *disk);
 unsigned disk_marks_used(const struct disk *disk);
+
+/* ---- for what goes with a guest to another host ---- */
+
+struct disk_answer {
+	struct ledger_key key;
+	uint8_t digest[LEDGER_DIGEST];
+	bool done;
+	const uint8_t *reply; /* lives as long as the disk */
+	size_t reply_len;
+};
+
+/* Answers under a lease; `*cursor` starts at 0. */
+bool disk_next_answer(
+	const struct disk *disk, uint64_t lease, size_t *cursor, struct disk_answer *ret_answer);
+/* In the batch: a lease that another host has granted, under its token. */
+int disk_put_lease(struct disk *disk, const struct lease_view *lease);
+/* Whether a lease of that number was ever stored here. */
+bool disk_knows_lease(const struct disk *disk, uint64_t id);
 
 #endif

@@ -317,7 +317,7 @@ static void tickets_answer(struct disk *disk)
 	size_t n = disk->nbatches ? 1 + dice((uint32_t)disk->nbatches) : 0;
 	uint64_t ticket = ticket_of(disk, n);
 
-	if (ticket && *disk->env.faults && dice(60) == 0) {
+	if (ticket && *disk->env.faults && dice(disk->env.sync_sides) == 0) {
 		sync_fail(disk);
 		return;
 	}
@@ -401,5 +401,5 @@ void disk_restart(struct disk *disk, bool power)
 	for (size_t i = 0; power && i < disk->nleases; i++)
 		disk->leases[i].ended = true;
 	if (power)
-		marks_lose(disk);
+		disk_forget_marks(disk);
 }

@@ -9,7 +9,7 @@
 
 #include "vmsig/vmsig_error.h"
 
-void marks_lose(struct disk *disk)
+void disk_forget_marks(struct disk *disk)
 {
 	memset(disk->slots, 0, sizeof(disk->slots));
 }

@@ -70,7 +70,7 @@ static bool row_fails(struct disk *disk, uint32_t sides)
 }
 
 /* In the batch, or by itself. */
-static void row_add(struct disk *disk, const struct lease_row *row, bool in_batch)
+static struct lease_row *row_add(struct disk *disk, const struct lease_row *row, bool in_batch)
 {
 	struct lease_row *added;
 
@@ -81,28 +81,51 @@ static void row_add(struct disk *disk, const struct lease_row *row, bool in_batc
 	lookup_add(&disk->by_id, disk->nleases++, row->view.id);
 	*added = *row;
 	added->used = true;
-	added->view.token = token_make(disk, row->view.endpoint);
 	if (disk->next_id <= row->view.id)
 		disk->next_id = row->view.id + 1;
+	return added;
+}
+
+static struct lease_row row_of(const struct lease_view *lease)
+{
+	struct lease_row row = {.view = *lease};
+
+	strcpy(row.tenant, lease->tenant);
+	memcpy(row.ranges, lease->ranges, lease->nranges * sizeof(*lease->ranges));
+	return row;
+}
+
+int disk_put_lease(struct disk *disk, const struct lease_view *lease)
+{
+	const struct lease_row row = row_of(lease);
+
+	if (disk_is_ghost(disk) || disk_fails(disk))
+		return VMSIG_ERR_IO;
+	(void)row_add(disk, &row, true);
+	disk_token_floor(disk, lease->endpoint, lease->token);
+	return 0;
+}
+
+bool disk_knows_lease(const struct disk *disk, uint64_t id)
+{
+	return lease_row(disk, id);
 }
 
 static int lease_grant(
 	void *ctx, const struct lease_view *lease, uint64_t now_ns, uint64_t *ret_token)
 {
 	struct disk *disk = ctx;
-	struct lease_row row = {.view = *lease};
+	struct lease_row row = row_of(lease);
 
 	*ret_token = 0;
 	if (disk_is_ghost(disk) || row_fails(disk, 100))
 		return VMSIG_ERR_IO;
-	strcpy(row.tenant, lease->tenant);
-	memcpy(row.ranges, lease->ranges, lease->nranges * sizeof(*lease->ranges));
 	row.view.granted_ns = now_ns;
 	row.view.deadline_ns = now_ns + lease->ttl_ns;
 	row.view.hold_until_ns = now_ns + lease->hold_max_ns;
 	if (!disk->shared) {
-		row_add(disk, &row, true);
-		*ret_token = disk->leases[disk->nleases - 1].view.token;
+		row.view.token = *ret_token = token_make(disk, row.view.endpoint);
+		(void)row_add(disk, &row, true);
 		return 0;
 	}
 	if (disk->ngrants == GRANTS)
@@ -226,7 +249,7 @@ const struct desk_lease_ops disk_leases = {
 void grants_answer(struct disk *disk)
 {
 	while (disk->ngrants && dice(3)) {
-		const struct lease_row row = disk->grants[0];
+		struct lease_row row = disk->grants[0];
 
 		grant_drop(disk, 0);
 		if (*disk->env.faults && dice(12) == 0) {
@@ -234,9 +257,9 @@ void grants_answer(struct disk *disk)
 				*disk->env.desk, *disk->env.now_ns, row.view.id, VMSIG_ERR_IO);
 			continue;
 		}
-		row_add(disk, &row, false);
-		desk_lease_stored(*disk->env.desk, *disk->env.now_ns, row.view.id,
-			disk->leases[disk->nleases - 1].view.token);
+		row.view.token = token_make(disk, row.view.endpoint);
+		(void)row_add(disk, &row, false);
+		desk_lease_stored(*disk->env.desk, *disk->env.now_ns, row.view.id, row.view.token);
 	}
 }
 
@@ -411,6 +434,24 @@ static int row_highest(void *ctx, uint64_t lease, uint64_t writer, uint64_t *ret
 			*ret_sequence = row->key.sequence;
 	}
 	return 0;
+}
+
+bool disk_next_answer(
+	const struct disk *disk, uint64_t lease, size_t *cursor, struct disk_answer *ret_answer)
+{
+	while (*cursor < disk->nrows) {
+		const struct row *row = &disk->rows[(*cursor)++];
+
+		if (!row->used || row->key.lease != lease)
+			continue;
+		*ret_answer = (struct disk_answer){.key = row->key,
+			.done = row->done,
+			.reply = row->reply,
+			.reply_len = row->reply_len};
+		memcpy(ret_answer->digest, row->digest, LEDGER_DIGEST);
+		return true;
+	}
+	return false;
 }
 
 const struct desk_ledger_ops disk_ledger = {

@@ -94,8 +94,6 @@ struct disk {
 };
 
 bool disk_is_ghost(struct disk *disk);
-/* Room for one more; `*size` are there. */
-void disk_grow(void *array, size_t n, size_t *size, size_t each);
 /* The row, as it is now, can be had back until its batch is durable. */
 void change_note(struct disk *disk, bool is_row, size_t index);
 /* Whether this change cannot be made, and its batch with it. */
@@ -109,6 +107,5 @@ void grants_answer(struct disk *disk);
 /* What the last token of each endpoint and the last id were, by what is left. */
 void rows_recount(struct disk *disk);
 void rows_free(struct disk *disk);
-void marks_lose(struct disk *disk);
 
 #endif

@@ -45,6 +45,8 @@ static void guest_start(int g, int h)
 	guest->life++;
 	guest->writes = 0;
 	guest->memory[h] = 0;
+	if (planes)
+		planes->born(g, h);
 	host_tell(h, g);
 	host_perform(h);
 }
@@ -109,6 +111,11 @@ static void source_quits(int g)
 	struct guest *guest = &world.guests[g];
 	int h = guest->left;
 
+	/* The guest was offered within a moment, and is after its QEMU's end all the same. */
+	if (planes && (world.hosts[h].services[g].offer_at || world.hosts[h].services[g].offers)) {
+		guest->quits_at = world.now + 50 * MS;
+		return;
+	}
 	guest->left = NOWHERE;
 	host_tell(h, g);
 	host_perform(h);
@@ -124,14 +131,25 @@ static void migration_begin(int g)
 		guest_lay(g);
 	if (guest->left != NOWHERE)
 		source_quits(g);
+	if (guest->left != NOWHERE)
+		return;
 	guest->from = from;
 	guest->to = to;
 	guest->copied = false;
-	guest->ends_at = world.now + MS * (10 + dice(15000));
+	guest->ends_at = world.now + MS * (10 + dice(planes ? 4000 : 15000));
 	host_tell(to, g);
 	host_perform(to);
 	host_tell(from, g);
 	host_perform(from);
+}
+
+static void copy(int g)
+{
+	struct guest *guest = &world.guests[g];
+
+	guest->memory[guest->to] = guest->memory[guest->from];
+	if (planes)
+		planes->copied(g, guest->from, guest->to);
 }
 
 void guest_migration_end(int g, bool arrived)
@@ -140,7 +158,7 @@ void guest_migration_end(int g, bool arrived)
 	int from = guest->from, to = guest->to;
 
 	if (arrived && !guest->copied)
-		guest->memory[to] = guest->memory[from];
+		copy(g);
 	guest->from = guest->to = NOWHERE;
 	if (arrived) {
 		guest->where = to;
@@ -151,6 +169,8 @@ void guest_migration_end(int g, bool arrived)
 			       "its migration",
 				(unsigned long long)guest->writes,
 				(unsigned long long)guest->memory[to]);
+		if (planes)
+			planes->arrived(g, from, to);
 		host_tell(to, g);
 		host_perform(to);
 		/* The source's QEMU stays for a while. */
@@ -169,13 +189,16 @@ void guest_migration_end(int g, bool arrived)
 /* ---- events ---- */
 
 /* A reset is another life of the guest, and another epoch. */
-static void reset(int g)
+void guest_reboot(int g)
 {
 	struct guest *guest = &world.guests[g];
 	int h = guest->where;
-	struct service *service = &world.hosts[h].services[g];
+	struct service *service;
 
-	if (!service->tenure || !service->owned || guest->from != NOWHERE)
+	if (h == NOWHERE || guest->from != NOWHERE)
+		return;
+	service = &world.hosts[h].services[g];
+	if (!service->tenure || !service->owned)
 		return;
 	service->life = service->had = ++guest->life;
 	service->epoch++;
@@ -236,7 +259,7 @@ void guest_tick(int g)
 	if (guest->from == NOWHERE)
 		return;
 	if (!guest->copied && dice(3) == 0) {
-		guest->memory[guest->to] = guest->memory[guest->from];
+		copy(g);
 		guest->copied = true;
 	}
 	if (guest->ends_at <= world.now)
@@ -255,6 +278,9 @@ void guest_event(int g)
 			migration_begin(g);
 		break;
 	case 1:
+		/* Where there are planes it lives long enough for them to do something. */
+		if (planes && dice(12))
+			break;
 		if (dice(3) == 0)
 			guest_died(g);
 		else if (dice(3) == 0)
@@ -265,7 +291,7 @@ void guest_event(int g)
 			guest_migration_end(g, false);
 		break;
 	case 3:
-		reset(g);
+		guest_reboot(g);
 		break;
 	default:
 		(void)grant(g);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/sim/fleet_world.h"
@@ -70,6 +71,7 @@ void host_broker_start(int h)
 
 		service->owned = false;
 		service->offer_at = 0;
+		service->offers = false;
 		service->token_floor = 0;
 		if (fleet_guest_add(host->fleet, world.guests[g].uuid, service->epoch,
 			    (void *)(uintptr_t)(g + 1), &service->tenure))
@@ -91,7 +93,7 @@ void host_broker_end(int h)
 	host->parts_at = 0;
 	for (int g = 0; g < GUESTS; g++) {
 		host->services[g].tenure = NULL;
-		host->services[g].owned = false;
+		host->services[g].owned = host->services[g].offers = false;
 	}
 }
 
@@ -152,6 +154,7 @@ void host_tell(int h, int g)
 	if ((guest->where == h && guest->from == h) || guest->left == h) {
 		tenure_leaves(service->tenure, now);
 		service->offer_at = world.now + MS * (1 + dice(3000));
+		service->offer_until = 0;
 	} else if (guest->where == h) {
 		if (guest->arrived)
 			tenure_incoming(service->tenure, now);
@@ -183,7 +186,7 @@ static void on_owned(int h, int g, const struct fleet_action *action)
 		memset(&service->luggage, 0, sizeof(service->luggage));
 		service->luggage.writes = world.guests[g].writes;
 	}
-	if (action->baggage && action->baggage_len == sizeof(service->luggage))
+	if (action->baggage && action->baggage_len >= sizeof(service->luggage))
 		memcpy(&service->luggage, action->baggage, sizeof(service->luggage));
 	/* Of a source that had nothing it knows nothing. */
 	if (action->baggage && !service->luggage.known)
@@ -206,7 +209,8 @@ static void on_owned(int h, int g, const struct fleet_action *action)
 	world.owned++;
 	world.taken += action->baggage != NULL;
 	tenure_epoch(service->tenure, now, service->epoch);
-	if (action->baggage)
+	/* What planes have to store of it is theirs to settle. */
+	if (action->baggage && !planes)
 		tenure_settled(service->tenure, now);
 }
 
@@ -223,6 +227,8 @@ static void perform_of_guest(int h, int g, const struct fleet_action *action)
 {
 	struct service *service = &world.hosts[h].services[g];
 
+	service->offers = service->offers && (action->kind == FLEET_ACT_GRANTED ||
+						     action->kind == FLEET_ACT_NOT_GRANTED);
 	switch (action->kind) {
 	case FLEET_ACT_OWNED:
 		on_owned(h, g, action);
@@ -275,13 +281,66 @@ void host_perform(int h)
 
 /* ---- time ---- */
 
+#define PATIENCE (2000 * MS) /* with what is under way when a guest leaves */
+
+/* What planes have, behind the luggage. VMSIG_ERR_BUSY: it is tried again. */
+static int pack(int h, int g, struct luggage *luggage, uint8_t **ret_data, size_t *ret_len)
+{
+	struct service *service = &world.hosts[h].services[g];
+	uint8_t *more = NULL;
+	size_t len = 0;
+	int r = 0;
+
+	if (!service->offer_until)
+		service->offer_until = world.now + PATIENCE;
+	/* A broker that was restarted meanwhile has to find what it had. */
+	if (planes && luggage->known)
+		r = planes->pack(h, g, service->offer_until <= world.now, &more, &len);
+	else if (planes && service->offer_until > world.now)
+		r = VMSIG_ERR_BUSY;
+	else if (planes)
+		planes->lost(h, g);
+	if (!r) {
+		*ret_data = malloc(sizeof(*luggage) + len);
+		if (!*ret_data)
+			broken("out of memory");
+		memcpy(*ret_data, luggage, sizeof(*luggage));
+		if (len)
+			memcpy(*ret_data + sizeof(*luggage), more, len);
+		*ret_len = sizeof(*luggage) + len;
+	}
+	free(more);
+	return r;
+}
+
+static void offer_packed(
+	int h, int g, const struct luggage *luggage, const uint8_t *data, size_t len)
+{
+	const struct guest *guest = &world.guests[g];
+	struct service *service = &world.hosts[h].services[g];
+	int r = tenure_offer(service->tenure, host_clock(&world.hosts[h]),
+		world.hosts[guest->from == h ? guest->to : guest->where].name, data, len);
+
+	if (r == -ENOMEM) {
+		service->offer_at = world.now + MS;
+		return;
+	}
+	if (r)
+		broken("an offer is refused");
+	if (luggage->known)
+		world.guests[g].offered = *luggage;
+	service->offers = true;
+	host_perform(h);
+}
+
 static void offer(int h, int g)
 {
 	const struct guest *guest = &world.guests[g];
 	struct service *service = &world.hosts[h].services[g];
 	struct luggage luggage = service->luggage;
 	struct tenure_view view;
-	int r;
+	uint8_t *data;
+	size_t len;
 
 	service->offer_at = 0;
 	if (guest->from != h && guest->left != h)
@@ -290,18 +349,12 @@ static void offer(int h, int g)
 	luggage.known = service->had == guest->life && (service->owned || view.adopted);
 	if (!luggage.known)
 		memset(&luggage, 0, sizeof(luggage));
-	r = tenure_offer(service->tenure, host_clock(&world.hosts[h]),
-		world.hosts[guest->from == h ? guest->to : guest->where].name, &luggage,
-		sizeof(luggage));
-	if (r == -ENOMEM) {
-		service->offer_at = world.now + MS;
+	if (pack(h, g, &luggage, &data, &len)) {
+		service->offer_at = world.now + 20 * MS;
 		return;
 	}
-	if (r)
-		broken("an offer is refused");
-	if (luggage.known)
-		world.guests[g].offered = luggage;
-	host_perform(h);
+	offer_packed(h, g, &luggage, data, len);
+	free(data);
 }
 
 void host_tick(int h)

@@ -124,9 +124,13 @@ void judge_owned(int h, int g, const struct fleet_action *action)
 	if (luggage->writes != guest->writes)
 		broken("I16: %llu writes of guest %d came to host %d, and %llu were acknowledged",
 			(ull)luggage->writes, g, h, (ull)guest->writes);
-	/* Its source may have begun another one since bytes were changed last. */
+	/* Its source may have begun another one since bytes were changed last; and so may this
+	 * host, before it has stored what came along. */
 	if (action->epoch_kept &&
-		(action->epoch_kept < guest->epoch || action->epoch_kept != guest->offered_epoch))
+		(action->epoch_kept < guest->epoch ||
+			(action->epoch_kept != guest->offered_epoch &&
+				!(action->adopted &&
+					action->epoch_kept == world.hosts[h].services[g].epoch))))
 		broken("I16: guest %d goes on at host %d in epoch %u, was in %u and offered in %u",
 			g, h, action->epoch_kept, guest->epoch, guest->offered_epoch);
 	guest->leased_by = h;

@@ -15,6 +15,8 @@ static void host_crash(int h)
 {
 	struct host *host = &world.hosts[h];
 
+	if (planes)
+		planes->power_cut(h);
 	host_broker_end(h);
 	for (int g = 0; g < GUESTS; g++) {
 		if (world.guests[g].left == h)
@@ -105,7 +107,7 @@ static int operator_bumps(int h)
 	struct host *host = &world.hosts[h];
 	struct tenure_view view;
 	uint32_t epoch = 0;
-	uint64_t token = 0;
+	uint64_t token = planes ? planes->wall_us(h) : 0;
 
 	for (int g = 0; g < GUESTS; g++) {
 		const struct service *service = &host->services[g];
@@ -271,6 +273,8 @@ static void settle(void)
 	uint64_t until = world.now + 150000 * MS;
 
 	world.faults = false;
+	if (planes)
+		planes->calm();
 	for (int h = 0; h < HOSTS; h++)
 		world.hosts[h].apart = false;
 	for (int g = 0; g < GUESTS; g++)
@@ -287,6 +291,31 @@ static void settle(void)
 		planes->end();
 }
 
+/* Where there are planes, more happens to guests; and in some seeds there is time for them to do
+ * something between two faults, or none but those of planes. */
+static uint32_t event_sides(void)
+{
+	static const uint32_t sides[] = {4, 16, 40};
+
+	return planes ? sides[sim.seed % 3] : 8;
+}
+
+static uint32_t fault_sides(void)
+{
+	static const uint32_t sides[] = {40, 200, 0};
+
+	return planes ? sides[sim.seed / 3 % 3] : 20;
+}
+
+/* Whoever is cut off is not for ever, however seldom anything goes wrong. */
+static void mend(void)
+{
+	for (int h = 0; planes && h < HOSTS; h++) {
+		if (world.hosts[h].apart && dice(100) == 0)
+			world.hosts[h].apart = false;
+	}
+}
+
 void fleet_run(uint64_t seed, unsigned steps)
 {
 	sim_begin(seed);
@@ -295,10 +324,11 @@ void fleet_run(uint64_t seed, unsigned steps)
 	begin();
 	while (sim_next(steps)) {
 		advance();
-		if (dice(planes ? 2 : 8) == 0)
+		if (dice(event_sides()) == 0)
 			guest_event((int)dice(GUESTS));
-		if (dice(20) == 0)
+		if (fault_sides() && dice(fault_sides()) == 0)
 			fault();
+		mend();
 		judge_right();
 	}
 	settle();

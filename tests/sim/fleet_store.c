@@ -10,13 +10,12 @@
 #include "tests/sim/fleet_world.h"
 
 #define KEYS (GUESTS * 32)
-#define VALUE_MAX 1024
 #define LEASES 64
 #define SNAPSHOTS 4
 
 struct store_key {
 	char key[160];
-	uint8_t value[VALUE_MAX];
+	const uint8_t *value; /* until the seed ends */
 	size_t len;
 	int64_t create, mod, version, lease;
 };
@@ -38,8 +37,35 @@ struct store_state {
 static struct store_state now_there, snapshots[SNAPSHOTS];
 static size_t nsnapshots;
 
+/* Values that were ever there: snapshots have them, too. */
+struct value {
+	struct value *next;
+	uint8_t data[];
+};
+
+static struct value *values;
+
+static const uint8_t *value_keep(const struct txn_bytes *bytes)
+{
+	struct value *value = malloc(sizeof(*value) + bytes->len + 1);
+
+	if (!value)
+		broken("out of memory");
+	value->next = values;
+	values = value;
+	memcpy(value->data, bytes->data, bytes->len);
+	value->data[bytes->len] = 0;
+	return value->data;
+}
+
 void store_reset(void)
 {
+	while (values) {
+		struct value *next = values->next;
+
+		free(values);
+		values = next;
+	}
 	memset(&now_there, 0, sizeof(now_there));
 	now_there.cluster_id = 1000;
 	now_there.revision = 1;
@@ -168,14 +194,14 @@ static void put(int host, const struct txn_op *op)
 
 	judge(host, op, key);
 	if (!key) {
-		if (now_there.nkeys == KEYS || op->value.len > VALUE_MAX)
+		if (now_there.nkeys == KEYS)
 			broken("the simulator's store is full");
 		key = &now_there.keys[now_there.nkeys++];
 		memset(key, 0, sizeof(*key));
 		strcpy(key->key, (const char *)op->key.data);
 		key->create = now_there.revision;
 	}
-	memcpy(key->value, op->value.data, op->value.len);
+	key->value = value_keep(&op->value);
 	key->len = op->value.len;
 	key->mod = now_there.revision;
 	key->version++;

@@ -33,7 +33,10 @@
 #define RHO_PPM 50000
 #define MARGIN (100 * MS)
 #define PAUSE (90 * MS) /* at most between the check and the last byte */
-#define LEASE_TTL (3000 * MS)
+#ifndef LEASE_TTL_MS
+#define LEASE_TTL_MS 3000
+#endif
+#define LEASE_TTL (LEASE_TTL_MS * MS)
 #define TIMEOUT_MS 2000
 #define NOWHERE (-1)
 
@@ -82,6 +85,8 @@ struct service {
 	bool owned;
 	struct luggage luggage; /* what it would offer now */
 	uint64_t offer_at;      /* 0: not */
+	uint64_t offer_until;   /* what is under way is not waited for any longer */
+	bool offers;            /* it has said so, and the store has not */
 	uint64_t token_floor;   /* as the broker was told */
 	/* Durable: */
 	uint32_t epoch;
@@ -130,8 +135,25 @@ struct planes {
 	void (*changed)(int h, int g);
 	/* After the host did what it says. */
 	void (*told)(int h, int g, const struct fleet_action *action);
+	/* What the host's wall clock says, in microseconds: tokens are at least that. */
+	uint64_t (*wall_us)(int h);
+	/* The host's power is cut, before its broker ends. */
+	void (*power_cut)(int h);
+	/* A new life of the guest begins there, in empty memory. */
+	void (*born)(int g, int h);
+	/* Its memory is at the target of its migration, as it is now. */
+	void (*copied)(int g, int from, int to);
+	/* It goes on there. */
+	void (*arrived)(int g, int from, int to);
+	/* What goes with it, `last` also if something is under way. 0, VMSIG_ERR_BUSY: something
+	 * is; the caller frees it. */
+	int (*pack)(int h, int g, bool last, uint8_t **ret_data, size_t *ret_len);
+	/* Nothing goes with it. */
+	void (*lost)(int h, int g);
 	/* Once in each step. */
 	void (*step)(void);
+	/* The faults stop. */
+	void (*calm)(void);
 	/* Everything is well for long. */
 	void (*settled)(void);
 	void (*end)(void);
@@ -204,6 +226,8 @@ void host_tell_session(int h, int g);
 /* ---- fleet_guest ---- */
 
 void guest_reset(int g);
+/* It is reset where it runs. */
+void guest_reboot(int g);
 void guest_tick(int g);
 /* Some event of the guest's. */
 void guest_event(int g);

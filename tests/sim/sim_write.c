@@ -247,6 +247,7 @@ static void disk_make(void)
 		.wall_ns = &world.wall,
 		.faults = &world.faults,
 		.fault_sides = &world.fault_sides,
+		.sync_sides = 60,
 		.desk = &world.desk,
 		.endpoints = SITES,
 		.is_ghost = ask_ghost,

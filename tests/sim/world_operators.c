@@ -1,372 +1,222 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Operators of sim_world: each has a connection to one host at a time, over which messages come in
- * their order and late, and those of two connections in any order. They ask for leases, renew,
- * write and release; fall silent and write when their lease has long passed on; lose their
- * connection and resume. What is applied is judged here.
+ * Operators of sim_world: each has a connection to one host at a time. They ask for leases, renew,
+ * write, several commands at a time, and release; fall silent and write when their lease has long
+ * passed on; lose their connection, find their guest where it is by then, resume, and send again
+ * what has no answer and some of what has one.
  */
 #include <string.h>
 
 #include "broker/policy/selector.h"
 #include "tests/sim/world_planes.h"
+#include "vmsig/vmsig_error.h"
 
-#define MESSAGES (OPERATORS * 16)
-#define GIVEN (512 + 64 * GUESTS) /* newest leases, that are remembered */
-#define SLOTS 16                  /* pieces of a guest's RAM */
-#define SLOT 0x1000ull
-
-static const struct lease_terms terms = {.ttl_min_ns = 500 * MS,
-	.ttl_max_ns = LEASE_TTL,
-	.hold_max_ns = 20000 * MS,
-	.wait_max_ns = 40000 * MS,
-	.priority_max = 1,
-	.leases = 2 * GUESTS,
-	.waits = 2 * GUESTS};
-
-enum message_kind { ACQUIRE, RENEW, RESUME, WRITE, RELEASE, CUT, GRANTED, REFUSED, OVER };
-
-struct message {
-	bool used;
-	enum message_kind kind;
-	uint64_t due;
-	int h, g;
-	unsigned op, broker;
-	uint64_t session, id, token;
-	uint32_t epoch;
-	struct lease_range range;
-};
+#define KEPT 8 /* newest commands under a lease, that may be sent again */
+#define WRITER 7
 
 enum holding { IDLE, ASKED, HOLDS };
 
 struct operator
 {
-	unsigned tenant, broker;
-	int h, g; /* NOWHERE: not connected */
-	uint64_t session, last_due[2];
+	unsigned tenant;
+	struct wire *wire; /* NULL: none */
 	enum holding holding;
+	bool resumes; /* it has asked, and not heard */
+	int g;
 	uint64_t asked_at, silent_until;
-	uint64_t id, token;
+	uint64_t id, token, sequence;
 	uint32_t epoch;
 	struct lease_range range;
+	struct model_command *kept[KEPT];
+	bool waits[KEPT]; /* for an answer, over this connection */
+	uint64_t sent_at[KEPT];
 };
 
-/* A lease that was granted. */
-struct given {
-	int h, g;
-	uint64_t id, token;
-	uint32_t epoch;
-	struct lease_range range;
-	bool over; /* its end was acknowledged */
-};
-
-static struct message messages[MESSAGES];
 static struct operator operators[OPERATORS];
-static struct given given[GIVEN];
-static unsigned ngiven;
-static uint64_t sessions;
-static uint64_t applied[GUESTS][SLOTS]; /* newest token */
+static uint64_t stepped_at;
 
 void operators_reset(void)
 {
-	memset(messages, 0, sizeof(messages));
 	memset(operators, 0, sizeof(operators));
-	memset(applied, 0, sizeof(applied));
-	memset(given, 0, sizeof(given));
-	ngiven = 0;
-	sessions = 0;
 	for (unsigned i = 0; i < OPERATORS; i++)
-		operators[i] = (struct operator){.tenant = i % TENANTS, .h = NOWHERE};
+		operators[i] = (struct operator){.tenant = i % TENANTS};
+	stepped_at = 0;
 }
 
-/* ---- on the way ---- */
+unsigned operator_tenant(unsigned op)
+{
+	return operators[op].tenant;
+}
 
-static struct message *send(unsigned op, enum message_kind kind)
+static unsigned index_of(const struct operator* operator)
+{
+	return (unsigned)(operator- operators);
+}
+
+/* ---- connections ---- */
+
+static void let_go(struct operator* operator)
+{
+	operator->holding = IDLE;
+	operator->resumes = false;
+	memset(operator->kept, 0, sizeof(operator->kept));
+	memset(operator->waits, 0, sizeof(operator->waits));
+}
+
+void operator_cut(unsigned op, const struct wire *wire)
 {
 	struct operator* operator= & operators[op];
-	uint64_t *last = &operator->last_due[kind >= GRANTED];
-	uint64_t due = world.now + MS * (1 + dice(world.faults && dice(10) == 0 ? 4000 : 30));
 
-	if (due <= *last)
-		due = *last + 1;
-	for (size_t i = 0; i < MESSAGES; i++) {
-		if (messages[i].used)
-			continue;
-		*last = due;
-		messages[i] = (struct message){.used = true,
-			.kind = kind,
-			.due = due,
-			.h = operator->h,
-			.g = operator->g,
-			.op = op,
-			.broker = operator->broker,
-			.session = operator->session,
-			.id = operator->id,
-			.token = operator->token,
-			.epoch = operator->epoch,
-			.range = operator->range };
-		return &messages[i];
-	}
-	broken("the simulator's transport is full");
-}
-
-static void lose(struct operator* operator)
-{
-	operator->h = NOWHERE;
-	operator->holding = IDLE;
-	operator->session = 0;
-}
-
-static void connect(struct operator* operator, int h)
-{
-	operator->h = h;
-	operator->broker = seats[h].broker;
-	operator->session = ++ sessions;
-	memset(operator->last_due, 0, sizeof(operator->last_due));
-}
-
-/* ---- what was granted ---- */
-
-static struct given *given_find(int h, uint64_t id)
-{
-	for (unsigned i = 0; i < GIVEN; i++) {
-		if (given[i].id == id && given[i].h == h)
-			return &given[i];
-	}
-	return NULL;
-}
-
-static void note_grant(int h, const struct lease_view *lease)
-{
-	int g = (int)lease->endpoint - 1;
-
-	for (unsigned i = 0; i < GIVEN; i++) {
-		if (given[i].id && given[i].h == h && given[i].g == g && !given[i].over &&
-			lease_range_overlaps(&given[i].range, &lease->ranges[0]))
-			broken("I1: two leases of guest %d at host %d", g, h);
-	}
-	if (given[ngiven % GIVEN].id && !given[ngiven % GIVEN].over)
-		broken("more leases than the simulator can check");
-	given[ngiven++ % GIVEN] = (struct given){.h = h,
-		.g = g,
-		.id = lease->id,
-		.token = lease->token,
-		.epoch = lease->epoch,
-		.range = lease->ranges[0]};
-	world_tallies[W_GRANTS]++;
-}
-
-static void note_end(int h, const struct lease_view *lease)
-{
-	struct given *was = given_find(h, lease->id);
-
-	if (was)
-		was->over = true;
-	world_tallies[W_ENDED]++;
-}
-
-void operators_told(int h, const struct lease_action *action)
-{
-	const struct lease_view *lease = &action->lease;
-	struct operator* operator= lease->user;
-	bool hears = operator&& operator->session == lease->session && operator->h == h;
-	struct message *message;
-	enum message_kind kind = OVER;
-
-	if (action->kind == LEASE_ACT_GRANTED)
-		kind = GRANTED, note_grant(h, lease);
-	else if (action->kind == LEASE_ACT_ENDED)
-		note_end(h, lease);
-	else if (action->kind == LEASE_ACT_REFUSED)
-		kind = REFUSED;
-	else
+	if (operator->wire != wire)
 		return;
-	if (action->kind == LEASE_ACT_GRANTED)
-		lease_told(seats[h].engine, lease->id);
-	if (!hears)
+	operator->wire = NULL;
+	operator->resumes = false;
+	memset(operator->waits, 0, sizeof(operator->waits));
+	if (operator->holding == ASKED)
+		let_go(operator);
+}
+
+static void leave(struct operator* operator)
+{
+	struct wire *wire = operator->wire;
+
+	if (!wire)
 		return;
-	message = send((unsigned)(operator- operators), kind);
-	message->g = (int)lease->endpoint - 1;
-	message->range = lease->ranges[0];
-	message->id = lease->id;
-	message->token = lease->token;
-	message->epoch = lease->epoch;
+	operator_cut(index_of(operator), wire);
+	wire_cut(wire);
 }
 
-/* Leases end with the broker here. */
-void operators_cut(int h)
+static bool come(struct operator* operator, int h)
 {
-	for (unsigned i = 0; i < GIVEN; i++) {
-		if (given[i].h == h)
-			given[i].over = true;
-	}
-	for (size_t i = 0; i < OPERATORS; i++) {
-		if (operators[i].h == h)
-			lose(&operators[i]);
-	}
+	if (operator->wire && operator->wire->h == h)
+		return true;
+	leave(operator);
+	if (h == NOWHERE || !seats[h].desk || seats[h].ghost)
+		return false;
+	operator->wire = wire_open(index_of(operator), h);
+	return true;
 }
 
-/* ---- arriving at a host ---- */
+/* ---- writing ---- */
 
-static void arrive_acquire(const struct message *message)
+static void transmit(struct operator* operator, unsigned i)
 {
-	struct seat *seat = &seats[message->h];
-	struct operator* operator= & operators[message->op];
-	struct lease_request request = {.endpoint = planes_endpoint(message->g),
-		.tenant = tenants[operator->tenant].name,
-		.uid = 1000 + operator->tenant,
-		.session = message->session,
-		.ranges = &message->range,
-		.nranges = 1,
-		.ttl_ns = LEASE_TTL,
-		.wait_ns = 30000 * MS,
-		.priority = dice(8) == 0,
-		.no_wait = dice(6) == 0,
-		.user = operator};
-	uint64_t id;
+	operator->waits[i] = true;
+	operator->sent_at[i] = world.now;
+	wire_send(operator->wire, WRITE)->command = operator->kept[i];
+}
 
-	if (operator->session != message->session)
+static void op_roll(const struct operator* operator, struct model_command * command, unsigned i)
+{
+	uint64_t pieces = (operator->range.last + 1 - operator->range.start) / PIECE;
+	uint64_t at = operator->range.start + dice((uint32_t)pieces) * PIECE;
+
+	command->ops[i].words = 1 + dice(WORDS);
+	/* No two of one command overlap. */
+	command->ops[i].addr = at + (dice(32) * OPS + i) * WORDS * WORD;
+	command->bytes += command->ops[i].words * WORD;
+}
+
+static void write_new(struct operator* operator)
+{
+	struct model_command *command;
+	unsigned i = (unsigned)(operator->sequence % KEPT);
+
+	/* One that has no answer yet may have to be sent again. */
+	if (operator->waits[i])
 		return;
-	if (lease_acquire(
-		    seat->engine, host_clock(&world.hosts[message->h]), &request, &terms, &id)) {
-		world_tallies[W_REFUSED]++;
-		(void)send(message->op, REFUSED);
-		return;
-	}
-	if (id > seat->next_id)
-		seat->next_id = id;
+	command = model_command_new();
+	command->key = (struct ledger_key){operator->id, WRITER, ++operator->sequence };
+	command->op = index_of(operator);
+	command->tenant = operator->tenant;
+	command->g = operator->g;
+	command->token = operator->token;
+	command->epoch = operator->epoch;
+	command->nops = dice(3) ? 1 : 1 + dice(OPS);
+	for (unsigned k = 0; k < command->nops; k++)
+		op_roll(operator, command, k);
+	model_command_add(command);
+	operator->kept[i] = command;
+	transmit(operator, i);
 }
 
-static void apply(const struct message *message)
+/* What has no answer, in its order, and some of what has one. */
+static void write_again(struct operator* operator)
 {
-	const struct given *lease = given_find(message->h, message->id);
-	size_t slot = message->range.start / SLOT;
+	for (unsigned k = 0; k < KEPT; k++) {
+		unsigned i = (unsigned)((operator->sequence + k) % KEPT);
+		const struct model_command *command = operator->kept[i];
 
-	if (!lease || lease->token != message->token || lease->g != message->g)
-		broken("I3: bytes of guest %d at host %d under lease %llu, which was not granted",
-			message->g, message->h, (unsigned long long)message->id);
-	if (lease->over)
-		broken("I4: bytes of guest %d change under token %llu, whose end was acknowledged",
-			message->g, (unsigned long long)message->token);
-	if (lease->epoch != world.guests[message->g].epoch)
-		broken("I3: bytes of guest %d in epoch %u, which is in %u", message->g,
-			lease->epoch, world.guests[message->g].epoch);
-	if (message->token < applied[message->g][slot])
-		broken("I3: token %llu of guest %d after token %llu",
-			(unsigned long long)message->token, message->g,
-			(unsigned long long)applied[message->g][slot]);
-	applied[message->g][slot] = message->token;
-	judge_write(message->h, message->g);
-	world_tallies[W_WRITES]++;
-}
-
-static bool may_apply(const struct message *message)
-{
-	const struct host *host = &world.hosts[message->h];
-	const struct tenure *tenure = host->services[message->g].tenure;
-
-	return tenure && tenure_may_apply(tenure, host_clock(host));
-}
-
-static void arrive_write(const struct message *message)
-{
-	const char *tenant = tenants[operators[message->op].tenant].name;
-	uint64_t now = host_clock(&world.hosts[message->h]);
-
-	if ((world_flaw != WORLD_NO_RIGHT && !may_apply(message)) ||
-		(world_flaw != WORLD_NO_FENCE &&
-			lease_admit(seats[message->h].engine, now, tenant, message->id,
-				message->token, message->epoch, &message->range)))
-		world_tallies[W_REFUSED]++;
-	else
-		apply(message);
-}
-
-/* Only who may apply renews: who takes over waits for what was counted on until then. */
-static void arrive_renew(const struct message *message)
-{
-	const char *tenant = tenants[operators[message->op].tenant].name;
-	uint64_t now = host_clock(&world.hosts[message->h]), deadline;
-	struct guest *guest = &world.guests[message->g];
-
-	if (!may_apply(message) || lease_renew(seats[message->h].engine, now, tenant, message->id,
-					   message->token, &deadline))
-		return;
-	if (guest->leased_by == message->h && guest->belief_until < world.now + LEASE_TTL)
-		guest->belief_until = world.now + LEASE_TTL;
-}
-
-static void arrive_other(const struct message *message)
-{
-	struct operator* operator= & operators[message->op];
-	struct lease_engine *engine = seats[message->h].engine;
-	const char *tenant = tenants[operator->tenant].name;
-	uint64_t now = host_clock(&world.hosts[message->h]);
-
-	if (message->kind == CUT)
-		lease_disconnect(engine, now, message->session);
-	else if (message->kind == RELEASE)
-		(void)!lease_release(engine, now, tenant, message->id, message->token);
-	else if (operator->session == message->session &&
-		 lease_resume(engine, now, tenant, 1000 + operator->tenant, message->id,
-			 message->token, message->session, operator))
-		lose(operator);
-}
-
-static void arrive_at_host(const struct message *message)
-{
-	struct operator* operator= & operators[message->op];
-
-	if (!seats[message->h].engine || seats[message->h].broker != message->broker) {
-		if (operator->session == message->session)
-			lose(operator);
-		return;
-	}
-	if (message->kind == ACQUIRE)
-		arrive_acquire(message);
-	else if (message->kind == WRITE)
-		arrive_write(message);
-	else if (message->kind == RENEW)
-		arrive_renew(message);
-	else
-		arrive_other(message);
-	planes_perform(message->h);
-	host_perform(message->h);
-}
-
-static void arrive_at_operator(const struct message *message)
-{
-	struct operator* operator= & operators[message->op];
-
-	if (operator->session != message->session)
-		return;
-	if (message->kind == GRANTED && operator->holding == ASKED) {
-		operator->holding = HOLDS;
-		operator->id = message->id;
-		operator->token = message->token;
-		operator->epoch = message->epoch;
-		operator->g = message->g;
-		operator->range = message->range;
-	} else if (message->kind == REFUSED && operator->holding == ASKED) {
-		operator->holding = IDLE;
-	} else if (message->kind == OVER && operator->holding == HOLDS && operator->id ==
-					    message->id) {
-		operator->holding = IDLE;
+		if (command && !operator->waits[i] &&(!command->answered || dice(3) == 0))
+			transmit(operator, i);
 	}
 }
 
-static void deliver(void)
-{
-	for (size_t i = 0; i < MESSAGES; i++) {
-		struct message message = messages[i];
+/* ---- what arrives ---- */
 
-		if (!message.used || message.due > world.now)
-			continue;
-		messages[i].used = false;
-		if (message.kind >= GRANTED)
-			arrive_at_operator(&message);
-		else
-			arrive_at_host(&message);
+static void hear_granted(struct operator* operator, const struct message * message)
+{
+	if (operator->holding != ASKED)
+		return;
+	operator->holding = HOLDS;
+	operator->id = message->id;
+	operator->token = message->token;
+	operator->epoch = message->epoch;
+	operator->g = message->g;
+	operator->sequence = 0;
+}
+
+static void hear_answer(struct operator* operator, const struct message * message)
+{
+	for (unsigned i = 0; i < KEPT; i++) {
+		if (operator->kept[i] == message->command)
+			operator->waits[i] = false;
 	}
+}
+
+static void resume(struct operator* operator)
+{
+	struct message *message = wire_send(operator->wire, RESUME);
+
+	message->id = operator->id;
+	message->token = operator->token;
+	operator->resumes = true;
+	operator->asked_at = world.now;
+	/* It need not wait for the answer. */
+	if (dice(2))
+		write_again(operator);
+}
+
+/* The guest has moved, and its lease with it. */
+static void follow(struct operator* operator)
+{
+	leave(operator);
+	if (come(operator, world.guests[operator->g].where))
+		resume(operator);
+}
+
+void operator_hears(unsigned op, const struct message *message)
+{
+	struct operator* operator= & operators[op];
+
+	if (message->kind == GRANTED)
+		hear_granted(operator, message);
+	else if (message->kind == ANSWERED)
+		hear_answer(operator, message);
+	else if (message->kind == REFUSED && operator->holding == ASKED)
+		let_go(operator);
+	else if (message->kind == ENDED && operator->holding == ASKED)
+		let_go(operator);
+	else if (message->kind == ENDED && operator->holding == HOLDS && operator->id ==
+					   message->id && message->error == VMSIG_ERR_MOVED &&
+					   dice(8))
+		follow(operator);
+	else if (message->kind == ENDED && operator->holding == HOLDS && operator->id ==
+					   message->id)
+		let_go(operator);
+	else if (message->kind == RESUMED && operator->resumes)
+		operator->resumes = false,
+		message->error ? let_go(operator) : write_again(operator);
 }
 
 /* ---- what they do ---- */
@@ -375,103 +225,116 @@ static bool sees(const struct operator* operator, int g)
 {
 	const struct selector_subject subject = selector_named(world.guests[g].uuid);
 
-	return tenant_sees(&tenants[operator->tenant], &subject);
+	return tenant_sees(policy_of(operator->tenant), &subject);
 }
 
-static void ask(unsigned op)
+static void ask(struct operator* operator)
 {
-	struct operator* operator= & operators[op];
-	int g = (int)dice(GUESTS), h = world.guests[g].where;
-	unsigned slot = dice(SLOTS);
-
-	if (world.faults && dice(8) == 0)
-		h = (int)dice(HOSTS);
-	if (h == NOWHERE || !seats[h].engine || !sees(operator, g))
-		return;
-	if (operator->h != h)
-		connect(operator, h);
-	operator->g = g;
-	operator->id = operator->token = 0;
-	operator->range =(struct lease_range){
-		.start = slot * SLOT, .last = (slot + 1 + dice(SLOTS - slot)) * SLOT - 1};
-	operator->holding = ASKED;
-	operator->asked_at = world.now;
-	(void)send(op, ACQUIRE);
-}
-
-/* The host hears of it later; what was sent before comes all the same. */
-static void reconnect(unsigned op)
-{
-	struct operator* operator= & operators[op];
-	int h = operator->h;
-	bool held = operator->holding == HOLDS;
-
-	(void)send(op, CUT);
-	lose(operator);
-	if (!held || !seats[h].engine || dice(3) == 0)
-		return;
-	connect(operator, h);
-	operator->holding = HOLDS;
-	(void)send(op, RESUME);
-}
-
-static void hold(unsigned op)
-{
-	struct operator* operator= & operators[op];
+	int g = (int)dice(GUESTS), h;
+	unsigned piece = dice(PIECES);
 	struct message *message;
 
-	switch (dice(world.faults ? 12 : 8)) {
+	for (unsigned tries = 0; tries < 8 && !sees(operator, g); tries++)
+		g = (int)dice(GUESTS);
+	h = world.guests[g].where;
+	if (world.faults && dice(8) == 0)
+		h = (int)dice(HOSTS);
+	if (!sees(operator, g) || !come(operator, h))
+		return;
+	operator->g = g;
+	operator->range =(struct lease_range){
+		.start = piece * PIECE, .last = (piece + 1 + dice(PIECES - piece)) * PIECE - 1};
+	operator->holding = ASKED;
+	operator->asked_at = world.now;
+	message = wire_send(operator->wire, ACQUIRE);
+	message->g = g;
+	message->range = operator->range;
+}
+
+static void send_of_lease(struct operator* operator, enum message_kind kind)
+{
+	struct message *message = wire_send(operator->wire, kind);
+
+	message->id = operator->id;
+	message->token = operator->token;
+}
+
+static void hold(struct operator* operator)
+{
+	switch (dice(world.faults ? 14 : 10)) {
 	case 0:
-		(void)send(op, RELEASE);
-		operator->holding = IDLE;
+		send_of_lease(operator, RELEASE);
+		let_go(operator);
 		break;
 	case 1:
 	case 2:
-		(void)send(op, RENEW);
+		send_of_lease(operator, RENEW);
 		break;
-	case 8:
+	case 3:
+		if (!operator->resumes)
+			write_again(operator);
+		break;
+	case 10:
 		operator->silent_until = world.now + MS * dice(8000);
 		break;
-	case 9:
-		reconnect(op);
+	case 11:
+		leave(operator);
 		break;
 	default:
-		message = send(op, WRITE);
-		message->range.start +=
-			dice((uint32_t)((message->range.last + 1 - message->range.start) / SLOT)) *
-			SLOT;
-		message->range.last = message->range.start + 7;
+		for (unsigned n = 1 + dice(4); n > 0; n--)
+			write_new(operator);
 	}
 }
 
-static void operator_step(unsigned op)
+/* It holds something, as far as it knows, and has no connection. */
+static void come_back(struct operator* operator)
 {
-	struct operator* operator= & operators[op];
-
-	if (operator->silent_until> world.now && world.faults)
-		return;
-	if (operator->holding == HOLDS)
-		hold(op);
-	else if (operator->holding == IDLE)
-		ask(op);
-	else if (world.faults && dice(40) == 0)
-		reconnect(op);
+	if (dice(12) == 0)
+		let_go(operator);
+	else if (come(operator, world.guests[operator->g].where))
+		resume(operator);
 }
 
+static void operator_step(struct operator* operator)
+{
+	if (operator->silent_until> world.now && world.faults)
+		return;
+	if (operator->holding == HOLDS && !operator->wire)
+		come_back(operator);
+	else if (operator->holding == HOLDS)
+		hold(operator);
+	else if (operator->holding == IDLE)
+		ask(operator);
+	else if (world.faults && dice(40) == 0)
+		leave(operator);
+}
+
+/* As many as have something to do in the time that has passed. */
 void operators_step(void)
 {
-	deliver();
-	for (unsigned i = 0; i < OPERATORS / (world.faults ? 8 : 16); i++)
-		operator_step(dice(OPERATORS));
+	uint64_t passed = (world.now - stepped_at) / MS;
+	uint64_t most = OPERATORS / (world.faults ? 8 : 16), n = 1 + passed * OPERATORS / 800;
+
+	stepped_at = world.now;
+	wires_deliver();
+	for (uint64_t i = 0; i < (n < most ? n : most); i++)
+		operator_step(&operators[dice(OPERATORS)]);
 }
 
 void operators_settled(void)
 {
+	uint64_t long_ago = world.now - 100000 * MS;
+
 	for (unsigned i = 0; i < OPERATORS; i++) {
 		const struct operator* operator= & operators[i];
 
-		if (operator->holding == ASKED && world.now> operator->asked_at + 100000 * MS)
-			broken("I10: operator %u waits for a lease of guest %d at host %d",
-				i, operator->g, operator->h);
+		if ((operator->holding == ASKED || operator->resumes) && operator->asked_at<
+									 long_ago)
+			broken("I10: operator %u waits for a lease of guest %d", i, operator->g);
+		for (unsigned k = 0; k < KEPT; k++) {
+			if (operator->waits[k] && operator->wire && operator->sent_at[k]<long_ago)
+				broken("I10: operator %u waits for the answer to command %u",
+					i, operator->kept[k]->number);
+		}
 	}
 }

@@ -8,16 +8,13 @@
 #include <string.h>
 
 #include "tests/sim/world_planes.h"
+#include "vmsig/vmsig_error.h"
+
+#define WALL_NS (1ull << 60) /* some day in 2006 */
 
 struct seat seats[HOSTS];
 unsigned long long world_tallies[W_TALLIES];
 enum world_flaw world_flaw;
-
-static const struct lease_limits limits = {.leases = 16 * GUESTS,
-	.waiters = 8,
-	.ranges = 4,
-	.preempt_grace_ns = 200 * MS,
-	.resume_grace_ns = 300 * MS};
 
 uint32_t planes_endpoint(int g)
 {
@@ -34,6 +31,21 @@ uint32_t planes_epoch(int h, int g)
 	return info.epoch;
 }
 
+uint64_t planes_clock(int h)
+{
+	struct seat *seat = &seats[h];
+
+	seat->now_ns = host_clock(&world.hosts[h]);
+	seat->wall_ns = WALL_NS + world.now + seat->ahead_ns;
+	return seat->now_ns;
+}
+
+static uint64_t wall_us(int h)
+{
+	(void)planes_clock(h);
+	return seats[h].wall_ns / 1000;
+}
+
 /* ---- leases ---- */
 
 /* Leases may be had as long as this host has the guest, which runs, in an epoch that both planes
@@ -43,54 +55,77 @@ static bool is_writable(int h, int g)
 	const struct service *service = &world.hosts[h].services[g];
 	struct core_endpoint_info info;
 
-	return seats[h].places[g].there && service->owned &&
+	return seats[h].places[g].there && service->owned && !seats[h].places[g].brings &&
 	       !core_endpoint_find(seats[h].core, NULL, world.guests[g].uuid, &info) &&
 	       info.state == VMSIG_STATE_READY && info.epoch == service->epoch;
 }
 
-static void follow_leases(int h, int g)
+static void desk_over(int h, int g)
 {
-	struct seat *seat = &seats[h];
-	struct place *place = &seat->places[g];
+	struct place *place = &seats[h].places[g];
+
+	place->away = false;
+	place->writable = 0;
+	desk_endpoint_over(seats[h].desk, planes_clock(h), planes_endpoint(g));
+}
+
+/* Its leases stay as they are: they go along. */
+static void desk_leave(int h, int g)
+{
+	struct place *place = &seats[h].places[g];
+
+	place->away = true;
+	place->writable = 0;
+	desk_endpoint_leave(seats[h].desk, planes_clock(h), planes_endpoint(g));
+}
+
+static void desk_ready(int h, int g, uint32_t epoch)
+{
+	struct place *place = &seats[h].places[g];
+
+	place->away = false;
+	place->writable = epoch;
+	desk_endpoint_ready(
+		seats[h].desk, planes_clock(h), planes_endpoint(g), epoch, &place->page);
+}
+
+static bool is_leaving(int h, int g)
+{
+	return world.guests[g].from == h || world.guests[g].left == h;
+}
+
+/* Whether leases of it are here that go along, also those of an earlier process. */
+static bool had(int h, int g)
+{
+	const struct service *service = &world.hosts[h].services[g];
+	struct tenure_view view;
+
+	if (!service->tenure || service->had != guest_life_at(g, h))
+		return false;
+	tenure_look(service->tenure, &view);
+	return service->owned || view.adopted;
+}
+
+static void follow_desk(int h, int g)
+{
+	struct place *place = &seats[h].places[g];
 	uint32_t epoch = is_writable(h, g) ? world.hosts[h].services[g].epoch : 0;
 
-	if (epoch == place->writable || (world_flaw == WORLD_STALE_LEASES && place->writable))
+	if (seats[h].ghost || (world_flaw == WORLD_STALE_LEASES && place->writable))
 		return;
-	if (!epoch)
-		lease_endpoint_down(seat->engine, host_clock(&world.hosts[h]), planes_endpoint(g),
-			VMSIG_ERR_GONE);
-	else if (lease_endpoint_ready(
-			 seat->engine, host_clock(&world.hosts[h]), planes_endpoint(g), epoch))
-		broken("the engine takes no endpoint");
-	place->writable = epoch;
-}
-
-static void store_grant(int h, const struct lease_view *lease)
-{
-	struct service *service = &world.hosts[h].services[lease->endpoint - 1];
-	uint64_t now = host_clock(&world.hosts[h]);
-	struct tenure_lease record = {.id = lease->id,
-		.token = service->token + 1,
-		.ttl_ns = LEASE_TTL,
-		.record = lease->tenant,
-		.record_len = strlen(lease->tenant)};
-
-	if (world_flaw == WORLD_OWN_TOKENS)
-		lease_stored(seats[h].engine, now, lease->id, ++service->token);
-	else if (!service->tenure || tenure_grant(service->tenure, now, &record))
-		lease_store_failed(seats[h].engine, now, lease->id, VMSIG_ERR_NOT_READY);
-}
-
-static void perform_lease(int h, const struct lease_action *action)
-{
-	struct service *service = &world.hosts[h].services[action->lease.endpoint - 1];
-
-	if (action->kind == LEASE_ACT_STORE_GRANT)
-		store_grant(h, &action->lease);
-	else if (action->kind == LEASE_ACT_STORE_END && service->tenure)
-		tenure_end(service->tenure, host_clock(&world.hosts[h]), action->lease.id,
-			action->lease.token);
-	operators_told(h, action);
+	if (world.guests[g].left == h && !place->away && had(h, g)) {
+		desk_leave(h, g);
+		return;
+	}
+	/* What has left is waited for; it may stay after all. */
+	if (place->away && (is_leaving(h, g) || !epoch))
+		return;
+	if (epoch == place->writable)
+		return;
+	if (epoch)
+		desk_ready(h, g, epoch);
+	else
+		desk_over(h, g);
 }
 
 /* ---- epochs ---- */
@@ -117,12 +152,14 @@ static void follow(int h, int g)
 
 	if (!seats[h].core)
 		return;
-	if (is_there(h, g) && !place->there)
+	if (is_there(h, g) && !place->there) {
 		readers_add(h, g, world.hosts[h].services[g].epoch);
-	else if (!is_there(h, g) && place->there)
+		place->came_ns = planes_clock(h);
+	}
+	if (!is_there(h, g) && place->there)
 		readers_remove(h, g);
 	follow_epoch(h, g);
-	follow_leases(h, g);
+	follow_desk(h, g);
 }
 
 /* ---- actions ---- */
@@ -147,6 +184,9 @@ static void perform_read(int h, const struct core_action *action)
 
 	if (action->kind == CORE_ACT_PERSIST_EPOCH)
 		persist_epoch(h, (int)action->endpoint - 1, action->epoch);
+	else if (action->kind == CORE_ACT_REVOKE_LEASES && place->writable && !seats[h].ghost &&
+		 world_flaw != WORLD_STALE_LEASES)
+		desk_over(h, (int)action->endpoint - 1);
 	else if (action->kind == CORE_ACT_NOTIFY)
 		((struct subscriber *)session_user(action->session))->owed = true;
 	else if (action->kind == CORE_ACT_BOOTSTRAP)
@@ -159,12 +199,10 @@ void planes_perform(int h)
 {
 	struct seat *seat = &seats[h];
 	struct core_action read;
-	struct lease_action lease;
 
 	while (seat->core && core_next_action(seat->core, &read))
 		perform_read(h, &read);
-	while (seat->core && lease_next_action(seat->engine, &lease))
-		perform_lease(h, &lease);
+	desks_turn(h);
 }
 
 /* ---- what the host's part of the fleet says ---- */
@@ -175,17 +213,37 @@ static void changed(int h, int g)
 	planes_perform(h);
 }
 
+static void told_of_guest(int h, int g, const struct fleet_action *action)
+{
+	struct place *place = &seats[h].places[g];
+	struct desk *desk = seats[h].desk;
+	uint64_t now = planes_clock(h);
+
+	if (action->kind == FLEET_ACT_GRANTED)
+		desk_lease_stored(desk, now, action->lease, action->token);
+	else if (action->kind == FLEET_ACT_NOT_GRANTED)
+		desk_lease_failed(desk, now, action->lease, VMSIG_ERR_BUSY);
+	else if (action->kind == FLEET_ACT_LOST || action->kind == FLEET_ACT_RELEASED) {
+		place->brings = false;
+		if (place->writable || place->away)
+			desk_over(h, g);
+	} else if (action->kind == FLEET_ACT_MOVED) {
+		place->brings = place->away = false;
+		place->writable = 0;
+		desk_endpoint_moved(desk, now, planes_endpoint(g), action->host);
+	} else if (action->kind == FLEET_ACT_OWNED) {
+		place->brings = action->baggage;
+		place->brought = 0;
+		place->brought_at = 0;
+	}
+}
+
 static void told(int h, int g, const struct fleet_action *action)
 {
-	uint64_t now = host_clock(&world.hosts[h]);
-	struct lease_engine *engine = seats[h].engine;
-
-	if (!engine)
+	if (!seats[h].desk)
 		return;
-	if (action->kind == FLEET_ACT_GRANTED)
-		lease_stored(engine, now, action->lease, action->token);
-	else if (action->kind == FLEET_ACT_NOT_GRANTED)
-		lease_store_failed(engine, now, action->lease, VMSIG_ERR_NOT_READY);
+	if (!seats[h].ghost)
+		told_of_guest(h, g, action);
 	changed(h, g);
 }
 
@@ -197,10 +255,12 @@ static void broker_started(int h)
 		.take_timeout_ns = UINT64_MAX / 4};
 	struct seat *seat = &seats[h];
 
-	if (core_new(&seat->core, &core_limits) ||
-		lease_engine_new(&seat->engine, &limits, seat->next_id + 1))
+	if (core_new(&seat->core, &core_limits))
 		broken("out of memory");
 	seat->broker = world.hosts[h].brokers;
+	if (!seat->disk)
+		desks_make(h);
+	desks_start(h);
 	readers_begin(h);
 	for (int g = 0; g < GUESTS; g++)
 		changed(h, g);
@@ -212,18 +272,44 @@ static void broker_ended(int h)
 	struct seat *seat = &seats[h];
 	struct core_action action;
 
+	seat->ghost = true;
 	core_closing(seat->core);
 	for (int g = 0; g < GUESTS; g++) {
-		if (seat->places[g].there)
+		struct place *place = &seat->places[g];
+
+		if (place->there)
 			readers_remove(h, g);
-		seat->places[g].writable = 0;
+		place->writable = 0;
+		place->away = place->brings = false;
 	}
 	readers_end(h);
 	while (core_next_action(seat->core, &action))
 		;
 	seat->core = core_free(seat->core);
-	seat->engine = lease_engine_free(seat->engine);
-	operators_cut(h);
+	desks_end(h);
+}
+
+static void power_cut(int h)
+{
+	seats[h].power = true;
+}
+
+static int pack(int h, int g, bool last, uint8_t **ret_data, size_t *ret_len)
+{
+	if (seats[h].ghost)
+		return VMSIG_ERR_BUSY;
+	if (!seats[h].places[g].away)
+		desk_leave(h, g);
+	return luggage_pack(h, g, last, ret_data, ret_len);
+}
+
+/* Whoever is connected is told, and who is not waits no longer than for the grace. */
+static void lost(int h, int g)
+{
+	if (world.guests[g].leased_by == h)
+		world.guests[g].belief_until = 0;
+	if (!seats[h].ghost && (seats[h].places[g].away || seats[h].places[g].writable))
+		desk_over(h, g);
 }
 
 /* ---- steps ---- */
@@ -231,28 +317,65 @@ static void broker_ended(int h)
 static void begin(void)
 {
 	memset(seats, 0, sizeof(seats));
+	policy_make();
+	memory_make();
+	model_reset();
+	wires_reset();
 	readers_reset();
 	operators_reset();
 }
 
+/* A ghost has a moment until it is gone. */
+static void bury(int h)
+{
+	struct host *host = &world.hosts[h];
+
+	if (!seats[h].core || !seats[h].ghost)
+		return;
+	host_broker_end(h);
+	host->broker_at = world.now + MS * dice(dice(2) ? 1000 : 20000);
+}
+
+static void step_host(int h)
+{
+	if (!seats[h].core)
+		return;
+	core_advance(seats[h].core, planes_clock(h));
+	readers_step(h);
+	desks_step(h);
+	planes_perform(h);
+	for (int g = 0; g < GUESTS; g++) {
+		if (seats[h].places[g].brings)
+			luggage_step(h, g);
+		follow(h, g);
+	}
+	planes_perform(h);
+	host_perform(h);
+	if (!seats[h].ghost)
+		readers_check(h);
+}
+
 static void step(void)
 {
-	for (int h = 0; h < HOSTS; h++) {
-		uint64_t now = host_clock(&world.hosts[h]);
+	static unsigned looked;
 
-		if (!seats[h].core)
-			continue;
-		core_advance(seats[h].core, now);
-		lease_advance(seats[h].engine, now);
-		readers_step(h);
-		planes_perform(h);
-		for (int g = 0; g < GUESTS; g++)
-			follow(h, g);
-		planes_perform(h);
-		host_perform(h);
-		readers_check(h);
+	for (int h = 0; h < HOSTS; h++) {
+		step_host(h);
+		bury(h);
 	}
 	operators_step();
+	for (int h = 0; h < HOSTS; h++)
+		bury(h);
+	looked = (looked + 1) % (GUESTS * HOSTS);
+	memory_check((int)(looked % GUESTS), (int)(looked / GUESTS));
+}
+
+static void calm(void)
+{
+	for (int h = 0; h < HOSTS; h++) {
+		seats[h].kill_in = 0;
+		disk_heal(seats[h].disk);
+	}
 }
 
 static void settled(void)
@@ -260,6 +383,19 @@ static void settled(void)
 	for (int h = 0; h < HOSTS; h++)
 		readers_settle(h);
 	operators_settled();
+	for (int g = 0; g < GUESTS; g++) {
+		for (int h = 0; h < HOSTS; h++)
+			memory_check(g, h);
+	}
+}
+
+static void end(void)
+{
+	for (int h = 0; h < HOSTS; h++)
+		desks_free(h);
+	memory_free();
+	model_reset();
+	wires_reset();
 }
 
 const struct planes world_planes = {.begin = begin,
@@ -267,6 +403,14 @@ const struct planes world_planes = {.begin = begin,
 	.broker_ended = broker_ended,
 	.changed = changed,
 	.told = told,
+	.wall_us = wall_us,
+	.power_cut = power_cut,
+	.born = memory_born,
+	.copied = memory_copied,
+	.arrived = memory_arrived,
+	.pack = pack,
+	.lost = lost,
 	.step = step,
+	.calm = calm,
 	.settled = settled,
-	.end = operators_reset};
+	.end = end};

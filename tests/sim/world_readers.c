@@ -4,31 +4,13 @@
  * what it may see and nothing else, in order, and of one life of a guest in each epoch.
  */
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "broker/policy/selector.h"
 #include "tests/sim/world_planes.h"
 
 #define LIVES 64 /* epochs of a guest that are remembered */
-
-static char star[] = "*", even[] = "guest-*[02468]", few[] = "guest-1*";
-static char name_all[] = "all", name_even[] = "even", name_few[] = "few";
-static char *globs_all[] = {star}, *globs_even[] = {even}, *globs_few[] = {few};
-const struct tenant tenants[TENANTS] = {
-	{.name = name_all,
-		.endpoints = globs_all,
-		.nendpoints = 1,
-		.quota = {.subscriptions = 4, .globs = 4}},
-	{.name = name_even,
-		.endpoints = globs_even,
-		.nendpoints = 1,
-		.quota = {.subscriptions = 4, .globs = 4}},
-	{.name = name_few,
-		.endpoints = globs_few,
-		.nendpoints = 1,
-		.quota = {.subscriptions = 4, .globs = 4}},
-};
 
 /* Which life of a guest an epoch was told for, over all hosts that had it. */
 static struct {
@@ -100,6 +82,7 @@ static void bootstrapped(int h, int g)
 	if (emit(h, g, VMSIG_EV_MEMCTX, &pod, sizeof(pod)) && place->wanted == planes_epoch(h, g))
 		broken("a context of guest %d is refused", g);
 	place->wanted = 0;
+	place->panicked = false;
 }
 
 void readers_add(int h, int g, uint32_t epoch)
@@ -131,7 +114,7 @@ void readers_remove(int h, int g)
 	seam->unregister_memctx(seam->core, planes_endpoint(g));
 	planes_perform(h);
 	core_endpoint_remove(seats[h].core, planes_endpoint(g));
-	place->there = false;
+	place->there = place->panicked = false;
 	place->wanted = 0;
 }
 
@@ -142,8 +125,10 @@ static void adapter_step(int h, int g)
 
 	if (place->wanted && (!world.faults || dice(3) == 0))
 		bootstrapped(h, g);
-	else if (world.faults && !place->wanted && dice(400) == 0)
-		(void)!emit(h, g, VMSIG_EV_ENDPOINT_STATE, &panicked, sizeof(panicked));
+	else if (place->panicked && world.guests[g].where == h && dice(40) == 0)
+		guest_reboot(g);
+	else if (world.faults && !place->wanted && !place->panicked && dice(4000) == 0)
+		place->panicked = !emit(h, g, VMSIG_EV_ENDPOINT_STATE, &panicked, sizeof(panicked));
 }
 
 /* ---- subscribers ---- */
@@ -154,7 +139,8 @@ void readers_begin(int h)
 		struct subscriber *subscriber = &seats[h].subscribers[i];
 
 		memset(subscriber, 0, sizeof(*subscriber));
-		if (session_new(&subscriber->session, seats[h].core, &tenants[i], 7, subscriber) ||
+		if (session_new(&subscriber->session, seats[h].core, policy_of((unsigned)i), 7,
+			    subscriber) ||
 			session_subscribe(subscriber->session, "*"))
 			broken("a subscriber is refused");
 	}
@@ -168,10 +154,10 @@ void readers_end(int h)
 
 static int guest_named(const char *name)
 {
-	for (int g = 0; g < GUESTS; g++) {
-		if (strcmp(world.guests[g].uuid, name) == 0)
-			return g;
-	}
+	int g = (int)strtol(name + strlen("guest-"), NULL, 10);
+
+	if (g >= 0 && g < GUESTS && strcmp(world.guests[g].uuid, name) == 0)
+		return g;
 	broken("a delivery names '%s', which never was", name);
 }
 
@@ -204,9 +190,10 @@ static void hear(int h, size_t i, const struct core_delivery *delivery)
 	if (world_flaw != WORLD_LOST_INVALIDATION || delivery->kind != VMSIG_EV_MEMCTX_INVALIDATED)
 		wrong = history_add(&seats[h].subscribers[i].histories[g], delivery);
 	if (wrong)
-		broken("I13: %s was told at host %d of guest %d: %s", tenants[i].name, h, g, wrong);
-	if (!tenant_sees(&tenants[to], &subject))
-		broken("I14: %s heard of %s", tenants[to].name, delivery->name);
+		broken("I13: %s was told at host %d of guest %d: %s", policy_of((unsigned)i)->name,
+			h, g, wrong);
+	if (!tenant_sees(policy_of((unsigned)to), &subject))
+		broken("I14: %s heard of %s", policy_of((unsigned)to)->name, delivery->name);
 	if (delivery->kind != VMSIG_EV_MEMCTX)
 		return;
 	world_tallies[W_CONTEXTS]++;
