@@ -7,10 +7,12 @@
 
 #define WRITER_LEAST 4 /* slots of a new writer */
 #define OVERHEAD 32    /* bytes of an answer beside it: the allocator's, and the slot */
+#define CLEARED 4096u  /* answers that are freed in one go; some hundred microseconds */
 
 /* Its answers in the order of their slots. */
 struct answer_writer {
 	struct idtree_node node;
+	struct answer_lease *lease;
 	struct ledger_answer **slots;
 	uint32_t n, capacity;
 	uint32_t open; /* without a reply */
@@ -19,6 +21,8 @@ struct answer_writer {
 struct answer_lease {
 	struct idtree_node node;
 	struct idtree writers;
+	uint64_t bytes;            /* its part of all */
+	struct answer_lease *next; /* of those that are gone */
 };
 
 static struct answer_writer *writer_of(struct idtree_node *node)
@@ -68,6 +72,13 @@ static struct answer_writer *writer_find(
 	return found ? writer_of(idtree_find(&found->writers, writer)) : NULL;
 }
 
+/* What it takes, or gives back. */
+static void pay(struct answers *answers, struct answer_lease *lease, int64_t bytes)
+{
+	answers->bytes += (uint64_t)bytes;
+	lease->bytes += (uint64_t)bytes;
+}
+
 static struct answer_lease *lease_get(struct answers *answers, uint64_t lease)
 {
 	struct answer_lease *found = lease_find(answers, lease);
@@ -94,8 +105,9 @@ static struct answer_writer *writer_get(struct answers *answers, const struct le
 	if (!writer)
 		return NULL;
 	writer->node.id = key->writer;
+	writer->lease = lease;
 	idtree_insert(&lease->writers, &writer->node);
-	answers->bytes += sizeof(*writer);
+	pay(answers, lease, (int64_t)sizeof(*writer));
 	return writer;
 }
 
@@ -178,7 +190,7 @@ int answers_put(struct answers *answers, const struct ledger_key *key, struct le
 	if (is_there(writer, at, key->sequence)) {
 		*ret_old = writer->slots[at];
 		writer->open -= !(*ret_old)->done;
-		answers->bytes -= cost_of(*ret_old);
+		pay(answers, writer->lease, -(int64_t)cost_of(*ret_old));
 	} else {
 		if (writer_grow(writer))
 			return -ENOMEM;
@@ -188,7 +200,7 @@ int answers_put(struct answers *answers, const struct ledger_key *key, struct le
 	}
 	writer->slots[at] = answer;
 	writer->open += !answer->done;
-	answers->bytes += cost_of(answer);
+	pay(answers, writer->lease, (int64_t)cost_of(answer));
 	return 0;
 }
 
@@ -208,26 +220,11 @@ struct ledger_answer *answers_take(struct answers *answers, const struct ledger_
 	memmove(writer->slots + at, writer->slots + at + 1,
 		(writer->n - at) * sizeof(struct ledger_answer *));
 	writer->open -= !answer->done;
-	answers->bytes -= cost_of(answer);
+	pay(answers, writer->lease, -(int64_t)cost_of(answer));
 	return answer;
 }
 
 /* ---- leases ---- */
-
-static uint64_t lease_cost(const struct answer_lease *lease)
-{
-	uint64_t bytes = 0;
-
-	for (struct idtree_node *node = idtree_first(&lease->writers); node;
-		node = idtree_after(&lease->writers, node->id)) {
-		const struct answer_writer *writer = writer_of(node);
-
-		bytes += sizeof(*writer);
-		for (uint32_t i = 0; i < writer->n; i++)
-			bytes += cost_of(writer->slots[i]);
-	}
-	return bytes;
-}
 
 struct answer_lease *answers_detach(struct answers *answers, uint64_t lease)
 {
@@ -236,7 +233,7 @@ struct answer_lease *answers_detach(struct answers *answers, uint64_t lease)
 	if (!found)
 		return NULL;
 	idtree_remove(&answers->leases, &found->node);
-	answers->bytes -= lease_cost(found);
+	answers->bytes -= found->bytes;
 	return found;
 }
 
@@ -245,7 +242,7 @@ void answers_attach(struct answers *answers, struct answer_lease *lease)
 	/* What came in its place was taken back, and has left its empty hull. */
 	answers_free(answers_detach(answers, lease->node.id));
 	idtree_insert(&answers->leases, &lease->node);
-	answers->bytes += lease_cost(lease);
+	answers->bytes += lease->bytes;
 }
 
 void answers_free(struct answer_lease *lease)
@@ -259,10 +256,47 @@ void answers_free(struct answer_lease *lease)
 	free(lease);
 }
 
+void answers_bury(struct answers *answers, struct answer_lease *lease)
+{
+	lease->next = answers->gone;
+	answers->gone = lease;
+}
+
+/* The last answers of a writer, and it when it has no more. */
+static unsigned writer_clear_some(
+	struct answer_lease *lease, struct answer_writer *writer, unsigned most)
+{
+	unsigned n = 0;
+
+	for (; writer->n && n < most; n++)
+		free(writer->slots[--writer->n]);
+	if (!writer->n)
+		writer_free(writer_of(idtree_pop(&lease->writers)));
+	return n;
+}
+
+bool answers_clear_some(struct answers *answers)
+{
+	struct answer_lease *lease;
+
+	/* What has no answers costs something as well. */
+	for (unsigned n = 0; n < CLEARED && (lease = answers->gone); n++) {
+		if (lease->writers.root) {
+			n += writer_clear_some(lease, writer_of(lease->writers.root), CLEARED - n);
+			continue;
+		}
+		answers->gone = lease->next;
+		free(lease);
+	}
+	return answers->gone;
+}
+
 void answers_deinit(struct answers *answers)
 {
 	struct idtree_node *node;
 
+	while (answers_clear_some(answers))
+		;
 	while ((node = idtree_pop(&answers->leases)))
 		answers_free(lease_of(node));
 	*answers = (struct answers){0};

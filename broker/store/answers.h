@@ -32,7 +32,8 @@ struct answer_lease;
 
 struct answers {
 	struct idtree leases;
-	uint64_t bytes; /* of memory, about */
+	struct answer_lease *gone; /* to be freed, a piece at a time */
+	uint64_t bytes;            /* of memory, about; without what is gone */
 };
 
 /* Of a change; -ENOMEM: NULL. */
@@ -54,6 +55,10 @@ struct ledger_answer *answers_take(struct answers *answers, const struct ledger_
 struct answer_lease *answers_detach(struct answers *answers, uint64_t lease);
 void answers_attach(struct answers *answers, struct answer_lease *lease);
 void answers_free(struct answer_lease *lease);
+/* It does not come back: a lease may have a million answers, and they are freed in pieces. */
+void answers_bury(struct answers *answers, struct answer_lease *lease);
+/* Frees some of what is gone. Whether there is more. */
+bool answers_clear_some(struct answers *answers);
 
 /* Of one writer; 0: none. */
 uint64_t answers_highest(const struct answers *answers, uint64_t lease, uint64_t writer);

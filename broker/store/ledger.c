@@ -106,19 +106,13 @@ static const struct table_lease *next_old(const struct store_tables *tables, uin
 	return lease && lease->ended < ended_before ? lease : NULL;
 }
 
-int ledger_prune(struct ledger *ledger, uint64_t ended_before, bool *ret_more)
+/* In a transaction of its own. */
+static int drop_old(struct ledger *ledger, uint64_t ended_before)
 {
 	const struct store_tables *tables = &ledger->store->tables;
 	const struct table_lease *lease;
-	int r;
+	int r = store_alone(ledger->store);
 
-	*ret_more = false;
-	/* What is kept must not take all of the memory. */
-	if (store_is_crowded(ledger->store))
-		ended_before = UINT64_MAX;
-	if (!next_old(tables, ended_before))
-		return 0;
-	r = store_alone(ledger->store);
 	for (unsigned i = 0; !r && i < PRUNE_BATCH && (lease = next_old(tables, ended_before));
 		i++) {
 		const struct change drop = {.kind = CHANGE_DROP, .key.lease = lease->node.id};
@@ -129,7 +123,22 @@ int ledger_prune(struct ledger *ledger, uint64_t ended_before, bool *ret_more)
 		r = store_commit(ledger->store);
 	if (r)
 		store_rollback(ledger->store);
-	else
-		*ret_more = next_old(tables, ended_before) != NULL;
+	return r;
+}
+
+int ledger_prune(struct ledger *ledger, uint64_t ended_before, bool *ret_more)
+{
+	struct store_tables *tables = &ledger->store->tables;
+	int r = 0;
+
+	/* What is kept must not take all of the memory. */
+	if (store_is_crowded(ledger->store))
+		ended_before = UINT64_MAX;
+	/* What went before goes first: a lease may have as many answers as many leases. */
+	*ret_more = answers_clear_some(&tables->answers);
+	if (!*ret_more && next_old(tables, ended_before))
+		r = drop_old(ledger, ended_before);
+	if (!r)
+		*ret_more = tables->answers.gone || next_old(tables, ended_before);
 	return r;
 }

@@ -293,7 +293,8 @@ static int apply_drop(struct store_tables *tables, const struct change *change, 
 	}
 	*undo = (struct undo){.kind = UNDO_DROP,
 		.lease = lease,
-		.dropped = answers_detach(&tables->answers, change->key.lease)};
+		.dropped = answers_detach(&tables->answers, change->key.lease),
+		.answers = &tables->answers};
 	return 0;
 }
 
@@ -503,7 +504,8 @@ void tables_keep(struct undo *undo)
 		undo->lease->nranges = 0;
 	}
 	if (undo->kind == UNDO_DROP) {
-		answers_free(undo->dropped);
+		if (undo->dropped)
+			answers_bury(undo->answers, undo->dropped);
 		if (undo->lease)
 			lease_free(undo->lease);
 	}

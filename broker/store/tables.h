@@ -86,6 +86,7 @@ struct undo {
 	struct ledger_key key;
 	struct ledger_answer *old; /* NULL: the slot was empty */
 	struct answer_lease *dropped;
+	struct answers *answers; /* that it was dropped from */
 };
 
 /* `ret_undo` NULL: for good. A change of what is not there changes nothing. -ENOMEM;

@@ -116,12 +116,49 @@ static void many_leases_are_as_much_as_many_answers(void **state)
 	assert_non_null(tables_lease(&lab->store->tables, LEASES));
 }
 
+#define WRITERS 20u
+#define WRITES 1000u /* of each: many more than are freed in one step */
+
+static const struct answer_lease *gone(const struct lab *lab)
+{
+	return lab->store->tables.answers.gone;
+}
+
+/* All at once it would hold up everybody. */
+static void a_lease_with_many_answers_goes_in_pieces(void **state)
+{
+	static const uint8_t digest[LEDGER_DIGEST];
+	struct lab *lab = *state;
+	unsigned steps = 0;
+	bool more = true;
+
+	for (unsigned i = 0; i < WRITERS * WRITES; i++)
+		change(lab, &(struct change){.kind = CHANGE_INTEND,
+				    .key = {LEASES + 1, i % WRITERS, 1 + i / WRITERS},
+				    .number = 1,
+				    .digest = digest});
+	end(lab, LEASES + 1);
+	assert_int_equal(store_commit(lab->store), 0);
+	assert_true(lab->store->tables.answers.bytes > 0);
+	while (!gone(lab)) {
+		assert_true(more);
+		assert_int_equal(ledger_prune(lab->ledger, ENDED + 1, &more), 0);
+	}
+	assert_int_equal(lab->store->tables.answers.bytes, 0);
+	for (; more; steps++)
+		assert_int_equal(ledger_prune(lab->ledger, ENDED + 1, &more), 0);
+	assert_in_range(steps, 3, WRITERS * WRITES / 1000);
+	assert_null(gone(lab));
+	assert_null(lab->store->tables.leases.root);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(steps_go_on_until_nothing_old_is_left),
 		T(many_leases_are_as_much_as_many_answers),
+		T(a_lease_with_many_answers_goes_in_pieces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
