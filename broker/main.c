@@ -19,6 +19,7 @@
 #include "broker/broker.h"
 #include "broker/config/check.h"
 #include "broker/config/explain.h"
+#include "broker/error_text.h"
 #include "broker/log.h"
 #include "broker/manager.h"
 #include "broker/net/porter.h"
@@ -366,14 +367,26 @@ static int load_to_serve(struct config **ret_config, const struct arguments *arg
 	return r ? load_failed(arguments, r, error) : 0;
 }
 
+/* Whatever else was left open to us could be written to by accident, or taken over. */
+static int begin(void)
+{
+	int r = standard_secure();
+
+	if (!r)
+		r = manager_begin();
+	if (r)
+		fprintf(stderr, "vmsigd: the descriptors that it was started with: %s\n",
+			error_text(r));
+	return r;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments arguments = {.file = DEFAULT_CONFIG};
 	struct config *config;
 	int code;
 
-	/* Whatever else was left open to us could be written to by accident, or taken over. */
-	if (standard_secure() || manager_begin())
+	if (begin())
 		return 1;
 	code = parse(argc, argv, &arguments);
 	if (code >= 0)
