@@ -6,6 +6,7 @@
 
 #include "clients/ctl/admin.h"
 #include "clients/ctl/message.h"
+#include "proto/wire/identity.h"
 
 static void row_add(struct table *table, const Vmsig__ClientInfo *info)
 {
@@ -104,7 +105,7 @@ static bool handle_disconnect(void *ctx, int code, const char *value)
 		return value[0] != '\0';
 	case OPT_ROLE:
 		body->role = (char *)(uintptr_t)value;
-		return value[0] != '\0';
+		return identity_role_parse(value) != 0;
 	default:
 		if (!text_number(value, &uid) || uid > UINT32_MAX)
 			return false;
@@ -159,7 +160,7 @@ const struct ctl_command ctl_disconnect = {
 	.summary = "End connections to the broker, as an administrator of everything",
 	.help = "  CLIENT         its number, as `vmsigctl clients` lists it\n"
 		"  --tenant NAME  those of the tenant\n"
-		"  --role ROLE    sensor, operator, admin or provider\n"
+		"  --role ROLE    sensor, operator, admin, monitor or provider\n"
 		"  --uid UID      those of the uid\n"
 		"\n"
 		"What fits all that is given is ended, but for the asking connection. Clients may\n"

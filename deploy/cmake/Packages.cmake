@@ -5,7 +5,8 @@ set(CPACK_PACKAGE_NAME vmsig)
 set(CPACK_PACKAGE_VENDOR vmsig)
 set(CPACK_PACKAGE_CONTACT "vmsig maintainers <vmsig@localhost>")
 set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})
-set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "${PROJECT_DESCRIPTION}")
+# Each package has a line of its own, the first of its description.
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 # Only what is installed, not the tests.
@@ -22,8 +23,8 @@ set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 
 set(CPACK_DEBIAN_DAEMON_PACKAGE_NAME vmsigd)
 set(CPACK_COMPONENT_DAEMON_DESCRIPTION "Host broker for guest memory
- Hands the memory of the host's guests read-only to sensors, and applies
- operators' writes under leases.")
+Hands the memory of the host's guests read-only to sensors, and applies
+operators' writes under leases.")
 set(CPACK_DEBIAN_DAEMON_PACKAGE_DEPENDS "adduser")
 set(CPACK_DEBIAN_DAEMON_PACKAGE_RECOMMENDS "vmsig-tools (= ${PROJECT_VERSION})")
 set(CPACK_DEBIAN_DAEMON_PACKAGE_CONTROL_EXTRA
@@ -36,13 +37,13 @@ set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_GENERATE_SHLIBS ON)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${PROJECT_SOURCE_DIR}/deploy/debian/triggers)
 set(CPACK_COMPONENT_LIBRARY_DESCRIPTION "Library of programs that read guest memory through vmsigd
- Contexts, coherent reads, leases and writes.")
+Contexts, coherent reads, leases and writes.")
 
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libvmsig-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "libvmsig1 (= ${PROJECT_VERSION})")
 set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION "Headers of libvmsig
- For programs that read guest memory through vmsigd.")
+For programs that read guest memory through vmsigd.")
 
 # The extension module uses the stable interface: any Python 3 that has cffi's support module.
 set(CPACK_DEBIAN_PYTHON_PACKAGE_NAME python3-vmsig)
@@ -50,12 +51,12 @@ set(CPACK_DEBIAN_PYTHON_PACKAGE_SECTION python)
 set(CPACK_DEBIAN_PYTHON_PACKAGE_DEPENDS
   "libvmsig1 (= ${PROJECT_VERSION}), python3 (>= 3.9), python3-cffi-backend")
 set(CPACK_COMPONENT_PYTHON_DESCRIPTION "Python package that reads guest memory through vmsigd
- Contexts, processes, leases and writes, on libvmsig.")
+Contexts, processes, leases and writes, on libvmsig.")
 
 set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME vmsig-tools)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_RECOMMENDS "fuse3")
 set(CPACK_COMPONENT_TOOLS_DESCRIPTION "Command-line tools for vmsigd
- vmsigctl, vmsig-banner and vmsig-shim.")
+vmsigctl, vmsig-banner and vmsig-shim.")
 
 set(CPACK_DEBIAN_EXPORTER_PACKAGE_NAME vmsig-exporter)
 set(CPACK_DEBIAN_EXPORTER_PACKAGE_SECTION net)
@@ -66,6 +67,6 @@ set(CPACK_DEBIAN_EXPORTER_PACKAGE_CONTROL_EXTRA
   ${PROJECT_SOURCE_DIR}/deploy/debian/exporter/prerm
   ${PROJECT_SOURCE_DIR}/deploy/debian/exporter/postrm)
 set(CPACK_COMPONENT_EXPORTER_DESCRIPTION "Metrics of vmsigd for Prometheus
- An unprivileged HTTP server, with alert rules and a dashboard.")
+An unprivileged HTTP server, with alert rules and a dashboard.")
 
 include(CPack)
