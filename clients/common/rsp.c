@@ -63,6 +63,12 @@ enum rsp_event rsp_take(struct rsp *rsp, uint8_t byte)
 	}
 }
 
+bool rsp_is_again(const struct rsp *rsp, const uint8_t *bytes, size_t len)
+{
+	return len >= rsp->len + 4 && bytes[0] == '$' &&
+	       memcmp(bytes + 1, rsp->data, rsp->len) == 0 && bytes[1 + rsp->len] == '#';
+}
+
 void rsp_hex(const uint8_t *bytes, size_t len, char *ret_text)
 {
 	static const char digits[] = "0123456789abcdef";

@@ -34,6 +34,10 @@ struct rsp {
 /* Takes one byte. */
 enum rsp_event rsp_take(struct rsp *rsp, uint8_t byte);
 
+/* Whether `bytes`, which come behind a packet that was taken whole, begin with the same one again:
+ * gdb sends again what nobody has acknowledged in time, and wants one answer to all of them. */
+bool rsp_is_again(const struct rsp *rsp, const uint8_t *bytes, size_t len);
+
 /* Two digits for each of `len` bytes into `ret_text`, which has room for 2 * len + 1. */
 void rsp_hex(const uint8_t *bytes, size_t len, char *ret_text);
 /* "$DATA#CHECKSUM" into `ret_frame`, which has room for 2 * len + 5: bytes that have a meaning are

@@ -307,6 +307,21 @@ static int handle_event(struct gdb *gdb, enum rsp_event event)
 	}
 }
 
+/* Of bytes that have just come. One answer too many would be taken for that to the next packet. */
+static int take(struct gdb *gdb, const unsigned char *bytes, size_t len)
+{
+	int code = EXIT_OK;
+
+	for (size_t i = 0; i < len && !code && !gdb->detached; i++) {
+		enum rsp_event event = rsp_take(&gdb->rsp, bytes[i]);
+
+		if (event != RSP_PACKET || gdb->no_ack ||
+			!rsp_is_again(&gdb->rsp, bytes + i + 1, len - i - 1))
+			code = handle_event(gdb, event);
+	}
+	return code;
+}
+
 /* Until gdb goes. */
 static int serve(struct gdb *gdb)
 {
@@ -316,8 +331,7 @@ static int serve(struct gdb *gdb)
 
 	while (!code && len && !gdb->detached) {
 		code = ctl_gdb_link_take(&gdb->link, buf, sizeof(buf), &len);
-		for (size_t i = 0; i < len && !code && !gdb->detached; i++)
-			code = handle_event(gdb, rsp_take(&gdb->rsp, buf[i]));
+		code = code ? code : take(gdb, buf, len);
 	}
 	return code;
 }

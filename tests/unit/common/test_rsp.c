@@ -60,6 +60,21 @@ static void too_long_ones_come_out_empty(void **state)
 	assert_string_equal(rsp.data, "");
 }
 
+static void what_is_sent_again_is_known(void **state)
+{
+	static const char bytes[] = "$m10,4#2e$m10,4#2e";
+	const uint8_t *second = (const uint8_t *)bytes + 9;
+	struct rsp rsp = {0};
+
+	assert_int_equal(feed(&rsp, "$m10,4#2e"), RSP_PACKET);
+	assert_true(rsp_is_again(&rsp, second, 9));
+	assert_false(rsp_is_again(&rsp, second, 8));
+	assert_false(rsp_is_again(&rsp, second, 0));
+	assert_false(rsp_is_again(&rsp, (const uint8_t *)"$m10,5#2f", 9));
+	assert_false(rsp_is_again(&rsp, (const uint8_t *)"$m10,44#62", 10));
+	assert_false(rsp_is_again(&rsp, (const uint8_t *)"+$m10,4#2e", 10));
+}
+
 static void frames_escape_what_has_a_meaning(void **state)
 {
 	struct rsp rsp = {0};
@@ -93,6 +108,7 @@ int main(void)
 		cmocka_unit_test(packets_come_out_whole),
 		cmocka_unit_test(damaged_ones_are_asked_for_again),
 		cmocka_unit_test(too_long_ones_come_out_empty),
+		cmocka_unit_test(what_is_sent_again_is_known),
 		cmocka_unit_test(frames_escape_what_has_a_meaning),
 		cmocka_unit_test(numbers_are_pairs),
 	};
