@@ -11,6 +11,7 @@ import gzip
 import json
 import lzma
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -54,9 +55,16 @@ def _order(text):
     return [int(word) if word.isdigit() else 0 for word in re.findall(r"\d+|\D+", text)]
 
 
+def release_suites():
+    """Those of the release that runs here."""
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "stable")
+    return [(SECURITY, f"{codename}-security"), (ARCHIVE, codename)]
+
+
 class Archive:
-    def __init__(self, folder):
+    def __init__(self, folder, suites=None):
         self.folder = os.path.abspath(folder)
+        self._suites = suites or SUITES
         for parts in (("state", "lists", "partial"), ("cache", "archives", "partial")):
             os.makedirs(os.path.join(self.folder, "apt", *parts), exist_ok=True)
         self._apt = os.path.join(self.folder, "apt")
@@ -92,7 +100,7 @@ class Archive:
     def _update(self):
         with open(os.path.join(self._apt, "sources.list"), "w", encoding="utf-8") as file:
             file.writelines(f"deb [signed-by={KEYRING}] {uri} {suite} main\n"
-                            for uri, suite in SUITES)
+                            for uri, suite in self._suites)
         # What one suite lacks does not hinder the others.
         subprocess.run(["apt-get", "-q", *self._options(), "update"], check=False,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
