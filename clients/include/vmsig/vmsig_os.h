@@ -29,7 +29,8 @@
  *  - a kernel whose structs are shuffled (CONFIG_RANDSTRUCT) is not understood: it needs its types;
  *  - in one with PREEMPT_RT, what is found among larger locks may be less;
  *  - sections and exports of modules are not found.
- * Tried on Debian's kernels from 5.10 to 6.19, some without their types too: tests/e2e/README.md.
+ * Tried on Debian's kernels from 5.10 to 7.3, nearly all without their types too:
+ * tests/e2e/README.md.
  *
  * Windows x64 from 7 SP1 and Server 2008 R2 to 11 24H2 and Server 2025: VERIFIED ON CONSTRUCTED
  * IMAGES, NOT ON WINDOWS. The images follow published layouts of fourteen versions, and the kernels
