@@ -101,13 +101,16 @@ static unsigned width_of(const char *type)
 
 static const char *poke_number(const char *text, unsigned width, struct write_arguments *arguments)
 {
+	static const char *const fits[] = {[1] = "VALUE is a number from 0 to 255",
+		[2] = "VALUE is a number from 0 to 65535",
+		[4] = "VALUE is a number from 0 to 0xffffffff",
+		[8] = "VALUE is a number like 1 or 0x10, of 64 bits at most"};
+
 	arguments->data = malloc(width);
 	if (!arguments->data)
 		return NO_MEMORY;
 	arguments->len = width;
-	return text_word(text, width, arguments->data)
-		       ? NULL
-		       : "VALUE is an unsigned number that fits into so many bits";
+	return text_word(text, width, arguments->data) ? NULL : fits[width];
 }
 
 static const char *poke_hex(const char *text, struct write_arguments *arguments)

@@ -7,6 +7,7 @@
 #include "clients/common/exits.h"
 #include "clients/shim/shim.h"
 #include "clients/shim/words.h"
+#include "proto/nearest.h"
 
 static const struct shim_command shim_command_help, shim_command_quit;
 
@@ -32,16 +33,26 @@ const struct shim_command *shim_command_find_name(const char *name, size_t len)
 
 /* ---- running ---- */
 
+static int no_command(struct shim *shim, char *name)
+{
+	struct nearest nearest = nearest_to(name);
+
+	for (size_t i = 0; i < COMMANDS; i++)
+		nearest_offer(&nearest, commands[i]->name);
+	/* An answer needs a name: what was typed is the next best one. */
+	shim->output.command = name;
+	return shim_output_usage(&shim->output, "there is no such command%s%s%s; see `help`",
+		nearest.name ? ", perhaps '" : "", nearest.name ? nearest.name : "",
+		nearest.name ? "'" : "");
+}
+
 static int run_words(struct shim *shim, int argc, char **argv)
 {
 	const struct shim_command *command = shim_command_find_name(argv[0], strlen(argv[0]));
 	int status, ended;
 
-	if (!command) {
-		/* An answer needs a name: what was typed is the next best one. */
-		shim->output.command = argv[0];
-		return shim_output_usage(&shim->output, "there is no such command; see `help`");
-	}
+	if (!command)
+		return no_command(shim, argv[0]);
 	shim->output.command = command->name;
 	status = command->run(shim, argc, argv);
 	ended = shim_output_end();
