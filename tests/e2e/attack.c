@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -186,6 +187,70 @@ static bool copy_into(int fd)
 		return false;
 	won = copy_file_range(src, &from, fd, &to, 1, 0) > 0 || sendfile(fd, src, NULL, 1) > 0;
 	close(src);
+	return won;
+}
+
+static bool splice_into(int fd)
+{
+	loff_t at = 0;
+	bool won = false;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return false;
+	if (write(ends[1], "x", 1) == 1)
+		won = splice(ends[0], NULL, fd, &at, 1, SPLICE_F_NONBLOCK) > 0;
+	close(ends[0]);
+	close(ends[1]);
+	return won;
+}
+
+/* By a thread of the kernel's. */
+static bool ring_store(int fd)
+{
+	struct io_uring_params params = {0};
+	int ring = (int)syscall(SYS_io_uring_setup, 1, &params);
+	struct io_uring_sqe *sqes = MAP_FAILED;
+	char *rings = MAP_FAILED;
+	static char byte;
+	bool won = false;
+
+	if (ring < 0)
+		return false;
+	rings = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQ_RING);
+	sqes = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQES);
+	if (rings == MAP_FAILED || sqes == MAP_FAILED ||
+		!(params.features & IORING_FEAT_SINGLE_MMAP))
+		goto out;
+	sqes[0] = (struct io_uring_sqe){
+		.opcode = IORING_OP_WRITE, .fd = fd, .addr = (uintptr_t)&byte, .len = 1};
+	*(uint32_t *)(void *)(rings + params.sq_off.array) = 0;
+	__atomic_store_n((uint32_t *)(void *)(rings + params.sq_off.tail), 1, __ATOMIC_RELEASE);
+	if (syscall(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) == 1)
+		won = ((const struct io_uring_cqe *)(const void *)(rings + params.cq_off.cqes))
+			      ->res > 0;
+out:
+	if (rings != MAP_FAILED)
+		munmap(rings, PAGE);
+	if (sqes != MAP_FAILED)
+		munmap(sqes, PAGE);
+	close(ring);
+	return won;
+}
+
+/* What a mapping may become goes along when it is moved, and when it is doubled. */
+static bool move_mapping(int fd)
+{
+	char *map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0), *moved;
+	bool won;
+
+	if (map == MAP_FAILED)
+		return false;
+	moved = mremap(map, 0, PAGE, MREMAP_MAYMOVE);
+	won = moved != MAP_FAILED && mprotect(moved, PAGE, PROT_READ | PROT_WRITE) == 0;
+	if (moved != MAP_FAILED)
+		munmap(moved, PAGE);
+	munmap(map, PAGE);
 	return won;
 }
 
@@ -466,6 +531,9 @@ static const struct {
 	{"force-store", force_store},
 	{"traced-store", traced_store},
 	{"copy-into", copy_into},
+	{"splice-into", splice_into},
+	{"io-uring", ring_store},
+	{"move-mapping", move_mapping},
 	{"userfaultfd", write_protect_fault},
 	{"reopen", reopen},
 	{"reopen-o-path", reopen_from_path_descriptor},
