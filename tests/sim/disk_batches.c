@@ -136,8 +136,10 @@ static void batches_settle(struct disk *disk, size_t n)
 	if (!n)
 		return;
 	disk->durable = disk->batches[n - 1].nrecords;
-	memmove(disk->changes, disk->changes + changes,
-		(disk->nchanges - changes) * sizeof(*disk->changes));
+	/* Before the first change there is no room for any. */
+	if (changes)
+		memmove(disk->changes, disk->changes + changes,
+			(disk->nchanges - changes) * sizeof(*disk->changes));
 	disk->nchanges -= changes;
 	disk->nbatches -= n;
 	memmove(disk->batches, disk->batches + n, disk->nbatches * sizeof(*disk->batches));
