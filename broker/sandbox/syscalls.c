@@ -362,9 +362,14 @@ static int fill(scmp_filter_ctx filter, unsigned more)
 	return r;
 }
 
+/* libseccomp (2.5.4) may never come back when it is refused memory: whoever waits for the process
+ * would wait for ever. */
+#define PATIENCE_S 60u
+
 int syscalls_allow(enum syscalls_mode mode, unsigned more)
 {
 	scmp_filter_ctx filter;
+	unsigned before;
 	int r;
 
 	if (SANITIZED)
@@ -374,11 +379,13 @@ int syscalls_allow(enum syscalls_mode mode, unsigned more)
 		return -ENOMEM;
 	/* A number more or less in front of each call: the common ones do not wait for the list. */
 	(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	before = alarm(PATIENCE_S);
 	r = mode == SYSCALLS_LOG ? 0 : explain();
 	if (!r)
 		r = fill(filter, more);
 	if (!r)
 		r = seccomp_load(filter);
 	seccomp_release(filter);
+	alarm(before);
 	return r;
 }
