@@ -296,6 +296,20 @@ static int check_own(struct pki_sentence *sentence, const char *ca_dir, const ch
 	return r;
 }
 
+/* Whoever may write to the folder of one role does not get a certificate of another. */
+static int check_role(
+	struct pki_sentence *sentence, const char *path, const char *uri, const char *role)
+{
+	const char *own = uri + strlen("vmsig://");
+	size_t len = strcspn(own, "/");
+
+	if (!role || (strlen(role) == len && strncmp(own, role, len) == 0))
+		return 0;
+	return pki_complain(sentence, VMSIG_ERR_BAD_REQUEST,
+		"%s is for %s, and only one of the role %s is to be renewed; issue a new one there",
+		path, uri, role);
+}
+
 static int renew(struct pki_sentence *sentence, const char *ca_dir, const char *dir,
 	const char *path, const struct pki_how *how, X509 *old)
 {
@@ -304,6 +318,8 @@ static int renew(struct pki_sentence *sentence, const char *ca_dir, const char *
 	X509 *cert = NULL;
 	int r = pki_cert_uri(sentence, path, old, uri);
 
+	if (!r)
+		r = check_role(sentence, path, uri, how->role);
 	if (!r)
 		r = authority_load(sentence, ca_dir, how, &authority);
 	if (!r)

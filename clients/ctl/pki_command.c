@@ -28,6 +28,7 @@ enum {
 	OPT_WITHIN,
 	OPT_CRL,
 	OPT_SERIAL,
+	OPT_ROLE,
 };
 
 static bool parse_days(const char *value, uint64_t *ret_days)
@@ -58,6 +59,9 @@ static bool handle(void *ctx, int code, const char *value)
 		return true;
 	case OPT_KEY_TYPE:
 		options->how.key_type = value;
+		return true;
+	case OPT_ROLE:
+		options->how.role = value;
 		return true;
 	case OPT_PASSPHRASE_FILE:
 		options->how.passphrase_file = value;
@@ -237,7 +241,8 @@ static int run_pki(struct ctl *ctl, int argc, char **argv)
 		{"encrypt", no_argument, NULL, OPT_ENCRYPT},
 		{"within", required_argument, NULL, OPT_WITHIN},
 		{"crl", no_argument, NULL, OPT_CRL},
-		{"serial", required_argument, NULL, OPT_SERIAL}, {NULL, 0, NULL, 0}};
+		{"serial", required_argument, NULL, OPT_SERIAL},
+		{"role", required_argument, NULL, OPT_ROLE}, {NULL, 0, NULL, 0}};
 	struct pki_options options = {0};
 	int code = ctl_options(ctl, &ctl_pki, argc, argv, own, handle, &options);
 
@@ -273,6 +278,7 @@ const struct ctl_command ctl_pki = {
 		"  --days N       validity (default 3650 for a CA and its list, 365 for "
 		"identities)\n"
 		"  --within N     renew only what ends within N days\n"
+		"  --role ROLE    renew only a certificate of this role\n"
 		"  --serial HEX   revoke by serial\n"
 		"  --key-type T   p256 (default) or ed25519\n"
 		"  --encrypt      init: encrypt ca.key\n"

@@ -12,6 +12,7 @@ struct pki_how {
 	bool encrypt;                /* the new CA key */
 	unsigned days;               /* from now that what is signed holds */
 	unsigned within;             /* renewals: only if no more days are left; 0: always */
+	const char *role;            /* renewals: only of this one; NULL: of any */
 };
 
 #endif
