@@ -54,6 +54,8 @@ static int take_into_tables(struct store *store, const struct change *change)
 
 	if (r)
 		return r;
+	/* Those of leases that were forgotten: of a whole journal they must not all be kept. */
+	(void)answers_clear_some(&store->tables.answers);
 	copy = feed_add(&store->feed, change_size(change));
 	if (!copy)
 		return -ENOMEM;

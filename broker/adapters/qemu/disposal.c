@@ -28,11 +28,19 @@ static void close_all(int *fds, size_t n)
 }
 
 /* One that the kernel has ended is not there any more. */
+static void end_all(int inotify, const int *watches, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		(void)!inotify_rm_watch(inotify, watches[i]);
+}
+
 static int end_some(struct disposal *disposal)
 {
-	for (size_t i = 0; i < PIECE && disposal->done < disposal->n; i++)
-		(void)!inotify_rm_watch(disposal->inotify, disposal->numbers[disposal->done++]);
-	return disposal->done < disposal->n ? VMSIG_ERR_WOULD_BLOCK : 0;
+	size_t left = disposal->n - disposal->done, n = left < PIECE ? left : PIECE;
+
+	end_all(disposal->inotify, disposal->numbers + disposal->done, n);
+	disposal->done += n;
+	return n < left ? VMSIG_ERR_WOULD_BLOCK : 0;
 }
 
 static int run(struct errand *errand)
@@ -92,6 +100,7 @@ void disposal_watches(int inotify, int *watches, size_t n, struct job_line *line
 	if (fd >= 0)
 		disposal = calloc(1, sizeof(*disposal));
 	if (!disposal) {
+		end_all(inotify, watches, n);
 		if (fd >= 0)
 			close(fd);
 		free(watches);

@@ -15,8 +15,8 @@
 /* Takes over the descriptors, and the array, which malloc() made; negative ones are passed over.
  * Nobody is told when it is done. Closes them at once when there is no memory for that. */
 void disposal_start(int *fds, size_t n, struct job_line *line);
-/* Ends watches of an inotify instance, which is duplicated. Takes over the array. They go on when
- * there is no memory or descriptor for that. */
+/* Ends watches of an inotify instance, which is duplicated. Takes over the array. Ends them at once
+ * when there is no memory or descriptor for that: nobody would know them any more. */
 void disposal_watches(int inotify, int *watches, size_t n, struct job_line *line);
 
 #endif
