@@ -79,11 +79,11 @@ static int adopt(void *arg, const struct lease_view *lease)
 	return desk_lease_adopt(shell->desk, shell->env.now_ns(), lease);
 }
 
-static void limit(void *arg, struct lease_view *lease)
+static void limit(void *arg, uint64_t now_ns, struct lease_view *lease)
 {
 	const struct desk_shell *shell = arg;
 
-	desk_lease_limit(shell->desk, shell->env.now_ns(), lease);
+	desk_lease_limit(shell->desk, now_ns, lease);
 }
 
 int desk_shell_unpack(

@@ -248,7 +248,7 @@ static void limit(const struct baggage_intake *intake, struct change *grant)
 	if (!intake->limit)
 		return;
 	view_fill(&view, grant, tenant);
-	intake->limit(intake->arg, &view);
+	intake->limit(intake->arg, intake->now_ns, &view);
 	grant->ttl_ns = view.ttl_ns;
 	grant->deadline_ns = view.deadline_ns;
 	grant->hold_until_ns = view.hold_until_ns;

@@ -47,7 +47,7 @@ struct baggage_intake {
 	int (*each)(void *arg, const struct lease_view *lease);
 	/* May have it last less (ttl, deadline, hold_until), before any of it is stored; NULL:
 	 * nobody wants that. */
-	void (*limit)(void *arg, struct lease_view *lease);
+	void (*limit)(void *arg, uint64_t now_ns, struct lease_view *lease);
 	void *arg;
 
 	size_t at;      /* how far it got; 0: nowhere */
