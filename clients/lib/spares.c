@@ -21,6 +21,11 @@ static struct spare *spare_pop(struct spares *spares)
 	return spare;
 }
 
+static void *memory_of(struct spare *spare)
+{
+	return spare->memory;
+}
+
 void *spares_take(struct spares *spares, size_t size)
 {
 	struct spare *spare;
@@ -29,7 +34,7 @@ void *spares_take(struct spares *spares, size_t size)
 		return NULL;
 	size = (size + ROUND - 1) / ROUND * ROUND;
 	if (spares->list && spares->list->size >= size)
-		return spare_pop(spares)->memory;
+		return memory_of(spare_pop(spares));
 	/* Its place is for one that is large enough. */
 	if (spares->list)
 		free(spare_pop(spares));
@@ -37,7 +42,7 @@ void *spares_take(struct spares *spares, size_t size)
 	if (!spare)
 		return NULL;
 	spare->size = size;
-	return spare->memory;
+	return memory_of(spare);
 }
 
 void spares_give(struct spares *spares, void *memory)
