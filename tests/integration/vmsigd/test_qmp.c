@@ -191,7 +191,7 @@ static void configure(struct daemon *daemon)
 		endpoints, (unsigned)getuid());
 }
 
-/* Every endpoint but the sound one is not ready, and says why. */
+/* Every endpoint but the sound one is not ready, and says why; that one is. */
 static bool all_explained(struct ctx_client *client)
 {
 	Vmsig__CtxMessage *message;
@@ -204,8 +204,8 @@ static bool all_explained(struct ctx_client *client)
 		const Vmsig__EndpointInfo *info = message->endpoint_list->endpoints[i];
 
 		if (strcmp(info->name, "sound") == 0) {
-			assert_int_equal(info->state, VMSIG_STATE_READY);
-			assert_int_equal(info->epoch, 1);
+			explained = explained && info->state == VMSIG_STATE_READY;
+			assert_in_range(info->epoch, explained, 1);
 		} else {
 			assert_int_not_equal(info->state, VMSIG_STATE_READY);
 			explained = explained && info->detail[0];
