@@ -2,11 +2,11 @@
 /*
  * contain PROGRAM ARGUMENT... : runs a test so that nothing of it outlives it, however it ends.
  *
- * The test has a process namespace, a mount namespace, and /tmp and /dev/shm of its own: they go
- * when it is killed for its time, and with them daemons that are nobody's children. A test that
- * ends by itself has to leave nothing: processes that go on and files that stay are named, and the
- * status is then 1. Needs root; a user has sudo asked. Where that fails, or the machine lets nobody
- * have namespaces, the test is run as it is.
+ * The test has a session, a process namespace, a mount namespace, and /tmp and /dev/shm of its own:
+ * they go when it is killed for its time, and with them daemons that are nobody's children. A test
+ * that ends by itself has to leave nothing: processes that go on and files that stay are named, and
+ * the status is then 1. Needs root; a user has sudo asked. Where that fails, or the machine lets
+ * nobody have namespaces, the test is run as it is.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -133,6 +133,9 @@ static int keep(char **argv)
 	pid_t test, pid;
 
 	must(prctl(PR_SET_PDEATHSIG, SIGKILL), "prctl");
+	/* Processes that a test has stopped are in no group with other tests: the kernel hangs up
+	 * all of a group that is left without a parent while one of it is stopped. */
+	must(setsid(), "setsid");
 	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 		mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
 		return IMPOSSIBLE;
