@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An administrator asks about the fleet, or has it trust its etcd as it is now. */
+/*
+ * An administrator asks about the fleet (convoy.h), or has it trust its etcd as it is now: that is
+ * for who sees all endpoints, and recorded in the audit log.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 

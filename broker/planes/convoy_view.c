@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What one may see of the fleet. */
+/*
+ * What one may see of the fleet, by role (eyes_of()) and policy; convoy.h says what that is. A role
+ * that is not in the table learns nothing. An answer has CONVOY_GUESTS guests and leases at most,
+ * and says when there are more.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

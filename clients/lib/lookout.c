@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the broker says of its fleet, asked for by the programs of this tree. */
+/*
+ * What the broker says of its fleet, asked for by the programs of this tree (ask.h). One question
+ * at a time; the answer is the handle's until the next one.
+ */
 #include <errno.h>
 #include <stdlib.h>
 
